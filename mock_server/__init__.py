@@ -1,0 +1,1 @@
+"""A mock of the ODA/MMODA dispatcher, answering from fixtures."""

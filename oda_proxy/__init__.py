@@ -1,0 +1,3 @@
+"""Caching proxy for ODA/MMODA dispatchers."""
+
+__version__ = "0.1.0"

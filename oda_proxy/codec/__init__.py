@@ -1,0 +1,1 @@
+"""Data products: FITS, data units and the wire form of a dispatcher."""

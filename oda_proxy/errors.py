@@ -1,0 +1,93 @@
+"""Every error this project raises: whose fault it was, and what to do.
+
+Each message is one line for a person. `exit_status` is what a command ends with, `http_status` what a client is told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class OdaProxyError(Exception):
+    """Base of all errors raised here."""
+
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+
+class UsageError(OdaProxyError):
+    """A command line, environment variable or configuration file says something impossible."""
+
+    exit_status = 2
+
+
+class BadQueryError(OdaProxyError):
+    """A request cannot be read as a query."""
+
+    http_status = 400
+
+
+class RouteClosedError(OdaProxyError):
+    """A route that no client should reach through a proxy."""
+
+    http_status = 403
+
+    def __init__(self, route: str) -> None:
+        super().__init__(
+            f"the route /{route} of the dispatcher is closed here: it changes or reveals what belongs to the server; "
+            f"to open it, start the proxy with --open-route {route}"
+        )
+
+
+class UpstreamUnreachableError(OdaProxyError):
+    """The dispatcher cannot be asked."""
+
+    http_status = 502
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"cannot reach the dispatcher {url}: {reason}")
+
+
+class NoRecordingError(OdaProxyError):
+    """Nothing was recorded for a query, and there is nobody to ask."""
+
+    http_status = 400
+
+
+class StoreUnusableError(OdaProxyError):
+    """The folder of the store cannot be used."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"cannot keep recordings in {folder}: {reason}; name another folder with --cache-dir")
+
+
+class ListenError(OdaProxyError):
+    """A server cannot listen where it was told to."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --port, or 0 for any free one"
+        )
+
+
+class FixtureError(OdaProxyError):
+    """A file of a folder of fixtures is missing, changed, or not what the format says."""
+
+    def __init__(self, file: Path | str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+
+
+class CodecError(OdaProxyError):
+    """A product cannot be encoded, or its bytes do not decode to one."""
+
+
+class ForbiddenPickleError(CodecError):
+    """A pickle names something that is not on the allow-list."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the pickle names {name}, which is not on the allow-list; nothing of it was loaded")
+        self.name = name
