@@ -1,6 +1,6 @@
 """Every error this project raises: whose fault it was, and what to do.
 
-Each message is one line for a person. `exit_status` is what a command ends with, `http_status` what a client is told.
+Each message is one line for a person. A command ends with `exit_status`; a client is told `http_status`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ class OdaProxyError(Exception):
 
     exit_status: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
+    word: ClassVar[str] = "error"
+    """What `Cache-Status` calls it."""
 
 
 class UsageError(OdaProxyError):
@@ -28,12 +30,14 @@ class BadQueryError(OdaProxyError):
     """A request cannot be read as a query."""
 
     http_status = 400
+    word = "bad-request"
 
 
 class RouteClosedError(OdaProxyError):
     """A route that no client should reach through a proxy."""
 
     http_status = 403
+    word = "closed-route"
 
     def __init__(self, route: str) -> None:
         super().__init__(
@@ -46,6 +50,7 @@ class UpstreamUnreachableError(OdaProxyError):
     """The dispatcher cannot be asked."""
 
     http_status = 502
+    word = "unreachable"
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"cannot reach the dispatcher {url}: {reason}")
@@ -55,10 +60,22 @@ class NoRecordingError(OdaProxyError):
     """Nothing was recorded for a query, and there is nobody to ask."""
 
     http_status = 400
+    word = "no-recording"
+
+
+class NotCachedError(NoRecordingError):
+    """Nothing was recorded for a query, and the request wants nothing else (RFC 9111, section 5.2.1.7)."""
+
+    http_status = 504
+
+    def __init__(self) -> None:
+        super().__init__("there is no recording of this, and the request said only-if-cached")
 
 
 class StoreUnusableError(OdaProxyError):
     """The folder of the store cannot be used."""
+
+    word = "store-failed"
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"cannot keep recordings in {folder}: {reason}; name another folder with --cache-dir")

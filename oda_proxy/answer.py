@@ -1,0 +1,117 @@
+"""What a client is told, and how it is told that something failed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from oda_proxy.cache_status import CacheStatus
+from oda_proxy.errors import UpstreamUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from oda_proxy.errors import OdaProxyError
+    from oda_proxy.query import Envelope
+    from oda_proxy.upstream.base import Body, Headers
+
+NO_JOB = "0" * 16
+"""The job_id of an answer to which no job belongs: clients since 1.0.9 want text there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: its body is whole, in pieces to be sent one after the other, or read as it comes in."""
+
+    status: int
+    headers: Headers
+    body: tuple[bytes, ...] | Body
+    cache_status: CacheStatus
+
+    async def dismiss(self) -> None:
+        """Let go of a body of which nobody wants more."""
+        if not isinstance(self.body, tuple):
+            await self.body.aclose()
+
+
+async def whole(answer: Answer, limit: int) -> Answer:
+    """Read the body of an answer, up to a limit in bytes; what is longer still goes on as it comes."""
+    if isinstance(answer.body, tuple):
+        return answer
+    pieces, size = [], 0
+    rest = aiter(answer.body)
+    try:
+        async for piece in rest:
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                return replace(answer, body=_Begun(pieces, rest, answer.body))
+    except BaseException:
+        await answer.dismiss()
+        raise
+    return replace(answer, body=tuple(pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A body of which the first pieces were read already."""
+
+    pieces: list[bytes]
+    rest: AsyncIterator[bytes]
+    body: Body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self.pieces:
+            yield self.pieces.pop(0)
+        async for piece in self.rest:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Let go of the body."""
+        await self.body.aclose()
+
+
+def failure(error: OdaProxyError, envelope: Envelope) -> Answer:
+    """End a job at once, with its reason, in every generation of the client.
+
+    Clients read the reason from different places: those before 1.1.46 from `exit_status` whatever the HTTP status is,
+    later ones from `error` where it is 400, from either where it is 403, and from `error_message` where it is 500. This
+    body has them all. After 502 later ones ask again for half an hour: right for a job that may still run upstream,
+    wrong for one that was never begun.
+    """
+    message, session_id, job_id = str(error), envelope.session_id, envelope.job_id or NO_JOB
+    status = error.http_status
+    if isinstance(error, UpstreamUnreachableError) and envelope.query_status == "new":
+        status = 500
+    body = {
+        "query_status": "failed",
+        "products": {},
+        "exit_status": {
+            "status": 1,
+            "message": message,
+            "error_message": message,
+            "debug_message": "",
+            "comment": "",
+            "warning": "",
+            "job_status": "failed",
+        },
+        "job_monitor": {"job_id": job_id, "session_id": session_id, "status": "failed"},
+        "job_status": "failed",
+        "session_id": session_id,
+        "error": message,
+        "error_message": message,
+    }
+    text = json.dumps(body, separators=(",", ":")).encode("ascii")
+    return _own(status, "application/json", text, error)
+
+
+def refusal(error: OdaProxyError) -> Answer:
+    """Refuse in plain text: as JSON, clients before 1.1.46 would take it for the description they asked for."""
+    status = 404 if error.http_status == 400 else error.http_status  # noqa: PLR2004 - as in RFC 9110
+    return _own(status, "text/plain; charset=utf-8", f"{error}\n".encode(), error)
+
+
+def _own(status: int, content_type: str, body: bytes, error: OdaProxyError) -> Answer:
+    told = (("Content-Type", content_type), ("Content-Length", str(len(body))))
+    return Answer(status, told, (body,), CacheStatus(detail=error.word))

@@ -1,0 +1,36 @@
+"""What the proxy did with a request, in the words of RFC 9211 (Cache-Status)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Forwarded = Literal["uri-miss", "bypass", "request", "method"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """One member of the header; with neither `hit` nor `forwarded`, the proxy answered by itself.
+
+    `detail` is a short word for a person: letters, digits, `-`.
+    """
+
+    hit: bool = False
+    forwarded: Forwarded | None = None
+    status: int | None = None
+    stored: bool = False
+    detail: str = ""
+
+    def __str__(self) -> str:
+        parts = ["oda-proxy"]
+        if self.hit:
+            parts.append("hit")
+        if self.forwarded:
+            parts.append(f"fwd={self.forwarded}")
+        if self.status is not None:
+            parts.append(f"fwd-status={self.status}")
+        if self.stored:
+            parts.append("stored")
+        if self.detail:
+            parts.append(f"detail={self.detail}")
+        return "; ".join(parts)

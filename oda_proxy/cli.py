@@ -1,0 +1,92 @@
+"""The command line: reads options, builds what they ask for, says in one line what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from oda_proxy import __version__, config
+from oda_proxy.errors import OdaProxyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from oda_proxy.config import Option
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        arguments = _parser().parse_args(argv)
+        values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
+        command: Callable[[dict[str, Any]], int] = arguments.command
+        return command({name.replace("-", "_"): value for name, value in values.items()})
+    except OdaProxyError as error:
+        print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the one line for a person
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130  # what shells expect of a program that was interrupted
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
+    parser.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
+    _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
+    return parser
+
+
+def _add(
+    commands: Any, name: str, command: Callable[[dict[str, Any]], int], options: tuple[Option, ...], about: str
+) -> None:
+    """Add a command with its options; their text is read where all sources of options are."""
+    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    for option in options:
+        usual = "" if option.default in (None, False, ()) else f" (default {option.default})"
+        told = {"dest": option.name, "default": None, "help": f"{option.help}{usual}"}
+        if isinstance(option.default, bool):
+            parser.add_argument(option.flag, action="store_const", const="yes", **told)
+        else:
+            action = "append" if option.many else "store"
+            parser.add_argument(option.flag, action=action, metavar=option.metavar, **told)
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default {config.FILE}, if there)")
+    parser.set_defaults(command=command, options=options)
+
+
+def _serve(values: dict[str, Any]) -> int:
+    """Run the proxy until it is told to stop."""
+    from oda_proxy.serving import serve  # commands that need no server start without one
+
+    return _run(serve(**values))
+
+
+def _mock(values: dict[str, Any]) -> int:
+    """Run the mock dispatcher until it is told to stop."""
+    from oda_proxy.serving import mock
+
+    return _run(mock(**values))
+
+
+def _run(server: Coroutine[Any, Any, None]) -> int:
+    """Run a server, with a log on standard error."""
+    import asyncio
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    asyncio.run(server)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

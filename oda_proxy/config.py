@@ -1,0 +1,192 @@
+"""Options, from the command line, the environment and a file: the only reader of the environment.
+
+A flag counts before `ODA_PROXY_<OPTION>`, that before a key in `oda-proxy.toml`, that before the default.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
+FILE = "oda-proxy.toml"
+LARGEST_FILE = 1024 * 1024
+"""Bytes of a configuration file."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _switch(value: str) -> bool:
+    if value.casefold() not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
+        raise ValueError(value)
+    return value.casefold() in {"1", "true", "yes", "on"}
+
+
+def _port(value: str) -> int:
+    port = int(value)
+    if not 0 <= port < 2**16:
+        raise ValueError(value)
+    return port
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(value)
+    return seconds
+
+
+def _address(value: str) -> str:
+    from urllib.parse import urlsplit  # not needed where no address is given
+
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError(value)
+    return value.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name, how its text is read, and what a person is told of it."""
+
+    name: str
+    read: Callable[[str], Any]
+    wants: str
+    help: str
+    default: Any = None
+    many: bool = False
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option on a command line."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The option in the environment."""
+        return f"ODA_PROXY_{self.name.upper().replace('-', '_')}"
+
+
+_HOST = Option("host", _text, "a host", "address to listen on", "127.0.0.1", metavar="HOST")
+
+
+def _port_option(default: int) -> Option:
+    return Option("port", _port, "a port", "port to listen on; 0 takes a free one", default, metavar="PORT")
+
+
+_FIXTURES = Option(
+    "fixtures", Path, "a folder", "folder of fixtures the mock answers from; may be given again", (), True, "DIR"
+)
+_TIME_SCALE = Option(
+    "time-scale",
+    _seconds,
+    "a number from 0",
+    "how long the mock's jobs take: 1 as recorded, 0 no time",
+    1.0,
+    metavar="X",
+)
+
+SERVE = (
+    Option("upstream", _address, "an http(s) address", "dispatcher to ask", PRODUCTION, metavar="URL"),
+    Option("mock", _switch, "yes or no", "ask a mock dispatcher started beside the proxy", False),
+    _HOST,
+    _port_option(8400),
+    Option("cache-dir", Path, "a folder", "where recordings are kept", metavar="DIR"),
+    Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
+    Option("open-route", _text, "a route", "open a route that is closed; may be given again", (), True, "ROUTE"),
+    Option(
+        "description-ttl", _seconds, "a number from 0", "seconds a description is remembered", 300.0, metavar="SECONDS"
+    ),
+    _FIXTURES,
+    _TIME_SCALE,
+)
+MOCK = (
+    _FIXTURES,
+    _HOST,
+    _port_option(8401),
+    Option("scenario", _text, "a name", "what is to go wrong, by name", metavar="NAME"),
+    _TIME_SCALE,
+    Option("secret-key", _text, "a key", "key of the tokens that the mock accepts", metavar="KEY"),
+)
+
+
+def resolve(
+    options: tuple[Option, ...], given: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
+) -> dict[str, Any]:
+    """Give every option its value.
+
+    `given` holds what the command line said, as text. Raises UsageError, which names the option and where it was set.
+    """
+    from_file = _read_file(file)
+    values = {}
+    for option in options:
+        if (said := given.get(option.name)) is not None:
+            values[option.name] = _value(option, said, option.flag)
+        elif (text := environ.get(option.variable)) is not None:
+            values[option.name] = _value(option, text.split(os.pathsep) if option.many else text, option.variable)
+        elif option.name in from_file:
+            values[option.name] = _value(option, from_file[option.name], f"{option.name} in {file or FILE}")
+        else:
+            values[option.name] = option.default
+    return values
+
+
+def cache_folder(chosen: Path | None, upstream: str) -> Path:
+    """Give the folder for recordings of one dispatcher.
+
+    Each address has its own: what a mock or a staging site answered is not what the real one does.
+    """
+    from urllib.parse import quote, urlsplit, urlunsplit  # not needed by the mock
+
+    if chosen is None:
+        import platformdirs  # not needed where a folder is chosen
+
+        chosen = platformdirs.user_cache_path("oda-proxy", appauthor=False)
+    parts = urlsplit(upstream)
+    place = urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))
+    return chosen / quote(place, safe="")
+
+
+def _value(option: Option, given: Any, where: str) -> Any:
+    """Read one value; what a TOML file gives may be a number or a boolean already."""
+    if option.many:
+        return tuple(_one(option, one, where) for one in (given if isinstance(given, list | tuple) else [given]))
+    return _one(option, given, where)
+
+
+def _one(option: Option, given: Any, where: str) -> Any:
+    try:
+        return option.read(str(given))
+    except ValueError:
+        raise UsageError(f"{where} must be {option.wants}, not {str(given)!r}") from None
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    """Read the configuration file: the one named, which must be there, or the one in this folder, if it is."""
+    path = file or Path(FILE)
+    if file is None and not path.is_file():
+        return {}
+    import tomllib  # most starts have no file
+
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UsageError(f"the configuration {path} is larger than {LARGEST_FILE} bytes")
+        read = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"the configuration {path} is no TOML: {error}") from error
+    known = {option.name for option in (*SERVE, *MOCK)}
+    if unknown := sorted(set(read) - known):
+        raise UsageError(f"the configuration {path} has an unknown option {unknown[0]!r}")
+    return read

@@ -1,0 +1,228 @@
+"""The whole story: a question comes in, an answer goes out.
+
+request -> where does it lead? -- elsewhere ------------> relayed as it is
+              |-- description ---> asked for lately? ---> the same again, or relayed and remembered
+              '-- run_analysis --> kept? ---------------> spliced for this asker
+                                    '-> relayed; where it is the complete answer, redacted and kept
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
+
+from oda_proxy import headers, routes
+from oda_proxy.answer import Answer, failure, refusal, whole
+from oda_proxy.cache_status import CacheStatus
+from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
+from oda_proxy.key import key_of
+from oda_proxy.query import Envelope, Query, fields, split
+from oda_proxy.recording import NotKeptError, redact, splice
+from oda_proxy.relay import Relay
+from oda_proxy.routes import Kind, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.cache_status import Forwarded
+    from oda_proxy.key import Key
+    from oda_proxy.recording import Recording
+    from oda_proxy.store.base import Store
+    from oda_proxy.upstream.base import Ask, Upstream
+
+_log = logging.getLogger(__name__)
+
+OK = 200
+MAX_KEPT = 256 * 1024 * 1024
+"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Larger ones pass through."""
+MAX_DESCRIPTIONS = 1024
+"""Descriptions remembered at once: some tens of instruments with some tens of products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What houses decide differently: closed routes that are open, and how long, in s, a description is remembered."""
+
+    opened: frozenset[str] = frozenset()
+    description_ttl: float = 300.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the requests for `run_analysis` since the start."""
+
+    hits: int = 0
+    asked: int = 0
+    failed: int = 0
+    kept: int = 0
+
+
+class Proxy:
+    """Answers requests from a store and an upstream; without an upstream it is offline."""
+
+    def __init__(
+        self, store: Store, upstream: Upstream | None, policy: Policy, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Take what it stands on; `clock` gives s since 1970 (UTC)."""
+        self.store = store
+        self.upstream = upstream
+        self.counts = Counts()
+        self._relay = Relay(upstream)
+        self._policy = policy
+        self._clock = clock
+        self._descriptions: TTLCache[tuple[str, ...], tuple[float, Answer]] = TTLCache(
+            MAX_DESCRIPTIONS, ttl=policy.description_ttl, timer=clock
+        )
+
+    async def answer(self, ask: Ask, *, origin: str) -> Answer:
+        """Answer one request, whatever it is; `origin` is our scheme, host and port as the client knows them."""
+        try:
+            route = routes.find(ask.path, opened=self._policy.opened)
+            ask, here = replace(ask, path=route.path), origin + route.prefix
+            if route.kind is Kind.ANALYSIS and ask.method in {"GET", "POST"}:
+                return await self._analysis(ask, here)
+            if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and ask.method == "GET":
+                return await self._description(ask, route, here)
+            return await self._relay.ask(ask, here, "bypass")
+        except OdaProxyError as error:
+            return refusal(error)
+
+    async def _analysis(self, ask: Ask, here: str) -> Answer:
+        """Answer `run_analysis`."""
+        try:
+            query, envelope = split(_fields(ask))
+        except BadQueryError:  # the dispatcher has its own words for it
+            self.counts.asked += 1
+            return await self._relay.ask(ask, here, "bypass", detail="not-a-query")
+        try:
+            answer = await self._product(query, envelope, ask, here)
+        except OdaProxyError as error:
+            self.counts.failed += 1
+            return failure(error, envelope)
+        self.counts.hits += answer.cache_status.hit
+        self.counts.asked += not answer.cache_status.hit
+        self.counts.kept += answer.cache_status.stored
+        return answer
+
+    async def _product(self, query: Query, envelope: Envelope, ask: Ask, here: str) -> Answer:
+        """Answer a query from its recording, or ask for it and keep what comes."""
+        if reason := _not_ours(query, envelope, ask):
+            return await self._relay.ask(ask, here, "bypass", detail=reason)
+        key, wishes = key_of(query), headers.directives(ask.headers)
+        anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
+        if not anew and (recording := await self._look_up(key)):
+            return self._hit(recording, envelope)
+        if "only-if-cached" in wishes:
+            raise NotCachedError
+        forwarded: Forwarded = "request" if anew else "uri-miss"
+        if "no-store" in wishes:
+            return await self._relay.ask(ask, here, forwarded, detail="no-store")
+        answer = await whole(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
+        return await self._keep(answer, key, envelope)
+
+    async def _look_up(self, key: Key) -> Recording | None:
+        """Find a recording; a store that fails has none."""
+        try:
+            return await asyncio.to_thread(self.store.get, key)
+        except StoreUnusableError as error:
+            _log.warning("%s", error)
+            return None
+
+    def _hit(self, recording: Recording, envelope: Envelope) -> Answer:
+        """Answer from a recording."""
+        now = self._clock()
+        body = splice(recording, envelope, now=now)
+        told = (("Content-Type", "application/json"), ("Content-Length", str(sum(map(len, body)))))
+        return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))
+
+    async def _keep(self, answer: Answer, key: Key, envelope: Envelope) -> Answer:
+        """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
+        if not _is_plain(answer):
+            return answer
+        if not isinstance(answer.body, tuple):
+            return _remarked(answer, "too-large")
+        try:
+            body = b"".join(answer.body)
+            recording = await asyncio.to_thread(redact, body, envelope, key=key, stored_at=self._clock())
+            await asyncio.to_thread(self.store.put, recording)
+        except NotKeptError as reason:
+            return _remarked(answer, str(reason))
+        except StoreUnusableError as error:
+            _log.warning("%s", error)
+            return _remarked(answer, error.word)
+        return replace(answer, cache_status=replace(answer.cache_status, stored=True))
+
+    async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
+        """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
+        relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.ask
+        pairs = fields(ask.query_string)
+        if _has_credentials(ask) or any(name == "token" for name, _ in pairs):
+            return await relay(ask, here, "bypass", detail="token")
+        name = (route.path, *(f"{name}={value}" for name, value in sorted(pairs)))
+        anew = bool(headers.directives(ask.headers) & {"no-cache", "no-store"})
+        if not anew and (known := self._descriptions.get(name)):
+            remembered_at, answer = known
+            told = (*answer.headers, _age(remembered_at, self._clock()))
+            return replace(answer, headers=told, cache_status=CacheStatus(hit=True))
+        answer = await whole(await relay(_uncompressed(ask), here, "request" if anew else "uri-miss"), MAX_KEPT)
+        if not _is_plain(answer) or not isinstance(answer.body, tuple):
+            return answer
+        self._descriptions[name] = (self._clock(), answer)
+        return replace(answer, cache_status=replace(answer.cache_status, stored=True))
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def _fields(ask: Ask) -> list[tuple[str, str]]:
+    """Give what a request asks; a form that uploads files is not read here."""
+    if ask.body is None:
+        return fields(ask.query_string)
+    if isinstance(ask.body, bytes) and headers.media_type(ask.headers) == FORM:
+        return fields(ask.query_string, ask.body)
+    raise BadQueryError("the body of the request is no url-encoded form")
+
+
+def _not_ours(query: Query, envelope: Envelope, ask: Ask) -> str:
+    """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
+    if envelope.token is not None:
+        return "token"  # whose it is, and what it may see, was not verified
+    if _has_credentials(ask):
+        return "credentials"
+    if not query.api:
+        return "not-api"  # pages for the web frontend name files that belong to one session
+    if query.partial:
+        return "partial"
+    if not envelope.awaits_products:
+        return "poll"
+    return ""
+
+
+def _has_credentials(ask: Ask) -> bool:
+    """Tell whether the headers say who asks: the answer may then be theirs alone (RFC 9111, section 3.5)."""
+    return bool(headers.values(ask.headers, "authorization") or headers.values(ask.headers, "cookie"))
+
+
+def _uncompressed(ask: Ask) -> Ask:
+    """Ask for a body that we can read."""
+    others = tuple((name, value) for name, value in ask.headers if name.casefold() != "accept-encoding")
+    return replace(ask, headers=(*others, ("Accept-Encoding", "identity")))
+
+
+def _is_plain(answer: Answer) -> bool:
+    """Tell whether this is a success whose body can be read as it is."""
+    return answer.status == OK and not headers.values(answer.headers, "content-encoding")
+
+
+def _age(since: float, now: float) -> tuple[str, str]:
+    """Write the header `Age`, in whole s (RFC 9111, section 5.1)."""
+    return "Age", str(max(0, int(now - since)))
+
+
+def _remarked(answer: Answer, detail: str) -> Answer:
+    return replace(answer, cache_status=replace(answer.cache_status, detail=detail))

@@ -1,0 +1,136 @@
+"""Request parameters -> what is asked (Query) and who is asking now (Envelope).
+
+The rules are those by which the dispatcher reads a request: query string and form are one set of names, and the order
+of names does not matter. Nothing is interpreted here: two requests whose words differ are two queries.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_FIELDS = 10_000
+"""Fields read from one request: the longest known lists (science windows) have some hundred."""
+
+NUL = "\x00"
+"""What clients since 1.2.42 send for `None`."""
+
+ENVELOPE = frozenset(
+    {
+        "session_id",
+        "job_id",
+        "query_status",
+        "token",
+        "oda_api_version",
+        "off_line",
+        "async_dispatcher",
+        "client-name",
+    }
+)
+"""Names that say who asks, and at which step, never what is asked."""
+
+_CLIENT_DEFAULTS = {"verbose": "False", "dry_run": "False"}
+"""What clients up to 1.1.0 always send and later ones leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A caller's secret; it does not print."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked.
+
+    `parameters` holds every other name of the request with all its values, sorted by name, values in the order sent.
+    """
+
+    instrument: str
+    product_type: str
+    query_type: str
+    parameters: tuple[tuple[str, tuple[str, ...]], ...]
+    api: bool
+
+    @property
+    def partial(self) -> bool:
+        """Whether the products of a running job are asked for, which are not the answer to the query."""
+        return any(name == "return_progress" for name, _ in self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who is asking now: never stored, never logged, never in a key."""
+
+    query_status: str = "new"
+    session_id: str = field(default="", repr=False)
+    job_id: str = field(default="", repr=False)
+    token: Token | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """The remaining names of `ENVELOPE`, as sent."""
+
+    @property
+    def awaits_products(self) -> bool:
+        """Whether an answer to this request may carry products: only those to `new` and `ready` do."""
+        return self.query_status in {"new", "ready"}
+
+
+def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
+    """Read names and values from a query string and an url-encoded form, in this order.
+
+    Bytes that are no UTF-8 stay distinct from each other. Raises BadQueryError beyond `MAX_FIELDS` fields.
+    """
+    try:
+        return [
+            pair
+            for text in (query_string, form.decode("utf-8", "surrogateescape"))
+            for pair in parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_FIELDS)
+        ]
+    except ValueError as error:
+        raise BadQueryError(f"a request may have {MAX_FIELDS} fields at most") from error
+
+
+def split(pairs: Iterable[tuple[str, str]]) -> tuple[Query, Envelope]:
+    """Tell what is asked from who is asking.
+
+    Raises BadQueryError where the instrument, product_type or query_type is missing or the envelope says two things
+    at once: the dispatcher has its own words for the former, and what it makes of the latter is not certain.
+    """
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in pairs:
+        values[name].append(value)
+    envelope = _envelope({name: values.pop(name) for name in ENVELOPE if name in values})
+    for name, default in _CLIENT_DEFAULTS.items():
+        if values.get(name) == [default]:
+            del values[name]
+    api = values.pop("api", None) is not None  # its presence counts, whatever its value
+    named = {name: values.pop(name, []) for name in ("instrument", "product_type", "query_type")}
+    for name, given in named.items():
+        if len(given) != 1:
+            raise BadQueryError(f"the request must have one {name}, it has {len(given)}")
+    parameters = tuple(sorted((name, tuple(given)) for name, given in values.items()))
+    return Query(**{name: given[0] for name, given in named.items()}, parameters=parameters, api=api), envelope
+
+
+def _envelope(given: Mapping[str, list[str]]) -> Envelope:
+    """Read the envelope; a name that comes twice with two values is an error."""
+    for name, values in given.items():
+        if len(set(values)) > 1:
+            raise BadQueryError(f"the request has {len(values)} different values of {name}")
+    one = {name: values[0] for name, values in given.items()}
+    token = one.pop("token", NUL)
+    return Envelope(
+        query_status=one.pop("query_status", ""),
+        session_id=one.pop("session_id", ""),
+        job_id=one.pop("job_id", ""),
+        token=None if token == NUL else Token(token),
+        others=one,
+    )

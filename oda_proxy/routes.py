@@ -1,0 +1,135 @@
+"""The dispatcher's routes: where a path leads, whichever prefix it stands under.
+
+Deployments mount the dispatcher under a prefix (`/mmoda/dispatch-data`), and clients are given the proxy's address with
+one or without. A path is read by its segments, decoded; what a server further on might read as another path (`..`,
+an encoded slash) is refused, not repaired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import quote, unquote
+
+from oda_proxy.errors import BadQueryError, RouteClosedError
+
+MOUNT = "dispatch-data"
+"""The last segment under which public sites mount a dispatcher."""
+
+_INSTRUMENTS = "api/instr-list"
+_DESCRIPTIONS = frozenset({_INSTRUMENTS, "instr-list", "api/meta-data", "meta-data", "api/par-names"})
+
+_CLOSED = ("api/v1.0/oda/product", "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
+"""Routes that read or change what belongs to the server and ask for no token, or fetch any address."""
+
+_RELAYED = frozenset(
+    {
+        "api/parameters",
+        "check_satus",
+        "delete_product_to_gallery",
+        "download_file",
+        "download_products",
+        "get_all_astro_entities",
+        "get_all_revs",
+        "get_astro_entity_info_by_source_name",
+        "get_data_product_list_by_source_name",
+        "get_data_product_list_with_conditions",
+        "get_list_terms",
+        "get_observation_attachments",
+        "get_parents_term",
+        "get_revnum",
+        "inspect-state",
+        "inspect-user-state",
+        "meta-data-src",
+        "oauth_access_token_request",
+        "post_astro_entity_to_gallery",
+        "post_observation_to_gallery",
+        "post_product_to_gallery",
+        "post_revolution_processing_log_to_gallery",
+        "push-renku-branch",
+        "refresh_token",
+        "report_incident",
+        "resolve-job-url",
+        "resolve_name",
+        "swagger.json",
+        "test_mock",
+        "update_token_email_options",
+    }
+)
+
+
+class Kind(Enum):
+    """What is done with a request for a route."""
+
+    ANALYSIS = auto()
+    INSTRUMENTS = auto()
+    DESCRIPTION = auto()
+    RELAY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One place of the dispatcher: `prefix` is the client's, `path` what the dispatcher calls it, both encoded."""
+
+    kind: Kind
+    prefix: str
+    path: str
+
+
+def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
+    """Say where the encoded `path` of a request leads.
+
+    Raises RouteClosedError for a closed route that is not among those `opened`, and BadQueryError for a path that two
+    servers might read differently.
+    """
+    segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
+    if segments and path.endswith("/"):
+        segments.append("")  # another path for the dispatcher: it answers /run_analysis and not /run_analysis/
+    for segment in segments:
+        if segment in {".", ".."} or any(character in segment for character in "/\\;") or not segment.isprintable():
+            raise BadQueryError(f"the path {path!r} is ambiguous; ask for it without dots and encoded separators")
+    _refuse_closed(segments, opened)
+    at, kind = _locate(segments)
+    return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
+
+
+def _refuse_closed(segments: list[str], opened: frozenset[str]) -> None:
+    """Refuse a closed route under any prefix, in any case, however often it is encoded."""
+    plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()
+    for route in _CLOSED:
+        if route not in opened and f"/{route}/" in plain:
+            raise RouteClosedError(route)
+
+
+def _decoded(segment: str) -> str:
+    """Decode a segment until nothing changes: each round makes it shorter."""
+    while (shorter := unquote(segment, errors="surrogateescape")) != segment:
+        segment = shorter
+    return segment
+
+
+def _locate(segments: list[str]) -> tuple[int, Kind]:
+    """Find where the prefix ends and the dispatcher's own path begins."""
+    for length in (2, 1):
+        name = "/".join(segments[-length:])
+        at = max(len(segments) - length, 0)
+        if name == "run_analysis":
+            return at, Kind.ANALYSIS
+        if name == _INSTRUMENTS:
+            return at, Kind.INSTRUMENTS
+        if name in _DESCRIPTIONS:
+            return at, Kind.DESCRIPTION
+        if name in _RELAYED:
+            return at, Kind.RELAY
+    if MOUNT in segments:
+        return segments.index(MOUNT) + 1, Kind.RELAY
+    return 0, Kind.RELAY
+
+
+def _encoded(segments: list[str]) -> str:
+    """Write segments as a path that begins with a slash, or nothing where there are none."""
+    return "".join(f"/{quote(segment, safe=_UNRESERVED, errors='surrogateescape')}" for segment in segments)
+
+
+_UNRESERVED = "-._~!$&'()*+,=:@"
+"""What RFC 3986 lets stand in a segment unencoded, less the semicolon, which some servers split at."""

@@ -1,0 +1,133 @@
+"""Putting the parts together to servers, as options say, and running them until they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.upstream.base import Ask
+from oda_proxy.web.server import listening
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from oda_proxy.store.base import Store
+    from oda_proxy.upstream.base import Upstream
+
+_log = logging.getLogger(__name__)
+
+_PASTE = """\
+from oda_api.api import DispatcherAPI
+disp = DispatcherAPI(url="{url}")
+data = disp.get_product(instrument="isgri", product="isgri_image", product_type="Real", osa_version="OSA10.2", \
+T1="2003-03-15T23:27:40.0", T2="2003-03-16T00:03:15.0", E1_keV=20.0, E2_keV=40.0, RA=255.986542, DEC=-37.844167, \
+detection_threshold=5.0, radius=15.0)"""
+
+
+async def serve(
+    *,
+    upstream: str,
+    mock: bool,
+    host: str,
+    port: int,
+    cache_dir: Path | None,
+    offline: bool,
+    open_route: tuple[str, ...],
+    description_ttl: float,
+    fixtures: tuple[Path, ...],
+    time_scale: float,
+) -> None:
+    """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
+    from oda_proxy.proxy import Policy, Proxy  # the mock starts without it
+    from oda_proxy.upstream.dispatcher import Dispatcher
+    from oda_proxy.web.app import make_app
+
+    async with AsyncExitStack() as stack:
+        if mock:
+            # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
+            app = _mock_app(fixtures=fixtures, time_scale=time_scale)
+            address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+            store = _store(cache_dir, "http://mock") if cache_dir else _no_store()
+        else:
+            address = upstream
+            store = _store(cache_dir, upstream)
+        asked: Upstream | None = None
+        if not offline:
+            asked = await stack.enter_async_context(Dispatcher(address))
+            await _greet(asked, store)
+        policy = Policy(opened=frozenset(open_route), description_ttl=description_ttl)
+        url = await stack.enter_async_context(listening(make_app(Proxy(store, asked, policy)), host, port))
+        _say(f"listening on {url}")
+        if mock:
+            _say(f"paste into Python, where oda_api is installed:\n\n{_PASTE.format(url=url)}\n\nCtrl-C ends it.")
+        await _told_to_stop()
+
+
+async def mock(
+    *,
+    fixtures: tuple[Path, ...],
+    host: str,
+    port: int,
+    scenario: str | None,
+    time_scale: float,
+    secret_key: str | None,
+) -> None:
+    """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
+    app = _mock_app(fixtures=fixtures, time_scale=time_scale, scenario=scenario, secret_key=secret_key)
+    async with listening(app, host, port) as url:
+        _say(f"listening on {url}")
+        await _told_to_stop()
+
+
+def _mock_app(**settings: Any) -> web.Application:
+    from mock_server.app import make_app  # a proxy to the real dispatcher starts without it
+
+    from mock_server.settings import MockSettings
+
+    return make_app(MockSettings(**settings))
+
+
+def _store(cache_dir: Path | None, upstream: str) -> Store:
+    from oda_proxy.config import cache_folder  # the mock starts without it
+    from oda_proxy.store.disk import DiskStore
+
+    return DiskStore(cache_folder(cache_dir, upstream))
+
+
+def _no_store() -> Store:
+    from oda_proxy.store.memory import MemoryStore
+
+    return MemoryStore()
+
+
+async def _greet(upstream: Upstream, store: Store) -> None:
+    """See whether the dispatcher is there: a proxy that could answer nothing at all had better not start.
+
+    Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
+    """
+    try:
+        reply = await upstream.ask(Ask("GET", "/api/instr-list"))
+        await reply.body.aclose()
+    except UpstreamUnreachableError as error:
+        if next(store.keys(), None) is None:
+            raise
+        _log.warning("%s; answering from recordings until it is back", error)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - what the command was asked for
+
+
+async def _told_to_stop() -> None:
+    """Wait for an interrupt or a request to end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

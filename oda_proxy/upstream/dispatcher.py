@@ -1,0 +1,106 @@
+"""The real dispatcher: the only place that speaks HTTP outward."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import aiohttp
+from yarl import URL
+
+from oda_proxy.errors import UpstreamUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import TracebackType
+
+    from oda_proxy.upstream.base import Ask, Headers
+
+MAX_LINE = 64 * 1024
+"""Bytes in a status line, a header or a redirect's address, which repeats a query with its catalogue."""
+
+CHUNK = 64 * 1024
+"""Bytes read at once from a body."""
+
+_AIOHTTP_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""What aiohttp would add by itself: a request goes on with the headers that its client chose."""
+
+
+class Dispatcher:
+    """A dispatcher at an address. Enter it as an asynchronous context: it holds connections."""
+
+    def __init__(self, url: str, *, connect_timeout: float = 30.0, read_timeout: float = 3600.0) -> None:
+        """Take the dispatcher's address, and patience in s: to connect, and between two pieces of an answer."""
+        self.url = url.rstrip("/")
+        # The default total of 5 minutes would cut long synchronous jobs.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
+            max_field_size=MAX_LINE,
+            max_line_size=MAX_LINE,
+            skip_auto_headers=_AIOHTTP_HEADERS,
+            timeout=self._timeout,
+            trust_env=True,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(self, ask: Ask) -> DispatcherReply:
+        """Ask once; redirects are not followed. Raises UpstreamUnreachableError where nobody answers."""
+        query = f"?{ask.query_string}" if ask.query_string else ""
+        url = URL(f"{self.url}{ask.path}{query}", encoded=True)  # byte for byte what the client sent
+        with _named(self.url):
+            response = await self._session.request(
+                ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
+            )
+        return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherReply:
+    """What a dispatcher answered."""
+
+    status: int
+    headers: Headers
+    body: DispatcherBody
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherBody:
+    """The body of an answer that is still being read."""
+
+    url: str
+    response: aiohttp.ClientResponse
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _named(self.url):
+            async for chunk in self.response.content.iter_chunked(CHUNK):
+                yield chunk
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the connection: it is used again where the body was read to its end, and closed elsewhere."""
+        self.response.release()
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Turn what aiohttp raises into our error, without the query: it may hold a token."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise UpstreamUnreachableError(url, "no answer in time") from error
+    except aiohttp.ClientConnectorError as error:
+        raise UpstreamUnreachableError(url, error.os_error.strerror or str(error.os_error)) from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise UpstreamUnreachableError(url, "this is no address of a dispatcher") from error
+    except aiohttp.ClientError as error:
+        raise UpstreamUnreachableError(url, f"the connection broke ({type(error).__name__})") from error

@@ -1,0 +1,36 @@
+"""Our own pages, below `/-/`: what runs here, and what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from oda_proxy import __version__
+
+if TYPE_CHECKING:
+    from oda_proxy.proxy import Proxy
+
+_OWN = {"Cache-Control": "no-store"}
+
+
+def add_to(app: web.Application, proxy: Proxy) -> None:
+    """Add the pages to an application."""
+
+    async def status(_: web.Request) -> web.Response:
+        upstream = proxy.upstream.url if proxy.upstream else None
+        told = {"version": __version__, "upstream": upstream, "run_analysis": asdict(proxy.counts)}
+        return web.json_response(told, headers=_OWN)
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_OWN)
+
+    async def nothing(request: web.Request) -> web.Response:
+        text = f"there is no page {request.path}; there are /-/status, /-/livez and /-/readyz\n"
+        return web.Response(status=404, text=text, headers=_OWN)
+
+    app.router.add_get("/-/status", status)
+    app.router.add_get("/-/livez", alive)
+    app.router.add_get("/-/readyz", alive)
+    app.router.add_route("*", "/-/{page:.*}", nothing)

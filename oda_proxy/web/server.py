@@ -1,0 +1,50 @@
+"""Listening on an address until told to stop."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from oda_proxy.errors import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_LINE = 256 * 1024
+"""Bytes in a request line or a header: clients up to 1.1.0 send whole catalogues in the address."""
+
+_REASONS = {
+    errno.EADDRINUSE: "the port is in use",
+    errno.EACCES: "permission denied",
+    errno.EADDRNOTAVAIL: "no such address here",
+}
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int, *, shutdown_timeout: float = 5.0) -> AsyncIterator[str]:
+    """Serve `app` and give its address; port 0 takes a free one. Raises ListenError.
+
+    `shutdown_timeout` is how long, in s, answers under way may take after the end.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,  # it would write whole addresses, with the tokens in them
+        keepalive_timeout=75.0,
+        max_field_size=MAX_LINE,
+        max_line_size=MAX_LINE,
+        shutdown_timeout=shutdown_timeout,
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+            raise ListenError(host, port, reason) from error
+        bound = runner.addresses[0][1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    finally:
+        await runner.cleanup()
