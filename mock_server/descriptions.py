@@ -1,0 +1,167 @@
+"""What an instrument says of itself: its queries, their parameters, and the lists that describe them to clients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.errors import BadQueryError
+from oda_proxy.fixture import ParameterDescription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mock_server.settings import Generation
+    from oda_proxy.fixture import Instrument, QueryDescription
+
+# Parameters that name data or sources rather than describe the query; no default of theirs is ever filled in.
+INPUT_LISTS: Final = frozenset({"scw_list"})
+_INPUT_UNITS: Final = "names_list"
+_NEVER_FILLED_IN: Final = frozenset({"user_catalog"})
+
+
+class UnknownProductError(BadQueryError):
+    """An instrument has no such product."""
+
+    def __init__(self, product: str, prod_dict: Mapping[str, str]) -> None:
+        super().__init__(f"product type {product} not in query_dictionary {dict(prod_dict)}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """An instrument's description, as questions are asked of it.
+
+    Beside the parameters that the file describes, today's dispatcher knows some for every instrument: the format of
+    times, the token, a selected catalogue and the format of time bins. They are accepted, and repeated in answers, but
+    are not in the lists that clients print unless the file describes them.
+    """
+
+    instrument: Instrument
+
+    @property
+    def name(self) -> str:
+        """The instrument's name."""
+        return self.instrument.name
+
+    @property
+    def source_query(self) -> QueryDescription:
+        """The query for the source, which stands first in every instrument."""
+        return self.instrument.queries[0]
+
+    @property
+    def instrument_queries(self) -> tuple[QueryDescription, ...]:
+        """The queries that all products of the instrument share, without the one for the source."""
+        makers = self.instrument.prod_dict.values()
+        return tuple(query for query in self.instrument.queries[1:] if query.query_name not in makers)
+
+    def product_query(self, product: str) -> QueryDescription:
+        """Return the query that makes a product; raises UnknownProductError."""
+        for query in self.instrument.queries:
+            if query.query_name == self.instrument.prod_dict.get(product):
+                return query
+        raise UnknownProductError(product, self.instrument.prod_dict)
+
+    def parameters(self, product: str) -> tuple[ParameterDescription, ...]:
+        """Return the parameters of a product, in the order in which the dispatcher fills in their defaults."""
+        queries = (self.product_query(product), *self.instrument_queries, self.source_query)
+        return tuple(parameter for query in queries for parameter in self._of(query))
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all parameters of all products: any other argument is unknown to the instrument."""
+        return frozenset(parameter.name for query in self.instrument.queries for parameter in self._of(query))
+
+    def par_names(self, product: str | None) -> list[str]:
+        """Return what `/api/par-names` answers, for one product or all; raises UnknownProductError."""
+        makers = self.instrument.prod_dict if product is None else (product,)
+        queries = (self.source_query, *self.instrument_queries, *(self.product_query(name) for name in makers))
+        names = [parameter.name for query in queries for parameter in self._of(query)]
+        return list(dict.fromkeys(name for name in names if name not in _NEVER_FILLED_IN))
+
+    def _of(self, query: QueryDescription) -> Iterator[ParameterDescription]:
+        """Give the parameters of a query, with those that a dispatcher knows without any description."""
+        described = {parameter.name for parameter in query.parameters}
+        for parameter in query.parameters:
+            yield parameter
+            for name, value in _companions(parameter):
+                if name not in described:
+                    kind = "catalog" if name == "selected_catalog" else "text"
+                    yield ParameterDescription(name=name, units="str", value=value, kind=kind)
+        if query is self.source_query and "token" not in described:
+            yield ParameterDescription(name="token", units="str", value=None, kind="text")
+
+
+def _companions(parameter: ParameterDescription) -> Iterator[tuple[str, str | None]]:
+    match parameter.name:
+        case "T1":
+            yield "T_format", "isot"
+        case "time_bin":
+            yield "time_bin_format", parameter.units or "sec"
+        case "user_catalog":
+            yield "selected_catalog", None
+
+
+def is_filled_in(parameter: ParameterDescription) -> bool:
+    """Tell whether a parameter's default goes into a query that does not name it."""
+    return parameter.name not in _NEVER_FILLED_IN and not is_input_list(parameter)
+
+
+def is_input_list(parameter: ParameterDescription) -> bool:
+    """Tell whether a parameter lists the science windows (or the like) to work on."""
+    return parameter.name in INPUT_LISTS or parameter.units == _INPUT_UNITS
+
+
+def meta_data(description: Description, product: str | None, generation: Generation) -> list[Any]:
+    """Return what `/api/meta-data` answers, for all products or one (protocol, part 1.3).
+
+    Today each query is a list; in 2019 it was a text that holds a list as JSON.
+
+    Raises
+    ------
+    UnknownProductError
+        The instrument has no such product.
+    """
+    wanted = (
+        description.instrument.queries
+        if product is None
+        else (description.source_query, *description.instrument_queries, description.product_query(product))
+    )
+    head: list[Any] = [{"instrumet": description.name}, {"prod_dict": dict(description.instrument.prod_dict)}]
+    queries = [_query_items(query, generation) for query in wanted]
+    return [head + (queries if generation == "today" else [json.dumps(query) for query in queries])]
+
+
+def checked_parameters(description: Description, product: str, arguments: Mapping[str, Any]) -> list[Any]:
+    """Return what a dry run of 2019 answers: the description of a product, with the values that were asked for."""
+    queries = (description.source_query, *description.instrument_queries, description.product_query(product))
+    items: list[Any] = [{"instrumet": description.name}]
+    for query in queries:
+        values = tuple(replace(p, value=arguments.get(p.name, p.value)) for p in query.parameters)
+        items.append(json.dumps(_query_items(replace(query, parameters=values), "2019")))
+    return [items]
+
+
+def _query_items(query: QueryDescription, generation: Generation) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = [{"query_name": query.query_name}]
+    if query.product_name is not None:
+        items.append({"product_name": query.product_name})
+    for parameter in query.parameters:
+        if generation == "2019":
+            items.append({"units": parameter.units, "name": parameter.name, "value": parameter.value})
+            continue
+        restrictions = dict(parameter.restrictions) if parameter.restrictions is not None else {}
+        items.append(
+            {
+                "name": parameter.name,
+                "units": parameter.units,
+                "value": parameter.value,
+                "restrictions": {"is_optional": is_optional(parameter), **restrictions},
+            }
+        )
+    return items
+
+
+def is_optional(parameter: ParameterDescription) -> bool:
+    """Tell whether null may stand for a parameter; where a description does not say, its default tells."""
+    stated = (parameter.restrictions or {}).get("is_optional")
+    return parameter.value is None if stated is None else bool(stated)

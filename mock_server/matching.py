@@ -1,0 +1,109 @@
+"""Which fixture answers a query, and where none does, which is the nearest and what differs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from oda_proxy.fixture import Fixture
+
+_DUMMY: Final = "Dummy"
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a query asks for; `parameters` are the decisive ones, normalised, `files` maps names to SHA-256."""
+
+    instrument: str
+    product: str
+    query_type: str
+    parameters: Mapping[str, Any]
+    api: bool = True
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self) -> Hashable:
+        """Return what two questions share exactly if one answer serves both.
+
+        Numbers are compared as numbers, catalogues as JSON; the order of lists counts. Null and an empty list are the
+        same as nothing. Any `query_type` but `Dummy` means `Real` to a dispatcher.
+        """
+        return frozenset(self._facts())
+
+    def differences(self, other: Question) -> list[str]:
+        """Name what differs in another question, with the values here and there."""
+        here, there = dict(self._facts()), dict(other._facts())
+        names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+        return [f"{name} is {_shown(here.get(name))}, there {_shown(there.get(name))}" for name in names]
+
+    def _facts(self) -> Iterator[tuple[str, Hashable]]:
+        yield "instrument", self.instrument
+        yield "product_type", self.product
+        yield "query_type", _DUMMY if self.query_type == _DUMMY else "Real"
+        yield "api", self.api
+        for name, value in self.parameters.items():
+            if value is not None and value != []:
+                yield name, _comparable(value)
+        for name, digest in self.files.items():
+            yield f"file {name}", digest
+
+
+@dataclass(frozen=True)
+class FixtureIndex:
+    """Finds the fixture for a question."""
+
+    questions: tuple[tuple[Question, Fixture], ...]
+    _fixtures: dict[Hashable, Fixture] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        fixtures: dict[Hashable, Fixture] = {}
+        for question, fixture in self.questions:
+            fixtures.setdefault(question.key(), fixture)
+        object.__setattr__(self, "_fixtures", fixtures)  # the one way to derive a field of a frozen dataclass
+
+    def find(self, question: Question) -> Fixture | None:
+        """Return the fixture that answers a question, the first of several."""
+        return self._fixtures.get(question.key())
+
+    def explain_miss(self, question: Question) -> str:
+        """Say that no fixture answers a question, which one is nearest, and what differs there."""
+        asked = f"{question.instrument} {question.product}"
+        near = [
+            (question.differences(other), fixture.path)
+            for other, fixture in self.questions
+            if (other.instrument, other.product) == (question.instrument, question.product)
+        ]
+        if not near:
+            products = sorted({f"{other.instrument} {other.product}" for other, _ in self.questions})
+            return f"no fixture for {asked}: there are fixtures for {', '.join(products) or 'nothing'}"
+        differences, path = min(near, key=lambda entry: len(entry[0]))
+        return f"no fixture for {asked}: the nearest is {path}, but {'; '.join(differences)}"
+
+
+def _comparable(value: Any) -> Hashable:
+    match value:
+        case str() if value.startswith("{"):
+            try:
+                return _comparable(json.loads(value))
+            except (ValueError, RecursionError):
+                return value
+        case dict():
+            return frozenset((name, _comparable(member)) for name, member in value.items())
+        case list():
+            return tuple(_comparable(member) for member in value)
+        case bool():
+            return ("boolean", value)  # which would equal a number
+        case str() | int() | float() | None:
+            return value
+    return str(value)
+
+
+def _shown(value: Hashable) -> str:
+    if value is None:
+        return "not given"
+    text = ",".join(str(member) for member in value) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

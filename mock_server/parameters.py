@@ -1,0 +1,270 @@
+"""Read the arguments of a request, check them and write them as the dispatcher repeats them (protocol, part 2.3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from mock_server.descriptions import is_filled_in, is_input_list, is_optional
+from mock_server.times import BadTimeError, isot
+from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mock_server.descriptions import Description
+    from oda_proxy.fixture import ParameterDescription
+
+# Arguments of a request that are no parameters of its query: who asks, how, and what state the job is in.
+CONTROL: Final = frozenset(
+    {"query_status", "query_type", "session_id", "api", "oda_api_version", "off_line", "instrument", "product_type"}
+    | {"job_id", "token", "run_asynch", "allow_unknown_args", "catalog_selected_objects", "async_dispatcher"}
+)
+_DROPPED: Final = frozenset({"client-name", "return_progress", "use_scws"})
+_ALWAYS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
+_REPEATED: Final = "scw_list"
+_NUL: Final = "\0"
+_KINDS_BY_NAME: Final = {"T1": "time", "T2": "time", "selected_catalog": "catalog"}
+_KINDS_BY_TYPE: Final = {bool: "boolean", int: "integer", float: "float", list: "list"}
+_TRUE: Final = frozenset({"True", "true", "yes", "1"})
+_FALSE: Final = frozenset({"False", "false", "no", "0"})
+_CATALOG_KEYS: Final = frozenset({"cat_frame", "cat_coord_units", "cat_column_list", "cat_column_names"})
+_BAD_CATALOG: Final = "Error while setting catalog object , content of the temporary directory is []"
+# Characters that astropy's Angle of 2019 could begin to read.
+_ANGLE: Final = frozenset("0123456789+-.")
+
+
+class BadParameterError(BadQueryError):
+    """A value that is none of its parameter; the message is the dispatcher's."""
+
+    def __init__(self, parameter: ParameterDescription, message: str) -> None:
+        super().__init__(message)
+        self.name = parameter.name
+        self.kind = kind_of(parameter)
+
+
+class BadParameter2019Error(BadQueryError):
+    """A value that the dispatcher of 2019 could not read; the message is Python 2's repr of an exception."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of a query.
+
+    Attributes
+    ----------
+    echo
+        All arguments that were used, normalised, and defaults, in the order in which the dispatcher repeats them.
+    decisive
+        What the product depends on: the parameters of the product, its instrument and its source, normalised.
+    unused
+        Names of the arguments that no product of the instrument knows, in the order of the request.
+    """
+
+    echo: Mapping[str, Any]
+    decisive: Mapping[str, Any]
+    unused: tuple[str, ...]
+
+    @property
+    def comment(self) -> str:
+        """What `exit_status.comment` says of unused arguments."""
+        match self.unused:
+            case ():
+                return ""
+            case (name,):
+                return f"Please note that argument {name} is not used"
+            case names:
+                return f"Please note that arguments {', '.join(names)} are not used"
+
+
+def read_arguments(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Merge a query string and a form into values.
+
+    The query string beats the form, and the first of several equal names wins, except for `scw_list`. A NUL is null;
+    text that holds a JSON list or object is that; numbers stay text.
+    """
+    arguments: dict[str, Any] = {}
+    for pairs in (list(query), list(form)):
+        lists = [value for name, value in pairs if name == _REPEATED]
+        for name, value in pairs:
+            if name not in arguments:
+                arguments[name] = lists if name == _REPEATED and len(lists) > 1 else _read_value(name, value)
+    return arguments
+
+
+def _read_value(name: str, text: str) -> Any:
+    if text == _NUL:
+        return None
+    if name in _ALWAYS_TEXT or not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def check(arguments: Mapping[str, Any], description: Description, product: str) -> Parameters:
+    """Check and normalise the arguments of a query as dispatcher 1.3.6 does.
+
+    Parameters
+    ----------
+    arguments
+        As `read_arguments` gives them.
+    description
+        Of the instrument.
+    product
+        One of its products.
+
+    Raises
+    ------
+    BadParameterError
+        A value is none of its parameter.
+    UnknownProductError
+        The instrument has no such product.
+    """
+    described = {parameter.name: parameter for parameter in description.parameters(product)}
+    known = description.names() | CONTROL | _DROPPED
+    unused = tuple(name for name in arguments if name not in known)
+    if arguments.get("allow_unknown_args") == "True":
+        unused = ()
+    time_format = str(arguments.get("T_format") or "isot")
+    echo: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name in _DROPPED or name in unused:
+            continue
+        parameter = described.get(name)
+        echo[name] = value if parameter is None or name == "token" else _normal(parameter, value, time_format)
+    for name, parameter in described.items():
+        if name not in echo and is_filled_in(parameter):
+            echo[name] = _default(parameter)
+    decisive = {name: value for name, value in echo.items() if name in described and name not in CONTROL}
+    return Parameters(echo=echo, decisive=decisive, unused=unused)
+
+
+def check_2019(arguments: Mapping[str, Any], description: Description, product: str) -> Parameters:
+    """Check the arguments of a query as the dispatcher of May 2019 did: it repeats them as they came, all of them.
+
+    Raises
+    ------
+    BadParameter2019Error
+        A value is none of its parameter.
+    UnknownProductError
+        The instrument has no such product.
+    """
+    try:
+        decisive = check(arguments, description, product).decisive
+    except BadParameterError as error:
+        raise BadParameter2019Error(_repr_2019(error.kind, str(arguments[error.name]))) from None
+    return Parameters(echo=dict(arguments), decisive=decisive, unused=())
+
+
+def kind_of(parameter: ParameterDescription) -> str:
+    """Return a parameter's kind; where the description does not state it, its name, units and default tell."""
+    if parameter.kind is not None:
+        return parameter.kind
+    if parameter.name in _KINDS_BY_NAME:
+        return _KINDS_BY_NAME[parameter.name]
+    if is_input_list(parameter):
+        return "list"
+    return _KINDS_BY_TYPE.get(type(parameter.value), "text")
+
+
+def _default(parameter: ParameterDescription) -> Any:
+    return "isot" if parameter.name == "T_format" else parameter.value
+
+
+def _normal(parameter: ParameterDescription, value: Any, time_format: str) -> Any:
+    """Normalise one value; raises BadParameterError."""
+    if parameter.name == "T_format":
+        return "isot"
+    kind = kind_of(parameter)
+    if kind == "catalog":
+        return _read_catalog(parameter, value)
+    if value is None:
+        if not is_optional(parameter):
+            raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value None: it is not optional")
+        return None
+    if kind == "time":
+        try:
+            return isot(value, time_format)
+        except BadTimeError:
+            raise BadParameterError(
+                parameter,
+                f"Parameter {parameter.name} wrong value {value}: can't be parsed as Time of {time_format} format",
+            ) from None
+    try:
+        normal = _READERS[kind](value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value {value}. {error}") from None
+    _check_restrictions(parameter, normal)
+    return normal
+
+
+def _read_float(value: Any) -> float | None:
+    return None if value == "" else float(value)
+
+
+def _read_list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        if " " in value.strip():
+            raise ValueError("space separated lists are not supported")
+        return [member for member in value.split(",") if member]
+    return list(value)
+
+
+def _read_boolean(value: Any) -> bool:
+    if str(value) not in _TRUE | _FALSE:
+        raise ValueError(f"should be one of {', '.join(sorted(_TRUE | _FALSE))}")
+    return str(value) in _TRUE
+
+
+def _read_text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else json.dumps(value)
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "float": _read_float,
+    "angle": _read_float,
+    "energy": _read_float,
+    "time_interval": _read_float,
+    "integer": int,
+    "list": _read_list,
+    "boolean": _read_boolean,
+    "text": _read_text,
+}
+
+
+def _read_catalog(parameter: ParameterDescription, value: Any) -> Any:
+    """Leave a catalogue as the text it is, once it was seen to hold one."""
+    try:
+        catalog = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        catalog = None
+    if not isinstance(catalog, dict) or not catalog.keys() >= _CATALOG_KEYS:
+        raise BadParameterError(parameter, _BAD_CATALOG)
+    return value
+
+
+def _check_restrictions(parameter: ParameterDescription, value: Any) -> None:
+    restrictions = parameter.restrictions or {}
+    allowed, least, most = (restrictions.get(name) for name in ("allowed_values", "min_value", "max_value"))
+    wrong = f"Parameter {parameter.name} wrong value {value}:"
+    if allowed is not None and value not in allowed:
+        raise BadParameterError(parameter, f"{wrong} not in allowed values {allowed}")
+    if value is None:
+        return
+    if least is not None and value < least:
+        raise BadParameterError(parameter, f"{wrong} should be greater than {least}")
+    if most is not None and value > most:
+        raise BadParameterError(parameter, f"{wrong} should be lower than {most}")
+
+
+def _repr_2019(kind: str, value: str) -> str:
+    """Write the exception of a value that is none of its parameter as Python 2 and astropy 2 wrote it."""
+    if kind == "angle":
+        column = next((place for place, character in enumerate(value) if character not in _ANGLE), 0)
+        return f'ValueError(u"Invalid character at col {column} in angle u{value!r}",)'
+    if kind == "time":
+        return "ValueError(u'Input values did not match the format class isot',)"
+    return f"ValueError('could not convert string to float: {value}',)"

@@ -1,0 +1,50 @@
+"""Which roles a query needs, and what a dispatcher says to who lacks them.
+
+The rules are those of the INTEGRAL plugins, for any instrument with these parameters. Testbed, captures: the texts for
+`max_pointings` up to 500, `integral_data_rights` and `data_level`; the text beyond 500 pointings is inferred.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+_FULL: Final = 50
+_EXTREME: Final = 500
+
+
+def missing_roles(parameters: Mapping[str, Any], roles: Collection[str]) -> dict[str, str]:
+    """Return the roles that a query needs and its token lacks, with the reason for each, sorted by role."""
+    return {role: reason for role, reason in sorted(_needed(parameters)) if role not in roles}
+
+
+def _needed(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    pointings = parameters.get("max_pointings")
+    if isinstance(pointings, int):
+        if pointings > _FULL:
+            yield "unige-hpc-full", f"it is needed to request > {_FULL} ScW, you requested max_pointings={pointings}"
+        if pointings > _EXTREME:
+            yield (
+                "unige-hpc-extreme",
+                f"it is needed to request > {_EXTREME} ScW, you requested max_pointings={pointings}",
+            )
+    if parameters.get("integral_data_rights") == "all-private":
+        yield (
+            "integral-private-qla",
+            'this role is needed to access private INTEGRAL data requested with integral_data_rights == "all-private"',
+        )
+    if parameters.get("data_level") == "realtime":
+        yield "integral-realtime", "access to real time data requires special role"
+
+
+def refusal_text(missing: Mapping[str, str], roles: Collection[str]) -> str:
+    """Write the message of the dispatcher to who lacks roles."""
+    reasons = "\n".join(f" - {role}: {reason}" for role, reason in missing.items())
+    return (
+        "Unfortunately, your priviledges are not sufficient to make the request for this particular product and "
+        f"parameter combination.\n- Your priviledge roles include {list(roles)}\n"
+        f"- You are lacking all of the following roles:\n{reasons}\n"
+        "You can request support if you think you should be able to make this request."
+    )

@@ -1,0 +1,43 @@
+"""Where a query's list of science windows comes from: a field, a file or nowhere (protocol, part 2.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE: Final = "user_scw_list_file"
+_FIELD: Final = "scw_list"
+_MISSING: Final = "was expected to be passed, but it has not been found, please check the inputs"
+_NOT_ANNOUNCED: Final = "despite use_scws was indicating this was not provided, please check the inputs"
+
+
+class ScwListError(BadQueryError):
+    """Field, file and `use_scws` contradict each other; the message is the dispatcher's."""
+
+
+def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the arguments of a request with the list of its file as `scw_list`.
+
+    Raises
+    ------
+    ScwListError
+        What `use_scws` announces is not there, or something is there that it does not announce.
+    """
+    announced = arguments.get("use_scws")
+    has_field, has_file = bool(arguments.get(_FIELD)), FILE in files
+    if has_field and announced in ("no", "user_file"):
+        raise ScwListError(f"scw_list parameter was found {_NOT_ANNOUNCED}")
+    if not has_field and announced == "form_list":
+        raise ScwListError(f"scw_list parameter {_MISSING}")
+    if has_file and announced != "user_file":
+        raise ScwListError(f"scw_list file was found {_NOT_ANNOUNCED}")
+    if not has_file and announced == "user_file":
+        raise ScwListError(f"scw_list file {_MISSING}")
+    if not has_file:
+        return dict(arguments)
+    words = files[FILE].decode(errors="replace").replace(",", "\n").split()
+    return {**arguments, _FIELD: words}
