@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 OK = 200
 MAX_KEPT = 256 * 1024 * 1024
-"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Larger ones pass through."""
+"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
 MAX_DESCRIPTIONS = 1024
 """Descriptions remembered at once: some tens of instruments with some tens of products."""
 

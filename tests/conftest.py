@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests: environments, servers
 
 from environments import EnvironmentNotBuiltError, python_of
+from servers import PATIENCE, real_dispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+CLIENTS = Path(__file__).parent / "clients"
 
 
 def environment(name: str) -> Path:
@@ -31,3 +36,33 @@ def environment(name: str) -> Path:
 def client_python() -> Callable[[str], Path]:
     """Give the Python of an environment with that version of `oda_api`."""
     return lambda version: environment(f"oda_api-{version}")
+
+
+@pytest.fixture(scope="session")
+def dispatcher_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run the real dispatcher, with its dummy plugin, for the whole run."""
+    python = environment("dispatcher-1.3.3")
+    with real_dispatcher(python, tmp_path_factory.mktemp("dispatcher")) as url:
+        yield url
+
+
+@pytest.fixture
+def run_client(client_python: Callable[[str], Path], tmp_path: Path) -> Callable[..., Any]:
+    """Run a script of `tests/clients` with an unmodified client; it prints one JSON value at its end."""
+
+    def run(version: str, script: str, *arguments: str, expect: int = 0) -> Any:
+        # Nothing of this run may change what the client does: no token, no address, no configuration.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
+        result = subprocess.run(
+            [client_python(version), CLIENTS / script, *arguments],
+            cwd=tmp_path,
+            env={**env, "HOME": str(tmp_path), "MPLBACKEND": "agg"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+        )
+        assert result.returncode == expect, result.stdout + result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    return run

@@ -59,7 +59,7 @@ def python_of(name: str) -> Path:
         if not done.exists() or done.read_text() != digest:
             venv.create(folder, with_pip=True, clear=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-            result = subprocess.run(pip, capture_output=True, text=True, check=False)  # noqa: S603 - our own pins
+            result = subprocess.run(pip, capture_output=True, text=True, check=False)
             if result.returncode:
                 errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
                 raise EnvironmentNotBuiltError(f"{name}: {' '.join(errors) or result.stderr.strip()}")
@@ -71,7 +71,7 @@ def main() -> int:
     """Build every environment; say which could not be built and why."""
     status = 0
     with ThreadPoolExecutor() as pool:
-        for name, built in [(name, pool.submit(python_of, name)) for name in REQUIREMENTS]:
+        for built in [pool.submit(python_of, name) for name in REQUIREMENTS]:
             try:
                 built.result()
             except EnvironmentNotBuiltError as error:

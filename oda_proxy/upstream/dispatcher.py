@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -57,9 +59,10 @@ class Dispatcher:
         """Ask once; redirects are not followed. Raises UpstreamUnreachableError where nobody answers."""
         query = f"?{ask.query_string}" if ask.query_string else ""
         url = URL(f"{self.url}{ask.path}{query}", encoded=True)  # byte for byte what the client sent
+        body = BytesIO(ask.body) if isinstance(ask.body, bytes) else ask.body  # large bytes are sent piece by piece
         with _named(self.url):
             response = await self._session.request(
-                ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
+                ask.method, url, headers=ask.headers, data=body, allow_redirects=False
             )
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
 
@@ -81,10 +84,12 @@ class DispatcherBody:
     response: aiohttp.ClientResponse
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _named(self.url):
-            async for chunk in self.response.content.iter_chunked(CHUNK):
-                yield chunk
-        await self.aclose()
+        try:
+            with _named(self.url):
+                async for chunk in self.response.content.iter_chunked(CHUNK):
+                    yield chunk
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of the connection: it is used again where the body was read to its end, and closed elsewhere."""
@@ -99,8 +104,13 @@ def _named(url: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamUnreachableError(url, "no answer in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise UpstreamUnreachableError(url, error.os_error.strerror or str(error.os_error)) from error
+        raise UpstreamUnreachableError(url, _reason(error.os_error)) from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise UpstreamUnreachableError(url, "this is no address of a dispatcher") from error
     except aiohttp.ClientError as error:
         raise UpstreamUnreachableError(url, f"the connection broke ({type(error).__name__})") from error
+
+
+def _reason(error: OSError) -> str:
+    """Say why a connection failed: asyncio writes the address, which stands in our message already, for some reasons."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -1,0 +1,386 @@
+"""The story of a request, told with an upstream that plays a script."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from answers import JOB, SESSION, answer, written
+
+from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.store.memory import MemoryStore
+from oda_proxy.upstream.base import Ask
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from oda_proxy.answer import Answer
+    from oda_proxy.key import Key
+    from oda_proxy.recording import Recording
+    from oda_proxy.upstream.base import Headers
+
+ORIGIN = "http://127.0.0.1:8400"
+QUERY = "instrument=isgri&product_type=isgri_image&query_type=Real&RA=83.0&api=True"
+JSON = (("Content-Type", "application/json"),)
+
+
+@dataclass
+class Body:
+    """A body in small pieces that knows whether it was let go."""
+
+    content: bytes
+    closed: bool = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self.content), 100):
+            yield self.content[at : at + 100]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: Headers
+    body: Body
+
+
+@dataclass
+class Script:
+    """An upstream that answers one request after the other as told, and remembers what it was asked."""
+
+    replies: list[Reply | Exception] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    url: str = "http://dispatcher.example/dispatch-data"
+
+    async def ask(self, ask: Ask) -> Reply:
+        self.asked.append(ask)
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def then(self, value: Any, *, status: int = 200, headers: Headers = JSON) -> Script:
+        body = value if isinstance(value, bytes) else written(value)
+        self.replies.append(Reply(status, headers, Body(body)))
+        return self
+
+
+class Clock:
+    """A clock that stands until it is set; s since 1970."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def upstream() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def proxy(upstream: Script, clock: Clock) -> Proxy:
+    return Proxy(MemoryStore(), upstream, Policy(), clock=clock)
+
+
+def request(query_string: str = "", *, path: str = "/run_analysis", who: str = SESSION, status: str = "new") -> Ask:
+    return Ask("GET", path, f"{query_string or QUERY}&query_status={status}&session_id={who}")
+
+
+async def body_of(answer: Answer) -> bytes:
+    if isinstance(answer.body, tuple):
+        return b"".join(answer.body)
+    return b"".join([piece async for piece in answer.body])
+
+
+async def told(proxy: Proxy, ask: Ask) -> tuple[int, str, bytes]:
+    result = await proxy.answer(ask, origin=ORIGIN)
+    return result.status, str(result.cache_status), await body_of(result)
+
+
+async def test_the_first_ask_is_relayed_untouched_and_kept(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(answer())
+
+    assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(answer()))
+    assert [ask.path for ask in upstream.asked] == ["/run_analysis"]
+
+
+async def test_the_second_ask_is_a_hit_and_asks_nobody(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    upstream.then(answer())
+    await told(proxy, request())
+    clock.now += 90.5
+
+    result = await proxy.answer(request(who="SECONDSESSION000"), origin=ORIGIN)
+
+    got = json.loads(await body_of(result))
+    assert str(result.cache_status) == "oda-proxy; hit"
+    assert ("Age", "90") in result.headers
+    assert ("Content-Length", str(len(await body_of(result)))) in result.headers
+    assert got["products"]["numpy_data_product_list"] == answer()["products"]["numpy_data_product_list"]
+    assert got["session_id"] == "SECONDSESSION000"
+    assert len(upstream.asked) == 1
+    assert (proxy.counts.hits, proxy.counts.asked, proxy.counts.kept) == (1, 1, 1)
+
+
+async def test_a_form_asks_the_same_as_a_query_string(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(answer())
+    await told(proxy, request())
+    content_type = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
+    form = Ask("POST", "/p/run_analysis", "", content_type, f"{QUERY}&query_status=new&session_id=S".encode())
+
+    status, cache_status, _ = await told(proxy, form)
+
+    assert (status, cache_status) == (200, "oda-proxy; hit")
+
+
+async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstream: Script) -> None:
+    polls = ["submitted", "progress", "ready"]
+    for state in polls:
+        upstream.then({**answer(query_status=state), "products": {}})
+    upstream.then(answer())
+
+    states = []
+    for state in ["new", *polls]:
+        _status, cache_status, body = await told(proxy, request(f"{QUERY}&job_id={JOB}", status=state))
+        states.append((json.loads(body)["query_status"], cache_status))
+
+    assert states == [
+        ("submitted", "oda-proxy; fwd=uri-miss; fwd-status=200; detail=not-done"),
+        ("progress", "oda-proxy; fwd=bypass; fwd-status=200; detail=poll"),
+        ("ready", "oda-proxy; fwd=bypass; fwd-status=200; detail=poll"),
+        ("done", "oda-proxy; fwd=request; fwd-status=200; stored"),
+    ]
+    assert (await told(proxy, request()))[1] == "oda-proxy; hit"
+
+
+async def test_a_failed_job_is_not_kept(proxy: Proxy, upstream: Script) -> None:
+    failed = answer(query_status="failed", exit_status={"status": 1, "message": "failing query"})
+    upstream.then(failed).then(answer())
+
+    assert (await told(proxy, request()))[2] == written(failed)
+    assert (await told(proxy, request()))[2] == written(answer())
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "detail"),
+    [
+        (f"{QUERY}&token=T", (), "token"),
+        (QUERY, (("Authorization", "Bearer T"),), "credentials"),
+        (QUERY, (("Cookie", "_oauth2_proxy=T"),), "credentials"),
+        (QUERY.replace("&api=True", ""), (), "not-api"),
+        (f"{QUERY}&return_progress=True", (), "partial"),
+        (QUERY.replace("instrument=isgri&", ""), (), "not-a-query"),
+        (f"{QUERY}&session_id=ANOTHER", (), "not-a-query"),
+    ],
+)
+async def test_what_may_belong_to_one_person_is_neither_kept_nor_looked_up(
+    proxy: Proxy, upstream: Script, query: str, headers: Headers, detail: str
+) -> None:
+    upstream.then(answer()).then(answer())
+    asked = request(query)
+    asked = Ask("GET", asked.path, asked.query_string, headers)
+
+    expected = (200, f"oda-proxy; fwd=bypass; fwd-status=200; detail={detail}", written(answer()))
+
+    assert await told(proxy, asked) == expected
+    assert await told(proxy, asked) == expected
+    assert list(proxy.store.keys()) == []
+
+
+async def test_a_token_does_not_find_what_was_kept_for_everyone(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(answer()).then(answer(session_id="other"))
+    await told(proxy, request())
+
+    assert (await told(proxy, request(f"{QUERY}&token=T")))[2] == written(answer(session_id="other"))
+
+
+async def test_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(answer())
+    parts = Body(b"--x\r\n\r\n--x--")
+    ask = Ask("POST", "/run_analysis", "", (("Content-Type", "multipart/form-data; boundary=x"),), parts)
+
+    assert (await told(proxy, ask))[1] == "oda-proxy; fwd=bypass; fwd-status=200; detail=not-a-query"
+    assert upstream.asked[0].body is parts
+
+
+@pytest.mark.parametrize(
+    ("wish", "cache_status"),
+    [
+        ("no-cache", "oda-proxy; fwd=request; fwd-status=200; stored"),
+        ("no-store", "oda-proxy; fwd=request; fwd-status=200; detail=no-store"),
+    ],
+)
+async def test_a_request_may_want_it_computed_anew(
+    proxy: Proxy, upstream: Script, wish: str, cache_status: str
+) -> None:
+    upstream.then(answer()).then(answer(products={"catalog": {}}))
+    await told(proxy, request())
+    ask = request()
+
+    anew = await told(proxy, Ask(ask.method, ask.path, ask.query_string, (("Cache-Control", wish),)))
+
+    assert anew == (200, cache_status, written(answer(products={"catalog": {}})))
+    replaced = b'"catalog":{}' in (await told(proxy, request()))[2]
+    assert replaced == (wish == "no-cache")
+
+
+async def test_a_request_may_want_nothing_but_a_recording(proxy: Proxy, upstream: Script) -> None:
+    ask = Ask("GET", "/run_analysis", request().query_string, (("Cache-Control", "only-if-cached"),))
+
+    status, cache_status, body = await told(proxy, ask)
+
+    assert (status, cache_status) == (504, "oda-proxy; detail=no-recording")
+    assert json.loads(body)["query_status"] == "failed"
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize(("state", "status"), [("new", 500), ("submitted", 502), ("ready", 502)])
+async def test_an_unreachable_upstream_ends_what_was_not_begun(
+    proxy: Proxy, upstream: Script, state: str, status: int
+) -> None:
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+
+    told_status, cache_status, body = await told(proxy, request(f"{QUERY}&job_id={JOB}", status=state))
+
+    got = json.loads(body)
+    assert (told_status, cache_status) == (status, "oda-proxy; detail=unreachable")
+    reason = f"cannot reach the dispatcher {upstream.url}: Connection refused"
+    assert got["error"] == got["error_message"] == got["exit_status"]["message"] == reason
+    assert (got["query_status"], got["session_id"], got["job_monitor"]["job_id"]) == ("failed", SESSION, JOB)
+
+
+async def test_offline_a_miss_fails_at_once_and_a_hit_does_not(upstream: Script, clock: Clock) -> None:
+    store = MemoryStore()
+    upstream.then(answer())
+    await told(Proxy(store, upstream, Policy(), clock=clock), request())
+    offline = Proxy(store, None, Policy(), clock=clock)
+
+    assert (await told(offline, request()))[1] == "oda-proxy; hit"
+    status, cache_status, body = await told(offline, request(f"{QUERY}&DEC=1"))
+    assert (status, cache_status) == (400, "oda-proxy; detail=no-recording")
+    assert "offline" in json.loads(body)["error"]
+    assert (await told(offline, Ask("GET", "/api/meta-data", "instrument=isgri")))[0] == 404
+
+
+class BrokenStore(MemoryStore):
+    def get(self, key: Key) -> Recording | None:
+        raise StoreUnusableError(Path("/nowhere"), "disk I/O error")
+
+    def put(self, recording: Recording) -> None:
+        raise StoreUnusableError(Path("/nowhere"), "No space left on device")
+
+
+async def test_a_store_that_fails_fails_no_request(upstream: Script, caplog: pytest.LogCaptureFixture) -> None:
+    upstream.then(answer())
+    proxy = Proxy(BrokenStore(), upstream, Policy())
+
+    assert await told(proxy, request()) == (
+        200,
+        "oda-proxy; fwd=uri-miss; fwd-status=200; detail=store-failed",
+        written(answer()),
+    )
+    assert "No space left on device" in caplog.text
+
+
+async def test_a_compressed_answer_is_relayed_and_not_kept(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(b"\x1f\x8b", headers=(*JSON, ("Content-Encoding", "gzip")))
+
+    assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200", b"\x1f\x8b")
+    assert ("Accept-Encoding", "identity") in upstream.asked[0].headers
+
+
+async def test_an_answer_too_large_to_keep_passes_through_whole(
+    proxy: Proxy, upstream: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oda_proxy.proxy.MAX_KEPT", 300)
+    upstream.then(answer())
+
+    assert await told(proxy, request()) == (
+        200,
+        "oda-proxy; fwd=uri-miss; fwd-status=200; detail=too-large",
+        written(answer()),
+    )
+
+
+async def test_a_description_is_asked_for_once_in_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    upstream.then(["RA"]).then(["DEC"])
+    ask = Ask("GET", "/p/api/par-names", "instrument=isgri&product_type=isgri_image")
+    again = Ask("GET", "/api/par-names", "product_type=isgri_image&instrument=isgri")
+
+    assert (await told(proxy, ask))[1:] == ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(["RA"]))
+    clock.now += 299
+    result = await proxy.answer(again, origin=ORIGIN)
+    assert (str(result.cache_status), await body_of(result)) == ("oda-proxy; hit", written(["RA"]))
+    assert ("Age", "299") in result.headers
+    clock.now += 2
+    assert (await told(proxy, again))[1:] == ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(["DEC"]))
+
+
+async def test_a_description_for_a_token_is_relayed(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(["isgri"]).then(["isgri", "private"])
+
+    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+    with_token = await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock&token=T"))
+    assert with_token == (200, "oda-proxy; fwd=bypass; fwd-status=200; detail=token", written(["isgri", "private"]))
+    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+
+
+async def test_a_description_that_failed_is_not_remembered(proxy: Proxy, upstream: Script) -> None:
+    upstream.then({"error": "x"}, status=500).then(["RA"])
+    ask = Ask("GET", "/api/par-names", "instrument=isgri")
+
+    assert [(await told(proxy, ask))[0] for _ in range(2)] == [500, 200]
+
+
+async def test_the_list_of_instruments_is_fetched_from_where_it_is(proxy: Proxy, upstream: Script) -> None:
+    elsewhere = (("Location", "https://www.astro.unige.ch/mmoda/dispatch-data/instr-list?instrument=mock"),)
+    upstream.then(b"<p>Redirecting", status=302, headers=elsewhere).then(["isgri"])
+    redirect = upstream.replies[0]
+    assert isinstance(redirect, Reply)
+
+    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[::2] == (200, written(["isgri"]))
+    assert [ask.path for ask in upstream.asked] == ["/api/instr-list", "/instr-list"]
+    assert redirect.body.closed
+
+
+async def test_other_routes_are_relayed_faithfully(proxy: Proxy, upstream: Script) -> None:
+    headers = (("Content-Type", "text/html"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("ETag", '"x"'))
+    upstream.then(b"<p>", status=418, headers=(*headers, ("Connection", "close")))
+    sent = (("Cookie", "c=1"), ("Host", "127.0.0.1:8400"), ("Accept-Encoding", "gzip"), ("TE", "trailers"))
+
+    result = await proxy.answer(Ask("PUT", "/p/dispatch-data/tap/sync", "a=%2B&token=T", sent, b"form"), origin=ORIGIN)
+
+    assert (result.status, result.headers) == (418, (*headers, ("Via", "1.1 oda-proxy")))
+    assert await body_of(result) == b"<p>"
+    assert str(result.cache_status) == "oda-proxy; fwd=bypass; fwd-status=418"
+    expected = (("Cookie", "c=1"), ("Accept-Encoding", "gzip"), ("Via", "1.1 oda-proxy"))
+    assert upstream.asked == [Ask("PUT", "/tap/sync", "a=%2B&token=T", expected, b"form")]
+
+
+async def test_a_redirect_points_at_the_proxy_under_the_clients_prefix(proxy: Proxy, upstream: Script) -> None:
+    location = "http://dispatcher.example/dispatch-data/download_products?file_list=a"
+    upstream.then(b"", status=302, headers=(("Location", location),))
+
+    result = await proxy.answer(Ask("GET", "/mmoda/dispatch-data/download_file", "file_list=a"), origin=ORIGIN)
+
+    assert ("Location", f"{ORIGIN}/mmoda/dispatch-data/download_products?file_list=a") in result.headers
+
+
+@pytest.mark.parametrize(("path", "status"), [("/call_back", 403), ("/x/../y", 404)])
+async def test_what_is_refused_never_reaches_the_upstream(
+    proxy: Proxy, upstream: Script, path: str, status: int
+) -> None:
+    assert (await told(proxy, Ask("GET", path)))[0] == status
+    assert upstream.asked == []
