@@ -1,8 +1,7 @@
 """Read and write folders of fixtures: recorded answers as JSON and FITS files (format: fixtures/README.md).
 
-Opening a folder reads its manifest and nothing else. Whenever a file is read, it is checked against the size and SHA-256
-that the manifest gives for it. What is not as the format says raises `FixtureError`, and nothing else, with the file's
-name.
+Opening a folder reads its manifest and nothing else. Whenever a file is read, it is checked against the size and digest
+given there. What is not as the format says raises `FixtureError`, and nothing else, with the file's name.
 """
 
 from __future__ import annotations
@@ -13,16 +12,18 @@ import os
 import re
 import stat
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from oda_proxy.codec import json_text
 from oda_proxy.errors import CodecError, FixtureError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from oda_proxy.codec.product import DataProduct, DataUnit, HduType
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -46,6 +47,11 @@ _NO_PARAMETERS = frozenset(
 
 # The states that every release of the client knows (protocol: part 4.1).
 _STATES = frozenset({"not-prepared", "prepared", "submitted", "progress", "ready", "done", "failed"})
+
+# The products whose arrays are files; all others stand in answer.json.
+_ONE_PRODUCT: Final = "numpy_data_product"
+_PRODUCTS: Final = "numpy_data_product_list"
+_BINARIES: Final = "binary_data_product_list"
 
 ParameterValue: TypeAlias = str | int | float | list[str | int | float]
 
@@ -186,10 +192,111 @@ class Fixture:
         times = [seconds for _, seconds in answer.timeline]
         if times != sorted(times):
             raise document.error("the timeline runs backwards")
+        for entry in _entries_with_files(_Document(document.file, document.mapping("products"))):
+            if entry.text("file") not in self.members:
+                raise document.error(f"names the file {entry.text('file')[:80]!r}, which the manifest does not list")
         return answer
+
+    def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
+        """Give `products` as on the wire, the arrays read from their files; slow where they are large.
+
+        A binary product with a name is an object, one without is a text.
+
+        Raises
+        ------
+        FixtureError
+            answer.json or one of its files is not as the format says.
+        CodecError
+            The form `json` cannot carry an array.
+        """
+        from oda_proxy.codec import wire  # numpy and astropy, when an array is wanted
+
+        units = _UnitReader(self)
+        on_the_wire = dict(self.answer().products)
+        file = self._root / self.path / ANSWER_FILE
+        for key in on_the_wire.keys() & {_ONE_PRODUCT, _PRODUCTS, _BINARIES}:
+            entries = on_the_wire[key]
+            if key == _ONE_PRODUCT:
+                on_the_wire[key] = wire.encode_product(units.product(_Document(file, entries)), form=form)
+            elif key == _PRODUCTS:
+                products = (units.product(_Document(file, entry)) for entry in entries)
+                on_the_wire[key] = [wire.encode_product(product, form=form) for product in products]
+            else:
+                on_the_wire[key] = [self._wire_binary(_Document(file, entry)) for entry in entries]
+        return on_the_wire
+
+    def _wire_binary(self, entry: _Document) -> str | dict[str, Any]:
+        from oda_proxy.codec import wire  # as above
+
+        name = entry.text_or_none("name")
+        content = self.read_file(entry.text("file"))
+        return wire.encode_binary(content, name=name, form="text" if name is None else "object")
 
     def _json(self, name: str) -> _Document:
         return _Document.of_format_1(self._root / self.path / name, self.read_file(name), self._limits)
+
+
+class _UnitReader:
+    """The data units of a fixture's FITS files; each file is read once."""
+
+    def __init__(self, fixture: Fixture) -> None:
+        self._fixture = fixture
+        self._units: dict[str, tuple[DataUnit, ...]] = {}
+
+    def product(self, entry: _Document) -> DataProduct:
+        from oda_proxy.codec.product import DataProduct  # as above
+
+        name = entry.text("file")
+        if name not in self._units:
+            self._units[name] = self._read(name, entry)
+        units = [self._unit(_Document(entry.file, unit), self._units[name]) for unit in entry.items("units")]
+        return DataProduct(entry.text("name"), entry.mapping("meta_data", default={}), tuple(units))
+
+    def _read(self, name: str, entry: _Document) -> tuple[DataUnit, ...]:
+        from oda_proxy.codec import fits  # as above
+
+        try:
+            return fits.read(self._fixture.read_file(name))
+        except CodecError as error:
+            raise FixtureError(entry.file.with_name(name), str(error)) from None
+
+    @staticmethod
+    def _unit(entry: _Document, units: tuple[DataUnit, ...]) -> DataUnit:
+        from oda_proxy.codec import recast, wire  # as above
+        from oda_proxy.codec.product import Card
+
+        number = entry.size("hdu")
+        if number >= len(units):
+            raise entry.error(f"names the HDU {number} of a file that has {len(units)}")
+        hdu_type = entry.text_or_none("hdu_type")
+        if hdu_type not in {None, "primary", "image", "bintable", "table"}:
+            raise entry.error(f"a data unit has the unknown hdu_type {hdu_type!r}")
+        data = units[number].data
+        try:
+            if data is not None and "dtype" in entry.value:
+                data = recast.recast(wire.portable(data), recast.described(entry.value["dtype"]))
+            if data is not None and entry.boolean("record", default=False):
+                data = recast.as_records(data)
+        except CodecError as error:
+            raise entry.error(f"the data unit {entry.text('name')!r}: {error}") from None
+        changed = entry.mapping("header", default={})
+        cards = {card.keyword for card in units[number].header}
+        header = [
+            card._replace(value=changed.get(card.keyword, card.value))
+            for card in units[number].header
+            if changed.get(card.keyword, card) is not None
+        ]
+        header += [Card(keyword, value) for keyword, value in changed.items() if keyword not in cards]
+        units_dict = entry.mapping("units_dict") if entry.value.get("units_dict") is not None else None
+        return replace(
+            units[number],
+            name=entry.text("name"),
+            header=tuple(header),
+            data=data,
+            hdu_type=cast("HduType | None", hdu_type),
+            meta_data=entry.mapping("meta_data", default={}),
+            units_dict=units_dict,
+        )
 
 
 @dataclass(frozen=True)
@@ -369,6 +476,15 @@ class _Document:
         if not isinstance(value, dict):
             raise self.error(f"{name!r} should be an object, found {_shown(value)}")
         return value
+
+
+def _entries_with_files(products: _Document) -> Iterator[_Document]:
+    """Give the entries of answer.json's products that stand for files."""
+    if _ONE_PRODUCT in products.value:
+        yield _Document(products.file, products.mapping(_ONE_PRODUCT))
+    for key in (_PRODUCTS, _BINARIES):
+        if key in products.value:
+            yield from (_Document(products.file, entry) for entry in products.items(key))
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,199 @@
+"""Columns of FITS tables: how values are stored in a file, and what a reader sees (FITS standard 4.0, section 7.3)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from oda_proxy.codec.product import Array, DType
+
+_TFORM = re.compile(r"(\d{0,9})([PQ]?)([LXBIJKAEDCM]).*")  # what follows the letter is for readers of older conventions
+_TDIM = re.compile(r"\s*\(\s*(\d{1,9}\s*(?:,\s*\d{1,9}\s*)*)\)\s*")
+
+_STORAGE: Final = {
+    "L": "i1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16",
+}  # fmt: skip
+_CODES: Final = {
+    "b1": "L", "i1": "B", "u1": "B", "i2": "I", "u2": "I", "i4": "J", "u4": "J", "i8": "K", "u8": "K",
+    "f4": "E", "f8": "D", "c8": "C", "c16": "M",
+}  # fmt: skip
+
+# The standard stores integers of the other signedness shifted by half their range.
+_SHIFTED: Final = {"B": (-(2**7), "i1"), "I": (2**15, ">u2"), "J": (2**31, ">u4"), "K": (2**63, ">u8")}
+
+_TRUE, _FALSE = ord("T"), ord("F")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the file describes it; `shape` is that of one row's value, in numpy's order.
+
+    `code` is the letter of TFORM, `width` the length of a text or, for bits, their number. `variable` is P or Q where
+    the length varies from row to row: the file then holds descriptors of pieces of the heap.
+    """
+
+    name: str
+    code: str
+    width: int = 1
+    shape: tuple[int, ...] = ()
+    variable: str = ""
+    scale: float = 1
+    zero: float = 0
+    null: int | None = None
+
+    @property
+    def element(self) -> DType:
+        """How one element of the value is stored."""
+        if self.code == "X":
+            return np.dtype("u1")
+        return np.dtype(f"S{self.width}" if self.code == "A" else _STORAGE[self.code])
+
+    @property
+    def stored(self) -> DType:
+        """How the value of one row is stored."""
+        if self.variable:
+            return np.dtype((">i4" if self.variable == "P" else ">i8", (2,)))
+        shape = (*self.shape[:-1], math.ceil(self.width / 8)) if self.code == "X" else self.shape
+        return np.dtype((self.element, shape)) if shape else self.element
+
+    @property
+    def tform(self) -> str:
+        """The value of TFORM, without the longest length of a variable one."""
+        if self.variable:
+            return f"1{self.variable}{self.code}"
+        repeat = math.prod(self.shape) * (self.width if self.code == "A" else 1)
+        return self.code if repeat == 1 else f"{repeat}{self.code}"
+
+    @property
+    def tdim(self) -> str | None:
+        """The value of TDIM, or None where TFORM says it all."""
+        axes = [*reversed(self.shape)]
+        if self.code == "A" and axes:
+            axes.insert(0, self.width)
+        plain = not axes or (len(axes) == 1 and axes[0] != 1)
+        return None if plain or self.variable or self.code == "X" else f"({','.join(map(str, axes))})"
+
+
+def described(
+    name: str, tform: str, tdim: str | None = None, *, scale: float = 1, zero: float = 0, null: int | None = None
+) -> Column:
+    """Read the description of a column.
+
+    Raises
+    ------
+    CodecError
+        TFORM or TDIM is none of the standard's.
+    """
+    match = _TFORM.fullmatch(tform.upper())
+    if not match:
+        raise CodecError(f"the column {name!r} has the format {tform!r}, which is none of a binary table")
+    repeat = int(match[1] or 1)
+    variable, code = match[2], match[3]
+    if variable:
+        if code == "X" or repeat > 1:
+            raise CodecError(f"the column {name!r} has the format {tform!r}, which is not supported")
+        return Column(name, code, variable=variable if repeat else "", shape=() if repeat else (0,))
+    if code == "X":
+        return Column(name, code, width=repeat, shape=(repeat,))
+    shape: tuple[int, ...] = () if repeat == 1 else (repeat,)
+    width = 1
+    if code == "A" and repeat:
+        width, shape = repeat, ()
+    if tdim is not None and (axes := _axes(name, tdim)) and math.prod(axes) == repeat:
+        width, shape = (axes[0], axes[:0:-1]) if code == "A" else (1, axes[::-1])
+    return Column(name, code, width, shape, scale=scale, zero=zero, null=null)
+
+
+def suited(name: str, dtype: DType, tform: str | None = None) -> Column:
+    """Choose how to store a field of a structured array; `tform` is what the field's header says, if anything.
+
+    Raises
+    ------
+    CodecError
+        FITS has no form for the type.
+    """
+    hint = None if tform is None or not _TFORM.fullmatch(tform.upper()) else described(name, tform)
+    base, shape = dtype.base, dtype.shape
+    kind = base.kind + str(base.itemsize)
+    if base.kind == "O":
+        return Column(name, hint.code if hint else "", variable=(hint and hint.variable) or "P")
+    if base.kind in "SU":
+        return Column(name, "A", base.itemsize // (4 if base.kind == "U" else 1), shape)
+    if kind == "b1" and hint and hint.code == "X" and hint.shape == shape:
+        return hint
+    if kind not in _CODES:
+        raise CodecError(f"the column {name!r} is of type {base}, which FITS has no form for")
+    code = _CODES[kind]
+    zero, shifted = _SHIFTED.get(code, (0, ""))
+    return Column(
+        name, code, shape=shape, zero=zero if base == np.dtype(shifted or "V1").newbyteorder(base.byteorder) else 0
+    )
+
+
+def values(column: Column, stored: Array) -> Array:
+    """Turn what is stored into what a reader sees.
+
+    Undefined logical values are False, undefined scaled ones NaN; otherwise the standard's rules hold. Texts stay as
+    they are stored, blanks at their end included.
+    """
+    if column.code == "L":
+        return np.asarray(stored.view("u1") == _TRUE)
+    if column.code == "X":
+        return np.asarray(np.unpackbits(stored, axis=-1, count=column.width), dtype="?")
+    zero, shifted = _SHIFTED.get(column.code, (0, ""))
+    if shifted and column.scale == 1 and column.zero == zero:
+        return shifted_by_half(stored).view(shifted)
+    if column.code in "AL" or (column.scale == 1 and column.zero == 0):
+        return stored
+    scaled = stored.astype(">c16" if column.code in "CM" else ">f8") * column.scale + column.zero
+    if column.null is not None and column.code in "BIJK":
+        scaled[stored == column.null] = np.nan
+    return scaled.astype(scaled.dtype.newbyteorder(">"))
+
+
+def stored(column: Column, seen: Array) -> Array:
+    """Turn what a reader sees into what is stored: the inverse of `values` for what `suited` describes.
+
+    Raises
+    ------
+    CodecError
+        A text is not ASCII.
+    """
+    if column.code == "L":
+        return np.where(seen, np.int8(_TRUE), np.int8(_FALSE))
+    if column.code == "X":
+        return np.packbits(seen, axis=-1)
+    if column.code == "A":
+        return _ascii(column, seen)
+    if column.zero:
+        return shifted_by_half(seen).view(column.element)
+    return seen.astype(column.element)
+
+
+def shifted_by_half(integers: Array) -> Array:
+    """Turn integers of either signedness into those of the other, shifted by half their range; big-endian."""
+    size = integers.dtype.itemsize
+    bits = integers.astype(integers.dtype.newbyteorder(">")).view(f">u{size}")
+    flipped = bits ^ bits.dtype.type(1 << (8 * size - 1))
+    return np.asarray(flipped, dtype=f">u{size}").view(f">i{size}")
+
+
+def _ascii(column: Column, seen: Array) -> Array:
+    codes = np.ascontiguousarray(seen).view("u1" if seen.dtype.kind == "S" else f"{seen.dtype.byteorder}u4")
+    if codes.size and codes.max() > 127:  # noqa: PLR2004  # the end of ASCII
+        raise CodecError(f"the column {column.name!r} holds text that is not ASCII, which FITS has no form for")
+    return seen.astype(column.element)
+
+
+def _axes(name: str, tdim: str) -> tuple[int, ...]:
+    match = _TDIM.fullmatch(tdim)
+    if not match:
+        raise CodecError(f"the column {name!r} has the dimensions {tdim!r}, which the standard does not know")
+    return tuple(int(axis) for axis in match[1].split(","))
