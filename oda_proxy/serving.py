@@ -112,7 +112,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
     Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
     """
     try:
-        reply = await upstream.ask(Ask("GET", "/api/instr-list"))
+        reply = await upstream.ask(Ask("GET", "/api/instr-list", "instrument=mock"))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
         if next(store.keys(), None) is None:

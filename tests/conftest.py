@@ -39,10 +39,16 @@ def client_python() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def dispatcher_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def dispatcher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Name the folder in which the real dispatcher works."""
+    return tmp_path_factory.mktemp("dispatcher")
+
+
+@pytest.fixture(scope="session")
+def dispatcher_url(dispatcher_folder: Path) -> Iterator[str]:
     """Run the real dispatcher, with its dummy plugin, for the whole run."""
     python = environment("dispatcher-1.3.3")
-    with real_dispatcher(python, tmp_path_factory.mktemp("dispatcher")) as url:
+    with real_dispatcher(python, dispatcher_folder) as url:
         yield url
 
 

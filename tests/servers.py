@@ -135,7 +135,7 @@ def real_dispatcher(python: Path, folder: Path) -> Iterator[str]:
         subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log) as process,
     ):
         try:
-            _wait_for(f"{url}/api/instr-list", process, folder / "log")
+            _wait_for(f"{url}/api/instr-list?instrument=mock", process, folder / "log")
             yield url
         finally:
             process.terminate()

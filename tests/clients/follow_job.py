@@ -1,0 +1,38 @@
+"""Follow an asynchronous job state by state with oda_api 1.1.46 or later; print one line of JSON.
+
+    follow_job.py URL CALL_BACK BACK_END ARGUMENTS ACTIONS
+
+After each state but the last, the dispatcher at CALL_BACK is told the next of the comma-separated ACTIONS, as a computing
+back end would tell it; the file BACK_END is what the dummy plugin asks for whether its back end has finished.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import requests
+from oda_api.api import DispatcherAPI
+
+
+def main():
+    url, call_back, back_end, arguments, actions = sys.argv[1:]
+    client = DispatcherAPI(url=url, wait=False)
+    client.get_product(**json.loads(arguments))
+    states = [client.query_status]
+    for action in actions.split(","):
+        if action == "done":
+            Path(back_end).write_text("done")
+        if action:
+            report = {
+                "job_id": client.job_id,
+                "session_id": client.session_id,
+                "instrument_name": "empty-async",
+                "action": action,
+            }
+            requests.get(f"{call_back}/call_back", params=report, timeout=30).raise_for_status()
+        client.poll()
+        states.append(client.query_status)
+    print(json.dumps({"states": states}))
+
+
+main()
