@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import html
 import random
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from mock_server import answers
-from mock_server.analysis import Analysis, AnalysisRequest, RefusedError
+from mock_server.analysis import Analysis, AnalysisRequest
+from mock_server.asking import Reception, RefusedError, expired_token
 from mock_server.descriptions import UnknownProductError, meta_data
+from mock_server.faults import answer_with_fault
+from mock_server.job_routes import JobRoutes, NoFileError, RecordsClosedError
 from mock_server.jobs import JobTable
 from mock_server.library import Library
 from mock_server.parameters import read_arguments
+from mock_server.scenarios import FaultPlan, find_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from mock_server.settings import MockSettings
 
-    Handler = Callable[["MockDispatcher", web.Request], Awaitable[web.StreamResponse]]
+    Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
 
 # For whoever starts the application: catalogues and lists travel in the request line, with old clients without limit.
 RUNNER_OPTIONS: Final[Mapping[str, int]] = {"max_line_size": 16 * 2**20, "max_field_size": 16 * 2**20}
 BODY_LIMIT: Final = 64 * 2**20
 
+_UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
+_OWN_PAGES: Final = "-/"
 _JSON: Final = "application/json"
 _NOT_FOUND: Final = """<!doctype html>
 <html lang=en>
@@ -56,6 +66,7 @@ def make_app(
     *,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> web.Application:
     """Make the application of a mock dispatcher.
 
@@ -67,107 +78,189 @@ def make_app(
         Seconds, for the life of jobs.
     wall_clock
         Unix time, for the expiry of tokens and the time stamps of answers.
+    sleep
+        Waits for a number of seconds, for the pauses of faults.
 
     Raises
     ------
     FixtureError
         A folder of fixtures is not as the format says.
+    UsageError
+        There is no such scenario, or a file of scenarios is not as its format says.
     """
     library = Library.open(settings.folders)
-    analysis = Analysis(
+    scenario = find_scenario(settings.scenario, settings.scenario_files)
+    chance = random.Random(settings.seed)  # noqa: S311 - session ids and faults of a mock, not secrets
+    reception = Reception(settings, library, wall_clock, chance)
+    jobs = JobTable(clock)
+    dispatcher = MockDispatcher(
         settings=settings,
         library=library,
-        jobs=JobTable(clock),
-        wall_clock=wall_clock,
-        random=random.Random(settings.seed),  # noqa: S311 - session ids of a mock, not secrets
+        analysis=Analysis(settings, scenario, library, jobs, reception),
+        job_routes=JobRoutes(jobs, reception),
+        faults=FaultPlan(scenario.faults, chance),
+        sleep=sleep,
     )
-    dispatcher = MockDispatcher(settings, library, analysis)
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_route("*", "/{path:.*}", dispatcher.handle)
     return app
 
 
-class MockDispatcher:
-    """The routes of a dispatcher; each method answers one."""
+@dataclass(frozen=True)
+class Incoming:
+    """A request, read: its query string as it came, and all arguments as the dispatcher reads them."""
 
-    def __init__(self, settings: MockSettings, library: Library, analysis: Analysis) -> None:
-        self.settings = settings
-        self.library = library
-        self.analysis = analysis
-        self.requests: Counter[str] = Counter()
-        self.asked: Counter[str] = Counter()
+    method: str
+    query: Mapping[str, str]
+    query_string: str
+    arguments: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    products_url: str
+
+
+@dataclass
+class MockDispatcher:
+    """The routes of a dispatcher; each method but `handle` answers one."""
+
+    settings: MockSettings
+    library: Library
+    analysis: Analysis
+    job_routes: JobRoutes
+    faults: FaultPlan
+    sleep: Callable[[float], Awaitable[None]]
+    requests: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the route by the end of the path, whatever stands before it."""
+        """Find the route by the end of the path, whatever stands before it, and answer as the scenario has it."""
         route = _route(request.path)
         if route is None:
             return _html(_NOT_FOUND, 404)
         methods, handler = _ROUTES[route]
-        self.requests[route] += not route.startswith("-/")
         if request.method == "OPTIONS":
             return web.Response(content_type="text/html", charset="utf-8", headers={"Allow": ", ".join(methods)})
         if request.method not in methods:
             raise web.HTTPMethodNotAllowed(request.method, methods)
-        try:
-            return await handler(self, request)
-        except RefusedError as error:
-            refused = self.analysis.refuse(error, _address(request))
-            return web.Response(status=refused.status, body=refused.body, content_type=_JSON)
-
-    async def run_analysis(self, request: web.Request) -> web.Response:
-        """Run a query, or tell how far it is."""
-        if request.method == "HEAD":
-            return web.Response(status=400, content_type=_JSON)
         form, files = await _read_form(request)
-        arguments = read_arguments(request.query.items(), form)
-        self.asked[str(arguments.get("query_status"))] += 1
-        answer = await self.analysis.answer(AnalysisRequest(arguments, _address(request), files))
+        incoming = Incoming(
+            method=request.method,
+            query=request.query,
+            query_string=request.query_string,
+            arguments=read_arguments(request.query.items(), form),
+            files=files,
+            products_url=self.settings.products_url or f"{request.scheme}://{request.host}/",
+        )
+        asked = str(incoming.arguments.get("query_status", ""))
+        if not route.startswith(_OWN_PAGES):
+            self.requests[route] += 1
+            self.asked[asked] += bool(asked)
+        fault = self.faults.next(route, request.method, asked)
+        if fault is None:
+            return await self._answer(handler, incoming)
+        if fault.do == "expire-token":
+            return await self._answer(handler, incoming, token_expired="token" in incoming.arguments)
+        job_id = str(incoming.arguments.get("job_id", ""))
+        return await answer_with_fault(fault, request, job_id, lambda: self._answer(handler, incoming), self.sleep)
+
+    async def _answer(self, handler: Handler, incoming: Incoming, *, token_expired: bool = False) -> web.Response:
+        try:
+            if token_expired:
+                raise expired_token()
+            return await handler(self, incoming)
+        except RefusedError as error:
+            body = answers.refusal(
+                error.kind,
+                str(error),
+                instruments=self.library.instruments,
+                products_url=incoming.products_url,
+                debug_message=error.debug_message,
+            )
+            return web.Response(status=error.status, body=body, content_type=_JSON)
+
+    async def run_analysis(self, incoming: Incoming) -> web.Response:
+        """Run a query, or tell how far it is."""
+        if incoming.method == "HEAD":
+            return web.Response(status=400, content_type=_JSON)
+        request = AnalysisRequest(incoming.arguments, incoming.products_url, incoming.files)
+        answer = await self.analysis.answer(request)
         return web.Response(status=answer.status, body=answer.body, content_type=_JSON)
 
-    async def api_instr_list(self, request: web.Request) -> web.Response:
+    async def api_instr_list(self, incoming: Incoming) -> web.Response:
         """List the instruments; today's dispatchers redirect instead, which `redirect_instr_list` asks for."""
         if self.settings.redirect_instr_list is not None:
-            query = f"?{request.query_string}" if request.query_string else ""
-            return _redirect(self.settings.redirect_instr_list + query)
-        return await self.instr_list(request)
+            return _redirect(self.settings.redirect_instr_list, incoming.query_string)
+        return await self.instr_list(incoming)
 
-    async def instr_list(self, request: web.Request) -> web.Response:
+    async def instr_list(self, incoming: Incoming) -> web.Response:
         """List the instruments, for anybody without a token or with a valid one."""
         try:
-            self.analysis.read_token(request.query.get("token"))
+            self.analysis.reception.token(incoming.query.get("token"))
         except RefusedError as error:
             return _html(str(error), 403)
         return _json(self.library.instruments)
 
-    async def meta_data(self, request: web.Request) -> web.Response:
+    async def meta_data(self, incoming: Incoming) -> web.Response:
         """Describe an instrument, or one product of it."""
-        arguments = read_arguments(request.query.items(), ())
-        self.analysis.read_token(request.query.get("token"))
-        if arguments.get("instrument") == "mock":
+        self.analysis.reception.token(incoming.query.get("token"))
+        if incoming.query.get("instrument") == "mock":
             return _html(_SERVER_ERROR, 500)
-        description = self.analysis.description(arguments)
+        description = self.analysis.reception.description(incoming.arguments)
         try:
-            return _json(meta_data(description, request.query.get("product_type"), self.settings.generation))
+            return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
         except UnknownProductError:
             return _html(_SERVER_ERROR, 500)
 
-    async def par_names(self, request: web.Request) -> web.Response:
+    async def par_names(self, incoming: Incoming) -> web.Response:
         """Name the parameters of a product, or of all products of an instrument."""
-        self.analysis.read_token(request.query.get("token"))
-        description = self.analysis.description(read_arguments(request.query.items(), ()))
+        self.analysis.reception.token(incoming.query.get("token"))
+        description = self.analysis.reception.description(incoming.arguments)
         try:
-            return _json(description.par_names(request.query.get("product_type")))
+            return _json(description.par_names(incoming.query.get("product_type")))
         except UnknownProductError:
             return _html(_SERVER_ERROR, 500)
 
-    async def front_page(self, request: web.Request) -> web.Response:
+    async def download_products(self, incoming: Incoming) -> web.Response:
+        """Give files of a job to the session that began it."""
+        try:
+            name, content, is_packed = await self.job_routes.files(incoming.arguments)
+        except NoFileError as error:
+            return web.Response(status=error.http_status, body=error.body, content_type=_JSON)
+        headers = {
+            "Content-Disposition": f"attachment; filename={quote(name)}",
+            "Cache-Control": "no-cache",
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+        }
+        kind = "application/x-gzip-compressed" if is_packed else "application/octet-stream"
+        return web.Response(body=content, content_type=kind, headers=headers)
+
+    async def download_file(self, incoming: Incoming) -> web.Response:
+        """Redirect to where uploaded files can be had."""
+        query = f"{incoming.query_string}&{_UPLOADED}"
+        return _redirect(f"{incoming.products_url}dispatch-data/download_products", query)
+
+    async def resolve_job_url(self, incoming: Incoming) -> web.Response:
+        """Redirect to the page of a job."""
+        return _redirect(self.job_routes.link(incoming.query, incoming.products_url))
+
+    async def inspect_state(self, incoming: Incoming) -> web.Response:
+        """List jobs, for whose token has the role."""
+        try:
+            return _json(self.job_routes.records(incoming.query))
+        except RecordsClosedError as error:
+            return _html(str(error), error.http_status)
+
+    async def call_back(self, incoming: Incoming) -> web.Response:
+        """Take the report of a back end."""
+        return _json(self.job_routes.call_back(incoming.query))
+
+    async def front_page(self, incoming: Incoming) -> web.Response:
         """Say what this is, to people."""
-        del request
+        del incoming
         return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def status(self, incoming: Incoming) -> web.Response:
         """Tell tests what happened here: jobs begun, runs of the back end, requests by route and by query_status."""
-        del request
+        del incoming
         jobs = self.analysis.jobs
         return _json(
             {
@@ -189,6 +282,11 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "api/meta-data": (_READ, MockDispatcher.meta_data),
     "meta-data": (_READ, MockDispatcher.meta_data),
     "api/par-names": (_READ, MockDispatcher.par_names),
+    "download_products": (_READ_OR_POST, MockDispatcher.download_products),
+    "download_file": (_READ, MockDispatcher.download_file),
+    "resolve-job-url": (_READ, MockDispatcher.resolve_job_url),
+    "inspect-state": (_READ_OR_POST, MockDispatcher.inspect_state),
+    "call_back": (_READ_OR_POST, MockDispatcher.call_back),
     "-/status": (_READ, MockDispatcher.status),
     "": (_READ, MockDispatcher.front_page),
 }
@@ -199,10 +297,6 @@ def _route(path: str) -> str | None:
         return ""
     matching = [route for route in _ROUTES if route and path.endswith(f"/{route}")]
     return max(matching, key=len, default=None)
-
-
-def _address(request: web.Request) -> str:
-    return f"{request.scheme}://{request.host}"
 
 
 async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
@@ -225,7 +319,8 @@ def _html(text: str, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type="text/html")
 
 
-def _redirect(location: str) -> web.Response:
+def _redirect(location: str, query_string: str = "") -> web.Response:
+    location = f"{location}?{query_string}" if query_string else location
     shown = html.escape(location)
     text = (
         "<!doctype html>\n<html lang=en>\n<title>Redirecting...</title>\n<h1>Redirecting...</h1>\n"

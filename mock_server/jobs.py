@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from oda_proxy.fixture import Fixture
+    from oda_proxy.fixture import Fixture, FixtureAnswer
 
 State: TypeAlias = Literal["submitted", "progress", "ready", "done", "failed"]
 Asked: TypeAlias = Literal["new", "poll", "ready", "failed", "other"]
@@ -87,8 +87,8 @@ class Job:
     ----------
     timeline
         States with the seconds after `begun` at which the job enters them, in order; empty if it is done at once.
-    outcome
-        How it ends: `ready` (an asynchronous job with products to fetch) or `failed`.
+    recorded
+        The answer of its fixture, which says how it ends.
     told
         A state that a call-back of the back end told, which beats the timeline.
     """
@@ -98,13 +98,18 @@ class Job:
     subject: str | None
     echo: Mapping[str, Any]
     fixture: Fixture
+    recorded: FixtureAnswer
     timeline: tuple[tuple[str, float], ...]
-    outcome: Literal["ready", "failed"]
     begun: float
     time_request: float
     told: State | None = None
     fetched: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> State:
+        """How it ends, once there is nothing left to wait for."""
+        return "failed" if self.recorded.query_status == "failed" else "ready"
 
     @property
     def is_synchronous(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from oda_proxy.fixture import Fixture
+    from oda_proxy.fixture import Fixture, FixtureAnswer
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Library:
 
     descriptions: Mapping[str, Description]
     index: FixtureIndex
+    _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
     _made: dict[tuple[str, int], asyncio.Task[Any]] = field(default_factory=dict)
 
     @classmethod
@@ -65,6 +66,12 @@ class Library:
     def instruments(self) -> list[str]:
         """The names of all instruments, sorted."""
         return sorted(self.descriptions)
+
+    def answer(self, fixture: Fixture) -> FixtureAnswer:
+        """Return what a fixture says of its answer; read once, then kept."""
+        if id(fixture) not in self._answers:
+            self._answers[id(fixture)] = fixture.answer()
+        return self._answers[id(fixture)]
 
     async def products(self, fixture: Fixture, *, for_1_0: bool) -> bytes:
         """Return the members of a fixture's products as JSON without the braces; encoded once, then kept.

@@ -85,21 +85,24 @@ class FixtureIndex:
 
 
 def _comparable(value: Any) -> Hashable:
-    match value:
-        case str() if value.startswith("{"):
-            try:
-                return _comparable(json.loads(value))
-            except (ValueError, RecursionError):
-                return value
-        case dict():
-            return frozenset((name, _comparable(member)) for name, member in value.items())
-        case list():
-            return tuple(_comparable(member) for member in value)
-        case bool():
-            return ("boolean", value)  # which would equal a number
-        case str() | int() | float() | None:
-            return value
-    return str(value)
+    value = _read_catalog(value)
+    if isinstance(value, dict):
+        return frozenset((name, _comparable(member)) for name, member in value.items())
+    if isinstance(value, list):
+        return tuple(_comparable(member) for member in value)
+    known: str | int | float | tuple[str, bool] | None
+    known = ("boolean", value) if isinstance(value, bool) else value  # True would equal 1
+    return known
+
+
+def _read_catalog(value: Any) -> Any:
+    """Read a catalogue, which is sent as the JSON text of an object."""
+    if not (isinstance(value, str) and value.startswith("{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _shown(value: Hashable) -> str:

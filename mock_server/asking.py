@@ -1,0 +1,142 @@
+"""Who asks, and about what: the arguments of a request that are no parameters of its query."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from mock_server.descriptions import UnknownProductError
+from mock_server.tokens import ExpiredTokenError, InvalidTokenError, MalformedTokenError, Token, read_token
+from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+
+    from mock_server.descriptions import Description
+    from mock_server.library import Library
+    from mock_server.settings import MockSettings
+
+_SESSION_LETTERS: Final = string.ascii_uppercase + string.digits
+_SESSION_LENGTH: Final = 16
+# Texts that are no token but are found out only when the instrument is known.
+_LATE_TOKENS: Final = ("", "None")
+_FORBIDDEN: Final = 403
+
+
+class RefusedError(BadQueryError):
+    """A request that the dispatcher does not begin to serve; `kind` is the name of its exception."""
+
+    def __init__(
+        self, kind: str, message: str, *, status: int = BadQueryError.http_status, debug_message: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.debug_message = debug_message
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What a request says beside the parameters of its query, and when it came (Unix time)."""
+
+    description: Description
+    product: str
+    query_status: str
+    session_id: str
+    token_text: str | None
+    token: Token | None
+    time_request: float
+    products_url: str
+
+    @property
+    def subject(self) -> str | None:
+        """The identity that a token claims; None without a token."""
+        return None if self.token is None else self.token.subject
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the token."""
+        return () if self.token is None else self.token.roles
+
+
+@dataclass(frozen=True)
+class Reception:
+    """Reads who asks, and refuses in the order in which the dispatcher finds faults."""
+
+    settings: MockSettings
+    library: Library
+    wall_clock: Callable[[], float]
+    random: random.Random
+
+    def token(self, text: str | None, context: str = "instrument-not-set") -> Token | None:
+        """Read the token of a request, where it has one and the dispatcher knows tokens; raises RefusedError."""
+        if text is None or self.settings.generation == "2019":
+            return None
+        try:
+            return read_token(text, self.settings.secret_key, self.wall_clock())
+        except MalformedTokenError as error:
+            raise RefusedError("RequestNotUnderstood", constructor_failed(context, error)) from None
+        except ExpiredTokenError:
+            raise expired_token() from None
+        except InvalidTokenError as error:
+            raise _not_authorized(error) from None
+
+    def description(self, arguments: Mapping[str, Any]) -> Description:
+        """Return the description of the instrument that a request names; raises RefusedError."""
+        if "instrument" not in arguments:
+            raise RefusedError("NoInstrumentSpecified", f"have parameters: {list(arguments)} ")
+        name = arguments["instrument"]
+        description = self.library.descriptions.get(str(name))
+        if description is None:
+            known = self.library.instruments
+            raise RefusedError("InstrumentNotRecognized", f'instrument: "{name}", known: {known}')
+        return description
+
+    def asker(self, arguments: Mapping[str, Any], products_url: str) -> Asker:
+        """Read who asks for an analysis; raises RefusedError."""
+        token_text = None if arguments.get("token") is None else str(arguments["token"])
+        token = None if token_text in _LATE_TOKENS else self.token(token_text)
+        description = self.description(arguments)
+        if token_text in _LATE_TOKENS:
+            token = self.token(token_text, description.name)
+        if "query_status" not in arguments:
+            raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, "'query_status'"))
+        for name in ("product_type", "query_type"):
+            if name not in arguments:
+                raise RefusedError("MissingRequestParameter", f"KeyError('{name}')")
+        product = str(arguments["product_type"])
+        try:
+            description.product_query(product)
+        except UnknownProductError as error:
+            raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, error)) from None
+        return Asker(
+            description=description,
+            product=product,
+            query_status=str(arguments["query_status"]),
+            session_id=self._session_id(arguments.get("session_id")),
+            token_text=token_text,
+            token=token,
+            time_request=self.wall_clock(),
+            products_url=products_url,
+        )
+
+    def _session_id(self, given: Any) -> str:
+        if given in (None, "", "new"):
+            return "".join(self.random.choices(_SESSION_LETTERS, k=_SESSION_LENGTH))
+        return str(given)
+
+
+def constructor_failed(context: str, reason: object) -> str:
+    """Write how the dispatcher reports a fault that it finds while it sets up a query."""
+    return f"[ InstrumentQueryBackEnd : {context} ] constructor failed: {reason}"
+
+
+def expired_token() -> RefusedError:
+    """Make the refusal of a token of the past."""
+    return _not_authorized(ExpiredTokenError())
+
+
+def _not_authorized(error: Exception) -> RefusedError:
+    return RefusedError("RequestNotAuthorized", str(error), status=_FORBIDDEN, debug_message="")

@@ -1,0 +1,187 @@
+"""Scenarios: named sets of faults and of changes to jobs, read from TOML files (format: docs/mock.md)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from oda_proxy.errors import UsageError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Deed: TypeAlias = Literal[
+    "status", "hang", "cut-json", "cut-connection", "html", "expire-token", "change-job-id", "redirect", "drip"
+]
+
+_LARGEST_FILE: Final = 2**20
+_SCENARIO_KEYS: Final[dict[str, tuple[type, ...]]] = {
+    "summary": (str,),
+    "time_scale": (int, float),
+    "outcome": (str,),
+    "faults": (list,),
+}
+_FAULT_KEYS: Final[dict[str, tuple[type, ...]]] = {
+    "do": (str,),
+    "route": (str,),
+    "methods": (list,),
+    "asked": (list,),
+    "on": (list,),
+    "from": (int,),
+    "chance": (int, float),
+    "status": (int,),
+    "seconds": (int, float),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong with some requests.
+
+    Attributes
+    ----------
+    do
+        What goes wrong.
+    route
+        The route it goes wrong on.
+    methods, asked
+        HTTP methods and values of `query_status`; empty: all.
+    on, since
+        Which of the requests that fit so far, counted from 1: these, or all from that one on (`from` in the file).
+        Neither: all.
+    chance
+        Of going wrong, for each request that fits.
+    status
+        HTTP status, for `status` and `redirect`.
+    seconds
+        Pause, for `hang` and `drip`.
+    """
+
+    do: Deed
+    route: str = "run_analysis"
+    methods: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    on: tuple[int, ...] = ()
+    since: int = 1
+    chance: float = 1.0
+    status: int = 502
+    seconds: float = 0.0
+
+    def fits(self, route: str, method: str, asked: str) -> bool:
+        """Tell whether a request is of the kind that this goes wrong with."""
+        return (
+            route == self.route
+            and (not self.methods or method in self.methods)
+            and (not self.asked or asked in self.asked)
+        )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A named way in which a mock misbehaves; `outcome` is that of all jobs, None leaves it to the fixtures."""
+
+    name: str = ""
+    summary: str = ""
+    time_scale: float = 1.0
+    outcome: Literal["failed"] | None = None
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass
+class FaultPlan:
+    """Decides request by request what goes wrong; the same seed and requests give the same faults."""
+
+    faults: tuple[Fault, ...]
+    random: random.Random
+    _counts: Counter[int] = field(default_factory=Counter)
+
+    def next(self, route: str, method: str, asked: str) -> Fault | None:
+        """Return the fault of the next request, the first that strikes."""
+        struck = None
+        for place, fault in enumerate(self.faults):
+            if not fault.fits(route, method, asked):
+                continue
+            self._counts[place] += 1
+            count = self._counts[place]
+            is_due = count in fault.on if fault.on else count >= fault.since
+            happens = fault.chance >= 1 or self.random.random() < fault.chance
+            if struck is None and is_due and happens:
+                struck = fault
+        return struck
+
+
+def find_scenario(name: str | None, further: tuple[Path, ...] = ()) -> Scenario:
+    """Return a scenario by its name, of `further` files or the shipped one; None gives one where nothing is wrong.
+
+    Raises
+    ------
+    UsageError
+        There is no such scenario, or a file is not as its format says.
+    """
+    if name is None:
+        return Scenario()
+    scenarios = load_scenarios(further)
+    if name not in scenarios:
+        raise UsageError(f"there is no scenario {name!r}: choose one of {', '.join(sorted(scenarios))}")
+    return scenarios[name]
+
+
+def load_scenarios(further: tuple[Path, ...] = ()) -> dict[str, Scenario]:
+    """Read the shipped scenarios and those of further files, which hide shipped ones; raises UsageError."""
+    scenarios = _read("scenarios.toml", files(__package__).joinpath("scenarios.toml").read_text(encoding="utf-8"))
+    for file in further:
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(_LARGEST_FILE + 1)
+            if len(content) > _LARGEST_FILE:
+                raise UsageError(f"{file}: is larger than {_LARGEST_FILE} bytes")
+            scenarios |= _read(str(file), content.decode())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: cannot be read: {error}") from None
+    return scenarios
+
+
+def _read(source: str, text: str) -> dict[str, Scenario]:
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{source}: {error}") from None
+    return {name: _scenario(f"{source}: {name}", name, table) for name, table in tables.items()}
+
+
+def _scenario(place: str, name: str, table: Any) -> Scenario:
+    _check(place, table, _SCENARIO_KEYS)
+    if table.get("outcome") not in (None, "failed"):
+        raise UsageError(f"{place}: the outcome can be 'failed', not {table['outcome']!r}")
+    return Scenario(
+        name=name,
+        summary=table.get("summary", ""),
+        time_scale=float(table.get("time_scale", 1.0)),
+        outcome=table.get("outcome"),
+        faults=tuple(_fault(place, entry) for entry in table.get("faults", [])),
+    )
+
+
+def _fault(place: str, table: Any) -> Fault:
+    _check(f"{place}: a fault", table, _FAULT_KEYS)
+    if table.get("do") not in get_args(Deed):
+        raise UsageError(f"{place}: there is no fault {table.get('do')!r}: choose one of {', '.join(get_args(Deed))}")
+    values: dict[str, Any] = {"since" if key == "from" else key: value for key, value in table.items()}
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return Fault(**{**values, **lists})
+
+
+def _check(place: str, table: Any, kinds: Mapping[str, tuple[type, ...]]) -> None:
+    """Check the names and types of a table."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{place} should be a table, not {table!r}")
+    for key, value in table.items():
+        if key not in kinds:
+            raise UsageError(f"{place} has no {key!r}: it can have {', '.join(sorted(kinds))}")
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise UsageError(f"{place}: {key} cannot be {value!r}")
