@@ -102,7 +102,6 @@ def write_folder(folder: Path) -> Path:
     """Write the folder: `isgri_image` takes six seconds, `isgri_lc` fails after three, `polar_lc` is done at once."""
     for instrument in (ISGRI, POLAR):
         write_json(folder / str(instrument["instrument"]) / "instrument.json", instrument)
-    origins = {"isgri/instrument.json": ORIGIN, "polar/instrument.json": ORIGIN}
     for path, parameters, answer in (
         ("isgri/isgri_image/one", IMAGE, answer_of("an image", TIMELINE)),
         ("isgri/isgri_lc/one", {"RA": 83.0}, failure_of("no data", [["submitted", 0.0], ["failed", 3.0]])),
@@ -121,9 +120,14 @@ def write_folder(folder: Path) -> Path:
         }
         write_json(folder / path / "query.json", query)
         write_json(folder / path / "answer.json", answer)
-        origins[path] = ORIGIN
-    write_manifest(folder, origins)
+    write_manifest_again(folder)
     return folder
+
+
+def write_manifest_again(folder: Path) -> None:
+    """Write the manifest for what is in a folder now."""
+    files = [*folder.glob("*/instrument.json"), *(file.parent for file in folder.glob("*/*/*/query.json"))]
+    write_manifest(folder, {file.relative_to(folder).as_posix(): ORIGIN for file in files})
 
 
 def answer_of(text: str, timeline: list[Any]) -> dict[str, Any]:
