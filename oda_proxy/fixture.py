@@ -6,24 +6,28 @@ given there. What is not as the format says raises `FixtureError`, and nothing e
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
 import os
 import re
+import shutil
 import stat
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from oda_proxy.codec import json_text
+from oda_proxy.codec.json_text import Document
 from oda_proxy.errors import CodecError, FixtureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from oda_proxy.codec.product import DataProduct, DataUnit, HduType
+    from oda_proxy.codec.product import DataUnit
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -38,6 +42,8 @@ PARAMETER_KINDS: Final = frozenset(
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIXTURE_DEPTH = 3  # <instrument>/<product>/<slug>
+_LONGEST_WAIT = 1e9  # seconds
+_MOST_FILES = 10_000  # of one fixture that we write
 
 # Who asked and how is no part of a fixture; the others have fields of their own.
 _NO_PARAMETERS = frozenset(
@@ -151,51 +157,17 @@ class Fixture:
 
     def query(self) -> FixtureQuery:
         """Read query.json; raises FixtureError."""
-        document = self._json(QUERY_FILE)
-        query = FixtureQuery(
-            instrument=document.text("instrument"),
-            product_type=document.text("product_type"),
-            query_type=document.text("query_type"),
-            parameters=MappingProxyType(document.mapping("parameters")),
-            api=document.boolean("api", default=True),
-            dry_run=document.boolean("dry_run", default=False),
-            files=MappingProxyType(document.mapping("files", default={})),
-        )
-        for name, value in query.parameters.items():
-            if name in _NO_PARAMETERS:
-                raise document.error(
-                    f"parameters hold {name!r}, which is none: a fixture does not say who asked or how"
-                )
-            if not _is_parameter_value(value):
-                raise document.error(f"the parameter {name!r} is neither text nor a number nor a list of these")
-        for name, digest in document.mapping("files", default={}).items():
-            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-                raise document.error(f"files gives no SHA-256 for {name!r}")
-        return query
+        with self._blaming(QUERY_FILE):
+            return _read_query(self._document(QUERY_FILE))
 
     def answer(self) -> FixtureAnswer:
         """Read answer.json, and check that the manifest lists the files it names; raises FixtureError."""
-        document = self._json(ANSWER_FILE)
-        answer = FixtureAnswer(
-            query_status=document.text("query_status"),
-            exit_status=MappingProxyType(document.mapping("exit_status")),
-            timeline=tuple(_moment(document, entry) for entry in document.items("timeline")),
-            products=MappingProxyType(document.mapping("products")),
-        )
-        if answer.query_status not in _STATES:
-            raise document.error(f"query_status is {answer.query_status!r}, which no client knows")
-        if not _is_whole(answer.exit_status.get("status")):
-            raise document.error("exit_status has no whole number 'status'")
-        for name, value in answer.exit_status.items():
-            if name != "status" and not isinstance(value, str):
-                raise document.error(f"exit_status.{name} is not text")
-        times = [seconds for _, seconds in answer.timeline]
-        if times != sorted(times):
-            raise document.error("the timeline runs backwards")
-        for entry in _entries_with_files(_Document(document.file, document.mapping("products"))):
-            if entry.text("file") not in self.members:
-                raise document.error(f"names the file {entry.text('file')[:80]!r}, which the manifest does not list")
-        return answer
+        with self._blaming(ANSWER_FILE):
+            answer = _read_answer(self._document(ANSWER_FILE))
+            for entry in _entries_with_files(answer.products):
+                if entry.text("file") not in self.members:
+                    raise CodecError(f"names the file {entry.text('file')[:80]!r}, which the manifest does not list")
+            return answer
 
     def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
         """Give `products` as on the wire, the arrays read from their files; slow where they are large.
@@ -205,98 +177,40 @@ class Fixture:
         Raises
         ------
         FixtureError
-            answer.json or one of its files is not as the format says.
-        CodecError
-            The form `json` cannot carry an array.
+            A file is not as the format says, or the form `json` cannot carry an array.
         """
-        from oda_proxy.codec import wire  # numpy and astropy, when an array is wanted
+        from oda_proxy.codec import described, wire  # numpy and astropy: not before an array is wanted
 
-        units = _UnitReader(self)
-        on_the_wire = dict(self.answer().products)
-        file = self._root / self.path / ANSWER_FILE
-        for key in on_the_wire.keys() & {_ONE_PRODUCT, _PRODUCTS, _BINARIES}:
-            entries = on_the_wire[key]
-            if key == _ONE_PRODUCT:
-                on_the_wire[key] = wire.encode_product(units.product(_Document(file, entries)), form=form)
-            elif key == _PRODUCTS:
-                products = (units.product(_Document(file, entry)) for entry in entries)
-                on_the_wire[key] = [wire.encode_product(product, form=form) for product in products]
-            else:
-                on_the_wire[key] = [self._wire_binary(_Document(file, entry)) for entry in entries]
-        return on_the_wire
+        units_of = functools.cache(self._units)
+        products = dict(self.answer().products)
+        with self._blaming(ANSWER_FILE):
+            for key in products.keys() & {_ONE_PRODUCT, _PRODUCTS}:
+                entries = products[key] if key == _PRODUCTS else [products[key]]
+                read = (described.read_product(Document.of(entry), units_of) for entry in entries)
+                encoded = [wire.encode_product(product, form=form) for product in read]
+                products[key] = encoded if key == _PRODUCTS else encoded[0]
+            if _BINARIES in products:
+                products[_BINARIES] = [self._binary(Document.of(entry)) for entry in products[_BINARIES]]
+        return products
 
-    def _wire_binary(self, entry: _Document) -> str | dict[str, Any]:
-        from oda_proxy.codec import wire  # as above
+    def _units(self, name: str) -> tuple[DataUnit, ...]:
+        from oda_proxy.codec import fits
+
+        with self._blaming(name):
+            return fits.read(self.read_file(name))
+
+    def _binary(self, entry: Document) -> str | dict[str, Any]:
+        from oda_proxy.codec import wire
 
         name = entry.text_or_none("name")
         content = self.read_file(entry.text("file"))
         return wire.encode_binary(content, name=name, form="text" if name is None else "object")
 
-    def _json(self, name: str) -> _Document:
-        return _Document.of_format_1(self._root / self.path / name, self.read_file(name), self._limits)
+    def _document(self, name: str) -> Document:
+        return _document(self.read_file(name), self._limits)
 
-
-class _UnitReader:
-    """The data units of a fixture's FITS files; each file is read once."""
-
-    def __init__(self, fixture: Fixture) -> None:
-        self._fixture = fixture
-        self._units: dict[str, tuple[DataUnit, ...]] = {}
-
-    def product(self, entry: _Document) -> DataProduct:
-        from oda_proxy.codec.product import DataProduct  # as above
-
-        name = entry.text("file")
-        if name not in self._units:
-            self._units[name] = self._read(name, entry)
-        units = [self._unit(_Document(entry.file, unit), self._units[name]) for unit in entry.items("units")]
-        return DataProduct(entry.text("name"), entry.mapping("meta_data", default={}), tuple(units))
-
-    def _read(self, name: str, entry: _Document) -> tuple[DataUnit, ...]:
-        from oda_proxy.codec import fits  # as above
-
-        try:
-            return fits.read(self._fixture.read_file(name))
-        except CodecError as error:
-            raise FixtureError(entry.file.with_name(name), str(error)) from None
-
-    @staticmethod
-    def _unit(entry: _Document, units: tuple[DataUnit, ...]) -> DataUnit:
-        from oda_proxy.codec import recast, wire  # as above
-        from oda_proxy.codec.product import Card
-
-        number = entry.size("hdu")
-        if number >= len(units):
-            raise entry.error(f"names the HDU {number} of a file that has {len(units)}")
-        hdu_type = entry.text_or_none("hdu_type")
-        if hdu_type not in {None, "primary", "image", "bintable", "table"}:
-            raise entry.error(f"a data unit has the unknown hdu_type {hdu_type!r}")
-        data = units[number].data
-        try:
-            if data is not None and "dtype" in entry.value:
-                data = recast.recast(wire.portable(data), recast.described(entry.value["dtype"]))
-            if data is not None and entry.boolean("record", default=False):
-                data = recast.as_records(data)
-        except CodecError as error:
-            raise entry.error(f"the data unit {entry.text('name')!r}: {error}") from None
-        changed = entry.mapping("header", default={})
-        cards = {card.keyword for card in units[number].header}
-        header = [
-            card._replace(value=changed.get(card.keyword, card.value))
-            for card in units[number].header
-            if changed.get(card.keyword, card) is not None
-        ]
-        header += [Card(keyword, value) for keyword, value in changed.items() if keyword not in cards]
-        units_dict = entry.mapping("units_dict") if entry.value.get("units_dict") is not None else None
-        return replace(
-            units[number],
-            name=entry.text("name"),
-            header=tuple(header),
-            data=data,
-            hdu_type=cast("HduType | None", hdu_type),
-            meta_data=entry.mapping("meta_data", default={}),
-            units_dict=units_dict,
-        )
+    def _blaming(self, name: str) -> AbstractContextManager[None]:
+        return _blaming(self._root / self.path / name)
 
 
 @dataclass(frozen=True)
@@ -327,18 +241,11 @@ class FixtureFolder:
         if path not in self.instrument_files:
             raise FixtureError(file, "the manifest does not list this file")
         content = _read_member(self.path, path, self.instrument_files[path], self._limits)
-        document = _Document.of_format_1(file, content, self._limits)
-        prod_dict = document.mapping("prod_dict")
-        if document.text("instrument") != name:
-            raise document.error(f"describes the instrument {document.text('instrument')!r}, not {name!r}")
-        for product, query_name in prod_dict.items():
-            if not isinstance(query_name, str):
-                raise document.error(f"prod_dict gives no name of a query for {product!r}")
-        queries = tuple(_query_description(_Document(file, entry)) for entry in document.items("queries"))
-        missing = set(prod_dict.values()) - {query.query_name for query in queries}
-        if missing:
-            raise document.error(f"prod_dict names queries that are not described: {', '.join(sorted(missing))}")
-        return Instrument(name, MappingProxyType(prod_dict), queries)
+        with _blaming(file):
+            instrument = _read_instrument(_document(content, self._limits))
+            if instrument.name != name:
+                raise CodecError(f"describes the instrument {instrument.name!r}, not {name!r}")
+            return instrument
 
 
 def open_folder(folder: Path, *, limits: Limits = Limits()) -> FixtureFolder:
@@ -350,35 +257,65 @@ def open_folder(folder: Path, *, limits: Limits = Limits()) -> FixtureFolder:
         The manifest is missing, larger than the limits allow, no strict JSON, of another format version, lists more
         files than the limits allow, or names a path that is not one of the format.
     """
-    file = folder / MANIFEST
-    document = _Document.of_format_1(file, _read(folder, MANIFEST, limits.json_bytes), limits)
-    origins: dict[str, Mapping[str, Any]] = {}
-    fixtures = []
-    for entry in (_Document(file, item) for item in document.items("fixtures")):
-        path = _relative(entry, entry.text("path"), parts=_FIXTURE_DEPTH)
-        members = {
-            _relative(entry, name, parts=1): _member(_Document(file, member))
-            for name, member in entry.mapping("files").items()
-        }
-        for required in (QUERY_FILE, ANSWER_FILE):
-            if required not in members:
-                raise entry.error(f"lists no {required} for {path}")
-        origins[path] = _origin(entry)
-        fixtures.append(Fixture(path, origins[path], MappingProxyType(members), folder, limits))
-    instrument_files = {}
-    for entry in (_Document(file, item) for item in document.items("instruments")):
-        path = _relative(entry, entry.text("path"), parts=2)
-        if not path.endswith(f"/{INSTRUMENT_FILE}"):
-            raise entry.error(f"lists {path} under instruments, where only {INSTRUMENT_FILE} files belong")
-        origins[path] = _origin(entry)
-        instrument_files[path] = _member(entry)
-    for kind in ("fixtures", "instruments"):
-        paths = [entry["path"] for entry in document.items(kind)]
-        if paths != sorted(set(paths)):
-            raise document.error(f"the {kind} do not stand in the order of their paths, each once")
-    if len(instrument_files) + sum(len(fixture.members) for fixture in fixtures) > limits.members:
-        raise document.error(f"lists more than {limits.members} files")
-    return FixtureFolder(folder, tuple(fixtures), MappingProxyType(instrument_files), MappingProxyType(origins), limits)
+    content = _read(folder, MANIFEST, limits.json_bytes)
+    with _blaming(folder / MANIFEST):
+        return _read_manifest(folder, _document(content, limits), limits)
+
+
+def write_fixture(folder: Path, path: str, query: FixtureQuery, answer: FixtureAnswer) -> None:
+    """Write the files of a fixture, all or none; one that is there already is replaced.
+
+    The manifest does not know them before `write_manifest`.
+
+    Parameters
+    ----------
+    folder
+        Root of the folder of fixtures; made where it is missing.
+    path
+        `<instrument>/<product>/<slug>`.
+    answer
+        Its `products` are as on the wire, where a numpy product may also be a `DataProduct`. Arrays and binary products
+        become files; everything else is kept as it is.
+
+    Raises
+    ------
+    FixtureError
+        The path, the query or the answer is not as the format allows, FITS has no form for an array, or the disk fails.
+    """
+    with _blaming(folder / path):
+        _check_path(path, parts=_FIXTURE_DEPTH)
+        _check_query(query)
+        products, files = _files_and_products(answer.products)
+        _check_answer(answer := replace(answer, products=products))
+        files |= {QUERY_FILE: _query_text(query).encode(), ANSWER_FILE: _answer_text(answer).encode()}
+    _replace_folder(folder / path, files)
+
+
+def verify(folder: Path, *, limits: Limits = Limits()) -> list[FixtureError]:
+    """Check everything in a folder of fixtures; no error means that all of it can be read and served.
+
+    Reads each file, and encodes each array. Of what the manifest does not list, only what lies in the folders of its
+    instruments is an error: a README or a notebook may lie beside them.
+    """
+    try:
+        opened = open_folder(folder, limits=limits)
+    except FixtureError as error:
+        return [error]
+    checks: list[Callable[[], object]] = []
+    for fixture in opened.fixtures:
+        checks += [functools.partial(fixture.read_file, name) for name in fixture.members]
+        checks += [fixture.query, fixture.wire_products]
+    checks += [functools.partial(opened.instrument, file.split("/")[0]) for file in opened.instrument_files]
+    found: dict[str, FixtureError] = {}
+    for check in checks:
+        try:
+            check()
+        except FixtureError as error:
+            found.setdefault(str(error), error)
+    listed = {f"{fixture.path}/{name}" for fixture in opened.fixtures for name in fixture.members}
+    listed |= opened.instrument_files.keys()
+    strangers = [FixtureError(folder / path, "is not in the manifest") for path in _strangers(folder, listed)]
+    return [*found.values(), *strangers]
 
 
 def write_manifest(folder: Path, origins: Mapping[str, Mapping[str, Any]]) -> None:
@@ -410,93 +347,96 @@ def write_manifest(folder: Path, origins: Mapping[str, Mapping[str, Any]]) -> No
         files = {name: _measure(folder, f"{path}/{name}") for name in names}
         fixtures.append({"path": path, "origin": origins[path], "files": files})
     document = {"format": FORMAT, "fixtures": fixtures, "instruments": instruments}
-    try:
+    with _blaming(folder / MANIFEST):
         content = json_text.dumps(document).encode()
-    except (CodecError, UnicodeError) as error:
-        raise FixtureError(folder / MANIFEST, str(error)) from None
     _replace(folder / MANIFEST, content)
 
 
-@dataclass(frozen=True)
-class _Document:
-    """An object of a JSON file, whose members are checked when they are taken out."""
-
-    file: Path
-    value: Any
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.value, dict):
-            raise self.error(f"expected an object, found {_shown(self.value)}")
-
-    @classmethod
-    def of_format_1(cls, file: Path, content: bytes, limits: Limits) -> _Document:
-        if len(content) > limits.json_bytes:
-            raise FixtureError(file, f"is larger than {limits.json_bytes} bytes")
-        try:
-            document = cls(file, json_text.loads(content))
-        except CodecError as error:
-            raise FixtureError(file, str(error)) from None
-        version = document.value.get("format")
-        if not _is_whole(version) or version != FORMAT:
-            raise document.error(f"is of format {_shown(version)}; this release reads format {FORMAT}")
-        return document
-
-    def error(self, reason: str) -> FixtureError:
-        return FixtureError(self.file, reason)
-
-    def text(self, name: str) -> str:
-        value = self.value.get(name)
-        if not isinstance(value, str):
-            raise self.error(f"{name!r} should be text, found {_shown(value)}")
-        return value
-
-    def text_or_none(self, name: str) -> str | None:
-        return None if self.value.get(name) is None else self.text(name)
-
-    def boolean(self, name: str, *, default: bool) -> bool:
-        value = self.value.get(name, default)
-        if not isinstance(value, bool):
-            raise self.error(f"{name!r} should be true or false, found {_shown(value)}")
-        return value
-
-    def size(self, name: str) -> int:
-        value = self.value.get(name)
-        if not _is_whole(value) or value < 0:
-            raise self.error(f"{name!r} should be a whole number, found {_shown(value)}")
-        return int(value)
-
-    def items(self, name: str) -> list[Any]:
-        value = self.value.get(name)
-        if not isinstance(value, list):
-            raise self.error(f"{name!r} should be a list, found {_shown(value)}")
-        return value
-
-    def mapping(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-        value = self.value.get(name, default)
-        if not isinstance(value, dict):
-            raise self.error(f"{name!r} should be an object, found {_shown(value)}")
-        return value
+# -- what the files say ---------------------------------------------------------------------------
 
 
-def _entries_with_files(products: _Document) -> Iterator[_Document]:
-    """Give the entries of answer.json's products that stand for files."""
-    if _ONE_PRODUCT in products.value:
-        yield _Document(products.file, products.mapping(_ONE_PRODUCT))
-    for key in (_PRODUCTS, _BINARIES):
-        if key in products.value:
-            yield from (_Document(products.file, entry) for entry in products.items(key))
+def _document(content: bytes, limits: Limits) -> Document:
+    if len(content) > limits.json_bytes:
+        raise CodecError(f"is larger than {limits.json_bytes} bytes")
+    document = Document.of(json_text.loads(content))
+    version = document.count("format")
+    if version != FORMAT:
+        raise CodecError(f"is of format {version}; this release reads format {FORMAT}")
+    return document
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return "a whole number" if abs(value) > 10**20 else str(value)
-    return "nothing" if value is None else repr(value)[:60]
+def _read_manifest(folder: Path, document: Document, limits: Limits) -> FixtureFolder:
+    origins: dict[str, Mapping[str, Any]] = {}
+    fixtures = []
+    for entry in document.documents("fixtures"):
+        path = _check_path(entry.text("path"), parts=_FIXTURE_DEPTH)
+        files = entry.mapping("files")
+        members = {_check_path(name, parts=1): _member(Document.of(member)) for name, member in files.items()}
+        if not {QUERY_FILE, ANSWER_FILE} <= members.keys():
+            raise CodecError(f"lists no {QUERY_FILE} or no {ANSWER_FILE} for {path}")
+        origins[path] = _origin(entry)
+        fixtures.append(Fixture(path, origins[path], MappingProxyType(members), folder, limits))
+    instrument_files = {}
+    for entry in document.documents("instruments"):
+        path = _check_path(entry.text("path"), parts=2)
+        if not path.endswith(f"/{INSTRUMENT_FILE}"):
+            raise CodecError(f"lists {path} under instruments, where only {INSTRUMENT_FILE} files belong")
+        origins[path] = _origin(entry)
+        instrument_files[path] = _member(entry)
+    for kind in ("fixtures", "instruments"):
+        paths = [entry.text("path") for entry in document.documents(kind)]
+        if paths != sorted(set(paths)):
+            raise CodecError(f"the {kind} do not stand in the order of their paths, each once")
+    if len(instrument_files) + sum(len(fixture.members) for fixture in fixtures) > limits.members:
+        raise CodecError(f"lists more than {limits.members} files")
+    return FixtureFolder(folder, tuple(fixtures), MappingProxyType(instrument_files), MappingProxyType(origins), limits)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _origin(entry: Document) -> Mapping[str, Any]:
+    origin = Document.of(entry.mapping("origin"))
+    if origin.text("kind") not in ORIGIN_KINDS:
+        raise CodecError(f"{entry.text('path')} has the unknown kind of origin {origin.text('kind')!r}")
+    if not all(isinstance(item, str) for item in (origin.text("source"), *origin.items("modelled"))):
+        raise CodecError(f"'modelled' of {entry.text('path')} should be a list of texts")
+    return MappingProxyType(origin.members)
+
+
+def _member(entry: Document) -> Member:
+    if not _SHA256.fullmatch(entry.text("sha256")):
+        raise CodecError(f"{entry.text('sha256')[:80]!r} is no SHA-256")
+    return Member(entry.count("size"), entry.text("sha256"))
+
+
+def _check_path(path: str, *, parts: int) -> str:
+    names = path.split("/")
+    if len(names) != parts or not all(_NAME.fullmatch(name) for name in names):
+        raise CodecError(f"{path[:200]!r} is not a path of {parts} names made of letters, digits, . _ - and +")
+    return path
+
+
+def _read_query(document: Document) -> FixtureQuery:
+    query = FixtureQuery(
+        instrument=document.text("instrument"),
+        product_type=document.text("product_type"),
+        query_type=document.text("query_type"),
+        parameters=MappingProxyType(document.mapping("parameters")),
+        api=document.boolean("api", default=True),
+        dry_run=document.boolean("dry_run", default=False),
+        files=MappingProxyType(document.mapping("files", default={})),
+    )
+    _check_query(query)
+    return query
+
+
+def _check_query(query: FixtureQuery) -> None:
+    for name, value in query.parameters.items():
+        if name in _NO_PARAMETERS:
+            raise CodecError(f"parameters hold {name!r}, which is none: a fixture does not say who asked or how")
+        if not _is_parameter_value(value):
+            raise CodecError(f"the parameter {name!r} is neither text nor a number nor a list of these")
+    for name, digest in query.files.items():
+        if not _SHA256.fullmatch(str(digest)):
+            raise CodecError(f"files gives no SHA-256 for {name!r}")
 
 
 def _is_parameter_value(value: Any) -> bool:
@@ -504,60 +444,160 @@ def _is_parameter_value(value: Any) -> bool:
     return all(isinstance(member, (str, int, float)) and not isinstance(member, bool) for member in members)
 
 
-def _moment(document: _Document, entry: Any) -> tuple[str, float]:
+def _query_text(query: FixtureQuery) -> str:
+    document = {
+        "format": FORMAT,
+        "instrument": query.instrument,
+        "product_type": query.product_type,
+        "query_type": query.query_type,
+        "parameters": dict(query.parameters),
+        "api": query.api,
+        "dry_run": query.dry_run,
+        "files": dict(query.files),
+    }
+    return json_text.dumps(document)
+
+
+def _read_answer(document: Document) -> FixtureAnswer:
+    answer = FixtureAnswer(
+        query_status=document.text("query_status"),
+        exit_status=MappingProxyType(document.mapping("exit_status")),
+        timeline=tuple(_moment(entry) for entry in document.items("timeline")),
+        products=MappingProxyType(document.mapping("products")),
+    )
+    _check_answer(answer)
+    return answer
+
+
+def _check_answer(answer: FixtureAnswer) -> None:
+    if answer.query_status not in _STATES:
+        raise CodecError(f"query_status is {answer.query_status[:40]!r}, which no client knows")
+    for name, value in answer.exit_status.items():
+        if not isinstance(value, int if name == "status" else str) or isinstance(value, bool):
+            raise CodecError(f"exit_status.{name} is {'no whole number' if name == 'status' else 'no text'}")
+    if "status" not in answer.exit_status:
+        raise CodecError("exit_status has no status")
+    times = [seconds for _, seconds in answer.timeline]
+    if times != sorted(times):
+        raise CodecError("the timeline runs backwards")
+    for entry in _entries_with_files(answer.products):
+        _check_path(entry.text("file"), parts=1)
+
+
+def _moment(entry: Any) -> tuple[str, float]:
     match entry:
         case [str() as state, int() | float() as seconds] if state in _STATES and not isinstance(seconds, bool):
-            if 0 <= seconds < math.inf:
-                return state, float(min(seconds, 1e9))
-    raise document.error(f"the timeline holds {str(entry)[:60]!r}, not a state and seconds")
+            if 0 <= seconds <= _LONGEST_WAIT:
+                return state, float(seconds)
+    raise CodecError(f"the timeline holds {str(entry)[:60]!r}, not a state and seconds")
 
 
-def _query_description(entry: _Document) -> QueryDescription:
+def _answer_text(answer: FixtureAnswer) -> str:
+    document = {
+        "format": FORMAT,
+        "query_status": answer.query_status,
+        "exit_status": dict(answer.exit_status),
+        "timeline": [list(moment) for moment in answer.timeline],
+        "products": dict(answer.products),
+    }
+    return json_text.dumps(document)
+
+
+def _entries_with_files(products: Mapping[str, Any]) -> Iterator[Document]:
+    """Give the entries of answer.json's products that stand for files."""
+    if _ONE_PRODUCT in products:
+        yield Document.of(products[_ONE_PRODUCT])
+    for key in (_PRODUCTS, _BINARIES):
+        if key in products:
+            yield from Document(dict(products)).documents(key)
+
+
+def _read_instrument(document: Document) -> Instrument:
+    prod_dict = document.mapping("prod_dict")
+    queries = tuple(_query_description(entry) for entry in document.documents("queries"))
+    described = {query.query_name for query in queries}
+    for product, query_name in prod_dict.items():
+        if query_name not in described:
+            raise CodecError(f"prod_dict gives {product!r} the query {str(query_name)[:60]!r}, which is not described")
+    return Instrument(document.text("instrument"), MappingProxyType(prod_dict), queries)
+
+
+def _query_description(entry: Document) -> QueryDescription:
     return QueryDescription(
         query_name=entry.text("query_name"),
         product_name=entry.text_or_none("product_name"),
-        parameters=tuple(_parameter_description(_Document(entry.file, item)) for item in entry.items("parameters")),
+        parameters=tuple(_parameter_description(item) for item in entry.documents("parameters")),
         synchronous=entry.boolean("synchronous", default=False),
     )
 
 
-def _parameter_description(entry: _Document) -> ParameterDescription:
+def _parameter_description(entry: Document) -> ParameterDescription:
     kind = entry.text_or_none("kind")
     if kind is not None and kind not in PARAMETER_KINDS:
-        raise entry.error(f"the parameter {entry.text('name')!r} has the unknown kind {kind!r}")
-    if "value" not in entry.value:
-        raise entry.error(f"the parameter {entry.text('name')!r} has no value; write null where it has no default")
-    restrictions = entry.mapping("restrictions") if "restrictions" in entry.value else None
+        raise CodecError(f"the parameter {entry.text('name')!r} has the unknown kind {kind!r}")
+    if "value" not in entry.members:
+        raise CodecError(f"the parameter {entry.text('name')!r} has no value; write null where it has no default")
     return ParameterDescription(
         name=entry.text("name"),
         units=entry.text_or_none("units"),
-        value=entry.value["value"],
+        value=entry.members["value"],
         kind=kind,
-        restrictions=None if restrictions is None else MappingProxyType(restrictions),
+        restrictions=MappingProxyType(entry.mapping("restrictions")) if "restrictions" in entry.members else None,
     )
 
 
-def _origin(entry: _Document) -> Mapping[str, Any]:
-    origin = _Document(entry.file, entry.mapping("origin"))
-    if origin.text("kind") not in ORIGIN_KINDS:
-        raise entry.error(f"{entry.text('path')} has the unknown kind of origin {origin.text('kind')!r}")
-    origin.text("source")
-    if not all(isinstance(item, str) for item in origin.items("modelled")):
-        raise entry.error(f"'modelled' of {entry.text('path')} should be a list of texts")
-    return MappingProxyType(origin.value)
+def _files_and_products(products: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Turn the arrays and binary products of an answer into files, and what stands for them in answer.json."""
+    from oda_proxy.codec import described, wire
+    from oda_proxy.codec.product import DataProduct
+
+    kept = dict(products)
+    files: dict[str, bytes] = {}
+    names: dict[bytes, str] = {}  # of each content: many spectra have the same response
+
+    def product(wired: Any) -> dict[str, Any]:
+        decoded = wired if isinstance(wired, DataProduct) else wire.decode_product(wired)
+        description, content = described.describe(decoded)
+        if content not in names:
+            names[content] = _free_name(decoded.name or "product", ".fits", files)
+            files[names[content]] = content
+        return {**description, "file": names[content]}
+
+    def binary(wired: Any) -> dict[str, Any]:
+        decoded = wire.decode_binary(wired)
+        name = _free_name(decoded.name or "binary", "" if "." in (decoded.name or "") else ".bin", files)
+        files[name] = decoded.data
+        return {"file": name} if decoded.name is None else {"file": name, "name": decoded.name}
+
+    if _ONE_PRODUCT in kept:
+        kept[_ONE_PRODUCT] = product(kept[_ONE_PRODUCT])
+    for key, convert in ((_PRODUCTS, product), (_BINARIES, binary)):
+        if key in kept:
+            kept[key] = [convert(wired) for wired in Document(kept).items(key)]
+    return kept, files
 
 
-def _member(entry: _Document) -> Member:
-    if not _SHA256.fullmatch(entry.text("sha256")):
-        raise entry.error(f"{entry.text('sha256')[:80]!r} is no SHA-256")
-    return Member(entry.size("size"), entry.text("sha256"))
+def _free_name(name: str, suffix: str, taken: Container[str]) -> str:
+    """Make a file's name of a product's, unlike those taken, with a number where need be."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).lstrip(".")[:100] or "unnamed"
+    stem, dot, ending = (stem, "", suffix) if suffix else stem.rpartition(".")
+    names = (f"{stem}{number}{dot}{ending}" for number in ("", *(f"-{count}" for count in range(2, _MOST_FILES))))
+    for candidate in names:
+        if candidate not in taken:
+            return candidate
+    raise CodecError(f"has more than {_MOST_FILES} files")
 
 
-def _relative(entry: _Document, path: str, *, parts: int) -> str:
-    names = path.split("/")
-    if len(names) != parts or not all(_NAME.fullmatch(name) for name in names):
-        raise entry.error(f"{path[:200]!r} is not a path of {parts} names made of letters, digits, . _ - and +")
-    return path
+# -- the disk -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _blaming(file: Path) -> Iterator[None]:
+    """Say which file it was."""
+    try:
+        yield
+    except CodecError as error:
+        raise FixtureError(file, str(error)) from None
 
 
 def _read_member(root: Path, relative: str, member: Member, limits: Limits) -> bytes:
@@ -611,16 +651,45 @@ def _replace(file: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=file.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=file.parent))
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)  # noqa: PTH101  # fixtures are for everyone; temporary files are not
-            os.replace(temporary, file)  # noqa: PTH105  # temporary is text
-        except BaseException:
-            os.unlink(temporary)  # noqa: PTH108
-            raise
+            _write(temporary / file.name, content)
+            (temporary / file.name).replace(file)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise FixtureError(file, f"cannot be written: {error.strerror}") from None
+
+
+def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder whole or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        try:
+            (temporary / "new").mkdir()
+            for name, content in files.items():
+                _write(temporary / "new" / name, content)
+            if folder.exists():
+                folder.replace(temporary / "old")
+            (temporary / "new").replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise FixtureError(folder, f"cannot be written: {error.strerror}") from None
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _strangers(folder: Path, listed: Collection[str]) -> Iterator[str]:
+    """Give the files in the folders of the listed ones' instruments that are not listed."""
+    for instrument in sorted({path.split("/")[0] for path in listed}):
+        for file in sorted((folder / instrument).rglob("*")):
+            path = file.relative_to(folder).as_posix()
+            if path not in listed and not file.is_dir():
+                yield path

@@ -1,10 +1,11 @@
-"""Strict JSON text: no NaN, no repeated names, nothing a second parser would read differently."""
+"""Strict JSON: no NaN, no repeated names, nothing that a second parser would read differently; and checked members."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oda_proxy.errors import CodecError
@@ -52,9 +53,82 @@ def dumps(value: Any) -> str:
         The value holds NaN, an infinity or something that JSON has no form for.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CodecError(f"cannot be written as strict JSON: {error}") from None
+    return text
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON object whose members are checked when they are taken out; each method raises CodecError."""
+
+    members: dict[str, Any]
+
+    @classmethod
+    def of(cls, value: Any) -> Document:
+        """Take any JSON value, if it is an object."""
+        if not isinstance(value, dict):
+            raise CodecError(f"expected an object, found {_shown(value)}")
+        return cls(value)
+
+    def text(self, name: str) -> str:
+        """Return a text."""
+        value = self.members.get(name)
+        if not isinstance(value, str):
+            raise CodecError(f"{name!r} should be text, found {_shown(value)}")
+        return value
+
+    def text_or_none(self, name: str) -> str | None:
+        """Return a text, or None for null and for a missing member."""
+        return None if self.members.get(name) is None else self.text(name)
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.members.get(name, default)
+        if not isinstance(value, bool):
+            raise CodecError(f"{name!r} should be true or false, found {_shown(value)}")
+        return value
+
+    def count(self, name: str) -> int:
+        """Return a whole number from 0."""
+        value = self.members.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise CodecError(f"{name!r} should be a whole number, found {_shown(value)}")
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        """Return a list."""
+        value = self.members.get(name)
+        if not isinstance(value, list):
+            raise CodecError(f"{name!r} should be a list, found {_shown(value)}")
+        return value
+
+    def mapping(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return an object's members."""
+        value = self.members.get(name, default)
+        if not isinstance(value, dict):
+            raise CodecError(f"{name!r} should be an object, found {_shown(value)}")
+        return value
+
+    def documents(self, name: str) -> list[Document]:
+        """Return a list of objects."""
+        return [Document.of(item) for item in self.items(name)]
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str():
+            return repr(value)[:60]
+        case _:
+            return json.dumps(value)[:60]
 
 
 def _object_without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def as_records(data: Array) -> Array:
     return data.view(np.dtype((np.record, data.dtype)))
 
 
+def is_records(data: Array) -> bool:
+    """Say whether the rows of a table are records."""
+    return data.dtype.type is np.record
+
+
 def _recast_values(what: str, values: Array, dtype: DType) -> Array:
     if values.dtype.kind == "S" and dtype.kind == "U" and dtype.itemsize >= 4 * values.dtype.itemsize:
         try:

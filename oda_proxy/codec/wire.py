@@ -27,7 +27,7 @@ import numpy as np
 
 from oda_proxy.codec import fits, pickles
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
-from oda_proxy.codec.recast import as_records
+from oda_proxy.codec.recast import as_records, is_records
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = Literal["pickle", "json"]
 
-_HDU_TYPES: Final = ("primary", "image", "bintable", "table")
+HDU_TYPES: Final = ("primary", "image", "bintable", "table")
 _MAX_FILLED_BYTES: Final = 2**31  # of one table, after its columns of variable length were filled up
 
 
@@ -148,7 +148,7 @@ def portable(data: Array) -> Array:
                 table[name][row][: len(piece)] = piece
             else:
                 table[name][row] = piece.tobytes()  # a text
-    return as_records(table) if dtype.type is np.record else table
+    return as_records(table) if is_records(data) else table
 
 
 def header(unit: DataUnit) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _encode_unit(unit: DataUnit, form: Form) -> dict[str, Any]:
     if data is not None and form == "json":
         text = _array_text(unit.name, data)
     elif data is not None:
-        pickled = _base64(pickles.dumps(data, record=data.dtype.type is np.record))
+        pickled = _base64(pickles.dumps(data, record=is_records(data)))
     return {
         "data": text,
         "dt": None if data is None else str(data.dtype),
@@ -182,8 +182,8 @@ def _encode_unit(unit: DataUnit, form: Form) -> dict[str, Any]:
 
 def _decode_unit(unit: dict[str, Any]) -> DataUnit:
     hdu_type: HduType | None = unit.get("hdu_type")
-    if hdu_type is not None and hdu_type not in _HDU_TYPES:
-        raise CodecError(f"a data unit is of the type {str(hdu_type)[:40]!r}, which is none of {', '.join(_HDU_TYPES)}")
+    if hdu_type is not None and hdu_type not in HDU_TYPES:
+        raise CodecError(f"a data unit is of the type {str(hdu_type)[:40]!r}, which is none of {', '.join(HDU_TYPES)}")
     data = None
     if unit.get("binarys") is not None:
         data = pickles.loads(_bytes(unit["binarys"]))

@@ -1,0 +1,118 @@
+"""Data products as JSON beside FITS files, as a fixture keeps them (format: fixtures/README.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from oda_proxy.codec import fits, recast, wire
+from oda_proxy.codec.product import Card, DataProduct
+from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from oda_proxy.codec.json_text import Document
+    from oda_proxy.codec.product import Array, DataUnit, HduType
+
+
+def read_product(entry: Document, units_of: Callable[[str], tuple[DataUnit, ...]]) -> DataProduct:
+    """Put a product together from its description; `units_of` gives the data units of a FITS file by its name.
+
+    Raises
+    ------
+    CodecError
+        The description is not as the format says, or contradicts the file.
+    """
+    units = units_of(entry.text("file"))
+    described = [_read_unit(unit, units) for unit in entry.documents("units")]
+    return DataProduct(entry.text("name"), entry.mapping("meta_data", default={}), tuple(described))
+
+
+def describe(product: DataProduct) -> tuple[dict[str, Any], bytes]:
+    """Give the description of a product but for the name of its file, and the content of that FITS file.
+
+    Whoever reads both encodes to the same form on the wire as `product` does.
+
+    Raises
+    ------
+    CodecError
+        FITS has no form for one of its arrays.
+    """
+    content = fits.write([_holdable(unit) for unit in product.units])
+    stored = fits.read(content)
+    first = 0 if product.units and fits.leads(product.units[0]) else 1
+    units = [
+        {"name": unit.name, "hdu": number, "hdu_type": unit.hdu_type, "meta_data": dict(unit.meta_data)}
+        | _differences(unit, stored[number])
+        for number, unit in enumerate(product.units, first)
+    ]
+    return {"name": product.name, "meta_data": dict(product.meta_data), "units": units}, content
+
+
+def _read_unit(entry: Document, units: tuple[DataUnit, ...]) -> DataUnit:
+    number = entry.count("hdu")
+    if number >= len(units):
+        raise CodecError(f"the data unit {entry.text('name')!r} is HDU {number} of a file that has {len(units)}")
+    hdu_type = entry.text_or_none("hdu_type")
+    if hdu_type not in {None, *wire.HDU_TYPES}:
+        raise CodecError(f"the data unit {entry.text('name')!r} is of the unknown type {hdu_type!r}")
+    data = units[number].data
+    try:
+        if data is not None and "dtype" in entry.members:
+            data = recast.recast(wire.portable(data), recast.described(entry.members["dtype"]))
+        if data is not None and entry.boolean("record", default=False):
+            data = recast.as_records(data)
+    except CodecError as error:
+        raise CodecError(f"the data unit {entry.text('name')!r}: {error}") from None
+    return replace(
+        units[number],
+        name=entry.text("name"),
+        header=_changed(units[number].header, entry.mapping("header", default={})),
+        data=data,
+        hdu_type=cast("HduType | None", hdu_type),
+        meta_data=entry.mapping("meta_data", default={}),
+        units_dict=entry.mapping("units_dict") if entry.members.get("units_dict") is not None else None,
+    )
+
+
+def _changed(header: tuple[Card, ...], changes: Mapping[str, Any]) -> tuple[Card, ...]:
+    if any(isinstance(value, dict | list) for value in changes.values()):
+        raise CodecError("the value of a header's card is a list or an object")
+    said = {card.keyword for card in header}
+    changed = [card._replace(value=changes.get(card.keyword, card.value)) for card in header]
+    kept = [card for card in changed if card.keyword not in changes or card.value is not None]
+    return (*kept, *(Card(keyword, value) for keyword, value in changes.items() if keyword not in said))
+
+
+def _holdable(unit: DataUnit) -> DataUnit:
+    return replace(unit, header=tuple(card for card in unit.header if fits.holds(card)))
+
+
+def _differences(unit: DataUnit, stored: DataUnit) -> dict[str, Any]:
+    """Say what of a data unit the HDU in the file does not say."""
+    differences: dict[str, Any] = {}
+    if unit.units_dict is not None:
+        differences["units_dict"] = dict(unit.units_dict)
+    if unit.data is not None:
+        differences |= _differing_type(unit.name, wire.portable(unit.data), stored.data)
+    if "dtype" in differences and stored.data is not None:
+        dtype = recast.described(differences["dtype"])
+        stored = replace(stored, data=recast.recast(wire.portable(stored.data), dtype))
+    wanted, found = wire.header(unit), wire.header(stored)
+    changes = {keyword: value for keyword, value in wanted.items() if (keyword, value) not in found.items()}
+    changes |= dict.fromkeys(found.keys() - wanted.keys())
+    return differences | ({"header": changes} if changes else {})
+
+
+def _differing_type(name: str, wanted: Array, stored: Array | None) -> dict[str, Any]:
+    if stored is None:
+        raise CodecError(f"the data unit {name!r} is empty, which a FITS file does not tell from no data at all")
+    found = wire.portable(stored)
+    records = {"record": True} if recast.is_records(wanted) else {}
+    if recast.description(wanted.dtype) == recast.description(found.dtype):
+        return records
+    dtype = recast.description(wanted.dtype)
+    if recast.recast(found, recast.described(dtype)).tobytes() != wanted.tobytes():
+        raise CodecError(f"the data unit {name!r} is of type {wanted.dtype}, which FITS cannot keep")
+    return {"dtype": dtype, **records}
