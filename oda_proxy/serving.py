@@ -1,4 +1,7 @@
-"""Putting the parts together to servers, as options say, and running them until they are told to stop."""
+"""Putting the parts together to servers, as options say, and running them until they are told to stop.
+
+Each imports its own parts: the mock has to be ready in a blink, and needs no more of the proxy than the door.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +47,11 @@ async def serve(
     time_scale: float,
 ) -> None:
     """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
-    from oda_proxy.proxy import Policy, Proxy  # the mock starts without it
+    from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.web.app import make_app
 
+    stop = _told_to_stop()
     async with AsyncExitStack() as stack:
         if mock:
             # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
@@ -66,7 +70,7 @@ async def serve(
         _say(f"listening on {url}")
         if mock:
             _say(f"paste into Python, where oda_api is installed:\n\n{_PASTE.format(url=url)}\n\nCtrl-C ends it.")
-        await _told_to_stop()
+        await stop.wait()
 
 
 async def mock(
@@ -79,22 +83,22 @@ async def mock(
     secret_key: str | None,
 ) -> None:
     """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
+    stop = _told_to_stop()
     app = _mock_app(fixtures=fixtures, time_scale=time_scale, scenario=scenario, secret_key=secret_key)
     async with listening(app, host, port) as url:
         _say(f"listening on {url}")
-        await _told_to_stop()
+        await stop.wait()
 
 
 def _mock_app(**settings: Any) -> web.Application:
-    from mock_server.app import make_app  # a proxy to the real dispatcher starts without it
-
+    from mock_server.app import make_app
     from mock_server.settings import MockSettings
 
     return make_app(MockSettings(**settings))
 
 
 def _store(cache_dir: Path | None, upstream: str) -> Store:
-    from oda_proxy.config import cache_folder  # the mock starts without it
+    from oda_proxy.config import cache_folder
     from oda_proxy.store.disk import DiskStore
 
     return DiskStore(cache_folder(cache_dir, upstream))
@@ -124,10 +128,10 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - what the command was asked for
 
 
-async def _told_to_stop() -> None:
-    """Wait for an interrupt or a request to end."""
+def _told_to_stop() -> asyncio.Event:
+    """Give the event that an interrupt or a request to end sets, from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

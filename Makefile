@@ -1,0 +1,42 @@
+# What a fresh machine needs is Python 3.11 or later, and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo serve test lint bench clean
+
+demo: .venv/demo  ## ask a mock dispatcher twice through the proxy, with a real client
+	$(BIN)/python examples/demo.py demo-mosaic.png
+
+serve: .venv/installed  ## keep a proxy over the mock running, to try by hand
+	$(BIN)/oda-proxy serve --mock
+
+test: .venv/test  ## run all the tests; those of real clients build their environments first
+	-$(BIN)/python tests/environments.py
+	$(BIN)/python -m pytest
+
+lint: .venv/lint  ## style, types, and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed  ## measure, as ratios
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+clean:  ## remove all that was made here
+	rm -rf .venv .envs build dist demo-mosaic.png
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"oda-proxy needs Python 3.11 or later, this is {sys.version.split()[0]}; name another with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# One stamp for each set of packages, made anew when what they should be changes.
+.venv/installed: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/demo .venv/test .venv/lint: .venv/%: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@ .venv/installed

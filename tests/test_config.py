@@ -1,0 +1,117 @@
+"""An option is set by the flag, the environment, the file, the default, in this order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oda_proxy import config
+from oda_proxy.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder without a configuration."""
+    monkeypatch.chdir(tmp_path)
+
+
+def port(given: dict[str, str] | None = None, environ: dict[str, str] | None = None, file: Path | None = None) -> int:
+    values = config.resolve(config.SERVE, given or {}, environ or {}, file)
+    result: int = values["port"]
+    return result
+
+
+def test_the_first_source_that_says_something_counts(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text("port = 3\n")
+
+    assert port() == 8400
+    assert port(file=file) == 3
+    assert port({}, {"ODA_PROXY_PORT": "2"}, file) == 2
+    assert port({"port": "1"}, {"ODA_PROXY_PORT": "2"}, file) == 1
+
+
+def test_a_file_in_the_folder_is_read_without_being_named(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "kept"\n')
+
+    values = config.resolve(config.SERVE, {}, {}, None)
+
+    assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("kept"))
+
+
+def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> None:
+    values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None)
+
+    assert values["fixtures"] == (Path("one"), Path("two"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", "http"),
+        ("upstream", "dispatcher.example"),
+        ("upstream", "ftp://dispatcher.example"),
+        ("upstream", "http://dispatcher.example/?token=1"),
+        ("upstream", "http://"),
+        ("offline", "maybe"),
+        ("description-ttl", "-1"),
+        ("description-ttl", "nan"),
+        ("time-scale", "inf"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named_with_its_option(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=rf"--{name} must be .*{value!r}".replace("?", r"\?")):
+        config.resolve(config.SERVE, {name: value}, {}, None)
+
+
+def test_a_wrong_value_is_named_with_where_it_was_set(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('port = "http"\n')
+
+    with pytest.raises(UsageError, match=f"port in {config.FILE} must be a port"):
+        port()
+    with pytest.raises(UsageError, match="ODA_PROXY_PORT must be a port"):
+        port({}, {"ODA_PROXY_PORT": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("port = ", "no TOML"), ("prot = 1", "unknown option 'prot'"), ("#" * 2_000_000, "larger than")],
+)
+def test_a_file_that_cannot_be_understood_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / config.FILE).write_text(text)
+
+    with pytest.raises(UsageError, match=f"{config.FILE}.*{reason}"):
+        port()
+
+
+def test_a_file_that_was_named_must_be_there() -> None:
+    with pytest.raises(UsageError, match=r"cannot read the configuration no\.toml: No such file"):
+        port(file=Path("no.toml"))
+
+
+def test_each_dispatcher_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    places = ["http://a", "https://a", "http://a:8000", "http://a/x", "http://a/x/y", "http://b"]
+
+    assert len({config.cache_folder(tmp_path, place) for place in places}) == len(places)
+
+
+def test_two_spellings_of_one_address_have_one_folder(tmp_path: Path) -> None:
+    assert config.cache_folder(tmp_path, "http://A/x/") == config.cache_folder(tmp_path, "http://a/x")
+    assert config.cache_folder(tmp_path, "http://a").parent == tmp_path
+
+
+def test_recordings_are_kept_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+
+    assert config.cache_folder(None, config.PRODUCTION).parent == Path("/somewhere/oda-proxy")
+
+
+def test_every_option_is_documented() -> None:
+    documented = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+
+    for option in {*config.SERVE, *config.MOCK}:
+        assert f"`{option.flag}" in documented
+        assert option.variable in documented
