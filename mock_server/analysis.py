@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 
 from mock_server import answers, roles
 from mock_server.answers import Answer, ExitStatus
-from mock_server.asking import RefusedError, constructor_failed
+from mock_server.asking import RefusedError
 from mock_server.descriptions import checked_parameters
 from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, asked
@@ -17,6 +18,7 @@ from mock_server.matching import Question
 from mock_server.parameters import BadParameter2019Error, BadParameterError, check, check_2019
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
+from mock_server.times import needs_astropy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +81,7 @@ class Analysis:
         asker = self.reception.asker(request.arguments, request.products_url)
         try:
             arguments = {**with_scw_list(request.arguments, request.files), "session_id": asker.session_id}
-            parameters = (check_2019 if self._is_2019 else check)(arguments, asker.description, asker.product)
+            parameters = await self._check(arguments, asker)
         except (ScwListError, BadParameterError) as error:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
@@ -99,12 +101,14 @@ class Analysis:
             asker, parameters, _question(asker, parameters, arguments, request.files), computed, shown
         )
 
+    async def _check(self, arguments: Mapping[str, Any], asker: Asker) -> Parameters:
+        checker = check_2019 if self._is_2019 else check
+        if needs_astropy(str(arguments.get("T_format") or "isot")):
+            return await asyncio.to_thread(checker, arguments, asker.description, asker.product)
+        return checker(arguments, asker.description, asker.product)
+
     def _shown_job_id(self, asker: Asker, given: Any, computed: str) -> str:
         """Return the job_id that the answer shows, once the request's own was checked; raises RefusedError."""
-        if "/" in asker.session_id:
-            folder = f"scratch_sid_{asker.session_id}_jid_{computed}"
-            cause = ("!Error error ", FileNotFoundError(2, "No such file or directory"), "in creating dir", folder)
-            raise RefusedError("RequestNotUnderstood", constructor_failed(asker.description.name, cause))
         if asker.query_status == "new":
             if given and given != computed and not self._is_2019:
                 raise RefusedError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_server.descriptions import UnknownProductError
+from mock_server.job_id import job_id
 from mock_server.tokens import ExpiredTokenError, InvalidTokenError, MalformedTokenError, Token, read_token
 from oda_proxy.errors import BadQueryError
 
@@ -111,11 +112,16 @@ class Reception:
             description.product_query(product)
         except UnknownProductError as error:
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, error)) from None
+        session_id = self._session_id(arguments.get("session_id"))
+        if "/" in session_id:  # the dispatcher makes a folder of that name, before it reads any parameter
+            folder = f"scratch_sid_{session_id}_jid_{job_id(arguments, None if token is None else token.subject)}"
+            cause = ("!Error error ", FileNotFoundError(2, "No such file or directory"), "in creating dir", folder)
+            raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, cause))
         return Asker(
             description=description,
             product=product,
             query_status=str(arguments["query_status"]),
-            session_id=self._session_id(arguments.get("session_id")),
+            session_id=session_id,
             token_text=token_text,
             token=token,
             time_request=self.wall_clock(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Parameters that name data or sources rather than describe the query; no default of theirs is ever filled in.
 INPUT_LISTS: Final = frozenset({"scw_list"})
 _INPUT_UNITS: Final = "names_list"
+_FORMAT: Final = "_format"  # ends the names of parameters that say how another one is written
 _NEVER_FILLED_IN: Final = frozenset({"user_catalog"})
 
 
@@ -149,15 +150,10 @@ def _query_items(query: QueryDescription, generation: Generation) -> list[dict[s
         if generation == "2019":
             items.append({"units": parameter.units, "name": parameter.name, "value": parameter.value})
             continue
-        restrictions = dict(parameter.restrictions) if parameter.restrictions is not None else {}
-        items.append(
-            {
-                "name": parameter.name,
-                "units": parameter.units,
-                "value": parameter.value,
-                "restrictions": {"is_optional": is_optional(parameter), **restrictions},
-            }
-        )
+        item = {"name": parameter.name, "units": parameter.units, "value": parameter.value}
+        if not parameter.name.endswith(_FORMAT):
+            item["restrictions"] = {"is_optional": is_optional(parameter), **(parameter.restrictions or {})}
+        items.append(item)
     return items
 
 

@@ -20,6 +20,11 @@ class BadTimeError(BadQueryError):
     """A text is no time of its format; the message is the dispatcher's."""
 
 
+def needs_astropy(time_format: str) -> bool:
+    """Tell whether times of a format are read by astropy, which may have to be imported."""
+    return time_format not in _SEPARATOR
+
+
 def isot(value: object, time_format: str) -> str:
     """Write a time as ISO with a `T` and milliseconds, rounded (protocol, part 2.3).
 
@@ -31,9 +36,9 @@ def isot(value: object, time_format: str) -> str:
         It is no time of that format, or there is no such format.
     """
     text = str(value).strip()
-    if time_format in _SEPARATOR:
-        return _from_iso(text, _SEPARATOR[time_format])
-    return _from_astropy(text, time_format)
+    if needs_astropy(time_format):
+        return _from_astropy(text, time_format)
+    return _from_iso(text, _SEPARATOR[time_format])
 
 
 def _from_iso(text: str, separator: str) -> str:
