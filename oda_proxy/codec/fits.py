@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
-_MAX_VARIABLE_BYTES: Final = 2**31  # of one column of variable length; its rows may share pieces of a small heap
+_MAX_BYTES: Final = 2**31  # of what is larger than its file: rows that share pieces of a heap, compressed images
 
 _BITPIX: Final = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 _IMAGE_STORAGE: Final = {bitpix: f">{name}" for name, bitpix in _BITPIX.items()}
@@ -54,10 +54,14 @@ def read(content: bytes) -> tuple[DataUnit, ...]:
     CodecError
         This is no FITS file, it is cut short, or it holds something that is no image and no table.
     """
+    if not content.startswith(b"SIMPLE  ="):  # astropy would also unpack compressed files
+        raise CodecError("not a FITS file: it does not begin with SIMPLE")
     try:
         with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as hdus:
             return tuple(_unit(hdu, content) for hdu in hdus)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError) as error:
+    except CodecError:
+        raise
+    except Exception as error:  # noqa: BLE001  # there is no telling what astropy raises for a damaged file
         raise CodecError(f"not a FITS file that can be read: {error}") from None
 
 
@@ -66,6 +70,8 @@ def _unit(hdu: Any, content: bytes) -> DataUnit:
     kind: HduType
     match hdu:
         case fits.CompImageHDU():
+            if math.prod(hdu.shape) * 8 > _MAX_BYTES:
+                raise CodecError(f"a compressed image of shape {hdu.shape} is larger than {_MAX_BYTES} bytes")
             kind, data = "image", hdu.data
         case fits.GroupsHDU():
             raise CodecError("random groups are not supported")
@@ -124,9 +130,9 @@ def _table(header: Any, data: memoryview) -> Array | None:
         raise CodecError("two columns of a table have the same name")
     row = np.dtype([(column.name, column.stored) for column in described])
     width, count = header["NAXIS1"], header["NAXIS2"]
-    if row.itemsize != width:
+    if row.itemsize != width or not width:
         raise CodecError(f"the columns of a table take {row.itemsize} bytes, but NAXIS1 is {width}")
-    stored = np.frombuffer(data, row, count) if width else np.zeros(count, row)
+    stored = np.frombuffer(data, row, count) if count else np.zeros(0, row)
     heap = data[header.get("THEAP", width * count) :]
     seen = {
         column.name: _from_heap(column, stored[column.name], heap)
@@ -152,8 +158,8 @@ def _described(header: Any, number: int) -> columns.Column:
 
 def _from_heap(column: columns.Column, descriptors: Array, heap: memoryview) -> Array:
     size = column.element.itemsize
-    if int(descriptors[:, 0].sum(dtype=object)) * size > _MAX_VARIABLE_BYTES:
-        raise CodecError(f"the column {column.name!r} is larger than {_MAX_VARIABLE_BYTES} bytes")
+    if int(descriptors[:, 0].sum(dtype=object)) * size > _MAX_BYTES:
+        raise CodecError(f"the column {column.name!r} is larger than {_MAX_BYTES} bytes")
     pieces = np.empty(len(descriptors), dtype=object)
     for row, (count, start) in enumerate(descriptors.tolist()):
         if count < 0 or start < 0 or (count and start + count * size > len(heap)):

@@ -33,8 +33,7 @@ PROTOCOL: Final = 3
 MAX_OPERATIONS: Final = 5_000_000  # a table with a column of variable length needs about fifteen for each row
 UNTOLD: Final = "a name that is only put together while loading"
 
-_MAX_DTYPE_DEPTH = 8
-_CODE = re.compile(r"[biufcSUV?][0-9]{0,10}|O8?")
+_CODE = re.compile(r"[biufcSUV?][0-9]{0,10}")
 
 
 class _Name(NamedTuple):
@@ -302,26 +301,38 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _array(kept: Any) -> Array:
+    """Build what a pickle holds: an array, or one of astropy's tables."""
     match kept:
-        case _FromBuffer(arguments=(bytes() | bytearray() as raw, dtype, shape, order, *_)):
+        case _Reconstructed(arguments=(kind, *_), state=(_, shape, dtype, fortran, raw, *rest)) if kind is _FitsTable:
+            return _table(_shaped(raw, _dtype(dtype), shape, fortran=bool(fortran)), *rest)
+    return _values(kept)
+
+
+def _values(kept: Any) -> Array:
+    """Build an array, which may be the column of variable length of a table: a list of arrays, and no deeper."""
+    match kept:
+        case _Reconstructed(state=(_, shape, _DTypeState(arguments=("O8" | b"O8", *_)), _, list() as pieces)):
+            if _size(shape) != len(pieces):
+                raise CodecError("the pickle's list is not as long as its shape says")
+            array = np.empty(len(pieces), dtype=object)
+            array[:] = [_plain(piece) for piece in pieces]
+            return array
+    return _plain(kept)
+
+
+def _plain(kept: Any) -> Array:
+    """Build an array of numbers and texts."""
+    match kept:
+        case _FromBuffer(arguments=(raw, dtype, shape, order, *_)):
             return _shaped(raw, _dtype(dtype), shape, fortran=order == "F")
-        case _Reconstructed(arguments=(kind, *_), state=(_, shape, dtype, fortran, raw, *rest)):
-            array = _shaped(raw, _dtype(dtype), shape, fortran=bool(fortran))
-            return _table(array, *rest) if kind is _FitsTable else array
+        case _Reconstructed(state=(_, shape, dtype, fortran, raw)):
+            return _shaped(raw, _dtype(dtype), shape, fortran=bool(fortran))
     raise CodecError("the pickle holds no array")
 
 
 def _shaped(raw: Any, dtype: DType, shape: Any, *, fortran: bool) -> Array:
-    if not isinstance(shape, tuple) or not all(isinstance(axis, int) and axis >= 0 for axis in shape):
-        raise CodecError("the pickle's array has no shape")
-    size = math.prod(shape)
-    if dtype.kind == "O":
-        if not isinstance(raw, list) or len(raw) != size:
-            raise CodecError("the pickle's list is not as long as its shape says")
-        array = np.empty(size, dtype=object)
-        array[:] = [_array(item) for item in raw]  # columns of variable length, and nothing else, are lists of arrays
-        return array.reshape(shape)
-    if dtype.hasobject or not isinstance(raw, bytes | bytearray):
+    size = _size(shape)
+    if not isinstance(raw, bytes | bytearray):
         raise CodecError("the pickle's array is not made of numbers and texts")
     if not dtype.itemsize or size * dtype.itemsize != len(raw):
         raise CodecError(f"the pickle's array has {len(raw)} bytes where {size} times {dtype.itemsize} should be")
@@ -330,32 +341,42 @@ def _shaped(raw: Any, dtype: DType, shape: Any, *, fortran: bool) -> Array:
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _dtype(kept: Any, depth: int = 0) -> DType:
-    """Build a type from what numpy's `dtype.__reduce__` says; nested fields and sub-arrays included."""
-    if depth > _MAX_DTYPE_DEPTH:
-        raise CodecError("the pickle's type is nested too deeply")
+def _size(shape: Any) -> int:
+    if not isinstance(shape, tuple) or not all(isinstance(axis, int) and axis >= 0 for axis in shape):
+        raise CodecError("the pickle's array has no shape")
+    return math.prod(shape)
+
+
+def _dtype(kept: Any) -> DType:
+    """Build a type from what numpy's `dtype.__reduce__` says; fields within fields are none of FITS, and refused."""
     match kept:
-        case _DTypeState(arguments=(code, *_), state=(_, order, subarray, names_, fields, itemsize, *_)):
-            pass
-        case _:
-            raise CodecError("the pickle's array has no type")
-    if subarray is not None:
-        base, shape = subarray
-        return np.dtype((_dtype(base, depth + 1), shape))
-    if names_ is not None:
-        parts = [fields[name] for name in names_]
-        described: Any = {
-            "names": [_text(name) for name in names_],
-            "formats": [_dtype(part[0], depth + 1) for part in parts],
-            "offsets": [part[1] for part in parts],
-            "itemsize": itemsize,
-        }
-        structured = np.dtype(described)
-        return np.dtype((np.record, structured)) if code is _Record else structured
-    if not _CODE.fullmatch(_text(code)):
-        raise CodecError(f"the pickle's array is of type {_text(code)!r}, which no FITS file has")
-    dtype = np.dtype(_text(code))
-    return dtype.newbyteorder(">" if order in {">", b">"} else "<") if order in {"<", ">", b"<", b">"} else dtype
+        case _DTypeState(arguments=(code, *_), state=(_, _, None, (*names_,), dict() as fields, itemsize, *_)):
+            described: Any = {
+                "names": [_text(name) for name in names_],
+                "formats": [_field_dtype(fields[name][0]) for name in names_],
+                "offsets": [fields[name][1] for name in names_],
+                "itemsize": itemsize,
+            }
+            structured = np.dtype(described)
+            return np.dtype((np.record, structured)) if code is _Record else structured
+    return _simple_dtype(kept)
+
+
+def _field_dtype(kept: Any) -> DType:
+    match kept:
+        case _DTypeState(state=(_, _, (base, shape), *_)):
+            return np.dtype((_simple_dtype(base), shape))
+    return _simple_dtype(kept)
+
+
+def _simple_dtype(kept: Any) -> DType:
+    match kept:
+        case _DTypeState(arguments=(code, *_), state=(_, order, None, None, *_)) if _CODE.fullmatch(_text(code)):
+            dtype = np.dtype(_text(code))
+            return (
+                dtype.newbyteorder(">" if order in {">", b">"} else "<") if order in {"<", ">", b"<", b">"} else dtype
+            )
+    raise CodecError("the pickle's array is of a type that no FITS file has")
 
 
 def _text(kept: Any) -> str:
@@ -383,19 +404,26 @@ def _table(rows: Array, attributes: Any = (), keys: Any = ()) -> Array:
     seen = {}
     for name, description in zip(rows.dtype.names, descriptions, strict=True):
         if name in converted:
-            seen[name] = _array(converted[name])
+            seen[name] = _values(converted[name])
             continue
         column = _column(name, {} if description is None else _attributes(description))
         if column is not None and column.variable:
             raise CodecError(
                 f"the pickle's table lacks the values of {name!r}: a column of variable length lost its heap"
             )
-        seen[name] = rows[name] if column is None else columns.values(column, rows[name])
+        seen[name] = rows[name] if column is None else _as_text(columns.values(column, rows[name]))
     fields: Any = [(name, values.dtype, values.shape[1:]) for name, values in seen.items()]
     table = np.empty(rows.shape, np.dtype(fields))
     for name, values in seen.items():
         table[name] = values
     return table
+
+
+def _as_text(values: Array) -> Array:
+    """Turn stored ASCII into text, as astropy shows it."""
+    if values.dtype.kind != "S":
+        return values
+    return np.char.decode(values, "ascii", "backslashreplace").astype(f"U{values.dtype.itemsize}")
 
 
 def _attributes(kept: Any) -> dict[str, Any]:
