@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -55,13 +56,14 @@ class Response:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Answers requests for analyses, job by job."""
+    """Answers requests for analyses, job by job; `served` counts the answers with products, by fixture."""
 
     settings: MockSettings
     scenario: Scenario
     library: Library
     jobs: JobTable
     reception: Reception
+    served: Counter[str] = field(default_factory=Counter)
 
     @property
     def _is_2019(self) -> bool:
@@ -194,6 +196,7 @@ class Analysis:
         )
 
     async def _products(self, asker: Asker, parameters: Parameters, job: Job, shown: str) -> bytes:
+        self.served[job.fixture.path] += 1
         if not self._is_2019:
             return await self.library.products(job.fixture, for_1_0="oda_api_version" not in parameters.echo)
         cards = {name: str(value) for name, value in parameters.echo.items()}

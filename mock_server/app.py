@@ -259,7 +259,7 @@ class MockDispatcher:
         return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
     async def status(self, incoming: Incoming) -> web.Response:
-        """Tell tests what happened here: jobs begun, runs of the back end, requests by route and by query_status."""
+        """Tell tests what happened: jobs begun, runs of queries, requests by route and query_status, fixtures served."""
         del incoming
         jobs = self.analysis.jobs
         return _json(
@@ -268,7 +268,7 @@ class MockDispatcher:
                 "runs": jobs.runs,
                 "requests": dict(self.requests),
                 "asked": dict(self.asked),
-                "served": [fixture.path for _, fixture in self.library.index.questions],
+                "served": dict(self.analysis.served),
             }
         )
 

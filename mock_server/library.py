@@ -92,7 +92,7 @@ class Library:
             self._made[key] = asyncio.create_task(asyncio.to_thread(make))
         try:
             result: T = await asyncio.shield(self._made[key])
-        except FixtureError:
+        except Exception:
             self._made.pop(key, None)
             raise
         return result

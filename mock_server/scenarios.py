@@ -37,6 +37,7 @@ _FAULT_KEYS: Final[dict[str, tuple[type, ...]]] = {
     "status": (int,),
     "seconds": (int, float),
 }
+_MEMBERS: Final[dict[str, type]] = {"methods": str, "asked": str, "on": int}
 
 
 @dataclass(frozen=True)
@@ -183,5 +184,7 @@ def _check(place: str, table: Any, kinds: Mapping[str, tuple[type, ...]]) -> Non
     for key, value in table.items():
         if key not in kinds:
             raise UsageError(f"{place} has no {key!r}: it can have {', '.join(sorted(kinds))}")
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+        members = value if isinstance(value, list) else ()
+        fits = isinstance(value, kinds[key]) and not isinstance(value, bool)
+        if not fits or not all(isinstance(member, _MEMBERS.get(key, object)) for member in members):
             raise UsageError(f"{place}: {key} cannot be {value!r}")

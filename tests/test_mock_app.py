@@ -177,6 +177,7 @@ async def test_the_status_counts_jobs_and_requests(mock: Mock) -> None:
     assert (status["jobs"], status["runs"]) == (2, 3)
     assert status["requests"] == {"run_analysis": 3}
     assert status["asked"] == {"new": 3}
+    assert status["served"] == {"polar/polar_lc/one": 1}
 
 
 # -- the life of a job
@@ -353,8 +354,8 @@ async def test_a_list_of_science_windows_can_be_a_file(mock: Mock) -> None:
         (
             {"product_type": "nosuch"},
             (
-                "RequestNotUnderstood():[ InstrumentQueryBackEnd : isgri ] constructor failed: product type nosuch not in "
-                "query_dictionary {'isgri_image': 'isgri_image_query', 'isgri_lc': 'isgri_lc_query'}"
+                "RequestNotUnderstood():[ InstrumentQueryBackEnd : isgri ] constructor failed: product type nosuch "
+                "not in query_dictionary {'isgri_image': 'isgri_image_query', 'isgri_lc': 'isgri_lc_query'}"
             ),
         ),
         (
@@ -386,8 +387,8 @@ async def test_a_list_of_science_windows_can_be_a_file(mock: Mock) -> None:
         (
             {"use_scws": "form_list"},
             (
-                "RequestNotUnderstood():scw_list parameter was expected to be passed, but it has not been found, please "
-                "check the inputs"
+                "RequestNotUnderstood():scw_list parameter was expected to be passed, but it has not been found, "
+                "please check the inputs"
             ),
         ),
     ],

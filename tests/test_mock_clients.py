@@ -1,0 +1,132 @@
+"""The shipped fixtures through the mock, asked by unmodified clients of 2019 and of today."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from mock_server.app import RUNNER_OPTIONS, make_app
+from mock_server.settings import MockSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import TypeAlias
+
+    Ask: TypeAlias = Callable[..., Awaitable[Any]]
+
+pytestmark = pytest.mark.real
+
+VERSIONS = ["1.3.5", "1.0"]
+IMAGE = {
+    "instrument": "isgri",
+    "product": "isgri_image",
+    "T1": "2003-03-15T23:27:40.0",
+    "T2": "2003-03-16T00:03:15.0",
+    "E1_keV": 20.0,
+    "E2_keV": 40.0,
+    "osa_version": "OSA10.2",
+    "RA": 255.986542,
+    "DEC": -37.844167,
+    "detection_threshold": 5.0,
+    "radius": 15.0,
+    "product_type": "Real",
+}
+TOO_FAR = {**IMAGE, "RA": 83.63}
+NOT_A_NUMBER = {**IMAGE, "RA": "a"}
+
+
+@pytest.fixture
+async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Ask]:
+    """Run a script with a client of a version against a mock with some settings."""
+    servers = []
+
+    async def run(version: str, script: str, *arguments: Any, **settings: Any) -> Any:
+        server = TestServer(make_app(MockSettings(**settings)))
+        await server.start_server(**RUNNER_OPTIONS)
+        servers.append(server)
+        texts = [argument if isinstance(argument, str) else json.dumps(argument) for argument in arguments]
+        url = str(server.make_url("/dispatch-data"))
+        return await asyncio.to_thread(run_client, version, script, url, *texts)
+
+    yield run
+    for server in servers:
+        await server.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_gets_the_lists_and_descriptions(ask: Ask, version: str) -> None:
+    answer = await ask(version, "describe.py", "isgri", "isgri_image")
+    assert answer["instruments"] == ["isgri", "jemx", "polar", "spi_acs"]
+    assert "query_name: isgri_image_query" in answer["said"]
+    assert "name: detection_threshold,  value: 0.0,  units: sigma" in answer["said"]
+
+
+async def test_both_generations_of_descriptions_look_the_same_to_the_client_of_2019(ask: Ask) -> None:
+    today, then = [await ask("1.0", "describe.py", "jemx", "jemx_lc", generation=name) for name in ("today", "2019")]
+    assert today["said"] == then["said"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_follows_a_job_to_its_products(ask: Ask, version: str) -> None:
+    answer = await ask(version, "get_product.py", IMAGE, time_scale=0.1)
+    (got,) = answer["answers"]
+    image, catalog = got["products"]
+    assert [unit["name"] for unit in image["units"]] == ["Primary", "ISGR-MOSA-IMA"]
+    assert image["units"][1]["data"][:2] == [[455, 455], "float32"]
+    assert len(catalog["rows"]) == 4
+
+
+async def test_both_clients_read_the_same_bits_at_once(ask: Ask) -> None:
+    first, second = [await ask(version, "get_product.py", IMAGE, time_scale=0) for version in VERSIONS]
+    units = [got["answers"][0]["products"][0]["units"] for got in (first, second)]
+    assert [unit["data"] for unit in units[0]] == [unit["data"] for unit in units[1]]
+
+
+async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Ask) -> None:
+    told = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/"
+    (today,) = (await ask("1.3.5", "get_product.py", TOO_FAR))["answers"]
+    assert today["error"] == "RequestNotUnderstood"
+    assert told in today["message"]
+    then = await ask("1.0", "get_product.py", TOO_FAR)
+    assert then["answers"][0]["error"] == "SystemExit"
+    assert told in then["said"]
+
+
+async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Ask) -> None:
+    answer = await ask("1.0", "get_product.py", {**NOT_A_NUMBER, "dry_run": True}, generation="2019")
+    assert (
+        "query failed!\n"
+        "Remote server message:-> failed: setting form parameters\n"
+        "Remote server error_message-> ValueError(u\"Invalid character at col 0 in angle u'a'\",)\n"
+        "Remote server debug_message-> \n"
+    ) in answer["said"]
+    assert answer["answers"][0]["error"] == "SystemExit"
+
+
+async def test_a_client_of_today_is_told_of_a_bad_angle(ask: Ask) -> None:
+    (got,) = (await ask("1.3.5", "get_product.py", NOT_A_NUMBER))["answers"]
+    assert got["error"] == "RequestNotUnderstood"
+    assert "Parameter RA wrong value a. could not convert string to float: 'a'" in got["message"]
+
+
+async def test_the_primary_header_of_2019_repeats_the_query(ask: Ask) -> None:
+    (got,) = (await ask("1.0", "get_product.py", IMAGE, generation="2019", time_scale=0))["answers"]
+    header = got["products"][0]["units"][0]["header"]
+    assert (header["T1"], header["RA"], header["verbose"]) == ("2003-03-15T23:27:40.0", "255.986542", "False")
+    assert len(header["session_id"]) == 16
+    assert int(header["job_id"]) != 0
+    assert "product_type=isgri_image" in header["url"]
+
+
+async def test_a_client_of_today_reports_a_job_that_failed(ask: Ask) -> None:
+    (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="failing-job", time_scale=0.1))["answers"]
+    assert got["error"] == "RemoteException"
+
+
+async def test_a_client_of_today_notices_a_changed_job_id(ask: Ask) -> None:
+    (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="changed-job-id"))["answers"]
+    assert got["error"] == "RuntimeError"

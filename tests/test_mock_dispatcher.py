@@ -1,0 +1,174 @@
+"""The mock beside the real dispatcher 1.3.3: the same questions of its dummy instrument, the same answers.
+
+Left out is where 1.3.3 differs from 1.3.6, which the mock follows: unknown arguments, and the words for bad values.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from mock_folders import ORIGIN, answer_of, write_json
+from servers import DISPATCHER_SETTINGS
+
+from mock_server.app import make_app
+from mock_server.settings import MockSettings
+from mock_server.tokens import make_token
+from oda_proxy.fixture import write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from aiohttp import web
+
+pytestmark = pytest.mark.real
+
+KEY = DISPATCHER_SETTINGS["secret_key"]
+NEW = {
+    "instrument": "empty",
+    "product_type": "parametrical",
+    "query_type": "Dummy",
+    "query_status": "new",
+    "session_id": "SESSIONOFTHEMOCK",
+    "api": "True",
+    "oda_api_version": "1.3.5",
+}
+QUERIES = [
+    {},
+    {"RA": " 83 ", "DEC": "2.2e1"},
+    {"RA": "83.63"},
+    {"RA": "38.63"},
+    {"T1": "52000", "T2": "52001.5", "T_format": "mjd"},
+    {"T1": "2003-03-15", "T2": "2003-03-16T00:03:12.0"},
+    {"src_name": " Crab "},
+    {"sb": ""},
+    {"sb": "12"},
+    {"p_list": "b,a"},
+    {"p": "10"},
+    {"p": "10.0"},
+]
+TOKENS = {
+    "valid": make_token({"sub": "user@example.org", "roles": "general", "exp": time.time() + 3600}, KEY),
+    "without subject": make_token({"roles": "general"}, KEY),
+    "expired": make_token({"sub": "user@example.org", "exp": 1}, KEY),
+    "of another key": make_token({"sub": "user@example.org"}, "another key"),
+    "garbage": "xyz",
+    "in three parts": "a.b.c",
+    "empty": "",
+}
+
+
+def ask(url: str, query: dict[str, Any]) -> tuple[int, Any]:
+    """Ask the real one; a value of None leaves the argument out."""
+    arguments = {name: value for name, value in query.items() if value is not None}
+    try:
+        with urllib.request.urlopen(f"{url}?{urlencode(arguments)}") as response:  # noqa: S310 - on this machine
+            return response.status, json.load(response)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.fixture
+async def mock(dispatcher_url: str, tmp_path: Path) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """Give a mock of the real one's instrument, with a fixture for each of the queries."""
+    _, [[_, products, *queries]] = ask(f"{dispatcher_url}/api/meta-data", {"instrument": "empty"})
+    described = []
+    for items in (json.loads(query) if isinstance(query, str) else query for query in queries):
+        head = {name: value for item in items for name, value in item.items() if name in ("query_name", "product_name")}
+        parameters = [
+            {"name": item["name"], "units": item["units"], "value": item["value"]} for item in items if "name" in item
+        ]
+        described.append({**head, "parameters": parameters})
+    instrument = {"format": 1, "instrument": "empty", "prod_dict": products["prod_dict"], "queries": described}
+    write_json(tmp_path / "empty" / "instrument.json", instrument)
+    origins = {"empty/instrument.json": ORIGIN}
+    for number, parameters in enumerate(QUERIES):
+        path = f"empty/parametrical/{number}"
+        query = {name: NEW[name] for name in ("instrument", "product_type", "query_type")}
+        write_json(tmp_path / path / "query.json", {"format": 1, **query, "parameters": parameters})
+        write_json(tmp_path / path / "answer.json", answer_of("", []))
+        origins[path] = ORIGIN
+    write_manifest(tmp_path, origins)
+    async with TestClient(TestServer(make_app(MockSettings(fixtures=(tmp_path,), secret_key=KEY)))) as client:
+        yield client
+
+
+async def ask_mock(mock: TestClient[web.Request, web.Application], query: dict[str, Any]) -> tuple[int, Any]:
+    arguments = {name: value for name, value in query.items() if value is not None}
+    async with mock.get("/run_analysis", params=arguments) as response:
+        return response.status, await response.json()
+
+
+async def both(mock: Any, dispatcher_url: str, **changes: Any) -> list[tuple[int, Any]]:
+    query = {**NEW, **changes}
+    return [ask(f"{dispatcher_url}/run_analysis", query), await ask_mock(mock, query)]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_query_has_the_same_parameters_and_job_id(
+    mock: Any, dispatcher_url: str, query: dict[str, str]
+) -> None:
+    (_, real), (_, mocked) = await both(mock, dispatcher_url, **query)
+    assert mocked["products"]["analysis_parameters"] == real["products"]["analysis_parameters"]
+    assert mocked["job_monitor"] == real["job_monitor"]
+    assert mocked["query_status"] == real["query_status"] == "done"
+
+
+@pytest.mark.parametrize("name", TOKENS)
+async def test_a_token_counts_or_is_refused_in_the_same_words(mock: Any, dispatcher_url: str, name: str) -> None:
+    (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, token=TOKENS[name])
+    assert mock_status == status
+    assert mocked.get("error") == real.get("error")
+    assert mocked.get("job_monitor") == real.get("job_monitor")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"product_type": None},
+        {"query_type": None},
+        {"query_status": None},
+        {"instrument": None},
+        {"query_status": "submitted"},
+        {"query_status": "ready", "job_id": "0123456789abcdef"},
+        {"query_status": "new", "job_id": "0123456789abcdef"},
+        {"selected_catalog": "no catalogue"},
+        {"use_scws": "user_file"},
+        {"use_scws": "form_list"},
+    ],
+)
+async def test_a_faulty_request_is_refused_in_the_same_words(
+    mock: Any, dispatcher_url: str, changes: dict[str, Any]
+) -> None:
+    (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, **changes)
+    assert mock_status == status == 400
+    assert mocked["error"] == real["error"]
+    assert mocked["error_message"] == real["error_message"]
+
+
+async def test_a_synchronous_job_goes_through_the_same_states(mock: Any, dispatcher_url: str) -> None:
+    (_, real), _ = await both(mock, dispatcher_url)
+    job_id = real["job_monitor"]["job_id"]
+    for query_status in ("submitted", "ready", "submitted", "failed"):
+        (_, real), (_, mocked) = await both(mock, dispatcher_url, query_status=query_status, job_id=job_id)
+        assert mocked["query_status"] == real["query_status"]
+        assert mocked["job_status"] == real["job_status"]
+        assert mocked["exit_status"] == real["exit_status"]
+        assert bool(mocked["products"]) == bool(real["products"])
+
+
+async def test_a_users_job_is_closed_to_the_public_in_the_same_words(mock: Any, dispatcher_url: str) -> None:
+    (_, real), _ = await both(mock, dispatcher_url, token=TOKENS["valid"])
+    job_id = real["job_monitor"]["job_id"]
+    (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, query_status="ready", job_id=job_id)
+    assert mock_status == status == 403
+    assert mocked["exit_status"] == real["exit_status"]
+    assert mocked["job_monitor"] == real["job_monitor"]
