@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,9 @@ def draw(product: Any, file: str) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt
     from astropy.io.fits import Header
-    from astropy.wcs import WCS
+    from astropy.wcs import WCS, FITSFixedWarning
 
+    warnings.simplefilter("ignore", FITSFixedWarning)  # the header spells some keywords as FITS did in 2003
     unit = product.data_unit[1]
     figure = plt.figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot(projection=WCS(Header(unit.header)))

@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: 0 done, 1 failed, 2 wrong usage."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser().parse_args(argv)
         values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
         command: Callable[[dict[str, Any]], int] = arguments.command
         return command({name.replace("-", "_"): value for name, value in values.items()})
@@ -38,13 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130  # what shells expect of a program that was interrupted
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
-    parser.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line; it raises UsageError where argparse would end the program."""
+    all_commands = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
+    all_commands.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
+    commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    return parser
+    return all_commands
 
 
 def _add(

@@ -1,0 +1,39 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from oda_proxy import config
+from oda_proxy.cli import parser
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"(?m)(?:^    |`)(oda-proxy [a-z][^`#\n]*)", README)))
+
+
+def test_the_readme_shows_commands() -> None:
+    assert "oda-proxy serve" in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_is_understood(command: str) -> None:
+    example = command.replace("DIR", "folder").replace("URL", "http://127.0.0.1:8000")
+
+    arguments = parser().parse_args(shlex.split(example)[1:])
+
+    config.resolve(arguments.options, vars(arguments), {}, None)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))
+def test_a_target_of_the_readme_is_there(target: str) -> None:
+    assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text())
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)[^)]*\)", README))
+def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
