@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = "1.3.6"
 CLIENT_VERSION: Final = "1.3.5"
+_FORBIDDEN: Final = 403
 _NOT_IN_CODE: Final = frozenset({"job_id", "query_status", "session_id", "use_scws"})
 
 
@@ -68,9 +69,6 @@ class Answer:
         tail |= self.extra
         head = b'{"query_status":' + compact(self.query_status) + b',"products":{'
         return head + b",".join(members) + b"}," + compact(tail)[1:] + b"\n"
-
-
-_FORBIDDEN: Final = 403
 
 
 def compact(value: Any) -> bytes:

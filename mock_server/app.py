@@ -16,10 +16,10 @@ from aiohttp import web
 
 from mock_server import answers
 from mock_server.analysis import Analysis, AnalysisRequest
-from mock_server.asking import Reception, RefusedError, expired_token
+from mock_server.asking import Reception, RefusedError, ServiceClosedError, expired_token
 from mock_server.descriptions import UnknownProductError, meta_data
 from mock_server.faults import answer_with_fault
-from mock_server.job_routes import JobRoutes, NoFileError, RecordsClosedError
+from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
 from mock_server.library import Library
 from mock_server.parameters import read_arguments
@@ -167,6 +167,10 @@ class MockDispatcher:
             if token_expired:
                 raise expired_token()
             return await handler(self, incoming)
+        except ServiceClosedError as error:
+            return _html(str(error), error.http_status)
+        except UnknownProductError:  # the dispatcher falls over it where it only describes
+            return _html(_SERVER_ERROR, 500)
         except RefusedError as error:
             body = answers.refusal(
                 error.kind,
@@ -193,10 +197,7 @@ class MockDispatcher:
 
     async def instr_list(self, incoming: Incoming) -> web.Response:
         """List the instruments, for anybody without a token or with a valid one."""
-        try:
-            self.analysis.reception.token(incoming.query.get("token"))
-        except RefusedError as error:
-            return _html(str(error), 403)
+        self.analysis.reception.service_token(incoming.query.get("token"))
         return _json(self.library.instruments)
 
     async def meta_data(self, incoming: Incoming) -> web.Response:
@@ -205,19 +206,13 @@ class MockDispatcher:
         if incoming.query.get("instrument") == "mock":
             return _html(_SERVER_ERROR, 500)
         description = self.analysis.reception.description(incoming.arguments)
-        try:
-            return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
-        except UnknownProductError:
-            return _html(_SERVER_ERROR, 500)
+        return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
 
     async def par_names(self, incoming: Incoming) -> web.Response:
         """Name the parameters of a product, or of all products of an instrument."""
         self.analysis.reception.token(incoming.query.get("token"))
         description = self.analysis.reception.description(incoming.arguments)
-        try:
-            return _json(description.par_names(incoming.query.get("product_type")))
-        except UnknownProductError:
-            return _html(_SERVER_ERROR, 500)
+        return _json(description.par_names(incoming.query.get("product_type")))
 
     async def download_products(self, incoming: Incoming) -> web.Response:
         """Give files of a job to the session that began it."""
@@ -244,10 +239,7 @@ class MockDispatcher:
 
     async def inspect_state(self, incoming: Incoming) -> web.Response:
         """List jobs, for whose token has the role."""
-        try:
-            return _json(self.job_routes.records(incoming.query))
-        except RecordsClosedError as error:
-            return _html(str(error), error.http_status)
+        return _json(self.job_routes.records(incoming.query))
 
     async def call_back(self, incoming: Incoming) -> web.Response:
         """Take the report of a back end."""
@@ -259,7 +251,7 @@ class MockDispatcher:
         return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
     async def status(self, incoming: Incoming) -> web.Response:
-        """Tell tests what happened: jobs begun, runs of queries, requests by route and query_status, fixtures served."""
+        """Tell tests what happened: jobs, runs of queries, requests by route and query_status, fixtures served."""
         del incoming
         jobs = self.analysis.jobs
         return _json(

@@ -38,6 +38,12 @@ class RefusedError(BadQueryError):
         self.debug_message = debug_message
 
 
+class ServiceClosedError(BadQueryError):
+    """A token does not open a service route; the message is the dispatcher's, which sends it as a page."""
+
+    http_status = 403
+
+
 @dataclass(frozen=True)
 class Asker:
     """What a request says beside the parameters of its query, and when it came (Unix time)."""
@@ -83,6 +89,25 @@ class Reception:
             raise expired_token() from None
         except InvalidTokenError as error:
             raise _not_authorized(error) from None
+
+    def service_token(self, text: str | None, role: str | None = None) -> Token | None:
+        """Read the token for a service route, and see that it has the role; raises ServiceClosedError."""
+        if text is None:
+            if role is not None:
+                raise ServiceClosedError("A token must be provided.")
+            return None
+        try:
+            token = read_token(text, self.settings.secret_key, self.wall_clock())
+        except ExpiredTokenError:
+            raise ServiceClosedError("The token provided is expired.") from None
+        except (InvalidTokenError, MalformedTokenError):
+            raise ServiceClosedError("The token provided is not valid.") from None
+        if role is not None and role not in token.roles:
+            raise ServiceClosedError(
+                "Unfortunately, your privileges are not sufficient for this type of request.\n"
+                f"Your privilege roles include {list(token.roles)}, but the following roles are missing: {role}."
+            )
+        return token
 
     def description(self, arguments: Mapping[str, Any]) -> Description:
         """Return the description of the instrument that a request names; raises RefusedError."""

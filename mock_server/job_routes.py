@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from mock_server.answers import Answer, ExitStatus
 from mock_server.asking import RefusedError, constructor_failed
 from mock_server.downloads import pack
-from mock_server.tokens import ExpiredTokenError, InvalidTokenError, MalformedTokenError, read_token
 from oda_proxy.errors import BadQueryError
 from oda_proxy.fixture import ANSWER_FILE, QUERY_FILE
 
@@ -35,12 +34,6 @@ class NoFileError(BadQueryError):
     def __init__(self, message: str, body: bytes) -> None:
         super().__init__(message)
         self.body = body
-
-
-class RecordsClosedError(BadQueryError):
-    """A token does not open the records of jobs; the message is the dispatcher's."""
-
-    http_status = 403
 
 
 @dataclass(frozen=True)
@@ -109,22 +102,8 @@ class JobRoutes:
         return f"{products_url}?{urlencode(shown)}"
 
     def records(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """List the jobs for `/inspect-state`; raises RecordsClosedError."""
-        text = query.get("token")
-        if text is None:
-            raise RecordsClosedError("A token must be provided.")
-        try:
-            token = read_token(text, self.reception.settings.secret_key, self.reception.wall_clock())
-        except ExpiredTokenError:
-            raise RecordsClosedError("The token provided is expired.") from None
-        except (InvalidTokenError, MalformedTokenError):
-            raise RecordsClosedError("The token provided is not valid.") from None
-        if _RECORDS_ROLE not in token.roles:
-            raise RecordsClosedError(
-                "Unfortunately, your privileges are not sufficient for this type of request.\n"
-                f"Your privilege roles include {list(token.roles)}, "
-                f"but the following roles are missing: {_RECORDS_ROLE}."
-            )
+        """List the jobs for `/inspect-state`; raises ServiceClosedError."""
+        self.reception.service_token(query.get("token"), _RECORDS_ROLE)
         jobs = [job for job in self.jobs.jobs.values() if query.get("job_id") in (None, job.job_id[:_SHORT_ID])]
         return {"records": [_record(job) for job in jobs]}
 

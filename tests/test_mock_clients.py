@@ -35,6 +35,37 @@ IMAGE = {
     "radius": 15.0,
     "product_type": "Real",
 }
+COMMON = {name: value for name, value in IMAGE.items() if name not in ("E1_keV", "E2_keV", "product")}
+HALF_AN_HOUR = {**COMMON, "T2": "2003-03-16T00:03:12.0"}
+JEMX = {
+    "instrument": "jemx",
+    "scw_list": ["010200230010.001"],
+    "osa_version": "OSA10.2",
+    "detection_threshold": 5.0,
+    "radius": 15.0,
+}
+# What the notebook asks for, and how many products it shows.
+NOTEBOOK = [
+    (IMAGE, 2),
+    ({**HALF_AN_HOUR, "product": "isgri_lc", "time_bin": 70}, 30),
+    (
+        {
+            "instrument": "polar",
+            "product": "polar_lc",
+            "T1": "2016-12-18T08:32:21.000",
+            "T2": "2016-12-18T08:34:01.000",
+            "time_bin": 0.5,
+            "verbose": True,
+            "dry_run": False,
+        },
+        2,
+    ),
+    ({**COMMON, "instrument": "spi_acs", "product": "spi_acs_lc", "T2": "2003-03-15T23:57:12.0", "time_bin": 2}, 1),
+    ({**HALF_AN_HOUR, "product": "isgri_spectrum", "time_bin": 50}, 93),
+    ({**JEMX, "jemx_num": "2", "product": "jemx_image", "product_type": "dummy"}, 2),
+    ({**JEMX, "jemx_nume": "2", "product": "jemx_lc", "product_type": "Real"}, 1),
+    ({**JEMX, "jemx_num": "2", "product": "jemx_spectrum", "product_type": "Real"}, 3),
+]
 TOO_FAR = {**IMAGE, "RA": 83.63}
 NOT_A_NUMBER = {**IMAGE, "RA": "a"}
 
@@ -80,10 +111,16 @@ async def test_a_client_follows_a_job_to_its_products(ask: Ask, version: str) ->
     assert len(catalog["rows"]) == 4
 
 
-async def test_both_clients_read_the_same_bits_at_once(ask: Ask) -> None:
-    first, second = [await ask(version, "get_product.py", IMAGE, time_scale=0) for version in VERSIONS]
-    units = [got["answers"][0]["products"][0]["units"] for got in (first, second)]
-    assert [unit["data"] for unit in units[0]] == [unit["data"] for unit in units[1]]
+@pytest.mark.parametrize("generation", ["today", "2019"])
+async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(ask: Ask, generation: str) -> None:
+    bits = []
+    for version in VERSIONS:
+        calls = [call for call, _ in NOTEBOOK]
+        got = (await ask(version, "get_product.py", *calls, time_scale=0, generation=generation))["answers"]
+        assert [len(answer.get("products", [])) for answer in got] == [number for _, number in NOTEBOOK], got
+        products = [product for answer in got for product in answer["products"]]
+        bits.append([[unit["data"] for unit in product.get("units", [])] for product in products])
+    assert bits[0] == bits[1]
 
 
 async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Ask) -> None:
