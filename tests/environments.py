@@ -20,6 +20,8 @@ ROOT = Path(os.environ.get("ODA_PROXY_TEST_ENVS") or Path(__file__).parent.paren
 TODAY = ("numpy==2.4.6", "astropy==8.0.2")
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "oda_api-1.3.5": ("oda-api==1.3.5", *TODAY),
+    "oda_api-1.2.1": ("oda-api==1.2.1", *TODAY),
+    "oda_api-1.1.0": ("oda-api==1.1.0", *TODAY),
     "oda_api-1.0": ("oda-api==1.0", *TODAY),
     "dispatcher-1.3.3": (
         "cdci-data-analysis==1.3.3",
