@@ -55,6 +55,20 @@ class Response:
 
 
 @dataclass(frozen=True)
+class _Query:
+    """A query that was read and checked.
+
+    `computed` is its own job_id, `shown` the one that answers show: polls keep the one they came with.
+    """
+
+    asker: Asker
+    parameters: Parameters
+    question: Question
+    computed: str
+    shown: str
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Answers requests for analyses, job by job; `served` counts the answers with products, by fixture."""
 
@@ -87,21 +101,21 @@ class Analysis:
         except (ScwListError, BadParameterError) as error:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
-            return self._failed(asker, "", "failed: setting form parameters", error_message=str(error))
+            return self._failed(asker, "", ExitStatus("failed", 1, "failed: setting form parameters", str(error)))
         computed = job_id_2019(arguments) if self._is_2019 else job_id(parameters.echo, asker.subject)
         if self._is_2019 and arguments.get("dry_run") == "True":
             described = checked_parameters(asker.description, asker.product, arguments)
-            return self._write(
-                asker,
-                "done",
-                ExitStatus("done", message="dry-run"),
-                {"job_id": computed, "session_id": asker.session_id, "status": "done"},
-                bookkeeping={"instrumet_parameters": described},
-            )
-        shown = self._shown_job_id(asker, arguments.get("job_id"), computed)
-        return self._why_forbidden(asker, parameters, shown) or await self._run(
-            asker, parameters, _question(asker, parameters, arguments, request.files), computed, shown
+            monitor = {"job_id": computed, "session_id": asker.session_id, "status": "done"}
+            answer = self._draft(asker, "done", ExitStatus("done", message="dry-run"), monitor)
+            return _written(replace(answer, bookkeeping={"instrumet_parameters": described}))
+        query = _Query(
+            asker=asker,
+            parameters=parameters,
+            question=_question(asker, parameters, arguments, request.files),
+            computed=computed,
+            shown=self._shown_job_id(asker, arguments.get("job_id"), computed),
         )
+        return self._forbid(query) or await self._run(query)
 
     async def _check(self, arguments: Mapping[str, Any], asker: Asker) -> Parameters:
         checker = check_2019 if self._is_2019 else check
@@ -128,66 +142,66 @@ class Analysis:
             raise RefusedError("InvalidJobIDProvided", f"unable to find any record for {given}")
         return str(given)
 
-    def _why_forbidden(self, asker: Asker, parameters: Parameters, shown: str) -> Response | None:
-        """Answer who asks for somebody else's job, or for what their roles do not allow."""
+    def _forbid(self, query: _Query) -> Response | None:
+        """Answer who asks for somebody else's job, or for what their roles do not allow; None if all is well."""
         if self._is_2019:
             return None
-        known = self.jobs.by_id.get(shown)
+        asker = query.asker
+        known = self.jobs.by_id.get(query.shown)
         if known is not None and known.subject != asker.subject:
+            derived = job_id(known.echo, asker.subject)
             reason = (
-                f"The provided job_id={shown} does not match with the job_id={job_id(known.echo, asker.subject)} "
-                "derived from the request parameters; parameters are derived from recorded job state"
+                f"The provided job_id={query.shown} does not match with the job_id={derived} derived from the request "
+                "parameters; parameters are derived from recorded job state"
             )
-            return self._failed(asker, shown, "Request not authorized", debug_message=reason, status=_FORBIDDEN)
-        missing = roles.missing_roles(parameters.echo, asker.roles)
+            exit_status = ExitStatus("failed", 1, "Request not authorized", debug_message=reason)
+            return self._failed(asker, query.shown, exit_status, _FORBIDDEN)
+        missing = roles.missing_roles(query.parameters.echo, asker.roles)
         if missing:
             message = roles.refusal_text(missing, asker.roles)
-            return self._failed(asker, shown, message, comment=parameters.comment, status=_FORBIDDEN)
+            exit_status = ExitStatus("failed", 1, message, comment=query.parameters.comment)
+            return self._failed(asker, query.shown, exit_status, _FORBIDDEN)
         return None
 
-    async def _run(
-        self, asker: Asker, parameters: Parameters, question: Question, computed: str, shown: str
-    ) -> Response:
+    async def _run(self, query: _Query) -> Response:
         """Run the query, or tell how far its job is."""
-        key = (question.key(), asker.subject)
-        fixture = self.library.index.find(question)
+        asker, comment = query.asker, query.parameters.comment
+        key = (query.question.key(), asker.subject)
+        fixture = self.library.index.find(query.question)
         if fixture is None and asked(asker.query_status) not in ("new", "ready"):
-            known = self.jobs.find(key, shown)  # a poll may leave out the parameters of its query
+            known = self.jobs.find(key, query.shown)  # a poll may leave out the parameters of its query
             fixture = None if known is None else known.fixture
         if fixture is None:
-            message = self.library.index.explain_miss(question)
-            body = answers.failure(message, job_id=shown, session_id=asker.session_id, comment=parameters.comment)
+            message = self.library.index.explain_miss(query.question)
+            body = answers.failure(message, job_id=query.shown, session_id=asker.session_id, comment=comment)
             return Response(200 if self._is_2019 else _BAD_REQUEST, body)
-        job, reply = self.jobs.ask(key, self._job(asker, parameters, fixture, computed), asker.query_status, shown)
-        products = await self._products(asker, parameters, job, shown) if reply.has_products else b""
+        job, reply = self.jobs.ask(key, self._job(query, fixture), asker.query_status, query.shown)
         monitor = answers.job_monitor(
             job,
-            job_id=shown,
+            job_id=query.shown,
             status=reply.job_status,
             reports=() if reply.job_status in ("done", "unaccessible") else job.reports(self.jobs.clock()),
             token=asker.token_text,
         )
-        return self._write(
-            asker,
-            reply.query_status,
-            _exit_status(job, reply, parameters.comment),
-            monitor,
-            products=products,
-            bookkeeping=self._bookkeeping(asker, parameters, job, reply, shown) if reply.ran else {},
-        )
+        answer = self._draft(asker, reply.query_status, _exit_status(job, reply, comment), monitor)
+        if not reply.ran:
+            return _written(answer)
+        answer = replace(answer, bookkeeping=self._bookkeeping(query, job, reply))
+        return _written(answer, await self._products(query, job) if reply.has_products else b"")
 
-    def _job(self, asker: Asker, parameters: Parameters, fixture: Fixture, computed: str) -> Job:
+    def _job(self, query: _Query, fixture: Fixture) -> Job:
         """Make the job that a query begins if there is none."""
+        asker = query.asker
         recorded = self.library.answer(fixture)
         if self.scenario.outcome == "failed":
             recorded = replace(recorded, query_status="failed", exit_status={"status": 1})
         scale = self.settings.time_scale * self.scenario.time_scale
         is_synchronous = scale == 0 or asker.description.product_query(asker.product).synchronous
         return Job(
-            job_id=computed,
+            job_id=query.computed,
             session_id=asker.session_id,
             subject=asker.subject,
-            echo=parameters.echo,
+            echo=query.parameters.echo,
             fixture=fixture,
             recorded=recorded,
             timeline=() if is_synchronous else tuple((state, seconds * scale) for state, seconds in recorded.timeline),
@@ -195,63 +209,45 @@ class Analysis:
             time_request=asker.time_request,
         )
 
-    async def _products(self, asker: Asker, parameters: Parameters, job: Job, shown: str) -> bytes:
+    async def _products(self, query: _Query, job: Job) -> bytes:
         self.served[job.fixture.path] += 1
+        echo = query.parameters.echo
         if not self._is_2019:
-            return await self.library.products(job.fixture, for_1_0="oda_api_version" not in parameters.echo)
-        cards = {name: str(value) for name, value in parameters.echo.items()}
-        cards |= {"job_id": shown, "session_id": asker.session_id}
-        cards["url"] = f"{asker.products_url}?{urlencode(parameters.echo)}"
+            return await self.library.products(job.fixture, for_1_0="oda_api_version" not in echo)
+        cards = {name: str(value) for name, value in echo.items()}
+        cards |= {"job_id": query.shown, "session_id": query.asker.session_id}
+        cards["url"] = f"{query.asker.products_url}?{urlencode(echo)}"
         return await self.library.products_2019(job.fixture, cards)
 
-    def _bookkeeping(self, asker: Asker, parameters: Parameters, job: Job, reply: Reply, shown: str) -> dict[str, Any]:
+    def _bookkeeping(self, query: _Query, job: Job, reply: Reply) -> dict[str, Any]:
         """Write what stands behind the data products of a request that ran its query."""
+        echo = query.parameters.echo
         bookkeeping: dict[str, Any] = {}
         if reply.has_products:
-            bookkeeping |= {"prod_process_message": "", "session_id": job.session_id, "job_id": shown}
+            bookkeeping |= {"prod_process_message": "", "session_id": job.session_id, "job_id": query.shown}
         if reply.query_status != "failed":
-            default = parameters.echo.get("scw_list") or []
+            default = echo.get("scw_list") or []
             bookkeeping["input_prod_list"] = job.recorded.products.get("input_prod_list", default)
-        bookkeeping["analysis_paramters" if self._is_2019 else "analysis_parameters"] = parameters.echo
-        bookkeeping["api_code"] = answers.api_code(parameters.echo, asker.products_url)
+        bookkeeping["analysis_paramters" if self._is_2019 else "analysis_parameters"] = echo
+        bookkeeping["api_code"] = answers.api_code(echo, query.asker.products_url)
         return bookkeeping
 
-    def _failed(
-        self,
-        asker: Asker,
-        shown: str,
-        message: str,
-        *,
-        error_message: str = "",
-        debug_message: str = "",
-        comment: str = "",
-        status: int = 200,
-    ) -> Response:
-        exit_status = ExitStatus("failed", 1, message, error_message, debug_message, comment)
+    def _failed(self, asker: Asker, shown: str, exit_status: ExitStatus, status: int = 200) -> Response:
         monitor = {"job_id": shown, "session_id": asker.session_id, "status": "failed"}
-        return self._write(asker, "failed", exit_status, monitor, status=status)
+        return _written(replace(self._draft(asker, "failed", exit_status, monitor), http_status=status))
 
-    def _write(
-        self,
-        asker: Asker,
-        query_status: str,
-        exit_status: ExitStatus,
-        monitor: Mapping[str, Any],
-        *,
-        status: int = 200,
-        products: bytes = b"",
-        bookkeeping: Mapping[str, Any] | None = None,
-    ) -> Response:
-        answer = Answer(
+    def _draft(self, asker: Asker, query_status: str, exit_status: ExitStatus, monitor: Mapping[str, Any]) -> Answer:
+        return Answer(
             query_status=query_status,
             exit_status=exit_status,
             job_monitor=monitor,
             session_id=asker.session_id,
             time_request=None if self._is_2019 else asker.time_request,
-            http_status=status,
-            bookkeeping=bookkeeping or {},
         )
-        return Response(status, answer.body(products))
+
+
+def _written(answer: Answer, products: bytes = b"") -> Response:
+    return Response(answer.http_status, answer.body(products))
 
 
 def _exit_status(job: Job, reply: Reply, comment: str) -> ExitStatus:

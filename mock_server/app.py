@@ -90,15 +90,15 @@ def make_app(
     """
     library = Library.open(settings.folders)
     scenario = find_scenario(settings.scenario, settings.scenario_files)
-    chance = random.Random(settings.seed)  # noqa: S311 - session ids and faults of a mock, not secrets
-    reception = Reception(settings, library, wall_clock, chance)
+    sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - nothing of a mock is a secret
+    reception = Reception(settings, library, wall_clock, sessions)
     jobs = JobTable(clock)
     dispatcher = MockDispatcher(
         settings=settings,
         library=library,
         analysis=Analysis(settings, scenario, library, jobs, reception),
         job_routes=JobRoutes(jobs, reception),
-        faults=FaultPlan(scenario.faults, chance),
+        faults=FaultPlan(scenario.faults, chances),
         sleep=sleep,
     )
     app = web.Application(client_max_size=BODY_LIMIT)
@@ -153,7 +153,8 @@ class MockDispatcher:
         asked = str(incoming.arguments.get("query_status", ""))
         if not route.startswith(_OWN_PAGES):
             self.requests[route] += 1
-            self.asked[asked] += bool(asked)
+            if asked:
+                self.asked[asked] += 1
         fault = self.faults.next(route, request.method, asked)
         if fault is None:
             return await self._answer(handler, incoming)

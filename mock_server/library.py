@@ -53,6 +53,8 @@ class Library:
         descriptions: dict[str, Description] = {}
         for folder in opened:
             for instrument in folder.instruments:
+                if not instrument.queries:
+                    raise FixtureError(folder.path / instrument.name, "the description of the instrument has no query")
                 descriptions.setdefault(instrument.name, Description(instrument))
         questions = []
         for folder in opened:

@@ -137,8 +137,8 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
         echo[name] = value if parameter is None or name == "token" else _normal(parameter, value, time_format)
     for name, parameter in described.items():
         if name not in echo and is_filled_in(parameter):
-            echo[name] = _default(parameter)
-    decisive = {name: value for name, value in echo.items() if name in described and name not in CONTROL}
+            echo[name] = parameter.value
+    decisive = {name: value for name, value in echo.items() if _is_decisive(name, described)}
     return Parameters(echo=echo, decisive=decisive, unused=unused)
 
 
@@ -170,8 +170,8 @@ def kind_of(parameter: ParameterDescription) -> str:
     return _KINDS_BY_TYPE.get(type(parameter.value), "text")
 
 
-def _default(parameter: ParameterDescription) -> Any:
-    return "isot" if parameter.name == "T_format" else parameter.value
+def _is_decisive(name: str, described: Mapping[str, Any]) -> bool:
+    return name == "catalog_selected_objects" or (name in described and name not in CONTROL)
 
 
 def _normal(parameter: ParameterDescription, value: Any, time_format: str) -> Any:
@@ -195,9 +195,9 @@ def _normal(parameter: ParameterDescription, value: Any, time_format: str) -> An
             ) from None
     try:
         normal = _READERS[kind](value)
+        _check_restrictions(parameter, normal)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value {value}. {error}") from None
-    _check_restrictions(parameter, normal)
     return normal
 
 

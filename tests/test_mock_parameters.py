@@ -139,6 +139,12 @@ def test_a_parameter_of_another_product_stays_as_it_came_and_decides_nothing() -
     assert "detection_threshold" not in parameters.decisive
 
 
+def test_a_selection_from_a_catalogue_decides_the_product() -> None:
+    assert (
+        check({"catalog_selected_objects": "1,2"}, INSTRUMENT, "isgri_lc").decisive["catalog_selected_objects"] == "1,2"
+    )
+
+
 def test_one_unused_argument_is_commented_on_in_the_singular() -> None:
     assert check({"nonsense": "1"}, INSTRUMENT, "isgri_lc").comment == "Please note that argument nonsense is not used"
 
