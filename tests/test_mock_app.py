@@ -71,7 +71,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             pauses.append(seconds)
 
         app = make_app(
-            MockSettings(fixtures=(folder,), **settings), clock=lambda: times[0], wall_clock=lambda: NOW, sleep=sleep
+            MockSettings(**{"fixtures": (folder,), **settings}),
+            clock=lambda: times[0],
+            wall_clock=lambda: NOW,
+            sleep=sleep,
         )
         server = TestServer(app)
         await server.start_server(**RUNNER_OPTIONS)
@@ -200,6 +203,22 @@ async def test_a_job_goes_from_submitted_to_done_and_gives_its_products_once_it_
     assert last["query_status"] == "done"
     assert last["products"]["text_product_list"][0]["value"] == "an image"
     assert last["products"]["job_id"] == job_id
+
+
+async def test_the_first_report_occurs_twice_once_there_are_others(mock: Mock) -> None:
+    _, first = await mock.ask(NEW_IMAGE)
+    poll = {**NEW_IMAGE, "query_status": "submitted", "job_id": first["job_monitor"]["job_id"]}
+    mock.wait(2)
+    _, one = await mock.ask(poll)
+    assert [report["node_id"] for report in one["job_monitor"]["full_report_dict_list"]] == ["node_1"]
+    mock.wait(1)
+    _, two = await mock.ask(poll)
+    assert [report["node_id"] for report in two["job_monitor"]["full_report_dict_list"]] == [
+        "node_1",
+        "node_1",
+        "node_2",
+    ]
+    assert two["job_monitor"]["full_report_dict"]["node_id"] == "node_2"
 
 
 async def test_fields_of_an_answer_stand_in_the_order_of_the_dispatcher(mock: Mock) -> None:
@@ -335,6 +354,15 @@ async def test_a_list_of_science_windows_can_be_a_file(mock: Mock) -> None:
     async with mock.client.post("/run_analysis", data=form) as response:
         body = await response.json()
     assert "scw_list is A,B,C, there not given" in body["error"]
+
+
+async def test_a_file_that_is_not_announced_is_refused(mock: Mock) -> None:
+    form = FormData({name: str(value) for name, value in NEW_IMAGE.items()})
+    form.add_field("user_scw_list_file", b"A", filename="list.txt")
+    async with mock.client.post("/run_analysis", data=form) as response:
+        assert (await response.json())["error_message"] == (
+            "scw_list file was found despite use_scws was indicating this was not provided, please check the inputs"
+        )
 
 
 @pytest.mark.parametrize(
@@ -613,6 +641,22 @@ async def test_answers_of_2019_repeat_all_arguments_as_they_came(start: Start) -
     assert int(body["job_monitor"]["job_id"]) != 0
 
 
+async def test_the_primary_header_of_2019_repeats_the_query_and_the_others_do_not(start: Start) -> None:
+    mock = await start(generation="2019", fixtures=())
+    query = {**LIGHT_CURVE, "instrument": "polar", "product_type": "polar_lc", "query_status": "new", **TAIL}
+    _, body = await mock.ask(query, verbose="True", oda_api_version=None)
+    (product,) = body["products"]["numpy_data_product_list"]
+    primary, table = (unit["header"] for unit in product["data_unit_list"])
+    assert {name: primary[name] for name in ("verbose", "session_id", "time_bin", "job_id")} == {
+        "verbose": "True",
+        "session_id": "S1",
+        "time_bin": "0.5",
+        "job_id": body["job_monitor"]["job_id"],
+    }
+    assert "instrument=polar" in primary["url"]
+    assert "session_id" not in table
+
+
 async def test_a_token_in_2019_is_an_argument_like_any_other(start: Start) -> None:
     mock = await start(generation="2019")
     _, body = await mock.ask(NEW_LIGHT_CURVE, token="no token")  # noqa: S106 - none indeed
@@ -692,6 +736,12 @@ async def test_a_token_expires_in_the_middle_of_a_job(start: Start) -> None:
     status, body = await mock.ask(poll)
     assert status == 403
     assert "is expired" in body["error"]
+
+
+async def test_where_tokens_expire_who_has_none_is_answered(start: Start) -> None:
+    mock = await start(scenario="token-expires")
+    poll = await begin_job(mock)
+    assert [(await mock.ask(poll))[0] for _ in range(2)] == [200, 200]
 
 
 async def test_a_changed_job_id_is_another_in_the_whole_answer(start: Start) -> None:

@@ -114,6 +114,15 @@ def test_products_that_were_fetched_leave_the_job_done() -> None:
     assert table.ask("key", job(), "done", "one")[1] == Reply("done", "done")
 
 
+def test_products_that_another_session_fetched_leave_the_job_ready_for_its_owner() -> None:
+    clock = Clock()
+    table = JobTable(clock)
+    table.ask("key", job(), "new", "one")
+    clock.now = 16.0
+    assert table.ask("key", job(session_id="S2"), "new", "one")[1].has_products
+    assert table.ask("key", job(), "done", "one")[1] == Reply("ready", "ready")
+
+
 def test_a_poll_of_another_session_runs_the_query_once_the_job_has_ended() -> None:
     clock = Clock()
     table = JobTable(clock)

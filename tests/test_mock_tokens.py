@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+
 import pytest
 
 from mock_server.tokens import (
@@ -52,6 +55,13 @@ def test_a_token_that_claims_to_need_no_signature_is_not_valid() -> None:
     unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0."
     with pytest.raises(InvalidTokenError):
         read_token(unsigned, KEY, NOW)
+
+
+def test_a_token_that_names_another_algorithm_is_not_valid_whatever_its_signature() -> None:
+    signed = "eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiJhIn0"
+    signature = base64.urlsafe_b64encode(hmac.digest(KEY.encode(), signed.encode(), "sha256")).rstrip(b"=")
+    with pytest.raises(InvalidTokenError):
+        read_token(f"{signed}.{signature.decode()}", KEY, NOW)
 
 
 def test_without_a_key_any_signature_will_do() -> None:
