@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import images, same_bits, tables
@@ -112,6 +113,15 @@ def test_tables_of_astropy_come_as_their_readers_see_them(release: str) -> None:
 def test_columns_of_variable_length_are_read(release: str) -> None:
     table = pickles.loads((SAMPLES / f"variable-{release}.pkl").read_bytes())
     assert [row.tolist() for row in table["MATRIX"]] == [[0, 1, 2], [0]]
+
+
+def test_a_column_shorter_than_its_table_is_refused() -> None:
+    with fits.open(SAMPLES / "table.fits") as hdus:
+        table = hdus[1].data
+        table._converted["GOOD"] = np.array([True])
+        data = pickle.dumps(table)
+    with pytest.raises(CodecError, match="different lengths"):
+        pickles.loads(data)
 
 
 def test_a_column_that_lost_its_heap_is_named() -> None:
@@ -275,7 +285,7 @@ def test_lists_of_lists_are_refused() -> None:
     objects = DTYPE_F8.replace(b"f8", b"O8")
     for _ in range(2):
         inner = RECONSTRUCT + b"(K\x01K\x01\x85" + objects + b"\x89]" + inner + b"atb"
-    with pytest.raises(CodecError, match="no array|no FITS file"):
+    with pytest.raises(CodecError, match="no FITS file has"):
         pickles.loads(START + inner + b".")
 
 

@@ -99,7 +99,9 @@ def described(
     if variable:
         if code == "X" or repeat > 1:
             raise CodecError(f"the column {name!r} has the format {tform!r}, which is not supported")
-        return Column(name, code, variable=variable if repeat else "", shape=() if repeat else (0,))
+        if not repeat:
+            return Column(name, code, shape=(0,))
+        return Column(name, code, variable=variable, scale=scale, zero=zero, null=null)
     if code == "X":
         return Column(name, code, width=repeat, shape=(repeat,))
     shape: tuple[int, ...] = () if repeat == 1 else (repeat,)
@@ -112,7 +114,9 @@ def described(
 
 
 def suited(name: str, dtype: DType, tform: str | None = None) -> Column:
-    """Choose how to store a field of a structured array; `tform` is what the field's header says, if anything.
+    """Choose how to store a field of a structured array; `tform` is what its header says, if anything.
+
+    For a column of variable length, `dtype` is that of the pieces: see `pieces`.
 
     Raises
     ------
@@ -122,8 +126,6 @@ def suited(name: str, dtype: DType, tform: str | None = None) -> Column:
     hint = None if tform is None or not _TFORM.fullmatch(tform.upper()) else described(name, tform)
     base, shape = dtype.base, dtype.shape
     kind = base.kind + str(base.itemsize)
-    if base.kind == "O":
-        return Column(name, hint.code if hint else "", variable=(hint and hint.variable) or "P")
     if base.kind in "SU":
         return Column(name, "A", base.itemsize // (4 if base.kind == "U" else 1), shape)
     if kind == "b1" and hint and hint.code == "X" and hint.shape == shape:
@@ -135,6 +137,20 @@ def suited(name: str, dtype: DType, tform: str | None = None) -> Column:
     return Column(
         name, code, shape=shape, zero=zero if base == np.dtype(shifted or "V1").newbyteorder(base.byteorder) else 0
     )
+
+
+def pieces(name: str, column: Array) -> DType:
+    """Give the type of the pieces of a column of variable length.
+
+    Raises
+    ------
+    CodecError
+        The column holds other objects than arrays of one dimension.
+    """
+    if not all(isinstance(piece, np.ndarray) and piece.ndim == 1 and not piece.dtype.hasobject for piece in column):
+        raise CodecError(f"the column {name!r} holds Python objects that are no arrays")
+    types = {piece.dtype for piece in column} or {np.dtype(">f4")}
+    return types.pop() if len(types) == 1 else np.result_type(*types)
 
 
 def values(column: Column, stored: Array) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,7 +40,7 @@ _STRUCTURAL = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|TFIELDS|THEAP|BSCALE|BZERO|BLANK"
     r"|(?:TTYPE|TFORM|TDIM|TSCAL|TZERO|TNULL|TBCOL)\d+"
 )
-_FIRST = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS")  # in this order, says the standard
+_FIRST = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|EXTEND")  # the standard wants this order
 _LONGEST = re.compile(r"\((\d+)\)")
 
 
@@ -170,8 +171,12 @@ def _from_heap(column: columns.Column, descriptors: Array, heap: memoryview) -> 
 
 
 def _table_of_text(hdu: Any) -> Array:
-    seen = {name: np.asarray(hdu.data.field(name)) for name in hdu.columns.names}
-    return _structured(seen, len(hdu.data))
+    stored = hdu.data.view(np.ndarray)
+    seen = {
+        column.name: stored[column.name] if column.format.startswith("A") else np.asarray(hdu.data.field(column.name))
+        for column in hdu.columns
+    }
+    return _structured(seen, len(stored))
 
 
 def _structured(seen: Mapping[str, Array], count: int) -> Array:
@@ -267,7 +272,12 @@ def _stored_columns(data: Array, cards: Iterable[Card]) -> list[columns.Column]:
     stored = []
     for number, name in enumerate(data.dtype.names or (), 1):
         tform = said.get(f"TFORM{number}")
-        stored.append(columns.suited(name, data.dtype[name], tform if isinstance(tform, str) else None))
+        tform = tform if isinstance(tform, str) else None
+        if data.dtype[name].kind == "O":
+            variable = "Q" if tform and "Q" in tform else "P"
+            stored.append(replace(columns.suited(name, columns.pieces(name, data[name])), variable=variable))
+        else:
+            stored.append(columns.suited(name, data.dtype[name], tform))
     return stored
 
 
@@ -337,9 +347,10 @@ def _hdu(unit: DataUnit, *, primary: bool) -> bytes:
         if unit.data is None and not primary and unit.hdu_type in {"bintable", "table"}:
             true = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 0, "NAXIS2": 0}
             true |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": 0}
-    if primary:
+    said = {card.keyword for card in unit.header}
+    if primary and "EXTEND" not in said:
         true["EXTEND"] = True
-    elif unit.name and not any(card.keyword == "EXTNAME" for card in unit.header):
+    if unit.name and not primary and "EXTNAME" not in said:
         true["EXTNAME"] = unit.name
     header = "".join(image for card in _ordered(unit, true) for image in _images(card)) + "END".ljust(_CARD)
     return _padded(header.encode("ascii"), b" ") + _padded(content, b"\0")
@@ -354,9 +365,9 @@ def _ordered(unit: DataUnit, true: dict[str, HeaderValue]) -> Iterator[Card]:
     for card in unit.header:
         if card.keyword in true:
             yield card._replace(value=true.pop(card.keyword))
-        elif card.keyword == "EXTEND" or _FIRST.fullmatch(card.keyword):
-            continue
-        elif not _STRUCTURAL.fullmatch(card.keyword) or (data is not None and _harmless(card, data)):
+        elif not _STRUCTURAL.fullmatch(card.keyword) or (
+            data is not None and not _FIRST.fullmatch(card.keyword) and _harmless(card, data)
+        ):
             yield card
     for keyword, value in true.items():
         yield Card(keyword, value)
@@ -413,6 +424,6 @@ def _image_of(card: Card) -> str:
         image = f"{image.partition('=')[0]}= {value!r:>20}".upper()  # astropy cuts it after 20 characters
     if len(image) > _CARD:
         return str(fits.Card(keyword, value, comment))  # a long text and its comment go on in further cards
-    image = image.rstrip()
+    image = image.rstrip().ljust(30 if standard else 0)  # where the standard's fixed format ends
     room = _CARD - len(image) - 3
     return (f"{image} / {comment[:room]}" if comment and room > 0 else image).ljust(_CARD)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = 3
 MAX_OPERATIONS: Final = 5_000_000  # a table with a column of variable length needs about fifteen for each row
+_MAX_TABLE_BYTES: Final = 2**31
 UNTOLD: Final = "a name that is only put together while loading"
 
 _CODE = re.compile(r"[biufcSUV?][0-9]{0,10}")
@@ -412,6 +413,10 @@ def _table(rows: Array, attributes: Any = (), keys: Any = ()) -> Array:
                 f"the pickle's table lacks the values of {name!r}: a column of variable length lost its heap"
             )
         seen[name] = rows[name] if column is None else _as_text(columns.values(column, rows[name]))
+    if any(values.shape[:1] != rows.shape for values in seen.values()):
+        raise CodecError("the pickle's table has columns of different lengths")
+    if sum(values.nbytes for values in seen.values()) > _MAX_TABLE_BYTES:  # columns may share what they hold
+        raise CodecError(f"the pickle's table is larger than {_MAX_TABLE_BYTES} bytes")
     fields: Any = [(name, values.dtype, values.shape[1:]) for name, values in seen.items()]
     table = np.empty(rows.shape, np.dtype(fields))
     for name, values in seen.items():

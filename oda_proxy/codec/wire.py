@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from oda_proxy.codec import fits, pickles
+from oda_proxy.codec import columns, fits, pickles
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.codec.recast import as_records, is_records
 from oda_proxy.errors import CodecError
@@ -212,12 +212,9 @@ def _portable_field(name: str, values: Array) -> tuple[DType, tuple[int, ...]]:
     dtype, shape = values.dtype, values.shape[1:]
     if dtype.kind != "O":
         return _portable_type(dtype), shape
-    if not all(isinstance(piece, np.ndarray) and piece.ndim == 1 and not piece.dtype.hasobject for piece in values):
-        raise CodecError(f"the column {name!r} holds Python objects that are no arrays")
-    longest = max(map(len, values), default=0)
-    types = {_portable_type(piece.dtype) for piece in values} or {np.dtype(">f4")}
-    dtype = types.pop() if len(types) == 1 else np.result_type(*types)
-    return (np.dtype(f"S{longest}"), ()) if dtype == np.dtype("S1") and longest else (dtype, (longest,))
+    dtype = _portable_type(columns.pieces(name, values))
+    longest = max(map(len, values), default=0) or 1  # a column has a width, if all of it is empty
+    return (np.dtype(f"S{longest}"), ()) if dtype == np.dtype("S1") else (dtype, (longest,))
 
 
 def _portable_type(dtype: DType) -> DType:
@@ -234,7 +231,7 @@ def _array_text(name: str, data: Array) -> str:
     if data.ndim < (1 if data.dtype.names else 2):
         raise CodecError(f"the data unit {name!r} has {data.ndim} dimensions: no client reads it from text")
     try:
-        text = json.dumps(data.tolist(), default=_text_of_bytes, allow_nan=False)
+        text = json.dumps(data.tolist(), default=_members_or_text, allow_nan=False)
     except ValueError:
         raise CodecError(f"the data unit {name!r} holds NaN, infinities or bytes that are no text") from None
     # Clients evaluate the text as Python: booleans are written as the numbers that they are.
@@ -245,7 +242,9 @@ def _as_number(match: re.Match[str]) -> str:
     return {"true": "1", "false": "0"}.get(match[0], match[0])
 
 
-def _text_of_bytes(value: Any) -> str:
+def _members_or_text(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # a field of several numbers
+        return value.tolist()
     if isinstance(value, bytes):
         return value.decode("ascii")
     raise ValueError("no text")
@@ -305,8 +304,8 @@ def decode_binary(obj: Any) -> Binary:
 
 def encode_catalog(catalog: Mapping[str, Any]) -> dict[str, Any]:
     """Encode a catalogue; raises CodecError where it has no columns, or not as many names as columns."""
-    names, columns = catalog.get("cat_column_names"), catalog.get("cat_column_list")
-    if not isinstance(names, list) or not isinstance(columns, list) or len(names) != len(columns):
+    names, values = catalog.get("cat_column_names"), catalog.get("cat_column_list")
+    if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
         raise CodecError("a catalogue has no columns, or not as many names as columns")
     return dict(finite(dict(catalog)))
 
