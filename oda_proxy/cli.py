@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
         values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
         command: Callable[[dict[str, Any]], int] = arguments.command
-        return command({name.replace("-", "_"): value for name, value in values.items()})
+        said = {name: getattr(arguments, name) for name in arguments.own}
+        return command({name.replace("-", "_"): value for name, value in values.items()} | said)
     except OdaProxyError as error:
         print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the one line for a person
         return error.exit_status
@@ -45,13 +46,17 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
+    _add_verify(commands)
     return all_commands
 
 
 def _add(
     commands: Any, name: str, command: Callable[[dict[str, Any]], int], options: tuple[Option, ...], about: str
-) -> None:
-    """Add a command with its options; their text is read where all sources of options are."""
+) -> _Own:
+    """Add a command with its options; their text is read where all sources of options are.
+
+    What is returned adds arguments that belong to one call and are no option: they come from the command line alone.
+    """
     parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     for option in options:
         usual = "" if option.default in (None, False, ()) else f" (default {option.default})"
@@ -62,7 +67,30 @@ def _add(
             action = "append" if option.many else "store"
             parser.add_argument(option.flag, action=action, metavar=option.metavar, **told)
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default {config.FILE}, if there)")
-    parser.set_defaults(command=command, options=options)
+    parser.set_defaults(command=command, options=options, own=())
+    return _Own(parser)
+
+
+class _Own:
+    """The arguments of a command that are no options."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+        self._names: tuple[str, ...] = ()
+
+    def add(self, *flags: str, **told: Any) -> _Own:
+        """Add one, as argparse does."""
+        self._names = (*self._names, self._parser.add_argument(*flags, **told).dest)
+        self._parser.set_defaults(own=self._names)
+        return self
+
+
+def _add_verify(commands: Any) -> None:
+    """Add the command that checks what was kept."""
+    verify = _add(commands, "verify", _verify, (), "check a folder of fixtures")
+    verify.add("folder", type=Path, metavar="DIR", help="folder of fixtures")
+    verify.add("--fix", action="store_true", help="remove what is damaged, and what belongs to nothing")
+    verify.add("--json", dest="as_json", action="store_true", help="say it as JSON")
 
 
 def _serve(values: dict[str, Any]) -> int:
@@ -77,6 +105,13 @@ def _mock(values: dict[str, Any]) -> int:
     from oda_proxy.serving import mock
 
     return _run(mock(**values))
+
+
+def _verify(values: dict[str, Any]) -> int:
+    """Check what was kept."""
+    from oda_proxy.commands import fixtures
+
+    return fixtures.verify(**values)
 
 
 def _run(server: Coroutine[Any, Any, None]) -> int:
