@@ -16,7 +16,13 @@ from mock_server.descriptions import checked_parameters
 from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, asked
 from mock_server.matching import Question
-from mock_server.parameters import BadParameter2019Error, BadParameterError, check, check_2019
+from mock_server.parameters import (
+    COMMENT_ON_ARGUMENTS,
+    BadParameter2019Error,
+    BadParameterError,
+    check,
+    check_2019,
+)
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
 from mock_server.times import needs_astropy
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
 
 _BAD_REQUEST: Final = 400
 _FORBIDDEN: Final = 403
-_MESSAGES: Final = ("message", "error_message", "debug_message", "warning")
+_TOLD: Final = ("message", "error_message", "debug_message", "comment", "warning")
 
 
 @dataclass(frozen=True)
@@ -251,13 +257,16 @@ def _written(answer: Answer, products: bytes = b"") -> Response:
 
 
 def _exit_status(job: Job, reply: Reply, comment: str) -> ExitStatus:
-    """Tell how it went; the reason of a failure is told to who ran the query, not to who polls."""
+    """Tell how it went; what the back end has to say is told to who ran the query, not to who polls."""
     if reply.job_status == "unaccessible":
         return ExitStatus("unaccessible", 1, "failed: submitted job", comment=comment)
-    if reply.query_status == "failed" and reply.ran:
-        recorded = {name: str(job.recorded.exit_status.get(name, "")) for name in _MESSAGES}
-        return ExitStatus("failed", 1, comment=comment, **recorded)
-    return ExitStatus(reply.job_status, comment=comment)
+    if not reply.ran:
+        return ExitStatus(reply.job_status, comment=comment)
+    told = {name: str(job.recorded.exit_status.get(name, "")) for name in _TOLD}
+    # A recorded comment on unused arguments is about those of whoever recorded it.
+    is_recorders = told["comment"].startswith(COMMENT_ON_ARGUMENTS)
+    told["comment"] = comment or ("" if is_recorders else told["comment"])
+    return ExitStatus(reply.job_status, int(reply.query_status == "failed"), **told)
 
 
 def _question(

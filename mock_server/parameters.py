@@ -21,6 +21,7 @@ CONTROL: Final = frozenset(
     {"query_status", "query_type", "session_id", "api", "oda_api_version", "off_line", "instrument", "product_type"}
     | {"job_id", "token", "run_asynch", "allow_unknown_args", "catalog_selected_objects", "async_dispatcher"}
 )
+COMMENT_ON_ARGUMENTS: Final = "Please note that argument"
 _DROPPED: Final = frozenset({"client-name", "return_progress", "use_scws"})
 _ALWAYS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
 _REPEATED: Final = "scw_list"
@@ -73,9 +74,9 @@ class Parameters:
             case ():
                 return ""
             case (name,):
-                return f"Please note that argument {name} is not used"
+                return f"{COMMENT_ON_ARGUMENTS} {name} is not used"
             case names:
-                return f"Please note that arguments {', '.join(names)} are not used"
+                return f"{COMMENT_ON_ARGUMENTS}s {', '.join(names)} are not used"
 
 
 def read_arguments(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -473,6 +473,23 @@ async def test_binary_products_have_the_shape_that_the_release_reads(start: Star
         assert base64.urlsafe_b64decode(product["data"] if isinstance(product, dict) else product) == b"root"
 
 
+@pytest.mark.parametrize(
+    ("recorded", "told"), [("a remark", "a remark"), ("Please note that argument verbose is not used", "")]
+)
+async def test_remarks_of_the_back_end_are_told_again_and_those_on_the_recorders_arguments_are_not(
+    start: Start, tmp_path: Path, recorded: str, told: str
+) -> None:
+    answer = answer_of("", [])
+    answer["exit_status"] |= {"comment": recorded, "warning": "a warning"}
+    write_json(tmp_path / "fixtures" / "polar" / "polar_lc" / "one" / "answer.json", answer)
+    write_manifest_again(tmp_path / "fixtures")
+    mock = await start()
+    _, body = await mock.ask(NEW_LIGHT_CURVE)
+    assert (body["exit_status"]["comment"], body["exit_status"]["warning"]) == (told, "a warning")
+    _, body = await mock.ask(NEW_LIGHT_CURVE, nonsense="1")
+    assert body["exit_status"]["comment"] == "Please note that argument nonsense is not used"
+
+
 # -- tokens
 
 

@@ -40,6 +40,10 @@ NEW = {
     "api": "True",
     "oda_api_version": "1.3.5",
 }
+NEW_ASYNC = {**NEW, "instrument": "empty-async", "product_type": "dummy", "query_type": "Real"}
+STEPS = "S1 new, S1 submitted, S1 ready, S2 new, S2 submitted, progress, S1 submitted, S1 progress, S2 submitted".split(
+    ", "
+)
 QUERIES = [
     {},
     {"RA": " 83 ", "DEC": "2.2e1"},
@@ -78,27 +82,43 @@ def ask(url: str, query: dict[str, Any]) -> tuple[int, Any]:
 
 @pytest.fixture
 async def mock(dispatcher_url: str, tmp_path: Path) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    """Give a mock of the real one's instrument, with a fixture for each of the queries."""
-    _, [[_, products, *queries]] = ask(f"{dispatcher_url}/api/meta-data", {"instrument": "empty"})
-    described = []
-    for items in (json.loads(query) if isinstance(query, str) else query for query in queries):
-        head = {name: value for item in items for name, value in item.items() if name in ("query_name", "product_name")}
-        parameters = [
-            {"name": item["name"], "units": item["units"], "value": item["value"]} for item in items if "name" in item
-        ]
-        described.append({**head, "parameters": parameters})
-    instrument = {"format": 1, "instrument": "empty", "prod_dict": products["prod_dict"], "queries": described}
-    write_json(tmp_path / "empty" / "instrument.json", instrument)
-    origins = {"empty/instrument.json": ORIGIN}
-    for number, parameters in enumerate(QUERIES):
-        path = f"empty/parametrical/{number}"
-        query = {name: NEW[name] for name in ("instrument", "product_type", "query_type")}
-        write_json(tmp_path / path / "query.json", {"format": 1, **query, "parameters": parameters})
-        write_json(tmp_path / path / "answer.json", answer_of("", []))
-        origins[path] = ORIGIN
+    """Give a mock of the real one's instruments, with a fixture for each of the queries; jobs wait for call-backs."""
+    told = answer_of("", [["submitted", 0.0]])
+    told["exit_status"] |= {"comment": "mock comment", "warning": "mock warning"}  # what its back end says
+    for name in ("empty", "empty-async"):
+        _, description = ask(f"{dispatcher_url}/api/meta-data", {"instrument": name})
+        write_json(tmp_path / name / "instrument.json", instrument_of(description))
+    origins = {f"{name}/instrument.json": ORIGIN for name in ("empty", "empty-async")}
+    for asked, parameter_sets, answer in ((NEW, QUERIES, answer_of("", [])), (NEW_ASYNC, [{}, {"RA": "1"}], told)):
+        for number, parameters in enumerate(parameter_sets):
+            query = {name: asked[name] for name in ("instrument", "product_type", "query_type")}
+            path = f"{asked['instrument']}/{asked['product_type']}/{number}"
+            write_json(tmp_path / path / "query.json", {"format": 1, **query, "parameters": parameters})
+            write_json(tmp_path / path / "answer.json", answer)
+            origins[path] = ORIGIN
     write_manifest(tmp_path, origins)
     async with TestClient(TestServer(make_app(MockSettings(fixtures=(tmp_path,), secret_key=KEY)))) as client:
         yield client
+
+
+def instrument_of(description: list[Any]) -> dict[str, Any]:
+    """Turn what a dispatcher says of an instrument into what a fixture says."""
+    [[head, products, *queries]] = description
+    described = []
+    for items in (json.loads(query) if isinstance(query, str) else query for query in queries):
+        names = {
+            name: value for item in items for name, value in item.items() if name in ("query_name", "product_name")
+        }
+        parameters = [
+            {"name": item["name"], "units": item["units"], "value": item["value"]} for item in items if "name" in item
+        ]
+        described.append({**names, "parameters": [item for item in parameters if item["name"] is not None]})
+    return {
+        "format": 1,
+        "instrument": head["instrumet"],
+        "prod_dict": products["prod_dict"],
+        "queries": described,
+    }
 
 
 async def ask_mock(mock: TestClient[web.Request, web.Application], query: dict[str, Any]) -> tuple[int, Any]:
@@ -172,3 +192,33 @@ async def test_a_users_job_is_closed_to_the_public_in_the_same_words(mock: Any, 
     assert mock_status == status == 403
     assert mocked["exit_status"] == real["exit_status"]
     assert mocked["job_monitor"] == real["job_monitor"]
+
+
+@pytest.mark.parametrize(("query", "end", "state"), [({}, "done", "ready"), ({"RA": "1"}, "failed", "failed")])
+async def test_an_asynchronous_job_goes_through_the_same_states(
+    mock: Any, dispatcher_url: str, query: dict[str, str], end: str, state: str
+) -> None:
+    """Session S1 begins the job, S2 asks for it too, and the back end reports in between."""
+    new = {**NEW_ASYNC, **query}
+    job_id = ask(f"{dispatcher_url}/run_analysis", {**new, "session_id": "S1"})[1]["job_monitor"]["job_id"]
+    seen = []
+    for step in [*STEPS, end, "S1 progress"]:
+        if " " not in step:
+            report = {"job_id": job_id, "session_id": "S1", "instrument_name": "empty-async", "action": step}
+            ask(f"{dispatcher_url}/call_back", report)
+            await (await mock.get("/call_back", params=report)).read()
+            continue
+        session_id, query_status = step.split()
+        changes = {**new, "session_id": session_id, "query_status": query_status}
+        if query_status != "new":
+            changes["job_id"] = job_id
+        (_, real), (_, mocked) = await both(mock, dispatcher_url, **changes)
+        for answer in (real, mocked):
+            for name in ("full_report_dict", "full_report_dict_list"):
+                answer["job_monitor"].pop(name, None)
+            answer["products"].pop("api_code", None)  # quotes the address
+            answer.pop("time_request")
+        assert mocked == real, step
+        seen.append(mocked["query_status"])
+    assert seen[0] == "submitted"
+    assert seen[-1] == state
