@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import UpstreamUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.query import Envelope
@@ -33,6 +34,23 @@ class Answer:
         """Let go of a body of which nobody wants more."""
         if not isinstance(self.body, tuple):
             await self.body.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A body that is read from a medium piece by piece, each in a thread, so that nobody else waits for it."""
+
+    pieces: Iterable[bytes]
+    close: Callable[[], None]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = iter(self.pieces)
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
+
+    async def aclose(self) -> None:
+        """Let go of the medium."""
+        self.close()
 
 
 async def whole(answer: Answer, limit: int) -> Answer:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cachetools import TTLCache
 
 from oda_proxy import headers, routes
-from oda_proxy.answer import Answer, failure, refusal, whole
+from oda_proxy.answer import Answer, Read, failure, refusal, whole
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
 from oda_proxy.key import key_of
@@ -136,8 +136,9 @@ class Proxy:
     def _hit(self, recording: Recording, envelope: Envelope) -> Answer:
         """Answer from a recording."""
         now = self._clock()
-        body = splice(recording, envelope, now=now)
-        told = (("Content-Type", "application/json"), ("Content-Length", str(sum(map(len, body)))))
+        spliced = splice(recording, envelope, now=now)
+        told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
+        body = Read(spliced, recording.head.close)
         return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))
 
     async def _keep(self, answer: Answer, key: Key, envelope: Envelope) -> Answer:

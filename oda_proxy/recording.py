@@ -16,15 +16,17 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.head import HeldHead
 from oda_proxy.query import ENVELOPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from oda_proxy.head import Head
     from oda_proxy.key import Key
-    from oda_proxy.query import Envelope
+    from oda_proxy.query import Envelope, Query
 
-FORMAT = 1
+FORMAT = 2
 """Version of what a recording holds."""
 
 _PRODUCTS = frozenset(
@@ -69,12 +71,36 @@ class Recording:
 
     key: Key
     stored_at: float
-    head: bytes = field(repr=False)
+    head: Head = field(repr=False)
     exit_status: Mapping[str, Any]
     parameters: Mapping[str, Mapping[str, Any]]
     """The echo without its asker, under the name it had; at most one."""
     echoed: tuple[str, ...]
     """Names of the envelope that the dispatcher echoes, in its order."""
+    query: Query | None = None
+    """What was asked, for people; None where that is not known."""
+    cost: float = 0.0
+    """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """An answer for one asker: one JSON text in three parts, of which only the last was made anew."""
+
+    begin: bytes
+    head: Head
+    end: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the answer."""
+        return len(self.begin) + self.head.size + len(self.end)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the answer piece by piece; blocks while the head is read. Raises StoreUnusableError."""
+        yield self.begin
+        yield from self.head.pieces()
+        yield self.end
 
 
 def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Recording:
@@ -100,17 +126,17 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
     recording = Recording(
         key=key,
         stored_at=stored_at,
-        head=",".join(f"{json.dumps(n)}:{text[b:e]}" for n, b, e in products if n in _PRODUCTS).encode("utf-8"),
+        head=HeldHead(head := _head(text, products)),
         exit_status={name: exit_status[name] for name in _EXIT_STATUS if name in exit_status},
         parameters={name: {k: v for k, v in echo.items() if k not in ENVELOPE} for name, echo in parameters.items()},
         echoed=tuple(name for echo in parameters.values() for name in echo if name in ENVELOPE),
     )
-    _refuse_traces(recording, {*_sessions(answer, products, text), envelope.session_id} - {""})
+    _refuse_traces(recording, head, {*_sessions(answer, products, text), envelope.session_id} - {""})
     return recording
 
 
-def splice(recording: Recording, envelope: Envelope, *, now: float) -> tuple[bytes, bytes]:
-    """Give a recording back as an answer to this asker: two pieces of one JSON text, of which only the last is new.
+def splice(recording: Recording, envelope: Envelope, *, now: float) -> Spliced:
+    """Give a recording back as an answer to this asker, without reading its head.
 
     `now` is in s since 1970 (UTC), as the dispatcher's `time_request`.
     """
@@ -137,9 +163,14 @@ def splice(recording: Recording, envelope: Envelope, *, now: float) -> tuple[byt
         "session_id": session_id,
         "time_request": now,
     }
-    separator = "," if recording.head else ""
+    separator = "," if recording.head.size else ""
     tail = f"{separator}{_compact(products)[1:-1]}}},{_compact(rest)[1:]}\n"
-    return b'{"query_status":"done","products":{' + recording.head, tail.encode("utf-8")
+    return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"))
+
+
+def _head(text: str, products: list[tuple[str, int, int]]) -> bytes:
+    """Put the members of `products` that are kept together as they were written."""
+    return ",".join(f"{json.dumps(n)}:{text[b:e]}" for n, b, e in products if n in _PRODUCTS).encode("utf-8")
 
 
 def _compact(value: Mapping[str, Any]) -> str:
@@ -198,9 +229,9 @@ def _sessions(answer: Mapping[str, Any], products: list[tuple[str, int, int]], t
     return {session for session in named if isinstance(session, str)}
 
 
-def _refuse_traces(recording: Recording, sessions: set[str]) -> None:
+def _refuse_traces(recording: Recording, head: bytes, sessions: set[str]) -> None:
     """Raise NotKeptError where a session can still be read anywhere in a recording."""
     tail = _compact({**recording.exit_status, "parameters": recording.parameters})
     for session in sessions:
-        if session.encode("utf-8") in recording.head or session in tail:
+        if session.encode("utf-8") in head or session in tail:
             raise NotKeptError("names-a-session")

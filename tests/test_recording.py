@@ -59,7 +59,10 @@ def test_products_come_back_byte_for_byte() -> None:
 def test_only_the_last_piece_is_made_for_the_asker() -> None:
     recording = kept()
 
-    assert splice(recording, ASKER, now=1.0)[0] == splice(recording, OTHER, now=2.0)[0]
+    one, other = splice(recording, ASKER, now=1.0), splice(recording, OTHER, now=2.0)
+    assert (one.begin, one.head) == (other.begin, other.head)
+    assert one.head is recording.head
+    assert one.end != other.end
 
 
 def test_what_is_not_known_to_be_anyones_is_dropped() -> None:

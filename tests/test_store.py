@@ -139,8 +139,8 @@ def test_a_head_that_is_gone_is_a_miss(disk: DiskStore, tmp_path: Path) -> None:
         "[]",
         "null",
         '{"format": 99}',
-        '{"format": 1, "head": "../../../etc/passwd"}',
-        '{"format": 1, "head": 7}',
+        '{"format": 2, "head": "../../../etc/passwd"}',
+        '{"format": 2, "head": 7}',
     ],
 )
 def test_a_damaged_row_is_a_miss(disk: DiskStore, row: str) -> None:

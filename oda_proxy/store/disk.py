@@ -25,6 +25,7 @@ import diskcache
 from diskcache.core import MODE_PICKLE
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.head import HeldHead
 from oda_proxy.key import Key
 from oda_proxy.recording import FORMAT, Recording
 
@@ -108,18 +109,18 @@ class DiskStore:
 
     def put(self, recording: Recording) -> None:
         """Keep a recording in place of any other with its key; once this returns, a crash does not lose it."""
-        digest = hashlib.sha256(recording.head).hexdigest()
+        digest = recording.head.digest
         row = {
             "format": FORMAT,
             "stored_at": recording.stored_at,
             "head": digest,
-            "size": len(recording.head),
+            "size": recording.head.size,
             "exit_status": recording.exit_status,
             "parameters": recording.parameters,
             "echoed": recording.echoed,
         }
         with self._medium():
-            self._write(self._head(digest), recording.head)
+            self._write(self._head(digest), b"".join(recording.head.pieces()))
             self._index.set(recording.key, json.dumps(row))
 
     def remove(self, key: Key) -> None:
@@ -145,7 +146,7 @@ class DiskStore:
         return Recording(
             key=key,
             stored_at=float(row["stored_at"]),
-            head=head,
+            head=HeldHead(head),
             exit_status=dict(row["exit_status"]),
             parameters=dict(row["parameters"]),
             echoed=tuple(row["echoed"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from oda_proxy.cache_status import CacheStatus
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import OdaProxyError
 from oda_proxy.headers import media_type
 from oda_proxy.proxy import FORM, Proxy
 from oda_proxy.upstream.base import Ask
@@ -73,7 +73,7 @@ async def _send(answer: Answer, request: web.Request) -> web.StreamResponse:
                 async for piece in answer.body:
                     await response.write(piece)
         await response.write_eof()
-    except UpstreamUnreachableError as error:
+    except OdaProxyError as error:
         # Too late for another status: a connection that breaks is how HTTP says that a body is not whole.
         _log.warning("%s", error)
         if request.transport is not None:
