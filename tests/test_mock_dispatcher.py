@@ -41,9 +41,17 @@ NEW = {
     "oda_api_version": "1.3.5",
 }
 NEW_ASYNC = {**NEW, "instrument": "empty-async", "product_type": "dummy", "query_type": "Real"}
-STEPS = "S1 new, S1 submitted, S1 ready, S2 new, S2 submitted, progress, S1 submitted, S1 progress, S2 submitted".split(
-    ", "
-)
+STEPS = [
+    "S1 new",
+    "S1 submitted",
+    "S1 ready",
+    "S2 new",
+    "S2 submitted",
+    "progress",
+    "S1 submitted",
+    "S1 progress",
+    "S2 submitted",
+]
 QUERIES = [
     {},
     {"RA": " 83 ", "DEC": "2.2e1"},
