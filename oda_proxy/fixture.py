@@ -517,7 +517,7 @@ def _read_instrument(document: Document) -> Instrument:
     queries = tuple(_query_description(entry) for entry in document.documents("queries"))
     described = {query.query_name for query in queries}
     for product, query_name in prod_dict.items():
-        if query_name not in described:
+        if not isinstance(query_name, str) or query_name not in described:
             raise CodecError(f"prod_dict gives {product!r} the query {str(query_name)[:60]!r}, which is not described")
     return Instrument(document.text("instrument"), MappingProxyType(prod_dict), queries)
 
