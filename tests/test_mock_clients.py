@@ -123,6 +123,13 @@ async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(a
     assert bits[0] == bits[1]
 
 
+async def test_a_client_that_polls_with_the_job_id_of_its_first_product_gets_the_second(ask: Ask) -> None:
+    """oda_api 1.1.0 does: the mock goes by the parameters, as the dispatcher does when it runs a query."""
+    calls = [call for call, _ in NOTEBOOK[:2]]
+    got = (await ask("1.1.0", "get_product.py", *calls, time_scale=0.1))["answers"]
+    assert [len(answer.get("products", [])) for answer in got] == [2, 30], got
+
+
 async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Ask) -> None:
     told = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/"
     (today,) = (await ask("1.3.5", "get_product.py", TOO_FAR))["answers"]
