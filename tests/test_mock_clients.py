@@ -111,12 +111,10 @@ async def test_a_client_follows_a_job_to_its_products(ask: Ask, version: str) ->
     assert len(catalog["rows"]) == 4
 
 
-@pytest.mark.parametrize("generation", ["today", "2019"])
-async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(ask: Ask, generation: str) -> None:
+async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(ask: Ask) -> None:
     bits = []
     for version in VERSIONS:
-        calls = [call for call, _ in NOTEBOOK]
-        got = (await ask(version, "get_product.py", *calls, time_scale=0, generation=generation))["answers"]
+        got = (await ask(version, "get_product.py", *(call for call, _ in NOTEBOOK), time_scale=0))["answers"]
         assert [len(answer.get("products", [])) for answer in got] == [number for _, number in NOTEBOOK], got
         products = [product for answer in got for product in answer["products"]]
         bits.append([[unit["data"] for unit in product.get("units", [])] for product in products])
@@ -157,9 +155,11 @@ async def test_a_client_of_today_is_told_of_a_bad_angle(ask: Ask) -> None:
     assert "Parameter RA wrong value a. could not convert string to float: 'a'" in got["message"]
 
 
-async def test_the_primary_header_of_2019_repeats_the_query(ask: Ask) -> None:
-    (got,) = (await ask("1.0", "get_product.py", IMAGE, generation="2019", time_scale=0))["answers"]
-    header = got["products"][0]["units"][0]["header"]
+async def test_the_dispatcher_of_2019_gives_all_products_and_repeats_queries_in_their_primary_headers(ask: Ask) -> None:
+    calls = [call for call, _ in NOTEBOOK]
+    got = (await ask("1.0", "get_product.py", *calls, generation="2019", time_scale=0))["answers"]
+    assert [len(answer.get("products", [])) for answer in got] == [number for _, number in NOTEBOOK], got
+    header = got[0]["products"][0]["units"][0]["header"]
     assert (header["T1"], header["RA"], header["verbose"]) == ("2003-03-15T23:27:40.0", "255.986542", "False")
     assert len(header["session_id"]) == 16
     assert int(header["job_id"]) != 0
