@@ -1,4 +1,4 @@
-"""The bodies of answers, field by field as dispatcher 1.3.6 writes them (protocol, part 5; testbed captures)."""
+"""The bodies of answers, field by field as dispatcher 1.3.6 writes them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def refusal(
 
 
 def failure(message: str, *, job_id: str, session_id: str, comment: str = "") -> bytes:
-    """Write the failed answer that every release of the client shows at once (protocol, part 7.3)."""
+    """Write the failed answer that every release of the client shows at once."""
     return Answer(
         query_status="failed",
         exit_status=ExitStatus("failed", 1, message, message, comment=comment),

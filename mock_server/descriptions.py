@@ -113,7 +113,7 @@ def is_input_list(parameter: ParameterDescription) -> bool:
 
 
 def meta_data(description: Description, product: str | None, generation: Generation) -> list[Any]:
-    """Return what `/api/meta-data` answers, for all products or one (protocol, part 1.3).
+    """Return what `/api/meta-data` answers, for all products or one.
 
     Today each query is a list; in 2019 it was a text that holds a list as JSON.
 

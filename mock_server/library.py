@@ -132,7 +132,7 @@ def _members(products: Mapping[str, Any]) -> bytes:
 
 
 def _shaped(products: dict[str, Any], *, for_1_0: bool) -> dict[str, Any]:
-    """Give binary products and ASCII tables the shape that a client's release reads (protocol, part 5.2)."""
+    """Give binary products and ASCII tables the shape that a client's release reads."""
     if not for_1_0:
         return products
     shaped = dict(products)

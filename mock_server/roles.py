@@ -1,7 +1,7 @@
 """Which roles a query needs, and what a dispatcher says to who lacks them.
 
-The rules are those of the INTEGRAL plugins, for any instrument with these parameters. Testbed, captures: the texts for
-`max_pointings` up to 500, `integral_data_rights` and `data_level`; the text beyond 500 pointings is inferred.
+The rules are those of the INTEGRAL plugins, for any instrument with these parameters. The texts are those of dispatcher
+1.3.6; only that for more than 500 pointings is inferred.
 """
 
 from __future__ import annotations

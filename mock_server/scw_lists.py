@@ -1,4 +1,4 @@
-"""Where a query's list of science windows comes from: a field, a file or nowhere (protocol, part 2.4)."""
+"""Where a query's list of science windows comes from: a field, a file or nowhere (protocol: dispatcher 1.3.6)."""
 
 from __future__ import annotations
 
