@@ -210,6 +210,8 @@ def test_a_missing_primary_unit_is_put_first() -> None:
         np.zeros(2, [("a", "M8[s]")]),
         np.array([("é",)], [("a", "U2")]),
         np.array([(b"\xe9",)], [("a", "S2")]),
+        np.array([(np.array(["ab"]),)], [("a", "O")]),
+        np.array([(5,)], [("a", "O")]),
     ],
     ids=str,
 )
@@ -319,6 +321,7 @@ def variable_table() -> bytes:
         variable_table().replace(b"NAXIS2  =                    2", b"NAXIS2  =           2000000000"),
         variable_table().replace(b"\0\0\0\x03\0\0\0\0", b"\x7f\0\0\x03\0\0\0\0"),
         variable_table().replace(b"\0\0\0\x03\0\0\0\0", b"\0\0\0\x03\0\0\x10\0"),
+        variable_table().replace(b"\0\0\0\x03\0\0\0\0", b"\xff\xff\xff\x03\0\0\0\0"),
     ],
 )
 def test_a_damaged_file_is_refused(content: bytes) -> None:
@@ -326,6 +329,20 @@ def test_a_damaged_file_is_refused(content: bytes) -> None:
         warnings.simplefilter("ignore")  # astropy's, of what it finds
         with pytest.raises(CodecError):
             fits.read(content)
+
+
+def test_rows_that_share_a_piece_of_the_heap_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits, "_MAX_BYTES", 15)
+    with pytest.raises(CodecError, match="larger than 15 bytes"):
+        fits.read(variable_table())
+
+
+def test_a_large_compressed_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((20, 20), ">i4")
+    content = written([astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(image, compression_type="RICE_1")])
+    monkeypatch.setattr(fits, "_MAX_BYTES", 3000)
+    with pytest.raises(CodecError, match="larger than 3000 bytes"):
+        fits.read(content)
 
 
 @settings(max_examples=150, deadline=None)

@@ -94,7 +94,7 @@ def test_columns_of_variable_length_are_filled_up_with_zeros() -> None:
 
 
 def test_filling_up_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_MAX_FILLED_BYTES", 100)
+    monkeypatch.setattr(wire, "_MAX_BYTES", 100)
     table = np.empty(2, [("MATRIX", "O")])
     table["MATRIX"] = [np.zeros(20, ">f4"), np.zeros(0, ">f4")]
     with pytest.raises(CodecError, match="filled up"):
@@ -258,6 +258,8 @@ def test_units_and_meta_data_of_a_data_unit_are_kept() -> None:
         {"data_unit_list": [{"data": "[[1]]", "dt": "object"}]},
         {"data_unit_list": [{"data": "[[1]]", "dt": "__import__('os')"}]},
         {"data_unit_list": [{"data": "[[1]", "dt": "f4"}]},
+        {"data_unit_list": [{"data": "[[1]]", "dt": "S2000000000"}]},
+        {"data_unit_list": [{"data": "[[1]]", "dt": "[('a', 'S2000000000')]"}]},
         {"data_unit_list": [{"data": "[[1], [2, 3]]", "dt": "f4"}]},
         {"data_unit_list": [], "name": 5},
         {"data_unit_list": [], "meta_data": "eval('1')"},

@@ -28,6 +28,8 @@ _CODES: Final = {
 # The standard stores integers of the other signedness shifted by half their range.
 _SHIFTED: Final = {"B": (-(2**7), "i1"), "I": (2**15, ">u2"), "J": (2**31, ">u4"), "K": (2**63, ">u8")}
 
+_CHARACTERS = (np.dtype("S1"), np.dtype("<U1"), np.dtype(">U1"))
+
 _TRUE, _FALSE = ord("T"), ord("F")
 
 
@@ -123,20 +125,17 @@ def suited(name: str, dtype: DType, tform: str | None = None) -> Column:
     CodecError
         FITS has no form for the type.
     """
-    hint = None if tform is None or not _TFORM.fullmatch(tform.upper()) else described(name, tform)
     base, shape = dtype.base, dtype.shape
     kind = base.kind + str(base.itemsize)
     if base.kind in "SU":
         return Column(name, "A", base.itemsize // (4 if base.kind == "U" else 1), shape)
-    if kind == "b1" and hint and hint.code == "X" and hint.shape == shape:
-        return hint
+    if kind == "b1" and shape and tform == f"{shape[0]}X":
+        return Column(name, "X", shape[0], shape)
     if kind not in _CODES:
         raise CodecError(f"the column {name!r} is of type {base}, which FITS has no form for")
     code = _CODES[kind]
     zero, shifted = _SHIFTED.get(code, (0, ""))
-    return Column(
-        name, code, shape=shape, zero=zero if base == np.dtype(shifted or "V1").newbyteorder(base.byteorder) else 0
-    )
+    return Column(name, code, shape=shape, zero=zero if shifted.lstrip(">") == kind else 0)
 
 
 def pieces(name: str, column: Array) -> DType:
@@ -145,10 +144,12 @@ def pieces(name: str, column: Array) -> DType:
     Raises
     ------
     CodecError
-        The column holds other objects than arrays of one dimension.
+        The column holds other objects than arrays of numbers or characters, of one dimension.
     """
     if not all(isinstance(piece, np.ndarray) and piece.ndim == 1 and not piece.dtype.hasobject for piece in column):
         raise CodecError(f"the column {name!r} holds Python objects that are no arrays")
+    if any(piece.dtype.kind in "SU" and piece.dtype not in _CHARACTERS for piece in column):
+        raise CodecError(f"the column {name!r} holds lists of texts")
     types = {piece.dtype for piece in column} or {np.dtype(">f4")}
     return types.pop() if len(types) == 1 else np.result_type(*types)
 

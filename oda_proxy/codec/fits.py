@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
-_MAX_BYTES: Final = 2**31  # of what is larger than its file: rows that share pieces of a heap, compressed images
+_MAX_BYTES: Final = 2**30  # of what is larger than its file: rows that share pieces of a heap, compressed images
 
 _BITPIX: Final = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 _IMAGE_STORAGE: Final = {bitpix: f">{name}" for name, bitpix in _BITPIX.items()}
@@ -159,11 +159,13 @@ def _described(header: Any, number: int) -> columns.Column:
 
 def _from_heap(column: columns.Column, descriptors: Array, heap: memoryview) -> Array:
     size = column.element.itemsize
-    if int(descriptors[:, 0].sum(dtype=object)) * size > _MAX_BYTES:
+    if (descriptors < 0).any():
+        raise CodecError(f"the column {column.name!r} points outside its heap")
+    if sum(descriptors[:, 0].tolist()) * size > _MAX_BYTES:
         raise CodecError(f"the column {column.name!r} is larger than {_MAX_BYTES} bytes")
     pieces = np.empty(len(descriptors), dtype=object)
     for row, (count, start) in enumerate(descriptors.tolist()):
-        if count < 0 or start < 0 or (count and start + count * size > len(heap)):
+        if count and start + count * size > len(heap):
             raise CodecError(f"the column {column.name!r} points outside its heap")
         piece = np.frombuffer(heap, column.element, count, start) if count else np.zeros(0, column.element)
         pieces[row] = columns.values(column, piece)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = 3
 MAX_OPERATIONS: Final = 5_000_000  # a table with a column of variable length needs about fifteen for each row
-_MAX_TABLE_BYTES: Final = 2**31
+_MAX_TABLE_BYTES: Final = 2**30
 UNTOLD: Final = "a name that is only put together while loading"
 
 _CODE = re.compile(r"[biufcSUV?][0-9]{0,10}")

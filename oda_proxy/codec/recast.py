@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from oda_proxy.codec.product import Array, DType
 
 _TYPE = re.compile(r"[<>|=]?(?:[biufc][0-9]{1,2}|[SU][0-9]{1,9}|\?)")
-_MAX_BYTES: Final = 2**31
+_MAX_BYTES: Final = 2**30
 
 
 def description(dtype: DType) -> str | list[list[Any]]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Form: TypeAlias = Literal["pickle", "json"]
 
 HDU_TYPES: Final = ("primary", "image", "bintable", "table")
-_MAX_FILLED_BYTES: Final = 2**31  # of one table, after its columns of variable length were filled up
+_MAX_BYTES: Final = 2**30  # of one array that is larger than what it comes from
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def portable(data: Array) -> Array:
     Raises
     ------
     CodecError
-        A column holds Python objects that are no arrays, or filling it up would take more than 2 GiB.
+        A column holds Python objects that are no arrays, or filling it up would take more than 1 GiB.
     """
     dtype = data.dtype
     if dtype.names is None:
@@ -136,8 +136,8 @@ def portable(data: Array) -> Array:
     plain = np.dtype(fields)
     if plain == np.dtype((np.void, dtype)):
         return data.view(np.ndarray)
-    if plain.itemsize * data.size > _MAX_FILLED_BYTES:
-        raise CodecError(f"a table would take more than {_MAX_FILLED_BYTES} bytes when its columns are filled up")
+    if plain.itemsize * data.size > _MAX_BYTES:
+        raise CodecError(f"a table would take more than {_MAX_BYTES} bytes when its columns are filled up")
     table = np.zeros(data.shape, plain)
     for name in dtype.names:
         if dtype[name].kind != "O":
@@ -256,6 +256,9 @@ def _array_of_text(text: Any, dtype_text: Any) -> Array:
     try:
         dtype = _dtype_of_text(dtype_text)
         rows = json.loads(text)
+        count = len(rows) if dtype.names else text.count(",") + 1
+        if dtype.itemsize * count > _MAX_BYTES:
+            raise CodecError(f"an array would take more than {_MAX_BYTES} bytes")
         if dtype.names:
             rows = [tuple(row) for row in rows]
         return np.array(rows, dtype=dtype)
