@@ -22,7 +22,8 @@ from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
 from oda_proxy.key import key_of
 from oda_proxy.query import Envelope, Query, fields, split
-from oda_proxy.recording import NotKeptError, redact, splice
+from oda_proxy.recording import redact, splice
+from oda_proxy.redaction import NotKeptError
 from oda_proxy.relay import Relay
 from oda_proxy.routes import Kind, Route
 
@@ -116,7 +117,7 @@ class Proxy:
         key, wishes = key_of(query), headers.directives(ask.headers)
         anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
         if not anew and (recording := await self._look_up(key)):
-            return self._hit(recording, envelope)
+            return self._hit(recording, envelope, here)
         if "only-if-cached" in wishes:
             raise NotCachedError
         forwarded: Forwarded = "request" if anew else "uri-miss"
@@ -133,10 +134,10 @@ class Proxy:
             _log.warning("%s", error)
             return None
 
-    def _hit(self, recording: Recording, envelope: Envelope) -> Answer:
+    def _hit(self, recording: Recording, envelope: Envelope, here: str) -> Answer:
         """Answer from a recording."""
         now = self._clock()
-        spliced = splice(recording, envelope, now=now)
+        spliced = splice(recording, envelope, now=now, address=here)
         told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
         body = Read(spliced, recording.head.close)
         return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))

@@ -1,13 +1,13 @@
 """A completed answer without its asker: redact an answer to a Recording, splice a Recording to an answer.
 
-An answer names its asker (session, job, token) in many places, all of them outside the products. A recording is
-therefore
+An answer names its asker (session, job, token) in many places, since 2020 all of them outside the products. A recording
+is therefore
 
-- a *head*: the members of `products` that belong to anyone, each exactly as the dispatcher wrote it, and
+- a *head*: the members of `products` that belong to anyone, each as the dispatcher wrote it, and
 - a *tail*: the little that is said about the analysis, without the asker, made anew for each who asks.
 
-What is kept is what is listed here; anything else of an answer is dropped, and an answer in whose head the asker can
-still be seen is not kept at all.
+What is kept is what is listed here; anything else of an answer is dropped, and an answer in which the asker can still
+be seen is not kept at all (`redaction`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy import api_code
+from oda_proxy.forms import FORMED, formed
 from oda_proxy.head import HeldHead
+from oda_proxy.members import Member, compact, members
 from oda_proxy.query import ENVELOPE
+from oda_proxy.redaction import NotKeptError, refuse_traces, secrets, without_asker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +35,6 @@ FORMAT = 2
 
 _PRODUCTS = frozenset(
     {
-        "api_code",
         "astropy_table_product_ascii_list",
         "astropy_table_product_binary_list",
         "binary_data_product_list",
@@ -58,8 +61,8 @@ _EXIT_STATUS = ("status", "message", "error_message", "debug_message", "comment"
 """Members of `exit_status` kept: the others tell of mail and messages to the asker."""
 
 
-class NotKeptError(Exception):
-    """An answer must not be kept; the message is one short word that says why, as in `Cache-Status`."""
+MAX_SMALL = 1024 * 1024
+"""Bytes up to which a member that clients want in different forms stands in the tail; the largest known has some kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Recording:
     """What was asked, for people; None where that is not known."""
     cost: float = 0.0
     """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """Members of `products` whose form depends on the asker: `api_code`, and those of `forms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,45 +115,57 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
     """
     try:
         text = body.decode("utf-8")
-        top = {name: (begin, end) for name, begin, end in _members(text, 0)}
-        answer = {name: json.loads(text[slice(*span)]) for name, span in top.items() if name != "products"}
-        products = list(_members(text, top["products"][0]))
+        top = {member.name: member for member in members(text)}
+        products = list(members(text, top.pop("products").begin))
     except (ValueError, KeyError, RecursionError):
         raise NotKeptError("not-an-answer") from None
+    answer = {name: member.value for name, member in top.items()}
     exit_status = answer.get("exit_status")
     if answer.get("query_status") != "done" or not isinstance(exit_status, dict) or exit_status.get("status") != 0:
         raise NotKeptError("not-done")
     if not products:
         raise NotKeptError("no-products")
-    parameters = {name: json.loads(text[begin:end]) for name, begin, end in products if name in _PARAMETERS}
-    if not all(isinstance(echo, dict) for echo in parameters.values()):
+    echoes = {member.name: member.value for member in products if member.name in _PARAMETERS}
+    if not all(isinstance(echo, dict) for echo in echoes.values()):
         raise NotKeptError("not-an-answer")
+    large = {m.name: without_asker(m.value) for m in products if m.name in _PRODUCTS and not _is_small(m)}
     recording = Recording(
         key=key,
         stored_at=stored_at,
-        head=HeldHead(head := _head(text, products)),
-        exit_status={name: exit_status[name] for name in _EXIT_STATUS if name in exit_status},
-        parameters={name: {k: v for k, v in echo.items() if k not in ENVELOPE} for name, echo in parameters.items()},
-        echoed=tuple(name for echo in parameters.values() for name in echo if name in ENVELOPE),
+        head=HeldHead(_head(text, products, large)),
+        exit_status=without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status}),
+        parameters={
+            name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
+        },
+        echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
+        small={m.name: _anyones(m) for m in products if _is_small(m)},
     )
-    _refuse_traces(recording, head, {*_sessions(answer, products, text), envelope.session_id} - {""})
+    said = {m.name: m.value for m in products if m.name not in _PRODUCTS}
+    kept = [large, recording.exit_status, recording.parameters, recording.small]
+    refuse_traces(kept, secrets(envelope, answer, said))
     return recording
 
 
-def splice(recording: Recording, envelope: Envelope, *, now: float) -> Spliced:
+def splice(recording: Recording, envelope: Envelope, *, now: float, address: str) -> Spliced:
     """Give a recording back as an answer to this asker, without reading its head.
 
-    `now` is in s since 1970 (UTC), as the dispatcher's `time_request`.
+    `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the asker reaches us.
     """
     session_id, job_id = envelope.session_id, envelope.job_id or recording.key[:16]
     asker: dict[str, Any] = {
         "session_id": session_id,
         "query_status": envelope.query_status,
-        "token": None,
+        "token": envelope.token.text if envelope.token else None,
         **({"job_id": envelope.job_id} if envelope.job_id else {}),
         **envelope.others,
     }
     products = {
+        **{
+            name: api_code.filled(value, asker, address)
+            if name == _API_CODE
+            else formed(name, value, envelope.others.get("oda_api_version"))
+            for name, value in recording.small.items()
+        },
         **{
             name: {**echo, **{known: asker[known] for known in recording.echoed if known in asker}}
             for name, echo in recording.parameters.items()
@@ -164,74 +181,29 @@ def splice(recording: Recording, envelope: Envelope, *, now: float) -> Spliced:
         "time_request": now,
     }
     separator = "," if recording.head.size else ""
-    tail = f"{separator}{_compact(products)[1:-1]}}},{_compact(rest)[1:]}\n"
+    tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
     return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"))
 
 
-def _head(text: str, products: list[tuple[str, int, int]]) -> bytes:
-    """Put the members of `products` that are kept together as they were written."""
-    return ",".join(f"{json.dumps(n)}:{text[b:e]}" for n, b, e in products if n in _PRODUCTS).encode("utf-8")
+_API_CODE = "api_code"
 
 
-def _compact(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _is_small(member: Member) -> bool:
+    """Tell whether a member of `products` is made anew for each asker."""
+    if member.name == _API_CODE:
+        return isinstance(member.value, str)
+    return member.name in FORMED and member.end - member.begin <= MAX_SMALL
 
 
-_DECODER = json.JSONDecoder()
-_SPACE = " \t\n\r"
+def _anyones(member: Member) -> Any:
+    """Give a small member without its asker."""
+    return without_asker(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
 
 
-def _members(text: str, at: int) -> Iterator[tuple[str, int, int]]:
-    """Name the members of the JSON object that begins at `at`, each with the place of its value.
-
-    Raises ValueError where there is no object, or where a name comes twice: clients would not agree on which counts.
-    """
-    seen: set[str] = set()
-    at = _expect(text, at, "{")
-    if text[at] == "}":
-        return
-    while True:
-        name, at = _DECODER.raw_decode(text, at)
-        if not isinstance(name, str) or name in seen:
-            raise ValueError(name)
-        seen.add(name)
-        begin = _expect(text, at, ":")
-        _, end = _DECODER.raw_decode(text, begin)
-        yield name, begin, end
-        at = _after_space(text, end)
-        if text[at : at + 1] == "}":
-            return
-        at = _expect(text, at, ",")
-
-
-def _expect(text: str, at: int, character: str) -> int:
-    """Give the place of what follows `character`, which must come next; raises ValueError where it does not."""
-    at = _after_space(text, at)
-    if text[at : at + 1] != character:
-        raise ValueError(f"no {character} at {at}")
-    at = _after_space(text, at + 1)
-    if at == len(text):
-        raise ValueError("the text ends too early")
-    return at
-
-
-def _after_space(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in _SPACE:
-        at += 1
-    return at
-
-
-def _sessions(answer: Mapping[str, Any], products: list[tuple[str, int, int]], text: str) -> set[str]:
-    """Collect the sessions an answer names: that of a job can be another person's (protocol: aliased jobs)."""
-    monitor = answer.get("job_monitor")
-    named = [answer.get("session_id"), monitor.get("session_id") if isinstance(monitor, dict) else None]
-    named += [json.loads(text[begin:end]) for name, begin, end in products if name == "session_id"]
-    return {session for session in named if isinstance(session, str)}
-
-
-def _refuse_traces(recording: Recording, head: bytes, sessions: set[str]) -> None:
-    """Raise NotKeptError where a session can still be read anywhere in a recording."""
-    tail = _compact({**recording.exit_status, "parameters": recording.parameters})
-    for session in sessions:
-        if session.encode("utf-8") in head or session in tail:
-            raise NotKeptError("names-a-session")
+def _head(text: str, products: list[Member], large: Mapping[str, Any]) -> bytes:
+    """Put the members of `products` that are kept together: as they were written, or as they had to be changed."""
+    return ",".join(
+        f"{json.dumps(m.name)}:{text[m.begin : m.end] if large[m.name] is m.value else compact(large[m.name])}"
+        for m in products
+        if m.name in large
+    ).encode("utf-8")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope
-from oda_proxy.recording import NotKeptError, Recording, redact, splice
+from oda_proxy.recording import Recording, redact, splice
+from oda_proxy.redaction import NotKeptError
 
 KEY = Key("0123456789abcdef" * 4)
 ASKER = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_line": "False"})
@@ -24,7 +25,7 @@ def kept(value: Any = None, envelope: Envelope = ASKER) -> Recording:
 
 
 def spliced(recording: Recording, envelope: Envelope) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(b"".join(splice(recording, envelope, now=1700000000.5)))
+    result: dict[str, Any] = json.loads(b"".join(splice(recording, envelope, now=1700000000.5, address="http://p")))
     return result
 
 
@@ -53,13 +54,18 @@ def test_products_come_back_byte_for_byte() -> None:
 
     recording = redact(sent, ASKER, key=KEY, stored_at=1.0)
 
-    assert b'[ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]' in b"".join(splice(recording, OTHER, now=2.0))
+    assert b'[ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]' in b"".join(
+        splice(recording, OTHER, now=2.0, address="http://p")
+    )
 
 
 def test_only_the_last_piece_is_made_for_the_asker() -> None:
     recording = kept()
 
-    one, other = splice(recording, ASKER, now=1.0), splice(recording, OTHER, now=2.0)
+    one, other = (
+        splice(recording, ASKER, now=1.0, address="http://p"),
+        splice(recording, OTHER, now=2.0, address="http://p"),
+    )
     assert (one.begin, one.head) == (other.begin, other.head)
     assert one.head is recording.head
     assert one.end != other.end
@@ -72,7 +78,7 @@ def test_what_is_not_known_to_be_anyones_is_dropped() -> None:
     )
     sent["job_monitor"]["full_report_dict_list"] = [{"token": "T", "work_dir": "/scratch"}]
 
-    text = b"".join(splice(kept(sent), OTHER, now=1.0))
+    text = b"".join(splice(kept(sent), OTHER, now=1.0, address="http://p"))
 
     assert b"example.org" not in text
     assert b"scratch" not in text

@@ -1,193 +1,373 @@
-"""Recordings kept in a folder: an index by diskcache, and each head in a file named by its digest.
+"""Recordings kept in a folder that several processes may use at once.
 
-    index/            diskcache (SQLite): key -> JSON of everything but the head
+    index/            diskcache (SQLite): key -> JSON of everything but the head, and what is counted
     heads/ab/abcd...  the head, written under a temporary name, flushed, renamed
 
-A head is there and whole before the index names it, so that a crash leaves a file too many and never a name too many.
-Whatever was read is checked against its digest. diskcache would pickle what is no text or number: here that is refused,
-in both directions, for who can write to the folder could otherwise run code in this process.
+A head gets its name in the transaction that names it in the index, and loses it in one that finds it unnamed there: the
+lock of the database keeps writers and removers apart, in all processes, and a crash leaves a file too many and never a
+name too many. A hit writes nothing: when it was is noted in memory and written down now and then.
+
+Beside each key the index has `used:<key>` and `pin:<key>`, for each head the number of keys that share it, and the
+number and size of all.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import re
 import sqlite3
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import diskcache
-from diskcache.core import MODE_PICKLE
+import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.head import HeldHead
 from oda_proxy.key import Key
-from oda_proxy.recording import FORMAT, Recording
+from oda_proxy.store import rows
+from oda_proxy.store.base import Entry, Filling
+from oda_proxy.store.heads import Heads
+from oda_proxy.store.index import check, is_damage, open_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from oda_proxy.recording import Recording
+    from oda_proxy.store.rows import Kept
 
 _log = logging.getLogger(__name__)
 
-_INDEX_LIMIT = 2**40
-"""Bytes after which diskcache would begin to drop entries by itself: never."""
+UNFINISHED_AGE = 3600.0
+"""How old, in s, a head under a temporary name must be to be a crashed writer's."""
 
-_ROW_LIMIT = 2**30
-"""Bytes after which diskcache would put a row into a file of its own, which it does not flush: never."""
+_TRY_AGAIN = 10.0
+"""How long, in s, an index that could not be opened is left alone."""
 
-_DIGEST = re.compile("[0-9a-f]{64}")
+_FILLING = "filling"
+_KEY = re.compile("[0-9a-f]{64}")
+_DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
+"""What reading a damaged recording raises."""
 
 
-class _TextOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """diskcache's access to its files, without pickle."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a store, in a line for a person."""
 
-    def put(self, key: object) -> tuple[Any, bool]:
-        """Write a key, which must be text."""
-        if not isinstance(key, str):
-            raise TypeError(f"a key must be text, not {type(key).__name__}")
-        return key, True
-
-    def get(self, key: Any, raw: Any) -> str:
-        """Read a key; one that is no text, or was pickled, is left unread and gives an empty one."""
-        return key if raw and isinstance(key, str) else ""
-
-    def store(self, value: object, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        """Write a value, which must be text."""
-        if read or not isinstance(value, str):
-            raise TypeError(f"a value must be text, not {type(value).__name__}")
-        return super().store(value, read, key=key)
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        """Read a value; one that was pickled is refused unread."""
-        if mode == MODE_PICKLE:
-            raise ValueError("the index holds a pickled value")
-        return super().fetch(mode, filename, value, read)
+    about: str
+    said: str
 
 
 class DiskStore:
-    """A store in a folder, which several processes may use at once.
+    """A store in a folder. Raises StoreUnusableError where the folder cannot be made.
 
-    Raises StoreUnusableError where the folder cannot be made, written or read as a store.
+    An index that cannot be opened fails every call until it can; one that is damaged is moved aside and begun anew.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Take the folder; `clock` gives s since 1970 (UTC)."""
         self._folder = folder
-        self._heads = folder / "heads"
-        with self._medium():
-            self._heads.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._heads):
-                pass  # a folder that can be read and not written is better refused now than at the end of a job
-            self._index = diskcache.Cache(
-                str(folder / "index"),
-                disk=_TextOnly,
-                disk_min_file_size=_ROW_LIMIT,
-                sqlite_synchronous=2,  # FULL: a kept recording survives the loss of power, too
-                eviction_policy="none",
-                size_limit=_INDEX_LIMIT,
-                cull_limit=0,
-            )
+        self._clock = clock
+        self._heads = Heads(folder / "heads")
+        self._lock = threading.Lock()
+        self._opened: diskcache.Cache | None = None
+        self._doubted = False
+        self._failed: tuple[float, Exception] | None = None
+        self._uses: dict[Key, float] = {}
+        try:
+            self._heads.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnusableError(folder, _reason(error)) from error
 
     def close(self) -> None:
-        """Let go of the index."""
-        self._index.close()
+        """Write down what was noted, and let go of the index."""
+        try:
+            self.tidy()
+        except StoreUnusableError as error:
+            _log.warning("%s", error)
+        if self._opened is not None:
+            self._opened.close()
 
     def get(self, key: Key) -> Recording | None:
         """Give the recording, whole, or None: what was damaged is removed and is not there."""
-        with self._medium():
-            try:
-                row = self._index.get(key)
-                return None if row is None else self._read(key, row)
-            except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-                _log.warning("a recording was damaged and is removed: %s (%s)", key, error)
-                self.remove(key)
-                return None
+        with self._medium() as index:
+            while True:
+                text = None
+                try:
+                    text = index.get(key)
+                    if text is None:
+                        return None
+                    row = rows.read(key, text)
+                    recording = row.recording(self._heads.open(row.kept))
+                except _DAMAGE as error:
+                    if self._drop(index, key, text):
+                        _log.warning("a recording was damaged and is removed: %s (%s)", key, error)
+                        return None
+                    continue  # another has put it anew, or removed it, while we read
+                self._uses[key] = self._clock()
+                return recording
 
     def put(self, recording: Recording) -> None:
         """Keep a recording in place of any other with its key; once this returns, a crash does not lose it."""
-        digest = recording.head.digest
-        row = {
-            "format": FORMAT,
-            "stored_at": recording.stored_at,
-            "head": digest,
-            "size": recording.head.size,
-            "exit_status": recording.exit_status,
-            "parameters": recording.parameters,
-            "echoed": recording.echoed,
-        }
-        with self._medium():
-            self._write(self._head(digest), b"".join(recording.head.pieces()))
-            self._index.set(recording.key, json.dumps(row))
+        with self._medium() as index:
+            unfinished = self._heads.write(recording.head)
+            try:
+                with index.transact():
+                    unfinished.finish()
+                    replaced = _take_out(index, recording.key)
+                    index.set(recording.key, rows.written(recording, unfinished.kept))
+                    _count(index, unfinished.kept, 1)
+            finally:
+                unfinished.discard()
+            self._unlink(index, replaced)
 
-    def remove(self, key: Key) -> None:
-        """Forget a recording, if it is there."""
-        with self._medium():
-            self._index.delete(key)
+    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
+        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
+        with self._medium() as index:
+            with index.transact():
+                if key not in index or stored_at not in {None, _stored_at(index, key)}:
+                    return False
+                kept = _take_out(index, key)
+                for beside in (_used(key), _pin(key)):
+                    index.delete(beside)
+            self._unlink(index, kept)
+            return True
+
+    def pin(self, key: Key, *, pinned: bool) -> bool:
+        """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
+        with self._medium() as index, index.transact():
+            if key not in index:
+                return False
+            if pinned:
+                index.set(_pin(key), "")
+            else:
+                index.delete(_pin(key))
+            return True
 
     def keys(self) -> Iterator[Key]:
-        """Name what is kept."""
-        with self._medium():
-            return iter([Key(key) for key in self._index if key])
+        """Name what is kept; the first is found at once, however many there are."""
+        with self._medium() as index:
+            yield from (Key(key) for key in index if _KEY.fullmatch(key))
 
-    def _read(self, key: Key, text: str) -> Recording:
-        """Read a recording from its row and its file; raises ValueError, KeyError or TypeError for damage."""
-        row = json.loads(text)
-        if row["format"] != FORMAT:
-            raise ValueError(f"its format is {row['format']!r}, this program reads {FORMAT}")
-        if not _DIGEST.fullmatch(row["head"]):
-            raise ValueError("the name of its head is no digest")
-        head = self._head(row["head"]).read_bytes()
-        if hashlib.sha256(head).hexdigest() != row["head"]:
-            raise ValueError("its head is not what was written")
-        return Recording(
-            key=key,
-            stored_at=float(row["stored_at"]),
-            head=HeldHead(head),
-            exit_status=dict(row["exit_status"]),
-            parameters=dict(row["parameters"]),
-            echoed=tuple(row["echoed"]),
-        )
+    def entries(self) -> Iterator[Entry]:
+        """Describe what is kept; a row that cannot be read is left out, and removed when it is asked for."""
+        for key in self.keys():
+            with self._medium() as index:
+                try:
+                    row = rows.read(key, index.get(key) or "")
+                    noted = max(float(index.get(_used(key)) or 0), self._uses.get(key, 0))
+                    yield row.entry(used_at=max(noted, row.stored_at), pinned=_pin(key) in index)
+                except _DAMAGE:
+                    continue
 
-    def _head(self, digest: str) -> Path:
-        return self._heads / digest[:2] / digest
+    def filling(self) -> Filling:
+        """Tell how much is kept, at once."""
+        with self._medium() as index:
+            return _filling(index)
 
-    def _write(self, file: Path, content: bytes) -> None:
-        """Write a file so that it is there whole or not at all, also after a loss of power."""
-        file.parent.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="new-")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        for folder in (file.parent, self._heads):
-            _flush(folder)
+    def tidy(self) -> None:
+        """Write down when recordings were asked for since the last time."""
+        with self._medium() as index:
+            uses, self._uses = self._uses, {}
+            with index.transact():
+                for key, used_at in uses.items():
+                    if key in index:
+                        index.set(_used(key), repr(used_at))
+
+    def sweep(self) -> int:
+        """Remove what crashed writers left, and tell how many files that were."""
+        return len(list(self._leftovers(remove=True)))
+
+    def verify(self, *, fix: bool) -> Iterator[Fault]:
+        """Read everything and say what is wrong; where told so, mend it.
+
+        What is mended is gone: the damaged recording, the leftover file, the index that is no database.
+        """
+        if fault := check(self._folder):
+            yield Fault("index", fault)
+            if not fix:
+                return
+            self._opened, self._doubted = None, True
+        for key in self.keys():
+            yield from self._verify(key, fix=fix)
+        for name in self._leftovers(remove=fix):
+            yield Fault(name, "a crashed writer left it")
+        with self._medium() as index, index.transact():
+            yield from _recount(index, fix=fix)
+
+    def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
+        """Read one recording to its end."""
+        with self._medium() as index:
+            text = None
+            try:
+                text = index.get(key)
+                if text is None:
+                    return  # removed meanwhile
+                row = rows.read(key, text)
+                with closing(self._heads.open(row.kept)) as head:
+                    row.recording(head)
+                    for _ in head.pieces():
+                        pass
+            except (*_DAMAGE, zstandard.ZstdError, StoreUnusableError) as error:
+                yield Fault(key, str(error))
+                if fix:
+                    self._drop(index, key, text)
+
+    def _leftovers(self, *, remove: bool) -> Iterator[str]:
+        """Name the files that belong to no recording; where told so, remove them."""
+        with self._medium() as index:
+            for file in self._heads.unfinished(before=self._clock() - UNFINISHED_AGE):
+                yield file.name
+                if remove:
+                    file.unlink(missing_ok=True)
+            for name in self._heads.names():
+                if _named(name) not in index:
+                    yield name
+                    if remove:
+                        self._unlink(index, name)
+
+    def _drop(self, index: diskcache.Cache, key: Key, text: str | None) -> bool:
+        """Forget a damaged recording where it still is the one that was read; None stands for one that cannot be."""
+        with index.transact():
+            try:
+                if index.get(key) != text:
+                    return False
+            except ValueError:
+                pass
+            kept = _take_out(index, key)
+        self._unlink(index, kept)
+        return True
+
+    def _unlink(self, index: diskcache.Cache, name: str | None) -> None:
+        """Remove the file of a head, unless a recording names it, maybe one that is being written just now."""
+        if name is not None:
+            with index.transact():
+                if _named(name) not in index:
+                    self._heads.file(name).unlink(missing_ok=True)
 
     @contextmanager
-    def _medium(self) -> Iterator[None]:
-        """Turn what the medium raises into our error."""
+    def _medium(self) -> Iterator[diskcache.Cache]:
+        """Give the index, and turn what the medium raises into our error."""
         try:
-            yield
+            yield self._index()
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            if is_damage(error):
+                self._opened, self._doubted = None, True
             raise StoreUnusableError(self._folder, _reason(error)) from error
 
+    def _index(self) -> diskcache.Cache:
+        """Open the index where it is not open, now and then where that fails."""
+        with self._lock:
+            if self._opened is not None:
+                return self._opened
+            if self._failed is not None and time.monotonic() < self._failed[0]:
+                raise self._failed[1]
+            try:
+                self._opened = open_index(self._folder, doubted=self._doubted)
+            except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+                self._failed = (time.monotonic() + _TRY_AGAIN, error)
+                raise
+            self._failed, self._doubted = None, False
+            return self._opened
 
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk, not only in memory."""
-    descriptor = os.open(folder, os.O_RDONLY)
+
+def _used(key: Key) -> str:
+    return f"used:{key}"
+
+
+def _pin(key: Key) -> str:
+    return f"pin:{key}"
+
+
+def _named(name: str) -> str:
+    return f"head:{name}"
+
+
+def _row(index: diskcache.Cache, key: Key) -> rows.Row | None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return rows.read(key, index.get(key) or "")
+    except _DAMAGE:
+        return None
+
+
+def _stored_at(index: diskcache.Cache, key: Key) -> float | None:
+    row = _row(index, key)
+    return row and row.stored_at
+
+
+def _filling(index: diskcache.Cache) -> Filling:
+    recordings, occupied = (index.get(_FILLING) or "0 0").split()
+    return Filling(int(recordings), int(occupied))
+
+
+def _set_filling(index: diskcache.Cache, recordings: int, occupied: int) -> None:
+    index.set(_FILLING, f"{max(recordings, 0)} {max(occupied, 0)}")
+
+
+def _take_out(index: diskcache.Cache, key: Key) -> str | None:
+    """Delete a row, within a transaction, and give the name of its head where no other row has it."""
+    if key not in index:
+        return None
+    row = _row(index, key)
+    index.delete(key)
+    if row is None:  # what it named cannot be told: its head is found when all are counted again
+        filling = _filling(index)
+        _set_filling(index, filling.recordings - 1, filling.occupied)
+        return None
+    return None if _count(index, row.kept, -1) else row.kept.name
+
+
+def _count(index: diskcache.Cache, kept: Kept, by: int) -> int:
+    """Count a row that names a head in or out, within a transaction, and give the number of them."""
+    before = int(index.get(_named(kept.name)) or "0")
+    after = max(before + by, 0)
+    if after:
+        index.set(_named(kept.name), str(after))
+    else:
+        index.delete(_named(kept.name))
+    filling = _filling(index)
+    heads = bool(after) - bool(before)
+    _set_filling(index, filling.recordings + by, filling.occupied + heads * kept.occupies)
+    return after
+
+
+def _recount(index: diskcache.Cache, *, fix: bool) -> Iterator[Fault]:
+    """Compare what was counted with what is there, within a transaction."""
+    keys = [key for key in index if key]
+    found = [row for key in keys if _KEY.fullmatch(key) and (row := _row(index, Key(key)))]
+    counts: dict[str, int] = {}
+    for row in found:
+        counts[row.kept.name] = counts.get(row.kept.name, 0) + 1
+    occupied = sum({row.kept.name: row.kept.occupies for row in found}.values())
+    wanted = {_named(name): str(number) for name, number in counts.items()}
+    wanted[_FILLING] = f"{len(found)} {occupied}"
+    counted = {key: _text(index, key) for key in keys if key == _FILLING or key.startswith(_named(""))}
+    if not found and counted.keys() <= {_FILLING}:
+        counted.setdefault(_FILLING, "0 0")
+    if wanted != counted:
+        yield Fault("index", "its numbers do not agree with what it holds")
+        if fix:
+            for key in counted.keys() - wanted.keys():
+                index.delete(key)
+            for key, number in wanted.items():
+                index.set(key, number)
+    present = {row.key for row in found}
+    for key in keys:
+        kind, _, about = key.rpartition(":")
+        if kind in {"used", "pin"} and about not in present:
+            yield Fault(key, "it is said of nothing")
+            if fix:
+                index.delete(key)
+
+
+def _text(index: diskcache.Cache, key: str) -> Any:
+    try:
+        return index.get(key)
+    except ValueError:
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,66 @@
+"""Products that no one form suits: which form each generation of the client reads.
+
+A generation is told by `oda_api_version`, which releases since 1.0.9 send.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import IntEnum
+from typing import Any
+
+
+class Generation(IntEnum):
+    """Releases of the client that read answers in the same way."""
+
+    FIRST = 1
+    """1.0, of 2019."""
+    EARLY = 2
+    """1.0.9 to 1.1.0."""
+    MODERN = 3
+    """From 1.1.46."""
+
+
+FORMED = frozenset(
+    {"astropy_table_product_ascii_list", "astropy_table_product_binary_list", "binary_data_product_list"}
+)
+"""Members of `products` whose form depends on the generation."""
+
+_MODERN_FROM = (1, 1, 46)
+
+
+def generation(version: str | None) -> Generation:
+    """Tell the generation of a client from what it says of itself; what we do not know is today's."""
+    if version is None:
+        return Generation.FIRST
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version)
+    if numbers and tuple(int(number or 0) for number in numbers.groups()) < _MODERN_FROM:
+        return Generation.EARLY
+    return Generation.MODERN
+
+
+def formed(name: str, value: Any, version: str | None) -> Any:
+    """Give a member of `products` that is in `FORMED` as this client reads it: the same object where it already is.
+
+    Repaired answers hold tables as objects (`repairs`). 1.0 reads the bare text of a table, and fails on an object. Up
+    to 1.1.0 binary products are bare texts without a name, and a pickled table makes the whole answer unreadable: such
+    tables are left out, so that all else arrives.
+    """
+    client = generation(version)
+    if not isinstance(value, list) or not value or client is Generation.MODERN:
+        return value
+    if name == "astropy_table_product_binary_list":
+        return []
+    if name == "binary_data_product_list":
+        return [_member(item, "data") for item in value]
+    return [_member(item, "ascii") for item in value] if client is Generation.FIRST else value
+
+
+def _member(item: Any, name: str) -> Any:
+    """Give a member of an object, or of JSON text of one; what is neither stays as it is."""
+    try:
+        described = json.loads(item) if isinstance(item, str) else item
+    except ValueError:
+        return item
+    return described.get(name, item) if isinstance(described, dict) else item
