@@ -1,8 +1,8 @@
 """The dispatcher's job_id: a hash of the parameters that permuted characters do not change.
 
-Protocol, dispatcher 1.3.6: a scalar is written as JSON, the characters of that text are sorted, and the MD5 of the sorted list
-(again as JSON) is cut to 16 hex digits; a list, pair or mapping is the sorted list of its members' hashes, hashed the
-same way. So RA=83.63 and RA=38.63 are one job. The mock does it too, since a proxy has to live with it.
+Protocol of dispatcher 1.3.6: a scalar is written as JSON, the characters of that text are sorted, and the MD5 of the
+sorted list (again as JSON) is cut to 16 hex digits; a list, pair or mapping is the sorted list of its members' hashes,
+hashed the same way. So RA=83.63 and RA=38.63 are one job. The mock does it too, since a proxy has to live with it.
 """
 
 from __future__ import annotations

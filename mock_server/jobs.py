@@ -1,4 +1,4 @@
-"""The life of jobs: which state each is in, and what a request in that state is answered (protocol: dispatcher 1.3.6)."""
+"""The life of jobs: which state each is in, and what a request is answered then (protocol: dispatcher 1.3.6)."""
 
 from __future__ import annotations
 

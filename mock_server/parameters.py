@@ -1,4 +1,4 @@
-"""Read the arguments of a request, check them and write them as the dispatcher repeats them (protocol: dispatcher 1.3.6)."""
+"""Read the arguments of a request, check them and write them as dispatcher 1.3.6 repeats them."""
 
 from __future__ import annotations
 
