@@ -45,6 +45,12 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _generation(value: str) -> str:
+    if value not in {"today", "2019"}:
+        raise ValueError(value)
+    return value
+
+
 def _address(value: str) -> str:
     from urllib.parse import urlsplit  # not needed where no address is given
 
@@ -116,6 +122,7 @@ MOCK = (
     _port_option(8401),
     Option("scenario", _text, "a name", "what is to go wrong, by name", metavar="NAME"),
     _TIME_SCALE,
+    Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),
     Option("secret-key", _text, "a key", "key of the tokens that the mock accepts", metavar="KEY"),
 )
 

@@ -80,11 +80,14 @@ async def mock(
     port: int,
     scenario: str | None,
     time_scale: float,
+    generation: str,
     secret_key: str | None,
 ) -> None:
     """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
     stop = _told_to_stop()
-    app = _mock_app(fixtures=fixtures, time_scale=time_scale, scenario=scenario, secret_key=secret_key)
+    app = _mock_app(
+        fixtures=fixtures, time_scale=time_scale, scenario=scenario, generation=generation, secret_key=secret_key
+    )
     async with listening(app, host, port) as url:
         _say(f"listening on {url}")
         await stop.wait()

@@ -60,11 +60,12 @@ def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> Non
         ("description-ttl", "-1"),
         ("description-ttl", "nan"),
         ("time-scale", "inf"),
+        ("generation", "2018"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named_with_its_option(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"--{name} must be .*{value!r}".replace("?", r"\?")):
-        config.resolve(config.SERVE, {name: value}, {}, None)
+        config.resolve((*config.SERVE, *config.MOCK), {name: value}, {}, None)
 
 
 def test_a_wrong_value_is_named_with_where_it_was_set(tmp_path: Path) -> None:
