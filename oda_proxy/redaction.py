@@ -181,8 +181,8 @@ def _is(one: Any, other: Any) -> bool:
 
 _LONG = 8
 """Letters and digits from which on a secret is recognised whatever stands between them."""
-_BASE64_FROM = 24
-"""Characters from which on a text is also read as base64: no secret is shorter."""
+_BASE64_FROM = 11
+"""Characters from which on a text is also read as base64: a secret of eight takes as many."""
 
 _STANDARD = str.maketrans("-_", "+/")
 _DELETED = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
