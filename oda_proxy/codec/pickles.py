@@ -144,19 +144,29 @@ class _Trace:
 
 def _named(data: bytes) -> Iterator[_Name | None]:
     """Yield each name that a pickle loads; None for one that cannot be told."""
+    return (name for operation, name, _ in _followed(data) if operation.name in _LOADS)
+
+
+_LOADS = frozenset({"GLOBAL", "STACK_GLOBAL"})
+
+
+def _followed(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, _Name | None, int]]:
+    """Yield each operation with the name that it loads, if it does and that can be told, and its place."""
     trace = _Trace()
     try:
         for count, (operation, argument, position) in enumerate(_operations(data)):
+            name = None
             if count >= MAX_OPERATIONS:
                 raise CodecError(f"the pickle has more than {MAX_OPERATIONS} operations")
-            if operation.name in {"GLOBAL", "STACK_GLOBAL"}:
-                yield trace.named(operation, argument)
+            if operation.name in _LOADS:
+                name = trace.named(operation, argument)
             else:
                 trace.follow(operation, argument)
             if operation.name in _PUTS and argument is not None and argument > len(data):
                 raise CodecError("the pickle remembers things under numbers larger than itself")
             if operation.name == "STOP" and position + 1 != len(data):
                 raise CodecError("the pickle is followed by other bytes")
+            yield operation, name, position
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise CodecError(f"not a pickle of protocol 2 to 5: {error}") from None
 
@@ -477,23 +487,30 @@ def dumps(array: Array, *, record: bool = False) -> bytes:
 
 
 def renamed(data: bytes, modules: Mapping[str, str]) -> bytes:
-    """Rename modules in a pickle of protocol 2 or 3, in its operations, without loading it.
+    """Rename modules in a pickle, in its operations, without loading it; all else stays as it is.
+
+    From protocol 4 on a name is put together from two texts on the stack, which may serve elsewhere, too: they are
+    taken off it again, and the new name is loaded as protocols 2 and 3 do. Frames, whose lengths would be wrong then,
+    are left out; they only say how much to read at once.
 
     Raises
     ------
     CodecError
-        These bytes are no pickle, or one of a later protocol.
+        As for `names`.
     """
     pieces = []
     end = 0
-    try:
-        for operation, argument, position in _operations(data):
+    for operation, name, begin in _followed(data):
+        size = 0
+        if operation.name == "FRAME":
+            size, new = 9, b""
+        elif name is not None and name.module in modules:
+            new = f"c{modules[name.module]}\n{name.name}\n".encode()
             if operation.name == "GLOBAL":
-                module, _, name = argument.partition(" ")
-                pieces += [data[end:position], f"c{modules.get(module, module)}\n{name}\n".encode()]
-                end = position + len(f"c{module}\n{name}\n".encode())
-            elif operation.proto > PROTOCOL:
-                raise CodecError("names are renamed in pickles of protocol 2 and 3 only")
-    except ValueError as error:
-        raise CodecError(f"not a pickle: {error}") from None
+                size = len(f"c{name.module}\n{name.name}\n".encode())
+            else:
+                size, new = 1, b"00" + new
+        if size:
+            pieces += [data[end:begin], new]
+            end = begin + size
     return b"".join((*pieces, data[end:]))
