@@ -1,20 +1,19 @@
-"""What every store does, and what the one on disk survives."""
+"""What every store does."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from dataclasses import replace
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from answers import SESSION, answer, written
+from recordings import KEYS, read, recording
 
-from oda_proxy.errors import StoreUnusableError
-from oda_proxy.key import Key
-from oda_proxy.query import Envelope
-from oda_proxy.recording import Recording, redact
+from oda_proxy.head import PIECE
+from oda_proxy.query import Query
+from oda_proxy.store.base import Filling
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
 
@@ -22,195 +21,197 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oda_proxy.store.base import Store
+    from oda_proxy.key import Key
+    from oda_proxy.store.base import Entry, Store
 
-KEYS = [Key(digit * 64) for digit in "ab"]
-
-
-def recording(key: Key, **products: object) -> Recording:
-    return redact(written(answer(products=products)), Envelope(session_id=SESSION), key=key, stored_at=12.5)
+QUERY = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
 
 
-@pytest.fixture(params=["memory", "disk"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    on_disk = DiskStore(tmp_path)
-    yield on_disk
-    on_disk.close()
+class Clock:
+    """A clock that stands until it is set; s since 1970."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[DiskStore]:
-    store = DiskStore(tmp_path)
-    yield store
-    store.close()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(clock=clock)
+        return
+    with closing(DiskStore(tmp_path, clock=clock)) as on_disk:
+        yield on_disk
+
+
+def entry(store: Store, key: Key) -> Entry:
+    (found,) = [entry for entry in store.entries() if entry.key == key]
+    return found
 
 
 def test_an_empty_store_has_nothing(store: Store) -> None:
     assert store.get(KEYS[0]) is None
     assert list(store.keys()) == []
+    assert list(store.entries()) == []
+    assert store.filling() == Filling(0, 0)
 
 
 def test_what_was_put_is_got(store: Store) -> None:
-    kept = [recording(KEYS[0]), recording(KEYS[1], catalog={"cat_frame": "fk5"})]
+    kept = [recording(KEYS[0]), recording(KEYS[1], b"x" * 1_000_000, cost=3.5, query=QUERY), recording(KEYS[2], b"")]
 
     for one in kept:
         store.put(one)
 
-    assert [store.get(key) for key in KEYS] == kept
-    assert sorted(store.keys()) == KEYS
+    assert [read(store.get(one.key)) for one in kept] == kept
+    assert sorted(store.keys()) == KEYS[:3]
 
 
 def test_a_second_recording_replaces_the_first(store: Store) -> None:
-    store.put(recording(KEYS[0]))
-    store.put(recording(KEYS[0], catalog={}))
+    store.put(recording(text=b"first"))
+    store.put(recording(text=b"second", cost=1.0))
 
-    assert store.get(KEYS[0]) == recording(KEYS[0], catalog={})
+    assert read(store.get(KEYS[0])) == recording(text=b"second", cost=1.0)
+    assert store.filling().recordings == 1
 
 
 def test_what_was_removed_is_gone(store: Store) -> None:
-    store.put(recording(KEYS[0]))
+    store.put(recording())
+
+    assert store.remove(KEYS[0])
+    assert not store.remove(KEYS[0])
+    assert not store.remove(KEYS[1])
+    assert store.get(KEYS[0]) is None
+    assert store.filling() == Filling(0, 0)
+
+
+def test_a_recording_that_was_replaced_is_not_removed_in_its_stead(store: Store) -> None:
+    store.put(recording(stored_at=2.0))
+
+    assert not store.remove(KEYS[0], stored_at=1.0)
+    assert store.remove(KEYS[0], stored_at=2.0)
+
+
+def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:
+    text = bytes(range(251)) * (3 * PIECE // 251 + 1)
+    store.put(recording(text=text))
+
+    found = store.get(KEYS[0])
+
+    assert found is not None
+    with closing(found.head) as head:
+        assert (head.size, head.digest) == (len(text), hashlib.sha256(text).hexdigest())
+        one, other = head.pieces(), head.pieces()
+        assert b"".join(piece for pair in zip(one, other, strict=True) for piece in pair[:1]) == text
+        assert all(0 < len(piece) <= PIECE for piece in head.pieces())
+        assert b"".join(head.pieces()) == text
+
+
+def test_a_head_that_is_open_can_be_read_when_its_recording_is_gone(store: Store) -> None:
+    store.put(recording(text=b"text" * 100_000))
+    found = store.get(KEYS[0])
 
     store.remove(KEYS[0])
-    store.remove(KEYS[1])
 
-    assert store.get(KEYS[0]) is None
-
-
-def test_a_folder_keeps_what_another_process_put_there(disk: DiskStore, tmp_path: Path) -> None:
-    disk.put(recording(KEYS[0]))
-    script = (
-        "import sys; from pathlib import Path; from oda_proxy.store.disk import DiskStore;"
-        "print(DiskStore(Path(sys.argv[1])).get(sys.argv[2]).stored_at)"
-    )
-
-    told = subprocess.run([sys.executable, "-c", script, tmp_path, KEYS[0]], capture_output=True, text=True, check=True)
-
-    assert told.stdout == "12.5\n"
+    assert read(found) == recording(text=b"text" * 100_000)
 
 
-def heads(folder: Path) -> list[Path]:
-    return [file for file in (folder / "heads").rglob("*") if file.is_file()]
+def test_recordings_of_the_same_products_take_their_place_once(store: Store) -> None:
+    store.put(recording(KEYS[0], b"text"))
+    once = store.filling().occupied
+    store.put(recording(KEYS[1], b"text"))
+
+    assert store.filling() == Filling(2, once)
+    assert entry(store, KEYS[0]).place == entry(store, KEYS[1]).place
+
+    store.remove(KEYS[0])
+    assert read(store.get(KEYS[1])) == recording(KEYS[1], b"text")
+    assert store.filling() == Filling(1, once)
 
 
-def test_two_recordings_of_the_same_products_are_one_file(disk: DiskStore, tmp_path: Path) -> None:
-    for key in KEYS:
-        disk.put(recording(key))
+def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> None:
+    store.put(recording(text=b"text", cost=3.5, query=QUERY))
 
-    assert len(heads(tmp_path)) == 1
+    found = entry(store, KEYS[0])
 
-
-@pytest.mark.parametrize("size", [0, 1, -1])
-def test_a_truncated_head_is_noticed_and_removed(disk: DiskStore, tmp_path: Path, size: int) -> None:
-    disk.put(recording(KEYS[0]))
-    (head,) = heads(tmp_path)
-    head.write_bytes(head.read_bytes()[:size])
-
-    assert disk.get(KEYS[0]) is None
-    assert list(disk.keys()) == []
+    assert (found.size, found.cost, found.query, found.stored_at, found.used_at) == (4, 3.5, QUERY, 12.5, 12.5)
+    assert found.occupies == store.filling().occupied
+    assert not found.pinned
 
 
-def test_a_flipped_bit_is_noticed_and_mended_by_putting_again(disk: DiskStore, tmp_path: Path) -> None:
-    disk.put(recording(KEYS[0]))
-    (head,) = heads(tmp_path)
-    damaged = bytearray(head.read_bytes())
-    damaged[10] ^= 1
-    head.write_bytes(damaged)
-
-    assert disk.get(KEYS[0]) is None
-
-    disk.put(recording(KEYS[0]))
-    assert disk.get(KEYS[0]) == recording(KEYS[0])
-
-
-def test_a_head_that_is_gone_is_a_miss(disk: DiskStore, tmp_path: Path) -> None:
-    disk.put(recording(KEYS[0]))
-    heads(tmp_path)[0].unlink()
-
-    assert disk.get(KEYS[0]) is None
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "",
-        "[]",
-        "null",
-        '{"format": 99}',
-        '{"format": 2, "head": "../../../etc/passwd"}',
-        '{"format": 2, "head": 7}',
-    ],
-)
-def test_a_damaged_row_is_a_miss(disk: DiskStore, row: str) -> None:
-    disk._index.set(KEYS[0], row)
-
-    assert disk.get(KEYS[0]) is None
-    assert list(disk.keys()) == []
-
-
-class _Plant:
-    """What a pickle makes when it is loaded: a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.file),)
-
-
-def test_a_planted_pickle_is_never_loaded(tmp_path: Path) -> None:
-    import diskcache
-
-    folder, planted = tmp_path / "store", tmp_path / "planted"
-    DiskStore(folder).close()
-    with diskcache.Cache(str(folder / "index")) as index:  # with diskcache's own access, which pickles
-        index.set(KEYS[0], _Plant(planted))
-        index.set((KEYS[1],), _Plant(planted))
-
-    store = DiskStore(folder)
-
-    assert store.get(KEYS[0]) is None
-    assert list(store.keys()) == []
-    assert not planted.exists()
-    with pytest.raises(TypeError, match="text"):
-        store._index.set(KEYS[0], _Plant(planted))
-    store.close()
-
-
-def test_nothing_is_left_behind_where_writing_fails(
-    disk: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_when_a_recording_was_asked_for_is_known_before_and_after_it_is_written_down(
+    store: Store, clock: Clock
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    store.put(recording())
+    read(store.get(KEYS[0]))
+    assert entry(store, KEYS[0]).used_at == 1000.0
 
-    monkeypatch.setattr(os, "fsync", full)
+    store.tidy()
+    assert entry(store, KEYS[0]).used_at == 1000.0
 
-    with pytest.raises(StoreUnusableError, match="No space left on device"):
-        disk.put(recording(KEYS[0]))
-    assert heads(tmp_path) == []
-    assert disk.get(KEYS[0]) is None
-
-
-def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(StoreUnusableError, match="--cache-dir"):
-        DiskStore(tmp_path / "file" / "store")
+    clock.now = 2000.0
+    read(store.get(KEYS[0]))
+    store.tidy()
+    assert entry(store, KEYS[0]).used_at == 2000.0
 
 
-def test_an_index_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "cache.db").write_bytes(b"no database" * 100)
+def test_a_pin_stays_until_it_is_taken_away(store: Store) -> None:
+    store.put(recording())
 
-    with pytest.raises(StoreUnusableError, match="not a database"):
-        DiskStore(tmp_path)
+    assert not store.pin(KEYS[1], pinned=True)
+    assert store.pin(KEYS[0], pinned=True)
+    store.put(recording(text=b"anew"))
+    assert entry(store, KEYS[0]).pinned
+
+    assert store.pin(KEYS[0], pinned=False)
+    assert not entry(store, KEYS[0]).pinned
 
 
-def test_a_large_row_survives_whole(disk: DiskStore) -> None:
-    large = replace(recording(KEYS[0]), parameters={"analysis_parameters": {"selected_catalog": "x" * 1_000_000}})
+def test_a_pin_does_not_outlive_its_recording(store: Store) -> None:
+    store.put(recording())
+    store.pin(KEYS[0], pinned=True)
+    store.remove(KEYS[0])
+    store.put(recording())
 
-    disk.put(large)
+    assert not entry(store, KEYS[0]).pinned
 
-    assert disk.get(KEYS[0]) == large
+
+def test_the_numbers_agree_after_anything(store: Store) -> None:
+    draws = random.Random(5)  # noqa: S311 - the same each time
+    for _ in range(200):
+        key, text = draws.choice(KEYS), draws.choice([b"one", b"two", b"three" * 1000])
+        if draws.random() < 0.7:
+            store.put(recording(key, text, stored_at=draws.random()))
+        else:
+            store.remove(key)
+
+    entries = list(store.entries())
+    assert store.filling() == Filling(len(entries), sum({entry.place: entry.occupies for entry in entries}.values()))
+
+
+def test_threads_put_get_and_remove_at_once(store: Store) -> None:
+    texts = {key: key[0].encode() * 50_000 for key in KEYS}
+
+    def work(seed: int) -> None:
+        draws = random.Random(seed)  # noqa: S311 - the same each time
+        for _ in range(15):
+            key = draws.choice(KEYS)
+            match draws.randrange(3):
+                case 0:
+                    store.put(recording(key, texts[key], stored_at=draws.random()))
+                case 1:
+                    found = read(store.get(key))
+                    assert found is None or b"".join(found.head.pieces()) == texts[key]
+                case 2:
+                    store.remove(key)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+    entries = list(store.entries())
+    assert store.filling() == Filling(len(entries), sum(entry.occupies for entry in entries))

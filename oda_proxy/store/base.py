@@ -6,26 +6,77 @@ before it is asked. Its methods block, and may be called from several threads at
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oda_proxy.key import Key
+    from oda_proxy.query import Query
     from oda_proxy.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store says of a recording without reading it; times are in s since 1970 (UTC), sizes in bytes."""
+
+    key: Key
+    stored_at: float
+    used_at: float
+    """When it was last asked for; when it was stored, if never since."""
+    size: int
+    """Bytes of the head as it is sent."""
+    occupies: int
+    """Bytes of the head on the medium."""
+    place: str
+    """What holds the head: recordings with the same products may share it."""
+    cost: float
+    """How long the dispatcher took, in s; 0 where that is not known."""
+    pinned: bool
+    """Whether it is never given up for lack of space."""
+    query: Query | None
+    """What was asked; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How much a store holds: recordings, and bytes that their heads occupy on the medium."""
+
+    recordings: int
+    occupied: int
 
 
 class Store(Protocol):
     """Recordings under their keys. Each method raises StoreUnusableError when the medium fails."""
 
     def get(self, key: Key) -> Recording | None:
-        """Give the recording, whole, or None: what was damaged is removed and is not there."""
+        """Give the recording, whole, or None: what was damaged is removed and is not there.
+
+        The head is open: whoever gets it closes it. It can be read to its end even where the recording is removed
+        meanwhile.
+        """
 
     def put(self, recording: Recording) -> None:
         """Keep a recording in place of any other with its key; once this returns, a crash does not lose it."""
 
-    def remove(self, key: Key) -> None:
-        """Forget a recording, if it is there."""
+    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
+        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
+
+    def pin(self, key: Key, *, pinned: bool) -> bool:
+        """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
 
     def keys(self) -> Iterator[Key]:
-        """Name what is kept, in any order."""
+        """Name what is kept, in any order; the first is found at once, however many there are."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Describe what is kept, in any order."""
+
+    def filling(self) -> Filling:
+        """Tell how much is kept, at once."""
+
+    def tidy(self) -> None:
+        """Write down when recordings were asked for since the last time: a hit writes nothing."""
+
+    def sweep(self) -> int:
+        """Remove what crashed writers left, and tell how many files that were."""

@@ -20,7 +20,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import diskcache
 import zstandard
@@ -48,6 +48,7 @@ _TRY_AGAIN = 10.0
 """How long, in s, an index that could not be opened is left alone."""
 
 _FILLING = "filling"
+_NUMBERS = re.compile(r"(\d{1,18}) (\d{1,18})")
 _KEY = re.compile("[0-9a-f]{64}")
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
 """What reading a damaged recording raises."""
@@ -158,7 +159,7 @@ class DiskStore:
             with self._medium() as index:
                 try:
                     row = rows.read(key, index.get(key) or "")
-                    noted = max(float(index.get(_used(key)) or 0), self._uses.get(key, 0))
+                    noted = max(float(_text(index, _used(key)) or 0), self._uses.get(key, 0))
                     yield row.entry(used_at=max(noted, row.stored_at), pinned=_pin(key) in index)
                 except _DAMAGE:
                     continue
@@ -196,7 +197,8 @@ class DiskStore:
         for name in self._leftovers(remove=fix):
             yield Fault(name, "a crashed writer left it")
         with self._medium() as index, index.transact():
-            yield from _recount(index, fix=fix)
+            miscounted = list(_recount(index, fix=fix))
+        yield from miscounted
 
     def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
         """Read one recording to its end."""
@@ -220,14 +222,12 @@ class DiskStore:
         """Name the files that belong to no recording; where told so, remove them."""
         with self._medium() as index:
             for file in self._heads.unfinished(before=self._clock() - UNFINISHED_AGE):
-                yield file.name
                 if remove:
                     file.unlink(missing_ok=True)
+                yield file.name
             for name in self._heads.names():
-                if _named(name) not in index:
+                if _named(name) not in index and (not remove or self._unlink(index, name)):
                     yield name
-                    if remove:
-                        self._unlink(index, name)
 
     def _drop(self, index: diskcache.Cache, key: Key, text: str | None) -> bool:
         """Forget a damaged recording where it still is the one that was read; None stands for one that cannot be."""
@@ -241,12 +241,14 @@ class DiskStore:
         self._unlink(index, kept)
         return True
 
-    def _unlink(self, index: diskcache.Cache, name: str | None) -> None:
+    def _unlink(self, index: diskcache.Cache, name: str | None) -> bool:
         """Remove the file of a head, unless a recording names it, maybe one that is being written just now."""
-        if name is not None:
-            with index.transact():
-                if _named(name) not in index:
-                    self._heads.file(name).unlink(missing_ok=True)
+        if name is None:
+            return False
+        with index.transact():
+            if unnamed := _named(name) not in index:
+                self._heads.file(name).unlink(missing_ok=True)
+        return unnamed
 
     @contextmanager
     def _medium(self) -> Iterator[diskcache.Cache]:
@@ -295,12 +297,12 @@ def _row(index: diskcache.Cache, key: Key) -> rows.Row | None:
 
 def _stored_at(index: diskcache.Cache, key: Key) -> float | None:
     row = _row(index, key)
-    return row and row.stored_at
+    return None if row is None else row.stored_at
 
 
 def _filling(index: diskcache.Cache) -> Filling:
-    recordings, occupied = (index.get(_FILLING) or "0 0").split()
-    return Filling(int(recordings), int(occupied))
+    numbers = _NUMBERS.fullmatch(_text(index, _FILLING) or "")
+    return Filling(int(numbers[1]), int(numbers[2])) if numbers else Filling(0, 0)
 
 
 def _set_filling(index: diskcache.Cache, recordings: int, occupied: int) -> None:
@@ -322,7 +324,7 @@ def _take_out(index: diskcache.Cache, key: Key) -> str | None:
 
 def _count(index: diskcache.Cache, kept: Kept, by: int) -> int:
     """Count a row that names a head in or out, within a transaction, and give the number of them."""
-    before = int(index.get(_named(kept.name)) or "0")
+    before = int(_text(index, _named(kept.name)) or "0")
     after = max(before + by, 0)
     if after:
         index.set(_named(kept.name), str(after))
@@ -363,11 +365,13 @@ def _recount(index: diskcache.Cache, *, fix: bool) -> Iterator[Fault]:
                 index.delete(key)
 
 
-def _text(index: diskcache.Cache, key: str) -> Any:
+def _text(index: diskcache.Cache, key: str) -> str | None:
+    """Read a text; one that was pickled, or is none, is not there."""
     try:
-        return index.get(key)
+        text = index.get(key)
     except ValueError:
         return None
+    return text if isinstance(text, str) else None
 
 
 def _reason(error: Exception) -> str:

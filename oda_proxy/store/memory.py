@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from oda_proxy.store.base import Entry, Filling
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from oda_proxy.key import Key
     from oda_proxy.recording import Recording
@@ -14,21 +17,68 @@ if TYPE_CHECKING:
 class MemoryStore:
     """A store without a medium; it never fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        """Take a clock, in s since 1970 (UTC)."""
+        self._clock = clock
         self._recordings: dict[Key, Recording] = {}
+        self._uses: dict[Key, float] = {}
+        self._pins: set[Key] = set()
 
     def get(self, key: Key) -> Recording | None:
         """Give the recording, or None."""
-        return self._recordings.get(key)
+        recording = self._recordings.get(key)
+        if recording is not None:
+            self._uses[key] = self._clock()
+        return recording
 
     def put(self, recording: Recording) -> None:
         """Keep a recording."""
         self._recordings[recording.key] = recording
 
-    def remove(self, key: Key) -> None:
-        """Forget a recording, if it is there."""
-        self._recordings.pop(key, None)
+    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
+        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
+        recording = self._recordings.get(key)
+        if recording is None or stored_at not in {None, recording.stored_at}:
+            return False
+        del self._recordings[key]
+        self._uses.pop(key, None)
+        self._pins.discard(key)
+        return True
+
+    def pin(self, key: Key, *, pinned: bool) -> bool:
+        """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
+        if key not in self._recordings:
+            return False
+        (self._pins.add if pinned else self._pins.discard)(key)
+        return True
 
     def keys(self) -> Iterator[Key]:
         """Name what is kept."""
         return iter(list(self._recordings))
+
+    def entries(self) -> Iterator[Entry]:
+        """Describe what is kept."""
+        for key, recording in list(self._recordings.items()):
+            yield Entry(
+                key=key,
+                stored_at=recording.stored_at,
+                used_at=max(self._uses.get(key, 0.0), recording.stored_at),
+                size=recording.head.size,
+                occupies=recording.head.size,
+                place=recording.head.digest,
+                cost=recording.cost,
+                pinned=key in self._pins,
+                query=recording.query,
+            )
+
+    def filling(self) -> Filling:
+        """Tell how much is kept."""
+        heads = {recording.head.digest: recording.head.size for recording in list(self._recordings.values())}
+        return Filling(len(self._recordings), sum(heads.values()))
+
+    def tidy(self) -> None:
+        """Do nothing: what is noted is noted."""
+
+    def sweep(self) -> int:
+        """Do nothing: who crashes leaves nothing here."""
+        return 0

@@ -1,0 +1,115 @@
+"""A recording but for its head, as a row of JSON text."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.query import Query
+from oda_proxy.recording import FORMAT, Recording
+from oda_proxy.store.base import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oda_proxy.head import Head
+    from oda_proxy.key import Key
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A head on a medium: the digest of its text and the bytes of it, the name of its file and the bytes of that."""
+
+    digest: str
+    size: int
+    name: str
+    occupies: int
+
+
+def written(recording: Recording, kept: Kept) -> str:
+    """Write the row of a recording whose head is kept there."""
+    row = {
+        "format": FORMAT,
+        "stored_at": recording.stored_at,
+        "cost": recording.cost,
+        "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.occupies},
+        "query": _query_written(recording.query),
+        "exit_status": recording.exit_status,
+        "parameters": recording.parameters,
+        "echoed": recording.echoed,
+        "small": recording.small,
+    }
+    return json.dumps(row, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that was read, of this format."""
+
+    key: Key
+    kept: Kept
+    stored_at: float
+    cost: float
+    query: Query | None
+    members: Mapping[str, Any]
+
+    def recording(self, head: Head) -> Recording:
+        """Put the recording together; raises KeyError, TypeError or ValueError for damage."""
+        return Recording(
+            key=self.key,
+            stored_at=self.stored_at,
+            head=head,
+            exit_status=dict(self.members["exit_status"]),
+            parameters=dict(self.members["parameters"]),
+            echoed=tuple(self.members["echoed"]),
+            query=self.query,
+            cost=self.cost,
+            small=dict(self.members["small"]),
+        )
+
+    def entry(self, *, used_at: float | None, pinned: bool) -> Entry:
+        """Describe the recording."""
+        return Entry(
+            key=self.key,
+            stored_at=self.stored_at,
+            used_at=self.stored_at if used_at is None else used_at,
+            size=self.kept.size,
+            occupies=self.kept.occupies,
+            place=self.kept.name,
+            cost=self.cost,
+            pinned=pinned,
+            query=self.query,
+        )
+
+
+def read(key: Key, text: str) -> Row:
+    """Read a row; raises KeyError, TypeError or ValueError for damage, and for one of another format."""
+    row = json.loads(text)
+    if row["format"] != FORMAT:
+        raise ValueError(f"its format is {row['format']!r}, this program reads {FORMAT}")
+    head = row["head"]
+    if not (_DIGEST.fullmatch(head["sha256"]) and _DIGEST.fullmatch(head["name"])):
+        raise ValueError("the name of its head is no digest")
+    kept = Kept(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
+    return Row(key, kept, float(row["stored_at"]), float(row["cost"]), _query_read(row["query"]), row)
+
+
+def _query_written(query: Query | None) -> dict[str, Any] | None:
+    return None if query is None else asdict(query)
+
+
+def _query_read(row: Mapping[str, Any] | None) -> Query | None:
+    if row is None:
+        return None
+    return Query(
+        instrument=str(row["instrument"]),
+        product_type=str(row["product_type"]),
+        query_type=str(row["query_type"]),
+        api=bool(row["api"]),
+        parameters=tuple((str(name), tuple(map(str, values))) for name, values in row["parameters"]),
+        files=tuple((str(name), str(digest)) for name, digest in row["files"]),
+    )
