@@ -1,7 +1,7 @@
 """Request parameters -> what is asked (Query) and who is asking now (Envelope).
 
 The rules are those by which the dispatcher reads a request: query string and form are one set of names, and the order
-of names does not matter. Nothing is interpreted here: two requests whose words differ are two queries.
+of names does not matter. Values are not interpreted here, they stay the words that were sent.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Query:
     query_type: str
     parameters: tuple[tuple[str, tuple[str, ...]], ...]
     api: bool
+    files: tuple[tuple[str, str], ...] = ()
+    """Uploaded files: the name of the field and the SHA-256 of the content, sorted."""
 
     @property
     def partial(self) -> bool:
@@ -86,7 +88,8 @@ class Envelope:
 def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
     """Read names and values from a query string and an url-encoded form, in this order.
 
-    Bytes that are no UTF-8 stay distinct from each other. Raises BadQueryError beyond `MAX_FIELDS` fields.
+    Of several values of a name dispatchers read the first, so those of the query string count. Bytes that are no UTF-8
+    stay distinct from each other. Raises BadQueryError beyond `MAX_FIELDS` fields.
     """
     try:
         return [
@@ -98,7 +101,7 @@ def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
         raise BadQueryError(f"a request may have {MAX_FIELDS} fields at most") from error
 
 
-def split(pairs: Iterable[tuple[str, str]]) -> tuple[Query, Envelope]:
+def split(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = ()) -> tuple[Query, Envelope]:
     """Tell what is asked from who is asking.
 
     Raises BadQueryError where the instrument, product_type or query_type is missing or the envelope says two things
@@ -117,7 +120,10 @@ def split(pairs: Iterable[tuple[str, str]]) -> tuple[Query, Envelope]:
         if len(given) != 1:
             raise BadQueryError(f"the request must have one {name}, it has {len(given)}")
     parameters = tuple(sorted((name, tuple(given)) for name, given in values.items()))
-    return Query(**{name: given[0] for name, given in named.items()}, parameters=parameters, api=api), envelope
+    query = Query(
+        **{name: given[0] for name, given in named.items()}, parameters=parameters, api=api, files=tuple(sorted(files))
+    )
+    return query, envelope
 
 
 def _envelope(given: Mapping[str, list[str]]) -> Envelope:

@@ -1,0 +1,228 @@
+"""A value as it stands in a request -> its canonical form: equal for equal values, different for different ones.
+
+Each rule takes text and gives text, or None where the text is no such value. No rule rounds what the dispatcher does
+not round itself: numbers are exact decimals and never floats; times are rounded to the millisecond, as the dispatcher
+does before it computes. Which rule applies is said elsewhere, by the description of the instrument.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST: Final = 1000
+"""Characters of a number, a time or an angle that is read."""
+
+LARGEST_JSON: Final = 8 * 1024 * 1024
+"""Characters of a JSON text that is read: the longest known catalogue has some ten thousand."""
+
+TIME_FORMATS: Final = frozenset(
+    {"byear", "byear_str", "cxcsec", "decimalyear", "fits", "galexsec", "gps", "iso", "isot", "jd", "jyear"}
+    | {"jyear_str", "mjd", "unix", "unix_tai", "yday"}
+)
+"""Formats of astropy that are written as one text or number."""
+
+_TRUE: Final = frozenset({"True", "true", "yes", "1"})
+_FALSE: Final = frozenset({"False", "false", "no", "0"})
+
+_ISO: Final = re.compile(
+    r"([1-9]\d{3})-(\d{2})-(\d{2})(?P<between>[T ])(\d{2}):(\d{2}):(\d{2})(?:\.(?P<fraction>\d{0,3}))?", re.ASCII
+)
+_SEPARATORS: Final = {"isot": "T", "iso": " "}
+
+_ANGLE: Final = re.compile("[-+]?\\s*\\d[-+\\d.\\s:dhmsourega°'\"\N{PRIME}\N{DOUBLE PRIME}]*", re.ASCII)
+"""What could be degrees or hours with minutes and seconds: astropy has the last word."""
+
+_PLAIN_NAMES: Final = re.compile(r"[^\s'\"\[\]{}\\]*")
+"""Lists of names with nothing in them that dispatchers are known to split in odd ways."""
+
+_POWERS: Final = {"eV": 0, "keV": 3, "MeV": 6, "GeV": 9, "TeV": 12}
+"""Units that differ by powers of ten."""
+
+_ASTROPY = threading.Lock()
+"""Held while astropy reads: what it warns of is silenced, which Python does for all threads at once."""
+
+
+def number(text: str) -> str | None:
+    """Write a number that Python's `float` reads as an exact decimal; `nan`, `inf` and `-0` stay what they are.
+
+    Two texts have one form only where they are one number, however many digits they have.
+    """
+    text = text.strip()
+    if len(text) > LONGEST or not text.isascii():
+        return None
+    try:
+        float(text)  # Decimal would read more, such as signalling NaNs
+        value = Decimal(text)
+    except (ValueError, ArithmeticError):
+        return None
+    if not value.is_finite():
+        return str(float(text))
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)  # noqa: S101 - what is finite has one
+    plain = "".join(map(str, digits)).lstrip("0")
+    if not plain:
+        return "-0" if sign else "0"
+    short = plain.rstrip("0")
+    exponent += len(plain) - len(short)
+    if 0 < exponent <= _ZEROS_WRITTEN:
+        short, exponent = short + "0" * exponent, 0
+    return str(Decimal((sign, tuple(map(int, short)), exponent)))
+
+
+_ZEROS_WRITTEN: Final = 20
+"""Zeros at the end of a whole number that are written out, for people who read it."""
+
+
+def in_unit(value: str, unit: str, wanted: str) -> str | None:
+    """Convert a canonical number to the unit `wanted`, where that is exact, or give None.
+
+    The dispatcher converts with floats. Equality is claimed only where its result is the float nearest to ours: else
+    a converted value and one that was given in the other unit would be one for us and two for the dispatcher.
+    """
+    if unit == wanted:
+        return value
+    if unit not in _POWERS or wanted not in _POWERS:
+        return None
+    shift = _POWERS[unit] - _POWERS[wanted]
+    mantissa, _, exponent = value.partition("E")
+    converted = number(f"{mantissa}E{int(exponent or 0) + shift}")
+    if converted is None or float(value) * 10.0**shift != float(converted):
+        return None
+    return converted
+
+
+def angle(text: str, unit: str) -> str | None:
+    """Write an angle as a number of `unit`: a number, or degrees or hours with minutes and seconds, as astropy reads.
+
+    Angles with minutes and seconds become the float that the dispatcher, which asks astropy too, computes from them.
+    """
+    if (plain := number(text)) is not None:
+        return plain
+    if len(text) > LONGEST or not _ANGLE.fullmatch(text.strip()):
+        return None
+
+    def read() -> str:
+        from astropy.coordinates import Angle  # takes a while to import, and few write angles like this
+
+        return repr(float(Angle(text, unit=unit).to_value(unit)))
+
+    return None if (degrees := _by_astropy(read)) is None else number(degrees)
+
+
+def time(text: str, time_format: str) -> str | None:
+    """Write a time as ISO with a `T` and milliseconds, as the dispatcher does; `time_format` is one of astropy's."""
+    match = _ISO.fullmatch(text) if len(text) <= LONGEST else None
+    if match and match["between"] == _SEPARATORS.get(time_format) and _is_moment(text[:19]):
+        return f"{text[:10]}T{text[11:19]}.{match['fraction'] or '':0<3}"
+    if time_format not in TIME_FORMATS or len(text) > LONGEST:
+        return None
+
+    def read() -> str:
+        from astropy.utils import iers  # takes a while to import
+
+        iers.conf.auto_download = False  # nobody asked for it, and offline is offline
+        from astropy.time import Time
+
+        return str(Time(text, format=time_format).isot)
+
+    return _by_astropy(read)
+
+
+def _is_moment(text: str) -> bool:
+    """Tell whether this is a moment as it reads: leap seconds, and the seconds of UTC before 1972, are astropy's."""
+    if text < "1973":
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_astropy(read: Any) -> str | None:
+    """Have astropy read something that it may not like."""
+    with _ASTROPY, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            text: str = read()
+        except Exception:  # noqa: BLE001 - whatever it raises: what it cannot read is no such value
+            return None
+        return text
+
+
+def boolean(text: str) -> str | None:
+    """Write `true` or `false`."""
+    text = text.strip()
+    return "true" if text in _TRUE else "false" if text in _FALSE else None
+
+
+def names(values: Sequence[str]) -> tuple[str, ...] | None:
+    """Read a list that was sent as repeated values or as one text with commas; the order is kept."""
+    if not all(_PLAIN_NAMES.fullmatch(value) for value in values):
+        return None
+    if len(values) > 1:
+        return tuple(values)
+    return tuple(values[0].split(",")) if values[0] else ()
+
+
+def json_names(text: str) -> tuple[str, ...] | None:
+    """Read a list that was sent as a JSON list of text."""
+    try:
+        read = json.loads(text) if len(text) <= LARGEST_JSON and text.lstrip().startswith("[") else None
+    except (ValueError, RecursionError):
+        return None
+    return tuple(read) if isinstance(read, list) and all(isinstance(name, str) for name in read) else None
+
+
+def json_form(text: str) -> str | None:
+    """Write a JSON list or object so that spacing and the order of names do not matter, and values do.
+
+    Whole numbers and others stay apart, as the types of a catalogue's columns do; digits are not lost. An object in
+    which a name comes twice has no form: readers would not agree on which counts.
+    """
+    if len(text) > LARGEST_JSON or not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        read = json.loads(
+            text, parse_float=_float, parse_int=_Literal, object_pairs_hook=_object, parse_constant=_Literal
+        )
+        return _written(read)
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Literal(str):
+    """A number, as text."""
+
+    __slots__ = ()
+
+
+def _float(text: str) -> _Literal:
+    written = number(text)
+    if written is None:
+        raise ValueError(text)
+    return _Literal(written if "." in written or "E" in written else f"{written}.0")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError("a name comes twice")
+    return read
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_written(value[name])}" for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return str(value) if isinstance(value, _Literal) else json.dumps(value)
