@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tables import images, same_bits, tables
 
@@ -237,6 +237,7 @@ KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,6}X", fullmatch=True)
 @given(st.lists(st.tuples(KEYWORDS, VALUES), max_size=5))
 def test_cards_come_back_with_every_digit_and_in_their_order(pairs: list[tuple[str, Any]]) -> None:
     cards = [Card(keyword, value) for keyword, value in pairs]
+    assume(all(map(fits.holds, cards)))
     back = list(fits.read(fits.write([DataUnit("", tuple(cards), hdu_type="primary")]))[0].header[4:])
     assert back == cards
     assert [type(card.value) for card in back] == [type(card.value) for card in cards]
@@ -264,7 +265,7 @@ def test_cards_of_every_kind_come_back_with_their_comments(card: Card) -> None:
     assert fits.read(fits.write([DataUnit("", cards, hdu_type="primary")]))[0].header[4:] == cards
 
 
-@pytest.mark.parametrize("value", ["é", "line\nbreak", math.nan, math.inf])
+@pytest.mark.parametrize("value", ["é", "line\nbreak", "blanks  ", "'/", math.nan, math.inf])
 def test_what_no_card_can_hold_is_refused(value: Any) -> None:
     assert not fits.holds(Card("KEY", value))
     with pytest.raises(CodecError, match="KEY"):

@@ -176,6 +176,15 @@ def test_a_name_put_together_while_loading_is_refused(data: bytes) -> None:
         pickles.check(data)
 
 
+@pytest.mark.parametrize(
+    "data", [b"\x80\x02cnump\\x79\nndarray\n.", b"\x80\x02cnumpy ndarray\n\n.", b"\x80\x02c\xff\n\n."]
+)
+def test_the_lines_of_a_name_are_read_as_they_are_loaded(data: bytes) -> None:
+    """Neither are escapes decoded, nor are two lines the same as one."""
+    with pytest.raises(CodecError):
+        pickles.check(data)
+
+
 def test_a_dotted_name_is_another_name() -> None:
     with pytest.raises(ForbiddenPickleError):
         pickles.check(START + named("numpy", "core.multiarray._reconstruct") + b".")

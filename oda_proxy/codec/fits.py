@@ -420,10 +420,12 @@ def _images(card: Card) -> list[str]:
 def _image_of(card: Card) -> str:
     keyword, value, comment = card
     standard = re.fullmatch(r"[A-Z0-9_-]{1,8}", keyword)
-    plain = fits.Card(keyword if standard else f"HIERARCH {keyword}", value)  # spelled out, or astropy warns
-    image = str(plain)
+    image = str(fits.Card(keyword if standard else f"HIERARCH {keyword}", value))  # spelled out, or astropy warns
     if isinstance(value, float) and fits.Card.fromstring(image).value != value:
         image = f"{image.partition('=')[0]}= {value!r:>20}".upper()  # astropy cuts it after 20 characters
+    read = fits.Card.fromstring(image)
+    if value not in {None, read.value, read.rawvalue}:  # text with blanks at its end, or with a quote before a slash
+        raise CodecError(f"a FITS header cannot hold {keyword!r}: its value would be read as another")
     if len(image) > _CARD:
         return str(fits.Card(keyword, value, comment))  # a long text and its comment go on in further cards
     image = image.rstrip().ljust(30 if standard else 0)  # where the standard's fixed format ends

@@ -83,8 +83,14 @@ _OTHER: Final = object()  # anything but a text
 _TEXTS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
 _GETS = frozenset({"BINGET", "LONG_BINGET"})
 _PUTS = frozenset({"BINPUT", "LONG_BINPUT", "MEMOIZE"})
-_OTHERS = frozenset(
-    {"PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE"}
+_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
+_LOADS = frozenset({"GLOBAL", "STACK_GLOBAL"})
+_ALLOWED = (
+    _TEXTS
+    | _GETS
+    | _PUTS
+    | _LOADS
+    | {"PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"}
     | {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING"}
     | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
     | {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"}
@@ -102,7 +108,7 @@ class _Trace:
     def named(self, operation: pickletools.OpcodeInfo, argument: Any) -> _Name | None:
         """Follow an operation that loads a name; None where that is no pair of texts."""
         if operation.name == "GLOBAL":
-            module, _, name = argument.partition(" ")
+            module, name = argument
         else:
             name, module = self._pop(), self._pop()
         self.stack.append(_OTHER)
@@ -118,12 +124,10 @@ class _Trace:
             self.memo[len(self.memo) if operation.name == "MEMOIZE" else argument] = self.stack[-1]
         elif operation.name == "DUP":
             self.stack.append(self.stack[-1])
-        elif operation.name in _OTHERS:
+        else:
             self._take(operation)
             put = operation.stack_after
             self.stack.extend(_MARK if item is pickletools.markobject else _OTHER for item in put)
-        else:
-            raise CodecError(f"the pickle uses {operation.name}, which no pickle of an array needs")
 
     def _take(self, operation: pickletools.OpcodeInfo) -> None:
         for item in reversed(operation.stack_before):
@@ -145,9 +149,6 @@ class _Trace:
 def _named(data: bytes) -> Iterator[_Name | None]:
     """Yield each name that a pickle loads; None for one that cannot be told."""
     return (name for operation, name, _ in _followed(data) if operation.name in _LOADS)
-
-
-_LOADS = frozenset({"GLOBAL", "STACK_GLOBAL"})
 
 
 def _followed(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, _Name | None, int]]:
@@ -172,8 +173,32 @@ def _followed(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, _Name | Non
 
 
 def _operations(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]]:
-    for operation, argument, position in pickletools.genops(data):
-        yield operation, argument, position or 0
+    """Yield the operations with their arguments and places, like `pickletools.genops`.
+
+    That reads escapes in the two lines of a name, where loading does not, and takes any space for the end of the first.
+    """
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        position = stream.tell() - 1
+        operation = _OPERATIONS.get(code.decode("latin1"))
+        if operation is None or operation.name not in _ALLOWED:
+            shown = repr(code) if operation is None else operation.name
+            raise CodecError(f"the pickle uses {shown}, which no pickle of an array needs")
+        argument: Any = None
+        if operation.name == "GLOBAL":
+            argument = (_line(stream), _line(stream))
+        elif operation.arg is not None:
+            argument = operation.arg.reader(stream)
+        yield operation, argument, position
+    if not data.endswith(b"."):
+        raise ValueError("it has no end")
+
+
+def _line(stream: io.BytesIO) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a name has no end")
+    return line[:-1].decode()
 
 
 # -- reading ---------------------------------------------------------------------------------------
