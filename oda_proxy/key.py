@@ -7,6 +7,7 @@ same is different.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NewType
@@ -28,44 +29,51 @@ KEY_VERSION = 2
 REMEMBERED = 4096
 """Questions whose keys are remembered, at some hundred bytes each."""
 
+PUBLIC = ""
+"""The audience of what was asked without a token."""
+
 Key = NewType("Key", str)
 """64 hexadecimal digits."""
 
 
-def key_of(query: Query, schema: Schema | None = None) -> Key:
-    """Give the key of a query that anyone may ask, under a description of its instrument or without one."""
-    return key_of_asked(asked(query, schema))
+def key_of(query: Query, schema: Schema | None = None, *, audience: str = PUBLIC) -> Key:
+    """Give the key of a query for an audience, under a description of its instrument or without one."""
+    return key_of_asked(asked(query, schema), audience=audience)
 
 
-def key_of_asked(question: Asked) -> Key:
-    """Give the key of a question in canonical form."""
-    return Key(_digest({"key_version": KEY_VERSION, **_everything(question)}))
+def key_of_asked(question: Asked, *, audience: str = PUBLIC) -> Key:
+    """Give the key of a question in canonical form, for those whose answer it is."""
+    return Key(_digest({"key_version": KEY_VERSION, "audience": audience, **_everything(question)}))
 
 
-def keys_of(query: Query, schemas: Sequence[Schema]) -> tuple[Key, ...]:
+def keys_of(query: Query, schemas: Sequence[Schema], *, audience: str = PUBLIC) -> tuple[Key, ...]:
     """Give the keys under which a query may be kept, the one it is kept under now first.
 
     `schemas` are the descriptions of its instrument, newest first. A recording that was made under an older one, or
     when there was none, stands under one of the other keys. What is found there must be looked at before it is given:
     the same words may have meant something else then.
     """
-    return tuple(dict.fromkeys(key_of(query, schema) for schema in (*schemas, None)))
+    return tuple(dict.fromkeys(key_of(query, schema, audience=audience) for schema in (*schemas, None)))
 
 
 class Keys:
     """Finds the keys of queries, quickly for words that were asked before."""
 
     def __init__(self) -> None:
-        self._remembered: LRUCache[tuple[str, Sequence[Schema]], tuple[Key, ...]] = LRUCache(REMEMBERED)
+        self._remembered: LRUCache[tuple[str, str, tuple[Schema, ...]], tuple[Key, ...]] = LRUCache(REMEMBERED)
 
-    def remembered(self, query: Query, schemas: tuple[Schema, ...]) -> tuple[Key, ...] | None:
+    def remembered(
+        self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC
+    ) -> tuple[Key, ...] | None:
         """Give the keys of words that were asked before, or None."""
-        return self._remembered.get((_words(query), schemas))
+        return self._remembered.get((_words(query), audience, schemas))
 
-    def of(self, query: Query, schemas: tuple[Schema, ...]) -> tuple[Key, ...]:
-        """Give the keys as `keys_of` does, and remember them. May import astropy."""
-        keys = keys_of(query, schemas)
-        self._remembered[_words(query), schemas] = keys
+    async def of(self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC) -> tuple[Key, ...]:
+        """Give the keys as `keys_of` does, and remember them. New words are read in a thread: astropy may be needed."""
+        keys = self.remembered(query, schemas, audience=audience)
+        if keys is None:
+            keys = await asyncio.to_thread(keys_of, query, schemas, audience=audience)
+            self._remembered[_words(query), audience, schemas] = keys
         return keys
 
 

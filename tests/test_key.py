@@ -32,7 +32,7 @@ def key(query_string: str) -> Key:
 
 
 def test_a_key_stays_the_same_from_release_to_release() -> None:
-    expected = "bce6655668d6e8b7a8d6f52ad937354312d6ea1f0839f2e6e56d22a0dc537d17"
+    expected = "053361f9077ec6ca58e37e7e63d8423e3265074ebc10db261b5308a6fe20fcbc"
 
     assert key(f"{ASKED}&api=True&RA=83.63&scw_list=010200230010.001&scw_list=010200230020.001") == expected
 
@@ -111,12 +111,20 @@ def test_a_query_is_looked_for_under_every_description_that_was_ever_known() -> 
     assert keys_of(query, ()) == (key_of(query),)
 
 
-def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
+async def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
     query, keys = split(fields(f"{IMAGE_OF}&RA=83.0"))[0], Keys()
 
     assert keys.remembered(query, (TODAY,)) is None
-    assert keys.of(query, (TODAY,)) == keys.remembered(query, (TODAY,)) == keys_of(query, (TODAY,))
+    assert await keys.of(query, (TODAY,)) == keys.remembered(query, (TODAY,)) == keys_of(query, (TODAY,))
     assert keys.remembered(query, ()) is None
+
+
+def test_each_audience_has_keys_of_its_own() -> None:
+    query = split(fields(f"{IMAGE_OF}&RA=83.0"))[0]
+
+    keys = {key_of(query, schema, audience=audience) for schema in (TODAY, None) for audience in ("", "a", "b")}
+
+    assert len(keys) == 6
 
 
 def test_an_uploaded_file_is_asked_by_its_content() -> None:
