@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests: environments, servers
+sys.path.insert(0, str(Path(__file__).parent / "network_guard"))
 
-from environments import EnvironmentNotBuiltError, python_of
+import loopback_only
+from environments import GUARD, EnvironmentNotBuiltError, python_of
 from servers import PATIENCE, real_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CLIENTS = Path(__file__).parent / "clients"
+
+# Nothing that tests do leaves this machine: neither here nor in the programs that they start. Only pip does.
+loopback_only.install()
+os.environ["PYTHONPATH"] = os.pathsep.join([GUARD, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def environment(name: str) -> Path:
@@ -53,16 +59,26 @@ def dispatcher_url(dispatcher_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def run_client(client_python: Callable[[str], Path], tmp_path: Path) -> Callable[..., Any]:
-    """Run a script of `tests/clients` with an unmodified client; it prints one JSON value at its end."""
+def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Run a script of `tests/clients` with an unmodified client in this test's folder."""
 
     def run(version: str, script: str, *arguments: str, expect: int = 0) -> Any:
+        return run_client_in(tmp_path, version, script, *arguments, expect=expect)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_client_in(client_python: Callable[[str], Path]) -> Callable[..., Any]:
+    """Run a script of `tests/clients` with an unmodified client in a folder; it prints one JSON value at its end."""
+
+    def run(folder: Path, version: str, script: str, *arguments: str, expect: int = 0) -> Any:
         # Nothing of this run may change what the client does: no token, no address, no configuration.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
         result = subprocess.run(
             [client_python(version), CLIENTS / script, *arguments],
-            cwd=tmp_path,
-            env={**env, "HOME": str(tmp_path), "MPLBACKEND": "agg"},
+            cwd=folder,
+            env={**env, "HOME": str(folder), "MPLBACKEND": "agg"},
             capture_output=True,
             text=True,
             timeout=PATIENCE * 2,

@@ -14,6 +14,9 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+GUARD = str(Path(__file__).parent / "network_guard")
+"""What on `PYTHONPATH` keeps a program from reaching other machines; pip is the one that has to."""
+
 ROOT = Path(os.environ.get("ODA_PROXY_TEST_ENVS") or Path(__file__).parent.parent / ".envs")
 
 # The pins under which each was tried; a client's numpy and astropy decide which pickles it can read.
@@ -61,7 +64,9 @@ def python_of(name: str) -> Path:
         if not done.exists() or done.read_text() != digest:
             venv.create(folder, with_pip=True, clear=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-            result = subprocess.run(pip, capture_output=True, text=True, check=False)
+            path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry != GUARD]
+            env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+            result = subprocess.run(pip, capture_output=True, text=True, env=env, check=False)
             if result.returncode:
                 errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
                 raise EnvironmentNotBuiltError(f"{name}: {' '.join(errors) or result.stderr.strip()}")

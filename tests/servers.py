@@ -129,7 +129,8 @@ def real_dispatcher(python: Path, folder: Path) -> Iterator[str]:
     # It calls itself when a job is done: with one thread it would wait for itself.
     command += ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "8", "--timeout", "900"]
     command += ["--limit-request-line", "0"]
-    env = {**os.environ, "PYTHONPATH": str(folder), "DISPATCHER_DEBUG_MODE": "yes"}
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "PYTHONPATH": path, "DISPATCHER_DEBUG_MODE": "yes"}
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log) as process,
