@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import UpstreamUnreachableError
@@ -45,8 +45,11 @@ class Read:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = iter(self.pieces)
-        while piece := await asyncio.to_thread(next, pieces, b""):
-            yield piece
+        try:
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                yield piece
+        finally:
+            self.close()
 
     async def aclose(self) -> None:
         """Let go of the medium."""
@@ -98,11 +101,17 @@ def failure(error: OdaProxyError, envelope: Envelope) -> Answer:
     body has them all. After 502 later ones ask again for half an hour: right for a job that may still run upstream,
     wrong for one that was never begun.
     """
-    message, session_id, job_id = str(error), envelope.session_id, envelope.job_id or NO_JOB
     status = error.http_status
     if isinstance(error, UpstreamUnreachableError) and envelope.query_status == "new":
         status = 500
-    body = {
+    text = json.dumps(failed(str(error), envelope), separators=(",", ":")).encode("ascii")
+    return _own(status, "application/json", text, error)
+
+
+def failed(message: str, envelope: Envelope) -> dict[str, Any]:
+    """Say that a job failed, so that every generation of the client reads why."""
+    session_id, job_id = envelope.session_id, envelope.job_id or NO_JOB
+    return {
         "query_status": "failed",
         "products": {},
         "exit_status": {
@@ -120,8 +129,6 @@ def failure(error: OdaProxyError, envelope: Envelope) -> Answer:
         "error": message,
         "error_message": message,
     }
-    text = json.dumps(body, separators=(",", ":")).encode("ascii")
-    return _own(status, "application/json", text, error)
 
 
 def refusal(error: OdaProxyError) -> Answer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,14 @@ from oda_proxy import headers, routes
 from oda_proxy.answer import Answer, Read, failure, refusal, whole
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
+from oda_proxy.faults import Faults
 from oda_proxy.key import key_of
 from oda_proxy.query import Envelope, Query, fields, split
 from oda_proxy.recording import redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.relay import Relay
 from oda_proxy.routes import Kind, Route
+from oda_proxy.spool import IN_MEMORY, Spooled, spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +44,12 @@ _log = logging.getLogger(__name__)
 OK = 200
 MAX_KEPT = 256 * 1024 * 1024
 """Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
+MAX_DESCRIPTION = 8 * 1024 * 1024
+"""Bytes of a description that is remembered; the largest known has some hundred thousand."""
 MAX_DESCRIPTIONS = 1024
 """Descriptions remembered at once: some tens of instruments with some tens of products."""
+MAX_RUNNING, LONGEST_RUN = 4096, 86400.0
+"""Queries of which it is remembered when they were first asked, and for how long, in s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,9 @@ class Proxy:
         self._descriptions: TTLCache[tuple[str, ...], tuple[float, Answer]] = TTLCache(
             MAX_DESCRIPTIONS, ttl=policy.description_ttl, timer=clock
         )
+        self.store_faults = Faults(clock)
+        self._first_asked: TTLCache[Key, float] = TTLCache(MAX_RUNNING, ttl=LONGEST_RUN, timer=clock)
+        self._redacting = asyncio.Lock()
 
     async def answer(self, ask: Ask, *, origin: str) -> Answer:
         """Answer one request, whatever it is; `origin` is our scheme, host and port as the client knows them."""
@@ -123,16 +133,19 @@ class Proxy:
         forwarded: Forwarded = "request" if anew else "uri-miss"
         if "no-store" in wishes:
             return await self._relay.ask(ask, here, forwarded, detail="no-store")
-        answer = await whole(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
-        return await self._keep(answer, key, envelope)
+        first_asked = self._first_asked.setdefault(key, self._clock())
+        answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
+        return await self._keep(answer, key, query, envelope, first_asked)
 
     async def _look_up(self, key: Key) -> Recording | None:
         """Find a recording; a store that fails has none."""
         try:
-            return await asyncio.to_thread(self.store.get, key)
+            recording = await asyncio.to_thread(self.store.get, key)
         except StoreUnusableError as error:
-            _log.warning("%s", error)
+            self.store_faults.failed("read", error)
             return None
+        self.store_faults.succeeded("read")
+        return recording
 
     def _hit(self, recording: Recording, envelope: Envelope, here: str) -> Answer:
         """Answer from a recording."""
@@ -142,22 +155,33 @@ class Proxy:
         body = Read(spliced, recording.head.close)
         return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))
 
-    async def _keep(self, answer: Answer, key: Key, envelope: Envelope) -> Answer:
+    async def _keep(self, answer: Answer, key: Key, query: Query, envelope: Envelope, first_asked: float) -> Answer:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
         if not _is_plain(answer):
             return answer
-        if not isinstance(answer.body, tuple):
+        if not isinstance(answer.body, Spooled):
             return _remarked(answer, "too-large")
         try:
-            body = b"".join(answer.body)
-            recording = await asyncio.to_thread(redact, body, envelope, key=key, stored_at=self._clock())
+            recording = await self._redacted(answer.body, key, envelope)
+            self._first_asked.pop(key, None)
+            recording = replace(recording, query=query, cost=max(recording.stored_at - first_asked, 0.0))
             await asyncio.to_thread(self.store.put, recording)
         except NotKeptError as reason:
             return _remarked(answer, str(reason))
         except StoreUnusableError as error:
-            _log.warning("%s", error)
+            self.store_faults.failed("kept", error)
             return _remarked(answer, error.word)
+        self.store_faults.succeeded("kept")
         return replace(answer, cache_status=replace(answer.cache_status, stored=True))
+
+    async def _redacted(self, body: Spooled, key: Key, envelope: Envelope) -> Recording:
+        """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
+
+        def make() -> Recording:
+            return redact(body.read(), envelope, key=key, stored_at=self._clock())
+
+        async with self._redacting if body.size > IN_MEMORY else nullcontext():
+            return await asyncio.to_thread(make)
 
     async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
@@ -171,7 +195,7 @@ class Proxy:
             remembered_at, answer = known
             told = (*answer.headers, _age(remembered_at, self._clock()))
             return replace(answer, headers=told, cache_status=CacheStatus(hit=True))
-        answer = await whole(await relay(_uncompressed(ask), here, "request" if anew else "uri-miss"), MAX_KEPT)
+        answer = await whole(await relay(_uncompressed(ask), here, "request" if anew else "uri-miss"), MAX_DESCRIPTION)
         if not _is_plain(answer) or not isinstance(answer.body, tuple):
             return answer
         self._descriptions[name] = (self._clock(), answer)

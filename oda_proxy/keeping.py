@@ -1,0 +1,74 @@
+"""Keeping a store within its limits, beside the requests and never within one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from oda_proxy import eviction
+from oda_proxy.errors import StoreUnusableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from oda_proxy.store.base import Entry, Store
+
+_log = logging.getLogger(__name__)
+
+ROUND = 10.0
+"""How often, in s, it is looked after."""
+
+SWEEP = 360
+"""After how many rounds what crashed writers left is looked for: each hour."""
+
+
+def prune(store: Store, limit: int) -> list[Entry]:
+    """Give up recordings so that `limit` bytes are enough, and say which. Raises StoreUnusableError."""
+    # Where one was replaced since it was chosen, somebody has just asked for it.
+    return [
+        entry
+        for entry in eviction.victims(store.entries(), most=limit)
+        if store.remove(entry.key, stored_at=entry.stored_at)
+    ]
+
+
+def look_after(store: Store, limit: int, *, sweep: bool) -> None:
+    """Do one round: write down what was noted, give up what is too much. Raises StoreUnusableError."""
+    store.tidy()
+    if store.filling().occupied > limit * eviction.HIGH:
+        given_up = prune(store, int(limit * eviction.LOW))
+        freed = sum({entry.place: entry.occupies for entry in given_up}.values())
+        _log.info("gave up %d recordings of %d bytes for lack of space", len(given_up), freed)
+    if sweep and (swept := store.sweep()):
+        _log.info("removed %d files that crashed writers left", swept)
+
+
+@asynccontextmanager
+async def looked_after(store: Store, limit: int) -> AsyncIterator[None]:
+    """Look after a store in the background until the block ends, and once more at the end."""
+    task = asyncio.create_task(_rounds(store, limit))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        with suppress(StoreUnusableError):
+            await asyncio.to_thread(store.tidy)
+
+
+async def _rounds(store: Store, limit: int) -> None:
+    failing = False
+    number = 0
+    while True:
+        await asyncio.sleep(ROUND)
+        number += 1
+        try:
+            await asyncio.to_thread(look_after, store, limit, sweep=number % SWEEP == 0)
+            failing = False
+        except StoreUnusableError as error:
+            if not failing:
+                _log.warning("%s", error)
+            failing = True
