@@ -85,7 +85,7 @@ _GETS = frozenset({"BINGET", "LONG_BINGET"})
 _PUTS = frozenset({"BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _LOADS = frozenset({"GLOBAL", "STACK_GLOBAL"})
-_ALLOWED = (
+_NEEDED = (
     _TEXTS
     | _GETS
     | _PUTS
@@ -181,7 +181,7 @@ def _operations(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]
     while code := stream.read(1):
         position = stream.tell() - 1
         operation = _OPERATIONS.get(code.decode("latin1"))
-        if operation is None or operation.name not in _ALLOWED:
+        if operation is None or operation.name not in _NEEDED:
             shown = repr(code) if operation is None else operation.name
             raise CodecError(f"the pickle uses {shown}, which no pickle of an array needs")
         argument: Any = None
