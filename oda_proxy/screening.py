@@ -1,0 +1,94 @@
+"""Which pickles of an answer must not reach anybody from us: clients load, and so run, what an answer holds.
+
+Nothing is loaded here; the names that a pickle would load are read from its operations. Bytes that are no pickle as
+arrays have it are refused, too: a client would run them up to the first fault.
+"""
+
+from __future__ import annotations
+
+import ast
+import binascii
+import json
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NO_PICKLE = "what is no pickle of an array"
+CODE = "a text that clients evaluate and that is no plain value"
+
+_MAX_NAME = 100
+"""Characters of a name that are shown: it comes from outside."""
+
+
+def refused(products: Any) -> tuple[str, ...]:
+    """List what the products of an answer would have a client load or run, and is not on the allow-list; sorted."""
+    found: set[str] = set()
+    for kind, text in dict.fromkeys(_loaded(products)):  # the same response matrix comes with each spectrum
+        found.update(_refused(kind, text))
+    return tuple(sorted(name[:_MAX_NAME] for name in found))
+
+
+class _Kind(Enum):
+    """How a client loads a text."""
+
+    PICKLE = auto()
+    PICKLED_TABLE = auto()
+    EVALUATED = auto()
+
+
+def _loaded(value: Any) -> Iterator[tuple[_Kind, str]]:
+    """Yield every text that a client loads, by the names that clients know, wherever they stand."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _loaded(inner)
+    elif isinstance(value, dict):
+        named = [(_Kind.PICKLE, "binarys"), (_Kind.PICKLED_TABLE, "binary")]
+        if "data_unit_list" in value:
+            named.append((_Kind.EVALUATED, "meta_data"))
+        if "binarys" in value and value["binarys"] is None:
+            named += [(_Kind.EVALUATED, "data"), (_Kind.EVALUATED, "dt")]
+        yield from ((kind, value[name]) for kind, name in named if isinstance(value.get(name), str))
+        for inner in value.values():
+            yield from _loaded(inner)
+    elif isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+        yield from _loaded(parsed)
+
+
+def _refused(kind: _Kind, text: str) -> tuple[str, ...]:
+    if kind is _Kind.EVALUATED:
+        return () if _is_plain(text) else (CODE,)
+    from oda_proxy.codec import pickles  # numpy is slow to load, and not needed before the first product
+
+    try:
+        return pickles.refused(binascii.a2b_base64(text), tables=kind is _Kind.PICKLED_TABLE)
+    except (ValueError, CodecError):
+        return (NO_PICKLE,)
+
+
+_PLAIN = (ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Name, ast.Attribute, ast.Load)
+_SIGNS = (ast.UnaryOp, ast.USub, ast.UAdd)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a text is only values and names when Python evaluates it: nothing is called, nothing computed."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return True
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return True  # nothing runs
+    except (ValueError, RecursionError, MemoryError):
+        return False
+    return all(isinstance(node, _PLAIN + _SIGNS) for node in ast.walk(tree))
