@@ -179,6 +179,11 @@ class JobTable:
         """Return the job of a query; of none that was begun, the one with that job_id."""
         return self.jobs.get(key) or self.by_id.get(job_id)
 
+    def is_ready(self, key: Hashable, job_id: str) -> bool:
+        """Tell whether there is such a job, and its products wait to be fetched."""
+        known = self.find(key, job_id)
+        return known is not None and known.state(self.clock()) in ("ready", "done")
+
     def ask(self, key: Hashable, job: Job, query_status: str, job_id: str) -> tuple[Job, Reply]:
         """Decide what a request is answered.
 

@@ -155,4 +155,5 @@ def _with_cards(products: Mapping[str, Any], cards: Mapping[str, str]) -> dict[s
 
 def _with_cards_in_primary(product: Mapping[str, Any], cards: Mapping[str, str]) -> dict[str, Any]:
     primary, *others = product["data_unit_list"]
-    return {**product, "data_unit_list": [{**primary, "header": {**primary["header"], **cards}}, *others]}
+    header = dict(sorted({**primary["header"], **cards}.items()))  # Flask sorted all keys then
+    return {**product, "data_unit_list": [{**primary, "header": header}, *others]}

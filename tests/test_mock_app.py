@@ -674,6 +674,18 @@ async def test_the_primary_header_of_2019_repeats_the_query_and_the_others_do_no
     assert "session_id" not in table
 
 
+async def test_a_poll_of_2019_gets_the_products_of_a_job_that_is_done(start: Start) -> None:
+    """In the notebook no poll is told `ready`, and the products' headers say `submitted`."""
+    mock = await start(generation="2019")
+    poll = await begin_job(mock)
+    assert (await mock.ask(poll))[1]["query_status"] == "submitted"
+    mock.wait(3600)
+    _, body = await mock.ask(poll, query_status="progress")
+    assert body["query_status"] == "done"
+    assert body["products"]["text_product_list"]
+    assert body["products"]["analysis_paramters"]["query_status"] == "progress"
+
+
 async def test_a_token_in_2019_is_an_argument_like_any_other(start: Start) -> None:
     mock = await start(generation="2019")
     _, body = await mock.ask(NEW_LIGHT_CURVE, token="no token")  # noqa: S106 - none indeed
