@@ -41,14 +41,14 @@ def contradictions(query: Query, schema: Schema | None, echo: Mapping[str, Any])
     An echo that lacks a name contradicts nothing: dispatchers drop arguments they do not know. Nothing is said of a
     value that cannot be compared without a description.
     """
-    return [name for name, agrees in _compared(query, schema, echo).items() if agrees is False]
+    return [name for name, agrees in _compared(query, schema, echo).items() if not agrees]
 
 
 def confirms(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> bool:
     """Tell whether an echo shows every parameter that a query gives, and contradicts none, be it left out."""
-    compared = _compared(query, schema, echo)
-    given = set(compared) - asked(query, schema).left_out
-    return bool(echo) and False not in compared.values() and all(name in echo for name in given)
+    question = asked(query, schema)
+    given = question.parameters.keys() - question.left_out
+    return bool(echo) and given <= echo.keys() and not contradictions(query, schema, echo)
 
 
 def _compared(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> dict[str, bool]:

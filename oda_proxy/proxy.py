@@ -20,10 +20,12 @@ from cachetools import TTLCache
 from oda_proxy import headers, routes
 from oda_proxy.answer import Answer, Read, failure, refusal, whole
 from oda_proxy.cache_status import CacheStatus
+from oda_proxy.echo import job_id_of
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
 from oda_proxy.faults import Faults
-from oda_proxy.key import key_of
+from oda_proxy.multipart import MULTIPART, read_form
 from oda_proxy.query import Envelope, Query, fields, split
+from oda_proxy.question import JobIds, Question, Questions
 from oda_proxy.recording import redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.relay import Relay
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oda_proxy.cache_status import Forwarded
+    from oda_proxy.descriptions import Descriptions
     from oda_proxy.key import Key
     from oda_proxy.recording import Recording
     from oda_proxy.store.base import Store
@@ -68,19 +71,31 @@ class Counts:
     asked: int = 0
     failed: int = 0
     kept: int = 0
+    echo_differs: int = 0
+    """Answers that were not to the question, by what the dispatcher said of it."""
+    job_ids_shared: int = 0
+    """Times that one id of the dispatcher stood for another query than before."""
 
 
 class Proxy:
     """Answers requests from a store and an upstream; without an upstream it is offline."""
 
     def __init__(
-        self, store: Store, upstream: Upstream | None, policy: Policy, *, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        upstream: Upstream | None,
+        policy: Policy,
+        *,
+        instruments: Descriptions | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take what it stands on; `clock` gives s since 1970 (UTC)."""
+        """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
         self.store = store
         self.upstream = upstream
         self.counts = Counts()
         self._relay = Relay(upstream)
+        self._questions = Questions(instruments)
+        self._job_ids = JobIds()
         self._policy = policy
         self._clock = clock
         self._descriptions: TTLCache[tuple[str, ...], tuple[float, Answer]] = TTLCache(
@@ -106,7 +121,7 @@ class Proxy:
     async def _analysis(self, ask: Ask, here: str) -> Answer:
         """Answer `run_analysis`."""
         try:
-            query, envelope = split(_fields(ask))
+            query, envelope = split(*_fields(ask))
         except BadQueryError:  # the dispatcher has its own words for it
             self.counts.asked += 1
             return await self._relay.ask(ask, here, "bypass", detail="not-a-query")
@@ -115,6 +130,7 @@ class Proxy:
         except OdaProxyError as error:
             self.counts.failed += 1
             return failure(error, envelope)
+        self.counts.job_ids_shared = self._job_ids.shared
         self.counts.hits += answer.cache_status.hit
         self.counts.asked += not answer.cache_status.hit
         self.counts.kept += answer.cache_status.stored
@@ -124,21 +140,32 @@ class Proxy:
         """Answer a query from its recording, or ask for it and keep what comes."""
         if reason := _not_ours(query, envelope, ask):
             return await self._relay.ask(ask, here, "bypass", detail=reason)
-        key, wishes = key_of(query), headers.directives(ask.headers)
+        question, wishes = await self._questions.read(query), headers.directives(ask.headers)
         anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
-        if not anew and (recording := await self._look_up(key)):
+        if not anew and (recording := await self._look_up(question)):
             return self._hit(recording, envelope, here)
         if "only-if-cached" in wishes:
             raise NotCachedError
         forwarded: Forwarded = "request" if anew else "uri-miss"
         if "no-store" in wishes:
             return await self._relay.ask(ask, here, forwarded, detail="no-store")
-        first_asked = self._first_asked.setdefault(key, self._clock())
+        first_asked = self._first_asked.setdefault(question.key, self._clock())
         answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
-        return await self._keep(answer, key, query, envelope, first_asked)
+        return await self._keep(answer, question, envelope, first_asked)
 
-    async def _look_up(self, key: Key) -> Recording | None:
-        """Find a recording; a store that fails has none."""
+    async def _look_up(self, question: Question) -> Recording | None:
+        """Find a recording; one under an earlier key must show that it answers what is asked today."""
+        if recording := await self._get(question.key):
+            return recording
+        for key in question.earlier_keys:
+            if recording := await self._get(key):
+                if await question.is_answered_by(recording.echo):
+                    return recording
+                recording.head.close()
+        return None
+
+    async def _get(self, key: Key) -> Recording | None:
+        """Get a recording; a store that fails has none."""
         try:
             recording = await asyncio.to_thread(self.store.get, key)
         except StoreUnusableError as error:
@@ -155,16 +182,17 @@ class Proxy:
         body = Read(spliced, recording.head.close)
         return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))
 
-    async def _keep(self, answer: Answer, key: Key, query: Query, envelope: Envelope, first_asked: float) -> Answer:
+    async def _keep(self, answer: Answer, question: Question, envelope: Envelope, first_asked: float) -> Answer:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
         if not _is_plain(answer):
             return answer
         if not isinstance(answer.body, Spooled):
             return _remarked(answer, "too-large")
         try:
-            recording = await self._redacted(answer.body, key, envelope)
-            self._first_asked.pop(key, None)
-            recording = replace(recording, query=query, cost=max(recording.stored_at - first_asked, 0.0))
+            recording = await self._redacted(answer.body, question.key, envelope)
+            self._first_asked.pop(question.key, None)
+            await self._refuse_contradictions(recording, question)
+            recording = replace(recording, query=question.query, cost=max(recording.stored_at - first_asked, 0.0))
             await asyncio.to_thread(self.store.put, recording)
         except NotKeptError as reason:
             return _remarked(answer, str(reason))
@@ -178,10 +206,23 @@ class Proxy:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
 
         def make() -> Recording:
-            return redact(body.read(), envelope, key=key, stored_at=self._clock())
+            text = body.read()
+            self._job_ids.note(job_id_of(text), key)
+            return redact(text, envelope, key=key, stored_at=self._clock())
 
         async with self._redacting if body.size > IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)
+
+    async def _refuse_contradictions(self, recording: Recording, question: Question) -> None:
+        """Raise NotKeptError where the dispatcher says that it answered another question."""
+        names = await question.contradictions(recording.echo)
+        if not names:
+            return
+        self.counts.echo_differs += 1
+        self._questions.doubt(question)
+        asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
+        _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
+        raise NotKeptError("echo-differs")
 
     async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
@@ -205,13 +246,16 @@ class Proxy:
 FORM = "application/x-www-form-urlencoded"
 
 
-def _fields(ask: Ask) -> list[tuple[str, str]]:
-    """Give what a request asks; a form that uploads files is not read here."""
+def _fields(ask: Ask) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Give what a request asks: its fields, and the digests of the files it uploads."""
     if ask.body is None:
-        return fields(ask.query_string)
+        return fields(ask.query_string), []
     if isinstance(ask.body, bytes) and headers.media_type(ask.headers) == FORM:
-        return fields(ask.query_string, ask.body)
-    raise BadQueryError("the body of the request is no url-encoded form")
+        return fields(ask.query_string, ask.body), []
+    if isinstance(ask.body, bytes) and headers.media_type(ask.headers) == MULTIPART:
+        sent, files = read_form(headers.values(ask.headers, "content-type")[0], ask.body)
+        return [*fields(ask.query_string), *sent], files
+    raise BadQueryError("the body of the request is no form, or too large to be read")
 
 
 def _not_ours(query: Query, envelope: Envelope, ask: Ask) -> str:

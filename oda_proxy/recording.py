@@ -87,6 +87,11 @@ class Recording:
     small: Mapping[str, Any] = field(default_factory=dict)
     """Members of `products` whose form depends on the asker: `api_code`, and those of `forms`."""
 
+    @property
+    def echo(self) -> Mapping[str, Any]:
+        """What the dispatcher said it used, less the asker; empty where it said nothing."""
+        return next(iter(self.parameters.values()), {})
+
 
 @dataclass(frozen=True, slots=True)
 class Spliced:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from answers import JOB, SESSION, answer, written
+from described import meta_data
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.base import Ask
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oda_proxy.answer import Answer
+    from oda_proxy.descriptions import Descriptions
     from oda_proxy.key import Key
     from oda_proxy.recording import Recording
+    from oda_proxy.schema import Schema
     from oda_proxy.upstream.base import Headers
 
 ORIGIN = "http://127.0.0.1:8400"
@@ -206,7 +210,29 @@ async def test_a_token_does_not_find_what_was_kept_for_everyone(proxy: Proxy, up
     assert (await told(proxy, request(f"{QUERY}&token=T")))[2] == written(answer(session_id="other"))
 
 
-async def test_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstream: Script) -> None:
+def upload(content: bytes, boundary: str = "xYz") -> Ask:
+    """Ask with a form that uploads a file."""
+    fields = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in [pair.split("=") for pair in f"{QUERY}&query_status=new&session_id=S".split("&")]
+    )
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="user_catalog_file"; filename="c.fits"\r\n\r\n'
+    body = f"{fields}{head}".encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    return Ask("POST", "/run_analysis", "", (("Content-Type", f"multipart/form-data; boundary={boundary}"),), body)
+
+
+async def test_an_uploaded_file_is_part_of_the_question_and_goes_on_byte_for_byte(
+    proxy: Proxy, upstream: Script
+) -> None:
+    upstream.then(answer()).then(answer())
+
+    assert (await told(proxy, upload(b"a file")))[1] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+    assert (await told(proxy, upload(b"a file", "other")))[1] == "oda-proxy; hit"
+    assert (await told(proxy, upload(b"another")))[1] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+    assert [ask.body for ask in upstream.asked] == [upload(b"a file").body, upload(b"another").body]
+
+
+async def test_large_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstream: Script) -> None:
     upstream.then(answer())
     parts = Body(b"--x\r\n\r\n--x--")
     ask = Ask("POST", "/run_analysis", "", (("Content-Type", "multipart/form-data; boundary=x"),), parts)
@@ -384,3 +410,104 @@ async def test_what_is_refused_never_reaches_the_upstream(
 ) -> None:
     assert (await told(proxy, Ask("GET", path)))[0] == status
     assert upstream.asked == []
+
+
+class Described:
+    """An upstream's descriptions, as it gives them now and gave them before."""
+
+    def __init__(self, *texts: str) -> None:
+        self.schemas = tuple(read_schema(text) for text in texts)
+        self.doubted: list[str] = []
+
+    async def of(self, instrument: str) -> tuple[Schema, ...]:
+        return self.schemas
+
+    def doubt(self, instrument: str) -> None:
+        self.doubted.append(instrument)
+
+
+def describing(upstream: Script, store: MemoryStore, clock: Clock, *texts: str) -> Proxy:
+    return Proxy(store, upstream, Policy(), instruments=cast("Descriptions", Described(*texts)), clock=clock)
+
+
+def echoing(**parameters: Any) -> dict[str, Any]:
+    return answer(products={"analysis_parameters": {"instrument": "isgri", "session_id": SESSION, **parameters}})
+
+
+async def test_other_words_for_the_same_question_are_a_hit(upstream: Script, clock: Clock) -> None:
+    proxy = describing(upstream, MemoryStore(), clock, meta_data())
+    upstream.then(echoing(RA=83.0, E1_keV=20.0))
+    await told(proxy, request(f"{QUERY}&T1=52713&T_format=mjd"))
+
+    again = QUERY.replace("83.0", "8.3e1")
+    assert (await told(proxy, request(f"{again}&E1_keV=20&T1=2003-03-15T00:00:00")))[1] == "oda-proxy; hit"
+
+
+async def test_an_answer_to_another_question_is_passed_on_with_a_warning_and_not_kept(
+    upstream: Script, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = describing(upstream, MemoryStore(), clock, meta_data())
+    upstream.then(echoing(RA=38.0)).then(echoing(RA=83.0))
+
+    status, cache_status, body = await told(proxy, request())
+
+    assert (status, body) == (200, written(echoing(RA=38.0)))
+    assert cache_status == "oda-proxy; fwd=uri-miss; fwd-status=200; detail=echo-differs"
+    assert "differs from what was asked in ['RA']" in caplog.text
+    assert SESSION not in caplog.text
+    assert proxy.counts.echo_differs == 1
+    assert (await told(proxy, request()))[1] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+
+
+async def test_an_id_of_the_dispatcher_that_stands_for_two_questions_is_counted(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(echoing(RA=83.0)).then(echoing(RA=38.0)).then(echoing(RA=38.0))
+    other = request(QUERY.replace("83.0", "38.0"))
+
+    await told(proxy, request())
+    await told(proxy, other)
+    await told(proxy, Ask(other.method, other.path, other.query_string, (("Cache-Control", "no-cache"),)))
+
+    assert proxy.counts.job_ids_shared == 1
+
+
+@pytest.mark.parametrize(
+    ("later", "words", "hit"),
+    [
+        (meta_data().replace('"max_pointings"', '"most_pointings"'), QUERY, True),  # another parameter came or went
+        (meta_data().replace("40.0", "60.0"), QUERY, False),  # a default changed: the same words ask something else
+        (meta_data().replace("40.0", "60.0"), f"{QUERY}&E2_keV=40", True),
+    ],
+)
+async def test_a_description_that_changed_hides_nothing_and_makes_nothing_equal(
+    upstream: Script, clock: Clock, later: str, words: str, *, hit: bool
+) -> None:
+    store = MemoryStore()
+    upstream.then(echoing(RA=83.0, E2_keV=40.0)).then(echoing(RA=83.0))
+    await told(describing(upstream, store, clock, meta_data()), request())
+
+    status = (await told(describing(upstream, store, clock, later, meta_data()), request(words)))[1]
+
+    assert (status == "oda-proxy; hit") == hit
+
+
+async def test_what_was_kept_without_a_description_is_found_when_there_is_one(upstream: Script, clock: Clock) -> None:
+    store = MemoryStore()
+    upstream.then(echoing(RA=83.0)).then(echoing(RA=83.0))
+    await told(describing(upstream, store, clock), request())
+    proxy = describing(upstream, store, clock, meta_data())
+
+    assert (await told(proxy, request()))[1] == "oda-proxy; hit"
+    assert (await told(proxy, request(f"{QUERY}&new=1")))[1] != "oda-proxy; hit"
+
+
+async def test_api_dry_run_and_token_never_share_a_recording(upstream: Script, clock: Clock) -> None:
+    proxy = describing(upstream, MemoryStore(), clock, meta_data())
+    asked = [QUERY, QUERY.replace("&api=True", ""), f"{QUERY}&dry_run=True", f"{QUERY}&token=A", f"{QUERY}&token=B"]
+    for _ in range(2 * len(asked)):
+        upstream.then(echoing(RA=83.0))
+
+    first = [(await told(proxy, request(words)))[1] for words in asked]
+    second = [(await told(proxy, request(words)))[1] for words in asked]
+
+    assert ["hit" in status for status in first] == [False] * 5
+    assert ["hit" in status for status in second] == [True, False, True, False, False]

@@ -63,7 +63,7 @@ def test_products_are_what_they_are_without_the_proxy_and_the_second_ask_is_a_hi
 
     assert "error" not in direct[0], direct
     assert first == second == direct
-    assert counts(proxy_url) == {"hits": 1, "asked": 1, "failed": 0, "kept": 1}
+    assert counts(proxy_url) == {"hits": 1, "asked": 1, "failed": 0, "kept": 1, "echo_differs": 0, "job_ids_shared": 0}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,7 +77,7 @@ def test_a_failure_is_told_as_without_the_proxy_and_is_not_kept(
 
     assert direct[0]["error"] in {"RemoteException", "SystemExit"}
     assert through == [direct, direct]
-    assert counts(proxy_url) == {"hits": 0, "asked": 2, "failed": 0, "kept": 0}
+    assert counts(proxy_url) == {"hits": 0, "asked": 2, "failed": 0, "kept": 0, "echo_differs": 0, "job_ids_shared": 0}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

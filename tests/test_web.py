@@ -171,7 +171,14 @@ async def test_the_status_page_counts(house: House) -> None:
     async with house.client.get(f"{house.url}/-/status") as response:
         told = await response.json()
 
-    assert told["run_analysis"] == {"hits": 2, "asked": 1, "failed": 0, "kept": 1}
+    assert told["run_analysis"] == {
+        "hits": 2,
+        "asked": 1,
+        "failed": 0,
+        "kept": 1,
+        "echo_differs": 0,
+        "job_ids_shared": 0,
+    }
 
 
 async def test_no_token_reaches_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:

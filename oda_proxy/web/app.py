@@ -11,6 +11,7 @@ from aiohttp import web
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.headers import media_type
+from oda_proxy.multipart import MULTIPART
 from oda_proxy.proxy import FORM, Proxy
 from oda_proxy.upstream.base import Ask
 from oda_proxy.web import pages
@@ -47,7 +48,7 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
     path, _, query_string = request.raw_path.partition("?")
     ask = Ask(request.method, path, query_string, tuple(request.headers.items()))
     if request.can_read_body:
-        body = await request.read() if media_type(ask.headers) == FORM else request.content.iter_chunked(64 * 1024)
+        body = await request.read() if _is_form(request, ask) else request.content.iter_chunked(64 * 1024)
         ask = Ask(ask.method, ask.path, ask.query_string, ask.headers, body)
     answer = await request.app[PROXY].answer(ask, origin=f"{request.scheme}://{request.host}")
     response = await _send(answer, request)
@@ -55,6 +56,13 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
     took = time.monotonic() - began
     _log.info("%s %s %d %s %.3f s", request.method, path, answer.status, answer.cache_status, took)
     return response
+
+
+def _is_form(request: web.Request, ask: Ask) -> bool:
+    """Tell whether a body is a form that has to be read; large files that are uploaded pass through as they come."""
+    if media_type(ask.headers) == MULTIPART and ask.path.endswith("/run_analysis"):
+        return request.content_length is not None and request.content_length <= MAX_FORM
+    return media_type(ask.headers) == FORM
 
 
 async def _send(answer: Answer, request: web.Request) -> web.StreamResponse:
