@@ -51,6 +51,21 @@ def _generation(value: str) -> str:
     return value
 
 
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def _size(value: str) -> int:
+    """Read a number of bytes: `500 MB` and `500M` are 500 million, `2 GiB` is 2 * 1024**3."""
+    text = value.strip().casefold().removesuffix("b")
+    base = 1024 if text.endswith("i") else 1000
+    text = text.removesuffix("i")
+    number = text.rstrip("kmgt")
+    size = float(number) * base ** _UNITS[text[len(number) :]] if text[len(number) :] in _UNITS else -1.0
+    if not 1 <= size < 2**60:
+        raise ValueError(value)
+    return int(size)
+
+
 def _address(value: str) -> str:
     from urllib.parse import urlsplit  # not needed where no address is given
 
@@ -102,12 +117,24 @@ _TIME_SCALE = Option(
     metavar="X",
 )
 
+_UPSTREAM = Option("upstream", _address, "an http(s) address", "dispatcher to ask", PRODUCTION, metavar="URL")
+_CACHE_DIR = Option("cache-dir", Path, "a folder", "where recordings are kept", metavar="DIR")
+_MAX_SIZE = Option(
+    "max-size",
+    _size,
+    "a size such as 500MB or 20GiB",
+    "bytes that recordings may take on the disk",
+    20_000_000_000,
+    metavar="SIZE",
+)
+
 SERVE = (
-    Option("upstream", _address, "an http(s) address", "dispatcher to ask", PRODUCTION, metavar="URL"),
+    _UPSTREAM,
     Option("mock", _switch, "yes or no", "ask a mock dispatcher started beside the proxy", False),
     _HOST,
     _port_option(8400),
-    Option("cache-dir", Path, "a folder", "where recordings are kept", metavar="DIR"),
+    _CACHE_DIR,
+    _MAX_SIZE,
     Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
     Option("open-route", _text, "a route", "open a route that is closed; may be given again", (), True, "ROUTE"),
     Option(
@@ -116,6 +143,8 @@ SERVE = (
     _FIXTURES,
     _TIME_SCALE,
 )
+STORE = (_UPSTREAM, _CACHE_DIR)
+PRUNE = (*STORE, _MAX_SIZE)
 MOCK = (
     _FIXTURES,
     _HOST,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 from oda_proxy import eviction
@@ -13,6 +14,7 @@ from oda_proxy.errors import StoreUnusableError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from oda_proxy.faults import Faults
     from oda_proxy.store.base import Entry, Store
 
 _log = logging.getLogger(__name__)
@@ -46,9 +48,9 @@ def look_after(store: Store, limit: int, *, sweep: bool) -> None:
 
 
 @asynccontextmanager
-async def looked_after(store: Store, limit: int) -> AsyncIterator[None]:
+async def looked_after(store: Store, limit: int, faults: Faults) -> AsyncIterator[None]:
     """Look after a store in the background until the block ends, and once more at the end."""
-    task = asyncio.create_task(_rounds(store, limit))
+    task = asyncio.create_task(_rounds(store, limit, faults))
     try:
         yield
     finally:
@@ -59,16 +61,11 @@ async def looked_after(store: Store, limit: int) -> AsyncIterator[None]:
             await asyncio.to_thread(store.tidy)
 
 
-async def _rounds(store: Store, limit: int) -> None:
-    failing = False
-    number = 0
-    while True:
+async def _rounds(store: Store, limit: int, faults: Faults) -> None:
+    for number in count(1):
         await asyncio.sleep(ROUND)
-        number += 1
         try:
             await asyncio.to_thread(look_after, store, limit, sweep=number % SWEEP == 0)
-            failing = False
+            faults.succeeded("looked after")
         except StoreUnusableError as error:
-            if not failing:
-                _log.warning("%s", error)
-            failing = True
+            faults.failed("looked after", error)

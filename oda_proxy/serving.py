@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import AsyncExitStack
+import time
+from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.upstream.base import Ask
 from oda_proxy.web.server import listening
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Upstream
 
@@ -40,6 +42,7 @@ async def serve(
     host: str,
     port: int,
     cache_dir: Path | None,
+    max_size: int,
     offline: bool,
     open_route: tuple[str, ...],
     description_ttl: float,
@@ -47,6 +50,9 @@ async def serve(
     time_scale: float,
 ) -> None:
     """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
+    from oda_proxy.config import cache_folder
+    from oda_proxy.descriptions import Descriptions
+    from oda_proxy.keeping import looked_after
     from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.web.app import make_app
@@ -57,16 +63,21 @@ async def serve(
             # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
             app = _mock_app(fixtures=fixtures, time_scale=time_scale)
             address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
-            store = _store(cache_dir, "http://mock") if cache_dir else _no_store()
+            folder = cache_folder(cache_dir, "http://mock") if cache_dir else None
         else:
             address = upstream
-            store = _store(cache_dir, upstream)
+            folder = cache_folder(cache_dir, upstream)
+        store = _store(folder, stack) if folder else _no_store()
         asked: Upstream | None = None
         if not offline:
             asked = await stack.enter_async_context(Dispatcher(address))
             await _greet(asked, store)
         policy = Policy(opened=frozenset(open_route), description_ttl=description_ttl)
-        url = await stack.enter_async_context(listening(make_app(Proxy(store, asked, policy)), host, port))
+        instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
+        proxy = Proxy(store, asked, policy, instruments=instruments)
+        _see(store, proxy)
+        await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
+        url = await stack.enter_async_context(listening(make_app(proxy), host, port))
         _say(f"listening on {url}")
         if mock:
             _say(f"paste into Python, where oda_api is installed:\n\n{_PASTE.format(url=url)}\n\nCtrl-C ends it.")
@@ -100,11 +111,10 @@ def _mock_app(**settings: Any) -> web.Application:
     return make_app(MockSettings(**settings))
 
 
-def _store(cache_dir: Path | None, upstream: str) -> Store:
-    from oda_proxy.config import cache_folder
+def _store(folder: Path, stack: AsyncExitStack) -> Store:
     from oda_proxy.store.disk import DiskStore
 
-    return DiskStore(cache_folder(cache_dir, upstream))
+    return stack.enter_context(closing(DiskStore(folder)))
 
 
 def _no_store() -> Store:
@@ -122,9 +132,26 @@ async def _greet(upstream: Upstream, store: Store) -> None:
         reply = await upstream.ask(Ask("GET", "/api/instr-list", "instrument=mock"))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
-        if next(store.keys(), None) is None:
+        try:
+            kept = next(store.keys(), None)
+        except StoreUnusableError:
+            kept = None
+        if kept is None:
             raise
         _log.warning("%s; answering from recordings until it is back", error)
+
+
+def _see(store: Store, proxy: Proxy) -> None:
+    """See whether the store can be used: where it cannot, the dispatcher can still be asked.
+
+    Raises StoreUnusableError where nobody can be asked either.
+    """
+    try:
+        store.filling()
+    except StoreUnusableError as error:
+        if proxy.upstream is None:
+            raise
+        proxy.store_faults.failed("read", error)
 
 
 def _say(text: str) -> None:

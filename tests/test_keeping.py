@@ -14,6 +14,7 @@ from servers import PATIENCE
 
 from oda_proxy import eviction, keeping
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.faults import Faults
 from oda_proxy.keeping import look_after, looked_after, prune
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
@@ -106,7 +107,7 @@ async def test_in_the_background_a_failure_is_logged_once(
 ) -> None:
     monkeypatch.setattr(keeping, "ROUND", 0.0)
     store = Failing()
-    async with looked_after(store, 1000):
+    async with looked_after(store, 1000, Faults(lambda: 0.0)):
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -124,7 +125,7 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
 
     enough = threading.Event()
     fill(store := Watched())
-    async with looked_after(store, 2500):
+    async with looked_after(store, 2500, Faults(lambda: 0.0)):
         await asyncio.to_thread(enough.wait, PATIENCE)
 
     assert list(store.keys()) == KEYS[4:]
@@ -133,6 +134,6 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
 async def test_at_the_end_what_was_noted_is_written_down(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
-        async with looked_after(store, 1000):
+        async with looked_after(store, 1000, Faults(lambda: 0.0)):
             read(store.get(KEYS[0]))
         assert store._index().get(f"used:{KEYS[0]}") == "77.0"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from oda_proxy import __version__
+from oda_proxy.errors import StoreUnusableError
 
 if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
@@ -20,7 +22,12 @@ def add_to(app: web.Application, proxy: Proxy) -> None:
 
     async def status(_: web.Request) -> web.Response:
         upstream = proxy.upstream.url if proxy.upstream else None
-        told = {"version": __version__, "upstream": upstream, "run_analysis": asdict(proxy.counts)}
+        told = {
+            "version": __version__,
+            "upstream": upstream,
+            "run_analysis": asdict(proxy.counts),
+            "store": await _store(proxy),
+        }
         return web.json_response(told, headers=_OWN)
 
     async def alive(_: web.Request) -> web.Response:
@@ -34,3 +41,14 @@ def add_to(app: web.Application, proxy: Proxy) -> None:
     app.router.add_get("/-/livez", alive)
     app.router.add_get("/-/readyz", alive)
     app.router.add_route("*", "/-/{page:.*}", nothing)
+
+
+async def _store(proxy: Proxy) -> dict[str, Any]:
+    """Say how much is kept, in bytes on the medium, and what of it fails."""
+    told: dict[str, Any] = {}
+    try:
+        told = asdict(await asyncio.to_thread(proxy.store.filling))
+        proxy.store_faults.succeeded("counted")
+    except StoreUnusableError as error:
+        proxy.store_faults.failed("counted", error)
+    return {**told, "faults": [asdict(fault) for fault in proxy.store_faults]}
