@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import TTLCache
 
+from oda_proxy.key import PUBLIC
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -101,18 +103,26 @@ class Tokens:
         self._clock = clock
         self._vouched: TTLCache[bytes, None] = TTLCache(MAX_VOUCHED, ttl=trust, timer=clock)
 
-    def audience(self, token: Token) -> str | None:
-        """Name the audience of a token that was verified and has not expired; None for any other."""
+    def audience(self, token: Token | None) -> str | None:
+        """Name the audience that a token claims; None for a token that has expired or says nothing that we understand.
+
+        Nothing may be given to it before the token was verified.
+        """
+        if token is None:
+            return PUBLIC
         claimed = claims(token)
         if claimed is None or (claimed.expires is not None and claimed.expires <= self._clock()):
             return None
-        if self._signed_by_us(token) or _digest(token) in self._vouched:
-            return claimed.audience(self._sharing)
-        return None
+        return claimed.audience(self._sharing)
 
-    def vouch(self, token: Token) -> None:
+    def verified(self, token: Token | None) -> bool:
+        """Tell whether what a token claims is true, as far as its signature says; no token claims nothing."""
+        return token is None or _digest(token) in self._vouched or self._signed_by_us(token)
+
+    def vouch(self, token: Token | None) -> None:
         """Take note that the dispatcher has just answered a request with this token."""
-        self._vouched[_digest(token)] = None
+        if token is not None:
+            self._vouched[_digest(token)] = None
 
     def _signed_by_us(self, token: Token) -> bool:
         if self._secret_key is None:

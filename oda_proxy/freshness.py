@@ -51,7 +51,7 @@ class Freshness:
 
     rules: tuple[Rule, ...] = ()
     recent: float = 14 * DAY
-    """Age in s of the last data up to which more may have been on their way: a cautious guess, as nobody publishes it."""
+    """Age in s of the last data up to which more may have been on their way: a cautious guess: nobody publishes it."""
     recent_lifetime: float = DAY
 
     def lifetime(self, recording: Recording) -> float:
