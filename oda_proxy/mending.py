@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -36,8 +35,8 @@ class Mending:
     """Repairs answers and screens them; large ones, of which there are several copies meanwhile, one by one."""
 
     def __init__(self) -> None:
-        self.refused: Counter[str] = Counter()
-        """How many answers named what, as the pages show it."""
+        self.refused: dict[str, int] = {}
+        """How many answers would have a client load what."""
         self._large = asyncio.Lock()
 
     async def repaired(self, answer: Answer, envelope: Envelope) -> Answer:
@@ -91,7 +90,7 @@ class Mending:
                 if len(self.refused) >= MAX_NAMES:
                     continue
                 _log.warning("the dispatcher sent what would load %r in a client: passed on, never kept", name)
-            self.refused[name] += 1
+            self.refused[name] = self.refused.get(name, 0) + 1
 
 
 def _refused(body: bytes) -> tuple[str, ...]:

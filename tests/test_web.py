@@ -178,6 +178,7 @@ async def test_the_status_page_counts(house: House) -> None:
         "kept": 1,
         "echo_differs": 0,
         "job_ids_shared": 0,
+        "unsafe": {},
     }
 
 
