@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oda_proxy import __version__, config
+from oda_proxy.commands import asking, parsing
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    _add_verify(commands)
+    parsing.add_to(partial(_add, commands))
+    asking.add_to(partial(_add, commands))
     return all_commands
 
 
@@ -85,14 +88,6 @@ class _Own:
         return self
 
 
-def _add_verify(commands: Any) -> None:
-    """Add the command that checks what was kept."""
-    verify = _add(commands, "verify", _verify, (), "check a folder of fixtures")
-    verify.add("folder", type=Path, metavar="DIR", help="folder of fixtures")
-    verify.add("--fix", action="store_true", help="remove what is damaged, and what belongs to nothing")
-    verify.add("--json", dest="as_json", action="store_true", help="say it as JSON")
-
-
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until it is told to stop."""
     from oda_proxy.serving import serve  # commands that need no server start without one
@@ -105,13 +100,6 @@ def _mock(values: dict[str, Any]) -> int:
     from oda_proxy.serving import mock
 
     return _run(mock(**values))
-
-
-def _verify(values: dict[str, Any]) -> int:
-    """Check what was kept."""
-    from oda_proxy.commands import fixtures
-
-    return fixtures.verify(**values)
 
 
 def _run(server: Coroutine[Any, Any, None]) -> int:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from recordings import read, recording
 
 from oda_proxy.cli import main
+from oda_proxy.commands import told
+from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.key import Key
+from oda_proxy.store.disk import DiskStore
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -59,3 +67,263 @@ def test_fixtures_are_not_mended(fixtures: Path, capsys: pytest.CaptureFixture[s
 def test_a_folder_without_fixtures_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tmp_path)]) == 1
     assert "manifest.json" in capsys.readouterr().out
+
+
+# -- a store --------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> str:
+    """Run a command on the store of this test, and give what it printed."""
+    assert main(arguments) == expect
+    return capsys.readouterr().out
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> Any:
+    return json.loads(run(capsys, *arguments, "--json", expect=expect))
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Copy fixtures of an image, a light curve and a file without arrays' form of its own."""
+    from oda_proxy.fixture import write_manifest
+
+    paths = ["isgri/isgri_image/4u1700-377", "isgri/isgri_lc/4u1700-377", "polar/polar_lc/2016-12-18"]
+    for path in paths:
+        shutil.copytree(FIXTURES / path, tmp_path / "several" / path)
+    origin = {"kind": "synthetic", "source": "a test", "modelled": []}
+    write_manifest(tmp_path / "several", dict.fromkeys(paths, origin))
+    return tmp_path / "several"
+
+
+@pytest.fixture
+def keys(several: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Keep these fixtures in the store; give the key of each by its product."""
+    kept = run_json(capsys, "import", str(several))
+    assert kept["failed"] == {}
+    return {path.split("/")[1]: key for path, key in kept["kept"].items()}
+
+
+def folder() -> Path:
+    return cache_folder(None, PRODUCTION)
+
+
+def test_recordings_are_listed_with_what_was_asked(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    listed = run_json(capsys, "ls")
+    lines = run(capsys, "ls").splitlines()
+
+    assert {entry["key"] for entry in listed} == set(keys.values())
+    (image,) = [entry for entry in listed if entry["key"] == keys["isgri_image"]]
+    assert image["query"]["parameters"]["E1_keV"] == ["20.0"]
+    assert (image["cost"], image["pinned"]) == (6.0, False)
+    assert lines[0].split() == ["KEY", "SIZE", "TOOK", "USED", "INSTRUMENT", "PRODUCT", "PARAMETERS"]
+    (line,) = [line for line in lines if keys["isgri_image"][: told.SHORT] in line]
+    assert "isgri_image" in line
+    assert "E1_keV=20.0" in line
+
+
+@pytest.mark.usefixtures("keys")
+def test_recordings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = run_json(capsys, "stats")
+
+    assert counted["recordings"] == 3
+    assert counted["instruments"]["isgri"]["recordings"] == 2
+    assert 0 < counted["occupied"] < counted["size"]
+    assert run(capsys, "stats").startswith("3 recordings of https://www.astro.unige.ch/mmoda/dispatch-data, 0 of them")
+
+
+def test_all_that_are_named_are_removed_or_none(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    image, curve = keys["isgri_image"], keys["isgri_lc"]
+
+    assert main(["rm", image, "nothing"]) == 1
+    assert "no recording has a key that begins with 'nothing'" in capsys.readouterr().err
+    assert len(run_json(capsys, "ls")) == 3
+
+    assert run_json(capsys, "rm", image[:20], curve[:20].upper()) == {"removed": [image, curve]}
+    assert [entry["key"] for entry in run_json(capsys, "ls")] == [keys["polar_lc"]]
+
+
+def test_a_beginning_of_several_keys_names_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(DiskStore(folder())) as store:
+        for key in ("ab" + "0" * 62, "ab" + "1" * 62):
+            store.put(recording(Key(key)))
+
+    assert main(["rm", "ab"]) == 1
+    assert "2 keys begin with 'ab'" in capsys.readouterr().err
+    assert main(["rm", ""]) == 1
+    assert run_json(capsys, "rm", "ab0") == {"removed": ["ab" + "0" * 62]}
+
+
+def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(DiskStore(folder())) as store:
+        store.put(recording(Key("a" * 64), b'"catalog":{"cat_frame":"fk5"}'))
+        store.put(recording(Key("b" * 64), b"no JSON"))
+
+    assert "catalog  1 entries" in run(capsys, "show", "a")
+    assert main(["show", "b"]) == 1
+    assert "no JSON" in capsys.readouterr().err
+    assert main(["export", "out", "a"]) == 1
+    assert "what was asked is not known" in capsys.readouterr().err
+
+
+def test_what_is_pinned_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    image = keys["isgri_image"]
+    assert run(capsys, "pin", image) == f"pinned {image[: told.SHORT]}\n"
+
+    pruned = run_json(capsys, "prune", "--max-size", "1")
+    assert set(pruned["removed"]) == set(keys.values()) - {image}
+    assert pruned["occupied"] > 1
+
+    run(capsys, "unpin", image)
+    assert run_json(capsys, "prune", "--max-size", "1") == {"removed": [image], "leftovers": 0, "occupied": 0}
+
+
+@pytest.mark.usefixtures("keys")
+def test_pruning_within_the_limit_removes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "3 recordings are left, with" in run(capsys, "prune")
+
+
+def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "verify") == "3 recordings are sound\n"
+    assert run(capsys, "verify", str(folder())) == "3 recordings are sound\n"
+    head = max((folder() / "heads").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    head.write_bytes(head.read_bytes()[:-1])
+
+    found = run_json(capsys, "verify", expect=1)
+    assert [fault["about"] for fault in found["faults"]] == [keys["isgri_image"]]
+    assert "verify --fix" in run(capsys, "verify", expect=1)
+    assert "2 recordings are sound, 1 faults were mended" in run(capsys, "verify", "--fix")
+    assert run_json(capsys, "verify")["sound"]
+
+
+@pytest.mark.parametrize("command", [["ls"], ["stats"], ["rm", "a"], ["show", "a"], ["prune"], ["verify"]])
+def test_a_store_that_is_not_there_is_said_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main([*command, "--cache-dir", str(tmp_path / "none")]) == 1
+
+    assert "nothing was recorded in" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_recording_is_shown(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "show", keys["isgri_image"])
+
+    for expected in ("E1_keV", "20.0", "mosaic_image", "455 x 455", "catalog", keys["isgri_image"]):
+        assert expected in said
+    assert "\x1b" not in said, "pictures are for terminals"
+    shown = run_json(capsys, "show", keys["isgri_lc"])
+    assert shown["products"]["arrays"][0]["units"][0]["columns"][0] == "TIME"
+    assert shown["query"]["instrument"] == "isgri"
+
+
+@pytest.mark.parametrize("product", ["isgri_image", "isgri_lc", "polar_lc"])
+def test_on_a_terminal_there_is_a_picture(
+    keys: dict[str, str], product: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    picture = [line for line in run(capsys, "show", keys[product]).splitlines() if "▀" in line]
+
+    assert len(picture) == 12
+    assert len({line.count("▀") for line in picture}) == 1
+    assert len({pixel for line in picture for pixel in line.split("▀")}) > 2, "something is to be seen"
+
+
+def test_a_terminal_without_colours_gets_none(
+    keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    assert "▀" not in run(capsys, "show", keys["isgri_image"])
+
+
+@pytest.mark.parametrize("product", ["isgri_image", "isgri_lc"])
+def test_a_picture_is_written_as_png(keys: dict[str, str], product: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    assert main(["show", keys[product], "--png", str(tmp_path / "picture.png")]) == 0
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_it_is_said_what_to_install(
+    keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    assert main(["show", keys["isgri_image"], "--png", "picture.png"]) == 1
+    assert "pip install 'oda-proxy[plots]'" in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    assert told.plain("a\x1b[2J\n\u202eb\udcffé") == "a\\x1b[2J\\n\\u202eb\\udcffé"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (999.9, "1 kB"), (25_300_000, "25.3 MB"), (5e15, "5e+03 TB")]
+)
+def test_sizes_are_told_in_three_digits(count: float, text: str) -> None:
+    assert told.size(count) == text
+
+
+def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = run_json(capsys, "export", str(tmp_path / "out"))
+    assert set(exported["written"]) == set(keys.values())
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+
+    again = run_json(capsys, "import", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "again"))
+
+    assert {key: path for path, key in again["kept"].items()} == exported["written"]
+    with closing(DiskStore(folder())) as one, closing(DiskStore(cache_folder(tmp_path / "again", PRODUCTION))) as other:
+        for key in one.keys():  # noqa: SIM118 - a store is no dictionary
+            ours, theirs = read(one.get(key)), read(other.get(key))
+            assert ours is not None
+            assert theirs is not None
+            assert (ours.head, ours.small, ours.query, ours.cost) == (
+                theirs.head,
+                theirs.small,
+                theirs.query,
+                theirs.cost,
+            )
+
+
+def test_an_export_adds_to_a_folder_of_fixtures(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for product in ("isgri_lc", "polar_lc"):
+        run(capsys, "export", str(tmp_path / "out"), keys[product][:16])
+
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [fixture["path"].split("/")[1] for fixture in manifest["fixtures"]] == ["isgri_lc", "polar_lc"]
+    assert manifest["fixtures"][0]["origin"] == {"kind": "recorded", "source": PRODUCTION, "modelled": []}
+
+
+def test_a_damaged_fixture_is_not_imported(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = several / "polar" / "polar_lc" / "2016-12-18" / "lc.root"
+    changed.write_bytes(changed.read_bytes() + b"x")
+
+    kept = run_json(capsys, "import", str(several), expect=1)
+
+    assert list(kept["failed"]) == ["polar/polar_lc/2016-12-18"]
+    assert len(kept["kept"]) == 2
+
+
+def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import base64
+
+    from oda_proxy.fixture import FixtureAnswer, FixtureQuery, write_fixture, write_manifest
+
+    harmful = base64.b64encode(b"cposix\nsystem\n(S'true'\ntR.").decode()
+    path = "isgri/isgri_image/harmful"
+    table = {"binary": harmful, "name": "x", "meta_data": None}
+    answer = FixtureAnswer("done", {"status": 0}, (), {"astropy_table_product_binary_list": [table]})
+    write_fixture(tmp_path / "bad", path, FixtureQuery("isgri", "isgri_image", "Real", {}), answer)
+    write_manifest(tmp_path / "bad", {path: {"kind": "synthetic", "source": "a test", "modelled": []}})
+
+    assert main(["import", str(tmp_path / "bad")]) == 1
+    assert "harmful is left out: a client that reads it would load" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""Commands on recordings: list, remove, pin, count, prune, check."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.commands import told
+from oda_proxy.commands.said import say, say_json
+from oda_proxy.commands.store import described, find, opened, opened_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from oda_proxy.store.base import Entry
+
+_UNKNOWN = "?"
+_LONGEST = 40
+"""Characters of a parameter's value in a list: catalogues and lists of science windows are longer."""
+
+
+def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """List recordings, the one asked for last first."""
+    with opened(upstream, cache_dir) as store:
+        entries = sorted(store.entries(), key=lambda entry: entry.used_at, reverse=True)
+    if as_json:
+        say_json([described(entry) for entry in entries])
+        return 0
+    now = time.time()
+    heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
+    say(told.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
+    return 0
+
+
+def rm(keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """Remove recordings: all that are named, or none where one of them is not there."""
+    with opened(upstream, cache_dir) as store:
+        entries = find(store, keys)
+        removed = [entry.key for entry in entries if store.remove(entry.key)]
+    if as_json:
+        say_json({"removed": removed})
+    else:
+        say(f"removed {key[: told.SHORT]}" for key in removed)
+    return 0
+
+
+def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """Say of recordings that they are never given up for lack of space, or that they may be again."""
+    with opened(upstream, cache_dir) as store:
+        done = [entry.key for entry in find(store, keys) if store.pin(entry.key, pinned=pinned)]
+    name = "pinned" if pinned else "unpinned"
+    if as_json:
+        say_json({name: done})
+    else:
+        say(f"{name} {key[: told.SHORT]}" for key in done)
+    return 0
+
+
+def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """Count what is kept."""
+    with opened(upstream, cache_dir) as store:
+        filling, entries = store.filling(), list(store.entries())
+    by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
+    for entry in entries:
+        row = by_instrument[entry.query.instrument if entry.query else _UNKNOWN]
+        row["recordings"] += 1
+        row["size"] += entry.size
+        row["cost"] += entry.cost
+    counted: dict[str, Any] = {
+        "upstream": upstream,
+        "recordings": filling.recordings,
+        "occupied": filling.occupied,
+        "size": sum(entry.size for entry in entries),
+        "cost": sum(entry.cost for entry in entries),
+        "pinned": sum(entry.pinned for entry in entries),
+        "instruments": {name: by_instrument[name] for name in sorted(by_instrument)},
+    }
+    if as_json:
+        say_json(counted)
+        return 0
+    say(
+        [
+            f"{filling.recordings} recordings of {told.plain(upstream)}, {counted['pinned']} of them pinned",
+            f"{told.size(counted['size'])} of products in {told.size(filling.occupied)} on the disk",
+            f"{told.span(counted['cost'])} of the dispatcher's time",
+        ]
+    )
+    lines = [
+        (told.plain(name), f"{row['recordings']:.0f}", told.size(row["size"]), told.span(row["cost"]))
+        for name, row in counted["instruments"].items()
+    ]
+    say(told.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
+    return 0
+
+
+def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool) -> int:
+    """Give up what is beyond the limit now, and remove what crashed writers left."""
+    from oda_proxy import keeping
+
+    with opened(upstream, cache_dir) as store:
+        given_up = keeping.prune(store, max_size)
+        swept = store.sweep()
+        left = store.filling()
+    if as_json:
+        say_json({"removed": [entry.key for entry in given_up], "leftovers": swept, "occupied": left.occupied})
+        return 0
+    say(f"removed {entry.key[: told.SHORT]}, {told.size(entry.size)}" for entry in given_up)
+    say([f"{left.recordings} recordings are left, with {told.size(left.occupied)} of {told.size(max_size)}"])
+    return 0
+
+
+def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """Read everything in a store; say each fault in one line, and end with 1 where one is left."""
+    with opened_folder(folder) if folder else opened(upstream, cache_dir) as store:
+        faults = list(store.verify(fix=fix))
+        left = list(store.verify(fix=False)) if fix and faults else faults
+        number = store.filling().recordings if not left else 0
+    if as_json:
+        found = [{"about": fault.about, "said": fault.said} for fault in faults]
+        say_json({"sound": not left, "faults": found, "mended": len(faults) - len(left)})
+    else:
+        say(f"{fault.about}: {told.plain(fault.said)}" for fault in faults)
+        say([_verdict(len(faults), len(left), number)])
+    return 1 if left else 0
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder holds a store."""
+    return (folder / "heads").is_dir()
+
+
+def _verdict(faults: int, left: int, number: int) -> str:
+    if left:
+        return f"{left} faults; oda-proxy verify --fix removes what is damaged"
+    return f"{number} recordings are sound" + (f", {faults} faults were mended" if faults else "")
+
+
+def _line(entry: Entry, now: float) -> tuple[str, ...]:
+    query = entry.query
+    return (
+        entry.key[: told.SHORT],
+        told.size(entry.size),
+        told.span(entry.cost) if entry.cost else "",
+        f"{told.span(max(now - entry.used_at, 0.0))} ago",
+        "pinned" if entry.pinned else "",
+        told.plain(query.instrument) if query else _UNKNOWN,
+        told.plain(query.product_type) if query else _UNKNOWN,
+        " ".join(f"{name}={told.short(value, _LONGEST)}" for name, value in told.parameters(query)),
+    )
