@@ -6,7 +6,7 @@ A flag counts before `ODA_PROXY_<OPTION>`, that before a key in `oda-proxy.toml`
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +144,7 @@ SERVE = (
     _TIME_SCALE,
 )
 STORE = (_UPSTREAM, _CACHE_DIR)
+KEY = (replace(_UPSTREAM, default=None, help="dispatcher to ask for descriptions, in place of those kept"), _CACHE_DIR)
 PRUNE = (*STORE, _MAX_SIZE)
 MOCK = (
     _FIXTURES,
