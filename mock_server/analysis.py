@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
     from mock_server.asking import Asker, Reception
     from mock_server.jobs import JobTable, Reply
-    from mock_server.library import Library
+    from mock_server.library import Answering, Library
     from mock_server.parameters import Parameters
     from mock_server.scenarios import Scenario
     from mock_server.settings import MockSettings
-    from oda_proxy.fixture import Fixture
 
 _BAD_REQUEST: Final = 400
 _FORBIDDEN: Final = 403
@@ -173,10 +172,11 @@ class Analysis:
         """Run the query, or tell how far its job is."""
         asker, comment = query.asker, query.parameters.comment
         key = (query.question.key(), asker.subject)
-        fixture = self.library.index.find(query.question)
+        fixture: Answering | None = self.library.index.find(query.question)
         if fixture is None and asked(asker.query_status) not in ("new", "ready"):
             known = self.jobs.find(key, query.shown)  # a poll may leave out the parameters of its query
             fixture = None if known is None else known.fixture
+        fixture = fixture or self.library.make_up(query.question)
         if fixture is None:
             message = self.library.index.explain_miss(query.question)
             body = answers.failure(message, job_id=query.shown, session_id=asker.session_id, comment=comment)
@@ -198,7 +198,7 @@ class Analysis:
         answer = replace(answer, bookkeeping=self._bookkeeping(query, job, reply))
         return _written(answer, await self._products(query, job) if reply.has_products else b"")
 
-    def _job(self, query: _Query, fixture: Fixture) -> Job:
+    def _job(self, query: _Query, fixture: Answering) -> Job:
         """Make the job that a query begins if there is none."""
         asker = query.asker
         recorded = self.library.answer(fixture)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
 
 # For whoever starts the application: catalogues and lists travel in the request line, with old clients without limit.
-RUNNER_OPTIONS: Final[Mapping[str, int]] = {"max_line_size": 16 * 2**20, "max_field_size": 16 * 2**20}
+RUNNER_OPTIONS: Final[Mapping[str, Any]] = {"max_line_size": 16 * 2**20, "max_field_size": 16 * 2**20}
 BODY_LIMIT: Final = 64 * 2**20
 
 _UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
@@ -88,7 +88,7 @@ def make_app(
     UsageError
         There is no such scenario, or a file of scenarios is not as its format says.
     """
-    library = Library.open(settings.folders)
+    library = Library.open(settings.folders, settings.seed if settings.synthetic else None)
     scenario = find_scenario(settings.scenario, settings.scenario_files)
     sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - nothing of a mock is a secret
     reception = Reception(settings, library, wall_clock, sessions)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from oda_proxy.fixture import Fixture, FixtureAnswer
+    from mock_server.library import Answering
+    from oda_proxy.fixture import FixtureAnswer
 
 State: TypeAlias = Literal["submitted", "progress", "ready", "done", "failed"]
 Asked: TypeAlias = Literal["new", "poll", "ready", "failed", "other"]
@@ -97,7 +98,7 @@ class Job:
     session_id: str
     subject: str | None
     echo: Mapping[str, Any]
-    fixture: Fixture
+    fixture: Answering
     recorded: FixtureAnswer
     timeline: tuple[tuple[str, float], ...]
     begun: float

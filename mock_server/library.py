@@ -6,19 +6,22 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mock_server.descriptions import Description
 from mock_server.matching import FixtureIndex, Question
 from mock_server.parameters import BadParameterError, check
 from oda_proxy.errors import FixtureError
-from oda_proxy.fixture import open_folder
+from oda_proxy.fixture import Fixture, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from oda_proxy.fixture import Fixture, FixtureAnswer
+    from mock_server.synthetic.answers import SyntheticAnswer
+    from oda_proxy.fixture import FixtureAnswer
+
+    Answering: TypeAlias = Fixture | SyntheticAnswer
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +34,23 @@ _NUMPY_PRODUCTS: Final = ("numpy_data_product", "numpy_data_product_list")
 T = TypeVar("T")
 
 
+# Answers that were made up are kept for those who ask again soon; they can be made again at any time.
+_MOST_SYNTHETIC: Final = 16
+
+
 @dataclass
 class Library:
-    """The fixtures that a mock serves."""
+    """The fixtures that a mock serves; with a `seed`, what it makes up for queries without one."""
 
     descriptions: Mapping[str, Description]
     index: FixtureIndex
+    seed: int | None = None
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
-    _made: dict[tuple[str, int], asyncio.Task[Any]] = field(default_factory=dict)
+    _made: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
+    _synthetic: list[tuple[str, int | str]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folders: Iterable[Path]) -> Library:
+    def open(cls, folders: Iterable[Path], seed: int | None = None) -> Library:
         """Read the manifests, descriptions and queries of folders, and none of their arrays.
 
         Raises
@@ -62,42 +71,61 @@ class Library:
                 question = _question(fixture, descriptions, folder.path / fixture.path)
                 if question is not None:
                     questions.append((question, fixture))
-        return cls(descriptions, FixtureIndex(tuple(questions)))
+        return cls(descriptions, FixtureIndex(tuple(questions)), seed)
 
     @property
     def instruments(self) -> list[str]:
         """The names of all instruments, sorted."""
         return sorted(self.descriptions)
 
-    def answer(self, fixture: Fixture) -> FixtureAnswer:
+    def make_up(self, question: Question) -> SyntheticAnswer | None:
+        """Return a made-up answer to a question; None where none are wanted, or not to such questions."""
+        if self.seed is None:
+            return None
+        from mock_server.synthetic.answers import synthetic_answer  # few mocks are asked to make anything up
+
+        return synthetic_answer(question, self.seed)
+
+    def answer(self, fixture: Answering) -> FixtureAnswer:
         """Return what a fixture says of its answer; read once, then kept."""
+        if not isinstance(fixture, Fixture):
+            return fixture.answer()
         if id(fixture) not in self._answers:
             self._answers[id(fixture)] = fixture.answer()
         return self._answers[id(fixture)]
 
-    async def products(self, fixture: Fixture, *, for_1_0: bool) -> bytes:
+    async def products(self, fixture: Answering, *, for_1_0: bool) -> bytes:
         """Return the members of a fixture's products as JSON without the braces; encoded once, then kept.
 
         `for_1_0` asks for the shapes that oda_api 1.0 reads, where they differ from those of later releases.
         """
         shape = "1.0" if for_1_0 else "later"
-        return await self._once((shape, id(fixture)), lambda: _members(_shaped(_wire(fixture), for_1_0=for_1_0)))
+        return await self._once((shape, _identity(fixture)), lambda: _members(_shaped(_wire(fixture), for_1_0=for_1_0)))
 
-    async def products_2019(self, fixture: Fixture, cards: Mapping[str, str]) -> bytes:
+    async def products_2019(self, fixture: Answering, cards: Mapping[str, str]) -> bytes:
         """Return the same as a dispatcher of 2019: with `cards` in the primary header of each product."""
-        wire = await self._once(("wire", id(fixture)), lambda: _shaped(_wire(fixture), for_1_0=True))
+        wire = await self._once(("wire", _identity(fixture)), lambda: _shaped(_wire(fixture), for_1_0=True))
         return await asyncio.to_thread(lambda: _members(_with_cards(wire, cards)))
 
-    async def _once(self, key: tuple[str, int], make: Callable[[], T]) -> T:
+    async def _once(self, key: tuple[str, int | str], make: Callable[[], T]) -> T:
         """Run a function in a thread; whoever asks meanwhile or later gets the same result, unless it failed."""
         if key not in self._made:
             self._made[key] = asyncio.create_task(asyncio.to_thread(make))
+            if isinstance(key[1], str):
+                self._synthetic.append(key)
+                if len(self._synthetic) > _MOST_SYNTHETIC:
+                    self._made.pop(self._synthetic.pop(0), None)
         try:
             result: T = await asyncio.shield(self._made[key])
         except Exception:
             self._made.pop(key, None)
             raise
         return result
+
+
+def _identity(fixture: Answering) -> int | str:
+    """Tell answers apart: fixtures live as long as the library, what was made up has a path of its own."""
+    return id(fixture) if isinstance(fixture, Fixture) else fixture.path
 
 
 def _question(fixture: Fixture, descriptions: Mapping[str, Description], place: Path) -> Question | None:
@@ -123,7 +151,7 @@ def _question(fixture: Fixture, descriptions: Mapping[str, Description], place: 
     )
 
 
-def _wire(fixture: Fixture) -> dict[str, Any]:
+def _wire(fixture: Answering) -> dict[str, Any]:
     return {name: value for name, value in fixture.wire_products(form="pickle").items() if name not in _BOOKKEEPING}
 
 

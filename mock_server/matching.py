@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,10 @@ class Question:
         same as nothing. Any `query_type` but `Dummy` means `Real` to a dispatcher.
         """
         return frozenset(self._facts())
+
+    def digest(self, seed: int) -> str:
+        """Return a hash of the question and a seed, the same in every process."""
+        return hashlib.sha256(f"{seed} {_ordered(self.key())}".encode()).hexdigest()
 
     def differences(self, other: Question) -> list[str]:
         """Name what differs in another question, with the values here and there."""
@@ -93,6 +98,15 @@ def _comparable(value: Any) -> Hashable:
     known: str | int | float | tuple[str, bool] | None
     known = ("boolean", value) if isinstance(value, bool) else value  # True would equal 1
     return known
+
+
+def _ordered(value: Hashable) -> str:
+    """Write what `_comparable` gives, equal things in equal words."""
+    if isinstance(value, frozenset):
+        return f"{{{','.join(sorted(map(_ordered, value)))}}}"
+    if isinstance(value, tuple):
+        return f"({','.join(map(_ordered, value))})"
+    return repr(float(value)) if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
 def _read_catalog(value: Any) -> Any:

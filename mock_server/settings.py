@@ -35,11 +35,13 @@ class MockSettings:
     secret_key
         Key of the tokens' HMAC. None: signatures are not verified, everything else of a token is.
     seed
-        Of all that is random: session ids that the mock makes, and faults that come by chance.
+        Of all that is random: session ids that the mock makes, faults that come by chance, and data that are made up.
     generation
         Which dispatcher to imitate: that of today (1.3.6) or that of May 2019.
     products_url
         The public address that answers quote in `api_code` and redirects. None: the address the client used.
+    synthetic
+        Make up answers to valid queries without a fixture.
     redirect_instr_list
         Answer `/api/instr-list` with a redirect to this absolute URL, as 1.3.6 does. None: answer it directly.
     """
@@ -53,6 +55,7 @@ class MockSettings:
     generation: Generation = "today"
     products_url: str | None = None
     redirect_instr_list: str | None = None
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_scale < float("inf"):

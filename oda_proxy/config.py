@@ -128,6 +128,9 @@ _MAX_SIZE = Option(
     metavar="SIZE",
 )
 
+_SYNTHETIC = Option(
+    "synthetic", _switch, "yes or no", "the mock makes up data for queries that it has no fixture for", False
+)
 SERVE = (
     _UPSTREAM,
     Option("mock", _switch, "yes or no", "ask a mock dispatcher started beside the proxy", False),
@@ -142,6 +145,7 @@ SERVE = (
     ),
     _FIXTURES,
     _TIME_SCALE,
+    _SYNTHETIC,
 )
 STORE = (_UPSTREAM, _CACHE_DIR)
 KEY = (replace(_UPSTREAM, default=None, help="dispatcher to ask for descriptions, in place of those kept"), _CACHE_DIR)
@@ -152,6 +156,7 @@ MOCK = (
     _port_option(8401),
     Option("scenario", _text, "a name", "what is to go wrong, by name", metavar="NAME"),
     _TIME_SCALE,
+    _SYNTHETIC,
     Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),
     Option("secret-key", _text, "a key", "key of the tokens that the mock accepts", metavar="KEY"),
 )

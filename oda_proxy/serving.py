@@ -48,6 +48,7 @@ async def serve(
     description_ttl: float,
     fixtures: tuple[Path, ...],
     time_scale: float,
+    synthetic: bool,
 ) -> None:
     """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
     from oda_proxy.config import cache_folder
@@ -61,7 +62,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         if mock:
             # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
-            app = _mock_app(fixtures=fixtures, time_scale=time_scale)
+            app = _mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic)
             address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
             folder = cache_folder(cache_dir, "http://mock") if cache_dir else None
         else:
@@ -91,13 +92,19 @@ async def mock(
     port: int,
     scenario: str | None,
     time_scale: float,
+    synthetic: bool,
     generation: str,
     secret_key: str | None,
 ) -> None:
     """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
     stop = _told_to_stop()
     app = _mock_app(
-        fixtures=fixtures, time_scale=time_scale, scenario=scenario, generation=generation, secret_key=secret_key
+        fixtures=fixtures,
+        time_scale=time_scale,
+        synthetic=synthetic,
+        scenario=scenario,
+        generation=generation,
+        secret_key=secret_key,
     )
     async with listening(app, host, port) as url:
         _say(f"listening on {url}")

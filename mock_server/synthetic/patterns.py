@@ -1,0 +1,121 @@
+"""The shapes of answers, taken from the shipped fixtures: names, meta data, headers, types, and the response."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mock_server.settings import fixtures_folder
+from mock_server.synthetic.sky import ISGRI, JEMX
+from oda_proxy.codec import described, fits
+from oda_proxy.codec.json_text import Document
+from oda_proxy.fixture import open_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from mock_server.synthetic.sky import Telescope
+    from oda_proxy.codec.product import DataProduct
+    from oda_proxy.fixture import Fixture, FixtureAnswer
+
+    Array = NDArray[np.float64]
+
+_SHAPES: Final = 3
+"""How many products of an answer differ in shape: a spectrum, an effective area and a redistribution."""
+_PRODUCTS: Final = "numpy_data_product_list"
+_BACKGROUND: Final = "Background"
+_JEMX_BACKGROUND: Final = 12.0
+"""Counts per second, over all energies."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A shipped answer: its first products, and the names of their files."""
+
+    answer: FixtureAnswer
+    products: tuple[DataProduct, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How an instrument sees: its response, and the background in counts per second and channel.
+
+    `photons` are the bins of photon energy (low and high, keV), `channels` those of the channels; `matrix` (bins,
+    channels) holds the effective area (cm2) times the redistribution.
+    """
+
+    telescope: Telescope
+    photons: tuple[Array, Array]
+    channels: tuple[Array, Array]
+    matrix: Array
+    background: Array
+
+    def fold(self, spectrum: Callable[[Array], Array]) -> Array:
+        """Give the counts per second in each channel for a photon spectrum in photons/(cm2 s keV)."""
+        low, high = self.photons
+        return np.asarray((spectrum((low + high) / 2) * (high - low)) @ self.matrix)
+
+    def shares(self, band: tuple[float, float]) -> Array:
+        """Give the part of each channel that lies within a band of energies in keV."""
+        low, high = self.channels
+        inside = np.minimum(high, band[1]) - np.maximum(low, band[0])
+        return np.asarray(np.clip(inside / (high - low), 0, 1))
+
+
+@functools.cache
+def pattern(instrument: str, product: str) -> Pattern:
+    """Read the shape of a product from the first shipped fixture of it; raises FixtureError where it is damaged."""
+    fixture = _shipped(instrument, product)
+    answer = fixture.answer()
+    entries = answer.products[_PRODUCTS][:_SHAPES]
+    return Pattern(answer, tuple(_read(fixture, entry) for entry in entries), tuple(entry["file"] for entry in entries))
+
+
+@functools.cache
+def detector(instrument: str) -> Detector:
+    """Read the response of ISGRI or JEM-X from the shipped spectra; raises FixtureError where they are damaged."""
+    fixture = _shipped(instrument, f"{instrument}_spectrum")
+    entries = fixture.answer().products[_PRODUCTS]
+    _, areas, matrices = (_read(fixture, entry) for entry in entries[:_SHAPES])
+    area, matrix, bounds = (
+        _table(product, column) for product, column in ((areas, "SPECRESP"), (matrices, "MATRIX"), (matrices, "E_MIN"))
+    )
+    redistribution = np.zeros((len(matrix), len(bounds)))
+    for row, values in zip(redistribution, matrix, strict=True):
+        row[int(values["F_CHAN"]) : int(values["F_CHAN"]) + int(values["N_CHAN"])] = values["MATRIX"][
+            : int(values["N_CHAN"])
+        ]
+    background = np.full(len(bounds), _JEMX_BACKGROUND / len(bounds))
+    for entry in entries:
+        if entry["meta_data"]["src_name"] == _BACKGROUND:
+            background = _table(_read(fixture, entry), "RATE")["RATE"].astype(float)
+            break
+    return Detector(
+        telescope=ISGRI if instrument == "isgri" else JEMX,
+        photons=(area["ENERG_LO"].astype(float), area["ENERG_HI"].astype(float)),
+        channels=(bounds["E_MIN"].astype(float), bounds["E_MAX"].astype(float)),
+        matrix=area["SPECRESP"].astype(float)[:, None] * redistribution,
+        background=background,
+    )
+
+
+def _shipped(instrument: str, product: str) -> Fixture:
+    shipped = open_folder(fixtures_folder())
+    return next(fixture for fixture in shipped.fixtures if fixture.path.startswith(f"{instrument}/{product}/"))
+
+
+def _read(fixture: Fixture, entry: Mapping[str, Any]) -> DataProduct:
+    return described.read_product(Document.of(entry), lambda name: fits.read(fixture.read_file(name)))
+
+
+def _table(product: DataProduct, column: str) -> NDArray[Any]:
+    """Give the table of a product that has a column."""
+    return next(
+        unit.data for unit in product.units if unit.data is not None and column in (unit.data.dtype.names or ())
+    )
