@@ -16,6 +16,7 @@ from mock_server.descriptions import checked_parameters
 from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, asked
 from mock_server.matching import Question
+from mock_server.near_misses import explain_miss
 from mock_server.parameters import (
     COMMENT_ON_ARGUMENTS,
     BadParameter2019Error,
@@ -63,12 +64,14 @@ class Response:
 class _Query:
     """A query that was read and checked.
 
-    `computed` is its own job_id, `shown` the one that answers show: polls keep the one they came with.
+    `given` names its arguments; `computed` is its own job_id, `shown` the one that answers show: polls keep the one
+    they came with.
     """
 
     asker: Asker
     parameters: Parameters
     question: Question
+    given: frozenset[str]
     computed: str
     shown: str
 
@@ -117,6 +120,7 @@ class Analysis:
             asker=asker,
             parameters=parameters,
             question=_question(asker, parameters, arguments, request.files),
+            given=frozenset(arguments),
             computed=computed,
             shown=self._shown_job_id(asker, arguments.get("job_id"), computed),
         )
@@ -178,7 +182,7 @@ class Analysis:
             fixture = None if known is None else known.fixture
         fixture = fixture or self.library.make_up(query.question)
         if fixture is None:
-            message = self.library.index.explain_miss(query.question)
+            message = self._explain_miss(query)
             body = answers.failure(message, job_id=query.shown, session_id=asker.session_id, comment=comment)
             return Response(200 if self._is_2019 else _BAD_REQUEST, body)
         status = asker.query_status
@@ -197,6 +201,15 @@ class Analysis:
             return _written(answer)
         answer = replace(answer, bookkeeping=self._bookkeeping(query, job, reply))
         return _written(answer, await self._products(query, job) if reply.has_products else b"")
+
+    def _explain_miss(self, query: _Query) -> str:
+        described = query.asker.description.parameters(query.asker.product)
+        return explain_miss(
+            query.question,
+            ((question, fixture.path) for question, fixture in self.library.index.questions),
+            units={parameter.name: parameter.units for parameter in described},
+            given=query.given,
+        )
 
     def _job(self, query: _Query, fixture: Answering) -> Job:
         """Make the job that a query begins if there is none."""

@@ -1,4 +1,4 @@
-"""Which fixture answers a query, and where none does, which is the nearest and what differs."""
+"""Which fixture answers a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from oda_proxy.fixture import Fixture
 
 _DUMMY: Final = "Dummy"
-_SHOWN: Final = 60
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,14 @@ class Question:
         Numbers are compared as numbers, catalogues as JSON; the order of lists counts. Null and an empty list are the
         same as nothing. Any `query_type` but `Dummy` means `Real` to a dispatcher.
         """
-        return frozenset(self._facts())
+        return frozenset(self.facts())
 
     def digest(self, seed: int) -> str:
         """Return a hash of the question and a seed, the same in every process."""
         return hashlib.sha256(f"{seed} {_ordered(self.key())}".encode()).hexdigest()
 
-    def differences(self, other: Question) -> list[str]:
-        """Name what differs in another question, with the values here and there."""
-        here, there = dict(self._facts()), dict(other._facts())
-        names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-        return [f"{name} is {_shown(here.get(name))}, there {_shown(there.get(name))}" for name in names]
-
-    def _facts(self) -> Iterator[tuple[str, Hashable]]:
+    def facts(self) -> Iterator[tuple[str, Hashable]]:
+        """Give by name what a question is about, as it is compared."""
         yield "instrument", self.instrument
         yield "product_type", self.product
         yield "query_type", _DUMMY if self.query_type == _DUMMY else "Real"
@@ -73,20 +67,6 @@ class FixtureIndex:
     def find(self, question: Question) -> Fixture | None:
         """Return the fixture that answers a question, the first of several."""
         return self._fixtures.get(question.key())
-
-    def explain_miss(self, question: Question) -> str:
-        """Say that no fixture answers a question, which one is nearest, and what differs there."""
-        asked = f"{question.instrument} {question.product}"
-        near = [
-            (question.differences(other), fixture.path)
-            for other, fixture in self.questions
-            if (other.instrument, other.product) == (question.instrument, question.product)
-        ]
-        if not near:
-            products = sorted({f"{other.instrument} {other.product}" for other, _ in self.questions})
-            return f"no fixture for {asked}: there are fixtures for {', '.join(products) or 'nothing'}"
-        differences, path = min(near, key=lambda entry: len(entry[0]))
-        return f"no fixture for {asked}: the nearest is {path}, but {'; '.join(differences)}"
 
 
 def _comparable(value: Any) -> Hashable:
@@ -117,10 +97,3 @@ def _read_catalog(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-def _shown(value: Hashable) -> str:
-    if value is None:
-        return "not given"
-    text = ",".join(str(member) for member in value) if isinstance(value, tuple) else str(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -353,7 +353,7 @@ async def test_a_list_of_science_windows_can_be_a_file(mock: Mock) -> None:
     form.add_field("user_scw_list_file", b"A\nB,C\n", filename="list.txt")
     async with mock.client.post("/run_analysis", data=form) as response:
         body = await response.json()
-    assert "scw_list is A,B,C, there not given" in body["error"]
+    assert "scw_list is given (A,B,C)" in body["error"]
 
 
 async def test_a_file_that_is_not_announced_is_refused(mock: Mock) -> None:
@@ -446,7 +446,7 @@ async def test_a_new_query_with_a_job_id_that_is_not_its_own_is_refused(mock: Mo
 async def test_a_query_without_a_fixture_names_the_nearest_and_what_differs(mock: Mock) -> None:
     status, body = await mock.ask(NEW_IMAGE, RA=83.0)
     assert status == 400
-    message = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/one, but RA is 83.0, there 255.986542"
+    message = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/one; in your query RA is 172.987 deg smaller"
     assert body["error"] == body["error_message"] == body["exit_status"]["message"] == message
     assert (body["query_status"], body["session_id"], body["products"]) == ("failed", "S1", {})
 

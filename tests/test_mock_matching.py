@@ -67,21 +67,6 @@ def test_catalogues_are_compared_as_json() -> None:
     assert first.key() != asks(selected_catalog='{"a": [2, 1]}').key()
 
 
-def test_a_miss_names_the_nearest_fixture_and_what_differs() -> None:
-    near, far = (cast("Fixture", Named(path)) for path in ("near", "far"))
-    index = FixtureIndex(((asks(RA=1.0, DEC=1.0), far), (asks(DEC=0.0), near)))
-    assert index.explain_miss(asks(DEC=2.0)) == (
-        "no fixture for isgri isgri_image: the nearest is near, but DEC is 2.0, there 0.0"
-    )
-
-
-def test_a_miss_without_any_fixture_of_the_product_names_the_products_that_have_one() -> None:
-    index = FixtureIndex(((QUESTION, cast("Fixture", Named("one"))),))
-    assert index.explain_miss(replace(QUESTION, product="isgri_lc")) == (
-        "no fixture for isgri isgri_lc: there are fixtures for isgri isgri_image"
-    )
-
-
 def test_the_first_of_two_fixtures_for_one_question_wins() -> None:
     first, second = (cast("Fixture", Named(path)) for path in ("first", "second"))
     assert FixtureIndex(((QUESTION, first), (QUESTION, second))).find(QUESTION) is first
