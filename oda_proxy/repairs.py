@@ -45,16 +45,15 @@ def repaired(body: bytes, status: int, envelope: Envelope) -> bytes:
     A failure that is no JSON becomes one: `status` is that of the answer.
     """
     try:
-        text = body.decode("utf-8")
-        top = list(members(text))
-        products = next((list(members(text, m.begin)) for m in top if m.name == "products" and m.value), [])
+        text, top, products = _parsed(body)
     except (ValueError, RecursionError):
         return _dumped(failed(_plain_reason(body, status), envelope)) if status >= _FAILED else body
     told = {m.name: _everywhere(m.value) for m in top if m.name != "products"}
+    if status < _FAILED and "query_status" not in told:
+        return body
     new = {m.name: _product_member(m.name, m.value) for m in products}
-    if any(m.name == "products" for m in top) or status >= _FAILED or "query_status" in told:
-        told = _completed({"products": {}, **told}, status, envelope)
-        told.pop("products")
+    told = _completed(told, status, envelope)
+    told.pop("products", None)
     return _rewritten(text, top, told, products, new)
 
 
@@ -63,13 +62,19 @@ def for_client(body: bytes, version: str | None) -> bytes:
     if not any(name.encode() in body for name in FORMED):
         return body
     try:
-        text = body.decode("utf-8")
-        top = list(members(text))
-        products = next((list(members(text, m.begin)) for m in top if m.name == "products" and m.value), [])
+        text, top, products = _parsed(body)
     except (ValueError, RecursionError):
         return body
     new = {m.name: formed(m.name, m.value, version) if m.name in FORMED else m.value for m in products}
     return _rewritten(text, top, {m.name: m.value for m in top if m.name != "products"}, products, new)
+
+
+def _parsed(body: bytes) -> tuple[str, list[Member], list[Member]]:
+    """Read an answer: its text, its members, and those of its products; raises as `members`."""
+    text = body.decode("utf-8")
+    top = list(members(text))
+    begins = [m.begin for m in top if m.name == "products" and isinstance(m.value, dict)]
+    return text, top, [member for begin in begins for member in members(text, begin)]
 
 
 def _rewritten(

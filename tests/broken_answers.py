@@ -19,9 +19,12 @@ from astropy.io import fits
 from astropy.table import Table
 
 HERE = Path(__file__).parent
-VERSIONS = ("1.0", "1.1.0", "1.2.1", "1.3.5")
+OLDER_NUMPY = "1.2.37"
+"""A release that runs with numpy 1.26.4 and astropy 6.1.4 here, the others with numpy 2.4.6 and astropy 8.0.2."""
+VERSIONS = ("1.0", "1.1.0", "1.2.1", OLDER_NUMPY, "1.3.5")
 AFTER_1_0 = VERSIONS[1:]
 MODERN = VERSIONS[2:]
+BEFORE_1_3 = VERSIONS[:4]
 EARLY = VERSIONS[:2]
 
 RATES = np.array([(0.5, 1.25), (1.5, np.nan)], dtype=[("TIME", ">f8"), ("RATE", ">f4")])
@@ -190,26 +193,34 @@ BROKEN: dict[str, Broken] = {
     "spi-acs-lc": Broken("a light curve", "null-name", captured("spi_acs_lc.200.json.gz"), EARLY, comes),
     "table-1.26": Broken("a FITS table, by numpy 1.26", "", fits_table("table", "1.2.42"), (), comes),
     "matrix-1.26": Broken("a response matrix, by numpy 1.26", "", fits_table("variable", "1.2.42"), (), comes),
-    "table-2": Broken("a FITS table, by numpy 2 and astropy 8", "", fits_table("table", "1.3.5"), (), comes),
-    "matrix-2": Broken("a response matrix, by numpy 2 and astropy 8", "", fits_table("variable", "1.3.5"), (), comes),
+    "table-2": Broken(
+        "a FITS table, by numpy 2 and astropy 8", "pickle-names", fits_table("table", "1.3.5"), (OLDER_NUMPY,), comes
+    ),
+    "matrix-2": Broken(
+        "a response matrix, by numpy 2 and astropy 8",
+        "pickle-names",
+        fits_table("variable", "1.3.5"),
+        (OLDER_NUMPY,),
+        comes,
+    ),
     "unnamed": Broken("`name` is null", "null-name", arrays(name=None), EARLY, holds(RATES)),
     "meta-null": Broken("null in `meta_data`", "meta-data", arrays(meta_data='{"a": null}'), ("1.0",), holds(RATES)),
     "meta-true": Broken(
         "true and false in `meta_data`",
         "meta-data",
         arrays(meta_data='{"a": true, "b": false}'),
-        VERSIONS[:3],
+        BEFORE_1_3,
         holds(RATES),
     ),
     "meta-null-true": Broken(
         "null and true in `meta_data`", "meta-data", arrays(meta_data='{"a": null, "b": true}'), VERSIONS, holds(RATES)
     ),
-    "meta-nan": Broken("NaN in `meta_data`", "meta-data", arrays(meta_data='{"a": NaN}'), VERSIONS[:3], holds(RATES)),
+    "meta-nan": Broken("NaN in `meta_data`", "meta-data", arrays(meta_data='{"a": NaN}'), BEFORE_1_3, holds(RATES)),
     "meta-source": Broken(
         "`src_name` is null", "meta-data", arrays(meta_data='{"src_name": null}'), VERSIONS, holds(RATES)
     ),
     "meta-object": Broken(
-        "`meta_data` is an object", "meta-data", arrays(meta_data={"a": "b"}), VERSIONS[:3], holds(RATES)
+        "`meta_data` is an object", "meta-data", arrays(meta_data={"a": "b"}), BEFORE_1_3, holds(RATES)
     ),
     "base64": Broken(
         "`null` in the base64 of an array", "null-in-base64", arrays(unit(NULLS)), AFTER_1_0, holds(NULLS)
