@@ -183,14 +183,22 @@ _KINDS_BY_TYPE: Final = {
 }
 """Last words of the addresses of types; the first one that is known counts."""
 
+_KINDS_BY_NAME: Final = {
+    "T1": Kind.TIME,
+    "T2": Kind.TIME,
+    INPUT_LIST: Kind.LIST,
+    "selected_catalog": Kind.STRUCTURE,
+}
+"""Parameters of every instrument, of which not every dispatcher tells the type."""
+
 _ANGLE_UNITS: Final = frozenset({"deg", "arcmin", "arcsec", "rad", "hourangle"})
 _NUMBER_UNITS: Final = frozenset({"eV", "keV", "MeV", "GeV", "TeV", "sec", "s", "sigma", *_ANGLE_UNITS})
 
 
 def _kind(name: str, default: Any, unit: Any, types: Any) -> Kind:
     """Tell the kind of a parameter, or that it is not known."""
-    if name == "selected_catalog":
-        return Kind.STRUCTURE
+    if name in _KINDS_BY_NAME and (default is None or isinstance(default, str | list)):
+        return _KINDS_BY_NAME[name]
     is_number = isinstance(default, Decimal | int) and not isinstance(default, bool)
     for address in types if isinstance(types, list) else [types]:
         kind = _KINDS_BY_TYPE.get(str(address).replace("#", "/").rpartition("/")[2])
@@ -201,7 +209,7 @@ def _kind(name: str, default: Any, unit: Any, types: Any) -> Kind:
         return Kind.ANGLE if unit in _ANGLE_UNITS else Kind.NUMBER
     if isinstance(default, list) and all(isinstance(one, str) for one in default):
         return Kind.LIST
-    if isinstance(default, str):
+    if default is None or isinstance(default, str):
         return Kind.TIME if unit == "isot" else Kind.TEXT if unit == "str" else Kind.WORDS
     return Kind.WORDS
 

@@ -39,6 +39,24 @@ def test_only_todays_encoding_tells_the_type_of_what_has_no_default() -> None:
     assert kinds == [Kind.NUMBER, Kind.WORDS]
 
 
+@pytest.mark.parametrize(
+    ("name", "default", "units", "kind"),
+    [
+        ("T1", "2001-12-11T00:00:00.000", None, Kind.TIME),
+        ("osa_version", None, "str", Kind.TEXT),
+        ("scw_list", [], "names_list", Kind.LIST),
+        ("E1_keV", None, "keV", Kind.NUMBER),
+        ("radius", None, "deg", Kind.ANGLE),
+        ("image_scale_min", None, None, Kind.WORDS),
+        ("level", "ordinary", None, Kind.WORDS),
+    ],
+)
+def test_the_dispatcher_of_2019_tells_less(name: str, default: object, units: str | None, kind: Kind) -> None:
+    part = json.dumps([{"query_name": "q"}, {"name": name, "value": default, "units": units}])
+
+    assert read_schema(meta_data(part, products={"p": "q"})).products["p"][name].kind is kind
+
+
 def test_a_product_has_the_parameters_of_the_source_the_instrument_and_itself() -> None:
     named = set(TODAY.products["isgri_lc"])
 

@@ -1,0 +1,98 @@
+"""How long a request takes to its key, in microseconds: words that were asked before, and words that are new.
+
+The questions are those of the notebook, as `oda_api` 1.3.5 sends them, under the description that the mock gives of
+ISGRI. What imports astropy is done once before it is timed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from oda_proxy.key import Keys, keys_of
+from oda_proxy.query import fields, split
+from oda_proxy.schema import Schema, read_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 21
+AT_ONCE = 200
+
+ASKED = {
+    "T1": "2003-03-15T23:27:40.0",
+    "T2": "2003-03-16T00:03:15.0",
+    "E1_keV": "20.0",
+    "E2_keV": "40.0",
+    "RA": "255.986542",
+    "DEC": "-37.844167",
+    "detection_threshold": "5.0",
+    "radius": "15.0",
+    "instrument": "isgri",
+    "product_type": "isgri_image",
+    "query_type": "Real",
+    "off_line": "False",
+    "query_status": "new",
+    "session_id": "SSSSSSSSSSSSSSSS",
+    "api": "True",
+    "oda_api_version": "1.3.5",
+}
+CATALOGUE = {
+    "cat_frame": "fk5",
+    "cat_column_list": [list(range(30)), [f"source {n}" for n in range(30)], [n / 7 for n in range(30)]],
+    "cat_column_names": ["meta_ID", "src_names", "significance"],
+}
+REQUESTS = {
+    "numbers and ISO times": ASKED,
+    "times in MJD": {**ASKED, "T1": "52713.97754629630", "T2": "52714.00225694444", "T_format": "mjd"},
+    "hours and degrees": {**ASKED, "RA": "17h03m56.77s", "DEC": "-37d50m39.0s"},
+    "a catalogue of 30 sources": {**ASKED, "selected_catalog": json.dumps(CATALOGUE)},
+}
+
+
+def described() -> Schema:
+    """Ask a mock for its description of ISGRI."""
+    command = [sys.executable, "-m", "oda_proxy.cli", "mock", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        with urllib.request.urlopen(f"{url}/api/meta-data?instrument=isgri") as response:  # noqa: S310 - on this machine
+            text: bytes = response.read()
+        process.terminate()
+    return read_schema(text)
+
+
+def microseconds(read: Callable[[], object]) -> float:
+    """Time one call: the median over the rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for _ in range(AT_ONCE):
+            read()
+        times.append((time.perf_counter() - began) / AT_ONCE * 1e6)
+    return statistics.median(times)
+
+
+def main() -> int:
+    """Print a line for each kind of question."""
+    schemas = (described(),)
+    print(f"{'microseconds a request':30} {'asked before':>12} {'new words':>12}")
+    for name, asked in REQUESTS.items():
+        words, keys = urlencode(asked), Keys()
+        asyncio.run(keys.of(split(fields(words))[0], schemas))
+        fast = microseconds(lambda: keys.remembered(split(fields(words))[0], schemas))  # noqa: B023 - called at once
+        full = microseconds(lambda: keys_of(split(fields(words))[0], schemas))  # noqa: B023 - as above
+        print(f"{name:30} {fast:12.0f} {full:12.0f}")
+        assert keys.remembered(split(fields(words))[0], schemas) == keys_of(split(fields(words))[0], schemas)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
