@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import TTLCache
 
+from oda_proxy.errors import TokenRefusedError
 from oda_proxy.key import PUBLIC
 
 if TYPE_CHECKING:
@@ -118,6 +119,15 @@ class Tokens:
     def verified(self, token: Token | None) -> bool:
         """Tell whether what a token claims is true, as far as its signature says; no token claims nothing."""
         return token is None or _digest(token) in self._vouched or self._signed_by_us(token)
+
+    def refuse(self, token: Token | None) -> None:
+        """Raise TokenRefusedError for a token of which we know by ourselves that the dispatcher would not take it."""
+        if token is None or (claimed := claims(token)) is None:
+            return
+        if claimed.expires is not None and claimed.expires <= self._clock():
+            raise TokenRefusedError("expired")
+        if self._secret_key is not None and not self._signed_by_us(token):
+            raise TokenRefusedError("not valid")
 
     def vouch(self, token: Token | None) -> None:
         """Take note that the dispatcher has just answered a request with this token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Forwarded = Literal["uri-miss", "bypass", "request", "method"]
+Forwarded = Literal["uri-miss", "bypass", "request", "stale"]
 
 
 @dataclass(frozen=True, slots=True)

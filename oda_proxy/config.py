@@ -15,6 +15,8 @@ from oda_proxy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from oda_proxy.freshness import Rule
+
 PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
 FILE = "oda-proxy.toml"
 LARGEST_FILE = 1024 * 1024
@@ -64,6 +66,18 @@ def _size(value: str) -> int:
     if not 1 <= size < 2**60:
         raise ValueError(value)
     return int(size)
+
+
+def _sharing(value: str) -> str:
+    if value not in {"subject", "roles", "team"}:
+        raise ValueError(value)
+    return value
+
+
+def _rule(value: str) -> Rule:
+    from oda_proxy.freshness import Rule  # not needed where there is no rule
+
+    return Rule.parse(value)
 
 
 def _address(value: str) -> str:
@@ -131,6 +145,8 @@ _MAX_SIZE = Option(
 _SYNTHETIC = Option(
     "synthetic", _switch, "yes or no", "the mock makes up data for queries that it has no fixture for", False
 )
+_SECRET_KEY = Option("secret-key", _text, "a key", "key with which the dispatcher signs tokens", metavar="KEY")
+
 SERVE = (
     _UPSTREAM,
     Option("mock", _switch, "yes or no", "ask a mock dispatcher started beside the proxy", False),
@@ -140,6 +156,32 @@ SERVE = (
     _MAX_SIZE,
     Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
     Option("open-route", _text, "a route", "open a route that is closed; may be given again", (), True, "ROUTE"),
+    Option(
+        "lifetime",
+        _rule,
+        "INSTRUMENT/PRODUCT=DAYS",
+        "how many days answers of a product last, or never for ever; * is any; may be given again",
+        (),
+        True,
+        "RULE",
+    ),
+    Option(
+        "sharing",
+        _sharing,
+        "subject, roles or team",
+        "who shares what was asked for with a token: the same subject with the same roles, all with these roles, all",
+        "subject",
+        metavar="WHO",
+    ),
+    _SECRET_KEY,
+    Option(
+        "token-trust",
+        _seconds,
+        "a number from 0",
+        "seconds that the dispatcher's word for a token counts",
+        300.0,
+        metavar="SECONDS",
+    ),
     Option(
         "description-ttl", _seconds, "a number from 0", "seconds a description is remembered", 300.0, metavar="SECONDS"
     ),
@@ -158,7 +200,7 @@ MOCK = (
     _TIME_SCALE,
     _SYNTHETIC,
     Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),
-    Option("secret-key", _text, "a key", "key of the tokens that the mock accepts", metavar="KEY"),
+    _SECRET_KEY,
 )
 
 

@@ -63,6 +63,19 @@ class NoRecordingError(OdaProxyError):
     word = "no-recording"
 
 
+class TokenRefusedError(OdaProxyError):
+    """A token has expired or was not signed by the dispatcher, in the dispatcher's own words."""
+
+    http_status = 403
+    word = "token"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"The token provided is {what}, please try to logout and login again. "
+            "If already logged out, please clean the cookies, and resubmit you request."
+        )
+
+
 class NotCachedError(NoRecordingError):
     """Nothing was recorded for a query, and the request wants nothing else (RFC 9111, section 5.2.1.7)."""
 

@@ -19,10 +19,12 @@ from cachetools import TTLCache
 
 from oda_proxy import headers, routes
 from oda_proxy.answer import Answer, Read, failure, refusal, whole
+from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.echo import job_id_of
-from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError
+from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.faults import Faults
+from oda_proxy.freshness import Freshness
 from oda_proxy.mending import UNSAFE, Mending
 from oda_proxy.multipart import MULTIPART, read_form
 from oda_proxy.query import Envelope, Query, fields, split
@@ -58,10 +60,12 @@ MAX_RUNNING, LONGEST_RUN = 4096, 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What houses decide differently: closed routes that are open, and how long, in s, a description is remembered."""
+    """What houses decide differently; a description is remembered for `description_ttl` s."""
 
     opened: frozenset[str] = frozenset()
+    """Closed routes that are open."""
     description_ttl: float = 300.0
+    freshness: Freshness = field(default_factory=Freshness)
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class Proxy:
         policy: Policy,
         *,
         instruments: Descriptions | None = None,
+        tokens: Tokens | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
@@ -100,6 +105,7 @@ class Proxy:
         self._relay = Relay(upstream)
         self._questions = Questions(instruments)
         self._job_ids = JobIds()
+        self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._policy = policy
         self._clock = clock
         self._descriptions: TTLCache[tuple[str, ...], tuple[float, Answer]] = TTLCache(
@@ -144,17 +150,47 @@ class Proxy:
         """Answer a query from its recording, or ask for it and keep what comes."""
         if reason := _not_ours(query, envelope, ask):
             return await self._asked(ask, here, "bypass", envelope if query.api else None, detail=reason)
-        question, wishes = await self._questions.read(query), headers.directives(ask.headers)
+        if (audience := self._audience(envelope)) is None:
+            return await self._asked(ask, here, "bypass", envelope, detail="token")
+        question, wishes = await self._questions.read(query, audience=audience), headers.directives(ask.headers)
         anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
-        if not anew and (recording := await self._look_up(question)):
+        anew = anew or not self._tokens.verified(envelope.token)
+        recording = None if anew else await self._look_up(question)
+        if recording and self._is_good(recording):
             return self._hit(recording, envelope, here)
         if "only-if-cached" in wishes:
             raise NotCachedError
-        forwarded: Forwarded = "request" if anew else "uri-miss"
+        forwarded: Forwarded = "request" if anew else "stale" if recording else "uri-miss"
         if "no-store" in wishes:
             return await self._asked(ask, here, forwarded, envelope, detail="no-store")
+        try:
+            return await self._ask_and_keep(ask, here, question, envelope, forwarded)
+        except UpstreamUnreachableError:
+            if recording and (recording := await self._look_up(question)):
+                return self._hit(recording, envelope, here, detail="stale")  # better than nothing (RFC 5861)
+            raise
+
+    def _audience(self, envelope: Envelope) -> str | None:
+        """Name whom the answer is for, as the asker claims; None where the token says nothing that we understand."""
+        if self.upstream is None:
+            self._tokens.refuse(envelope.token)  # elsewhere the dispatcher does
+        return self._tokens.audience(envelope.token)
+
+    def _is_good(self, recording: Recording) -> bool:
+        """Tell whether a recording may be given today; one that may not lets go of its file."""
+        if self.upstream is None or self._policy.freshness.is_fresh(recording, self._clock()):
+            return True
+        recording.head.close()
+        return False
+
+    async def _ask_and_keep(
+        self, ask: Ask, here: str, question: Question, envelope: Envelope, forwarded: Forwarded
+    ) -> Answer:
+        """Ask for what may be kept; an answer with a token says that the dispatcher took it."""
         first_asked = self._first_asked.setdefault(question.key, self._clock())
         answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
+        if answer.status == OK:
+            self._tokens.vouch(envelope.token)
         answer = await self._mending.repaired(answer, envelope)
         return await self._mending.formed(await self._keep(answer, question, envelope, first_asked), envelope)
 
@@ -188,13 +224,13 @@ class Proxy:
         self.store_faults.succeeded("read")
         return recording
 
-    def _hit(self, recording: Recording, envelope: Envelope, here: str) -> Answer:
+    def _hit(self, recording: Recording, envelope: Envelope, here: str, *, detail: str = "") -> Answer:
         """Answer from a recording."""
         now = self._clock()
         spliced = splice(recording, envelope, now=now, address=here)
         told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
         body = Read(spliced, recording.head.close)
-        return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True))
+        return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True, detail=detail))
 
     async def _keep(self, answer: Answer, question: Question, envelope: Envelope, first_asked: float) -> Answer:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
@@ -283,8 +319,6 @@ def _api_client(ask: Ask) -> Envelope | None:
 
 def _not_ours(query: Query, envelope: Envelope, ask: Ask) -> str:
     """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
-    if envelope.token is not None:
-        return "token"  # whose it is, and what it may see, was not verified
     if _has_credentials(ask):
         return "credentials"
     if not query.api:

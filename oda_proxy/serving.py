@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from oda_proxy.freshness import Rule
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Upstream
@@ -46,13 +47,19 @@ async def serve(
     offline: bool,
     open_route: tuple[str, ...],
     description_ttl: float,
+    lifetime: tuple[Rule, ...],
+    sharing: str,
+    secret_key: str | None,
+    token_trust: float,
     fixtures: tuple[Path, ...],
     time_scale: float,
     synthetic: bool,
 ) -> None:
     """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
+    from oda_proxy.audience import Sharing, Tokens
     from oda_proxy.config import cache_folder
     from oda_proxy.descriptions import Descriptions
+    from oda_proxy.freshness import Freshness
     from oda_proxy.keeping import looked_after
     from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.upstream.dispatcher import Dispatcher
@@ -62,7 +69,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         if mock:
             # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
-            app = _mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic)
+            app = _mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic, secret_key=secret_key)
             address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
             folder = cache_folder(cache_dir, "http://mock") if cache_dir else None
         else:
@@ -73,9 +80,10 @@ async def serve(
         if not offline:
             asked = await stack.enter_async_context(Dispatcher(address))
             await _greet(asked, store)
-        policy = Policy(opened=frozenset(open_route), description_ttl=description_ttl)
+        policy = Policy(frozenset(open_route), description_ttl, Freshness(lifetime))
+        tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
-        proxy = Proxy(store, asked, policy, instruments=instruments)
+        proxy = Proxy(store, asked, policy, instruments=instruments, tokens=tokens)
         _see(store, proxy)
         await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
         url = await stack.enter_async_context(listening(make_app(proxy), host, port))

@@ -1,0 +1,169 @@
+"""What was asked with a token is for its audience, and only once the token was verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+from answers import SESSION, answer
+from test_proxy import ORIGIN, QUERY, Clock, Script, body_of, request, told
+
+from oda_proxy.audience import Sharing, Tokens
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.freshness import Freshness, Rule
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from oda_proxy.upstream.base import Ask
+
+KEY = "a key of a dispatcher that is long enough for HS256"
+
+
+def token(sub: str = "one", *, roles: str = "general", key: str = KEY, exp: float = Clock.now + 3600) -> str:
+    return jwt.encode({"sub": sub, "roles": roles, "exp": exp}, key, "HS256")
+
+
+def with_token(text: str, who: str = SESSION) -> Ask:
+    return request(f"{QUERY}&token={text}", who=who)
+
+
+def answer_to(text: str) -> dict[str, Any]:
+    """Give an answer as the dispatcher makes it for a token, which it echoes."""
+    echo = {**answer()["products"]["analysis_parameters"], "token": text}
+    return answer(products={"analysis_parameters": echo, "api_code": f'par_dict={{"token": "{text}"}}\n'})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def upstream() -> Script:
+    return Script()
+
+
+def house(
+    upstream: Script | None, clock: Clock, *, secret_key: str | None = None, sharing: Sharing = Sharing.SUBJECT
+) -> Proxy:
+    tokens = Tokens(sharing, secret_key=secret_key, trust=300.0, clock=clock)
+    return Proxy(MemoryStore(), upstream, Policy(), tokens=tokens, clock=clock)
+
+
+async def test_the_dispatcher_verifies_a_token_before_its_recording_is_given(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock)
+    upstream.then(answer_to(token())).then(answer_to(token()))
+
+    asked = [(await told(proxy, with_token(token())))[1] for _ in range(2)]
+    clock.now += 301
+    asked.append((await told(proxy, with_token(token())))[1])
+
+    assert asked == [
+        "oda-proxy; fwd=request; fwd-status=200; stored",
+        "oda-proxy; hit",
+        "oda-proxy; fwd=request; fwd-status=200; stored",
+    ]
+
+
+async def test_a_hit_echoes_the_askers_own_token(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock, secret_key=KEY)
+    upstream.then(answer_to(token()))
+    await told(proxy, with_token(token()))
+    newer = token(exp=clock.now + 7200)
+
+    _, cache_status, body = await told(proxy, with_token(newer, "OTHERSESSION0000"))
+
+    assert cache_status == "oda-proxy; hit"
+    assert newer.encode() in body
+    assert token().encode() not in body
+    assert SESSION.encode() not in body
+
+
+@pytest.mark.parametrize(
+    "other",
+    [token("two"), token(roles="general,more"), token(key="another key that is just as long as the other one")],
+    ids=["another person", "other roles", "a forged token"],
+)
+async def test_a_recording_is_not_given_to_another_audience(upstream: Script, clock: Clock, other: str) -> None:
+    proxy = house(upstream, clock, secret_key=KEY)
+    upstream.then(answer_to(token())).then({"error": "the token provided is not valid"}, status=403)
+    await told(proxy, with_token(token()))
+
+    assert (await told(proxy, with_token(other)))[0] == 403
+
+
+async def test_what_is_private_is_not_public_and_the_other_way_round(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock, secret_key=KEY)
+    upstream.then(answer_to(token())).then(answer(products={"catalog": {"public": 1}}))
+    await told(proxy, with_token(token()))
+
+    assert b'"public":1' in (await told(proxy, request()))[2]
+    assert b'"public":1' not in (await told(proxy, with_token(token())))[2]
+    assert len(upstream.asked) == 2
+
+
+async def test_a_refused_token_is_told_in_the_dispatchers_words_and_not_trusted(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock)
+    refused = {"error_message": "The token provided is expired", "error": "RequestNotAuthorized()"}
+    upstream.then(refused, status=403).then(refused, status=403)
+
+    for _ in range(2):
+        status, cache_status, body = await told(proxy, with_token(token(key="x" * 40)))
+        assert (status, cache_status) == (403, "oda-proxy; fwd=request; fwd-status=403")
+        assert b"The token provided is expired" in body
+
+
+async def test_a_house_may_let_its_team_share(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock, secret_key=KEY, sharing=Sharing.TEAM)
+    upstream.then(answer_to(token()))
+    await told(proxy, with_token(token()))
+
+    assert (await told(proxy, with_token(token("two", roles="other"))))[1] == "oda-proxy; hit"
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (token(exp=Clock.now - 1), "The token provided is expired"),
+        (token(key="another key that is just as long as the other one"), "The token provided is not valid"),
+    ],
+)
+async def test_offline_a_bad_token_is_refused_as_the_dispatcher_would(clock: Clock, bad: str, said: str) -> None:
+    status, _, body = await told(house(None, clock, secret_key=KEY), with_token(bad))
+
+    assert status == 403
+    assert said.encode() in body
+
+
+async def test_a_stale_answer_is_asked_anew_and_serves_while_the_dispatcher_is_away(
+    upstream: Script, clock: Clock
+) -> None:
+    policy = Policy(freshness=Freshness((Rule.parse("isgri/*=1"),)))
+    proxy = Proxy(MemoryStore(), upstream, policy, clock=clock)
+    upstream.then(answer())
+    await told(proxy, request())
+    clock.now += 86401
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+    upstream.then(answer(products={"catalog": {"new": 1}}))
+
+    away = await proxy.answer(request(), origin=ORIGIN)
+
+    assert str(away.cache_status) == "oda-proxy; hit; detail=stale"
+    assert ("Age", "86401") in away.headers
+    assert b"numpy_data_product_list" in await body_of(away)
+    assert (await told(proxy, request()))[1] == "oda-proxy; fwd=stale; fwd-status=200; stored"
+    status, cache_status, body = await told(proxy, request())
+    assert (status, cache_status) == (200, "oda-proxy; hit")
+    assert b'"new":1' in body
+
+
+async def test_offline_nothing_is_stale(upstream: Script, clock: Clock) -> None:
+    store = MemoryStore()
+    upstream.then(answer())
+    await told(Proxy(store, upstream, Policy(), clock=clock), request())
+    clock.now += 10 * 365 * 86400
+    offline = Proxy(store, None, Policy(freshness=Freshness((Rule.parse("*/*=1"),))), clock=clock)
+
+    assert (await told(offline, request()))[1] == "oda-proxy; hit"
