@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test lint bench clean
+.PHONY: demo serve test lint soak bench clean
 
 demo: .venv/demo  ## ask a mock dispatcher twice through the proxy, with a real client
 	$(BIN)/python examples/demo.py demo-mosaic.png
@@ -20,6 +20,11 @@ lint: .venv/lint  ## style, types, and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, pairs of questions, malformed requests
+	$(BIN)/python tests/soak/kills.py --kills 1000
+	$(BIN)/python tests/soak/sharing.py --seconds 60
+	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/test_key.py tests/test_malformed.py
 
 bench: .venv/installed  ## measure, as ratios
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIECE = 256 * 1024
+PIECE = 64 * 1024
 """Bytes of a piece at most: what one reader keeps in memory of a head that lies on a disk."""
 
 

@@ -28,12 +28,7 @@ SWEEP = 360
 
 def prune(store: Store, limit: int) -> list[Entry]:
     """Give up recordings so that `limit` bytes are enough, and say which. Raises StoreUnusableError."""
-    # Where one was replaced since it was chosen, somebody has just asked for it.
-    return [
-        entry
-        for entry in eviction.victims(store.entries(), most=limit)
-        if store.remove(entry.key, stored_at=entry.stored_at)
-    ]
+    return [entry for entry in eviction.victims(store.entries(), most=limit) if store.give_up(entry)]
 
 
 def look_after(store: Store, limit: int, *, sweep: bool) -> None:

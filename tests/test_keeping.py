@@ -117,8 +117,8 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(keeping, "ROUND", 0.0)
 
     class Watched(MemoryStore):
-        def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
-            removed = super().remove(key, stored_at=stored_at)
+        def remove(self, key: Key) -> bool:
+            removed = super().remove(key)
             if self.filling().recordings == 2:
                 enough.set()
             return removed

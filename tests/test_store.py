@@ -90,11 +90,20 @@ def test_what_was_removed_is_gone(store: Store) -> None:
     assert store.filling() == Filling(0, 0)
 
 
-def test_a_recording_that_was_replaced_is_not_removed_in_its_stead(store: Store) -> None:
+def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None:
+    store.put(recording(stored_at=1.0))
+    before = entry(store, KEYS[0])
     store.put(recording(stored_at=2.0))
+    assert not store.give_up(before)
 
-    assert not store.remove(KEYS[0], stored_at=1.0)
-    assert store.remove(KEYS[0], stored_at=2.0)
+    now = entry(store, KEYS[0])
+    store.pin(KEYS[0], pinned=True)
+    assert not store.give_up(now)
+
+    store.pin(KEYS[0], pinned=False)
+    assert store.give_up(now)
+    assert not store.give_up(now)
+    assert store.filling() == Filling(0, 0)
 
 
 def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:

@@ -60,8 +60,11 @@ class Store(Protocol):
     def put(self, recording: Recording) -> None:
         """Keep a recording in place of any other with its key; once this returns, a crash does not lose it."""
 
-    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
-        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
+    def remove(self, key: Key) -> bool:
+        """Forget a recording; tell whether it was there."""
+
+    def give_up(self, entry: Entry) -> bool:
+        """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Say whether a recording is never to be given up for lack of space; tell whether it is there."""

@@ -125,17 +125,20 @@ class DiskStore:
                 unfinished.discard()
             self._unlink(index, replaced)
 
-    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
-        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
+    def remove(self, key: Key) -> bool:
+        """Forget a recording; tell whether it was there."""
         with self._medium() as index:
-            with index.transact():
-                if key not in index or stored_at not in {None, _stored_at(index, key)}:
-                    return False
-                kept = _take_out(index, key)
-                for beside in (_used(key), _pin(key)):
-                    index.delete(beside)
-            self._unlink(index, kept)
-            return True
+            return self._remove(index, key, lambda: key in index)
+
+    def give_up(self, entry: Entry) -> bool:
+        """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
+
+        def may_go() -> bool:
+            row = _row(index, entry.key)
+            return row is not None and row.stored_at == entry.stored_at and _pin(entry.key) not in index
+
+        with self._medium() as index:
+            return self._remove(index, entry.key, may_go)
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
@@ -229,6 +232,17 @@ class DiskStore:
                 if _named(name) not in index and (not remove or self._unlink(index, name)):
                     yield name
 
+    def _remove(self, index: diskcache.Cache, key: Key, may_go: Callable[[], bool]) -> bool:
+        """Remove a recording, and all that is said of it, where it may go; that is asked within the transaction."""
+        with index.transact():
+            if not may_go():
+                return False
+            kept = _take_out(index, key)
+            for beside in (_used(key), _pin(key)):
+                index.delete(beside)
+        self._unlink(index, kept)
+        return True
+
     def _drop(self, index: diskcache.Cache, key: Key, text: str | None) -> bool:
         """Forget a damaged recording where it still is the one that was read; None stands for one that cannot be."""
         with index.transact():
@@ -293,11 +307,6 @@ def _row(index: diskcache.Cache, key: Key) -> rows.Row | None:
         return rows.read(key, index.get(key) or "")
     except _DAMAGE:
         return None
-
-
-def _stored_at(index: diskcache.Cache, key: Key) -> float | None:
-    row = _row(index, key)
-    return None if row is None else row.stored_at
 
 
 def _filling(index: diskcache.Cache) -> Filling:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oda_proxy.head import Head
 
 _LEVEL = 3
-_WINDOW_LOG = 19
+_WINDOW_LOG = 17
 """Log2 of the bytes that a reader keeps while it decompresses, for which 16 readers at once must have room."""
 
 _READ = 64 * 1024

@@ -35,15 +35,18 @@ class MemoryStore:
         """Keep a recording."""
         self._recordings[recording.key] = recording
 
-    def remove(self, key: Key, *, stored_at: float | None = None) -> bool:
-        """Forget a recording, where `stored_at` is given only the one of that time; tell whether it was there."""
-        recording = self._recordings.get(key)
-        if recording is None or stored_at not in {None, recording.stored_at}:
-            return False
-        del self._recordings[key]
+    def remove(self, key: Key) -> bool:
+        """Forget a recording; tell whether it was there."""
         self._uses.pop(key, None)
         self._pins.discard(key)
-        return True
+        return self._recordings.pop(key, None) is not None
+
+    def give_up(self, entry: Entry) -> bool:
+        """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
+        recording = self._recordings.get(entry.key)
+        if recording is None or recording.stored_at != entry.stored_at or entry.key in self._pins:
+            return False
+        return self.remove(entry.key)
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Say whether a recording is never to be given up for lack of space; tell whether it is there."""

@@ -1,0 +1,28 @@
+"""Nothing that was acknowledged is lost to `kill -9` or to another program, and nothing wrong is served."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = Path(__file__).parent / "soak" / "kills.py"
+SHARING = KILLS.with_name("sharing.py")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL, and no fork")
+def test_writers_that_are_killed_300_times_lose_nothing() -> None:
+    told = subprocess.run([sys.executable, KILLS, "--kills", "300"], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("300 kills of 2 writers")
+    assert "none lost, none wrong" in told.stdout
+
+
+def test_two_programs_on_one_store_lose_nothing() -> None:
+    told = subprocess.run([sys.executable, SHARING, "--seconds", "5"], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 0, told.stderr
+    assert "no error, none lost" in told.stdout
