@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 
 import pytest
+from servers import running
 from variations import EVERY, QUESTIONS, Variation, vary
 
 from oda_proxy.asked import asked
@@ -24,6 +25,7 @@ from oda_proxy.schema import Schema, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from oda_proxy.key import Key
     from oda_proxy.query import Query
@@ -168,3 +170,32 @@ def test_the_dispatchers_own_description_is_read(schema: Schema) -> None:
 
     assert not schema.reads_json
     assert kinds | {"src_name": "TEXT", "RA": "ANGLE", "T1": "TIME", "p_list": "LIST", "energ": "NUMBER"} == kinds
+
+
+def test_what_was_asked_through_the_proxy_is_found_in_other_words_also_without_the_dispatcher(
+    dispatcher_url: str, tmp_path: Path
+) -> None:
+    words = "instrument=empty&product_type=parametrical&query_type=Dummy&query_status=new&api=True"
+    first = f"{words}&RA=83.63333333333331&T1=2003-03-15T23:27:40&T2=2003-03-16T00:03:15&sb=25"
+    again = f"{words}&RA=05h34m32s&T1=52713.97754629630&T2=52714.00225694444&T_format=mjd&sb=2.5e1&DEC=-29.74516667"
+    another = again.replace("sb=2.5e1", "sb=52")
+    folder = ["--cache-dir", str(tmp_path / "cache"), "--port", "0", "--upstream", dispatcher_url]
+
+    with running(tmp_path / "log", "serve", *folder) as proxy:
+        online = [cache_status(proxy.url, asked) for asked in (first, again, another)]
+    with running(tmp_path / "log", "serve", "--offline", *folder) as proxy:
+        offline = [cache_status(proxy.url, asked) for asked in (first, again, another, again.replace("52", "25"))]
+
+    stored = "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+    assert online == [stored, "oda-proxy; hit", stored]
+    assert offline == ["oda-proxy; hit"] * 3 + ["oda-proxy; detail=no-recording"]
+
+
+def cache_status(url: str, words: str) -> str:
+    """Ask through the proxy; give what it says it did."""
+    try:
+        with urllib.request.urlopen(f"{url}/run_analysis?{words}") as response:  # noqa: S310 - as above
+            return str(response.headers["Cache-Status"])
+    except HTTPError as error:
+        with error:
+            return str(error.headers["Cache-Status"])
