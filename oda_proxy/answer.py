@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy import headers
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import UpstreamUnreachableError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oda_proxy.query import Envelope
     from oda_proxy.upstream.base import Body, Headers
 
+OK = 200
 NO_JOB = "0" * 16
 """The job_id of an answer to which no job belongs: clients since 1.0.9 want text there."""
 
@@ -54,6 +56,16 @@ class Read:
     async def aclose(self) -> None:
         """Let go of the medium."""
         self.close()
+
+
+def is_plain(answer: Answer) -> bool:
+    """Tell whether an answer is a success whose body can be read as it is."""
+    return answer.status == OK and not headers.values(answer.headers, "content-encoding")
+
+
+def age(since: float, now: float) -> tuple[str, str]:
+    """Write the header `Age`, in whole s (RFC 9111, section 5.1)."""
+    return "Age", str(max(0, int(now - since)))
 
 
 async def whole(answer: Answer, limit: int) -> Answer:

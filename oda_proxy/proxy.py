@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cachetools import TTLCache
 
 from oda_proxy import headers, routes
-from oda_proxy.answer import Answer, Read, failure, refusal, whole
+from oda_proxy.answer import OK, Answer, Read, age, failure, is_plain, refusal
 from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.echo import job_id_of
@@ -32,6 +32,7 @@ from oda_proxy.question import JobIds, Question, Questions
 from oda_proxy.recording import redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.relay import Relay
+from oda_proxy.remembered import Remembered
 from oda_proxy.routes import Kind, Route
 from oda_proxy.spool import IN_MEMORY, Spooled, spooled
 
@@ -47,13 +48,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OK = 200
 MAX_KEPT = 256 * 1024 * 1024
 """Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
-MAX_DESCRIPTION = 8 * 1024 * 1024
-"""Bytes of a description that is remembered; the largest known has some hundred thousand."""
-MAX_DESCRIPTIONS = 1024
-"""Descriptions remembered at once: some tens of instruments with some tens of products."""
 MAX_RUNNING, LONGEST_RUN = 4096, 86400.0
 """Queries of which it is remembered when they were first asked, and for how long, in s."""
 
@@ -108,9 +104,7 @@ class Proxy:
         self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._policy = policy
         self._clock = clock
-        self._descriptions: TTLCache[tuple[str, ...], tuple[float, Answer]] = TTLCache(
-            MAX_DESCRIPTIONS, ttl=policy.description_ttl, timer=clock
-        )
+        self._remembered = Remembered(policy.description_ttl, clock)
         self.store_faults = Faults(clock)
         self._first_asked: TTLCache[Key, float] = TTLCache(MAX_RUNNING, ttl=LONGEST_RUN, timer=clock)
         self._redacting = asyncio.Lock()
@@ -230,11 +224,11 @@ class Proxy:
         spliced = splice(recording, envelope, now=now, address=here)
         told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
         body = Read(spliced, recording.head.close)
-        return Answer(OK, (*told, _age(recording.stored_at, now)), body, CacheStatus(hit=True, detail=detail))
+        return Answer(OK, (*told, age(recording.stored_at, now)), body, CacheStatus(hit=True, detail=detail))
 
     async def _keep(self, answer: Answer, question: Question, envelope: Envelope, first_asked: float) -> Answer:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
-        if not _is_plain(answer) or answer.cache_status.detail == UNSAFE:
+        if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return answer
         if not isinstance(answer.body, Spooled):
             return _remarked(answer, "too-large")
@@ -280,17 +274,12 @@ class Proxy:
         pairs = fields(ask.query_string)
         if _has_credentials(ask) or any(name == "token" for name, _ in pairs):
             return await relay(ask, here, "bypass", detail="token")
-        name = (route.path, *(f"{name}={value}" for name, value in sorted(pairs)))
-        anew = bool(headers.directives(ask.headers) & {"no-cache", "no-store"})
-        if not anew and (known := self._descriptions.get(name)):
-            remembered_at, answer = known
-            told = (*answer.headers, _age(remembered_at, self._clock()))
-            return replace(answer, headers=told, cache_status=CacheStatus(hit=True))
-        answer = await whole(await relay(_uncompressed(ask), here, "request" if anew else "uri-miss"), MAX_DESCRIPTION)
-        if not _is_plain(answer) or not isinstance(answer.body, tuple):
-            return answer
-        self._descriptions[name] = (self._clock(), answer)
-        return replace(answer, cache_status=replace(answer.cache_status, stored=True))
+        asked = _uncompressed(ask)
+        return await self._remembered.answer(
+            (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
+            lambda forwarded: relay(asked, here, forwarded),
+            anew=bool(headers.directives(ask.headers) & {"no-cache", "no-store"}),
+        )
 
 
 FORM = "application/x-www-form-urlencoded"
@@ -339,16 +328,6 @@ def _uncompressed(ask: Ask) -> Ask:
     """Ask for a body that we can read."""
     others = tuple((name, value) for name, value in ask.headers if name.casefold() != "accept-encoding")
     return replace(ask, headers=(*others, ("Accept-Encoding", "identity")))
-
-
-def _is_plain(answer: Answer) -> bool:
-    """Tell whether this is a success whose body can be read as it is."""
-    return answer.status == OK and not headers.values(answer.headers, "content-encoding")
-
-
-def _age(since: float, now: float) -> tuple[str, str]:
-    """Write the header `Age`, in whole s (RFC 9111, section 5.1)."""
-    return "Age", str(max(0, int(now - since)))
 
 
 def _remarked(answer: Answer, detail: str) -> Answer:

@@ -1,0 +1,61 @@
+"""Descriptions are remembered for a while, and for longer while the dispatcher is away."""
+
+from __future__ import annotations
+
+import pytest
+from answers import written
+from test_proxy import ORIGIN, Clock, Script, body_of, told
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.store.memory import MemoryStore
+from oda_proxy.upstream.base import Ask
+
+ASK = Ask("GET", "/api/par-names", "instrument=isgri")
+TTL = 300.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def upstream() -> Script:
+    return Script().then(["RA"])
+
+
+@pytest.fixture
+async def proxy(upstream: Script, clock: Clock) -> Proxy:
+    """Give a proxy that has just been told a description."""
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+    await told(proxy, ASK)
+    return proxy
+
+
+async def test_a_description_is_asked_for_again_after_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    upstream.then(["RA", "DEC"])
+    clock.now += TTL
+
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", written(["RA", "DEC"]))
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", written(["RA", "DEC"]))
+
+
+async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+    upstream.then(b"<h1>Bad Gateway</h1>", status=502)
+    clock.now += 3 * TTL
+
+    for _ in range(2):
+        answer = await proxy.answer(ASK, origin=ORIGIN)
+        assert (answer.status, str(answer.cache_status)) == (200, "oda-proxy; hit; detail=stale")
+        assert ("Age", "900") in answer.headers
+        assert await body_of(answer) == written(["RA"])
+
+
+async def test_a_description_nobody_knows_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+
+    assert (await told(proxy, Ask("GET", "/api/par-names", "instrument=jemx")))[0] == 502
