@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from oda_proxy.schema import Schema
 
 Value = tuple[str, ...]
-"""What kind of value it is, then its text: `("number", "83.63")`, `("list", "a", "b")`, `("null",)`."""
+"""What kind of value it is, then its text: `("number", "83.63", "deg")`, `("list", "a", "b")`, `("null",)`."""
 
 NULL: Final[Value] = ("null",)
 
@@ -109,12 +109,17 @@ _TAGS: Final = {
 }
 
 
-def _quantity(parameter: Parameter, text: str, unit: str) -> str | tuple[str, ...] | None:
-    """Read a number in its unit; one that cannot be converted exactly keeps the unit it was given in."""
+def _quantity(parameter: Parameter, text: str, unit: str) -> tuple[str, ...] | None:
+    """Read a number and its unit: that of the parameter, or the one it was given in, where it cannot be converted.
+
+    The unit belongs to the value: in another release of the dispatcher the same number may be counted in another one.
+    """
     value = canonical.angle(text, parameter.unit) if parameter.kind is Kind.ANGLE else canonical.number(text)
-    if value is None or unit == parameter.unit:
-        return value
-    return canonical.in_unit(value, unit, parameter.unit) or (value, unit)
+    if value is None:
+        return None
+    converted = canonical.in_unit(value, unit, parameter.unit)
+    number, counted_in = (value, unit) if converted is None else (converted, parameter.unit)
+    return (number, counted_in) if counted_in else (number,)
 
 
 def _list(name: str, words: Sequence[str], reads_json: bool) -> tuple[str, ...] | None:

@@ -120,6 +120,8 @@ def _bare(shown: str | None) -> str | None:
 
 def _shown(value: Value) -> str:
     tag, *texts = value
+    if tag == "number":
+        return " ".join(texts)
     return f"{' '.join(json.dumps(text) for text in texts)} ({tag})" if texts else tag
 
 

@@ -26,9 +26,11 @@ _DISPOSITION: Final = re.compile(
     rb"(?:; filename\*=[\w.'%+-]+)?",
     re.IGNORECASE,
 )
-_IDLE: Final = re.compile(rb"content-(?:type: [^\r\n]*|length: \d+)", re.IGNORECASE)
-"""Headers that dispatchers do not look at."""
-_NESTED: Final = re.compile(rb"content-type:\s*(?:multipart|message)/", re.IGNORECASE)
+_IDLE_OF_FILES: Final = re.compile(
+    rb"content-(?:type: (?!\s*(?:multipart|message)/)[^\r\n]*|length: \d+)", re.IGNORECASE
+)
+_IDLE_OF_FIELDS: Final = re.compile(rb"content-(?:type: text/plain(?:; charset=utf-8)?|length: \d+)", re.IGNORECASE)
+"""Headers that change nothing: in a field, another character set would."""
 
 
 def read_form(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -61,8 +63,11 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
         raise BadQueryError("a part of the form has no headers, or too many")
     dispositions = [match for line in headers if (match := _DISPOSITION.fullmatch(line))]
     others = [line for line in headers if not _DISPOSITION.fullmatch(line)]
-    if len(dispositions) != 1 or not all(_IDLE.fullmatch(line) and not _NESTED.match(line) for line in others):
-        raise BadQueryError("a part of the form has other headers than clients write")
+    if len(dispositions) != 1:
+        raise BadQueryError("a part of the form has not one name")
     disposition = dispositions[0]
-    name = disposition["name"].decode("utf-8", "surrogateescape")
-    return name, b"filename" in disposition[0][disposition.end("name") :], content
+    is_file = b"filename" in disposition[0][disposition.end("name") :]
+    idle = _IDLE_OF_FILES if is_file else _IDLE_OF_FIELDS
+    if not all(idle.fullmatch(line) for line in others):
+        raise BadQueryError("a part of the form has other headers than clients write")
+    return disposition["name"].decode("utf-8", "surrogateescape"), is_file, content

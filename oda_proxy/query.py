@@ -121,9 +121,14 @@ def split(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = (
             raise BadQueryError(f"the request must have one {name}, it has {len(given)}")
     parameters = tuple(sorted((name, tuple(given)) for name, given in values.items()))
     query = Query(
-        **{name: given[0] for name, given in named.items()}, parameters=parameters, api=api, files=tuple(sorted(files))
+        **{name: given[0] for name, given in named.items()}, parameters=parameters, api=api, files=_by_name(files)
     )
     return query, envelope
+
+
+def _by_name(files: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Sort files by their fields; of two in one field dispatchers read the first."""
+    return tuple(sorted(files, key=lambda file: file[0]))
 
 
 def _envelope(given: Mapping[str, list[str]]) -> Envelope:

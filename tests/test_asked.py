@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -124,14 +125,20 @@ def test_a_product_that_the_description_lacks_is_taken_by_its_words() -> None:
 
 
 def test_the_default_is_in_the_key_as_it_was() -> None:
-    from dataclasses import replace
-
     changed = {**TODAY.products["isgri_image"]}
     changed["E1_keV"] = replace(changed["E1_keV"], default="15.0")
     later = Schema("isgri", {"isgri_image": changed}, TODAY.reads_json)
 
     assert key_of_asked(question("", TODAY)) != key_of_asked(question("", later))
     assert key_of_asked(question("", TODAY)) == key_of_asked(question("E1_keV=20", later))
+
+
+def test_another_unit_is_another_value_whatever_the_number() -> None:
+    counted = {**TODAY.products["isgri_image"]}
+    counted["E1_keV"] = replace(counted["E1_keV"], unit="MeV")
+    later = Schema("isgri", {"isgri_image": counted}, TODAY.reads_json)
+
+    assert key_of_asked(question("E1_keV=20", TODAY)) != key_of_asked(question("E1_keV=20", later))
 
 
 names = st.sampled_from(["RA", "T1", "T_format", "scw_list", "selected_catalog", "flag", "band", "band_units", "x"])

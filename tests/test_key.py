@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pairs import cell, pairs_of_different_questions, window
 
 from oda_proxy.asked import asked
-from oda_proxy.key import Key, Keys, differences, explain, key_of, keys_of
+from oda_proxy.key import Key, Keys, differences, explain, key_of, key_of_asked, keys_of
 from oda_proxy.query import fields, split
 
 if TYPE_CHECKING:
@@ -35,6 +35,16 @@ def test_a_key_stays_the_same_from_release_to_release() -> None:
     expected = "053361f9077ec6ca58e37e7e63d8423e3265074ebc10db261b5308a6fe20fcbc"
 
     assert key(f"{ASKED}&api=True&RA=83.63&scw_list=010200230010.001&scw_list=010200230020.001") == expected
+
+
+def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> None:
+    words = "RA=05h34m32s&T1=52713.5&T_format=mjd&src_name=Crab&scw_list=a,b&flag=yes&band=2&x=1&image_scale_min="
+    catalogue = (
+        "selected_catalog=%7B%22cat_frame%22%3A%22fk5%22%2C%22cat_column_list%22%3A%5B%5B1%5D%2C%5B7.50%5D%5D%7D"
+    )
+    expected = "d1516ac95dc48c25baca68bb799b3b16997fb0d2632483ba0f5d7378711c5b02"
+
+    assert key_of_asked(question(f"{words}&{catalogue}", TODAY)) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,12 +149,12 @@ def test_a_key_explains_itself() -> None:
     lines = explain(question("RA=083.630&x=1")).splitlines()
 
     assert lines[0].startswith(f"key {key_of(split(fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
-    assert 'parameter RA = "83.63" (number)' in lines
-    assert 'parameter DEC = "-29.74516667" (number), left out' in lines
+    assert "parameter RA = 83.63 deg" in lines
+    assert "parameter DEC = -29.74516667 deg, left out" in lines
     assert 'parameter x = "1" (words)' in lines
 
 
 def test_a_difference_is_said_with_both_values() -> None:
     assert differences(question("RA=83.63"), question("RA=38.63&DEC=-29.74516667")) == [
-        'parameter RA: "83.63" (number) | "38.63" (number)'
+        "parameter RA: 83.63 deg | 38.63 deg"
     ]

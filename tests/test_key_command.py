@@ -41,14 +41,14 @@ def test_a_key_is_explained_without_who_asks(capsys: pytest.CaptureFixture[str])
     assert main(["key", "--explain", REQUEST]) == 0
 
     said = capsys.readouterr().out
-    assert 'parameter RA = "83.63" (number)\n' in said
-    assert 'parameter E1_keV = "20" (number), left out\n' in said
+    assert "parameter RA = 83.63 deg\n" in said
+    assert "parameter E1_keV = 20 keV, left out\n" in said
     assert "SECRET" not in said
 
 
 def test_two_requests_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "--diff", REQUEST, REQUEST.replace("83.630", "38.63")]) == 0
-    assert capsys.readouterr().out == 'parameter RA: "83.63" (number) | "38.63" (number)\n'
+    assert capsys.readouterr().out == "parameter RA: 83.63 deg | 38.63 deg\n"
     assert main(["key", "--diff", REQUEST, REQUEST.replace("83.630", "8.363e1")]) == 0
     assert capsys.readouterr().out.startswith("both ask the same: key ")
 
@@ -57,8 +57,8 @@ def test_a_program_reads_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "--json", "--diff", REQUEST, f"{REQUEST}&DEC=1"]) == 0
 
     told = json.loads(capsys.readouterr().out)
-    assert told["questions"][0]["parameters"]["RA"] == ["number", "83.63"]
-    assert told["differences"] == ['parameter DEC: "-29.74516667" (number), left out | "1" (number)']
+    assert told["questions"][0]["parameters"]["RA"] == ["number", "83.63", "deg"]
+    assert told["differences"] == ["parameter DEC: -29.74516667 deg, left out | 1 deg"]
 
 
 @pytest.mark.parametrize("words", [REQUEST.replace("isgri&", "jemx&"), REQUEST.replace("isgri_image", "nosuch")])

@@ -76,6 +76,11 @@ def test_a_name_that_is_not_ascii_may_come_twice() -> None:
             TYPE,
             part('Content-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name="b"', b"1") + END,
         ),
+        (
+            TYPE,
+            part('Content-Disposition: form-data; name="a"\r\nContent-Type: text/plain; charset=latin-1', b"1") + END,
+        ),
+        (TYPE, part(FILE.replace("application/fits", "multipart/mixed; boundary=b"), b"1") + END),
         (TYPE, field("a", "1").replace(b"\r\n", b"\n") + END),
         (TYPE, field("a", "1") * 10_001 + END),
     ],

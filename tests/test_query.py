@@ -79,6 +79,13 @@ def test_a_name_of_the_envelope_with_two_values_is_an_error() -> None:
         split(fields(f"{ASKED}&session_id=A&session_id=B"))
 
 
+def test_files_are_sorted_by_their_fields_and_keep_their_order_within_one() -> None:
+    one, other = (split(fields(ASKED), [("b", first), ("a", "3"), ("b", second)])[0] for first, second in ("12", "21"))
+
+    assert one.files == (("a", "3"), ("b", "1"), ("b", "2"))
+    assert one != other
+
+
 def test_too_many_fields_are_an_error() -> None:
     with pytest.raises(BadQueryError, match=str(MAX_FIELDS)):
         fields("&".join(["a=1"] * (MAX_FIELDS + 1)))
