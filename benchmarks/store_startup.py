@@ -1,0 +1,96 @@
+"""How soon the proxy answers with 100,000 recordings, beside how soon with none.
+
+The index is filled with rows as the store writes them; their heads are one file that all share, since a start looks at
+none. Both starts are timed in turn, and the ratio is taken pair by pair: it holds where seconds drift.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from oda_proxy.config import cache_folder
+from oda_proxy.head import HeldHead
+from oda_proxy.key import Key
+from oda_proxy.query import Query
+from oda_proxy.recording import Recording
+from oda_proxy.store import rows
+from oda_proxy.store.disk import DiskStore
+
+RECORDINGS = 100_000
+PAIRS = 7
+LIMIT = 2.0
+UPSTREAM = "http://127.0.0.1:1"
+
+
+def recording(number: int) -> Recording:
+    """Make a recording of a small light curve, with a row of the usual size."""
+    words = (("RA", (f"{number / 1000}",)), ("T1", ("2003-03-15T23:27:40.0",)), ("T2", ("2003-03-16T00:03:15.0",)))
+    return Recording(
+        key=Key(f"{number:064x}"),
+        stored_at=float(number),
+        head=HeldHead(b'"numpy_data_product_list":[]'),
+        exit_status={"status": 0, "message": ""},
+        parameters={"analysis_parameters": {name: values[0] for name, values in words}},
+        echoed=("session_id", "query_status", "token", "oda_api_version"),
+        query=Query("isgri", "isgri_lc", "Real", words, api=True),
+        cost=60.0,
+    )
+
+
+def fill(cache: Path) -> None:
+    """Keep the first recording, and write the rows of all others as it would, in one transaction."""
+    with closing(DiskStore(cache_folder(cache, UPSTREAM))) as store:
+        store.put(recording(0))
+        index = store._index()  # noqa: SLF001 - putting one by one would flush each to the disk
+        kept = rows.read(recording(0).key, index.get(recording(0).key)).kept
+        with index.transact():
+            for number in range(1, RECORDINGS):
+                index.set(recording(number).key, rows.written(recording(number), kept))
+            index.set(f"head:{kept.name}", str(RECORDINGS))
+            index.set("filling", f"{RECORDINGS} {kept.occupies}")
+        assert store.filling().recordings == RECORDINGS
+
+
+def starting(cache: Path, log: Path) -> float:
+    """Time, in s, from the start of a proxy to its first answer."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--offline", "--upstream", UPSTREAM]
+    command += ["--port", "0", "--cache-dir", str(cache)]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        with urllib.request.urlopen(f"{url}/-/readyz") as response:  # noqa: S310 - on this machine
+            response.read()
+        took = time.perf_counter() - began
+        process.terminate()
+    return took
+
+
+def main() -> int:
+    """Print the medians; end with 1 where the limit is passed."""
+    with tempfile.TemporaryDirectory() as place:
+        empty, full, log = Path(place) / "empty", Path(place) / "full", Path(place) / "log"
+        fill(full)
+        starting(empty, log), starting(full, log)  # once, so that files are in memory
+        pairs = [(starting(empty, log), starting(full, log)) for _ in range(PAIRS)]
+    ratio = statistics.median(with_all / with_none for with_none, with_all in pairs)
+    with_none, with_all = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(
+        f"first answer with no recording {with_none:.3f} s, with {RECORDINGS} {with_all:.3f} s, "
+        f"ratio {ratio:.2f} (limit {LIMIT})"
+    )
+    return ratio > LIMIT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
