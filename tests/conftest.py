@@ -45,6 +45,12 @@ def client_python() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def reader_python() -> Path:
+    """Give the Python of the environment with a reader of OGIP files."""
+    return environment("pyspextools-0.7.1")
+
+
+@pytest.fixture(scope="session")
 def dispatcher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Name the folder in which the real dispatcher works."""
     return tmp_path_factory.mktemp("dispatcher")

@@ -1,4 +1,4 @@
-"""Virtual environments of the unmodified clients and the real dispatcher, built once and reused.
+"""Virtual environments of the unmodified clients, the real dispatcher and a reader of spectra, built once and reused.
 
 Run as a program it builds them all, side by side. They stand in `.envs` of the checkout, or in `ODA_PROXY_TEST_ENVS`.
 """
@@ -26,6 +26,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "oda_api-1.2.1": ("oda-api==1.2.1", *TODAY),
     "oda_api-1.1.0": ("oda-api==1.1.0", *TODAY),
     "oda_api-1.0": ("oda-api==1.0", *TODAY),
+    "pyspextools-0.7.1": ("pyspextools==0.7.1", *TODAY),  # reads OGIP files
     "dispatcher-1.3.3": (
         "cdci-data-analysis==1.3.3",
         "oda-api==1.2.37",
