@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import api_code
+from oda_proxy import api_code, cards
 from oda_proxy.forms import FORMED, formed
 from oda_proxy.head import HeldHead
 from oda_proxy.members import Member, compact, members
@@ -26,6 +26,7 @@ from oda_proxy.redaction import NotKeptError, refuse_traces, secrets, without_as
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from oda_proxy.cards import Gap
     from oda_proxy.head import Head
     from oda_proxy.key import Key
     from oda_proxy.query import Envelope, Query
@@ -86,6 +87,8 @@ class Recording:
     """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
     small: Mapping[str, Any] = field(default_factory=dict)
     """Members of `products` whose form depends on the asker: `api_code`, and those of `forms`."""
+    gaps: tuple[Gap, ...] = ()
+    """Where in the head cards of the asker stand, in order."""
 
     @property
     def echo(self) -> Mapping[str, Any]:
@@ -95,21 +98,25 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Spliced:
-    """An answer for one asker: one JSON text in three parts, of which only the last was made anew."""
+    """An answer for one asker: one JSON text in three parts, of which only the last was made anew.
+
+    `inserted` are the texts that stand in the head for this asker, each with its offset, in order.
+    """
 
     begin: bytes
     head: Head
     end: bytes
+    inserted: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes of the answer."""
-        return len(self.begin) + self.head.size + len(self.end)
+        return len(self.begin) + self.head.size + sum(len(text) for _, text in self.inserted) + len(self.end)
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the answer piece by piece; blocks while the head is read. Raises StoreUnusableError."""
         yield self.begin
-        yield from self.head.pieces()
+        yield from cards.woven(self.head.pieces(), self.inserted)
         yield self.end
 
 
@@ -133,20 +140,27 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
     echoes = {member.name: member.value for member in products if member.name in _PARAMETERS}
     if not all(isinstance(echo, dict) for echo in echoes.values()):
         raise NotKeptError("not-an-answer")
-    large = {m.name: without_asker(m.value) for m in products if m.name in _PRODUCTS and not _is_small(m)}
+    taken: list[cards.Cards] = []
+    large = {
+        m.name: without_asker(cards.marked(m.value, taken))
+        for m in products
+        if m.name in _PRODUCTS and not _is_small(m)
+    }
+    head, gaps = cards.cut_out(_head(text, products, large), taken)
     recording = Recording(
         key=key,
         stored_at=stored_at,
-        head=HeldHead(_head(text, products, large)),
+        head=HeldHead(head),
         exit_status=without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status}),
         parameters={
             name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
         echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
         small={m.name: _anyones(m) for m in products if _is_small(m)},
+        gaps=gaps,
     )
     said = {m.name: m.value for m in products if m.name not in _PRODUCTS}
-    kept = [large, recording.exit_status, recording.parameters, recording.small]
+    kept = [large, taken, recording.exit_status, recording.parameters, recording.small]
     refuse_traces(kept, secrets(envelope, answer, said))
     return recording
 
@@ -187,7 +201,8 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     separator = "," if recording.head.size else ""
     tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
-    return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"))
+    inserted = cards.filled(recording.gaps, {**asker, "job_id": job_id})
+    return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)
 
 
 _API_CODE = "api_code"
@@ -205,10 +220,10 @@ def _anyones(member: Member) -> Any:
     return without_asker(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
 
 
-def _head(text: str, products: list[Member], large: Mapping[str, Any]) -> bytes:
+def _head(text: str, products: list[Member], large: Mapping[str, Any]) -> str:
     """Put the members of `products` that are kept together: as they were written, or as they had to be changed."""
     return ",".join(
         f"{json.dumps(m.name)}:{text[m.begin : m.end] if large[m.name] is m.value else compact(large[m.name])}"
         for m in products
         if m.name in large
-    ).encode("utf-8")
+    )

@@ -36,9 +36,6 @@ ASKER = ENVELOPE | {
 }
 """Names of members that say who asks, or where their job runs, wherever they stand."""
 
-_IN_HEADERS = ASKER | {"api", "dry_run", "verbose"}
-"""Dispatchers of 2019 wrote one card for each parameter of the request, and `url` with all of them."""
-
 
 class NotKeptError(Exception):
     """An answer must not be kept; the message is one short word that says why, as in `Cache-Status`."""
@@ -123,8 +120,6 @@ def without_asker(value: Any) -> Any:
         return value if all(map(_is, cleaned, value)) else cleaned
     if isinstance(value, dict):
         kept = {name: inner for name, inner in value.items() if plain(name) not in ASKER}
-        if isinstance(header := kept.get("header"), dict):
-            kept["header"] = _header(header)
         kept = {without_addresses(name): without_asker(inner) for name, inner in kept.items()}
         same = len(kept) == len(value) and all(name in kept and kept[name] is value[name] for name in value)
         return value if same else kept
@@ -134,16 +129,6 @@ def without_asker(value: Any) -> Any:
 def plain(name: str) -> str:
     """Give a name as we compare it: FITS knows no case, and writes long ones as HIERARCH cards."""
     return re.sub(r"^hierarch\s+", "", name.casefold()).strip()
-
-
-def _header(header: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the cards that repeat the request."""
-    kept = {
-        name: value
-        for name, value in header.items()
-        if plain(name) not in _IN_HEADERS and not (plain(name) == "url" and _asks(str(value)))
-    }
-    return header if len(kept) == len(header) else kept
 
 
 _EMAIL = re.compile(r"[\w.%+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import pickle  # noqa: TID251  # a secret is hidden in one
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import traces, traces_below
 
+from oda_proxy.cards import woven
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope, Token
 from oda_proxy.recording import Recording, redact, splice
@@ -185,7 +187,7 @@ HEADER_2019: dict[str, Any] = {
     "instrument": "isgri",
     "job_id": JOB_CANARY,
     "off_line": "False",
-    "query_status": "submitted",
+    "query_status": "ready",
     "session_id": CANARY,
     "HIERARCH SESSION_ID": CANARY,
     "TOKEN": TOKEN,
@@ -194,17 +196,64 @@ HEADER_2019: dict[str, Any] = {
 }
 
 
-def test_cards_of_2019_that_repeat_the_request_are_dropped_and_others_stay() -> None:
+def header_of(body: bytes) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(body)["products"]["numpy_data_product_list"][0]["data_unit_list"][0]["header"]
+    return header
+
+
+def test_cards_of_2019_that_repeat_the_request_are_those_of_the_one_who_asks() -> None:
     recording = kept(asked_with(ENVELOPE, products={"numpy_data_product_list": [product(header=HEADER_2019)]}))
 
-    got = json.loads(spliced(recording, STRANGER))["products"]["numpy_data_product_list"][0]
-    assert got["data_unit_list"][0]["header"] == {
-        "SIMPLE": True,
-        "BITPIX": 8,
-        "DEC": "-37.844167",
-        "RA": "255.986542",
-        "instrument": "isgri",
+    assert header_of(spliced(recording, STRANGER)) == {
+        **{name: value for name, value in HEADER_2019.items() if name != "TOKEN"},
+        "job_id": KEY[:16],
+        "query_status": "new",
+        "session_id": STRANGER.session_id,
+        "HIERARCH SESSION_ID": STRANGER.session_id,
+        "url": f"http://www.example.org/astrooda_?product_type=isgri_lc&session_id=STRANGERSSESSION&job_id={KEY[:16]}",
     }
+    assert header_of(spliced(recording, ENVELOPE)) == {**HEADER_2019, "query_status": "ready"}
+
+
+def test_cards_are_taken_out_of_every_product_whatever_stands_around_them() -> None:
+    """The first header holds nothing else, the second is the last in its product, the text is not ASCII."""
+    items = [
+        product(header={"session_id": CANARY}),
+        product(header={"SIMPLE": True, "NAME": "\0000", "session_id": CANARY, "ESO": "é🙂"}),
+        product(),
+    ]
+    sent = asked_with(ENVELOPE, products={"numpy_data_product_list": items, "text_product_list": ["é"]})
+
+    recording = kept(sent)
+
+    assert len(recording.gaps) == 2
+    assert CANARY.encode() not in b"".join(recording.head.pieces())
+    assert json.loads(spliced(recording, ENVELOPE)) == sent
+    size = splice(recording, STRANGER, now=1.0, address=ADDRESS).size
+    assert size == len(b"".join(splice(recording, STRANGER, now=1.0, address=ADDRESS)))
+
+
+def test_a_mark_in_an_answer_is_no_gap() -> None:
+    header = {"session_id": CANARY, "\x001": 0}
+
+    with pytest.raises(NotKeptError, match="not-an-answer"):
+        kept(asked_with(ENVELOPE, products={"numpy_data_product_list": [product(header=header)]}))
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_texts_are_woven_in_at_their_offsets_however_the_head_is_cut(data: st.DataObject) -> None:
+    text = data.draw(st.binary(max_size=20))
+    offsets = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    cuts = sorted({0, len(text), *data.draw(st.lists(st.integers(0, len(text)), max_size=4))})
+    pieces = [text[begin:end] for begin, end in itertools.pairwise(cuts)]
+    inserted = [(offset, f"<{number}>".encode()) for number, offset in enumerate(offsets)]
+
+    expected = b"".join(
+        text[begin:end] + mark
+        for begin, end, mark in zip([0, *offsets], [*offsets, len(text)], [*[m for _, m in inserted], b""], strict=True)
+    )
+    assert b"".join(woven(pieces, inserted)) == (expected if pieces else b"")
 
 
 def test_a_url_that_names_no_asker_stays() -> None:

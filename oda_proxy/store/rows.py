@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.cards import Gap
 from oda_proxy.query import Query
 from oda_proxy.recording import FORMAT, Recording
 from oda_proxy.store.base import Entry
@@ -42,6 +43,7 @@ def written(recording: Recording, kept: Kept) -> str:
         "parameters": recording.parameters,
         "echoed": recording.echoed,
         "small": recording.small,
+        "gaps": recording.gaps,
     }
     return json.dumps(row, separators=(",", ":"))
 
@@ -69,6 +71,7 @@ class Row:
             query=self.query,
             cost=self.cost,
             small=dict(self.members["small"]),
+            gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
         )
 
     def entry(self, *, used_at: float | None, pinned: bool) -> Entry:
