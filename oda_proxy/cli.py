@@ -33,12 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
         command: Callable[[dict[str, Any]], int] = arguments.command
         said = {name: getattr(arguments, name) for name in arguments.own}
-        return command({name.replace("-", "_"): value for name, value in values.items()} | said)
+        status = command({name.replace("-", "_"): value for name, value in values.items()} | said)
+        sys.stdout.flush()
     except OdaProxyError as error:
         print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the one line for a person
         return error.exit_status
+    except BrokenPipeError:  # whoever read has enough, as in `oda-proxy ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the end has nowhere to go
+        return 1
     except KeyboardInterrupt:
         return 130  # what shells expect of a program that was interrupted
+    return status
 
 
 def parser() -> argparse.ArgumentParser:

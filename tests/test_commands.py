@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -327,3 +328,14 @@ def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: py
 
     assert main(["import", str(tmp_path / "bad")]) == 1
     assert "harmful is left out: a client that reads it would load" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_reader_that_has_enough_is_no_fault_to_speak_of() -> None:
+    command = [sys.executable, "-m", "oda_proxy.cli", "ls", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -60,6 +60,11 @@ def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> Non
         ("description-ttl", "-1"),
         ("description-ttl", "nan"),
         ("time-scale", "inf"),
+        ("max-size", "much"),
+        ("max-size", "-1 GB"),
+        ("max-size", "0"),
+        ("max-size", "nan"),
+        ("max-size", "5 PB"),
         ("generation", "2018"),
     ],
 )
@@ -116,3 +121,19 @@ def test_every_option_is_documented() -> None:
     for option in {*config.SERVE, *config.MOCK}:
         assert f"`{option.flag}" in documented
         assert option.variable in documented
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("500MB", 500_000_000),
+        ("500 mb", 500_000_000),
+        ("2.5G", 2_500_000_000),
+        ("2 GiB", 2 * 1024**3),
+        ("10kB", 10_000),
+        ("1T", 10**12),
+    ],
+)
+def test_a_size_has_the_units_that_people_write(text: str, size: int) -> None:
+    assert config.resolve(config.PRUNE, {"max-size": text}, {}, None)["max-size"] == size

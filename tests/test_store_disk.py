@@ -17,6 +17,7 @@ import pytest
 from recordings import KEYS, read, recording
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.key import Key
 from oda_proxy.store.base import Filling
 from oda_proxy.store.disk import UNFINISHED_AGE, DiskStore
 
@@ -291,10 +292,34 @@ def test_an_index_that_breaks_at_run_time_fails_one_call_and_is_begun_anew(disk:
     assert faults(disk) == []
 
 
+@pytest.mark.parametrize("page", [8, 20, 60])
+def test_what_can_be_read_of_a_damaged_index_stays(disk: DiskStore, tmp_path: Path, page: int) -> None:
+    many = [Key(f"{number:064x}") for number in range(100)]
+    large = {"analysis_parameters": {"selected_catalog": "x" * 3000}}
+    for key in many:
+        disk.put(recording(key, key.encode(), parameters=large))
+    disk.pin(many[0], pinned=True)
+    disk._index().close()
+    database = tmp_path / "index" / "cache.db"
+    damaged = bytearray(database.read_bytes())
+    damaged[page * 4096 : (page + 1) * 4096] = b"\xa5" * 4096
+    database.write_bytes(damaged)
+
+    assert faults(disk)[:1] == ["index"]
+    assert faults(disk, fix=True)[:1] == ["index"]
+
+    left = list(disk.keys())
+    assert 80 <= len(left) < 100
+    for key in left:
+        assert read(disk.get(key)) == recording(key, key.encode(), parameters=large)
+    assert faults(disk) == []
+    assert disk.filling().recordings == len(left)
+
+
 def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def refuse(folder: Path, *, doubted: bool) -> None:
+    def refuse(folder: Path, *_: object, doubted: bool) -> None:
         tried.append(folder)
         raise sqlite3.OperationalError("attempt to write a readonly database")
 

@@ -282,7 +282,7 @@ class DiskStore:
             if self._failed is not None and time.monotonic() < self._failed[0]:
                 raise self._failed[1]
             try:
-                self._opened = open_index(self._folder, doubted=self._doubted)
+                self._opened = open_index(self._folder, _count_anew, doubted=self._doubted)
             except (OSError, sqlite3.Error, diskcache.Timeout) as error:
                 self._failed = (time.monotonic() + _TRY_AGAIN, error)
                 raise
@@ -343,6 +343,12 @@ def _count(index: diskcache.Cache, kept: Kept, by: int) -> int:
     heads = bool(after) - bool(before)
     _set_filling(index, filling.recordings + by, filling.occupied + heads * kept.occupies)
     return after
+
+
+def _count_anew(index: diskcache.Cache) -> None:
+    """Count what is there, within a transaction."""
+    for _ in _recount(index, fix=True):
+        pass
 
 
 def _recount(index: diskcache.Cache, *, fix: bool) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import diskcache
 from diskcache.core import DBNAME, MODE_PICKLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -65,11 +65,11 @@ def is_damage(error: BaseException) -> bool:
     return type(error) is sqlite3.DatabaseError  # its subclasses speak of locks, space and permissions
 
 
-def open_index(folder: Path, *, doubted: bool) -> diskcache.Cache:
+def open_index(folder: Path, count_anew: Callable[[diskcache.Cache], object], *, doubted: bool) -> diskcache.Cache:
     """Open the index of the store in `folder`, a new one where there is none; read all of it where it is `doubted`.
 
-    One that is damaged is moved aside, to `index.broken-<n>`, and begun anew: what it named has to be asked for again.
-    Raises OSError or sqlite3.Error where it cannot be used.
+    One that is damaged is moved aside, to `index.broken-<n>`, and begun anew with the rows that can still be read; then
+    they are counted. Raises OSError or sqlite3.Error where it cannot be used.
     """
     try:
         return _open(folder, doubted=doubted)
@@ -84,8 +84,25 @@ def open_index(folder: Path, *, doubted: bool) -> diskcache.Cache:
                 raise
             aside = next(path for n in count(1) if not (path := folder / f"{INDEX}.broken-{n}").exists())
             (folder / INDEX).rename(aside)
-            _log.warning("the index of recordings was damaged (%s): moved aside to %s and begun anew", error, aside)
-            return _open(folder, doubted=False)
+            index = _open(folder, doubted=False)
+            with index.transact():
+                rows = _readable(aside / DBNAME)
+                for key, text in rows.items():
+                    index.set(key, text)
+                count_anew(index)
+            said = "the index of recordings was damaged (%s): moved aside to %s, and begun anew with %d rows of it"
+            _log.warning(said, error, aside, len(rows))
+            return index
+
+
+def _readable(file: Path) -> dict[str, str]:
+    """Read what can be read of a damaged index: from its beginning to the damage, and from its end."""
+    rows: dict[str, str] = {}
+    for order in ("ASC", "DESC"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
+            wanted = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND typeof(value) = 'text'"
+            rows.update(connection.execute(f"{wanted} ORDER BY rowid {order}"))
+    return rows
 
 
 def _open(folder: Path, *, doubted: bool) -> diskcache.Cache:
