@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LONGEST: Final = 1000
 """Characters of a number, a time or an angle that is read."""
@@ -148,15 +148,14 @@ def _is_moment(text: str) -> bool:
     return True
 
 
-def _by_astropy(read: Any) -> str | None:
+def _by_astropy(read: Callable[[], str]) -> str | None:
     """Have astropy read something that it may not like."""
     with _ASTROPY, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            text: str = read()
+            return read()
         except Exception:  # noqa: BLE001 - whatever it raises: what it cannot read is no such value
             return None
-        return text
 
 
 def boolean(text: str) -> str | None:

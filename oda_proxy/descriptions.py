@@ -84,7 +84,8 @@ class Descriptions:
         if not instrument.isprintable() or len(instrument) > LONGEST_NAME:
             return ()
         if instrument not in self._known:
-            self._known[instrument] = await asyncio.to_thread(self._read, instrument)
+            kept = await asyncio.to_thread(self._read, instrument)
+            self._known.setdefault(instrument, kept)  # somebody else may have read and refreshed it meanwhile
         if self._upstream and self._fresh_until.get(instrument, float("-inf")) <= self._clock():
             task = self._refreshing.get(instrument)
             if task is None:

@@ -163,7 +163,7 @@ async def test_a_name_cannot_leave_the_folder(known: Descriptions, upstream: Ups
     upstream.text = meta_data(instrument="../../x")
 
     assert len(await known.of("../../x")) == 1
-    assert os.listdir(tmp_path / "descriptions") == ["..%2F..%2Fx.json"]  # noqa: PTH208, ASYNC240 - a folder of the test
+    assert os.listdir(tmp_path / "descriptions") == ["..%2F..%2Fx.json"]  # noqa: PTH208 - a folder of the test
 
 
 async def test_many_who_want_one_ask_once(known: Descriptions, upstream: Upstream) -> None:
