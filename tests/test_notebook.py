@@ -56,7 +56,7 @@ def cells(
 
     def outcome(run: Run) -> dict[str, Any]:
         if run not in seen:
-            seen[run] = {}  # should the run fail, there is nothing to see of it
+            seen[run] = {}
             folder = tmp_path_factory.mktemp(str(run))
             with ExitStack() as stack:
                 if run.route == "proxy":
@@ -64,6 +64,7 @@ def cells(
                 else:
                     url = stack.enter_context(running(folder / "log", *mock_of(run.generation))).url
                 seen[run] = run_client_in(folder, run.version, "notebook.py", url, str(folder))
+        assert seen[run], "the run failed where its first cell was looked at"
         return seen[run]
 
     return outcome

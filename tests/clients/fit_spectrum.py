@@ -2,7 +2,7 @@
 
     fit_spectrum.py FOLDER
 
-The files are as `oda_api` writes them, but for what readers of OGIP files want: the names of extensions (OGIP/92-007 and
+The files are as `oda_api` writes them, but for what readers of OGIP files want: the names of extensions (OGIP/92-007,
 CAL/GEN/92-002), their version 1, and the units of the ARF, which `oda_api` does not write. Prints one line of JSON.
 """
 
