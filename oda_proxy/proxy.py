@@ -29,7 +29,7 @@ from oda_proxy.mending import UNSAFE, Mending
 from oda_proxy.multipart import MULTIPART, read_form
 from oda_proxy.query import Envelope, Query, fields, split
 from oda_proxy.question import JobIds, Question, Questions
-from oda_proxy.recording import redact, splice
+from oda_proxy.recording import as_kept, redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.relay import Relay
 from oda_proxy.remembered import Remembered
@@ -236,7 +236,8 @@ class Proxy:
             recording = await self._redacted(answer.body, question.key, envelope)
             self._first_asked.pop(question.key, None)
             await self._refuse_contradictions(recording, question)
-            recording = replace(recording, query=question.query, cost=max(recording.stored_at - first_asked, 0.0))
+            query = as_kept(question.query, envelope)
+            recording = replace(recording, query=query, cost=max(recording.stored_at - first_asked, 0.0))
             await asyncio.to_thread(self.store.put, recording)
         except NotKeptError as reason:
             return _remarked(answer, str(reason))

@@ -13,7 +13,7 @@ be seen is not kept at all (`redaction`).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy import api_code, cards
@@ -163,6 +163,16 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
     kept = [large, taken, recording.exit_status, recording.parameters, recording.small]
     refuse_traces(kept, secrets(envelope, answer, said))
     return recording
+
+
+def as_kept(query: Query, envelope: Envelope) -> Query:
+    """Give what was asked as it may be kept beside the answer, without what a client says of itself among the words.
+
+    Raises NotKeptError where the asker can be read in it nevertheless.
+    """
+    words = without_asker({name: list(values) for name, values in query.parameters})
+    refuse_traces([query.instrument, query.product_type, query.query_type, words], secrets(envelope))
+    return replace(query, parameters=tuple((name, tuple(values)) for name, values in words.items()))
 
 
 def splice(recording: Recording, envelope: Envelope, *, now: float, address: str) -> Spliced:
