@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from oda_proxy import headers, repairs, screening
 from oda_proxy.forms import Generation, generation
 from oda_proxy.head import PIECE
-from oda_proxy.spool import IN_MEMORY, Spooled
+from oda_proxy.spool import IN_MEMORY, Spooled, spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,12 @@ class Mending:
         if generation(version) is Generation.MODERN:
             return answer
         return await self._with_body(answer, lambda body: repairs.for_client(body, version))
+
+    async def described(self, answer: Answer) -> Answer:
+        """Leave the dispatcher's configuration out of a failure to describe an instrument."""
+        if answer.status < repairs.FAILED:
+            return answer
+        return await self._with_body(await spooled(answer, IN_MEMORY), repairs.without_configuration)
 
     async def _with_body(self, answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
         """Give an answer the body that `change` makes of its own."""

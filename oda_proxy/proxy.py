@@ -274,11 +274,14 @@ class Proxy:
         relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.ask
         pairs = fields(ask.query_string)
         if _has_credentials(ask) or any(name == "token" for name, _ in pairs):
-            return await relay(ask, here, "bypass", detail="token")
-        asked = _uncompressed(ask)
+            return await self._mending.described(await relay(_uncompressed(ask), here, "bypass", detail="token"))
+
+        async def describe(forwarded: Forwarded) -> Answer:
+            return await self._mending.described(await relay(_uncompressed(ask), here, forwarded))
+
         return await self._remembered.answer(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
-            lambda forwarded: relay(asked, here, forwarded),
+            describe,
             anew=bool(headers.directives(ask.headers) & {"no-cache", "no-store"}),
         )
 

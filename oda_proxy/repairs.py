@@ -47,9 +47,9 @@ def repaired(body: bytes, status: int, envelope: Envelope) -> bytes:
     try:
         text, top, products = _parsed(body)
     except (ValueError, RecursionError):
-        return _dumped(failed(_plain_reason(body, status), envelope)) if status >= _FAILED else body
+        return _dumped(failed(_plain_reason(body, status), envelope)) if status >= FAILED else body
     told = {m.name: _everywhere(m.value) for m in top if m.name != "products"}
-    if status < _FAILED and "query_status" not in told:
+    if status < FAILED and "query_status" not in told:
         return body
     new = {m.name: _product_member(m.name, m.value) for m in products}
     told = _completed(told, status, envelope)
@@ -67,6 +67,17 @@ def for_client(body: bytes, version: str | None) -> bytes:
         return body
     new = {m.name: formed(m.name, m.value, version) if m.name in FORMED else m.value for m in products}
     return _rewritten(text, top, {m.name: m.value for m in top if m.name != "products"}, products, new)
+
+
+def without_configuration(body: bytes) -> bytes:
+    """Leave out of a failure what it tells of the dispatcher's configuration: folders and addresses."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(answer, dict) or "config" not in answer:
+        return body
+    return _dumped({name: value for name, value in answer.items() if name != "config"})
 
 
 def _parsed(body: bytes) -> tuple[str, list[Member], list[Member]]:
@@ -309,17 +320,18 @@ def _said(text: dict[str, Any]) -> dict[str, Any]:
 
 # -- whole answers ---------------------------------------------------------------------------------
 
-_FAILED = 400
+FAILED = 400
+"""The first status of a failure."""
 _SAID = ("message", "error_message", "debug_message", "comment", "warning")
 
 
 def _completed(answer: dict[str, Any], status: int, envelope: Envelope) -> dict[str, Any]:
     """Give an answer the members without which some client ends with an error of its own, or asks on and on."""
-    if status < _FAILED and answer.get("query_status") != "failed":
+    if status < FAILED and answer.get("query_status") != "failed":
         return _with(answer, **_job(answer, envelope))
     answer = {name: value for name, value in answer.items() if name != "config"}
     full = failed(_reason(answer, status), envelope)
-    if status < _FAILED:
+    if status < FAILED:
         del full["error"], full["error_message"]
     ended = answer.get("exit_status")
     ended = ended if isinstance(ended, dict) else {}
@@ -364,7 +376,7 @@ def _reason(answer: dict[str, Any], status: int) -> str:
             ": ".join(["the job failed", *(str(report[name]) for name in ("node", "message") if report.get(name))])
         )
     told.append(
-        "the job failed; the dispatcher does not say why" if status < _FAILED else f"the dispatcher answered {status}"
+        "the job failed; the dispatcher does not say why" if status < FAILED else f"the dispatcher answered {status}"
     )
     return next(reason for reason in told if isinstance(reason, str) and reason)
 

@@ -368,6 +368,17 @@ async def test_a_description_that_failed_is_not_remembered(proxy: Proxy, upstrea
     assert [(await told(proxy, ask))[0] for _ in range(2)] == [500, 200]
 
 
+@pytest.mark.parametrize("query", ["instrument=isgri", "instrument=isgri&token=T"])
+async def test_a_description_that_failed_tells_nothing_of_the_dispatchers_configuration(
+    proxy: Proxy, upstream: Script, query: str
+) -> None:
+    upstream.then({"error": "x", "config": {"folder": "/srv"}}, status=403)
+
+    status, _, body = await told(proxy, Ask("GET", "/api/meta-data", query))
+
+    assert (status, json.loads(body)) == (403, {"error": "x"})
+
+
 async def test_the_list_of_instruments_is_fetched_from_where_it_is(proxy: Proxy, upstream: Script) -> None:
     elsewhere = (("Location", "https://www.astro.unige.ch/mmoda/dispatch-data/instr-list?instrument=mock"),)
     upstream.then(b"<p>Redirecting", status=302, headers=elsewhere).then(["isgri"])
