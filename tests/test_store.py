@@ -52,6 +52,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 
 def entry(store: Store, key: Key) -> Entry:
     (found,) = [entry for entry in store.entries() if entry.key == key]
+    assert store.entry(key) == found
     return found
 
 
@@ -59,6 +60,7 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
     assert store.get(KEYS[0]) is None
     assert list(store.keys()) == []
     assert list(store.entries()) == []
+    assert store.entry(KEYS[0]) is None
     assert store.filling() == Filling(0, 0)
 
 

@@ -54,8 +54,8 @@ def opened_folder(folder: Path, *, make: bool = False) -> Iterator[DiskStore]:
 
 def find(store: Store, beginnings: Sequence[str]) -> list[Entry]:
     """Find recordings by the beginnings of their keys, all or none. Raises UnknownKeyError."""
-    entries = list(store.entries())
-    return [_one(entries, beginning) for beginning in beginnings]
+    keys = list(store.keys())
+    return [_one(store, keys, beginning) for beginning in beginnings]
 
 
 @contextmanager
@@ -78,8 +78,9 @@ def described(entry: Entry) -> dict[str, Any]:
     return told
 
 
-def _one(entries: Sequence[Entry], beginning: str) -> Entry:
-    found = [entry for entry in entries if beginning and entry.key.startswith(beginning.casefold())]
-    if len(found) != 1:
+def _one(store: Store, keys: Sequence[Key], beginning: str) -> Entry:
+    found = [key for key in keys if beginning and key.startswith(beginning.casefold())]
+    entry = store.entry(found[0]) if len(found) == 1 else None
+    if entry is None:
         raise UnknownKeyError(beginning, len(found))
-    return found[0]
+    return entry

@@ -72,6 +72,9 @@ class Store(Protocol):
     def keys(self) -> Iterator[Key]:
         """Name what is kept, in any order; the first is found at once, however many there are."""
 
+    def entry(self, key: Key) -> Entry | None:
+        """Describe a recording, or give None where there is none, or its row cannot be read."""
+
     def entries(self) -> Iterator[Entry]:
         """Describe what is kept, in any order."""
 

@@ -48,6 +48,7 @@ _TRY_AGAIN = 10.0
 """How long, in s, an index that could not be opened is left alone."""
 
 _FILLING = "filling"
+_NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
 _NUMBERS = re.compile(r"(\d{1,18}) (\d{1,18})")
 _KEY = re.compile("[0-9a-f]{64}")
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
@@ -156,16 +157,19 @@ class DiskStore:
         with self._medium() as index:
             yield from (Key(key) for key in index if _KEY.fullmatch(key))
 
+    def entry(self, key: Key) -> Entry | None:
+        """Describe a recording, or give None where there is none, or its row cannot be read."""
+        with self._medium() as index:
+            row = _row(index, key)
+            if row is None:
+                return None
+            noted = _NUMBER.fullmatch(_text(index, _used(key)) or "")
+            used_at = max(row.stored_at, float(noted[0]) if noted else 0.0, self._uses.get(key, 0.0))
+            return row.entry(used_at=used_at, pinned=_pin(key) in index)
+
     def entries(self) -> Iterator[Entry]:
         """Describe what is kept; a row that cannot be read is left out, and removed when it is asked for."""
-        for key in self.keys():
-            with self._medium() as index:
-                try:
-                    row = rows.read(key, index.get(key) or "")
-                    noted = max(float(_text(index, _used(key)) or 0), self._uses.get(key, 0))
-                    yield row.entry(used_at=max(noted, row.stored_at), pinned=_pin(key) in index)
-                except _DAMAGE:
-                    continue
+        return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
     def filling(self) -> Filling:
         """Tell how much is kept, at once."""

@@ -59,20 +59,26 @@ class MemoryStore:
         """Name what is kept."""
         return iter(list(self._recordings))
 
+    def entry(self, key: Key) -> Entry | None:
+        """Describe a recording, or give None where there is none."""
+        recording = self._recordings.get(key)
+        if recording is None:
+            return None
+        return Entry(
+            key=key,
+            stored_at=recording.stored_at,
+            used_at=max(self._uses.get(key, 0.0), recording.stored_at),
+            size=recording.head.size,
+            occupies=recording.head.size,
+            place=recording.head.digest,
+            cost=recording.cost,
+            pinned=key in self._pins,
+            query=recording.query,
+        )
+
     def entries(self) -> Iterator[Entry]:
         """Describe what is kept."""
-        for key, recording in list(self._recordings.items()):
-            yield Entry(
-                key=key,
-                stored_at=recording.stored_at,
-                used_at=max(self._uses.get(key, 0.0), recording.stored_at),
-                size=recording.head.size,
-                occupies=recording.head.size,
-                place=recording.head.digest,
-                cost=recording.cost,
-                pinned=key in self._pins,
-                query=recording.query,
-            )
+        return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
     def filling(self) -> Filling:
         """Tell how much is kept."""

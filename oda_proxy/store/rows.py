@@ -74,12 +74,12 @@ class Row:
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
         )
 
-    def entry(self, *, used_at: float | None, pinned: bool) -> Entry:
+    def entry(self, *, used_at: float, pinned: bool) -> Entry:
         """Describe the recording."""
         return Entry(
             key=self.key,
             stored_at=self.stored_at,
-            used_at=self.stored_at if used_at is None else used_at,
+            used_at=used_at,
             size=self.kept.size,
             occupies=self.kept.occupies,
             place=self.kept.name,
