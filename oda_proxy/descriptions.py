@@ -37,6 +37,9 @@ FORMAT: Final = 1
 PATIENCE: Final = 5.0
 """Seconds that a request waits for a description to be refreshed; after that the one that is known has to do."""
 
+LONGEST_WAIT: Final = 60.0
+"""Seconds after which a dispatcher that does not describe an instrument is given up, until the next attempt."""
+
 MOST_VERSIONS: Final = 32
 """Descriptions of one instrument that are kept; they change with releases of the dispatcher, some times a year."""
 
@@ -73,7 +76,7 @@ class Descriptions:
         self._clock = clock
         self._known: LRUCache[str, _Known] = LRUCache(MOST_INSTRUMENTS)
         self._fresh_until: LRUCache[str, float] = LRUCache(MOST_INSTRUMENTS)
-        self._refreshing: dict[str, asyncio.Task[None]] = {}
+        self._refreshing: dict[str, tuple[asyncio.Task[None], float]] = {}
 
     async def of(self, instrument: str) -> tuple[Schema, ...]:
         """Give every description of an instrument, newest first; none where nobody knows one.
@@ -86,26 +89,35 @@ class Descriptions:
         if instrument not in self._known:
             kept = await asyncio.to_thread(self._read, instrument)
             self._known.setdefault(instrument, kept)  # somebody else may have read and refreshed it meanwhile
-        if self._upstream and self._fresh_until.get(instrument, float("-inf")) <= self._clock():
-            task = self._refreshing.get(instrument)
-            if task is None:
-                task = self._refreshing[instrument] = asyncio.create_task(self._refresh(instrument, self._upstream))
-                task.add_done_callback(lambda _: self._refreshing.pop(instrument, None))
-            await asyncio.wait({task}, timeout=PATIENCE)
+        if self._upstream and instrument not in self._refreshing and self._is_due(instrument):
+            self._begin_to_refresh(instrument, self._upstream)
+        if instrument in self._refreshing:
+            task, until = self._refreshing[instrument]
+            await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), 0))
         return self._known.get(instrument, _Known()).schemas
 
     def doubt(self, instrument: str) -> None:
         """Have a description asked for again before it is used: an answer contradicted it."""
         self._fresh_until.pop(instrument, None)
 
+    def _is_due(self, instrument: str) -> bool:
+        return self._fresh_until.get(instrument, float("-inf")) <= self._clock()
+
+    def _begin_to_refresh(self, instrument: str, upstream: Upstream) -> None:
+        """Ask for a description in the background; all who want it meanwhile wait until the same moment."""
+        task = asyncio.create_task(self._refresh(instrument, upstream))
+        self._refreshing[instrument] = task, asyncio.get_running_loop().time() + PATIENCE
+        task.add_done_callback(lambda _: self._refreshing.pop(instrument))
+
     async def _refresh(self, instrument: str, upstream: Upstream) -> None:
         """Ask for a description; whatever goes wrong, the next attempt is due after the usual time."""
         self._fresh_until[instrument] = self._clock() + self._ttl
         try:
-            text = await _fetch(instrument, upstream)
+            async with asyncio.timeout(LONGEST_WAIT):
+                text = await _fetch(instrument, upstream)
             schema = await asyncio.to_thread(_read_named, text, instrument)
-        except (UpstreamUnreachableError, SchemaError, UnicodeDecodeError) as error:
-            _log.info("no description of %r: %s", instrument, error)
+        except (UpstreamUnreachableError, SchemaError, UnicodeDecodeError, TimeoutError) as error:
+            _log.info("no description of %r: %s", instrument, str(error) or "no answer in time")
             return
         known = self._known.get(instrument, _Known())
         if text in known.texts[:1]:

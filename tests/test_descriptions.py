@@ -183,8 +183,23 @@ async def test_an_upstream_that_hangs_is_not_waited_for(
     monkeypatch.setattr(descriptions, "PATIENCE", 0)
     upstream.gate.clear()
 
-    assert await known.of("isgri") == ()
+    assert [await known.of("isgri") for _ in range(2)] == [(), ()]
+    assert len(upstream.asked) == 1
     upstream.gate.set()
+
+
+async def test_an_upstream_that_hangs_for_long_is_given_up(
+    known: Descriptions, upstream: Upstream, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptions, "LONGEST_WAIT", 0)
+    upstream.gate.clear()
+    assert await known.of("isgri") == ()
+
+    monkeypatch.setattr(descriptions, "LONGEST_WAIT", 60)
+    upstream.gate.set()
+    clock.now = 300
+
+    assert len(await known.of("isgri")) == 1
 
 
 async def test_one_that_is_in_doubt_is_asked_for_again(known: Descriptions, upstream: Upstream) -> None:
