@@ -19,6 +19,8 @@ _FINAL: Final = frozenset({"ready", "done", "failed"})
 _POLLS: Final = frozenset({"not-prepared", "prepared", "submitted", "progress"})
 # How many reports of the back end a job writes while it is in progress.
 _REPORTS: Final = 6
+# What a back end of INTEGRAL reports beside; oda_api 1.1.0 counts science windows, and stumbles where none is named.
+_REPORT: Final = {"scwid": ""}
 
 
 @dataclass(frozen=True)
@@ -146,14 +148,18 @@ class Job:
         end = max(times.values())
         share = 1.0 if end <= start else min(1.0, (now - self.begun - start) / (end - start))
         reports = [
-            {"node_id": f"node_{number}", "message": _message(number), "action": "progress"}
+            {**_REPORT, "node_id": f"node_{number}", "message": _message(number), "action": "progress"}
             for number in range(1, 2 + int(share * (_REPORTS - 1)))
         ]
         match self.state(now):
             case "ready" | "done":
-                reports.append({"node_id": f"node_{_REPORTS + 1}", "message": "task complete", "action": "done"})
+                reports.append(
+                    {**_REPORT, "node_id": f"node_{_REPORTS + 1}", "message": "task complete", "action": "done"}
+                )
             case "failed":
-                reports.append({"node_id": f"node_{_REPORTS + 1}", "message": "task failed", "action": "failed"})
+                reports.append(
+                    {**_REPORT, "node_id": f"node_{_REPORTS + 1}", "message": "task failed", "action": "failed"}
+                )
         return reports
 
 

@@ -155,3 +155,10 @@ def test_two_queries_with_one_job_id_are_two_jobs() -> None:
     table.ask("RA=38", second, "new", "one")
     assert table.ask("RA=83", job(), "submitted", "one")[0] is first
     assert table.ask("RA=38", job(), "submitted", "one")[0] is second
+
+
+def test_every_report_of_the_back_end_has_a_place_for_a_science_window() -> None:
+    """oda_api 1.1.0 reads it in each, and tries the whole query again where it is missing."""
+    for ended in (job(), job(failed=True)):
+        assert all("scwid" in report for report in ended.reports(16.0))
+        assert ended.reports(16.0)

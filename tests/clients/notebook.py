@@ -53,6 +53,8 @@ class Cells:
         elif value is not None:
             outcome["value"] = repr(value)
         outcome["said"] = said.getvalue()
+        if "error" in outcome:  # it may be the reason for what fails next
+            print(name, outcome["error"], outcome["said"][-1000:], file=sys.stderr)
         outcome["warned"] = list(dict.fromkeys(str(warning.message) for warning in warned))
         self.seen[name] = outcome
         return value
