@@ -435,6 +435,28 @@ def test_a_folder_of_its_own_making_that_vanishes_is_an_error_and_not_a_crash(di
         disk.put(recording())
 
 
+def test_others_may_not_look_into_the_folder(tmp_path: Path) -> None:
+    with closing(DiskStore(tmp_path / "a" / "store")) as store:
+        store.put(recording())
+
+    assert (tmp_path / "a" / "store").stat().st_mode & 0o077 == 0
+
+
+def test_what_was_noted_is_not_lost_where_it_cannot_be_written(
+    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put(recording(stored_at=1.0))
+    read(disk.get(KEYS[0]))
+    used_at = next(disk.entries()).used_at
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk._index(), "transact", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            disk.tidy()
+
+    assert next(disk.entries()).used_at == used_at > 1.0
+
+
 def test_a_large_row_survives_whole(disk: DiskStore) -> None:
     large = replace(recording(), parameters={"analysis_parameters": {"selected_catalog": "x" * 1_000_000}})
 

@@ -79,10 +79,9 @@ class DiskStore:
         self._doubted = False
         self._failed: tuple[float, Exception] | None = None
         self._uses: dict[Key, float] = {}
-        try:
-            self._heads.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnusableError(folder, _reason(error)) from error
+        with self._errors():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # some recordings are for one person
+            self._heads.folder.mkdir(exist_ok=True)
 
     def close(self) -> None:
         """Write down what was noted, and let go of the index."""
@@ -178,12 +177,15 @@ class DiskStore:
 
     def tidy(self) -> None:
         """Write down when recordings were asked for since the last time."""
-        with self._medium() as index:
-            uses, self._uses = self._uses, {}
-            with index.transact():
-                for key, used_at in uses.items():
-                    if key in index:
-                        index.set(_used(key), repr(used_at))
+        if not (uses := self._uses.copy()):
+            return
+        with self._medium() as index, index.transact():
+            for key, used_at in uses.items():
+                if key in index:
+                    index.set(_used(key), repr(used_at))
+        for key, used_at in uses.items():
+            if self._uses.get(key) == used_at:
+                self._uses.pop(key, None)
 
     def sweep(self) -> int:
         """Remove what crashed writers left, and tell how many files that were."""
@@ -194,7 +196,9 @@ class DiskStore:
 
         What is mended is gone: the damaged recording, the leftover file, the index that is no database.
         """
-        if fault := check(self._folder):
+        with self._errors():
+            fault = check(self._folder)
+        if fault:
             yield Fault("index", fault)
             if not fix:
                 return
@@ -271,9 +275,15 @@ class DiskStore:
     @contextmanager
     def _medium(self) -> Iterator[diskcache.Cache]:
         """Give the index, and turn what the medium raises into our error."""
-        try:
+        with self._errors():
             yield self._index()
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what the medium raises into our error."""
+        try:
+            yield
+        except (OSError, sqlite3.Error, diskcache.Timeout, zstandard.ZstdError) as error:
             if is_damage(error):
                 self._opened, self._doubted = None, True
             raise StoreUnusableError(self._folder, _reason(error)) from error
