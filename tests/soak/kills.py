@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 WRITERS = 2
 KEYS_OF_EACH = 8
-LONGEST = 0.08
-"""Seconds after which writers are killed at the latest: time for some dozens of steps."""
+LONGEST = 0.05
+"""Seconds for which writers write at the most: time for some dozens of steps."""
+AT_ONCE = 0.1
+"""Part of the kills that do not wait until the writers write: these hit them while they open the store."""
+PATIENCE = 60.0
 NOTHING = -1
 """What stands for a recording that was removed."""
 LEFT_BY_A_CRASH = "a crashed writer left it"
@@ -146,7 +149,10 @@ def kill_often(folder: Path, journals: list[Path], kills: int, seed: int) -> flo
     draws = random.Random(seed)  # noqa: S311 - the same each time
     slowest = 0.0
     for number in range(kills):
+        sizes = [journal.stat().st_size for journal in journals]
         pids = [begun(folder, journals[writer], writer, draws.randrange(2**32)) for writer in range(WRITERS)]
+        if draws.random() > AT_ONCE:
+            wait_for(journals, sizes)
         time.sleep(draws.uniform(0, LONGEST))
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -158,6 +164,14 @@ def kill_often(folder: Path, journals: list[Path], kills: int, seed: int) -> flo
         slowest = max(slowest, time.monotonic() - began)
     done(child(lambda: settle(folder)))
     return slowest
+
+
+def wait_for(journals: list[Path], sizes: list[int]) -> None:
+    """Wait until each writer has begun a step."""
+    deadline = time.monotonic() + PATIENCE
+    while any(journal.stat().st_size == size for journal, size in zip(journals, sizes, strict=True)):
+        assert time.monotonic() < deadline, "the writers do not write"
+        time.sleep(0.001)
 
 
 def begun(folder: Path, journal: Path, writer: int, seed: int) -> int:
