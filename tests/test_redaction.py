@@ -278,6 +278,12 @@ def test_addresses_are_taken_out_of_texts(text: str, cleaned: str) -> None:
     assert without_addresses(text) == cleaned
 
 
+def test_members_that_name_an_asker_or_a_place_of_theirs_are_dropped_at_any_depth() -> None:
+    value = {"work_dir": "w", "list": [{"TOKEN": 1, "email": "e", "rate": 2}], "meta": {"call_back_url": "u"}}
+
+    assert without_asker(value) == {"list": [{"rate": 2}], "meta": {}}
+
+
 def test_what_names_nobody_is_the_same_object() -> None:
     value = {"a": [1, {"b": "text"}], "header": {"RA": 1.0}}
 

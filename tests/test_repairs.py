@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from answers import JOB, SESSION, answer, written
 from broken_answers import BROKEN, HERE, NULL, arrays, captured, encoded, fits_table, unit, with_products
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.codec import pickles
@@ -142,7 +142,8 @@ def said(value: Any) -> Any:
     return [said(inner) for inner in value] if isinstance(value, list) else value
 
 
-@given(st.dictionaries(words, texts, max_size=3), st.booleans())
+@given(meta_data=st.dictionaries(words, texts, max_size=3), ascii_only=st.booleans())
+@example(meta_data={"a": "a line\nullage, a word null, a path C:\\null"}, ascii_only=True)
 @settings(max_examples=200, deadline=None)
 def test_meta_data_says_the_same_as_json_and_as_python(meta_data: Mapping[str, Any], ascii_only: bool) -> None:
     text = first_product(arrays(meta_data=json.dumps(meta_data, ensure_ascii=ascii_only)))["meta_data"]
@@ -185,6 +186,13 @@ def test_a_table_has_the_form_that_the_asker_reads_from_a_recording_too(version:
     [table] = hit["products"]["astropy_table_product_ascii_list"]
     assert type(table).__name__ == form
     assert first["products"]["astropy_table_product_ascii_list"] == [table]
+
+
+@pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.1.0", "str"), ("1.1.46", "dict"), ("1.3.5", "dict")])
+def test_a_file_is_bare_base64_up_to_1_1_0(version: str | None, form: str) -> None:
+    body = json.loads(for_client(repaired(BROKEN["file-object"].body, 200, ASKER), version))
+
+    assert [type(item).__name__ for item in body["products"]["binary_data_product_list"]] == [form]
 
 
 @pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.repair != "failure"])
