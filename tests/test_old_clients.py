@@ -28,17 +28,26 @@ TIMES = 2
 
 
 class Dispatcher(BaseHTTPRequestHandler):
-    """It answers `run_analysis` by the name of the product, and says that it knows no parameters."""
+    """It answers `run_analysis` by the name of the product, and says that it knows no parameters.
+
+    As 1.3.6 does without a public address, it redirects the list of instruments to where it is not.
+    """
 
     def do_GET(self) -> None:
         asked = urlsplit(self.path)
         status, body = 200, b"[]"
+        if asked.path == "/instr-list":
+            body = b'["isgri","jemx"]'
+        elif "instr-list" in asked.path:
+            status, body = (302, b"") if asked.path == "/api/instr-list" else (404, b"not here")
         if asked.path.endswith("/run_analysis"):
             broken = BROKEN[parse_qs(asked.query)["product_type"][0]]
             status, body = broken.status, broken.body
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if status == 302:
+            self.send_header("Location", f"http://{self.headers['Host']}/dispatch-data/instr-list")
         self.end_headers()
         self.wfile.write(body)
 
@@ -64,8 +73,8 @@ def proxy_url(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
         yield server.url
 
 
-def asked(python: Path, url: str, folder: Path, times: int, products: list[str]) -> list[dict[str, Any]]:
-    """Ask for all the products with one client."""
+def asked(python: Path, url: str, folder: Path, times: int, products: list[str]) -> dict[str, Any]:
+    """Ask for the instruments and for all the products with one client."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
     result = subprocess.run(
         [python, CLIENTS / "ask_products.py", url, str(times), *products],
@@ -76,23 +85,26 @@ def asked(python: Path, url: str, folder: Path, times: int, products: list[str])
         timeout=PATIENCE * 3,
         check=True,
     )
-    got: list[dict[str, Any]] = json.loads(result.stdout.splitlines()[-1])
+    got: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return got
 
 
+Told = dict[str, dict[str, Any]]
+"""What the client of each version was told."""
 Got = dict[str, list[dict[str, Any]]]
-"""What the clients of each version got, each time they asked."""
+"""What the client of each version got, each time it asked."""
 
 
 @pytest.fixture(scope="module")
-def direct_and_through(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Got, Got]:
+def told(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Told]:
+    """Ask without the proxy, and through it."""
     runs = [(version, url, times) for version in VERSIONS for url, times in ((upstream_url, 1), (proxy_url, TIMES))]
     pythons = {
         version: environment("dispatcher-1.3.3" if version == OLDER_NUMPY else f"oda_api-{version}")
         for version in VERSIONS
     }
 
-    def run(version: str, url: str, times: int) -> list[dict[str, Any]]:
+    def run(version: str, url: str, times: int) -> dict[str, Any]:
         return asked(pythons[version], url, tmp_path_factory.mktemp("client"), times, list(BROKEN))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -101,13 +113,21 @@ def direct_and_through(upstream_url: str, proxy_url: str, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="module")
-def direct(direct_and_through: tuple[Got, Got]) -> Got:
-    return direct_and_through[0]
+def direct(told: tuple[Told, Told]) -> Got:
+    return {version: got["answers"] for version, got in told[0].items()}
 
 
 @pytest.fixture(scope="module")
-def through(direct_and_through: tuple[Got, Got]) -> Got:
-    return direct_and_through[1]
+def through(told: tuple[Told, Told]) -> Got:
+    return {version: got["answers"] for version, got in told[1].items()}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_list_of_instruments_comes_through_the_proxy_only(told: tuple[Told, Told], version: str) -> None:
+    without, through = told
+
+    assert without[version]["instruments"] in ("SystemExit", "UnexpectedDispatcherStatusCode")
+    assert through[version]["instruments"] == ["isgri", "jemx"]
 
 
 @pytest.mark.parametrize("name", BROKEN)

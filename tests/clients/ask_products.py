@@ -2,7 +2,7 @@
 
     ask_products.py URL TIMES PRODUCTS...
 
-Each of PRODUCTS is asked for TIMES times, always with one client object.
+Each of PRODUCTS is asked for TIMES times, always with one client object, and before them the list of instruments.
 """
 
 import hashlib
@@ -77,6 +77,15 @@ def asked(client, product):
         return {"names": list(data._n_list), "products": [described(product) for product in data._p_list]}
 
 
+def instruments(client):
+    """Ask for the list of instruments."""
+    with redirect_stdout(io.StringIO()):
+        try:
+            return client.get_instruments_list()
+        except (Exception, SystemExit) as error:
+            return type(error).__name__
+
+
 def main():
     """Report."""
     warnings.simplefilter("ignore")
@@ -85,7 +94,9 @@ def main():
         client = DispatcherAPI(url=url)
     except TypeError:  # 1.0 has no `url`
         client = DispatcherAPI(host=url)
-    print(json.dumps([{product: asked(client, product) for product in products} for _ in range(times)]))
+    listed = instruments(client)
+    answers = [{product: asked(client, product) for product in products} for _ in range(times)]
+    print(json.dumps({"instruments": listed, "answers": answers}))
 
 
 main()
