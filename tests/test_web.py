@@ -135,6 +135,18 @@ async def test_a_body_that_breaks_off_upstream_breaks_off_here(house: House) -> 
             await response.read()
 
 
+async def test_a_client_that_goes_away_is_no_error(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        async with house.client.get(f"{house.url}/stream") as response:
+            await response.content.read(10)
+            response.close()
+    async with house.client.get(f"{house.url}/-/livez") as response:
+        assert response.status == 200
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_an_upload_streams_through(house: House) -> None:
     async with house.client.post(f"{house.url}/upload", data=BytesIO(b"x" * LARGE)) as response:
         assert await response.json() == {"length": str(LARGE), "received": LARGE}

@@ -86,6 +86,8 @@ async def _send(answer: Answer, request: web.Request) -> web.StreamResponse:
         _log.warning("%s", error)
         if request.transport is not None:
             request.transport.abort()
+    except ConnectionError:
+        _log.debug("a client went away before it had its whole answer")
     finally:
         await answer.dismiss()
     return response
