@@ -27,6 +27,20 @@ def _text(value: str) -> str:
     return value
 
 
+def _folder(value: str) -> Path:
+    if not value:
+        raise ValueError(value)
+    return Path(value)
+
+
+def _route(value: str) -> str:
+    from oda_proxy.routes import CLOSED  # not needed where no route is opened
+
+    if value not in CLOSED:
+        raise ValueError(value)
+    return value
+
+
 def _switch(value: str) -> bool:
     if value.casefold() not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
         raise ValueError(value)
@@ -84,6 +98,7 @@ def _address(value: str) -> str:
     from urllib.parse import urlsplit  # not needed where no address is given
 
     parts = urlsplit(value)
+    _ = parts.port  # raises ValueError for one that cannot be
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError(value)
     return value.rstrip("/")
@@ -131,8 +146,12 @@ _TIME_SCALE = Option(
     metavar="X",
 )
 
-_UPSTREAM = Option("upstream", _address, "an http(s) address", "dispatcher to ask", PRODUCTION, metavar="URL")
-_CACHE_DIR = Option("cache-dir", Path, "a folder", "where recordings are kept", metavar="DIR")
+_UPSTREAM = Option(
+    "upstream", _address, "an http(s) address without user and query", "dispatcher to ask", PRODUCTION, metavar="URL"
+)
+_CACHE_DIR = Option(
+    "cache-dir", _folder, "a folder", "where recordings are kept (default the user's cache)", metavar="DIR"
+)
 _MAX_SIZE = Option(
     "max-size",
     _size,
@@ -155,7 +174,15 @@ SERVE = (
     _CACHE_DIR,
     _MAX_SIZE,
     Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
-    Option("open-route", _text, "a route", "open a route that is closed; may be given again", (), True, "ROUTE"),
+    Option(
+        "open-route",
+        _route,
+        "a closed route (docs/configuration.md)",
+        "open a route that is closed; may be given again",
+        (),
+        True,
+        "ROUTE",
+    ),
     Option(
         "lifetime",
         _rule,
@@ -252,7 +279,8 @@ def _one(option: Option, given: Any, where: str) -> Any:
     try:
         return option.read(str(given))
     except ValueError:
-        raise UsageError(f"{where} must be {option.wants}, not {str(given)!r}") from None
+        said = "what it is" if "@" in str(given) else repr(str(given))  # there may be a password before it
+        raise UsageError(f"{where} must be {option.wants}, not {said}") from None
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:

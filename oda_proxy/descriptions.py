@@ -11,21 +11,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from cachetools import LRUCache
 
+from oda_proxy import whole_file
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.schema import LARGEST, Schema, SchemaError, read_schema
 from oda_proxy.upstream.base import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from oda_proxy.upstream.base import Upstream
 
@@ -154,13 +153,7 @@ class Descriptions:
             return
         document = {"format": FORMAT, "instrument": instrument, "meta_data": known.texts}
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="new-")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-                json.dump(document, handle, indent=1)
-                handle.flush()
-                os.fsync(handle.fileno())
-            Path(name).replace(file)
+            whole_file.write(file, json.dumps(document, indent=1).encode())
         except OSError as error:
             _log.warning("cannot keep the description of %s: %s", instrument, error.strerror or error)
 

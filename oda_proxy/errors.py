@@ -98,9 +98,7 @@ class ListenError(OdaProxyError):
     """A server cannot listen where it was told to."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port, or 0 for any free one"
-        )
+        super().__init__(f"cannot listen on {host} port {port}: {reason}; choose others with --host and --port")
 
 
 class FixtureError(OdaProxyError):

@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 MAX_KEPT = 256 * 1024 * 1024
 """Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
+DESCRIPTION_PATIENCE = 15.0
+"""Seconds that a dispatcher has to describe an instrument: clients wait for that before each query."""
 MAX_RUNNING, LONGEST_RUN = 4096, 86400.0
 """Queries of which it is remembered when they were first asked, and for how long, in s."""
 
@@ -91,6 +93,7 @@ class Proxy:
         *,
         instruments: Descriptions | None = None,
         tokens: Tokens | None = None,
+        remembered: Remembered | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
@@ -104,7 +107,7 @@ class Proxy:
         self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._policy = policy
         self._clock = clock
-        self._remembered = Remembered(policy.description_ttl, clock)
+        self._remembered = remembered or Remembered(policy.description_ttl, clock)
         self.store_faults = Faults(clock)
         self._first_asked: TTLCache[Key, float] = TTLCache(MAX_RUNNING, ttl=LONGEST_RUN, timer=clock)
         self._redacting = asyncio.Lock()
@@ -272,12 +275,12 @@ class Proxy:
     async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
         relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.ask
-        pairs = fields(ask.query_string)
+        pairs, asked = fields(ask.query_string), replace(_uncompressed(ask), patience=DESCRIPTION_PATIENCE)
         if _has_credentials(ask) or any(name == "token" for name, _ in pairs):
-            return await self._mending.described(await relay(_uncompressed(ask), here, "bypass", detail="token"))
+            return await self._mending.described(await relay(asked, here, "bypass", detail="token"))
 
         async def describe(forwarded: Forwarded) -> Answer:
-            return await self._mending.described(await relay(_uncompressed(ask), here, forwarded))
+            return await self._mending.described(await relay(asked, here, forwarded))
 
         return await self._remembered.answer(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),

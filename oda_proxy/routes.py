@@ -19,7 +19,7 @@ MOUNT = "dispatch-data"
 _INSTRUMENTS = "api/instr-list"
 _DESCRIPTIONS = frozenset({_INSTRUMENTS, "instr-list", "api/meta-data", "meta-data", "api/par-names"})
 
-_CLOSED = ("api/v1.0/oda/product", "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
+CLOSED = ("api/v1.0/oda/product", "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
 """Routes that read or change what belongs to the server and ask for no token, or fetch any address."""
 
 _RELAYED = frozenset(
@@ -96,7 +96,7 @@ def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
 def _refuse_closed(segments: list[str], opened: frozenset[str]) -> None:
     """Refuse a closed route under any prefix, in any case, however often it is encoded."""
     plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()
-    for route in _CLOSED:
+    for route in CLOSED:
         if route not in opened and f"/{route}/" in plain:
             raise RouteClosedError(route)
 

@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PASTE = """\
+GREETING = 5.0
+"""Seconds that a dispatcher has to show that it is there."""
+
+_TO_PASTE = """\
+paste into Python, where oda_api is installed (version 1.0 wants host= instead of url=):
+
 from oda_api.api import DispatcherAPI
 disp = DispatcherAPI(url="{url}")
 data = disp.get_product(instrument="isgri", product="isgri_image", product_type="Real", osa_version="OSA10.2", \
 T1="2003-03-15T23:27:40.0", T2="2003-03-16T00:03:15.0", E1_keV=20.0, E2_keV=40.0, RA=255.986542, DEC=-37.844167, \
-detection_threshold=5.0, radius=15.0)"""
+detection_threshold=5.0, radius=15.0)
+
+then ask again, and see data.show() come at once. Ctrl-C ends it."""
 
 
 async def serve(
@@ -62,6 +69,7 @@ async def serve(
     from oda_proxy.freshness import Freshness
     from oda_proxy.keeping import looked_after
     from oda_proxy.proxy import Policy, Proxy
+    from oda_proxy.remembered import Remembered
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.web.app import make_app
 
@@ -83,13 +91,16 @@ async def serve(
         policy = Policy(frozenset(open_route), description_ttl, Freshness(lifetime))
         tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
-        proxy = Proxy(store, asked, policy, instruments=instruments, tokens=tokens)
+        remembered = Remembered(description_ttl, time.time, folder)
+        proxy = Proxy(store, asked, policy, instruments=instruments, tokens=tokens, remembered=remembered)
         _see(store, proxy)
         await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
         url = await stack.enter_async_context(listening(make_app(proxy), host, port))
         _say(f"listening on {url}")
+        if offline:
+            _log.info("offline: answering from %d recordings in %s", store.filling().recordings, folder or "memory")
         if mock:
-            _say(f"paste into Python, where oda_api is installed:\n\n{_PASTE.format(url=url)}\n\nCtrl-C ends it.")
+            _say(_TO_PASTE.format(url=url))
         await stop.wait()
 
 
@@ -144,7 +155,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
     Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
     """
     try:
-        reply = await upstream.ask(Ask("GET", "/api/instr-list", "instrument=mock"))
+        reply = await upstream.ask(Ask("GET", "/api/instr-list", "instrument=mock", patience=GREETING))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
         try:

@@ -39,7 +39,15 @@ def failing(*arguments: str) -> tuple[int, str]:
     [
         (["serve", "--upstream", "http://127.0.0.1:1"], 1, "dispatcher http://127.0.0.1:1: Connection refused"),
         (["serve", "--upstream", "http://no-such-host.invalid"], 1, "dispatcher http://no-such-host.invalid"),
-        (["serve", "--upstream", "nonsense"], 2, "--upstream must be an http(s) address, not 'nonsense'"),
+        (
+            ["serve", "--upstream", "nonsense"],
+            2,
+            "--upstream must be an http(s) address without user and query, not 'nonsense'",
+        ),
+        (["serve", "--upstream", "http://127.0.0.1:99999"], 2, "--upstream must be an http(s) address"),
+        (["serve", "--upstream", "http://user:secret@127.0.0.1"], 2, "without user and query, not what it is"),
+        (["serve", "--open-route", "anything"], 2, "--open-route must be a closed route"),
+        (["serve", "--cache-dir", ""], 2, "--cache-dir must be a folder"),
         (["serve", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),
         (["serve", "--mock", "--cache-dir", "file"], 1, "cannot keep recordings in file/"),
         (["serve", "--offline", "--cache-dir", "file/below"], 1, "Not a directory"),

@@ -21,6 +21,8 @@ class Ask:
     query_string: str = field(default="", repr=False)  # it may hold a token
     headers: Headers = field(default=(), repr=False)
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    patience: float | None = None
+    """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
 
 
 class Body(Protocol):

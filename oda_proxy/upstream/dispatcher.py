@@ -35,8 +35,8 @@ class Dispatcher:
     def __init__(self, url: str, *, connect_timeout: float = 30.0, read_timeout: float = 3600.0) -> None:
         """Take the dispatcher's address, and patience in s: to connect, and between two pieces of an answer."""
         self.url = url.rstrip("/")
-        # The default total of 5 minutes would cut long synchronous jobs.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -45,7 +45,6 @@ class Dispatcher:
             max_field_size=MAX_LINE,
             max_line_size=MAX_LINE,
             skip_auto_headers=_AIOHTTP_HEADERS,
-            timeout=self._timeout,
             trust_env=True,
         )
         return self
@@ -60,9 +59,13 @@ class Dispatcher:
         query = f"?{ask.query_string}" if ask.query_string else ""
         url = URL(f"{self.url}{ask.path}{query}", encoded=True)  # byte for byte what the client sent
         body = BytesIO(ask.body) if isinstance(ask.body, bytes) else ask.body  # large bytes are sent piece by piece
+        # aiohttp's default of 5 minutes for the whole would cut long synchronous jobs.
+        timeout = aiohttp.ClientTimeout(
+            total=ask.patience, sock_connect=self._connect_timeout, sock_read=self._read_timeout
+        )
         with _named(self.url):
             response = await self._session.request(
-                ask.method, url, headers=ask.headers, data=body, allow_redirects=False
+                ask.method, url, headers=ask.headers, data=body, allow_redirects=False, timeout=timeout
             )
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
 
@@ -108,9 +111,9 @@ def _named(url: str) -> Iterator[None]:
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise UpstreamUnreachableError(url, "this is no address of a dispatcher") from error
     except aiohttp.ClientError as error:
-        raise UpstreamUnreachableError(url, f"the connection broke ({type(error).__name__})") from error
+        raise UpstreamUnreachableError(url, "the connection broke before the answer was whole") from error
 
 
 def _reason(error: OSError) -> str:
-    """Say why a connection failed: asyncio writes the address, which stands in our message already, for some reasons."""
+    """Say why a connection failed; for some reasons asyncio writes the address, which our message has already."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def add_to(app: web.Application, proxy: Proxy) -> None:
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
-        return web.json_response(told, headers=_OWN)
+        return web.json_response(text=f"{json.dumps(told)}\n", headers=_OWN)
 
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_OWN)
