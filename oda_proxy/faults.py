@@ -39,7 +39,8 @@ class Faults:
         """Take note of a failure, and log it where it is a new one."""
         name = doing, str(error)
         if name not in self._known:
-            _log.warning("%s; answers are passed on all the same", error)
+            if all(message != str(error) for _, message in self._known):
+                _log.warning("%s; answers are passed on all the same", error)
             self._known[name] = Fault(doing, str(error), self._clock())
         self._known[name].times += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -41,8 +41,9 @@ class Upstream:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        for _ in range(LARGE // 100_000):
-            await response.write(b"x" * 100_000)
+        with suppress(ConnectionError):  # whoever asked may go away
+            for _ in range(LARGE // 100_000):
+                await response.write(b"x" * 100_000)
         return response
 
     async def broken(self, request: web.Request) -> web.StreamResponse:
