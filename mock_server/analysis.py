@@ -23,6 +23,7 @@ from mock_server.parameters import (
     BadParameterError,
     check,
     check_2019,
+    time_format_of,
 )
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
@@ -64,14 +65,15 @@ class Response:
 class _Query:
     """A query that was read and checked.
 
-    `given` names its arguments; `computed` is its own job_id, `shown` the one that answers show: polls keep the one
-    they came with.
+    `given` names its arguments; `wants_progress` asks for the products of a running job; `computed` is its own job_id,
+    `shown` the one that answers show: polls keep the one they came with.
     """
 
     asker: Asker
     parameters: Parameters
     question: Question
     given: frozenset[str]
+    wants_progress: bool
     computed: str
     shown: str
 
@@ -121,6 +123,7 @@ class Analysis:
             parameters=parameters,
             question=_question(asker, parameters, arguments, request.files),
             given=frozenset(arguments),
+            wants_progress=arguments.get("return_progress") == "True",
             computed=computed,
             shown=self._shown_job_id(asker, arguments.get("job_id"), computed),
         )
@@ -128,7 +131,8 @@ class Analysis:
 
     async def _check(self, arguments: Mapping[str, Any], asker: Asker) -> Parameters:
         checker = check_2019 if self._is_2019 else check
-        if needs_astropy(str(arguments.get("T_format") or "isot")):
+        times = [arguments[name] for name in ("T1", "T2") if name in arguments]
+        if needs_astropy(times, time_format_of(arguments)):
             return await asyncio.to_thread(checker, arguments, asker.description, asker.product)
         return checker(arguments, asker.description, asker.product)
 
@@ -159,9 +163,10 @@ class Analysis:
         known = self.jobs.by_id.get(query.shown)
         if known is not None and known.subject != asker.subject:
             derived = job_id(known.echo, asker.subject)
+            account = "" if asker.token is None else " for your user account email"
             reason = (
                 f"The provided job_id={query.shown} does not match with the job_id={derived} derived from the request "
-                "parameters; parameters are derived from recorded job state"
+                f"parameters{account}; parameters are derived from recorded job state"
             )
             exit_status = ExitStatus("failed", 1, "Request not authorized", debug_message=reason)
             return self._failed(asker, query.shown, exit_status, _FORBIDDEN)
@@ -196,11 +201,15 @@ class Analysis:
             reports=() if reply.job_status in ("done", "unaccessible") else job.reports(self.jobs.clock()),
             token=asker.token_text,
         )
+        has_products = reply.has_products
+        if query.wants_progress and reply.query_status in ("submitted", "progress"):
+            has_products = reply.query_status == "progress"
+            reply = replace(reply, query_status="submitted", ran=True)
         answer = self._draft(asker, reply.query_status, _exit_status(job, reply, comment), monitor)
         if not reply.ran:
             return _written(answer)
-        answer = replace(answer, bookkeeping=self._bookkeeping(query, job, reply))
-        return _written(answer, await self._products(query, job) if reply.has_products else b"")
+        answer = replace(answer, bookkeeping=self._bookkeeping(query, job, reply, has_products=has_products))
+        return _written(answer, await self._products(query, job) if has_products else b"")
 
     def _explain_miss(self, query: _Query) -> str:
         described = query.asker.description.parameters(query.asker.product)
@@ -242,11 +251,11 @@ class Analysis:
         cards["url"] = f"{query.asker.products_url}?{urlencode(echo)}"
         return await self.library.products_2019(job.fixture, cards)
 
-    def _bookkeeping(self, query: _Query, job: Job, reply: Reply) -> dict[str, Any]:
+    def _bookkeeping(self, query: _Query, job: Job, reply: Reply, *, has_products: bool) -> dict[str, Any]:
         """Write what stands behind the data products of a request that ran its query."""
         echo = query.parameters.echo
         bookkeeping: dict[str, Any] = {}
-        if reply.has_products:
+        if has_products:
             bookkeeping |= {"prod_process_message": "", "session_id": job.session_id, "job_id": query.shown}
         if reply.query_status != "failed":
             default = echo.get("scw_list") or []
@@ -279,11 +288,12 @@ def _exit_status(job: Job, reply: Reply, comment: str) -> ExitStatus:
         return ExitStatus("unaccessible", 1, "failed: submitted job", comment=comment)
     if not reply.ran:
         return ExitStatus(reply.job_status, comment=comment)
+    job_status = "unknown" if job.is_synchronous and reply.query_status == "failed" else reply.job_status
     told = {name: str(job.recorded.exit_status.get(name, "")) for name in _TOLD}
     # A recorded comment on unused arguments is about those of whoever recorded it.
     is_recorders = told["comment"].startswith(COMMENT_ON_ARGUMENTS)
     told["comment"] = comment or ("" if is_recorders else told["comment"])
-    return ExitStatus(reply.job_status, int(reply.query_status == "failed"), **told)
+    return ExitStatus(job_status, int(reply.query_status == "failed"), **told)
 
 
 def _question(

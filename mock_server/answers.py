@@ -77,17 +77,19 @@ def compact(value: Any) -> bytes:
 
 
 def refusal(
-    kind: str, message: str, *, instruments: Sequence[str], products_url: str, debug_message: str | None = None
+    kind: str | None, message: str, *, instruments: Sequence[str], products_url: str, debug_message: str | None = None
 ) -> bytes:
     """Write the body of a request that the dispatcher refuses to understand (400) or to serve (early 403).
+
+    `kind` is the name of its exception; None for one that it does not expect (500).
 
     It shows a configuration as the real one does, of which nothing exists: who passes such a body on should strip it.
     """
     details: dict[str, Any] = {"error_message": message}
     if debug_message is not None:
         details["debug_message"] = debug_message
+    details |= {"message": "request not valid"} if kind is None else {"error": f"{kind}():{message}"}
     details |= {
-        "error": f"{kind}():{message}",
         "cdci_data_analysis_version": VERSION,
         "cdci_data_analysis_version_details": "unknown",
         "oda_api_version": CLIENT_VERSION,
@@ -126,15 +128,18 @@ def job_monitor(
 ) -> dict[str, Any]:
     """Write what an answer says of its job.
 
-    While the job runs it holds the reports of the back end, oldest first and the first one twice, as the dispatcher
-    does that reads them from files. They name the session that began the job, and repeat its token.
+    While the job runs it holds the reports of the back end, oldest first: call-backs as they came, else invented ones
+    as those of the INTEGRAL plugins, the first one twice. These name the session that began the job, and its token.
     """
     monitor: dict[str, Any] = {"job_id": job_id, "session_id": job.session_id, "status": status}
+    places: dict[str, Any] = {
+        "work_dir": f"scratch_sid_{job.session_id}_jid_{job.job_id}",
+        "file_name": "job_monitor.json",
+    }
     common = {
         "session_id": job.session_id,
         "job_id": job.job_id,
-        "work_dir": f"scratch_sid_{job.session_id}_jid_{job.job_id}",
-        "file_name": "job_monitor.json",
+        **places,
         "instrument_name": job.echo["instrument"],
         "token": str(token),
         "time_original_request": str(job.time_request),
@@ -142,11 +147,11 @@ def job_monitor(
         "level": "modify",
         "node": job.echo["product_type"],
     }
-    full = [{**common, **report} for report in reports]
+    full = [{**(places if job.messages else common), **report} for report in reports]
     if full:
         monitor["full_report_dict"] = full[-1]
     if not job.is_synchronous and status not in ("done", "unaccessible"):
-        monitor["full_report_dict_list"] = [*full[:1], *full] if len(full) > 1 else full
+        monitor["full_report_dict_list"] = full if job.messages or len(full) == 1 else [*full[:1], *full]
     return monitor
 
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from mock_server import answers
 from mock_server.analysis import Analysis, AnalysisRequest
 from mock_server.asking import Reception, RefusedError, ServiceClosedError, expired_token
-from mock_server.descriptions import UnknownProductError, meta_data
+from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
 from mock_server.faults import answer_with_fault
 from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
@@ -28,6 +28,7 @@ from mock_server.scenarios import FaultPlan, find_scenario
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from mock_server.descriptions import Description
     from mock_server.settings import MockSettings
 
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
@@ -45,6 +46,12 @@ _NOT_FOUND: Final = """<!doctype html>
 <h1>Not Found</h1>
 <p>The requested URL was not found on the server. If you entered the URL manually please check your spelling and try \
 again.</p>
+"""
+_NOT_ALLOWED: Final = """<!doctype html>
+<html lang=en>
+<title>405 Method Not Allowed</title>
+<h1>Method Not Allowed</h1>
+<p>The method is not allowed for the requested URL.</p>
 """
 _SERVER_ERROR: Final = """<!doctype html>
 <html lang=en>
@@ -110,7 +117,6 @@ def make_app(
 class Incoming:
     """A request, read: its query string as it came, and all arguments as the dispatcher reads them."""
 
-    method: str
     query: Mapping[str, str]
     query_string: str
     arguments: Mapping[str, Any]
@@ -137,16 +143,15 @@ class MockDispatcher:
         if route is None:
             return _html(_NOT_FOUND, 404)
         methods, handler = _ROUTES[route]
-        if request.method == "OPTIONS":
-            return web.Response(content_type="text/html", charset="utf-8", headers={"Allow": ", ".join(methods)})
-        if request.method not in methods:
-            raise web.HTTPMethodNotAllowed(request.method, methods)
+        instead = _without_arguments(request, methods)
+        if instead is not None:
+            return instead
         form, files = await _read_form(request)
+        query = () if request.method == "HEAD" else request.query.items()  # which HEAD does not have there
         incoming = Incoming(
-            method=request.method,
             query=request.query,
             query_string=request.query_string,
-            arguments=read_arguments(request.query.items(), form),
+            arguments=read_arguments(query, form),
             files=files,
             products_url=self.settings.products_url or f"{request.scheme}://{request.host}/",
         )
@@ -184,8 +189,6 @@ class MockDispatcher:
 
     async def run_analysis(self, incoming: Incoming) -> web.Response:
         """Run a query, or tell how far it is."""
-        if incoming.method == "HEAD":
-            return web.Response(status=400, content_type=_JSON)
         request = AnalysisRequest(incoming.arguments, incoming.products_url, incoming.files)
         answer = await self.analysis.answer(request)
         return web.Response(status=answer.status, body=answer.body, content_type=_JSON)
@@ -203,17 +206,24 @@ class MockDispatcher:
 
     async def meta_data(self, incoming: Incoming) -> web.Response:
         """Describe an instrument, or one product of it."""
-        self.analysis.reception.token(incoming.query.get("token"))
-        if incoming.query.get("instrument") == "mock":
-            return _html(_SERVER_ERROR, 500)
-        description = self.analysis.reception.description(incoming.arguments)
+        description = self._described(incoming)
         return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
 
     async def par_names(self, incoming: Incoming) -> web.Response:
         """Name the parameters of a product, or of all products of an instrument."""
-        self.analysis.reception.token(incoming.query.get("token"))
-        description = self.analysis.reception.description(incoming.arguments)
+        description = self._described(incoming)
         return _json(description.par_names(incoming.query.get("product_type")))
+
+    async def meta_data_src(self, incoming: Incoming) -> web.Response:
+        """Describe the parameters of a source."""
+        return _json(source_meta_data(self._described(incoming), self.settings.generation))
+
+    def _described(self, incoming: Incoming) -> Description:
+        """Return the description that is asked for; raises RefusedError, or UnknownProductError for what is none."""
+        self.analysis.reception.token(incoming.query.get("token"), is_description=True)
+        if incoming.query.get("instrument") == "mock":
+            raise UnknownProductError("mock", {})  # the default of clients; the dispatcher falls over it
+        return self.analysis.reception.description(incoming.arguments)
 
     async def download_products(self, incoming: Incoming) -> web.Response:
         """Give files of a job to the session that began it."""
@@ -274,6 +284,7 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "instr-list": (_READ, MockDispatcher.instr_list),
     "api/meta-data": (_READ, MockDispatcher.meta_data),
     "meta-data": (_READ, MockDispatcher.meta_data),
+    "meta-data-src": (_READ, MockDispatcher.meta_data_src),
     "api/par-names": (_READ, MockDispatcher.par_names),
     "download_products": (_READ_OR_POST, MockDispatcher.download_products),
     "download_file": (_READ, MockDispatcher.download_file),
@@ -292,6 +303,18 @@ def _route(path: str) -> str | None:
     return max(matching, key=len, default=None)
 
 
+def _without_arguments(request: web.Request, methods: tuple[str, ...]) -> web.Response | None:
+    """Answer what is no question at all; None for what is one."""
+    allowed = {"Allow": ", ".join(methods)}
+    if request.method == "OPTIONS":
+        return web.Response(content_type="text/html", charset="utf-8", headers=allowed)
+    if request.method not in methods:
+        return _html(_NOT_ALLOWED, 405, allowed)
+    if request.content_type == _JSON:  # the dispatcher reads no body of JSON, and falls over it
+        return _html(_SERVER_ERROR, 500)
+    return None
+
+
 async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
     fields: list[tuple[str, str]] = []
     files: dict[str, bytes] = {}
@@ -308,8 +331,8 @@ def _json(value: Any) -> web.Response:
     return web.Response(body=answers.compact(value) + b"\n", content_type=_JSON)
 
 
-def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=text, content_type="text/html")
+def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
 
 def _redirect(location: str, query_string: str = "") -> web.Response:

@@ -24,13 +24,23 @@ _SESSION_LENGTH: Final = 16
 # Texts that are no token but are found out only when the instrument is known.
 _LATE_TOKENS: Final = ("", "None")
 _FORBIDDEN: Final = 403
+_BROKEN: Final = 500
+_RESUBMIT: Final = "The token provided is expired, please resubmit you request with a valid token."
 
 
 class RefusedError(BadQueryError):
-    """A request that the dispatcher does not begin to serve; `kind` is the name of its exception."""
+    """A request that the dispatcher does not begin to serve.
+
+    `kind` is the name of its exception; None where that is one that it does not expect.
+    """
 
     def __init__(
-        self, kind: str, message: str, *, status: int = BadQueryError.http_status, debug_message: str | None = None
+        self,
+        kind: str | None,
+        message: str,
+        *,
+        status: int = BadQueryError.http_status,
+        debug_message: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -77,9 +87,14 @@ class Reception:
     wall_clock: Callable[[], float]
     random: random.Random
 
-    def token(self, text: str | None, context: str = "instrument-not-set") -> Token | None:
-        """Read the token of a request, where it has one and the dispatcher knows tokens; raises RefusedError."""
-        if text is None or self.settings.generation == "2019":
+    def token(
+        self, text: str | None, context: str = "instrument-not-set", *, is_description: bool = False
+    ) -> Token | None:
+        """Read the token of a request, where it has one and the dispatcher knows tokens; raises RefusedError.
+
+        Who asks for a description may send an empty token, and `None`.
+        """
+        if text is None or self.settings.generation == "2019" or (is_description and text in _LATE_TOKENS):
             return None
         try:
             return read_token(text, self.settings.secret_key, self.wall_clock())
@@ -109,10 +124,19 @@ class Reception:
             )
         return token
 
+    def reporter(self, text: str | None) -> None:
+        """See that the token of a report is valid; raises RefusedError, which calls any other an expired one."""
+        try:
+            self.token(text)
+        except RefusedError as error:
+            if error.status == _FORBIDDEN:
+                raise RefusedError("RequestNotAuthorized", _RESUBMIT, status=_FORBIDDEN) from None
+
     def description(self, arguments: Mapping[str, Any]) -> Description:
         """Return the description of the instrument that a request names; raises RefusedError."""
         if "instrument" not in arguments:
-            raise RefusedError("NoInstrumentSpecified", f"have parameters: {list(arguments)} ")
+            names = list(dict.fromkeys((*arguments, "session_id")))  # which the dispatcher has made by then
+            raise RefusedError("NoInstrumentSpecified", f"have parameters: {names} ")
         name = arguments["instrument"]
         description = self.library.descriptions.get(str(name))
         if description is None:
@@ -127,9 +151,12 @@ class Reception:
         description = self.description(arguments)
         if token_text in _LATE_TOKENS:
             token = self.token(token_text, description.name)
+        if arguments.get("run_asynch", "True") not in ("True", "False"):
+            reason = f"('run_asynch can be True or False, found', {arguments['run_asynch']!r})"
+            raise RefusedError(None, reason, status=_BROKEN)
         if "query_status" not in arguments:
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, "'query_status'"))
-        for name in ("product_type", "query_type"):
+        for name in ("query_type", "product_type"):
             if name not in arguments:
                 raise RefusedError("MissingRequestParameter", f"KeyError('{name}')")
         product = str(arguments["product_type"])
@@ -154,7 +181,7 @@ class Reception:
         )
 
     def _session_id(self, given: Any) -> str:
-        if given in (None, "", "new"):
+        if given in (None, "new"):
             return "".join(self.random.choices(_SESSION_LETTERS, k=_SESSION_LENGTH))
         return str(given)
 

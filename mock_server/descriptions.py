@@ -132,6 +132,12 @@ def meta_data(description: Description, product: str | None, generation: Generat
     return [head + (queries if generation == "today" else [json.dumps(query) for query in queries])]
 
 
+def source_meta_data(description: Description, generation: Generation) -> list[Any]:
+    """Return what `/meta-data-src` answers."""
+    items = _query_items(description.source_query, generation)
+    return [items if generation == "today" else json.dumps(items)]
+
+
 def checked_parameters(description: Description, product: str, arguments: Mapping[str, Any]) -> list[Any]:
     """Return what a dry run of 2019 answers: the description of a product, with the values that were asked for."""
     queries = (description.source_query, *description.instrument_queries, description.product_query(product))

@@ -23,7 +23,6 @@ _LINK_PARAMETERS: Final = ("job_id", "session_id", "token")
 _RECORDS_ROLE: Final = "job manager"
 _SHORT_ID: Final = 8
 _STATES_TOLD: Final[dict[str, State]] = {"done": "ready", "failed": "failed"}
-_NOT_REPORTED: Final = frozenset({"session_id", "job_id", "instrument_name", "token", "time_original_request"})
 
 
 class NoFileError(BadQueryError):
@@ -90,15 +89,20 @@ class JobRoutes:
 
     def link(self, query: Mapping[str, str], products_url: str) -> str:
         """Return where `/resolve-job-url` leads: to the page of a job, or to one that shows an error."""
+        expected = f"expected only and only these {list(_LINK_PARAMETERS)}"
         missing = [name for name in _LINK_PARAMETERS if name not in query]
-        if missing:
-            message = f"NOT found expected parameters: {missing}, expected only and only these {list(_LINK_PARAMETERS)}"
+        strange = [name for name in query if name not in _LINK_PARAMETERS]
+        if missing or strange:
+            message = f"NOT found expected parameters: {missing}, {expected}"
+            if not missing:
+                message = f"found unexpected parameters: {strange}, {expected}"
             return f"{products_url}?{urlencode({'error_message': message, 'status_code': 400})}"
         job = self.jobs.by_id.get(query["job_id"])
         if job is None or job.session_id != query["session_id"]:
             message = "TypeError(\"'NoneType' object is not iterable\")"
             return f"{products_url}?{urlencode({'error_message': message})}"
         shown = {name: value for name, value in job.echo.items() if name not in _LINK_PARAMETERS and value is not None}
+        shown["use_scws"] = "form_list" if shown.get("scw_list") else "no"
         return f"{products_url}?{urlencode(shown)}"
 
     def records(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -115,10 +119,11 @@ class JobRoutes:
         """
         if "job_id" not in query:
             raise RefusedError("RequestNotUnderstood", "job_id must be present during a call_back")
+        self.reception.reporter(query.get("token"))
         job = self.jobs.by_id.get(query["job_id"])
         if job is not None:
             job.told = _STATES_TOLD.get(query.get("action", ""), "progress")
-            job.messages.append({name: value for name, value in query.items() if name not in _NOT_REPORTED})
+            job.messages.append(dict(query))
         return {"time_spent_s": 0.0}
 
 

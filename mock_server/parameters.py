@@ -97,7 +97,7 @@ def read_arguments(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, s
 def _read_value(name: str, text: str) -> Any:
     if text == _NUL:
         return None
-    if name in _ALWAYS_TEXT or not text.lstrip().startswith(("[", "{")):
+    if name in _ALWAYS_TEXT or name == _REPEATED or not text.lstrip().startswith(("[", "{")):
         return text
     try:
         return json.loads(text)
@@ -129,7 +129,7 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
     unused = tuple(name for name in arguments if name not in known)
     if arguments.get("allow_unknown_args") == "True":
         unused = ()
-    time_format = str(arguments.get("T_format") or "isot")
+    time_format = time_format_of(arguments)
     echo: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in _DROPPED or name in unused:
@@ -158,6 +158,12 @@ def check_2019(arguments: Mapping[str, Any], description: Description, product: 
     except BadParameterError as error:
         raise BadParameter2019Error(_repr_2019(error.kind, str(arguments[error.name]))) from None
     return Parameters(echo=dict(arguments), decisive=decisive, unused=())
+
+
+def time_format_of(arguments: Mapping[str, Any]) -> str:
+    """Return the format of a query's times."""
+    given = arguments.get("T_format")
+    return "isot" if given is None else str(given)
 
 
 def kind_of(parameter: ParameterDescription) -> str:
@@ -208,9 +214,7 @@ def _read_float(value: Any) -> float | None:
 
 def _read_list(value: Any) -> list[Any]:
     if isinstance(value, str):
-        if " " in value.strip():
-            raise ValueError("space separated lists are not supported")
-        return [member for member in value.split(",") if member]
+        return value.split(",") if value else []
     return list(value)
 
 

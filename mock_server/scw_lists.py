@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 FILE: Final = "user_scw_list_file"
 _FIELD: Final = "scw_list"
 _MISSING: Final = "was expected to be passed, but it has not been found, please check the inputs"
+_BLANKS: Final = (
+    "a space separated science windows list is an unsupported format, please provide it as a comme separated list"
+)
+_UNREADABLE: Final = f"Error while setting input scw_list file , content of the temporary directory is ['{FILE}']"
 _NOT_ANNOUNCED: Final = "despite use_scws was indicating this was not provided, please check the inputs"
 
 
@@ -38,6 +42,11 @@ def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> d
     if not has_file and announced == "user_file":
         raise ScwListError(f"scw_list file {_MISSING}")
     if not has_file:
+        field = arguments.get(_FIELD)
+        if isinstance(field, str) and " " in field.strip():
+            raise ScwListError(_BLANKS)
         return dict(arguments)
-    words = files[FILE].decode(errors="replace").replace(",", "\n").split()
-    return {**arguments, _FIELD: words}
+    lines = files[FILE].decode(errors="replace").split()
+    if not lines:
+        raise ScwListError(_UNREADABLE)
+    return {**arguments, _FIELD: [word for line in lines for word in line.split(",")]}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ISO: Final = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})(?:(?P<between>[T ])(?P<time>\d{2}:\d{2})(?:(?P<second>:\d{2})(?P<fraction>\.\d*)?)?)?",
@@ -20,29 +23,37 @@ class BadTimeError(BadQueryError):
     """A text is no time of its format; the message is the dispatcher's."""
 
 
-def needs_astropy(time_format: str) -> bool:
-    """Tell whether times of a format are read by astropy, which may have to be imported."""
-    return time_format not in _SEPARATOR
+def needs_astropy(times: Iterable[object], time_format: str) -> bool:
+    """Tell whether some of these times are read by astropy, which may have to be imported."""
+    return time_format not in _SEPARATOR or any(_is_unusual(str(time), time_format) for time in times)
+
+
+def _is_unusual(text: str, time_format: str) -> bool:
+    try:
+        _from_iso(text, _SEPARATOR[time_format])
+    except BadTimeError:
+        return True
+    return False
 
 
 def isot(value: object, time_format: str) -> str:
     """Write a time as ISO with a `T` and milliseconds, rounded (protocol: dispatcher 1.3.6).
 
-    ISO times are read here; astropy, which takes a second to import, reads the other formats.
+    Usual ISO times are read here; astropy, which takes a second to import, reads leap seconds and the other formats.
 
     Raises
     ------
     BadTimeError
         It is no time of that format, or there is no such format.
     """
-    text = str(value).strip()
-    if needs_astropy(time_format):
+    text = str(value)
+    if needs_astropy([text], time_format):
         return _from_astropy(text, time_format)
     return _from_iso(text, _SEPARATOR[time_format])
 
 
 def _from_iso(text: str, separator: str) -> str:
-    match = _ISO.fullmatch(text[:_LONGEST])
+    match = _ISO.fullmatch(text)
     if match is None or match["between"] not in (separator, None):
         raise BadTimeError("no time")
     try:
@@ -60,8 +71,8 @@ def _from_astropy(text: str, time_format: str) -> str:
     try:
         value = float(text)
     except ValueError:
-        value = text
+        value = text[:_LONGEST]
     try:
-        return str(Time(value, format=time_format[:_LONGEST], scale="utc", precision=3).isot)
+        return str(Time(value, format=time_format[:_LONGEST], precision=3).isot)
     except ValueError:
         raise BadTimeError("no time") from None

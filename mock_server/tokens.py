@@ -74,9 +74,10 @@ def read_token(text: str, secret_key: str | None, now: float) -> Token:
     MalformedTokenError, InvalidTokenError, ExpiredTokenError
         In this order of precedence.
     """
-    segments = text.split(".")
-    if len(segments) != _SEGMENTS or len(text) > _LONGEST:
+    if text.count(".") < _SEGMENTS - 1 or len(text) > _LONGEST:
         raise MalformedTokenError("Not enough segments")
+    first, rest = text.split(".", 1)
+    segments = [first, *rest.rsplit(".", 1)]
     header, payload = (
         _read_segment(segment, name) for segment, name in zip(segments, ("header", "payload"), strict=False)
     )

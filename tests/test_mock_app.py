@@ -432,7 +432,7 @@ async def test_a_faulty_request_is_refused_in_the_words_of_dispatcher_1_3_6(
 
 async def test_a_missing_instrument_is_refused_with_the_names_of_the_arguments(mock: Mock) -> None:
     _, body = await mock.get("/run_analysis", query_status="new", RA="1")
-    assert body["error"] == "NoInstrumentSpecified():have parameters: ['query_status', 'RA'] "
+    assert body["error"] == "NoInstrumentSpecified():have parameters: ['query_status', 'RA', 'session_id'] "
 
 
 async def test_a_new_query_with_a_job_id_that_is_not_its_own_is_refused(mock: Mock) -> None:
@@ -446,7 +446,10 @@ async def test_a_new_query_with_a_job_id_that_is_not_its_own_is_refused(mock: Mo
 async def test_a_query_without_a_fixture_names_the_nearest_and_what_differs(mock: Mock) -> None:
     status, body = await mock.ask(NEW_IMAGE, RA=83.0)
     assert status == 400
-    message = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/one; in your query RA is 172.987 deg smaller"
+    message = (
+        "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/one; "
+        "in your query RA is 172.987 deg smaller"
+    )
     assert body["error"] == body["error_message"] == body["exit_status"]["message"] == message
     assert (body["query_status"], body["session_id"], body["products"]) == ("failed", "S1", {})
 

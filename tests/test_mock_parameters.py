@@ -208,7 +208,6 @@ def test_times_in_all_formats_are_one_and_the_format_is_repeated_as_isot(time_fo
         ),
         ({"T1": "1", "T_format": "nosuch"}, "Parameter T1 wrong value 1: can't be parsed as Time of nosuch format"),
         ({"RA": None}, "Parameter RA wrong value None"),
-        ({"scw_list": "A, B"}, "Parameter scw_list wrong value A, B. space separated"),
         ({"selected_catalog": ""}, "Error while setting catalog object"),
         ({"selected_catalog": None}, "Error while setting catalog object"),
         ({"integral_data_rights": "mine"}, "Parameter integral_data_rights wrong value mine: not in allowed values"),
