@@ -83,6 +83,8 @@ class Recording:
     """Names of the envelope that the dispatcher echoes, in its order."""
     query: Query | None = None
     """What was asked, for people; None where that is not known."""
+    private: bool = False
+    """Whether it was asked for with a token: what is for an audience is not for a folder of fixtures to publish."""
     cost: float = 0.0
     """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
     small: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +158,7 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
             name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
         echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
+        private=envelope.token is not None,
         small={m.name: _anyones(m) for m in products if _is_small(m)},
         gaps=gaps,
     )

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,20 @@ def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
                 theirs.query,
                 theirs.cost,
             )
+
+
+def test_what_is_private_is_exported_only_by_name(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = keys["polar_lc"]
+    with closing(DiskStore(folder())) as store:
+        found = read(store.get(Key(private)))
+        assert found is not None
+        store.put(replace(found, private=True))
+
+    assert private not in run_json(capsys, "export", str(tmp_path / "all"))["written"]
+    assert private in run_json(capsys, "export", str(tmp_path / "named"), private)["written"]
+    assert "private" in run(capsys, "ls")
 
 
 def test_an_export_adds_to_a_folder_of_fixtures(

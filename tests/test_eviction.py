@@ -16,7 +16,7 @@ HOUR = 3600.0
 
 
 def entry(name: str, used_at: float = 0.0, cost: float = 0.0, *, size: int = 10, pinned: bool = False) -> Entry:
-    return Entry(Key(name), 0.0, used_at, size * 2, size, f"place of {name}", cost, pinned, None)
+    return Entry(Key(name), 0.0, used_at, size * 2, size, f"place of {name}", cost, False, pinned, None)
 
 
 def gone(*entries: Entry, most: int) -> list[str]:

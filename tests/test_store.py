@@ -82,6 +82,19 @@ def test_a_second_recording_replaces_the_first(store: Store) -> None:
     assert store.filling().recordings == 1
 
 
+def test_what_is_private_stays_so(store: Store) -> None:
+    store.put(recording(KEYS[0], private=True))
+
+    found = store.get(KEYS[0])
+
+    assert found is not None
+    assert found.private
+    found.head.close()
+    entry = store.entry(KEYS[0])
+    assert entry is not None
+    assert entry.private
+
+
 def test_what_was_removed_is_gone(store: Store) -> None:
     store.put(recording())
 

@@ -43,11 +43,15 @@ class _NoFixtureError(OdaProxyError):
 
 
 def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Write recordings into a folder of fixtures, all of them where none is named; end with 1 where one cannot be."""
+    """Write recordings into a folder of fixtures; end with 1 where one cannot be.
+
+    Where none is named, all that were asked for without a token: a private one is published only by name.
+    """
     origins = _origins(folder)
     written, failed = {}, {}
     with opened(upstream, cache_dir) as store:
-        entries = find(store, keys) if keys else sorted(store.entries(), key=lambda entry: entry.stored_at)
+        public = (entry for entry in store.entries() if not entry.private)
+        entries = find(store, keys) if keys else sorted(public, key=lambda entry: entry.stored_at)
         for entry in entries:
             try:
                 path = _export(store, entry, folder)

@@ -144,7 +144,7 @@ def _line(entry: Entry, now: float) -> tuple[str, ...]:
         told.size(entry.size),
         told.span(entry.cost) if entry.cost else "",
         f"{told.span(max(now - entry.used_at, 0.0))} ago",
-        "pinned" if entry.pinned else "",
+        " ".join(word for word, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so),
         told.plain(query.instrument) if query else _UNKNOWN,
         told.plain(query.product_type) if query else _UNKNOWN,
         " ".join(f"{name}={told.short(value, _LONGEST)}" for name, value in told.parameters(query)),

@@ -76,6 +76,7 @@ def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]
         ("took", told.span(entry.cost) if entry.cost else ""),
         ("size", f"{told.size(entry.size)}, {told.size(entry.occupies)} on the disk"),
         ("pinned", "yes" if entry.pinned else ""),
+        ("private", "asked for with a token" if entry.private else ""),
     ]
     yield from told.table([(name, value) for name, value in about if value])
     yield from _section("parameters", told.parameters(query))

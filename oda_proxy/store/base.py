@@ -33,6 +33,8 @@ class Entry:
     """What holds the head: recordings with the same products may share it."""
     cost: float
     """How long the dispatcher took, in s; 0 where that is not known."""
+    private: bool
+    """Whether it was asked for with a token."""
     pinned: bool
     """Whether it is never given up for lack of space."""
     query: Query | None

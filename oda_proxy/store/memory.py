@@ -72,6 +72,7 @@ class MemoryStore:
             occupies=recording.head.size,
             place=recording.head.digest,
             cost=recording.cost,
+            private=recording.private,
             pinned=key in self._pins,
             query=recording.query,
         )

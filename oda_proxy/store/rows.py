@@ -37,6 +37,7 @@ def written(recording: Recording, kept: Kept) -> str:
         "format": FORMAT,
         "stored_at": recording.stored_at,
         "cost": recording.cost,
+        "private": recording.private,
         "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.occupies},
         "query": _query_written(recording.query),
         "exit_status": recording.exit_status,
@@ -56,6 +57,7 @@ class Row:
     kept: Kept
     stored_at: float
     cost: float
+    private: bool
     query: Query | None
     members: Mapping[str, Any]
 
@@ -69,6 +71,7 @@ class Row:
             parameters=dict(self.members["parameters"]),
             echoed=tuple(self.members["echoed"]),
             query=self.query,
+            private=self.private,
             cost=self.cost,
             small=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
@@ -84,6 +87,7 @@ class Row:
             occupies=self.kept.occupies,
             place=self.kept.name,
             cost=self.cost,
+            private=self.private,
             pinned=pinned,
             query=self.query,
         )
@@ -98,7 +102,8 @@ def read(key: Key, text: str) -> Row:
     if not (_DIGEST.fullmatch(head["sha256"]) and _DIGEST.fullmatch(head["name"])):
         raise ValueError("the name of its head is no digest")
     kept = Kept(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
-    return Row(key, kept, float(row["stored_at"]), float(row["cost"]), _query_read(row["query"]), row)
+    times = float(row["stored_at"]), float(row["cost"])
+    return Row(key, kept, *times, row["private"] is not False, _query_read(row["query"]), row)
 
 
 def _query_written(query: Query | None) -> dict[str, Any] | None:
