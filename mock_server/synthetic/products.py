@@ -257,11 +257,11 @@ def _sources(observation: Observation, instrument: Detector) -> list[_Source]:
 
 
 def _source(observation: Observation, place: Place, number: int, *, brightest: float = 0.0) -> _Source:
-    """Draw brightness, up to a power of ten of the Crab's, and index of a source."""
+    """Draw brightness, within a decade below a power of ten of the Crab's, and index of a source."""
     random = draws(_number(f"{observation.seed} {place.name} {place.ra:.3f} {place.dec:.3f}"))
     return _Source(
         place=place,
-        norm=_CRAB[0] * 10 ** round(random.uniform(brightest - 1.5, brightest), 3),
+        norm=_CRAB[0] * 10 ** round(random.uniform(brightest - 1, brightest), 3),
         index=round(random.uniform(1.8, 2.8), 3),
         number=number,
     )
