@@ -52,7 +52,10 @@ def queries() -> list[dict[str, Any]]:
     """Give queries of each product of the dummy plugin, those that fail among them."""
     products = [("empty", "dummy", "Dummy"), ("empty", "parametrical", "Dummy"), ("empty", "numerical", "Dummy")]
     products += [("empty", "failing", "Dummy"), ("empty", "dummy", "Real"), ("empty-async", "dummy", "Real")]
-    more = [{}, {"RA": "83.63", "DEC": "22.01"}, {"RA": "a"}, {"p": "55"}, {"src_name": "the null source"}]
+    # A job has one state, whoever asks: these must be no other test's.
+    mine = {"src_name": "a source of this test"}
+    more = [mine, {**mine, "RA": "83.63", "DEC": "22.01"}, {**mine, "RA": "a"}, {**mine, "p": "55"}]
+    more.append({"src_name": "the null source"})
     return [
         {"instrument": instrument, "product_type": product, "query_type": kind, **parameters}
         for instrument, product, kind in products
