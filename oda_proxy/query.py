@@ -36,7 +36,7 @@ ENVELOPE = frozenset(
 )
 """Names that say who asks, and at which step, never what is asked."""
 
-_CLIENT_DEFAULTS = {"verbose": "False", "dry_run": "False"}
+CLIENT_DEFAULTS = {"verbose": "False", "dry_run": "False"}
 """What clients up to 1.1.0 always send and later ones leave out."""
 
 
@@ -111,7 +111,7 @@ def split(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = (
     for name, value in pairs:
         values[name].append(value)
     envelope = _envelope({name: values.pop(name) for name in ENVELOPE if name in values})
-    for name, default in _CLIENT_DEFAULTS.items():
+    for name, default in CLIENT_DEFAULTS.items():
         if values.get(name) == [default]:
             del values[name]
     api = values.pop("api", None) is not None  # its presence counts, whatever its value

@@ -13,6 +13,7 @@ be seen is not kept at all (`redaction`).
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from oda_proxy import api_code, cards
 from oda_proxy.forms import FORMED, formed
 from oda_proxy.head import HeldHead
 from oda_proxy.members import Member, compact, members
-from oda_proxy.query import ENVELOPE
+from oda_proxy.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.redaction import NotKeptError, refuse_traces, secrets, without_asker
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
         key=key,
         stored_at=stored_at,
         head=HeldHead(head),
-        exit_status=without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status}),
+        exit_status=_anyones_status(exit_status),
         parameters={
             name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
@@ -166,6 +167,30 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
     kept = [large, taken, recording.exit_status, recording.parameters, recording.small]
     refuse_traces(kept, secrets(envelope, answer, said))
     return recording
+
+
+_UNUSED = re.compile(r"Please note that arguments? (?P<names>[^\n]+?) (?:is|are) not used")
+
+
+def _anyones_status(exit_status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what an answer says of its end, without what is about the asker's client.
+
+    Dispatchers remark on arguments that they do not know, and clients up to 1.1.0 always send two of them.
+    """
+    kept: dict[str, Any] = without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
+    if isinstance(comment := kept.get("comment"), str):
+        kept["comment"] = _UNUSED.sub(_unused_by_all, comment)
+    return kept
+
+
+def _unused_by_all(remark: re.Match[str]) -> str:
+    names = remark["names"].split(", ")
+    others = [name for name in names if name not in CLIENT_DEFAULTS]
+    if others == names:
+        return remark[0]
+    many = len(others) > 1
+    words = f"Please note that argument{'s' * many} {', '.join(others)} {'are' if many else 'is'} not used"
+    return words if others else ""
 
 
 def as_kept(query: Query, envelope: Envelope) -> Query:

@@ -152,3 +152,23 @@ def test_any_product_comes_back_equal(product: Any, parameter: Any) -> None:
     sent["products"]["analysis_parameters"] |= {"p": parameter, "job_id": JOB}
 
     assert spliced(kept(sent), ASKER) == sent
+
+
+@pytest.mark.parametrize(
+    ("said", "kept_of_it"),
+    [
+        ("Please note that arguments verbose, dry_run are not used", ""),
+        ("Please note that argument dry_run is not used", ""),
+        (
+            "Please note that arguments verbose, jemx_nume are not used",
+            "Please note that argument jemx_nume is not used",
+        ),
+        ("Please note that arguments a, verbose, b are not used", "Please note that arguments a, b are not used"),
+        ("Please note that argument jemx_nume is not used", "Please note that argument jemx_nume is not used"),
+        ("a remark", "a remark"),
+    ],
+)
+def test_a_remark_on_what_early_clients_always_send_is_not_kept_for_others(said: str, kept_of_it: str) -> None:
+    sent = answer(exit_status={"status": 0, "message": "", "comment": said})
+
+    assert kept(sent).exit_status["comment"] == kept_of_it
