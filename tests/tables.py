@@ -81,8 +81,8 @@ def tables(draw: st.DrawFn, *, variable: bool = True) -> Array:
 def same_bits(one: Array, other: Array) -> bool:
     """Say whether two arrays have the same shape and values to the last bit, in whatever order of bytes."""
     if one.dtype.names or other.dtype.names:
-        names = one.dtype.names == other.dtype.names and one.dtype.names
-        return bool(names) and all(same_bits(one[name], other[name]) for name in names)
+        names = one.dtype.names or ()
+        return names == other.dtype.names and all(same_bits(one[name], other[name]) for name in names)
     if one.dtype.kind == "O":
         return len(one) == len(other) and all(map(same_bits, one, other))
     same = one.shape == other.shape and one.dtype.newbyteorder(">") == other.dtype.newbyteorder(">")

@@ -70,9 +70,11 @@ def answer(**products: Any) -> FixtureAnswer:
 
 def product(data: Any, *cards: Card, name: str = "mosaic_image", **unit: Any) -> DataProduct:
     """Make a product of a primary and another data unit."""
-    hdu_type = "bintable" if data is not None and data.dtype.names else "image"
-    units = (DataUnit("PRIMARY", hdu_type="primary"), DataUnit("DATA", cards, data, hdu_type, **unit))
-    return DataProduct(name, {"src_name": "", "time_bin": None}, units)
+    if data is not None and data.dtype.names:
+        second = DataUnit("DATA", cards, data, "bintable", **unit)
+    else:
+        second = DataUnit("DATA", cards, data, "image", **unit)
+    return DataProduct(name, {"src_name": "", "time_bin": None}, (DataUnit("PRIMARY", hdu_type="primary"), second))
 
 
 def small() -> DataProduct:
@@ -211,7 +213,12 @@ def product_entry(**members: Any) -> Callable[[Path], None]:
 
 def rewritten(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     """Change a file, and not the manifest."""
-    return lambda folder: (folder / PATH / name).write_bytes(change((folder / PATH / name).read_bytes())) and None
+
+    def rewrite(folder: Path) -> None:
+        file = folder / PATH / name
+        file.write_bytes(change(file.read_bytes()))
+
+    return rewrite
 
 
 def first(document: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Ask for instruments, and descriptions of one of them, with whatever `oda_api` is installed here; print one line of JSON.
+"""Ask for instruments and descriptions with whatever `oda_api` is installed here; print one line of JSON.
 
 describe.py URL INSTRUMENT PRODUCT
 """
