@@ -64,6 +64,13 @@ def dispatcher_url(dispatcher_folder: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def own_dispatcher_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a real dispatcher for one module: the state of a job is the job's, whoever asked for it before."""
+    with real_dispatcher(environment("dispatcher-1.3.3"), tmp_path_factory.mktemp("dispatcher")) as url:
+        yield url
+
+
 @pytest.fixture
 def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """Run a script of `tests/clients` with an unmodified client in this test's folder."""

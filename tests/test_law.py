@@ -53,6 +53,8 @@ def test_a_recorded_answer_comes_back_to_its_own_asker(name: str) -> None:
 
     if "job_id" not in echo:  # the dispatcher said it elsewhere only
         spliced["products"]["analysis_parameters"].pop("job_id", None)
+    if "verbose" in answer["exit_status"]["comment"]:  # a remark on what only this asker's client sent
+        answer["exit_status"]["comment"] = ""
     assert spliced == answer
 
 

@@ -23,9 +23,11 @@ pytestmark = pytest.mark.real
 DOCUMENT = "docs/mock.md"
 
 
-async def test_all_differences_are_listed_and_all_that_are_listed_occur(dispatcher_url: str, tmp_path: Path) -> None:
+async def test_all_differences_are_listed_and_all_that_are_listed_occur(
+    own_dispatcher_url: str, tmp_path: Path
+) -> None:
     """The mock knows the real one's instruments from their descriptions, and from the end of each query."""
-    real = Asker(dispatcher_url)
+    real = Asker(own_dispatcher_url)
     asked = requests()
     answers = [await asyncio.to_thread(real.ask, request) for request in asked]
     described = [sent(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]

@@ -79,6 +79,12 @@ def ask(url: str, query: dict[str, Any]) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
+@pytest.fixture(scope="module")
+def dispatcher_url(own_dispatcher_url: str) -> str:
+    """Ask a dispatcher that no other test has asked."""
+    return own_dispatcher_url
+
+
 @pytest.fixture
 async def mock(dispatcher_url: str, tmp_path: Path) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """Give a mock of the real one's instruments, with a fixture for each of the queries; jobs wait for call-backs."""
