@@ -1,0 +1,67 @@
+"""What is installed from a wheel works by itself, away from the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+from servers import running
+
+from oda_proxy.fixture import verify
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack a wheel that was built from the checkout; building it needs a package index."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    result = subprocess.run(build, capture_output=True, text=True, check=False)
+    if result.returncode:
+        reason = f"needs a package index: {result.stderr.strip().splitlines()[-1]}"
+        if os.environ.get("ODA_PROXY_REQUIRE_REAL"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_a_wheel_holds_our_packages_and_nothing_beside_them(installed: Path) -> None:
+    assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"oda_proxy", "mock_server"}
+    assert list((installed / "mock_server" / "fixtures").rglob("*.py")) == []
+
+
+def test_the_fixtures_of_a_wheel_are_whole(installed: Path) -> None:
+    assert verify(installed / "mock_server" / "fixtures") == []
+
+
+def test_the_mock_of_a_wheel_serves_its_own_fixtures(installed: Path, tmp_path: Path) -> None:
+    away = {
+        "PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONSAFEPATH": "1",  # what lies in this folder is not what was installed
+    }
+    script = "import mock_server; print(mock_server.__file__, mock_server.fixtures_folder())"
+
+    told = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **away}, capture_output=True, text=True, check=True
+    )
+    with (
+        running(tmp_path / "log", "mock", "--port", "0", env=away) as mock,
+        urllib.request.urlopen(f"{mock.url}/api/instr-list?instrument=mock") as response,  # noqa: S310 - on this machine
+    ):
+        instruments = json.load(response)
+
+    package = installed / "mock_server"
+    assert told.stdout.split() == [str(package / "__init__.py"), str(package / "fixtures")]
+    assert instruments == ["isgri", "jemx", "polar", "spi_acs"]
