@@ -224,6 +224,7 @@ MOCK = (
     _HOST,
     _port_option(8401),
     Option("scenario", _text, "a name", "what is to go wrong, by name", metavar="NAME"),
+    Option("scenarios", Path, "a file", "file of scenarios of one's own; may be given again", (), True, "FILE"),
     _TIME_SCALE,
     _SYNTHETIC,
     Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),

@@ -12,7 +12,7 @@ import time
 from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.upstream.base import Ask
 from oda_proxy.web.server import listening
 
@@ -64,7 +64,7 @@ async def serve(
 ) -> None:
     """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
     from oda_proxy.audience import Sharing, Tokens
-    from oda_proxy.config import cache_folder
+    from oda_proxy.config import PRODUCTION, cache_folder
     from oda_proxy.descriptions import Descriptions
     from oda_proxy.freshness import Freshness
     from oda_proxy.keeping import looked_after
@@ -73,6 +73,8 @@ async def serve(
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.web.app import make_app
 
+    if mock and upstream != PRODUCTION:
+        raise UsageError(f"--mock asks a mock dispatcher, and --upstream {upstream} another one: say one of them")
     stop = _told_to_stop()
     async with AsyncExitStack() as stack:
         if mock:
@@ -110,6 +112,7 @@ async def mock(
     host: str,
     port: int,
     scenario: str | None,
+    scenarios: tuple[Path, ...],
     time_scale: float,
     synthetic: bool,
     generation: str,
@@ -122,6 +125,7 @@ async def mock(
         time_scale=time_scale,
         synthetic=synthetic,
         scenario=scenario,
+        scenario_files=scenarios,
         generation=generation,
         secret_key=secret_key,
     )

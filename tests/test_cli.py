@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 
 import pytest
 from servers import PATIENCE, running
@@ -48,6 +49,8 @@ def failing(*arguments: str) -> tuple[int, str]:
         (["serve", "--upstream", "http://user:secret@127.0.0.1"], 2, "without user and query, not what it is"),
         (["serve", "--open-route", "anything"], 2, "--open-route must be a closed route"),
         (["serve", "--cache-dir", ""], 2, "--cache-dir must be a folder"),
+        (["serve", "--mock", "--upstream", "http://127.0.0.1:1"], 2, "say one of them"),
+        (["mock", "--scenarios", "missing.toml", "--scenario", "mine"], 2, "missing.toml"),
         (["serve", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),
         (["serve", "--mock", "--cache-dir", "file"], 1, "cannot keep recordings in file/"),
         (["serve", "--offline", "--cache-dir", "file/below"], 1, "Not a directory"),
@@ -147,3 +150,17 @@ def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == 0
 
     assert "--upstream URL" in capsys.readouterr().out
+
+
+def test_a_scenario_of_ones_own_is_played(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[mine]\nsummary = "Nothing works"\n[[mine.faults]]\ndo = "status"\nstatus = 503\n'
+    )
+    arguments = ["mock", "--port", "0", "--scenarios", str(tmp_path / "mine.toml"), "--scenario", "mine"]
+
+    with running(tmp_path / "log", *arguments) as mock, pytest.raises(HTTPError) as raised:
+        query = "instrument=isgri&product_type=isgri_lc&query_type=Real&query_status=new"
+        urllib.request.urlopen(f"{mock.url}/run_analysis?{query}")  # noqa: S310 - an address on this machine
+
+    with raised.value as error:
+        assert error.code == 503
