@@ -158,8 +158,9 @@ def test_a_scenario_of_ones_own_is_played(tmp_path: Path) -> None:
     )
     arguments = ["mock", "--port", "0", "--scenarios", str(tmp_path / "mine.toml"), "--scenario", "mine"]
 
+    query = "instrument=isgri&product_type=isgri_lc&query_type=Real&query_status=new"
+
     with running(tmp_path / "log", *arguments) as mock, pytest.raises(HTTPError) as raised:
-        query = "instrument=isgri&product_type=isgri_lc&query_type=Real&query_status=new"
         urllib.request.urlopen(f"{mock.url}/run_analysis?{query}")  # noqa: S310 - an address on this machine
 
     with raised.value as error:
