@@ -130,7 +130,7 @@ def test_recordings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert counted["recordings"] == 3
     assert counted["instruments"]["isgri"]["recordings"] == 2
     assert 0 < counted["occupied"] < counted["size"]
-    assert run(capsys, "stats").startswith("3 recordings of https://www.astro.unige.ch/mmoda/dispatch-data, 0 of them")
+    assert run(capsys, "stats").startswith("3 recordings of https://www.astro.unige.ch/mmoda/dispatch-data, 0 pinned")
 
 
 def test_all_that_are_named_are_removed_or_none(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[s
         store.put(recording(Key("a" * 64), b'"catalog":{"cat_frame":"fk5"}'))
         store.put(recording(Key("b" * 64), b"no JSON"))
 
-    assert "catalog  1 entries" in run(capsys, "show", "a")
+    assert "catalog  1 entry" in run(capsys, "show", "a")
     assert main(["show", "b"]) == 1
     assert "no JSON" in capsys.readouterr().err
     assert main(["export", "out", "a"]) == 1
@@ -185,15 +185,15 @@ def test_pruning_within_the_limit_removes_nothing(capsys: pytest.CaptureFixture[
 
 
 def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "verify") == "3 recordings are sound\n"
-    assert run(capsys, "verify", str(folder())) == "3 recordings are sound\n"
+    assert run(capsys, "verify") == "3 sound recordings\n"
+    assert run(capsys, "verify", str(folder())) == "3 sound recordings\n"
     head = max((folder() / "heads").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
     head.write_bytes(head.read_bytes()[:-1])
 
     found = run_json(capsys, "verify", expect=1)
     assert [fault["about"] for fault in found["faults"]] == [keys["isgri_image"]]
     assert "verify --fix" in run(capsys, "verify", expect=1)
-    assert "2 recordings are sound, 1 faults were mended" in run(capsys, "verify", "--fix")
+    assert "2 sound recordings, 1 fault mended" in run(capsys, "verify", "--fix")
     assert run_json(capsys, "verify")["sound"]
 
 

@@ -82,7 +82,7 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         return 0
     say(
         [
-            f"{filling.recordings} recordings of {told.plain(upstream)}, {counted['pinned']} of them pinned",
+            f"{told.number(filling.recordings, 'recording')} of {told.plain(upstream)}, {counted['pinned']} pinned",
             f"{told.size(counted['size'])} of products in {told.size(filling.occupied)} on the disk",
             f"{told.span(counted['cost'])} of the dispatcher's time",
         ]
@@ -133,8 +133,9 @@ def is_store(folder: Path) -> bool:
 
 def _verdict(faults: int, left: int, number: int) -> str:
     if left:
-        return f"{left} faults; oda-proxy verify --fix removes what is damaged"
-    return f"{number} recordings are sound" + (f", {faults} faults were mended" if faults else "")
+        return f"{told.number(left, 'fault')}; oda-proxy verify --fix removes what is damaged"
+    sound = told.number(number, "sound recording")
+    return f"{sound}, {told.number(faults, 'fault')} mended" if faults else sound
 
 
 def _line(entry: Entry, now: float) -> tuple[str, ...]:

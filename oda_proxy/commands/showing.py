@@ -111,8 +111,11 @@ def _unit(unit: DataUnit) -> str:
 
 def _counted(value: Any) -> str:
     """Tell how much there is of what is no array, or nothing where there is nothing."""
-    if isinstance(value, list | dict) and value:
-        return f"{len(value)} entries"
+    match value:
+        case {"cat_column_list": [list() as column, *_]}:
+            return told.number(len(column), "source")
+        case list() | dict() if value:
+            return told.number(len(value), "entry", "entries")
     return f"{len(value)} characters" if isinstance(value, str) and value else ""
 
 

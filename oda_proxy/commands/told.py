@@ -60,3 +60,8 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
         ).rstrip()
         for row in rows
     ]
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """Tell how many there are of something; `many` is `one` with an s where it is not said."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
