@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jwt
 import pytest
 
 from oda_proxy.query import Envelope, Token, split
@@ -9,7 +10,7 @@ from oda_proxy.recording import as_kept
 from oda_proxy.redaction import NotKeptError
 
 SESSION = "SESSIONCANARY000"
-TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJjYW5hcnlAZXhhbXBsZS5vcmcifQ.c2lnbmF0dXJl"  # noqa: S105 - made up
+TOKEN = jwt.encode({"sub": "canary@example.org"}, "a key that is long enough for HS256, and made up", "HS256")
 ASKER = Envelope("new", SESSION, "0123456789abcdef", Token(TOKEN))
 ASKED = [("instrument", "isgri"), ("product_type", "isgri_image"), ("query_type", "Real"), ("RA", "83.0")]
 
