@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 
 import pytest
-from servers import running
+from servers import DISPATCHER_SETTINGS, running
+
+from mock_server.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,3 +182,27 @@ def test_nothing_of_the_asker_is_on_the_disk(dispatcher_url: str, proxy_url: str
     assert files
     assert [file for file in files if SESSION.encode() in file.read_bytes()] == []
     assert SESSION not in (tmp_path / "log").read_text()
+
+
+def token(sub: str, roles: str = "general") -> str:
+    """Make a token that the real dispatcher takes."""
+    payload = {"sub": sub, "roles": roles, "exp": time.time() + 600}
+    return make_token(payload, DISPATCHER_SETTINGS["secret_key"])
+
+
+def test_what_needs_a_role_is_a_hit_for_its_owner_alone(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str
+) -> None:
+    def asked(url: str, **more: str) -> Any:
+        return run_client("1.3.5", "get_product.py", url, dummy("numerical", p=5, **more))["answers"][0]
+
+    one, other = token("one@example.org"), token("other@example.org")
+    direct = asked(dispatcher_url, token=one)
+    direct["products"][0]["name"] = ""  # null, which ends clients up to 1.1.0, is repaired
+
+    assert asked(proxy_url, token=one) == asked(proxy_url, token=one) == direct
+    assert counts(proxy_url)["hits"] == 1
+    assert asked(proxy_url, token=other) == direct
+    assert asked(proxy_url, token=token("one@example.org", roles="another"))["error"] == "Unauthorized"
+    assert asked(proxy_url)["error"] == "Unauthorized"
+    assert counts(proxy_url)["hits"] == 1
