@@ -77,7 +77,7 @@ class Mending:
         def changed() -> tuple[int, Spooled | tuple[bytes, ...]] | None:
             before = old.read()
             after = change(before)
-            return None if after is before or after == before else (len(after), _spooled(after))
+            return None if after is before or after == before else (len(after), _spooled(after, old.in_memory))
 
         async with self._large if old.size > IN_MEMORY else nullcontext():
             new = await asyncio.to_thread(changed)
@@ -108,9 +108,9 @@ def _refused(body: bytes) -> tuple[str, ...]:
     return screening.refused(answer.get("products")) if isinstance(answer, dict) else ()
 
 
-def _spooled(body: bytes) -> Spooled | tuple[bytes, ...]:
+def _spooled(body: bytes, in_memory: int) -> Spooled | tuple[bytes, ...]:
     """Put a body where large ones lie; in memory where there is no room."""
-    spool = Spooled()
+    spool = Spooled(in_memory)
     try:
         for at in range(0, len(body), PIECE):
             spool.add(body[at : at + PIECE])

@@ -185,7 +185,8 @@ class Proxy:
     ) -> Answer:
         """Ask for what may be kept; an answer with a token says that the dispatcher took it."""
         first_asked = self._first_asked.setdefault(question.key, self._clock())
-        answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded), MAX_KEPT)
+        reply = await self._relay.ask(_uncompressed(ask), here, forwarded)
+        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(envelope))
         if answer.status == OK:
             self._tokens.vouch(envelope.token)
         answer = await self._mending.repaired(answer, envelope)
@@ -197,7 +198,8 @@ class Proxy:
         """Ask for what is not to be kept; what goes to an API client is repaired, other answers stay as they are."""
         if client is None:
             return await self._relay.ask(ask, here, forwarded, detail=detail)
-        answer = await spooled(await self._relay.ask(_uncompressed(ask), here, forwarded, detail=detail), MAX_KEPT)
+        reply = await self._relay.ask(_uncompressed(ask), here, forwarded, detail=detail)
+        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client))
         return await self._mending.formed(await self._mending.repaired(answer, client), client)
 
     async def _look_up(self, question: Question) -> Recording | None:
@@ -335,6 +337,11 @@ def _uncompressed(ask: Ask) -> Ask:
     """Ask for a body that we can read."""
     others = tuple((name, value) for name, value in ask.headers if name.casefold() != "accept-encoding")
     return replace(ask, headers=(*others, ("Accept-Encoding", "identity")))
+
+
+def _in_memory(envelope: Envelope) -> int | None:
+    """Say how many bytes of an answer stay in memory: all that may be kept where it repeats a token."""
+    return MAX_KEPT if envelope.token is not None else None
 
 
 def _remarked(answer: Answer, detail: str) -> Answer:

@@ -36,16 +36,17 @@ class SpoolError(OdaProxyError):
 
 
 class Spooled:
-    """A body that was read: in memory where it is small."""
+    """A body that was read: in memory up to `in_memory` bytes, `IN_MEMORY` where nothing is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory: int | None = None) -> None:
+        self.in_memory = IN_MEMORY if in_memory is None else in_memory
         self.size = 0
         self._pieces: list[bytes] = []
         self._file: FileIO | None = None
 
     def takes_at_once(self, piece: bytes) -> bool:
         """Tell whether adding a piece does not block."""
-        return self._file is None and self.size + len(piece) <= IN_MEMORY
+        return self._file is None and self.size + len(piece) <= self.in_memory
 
     def add(self, piece: bytes) -> None:
         """Add a piece; blocks beyond what is kept in memory. Raises OSError, and has then not taken the piece."""
@@ -114,14 +115,14 @@ class _Begun:
         await self.body.aclose()
 
 
-async def spooled(answer: Answer, limit: int) -> Answer:
+async def spooled(answer: Answer, limit: int, *, in_memory: int | None = None) -> Answer:
     """Read the body of an answer, so that it is `Spooled`; what is longer than `limit` bytes goes on as it comes.
 
-    So does what the folder for temporary files has no room for.
+    So does what the folder for temporary files has no room for. An answer that must not touch a disk says `in_memory`.
     """
     if isinstance(answer.body, tuple) or _length(answer) > limit:
         return answer
-    read = Spooled()
+    read = Spooled(in_memory)
     rest = aiter(answer.body)
     try:
         async for piece in rest:

@@ -167,3 +167,18 @@ async def test_offline_nothing_is_stale(upstream: Script, clock: Clock) -> None:
     offline = Proxy(store, None, Policy(freshness=Freshness((Rule.parse("*/*=1"),))), clock=clock)
 
     assert (await told(offline, request()))[1] == "oda-proxy; hit"
+
+
+async def test_an_answer_that_repeats_a_token_touches_no_disk(
+    upstream: Script, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a temporary file was made")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    upstream.then({**answer_to(token()), "private": "x" * 9_000_000})
+
+    _, cache_status, body = await told(house(upstream, clock, secret_key=KEY), with_token(token()))
+
+    assert cache_status == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+    assert len(body) > 9_000_000
