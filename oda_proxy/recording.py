@@ -88,6 +88,8 @@ class Recording:
     """Whether it was asked for with a token: what is for an audience is not for a folder of fixtures to publish."""
     cost: float = 0.0
     """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
+    timeline: tuple[tuple[str, float], ...] = ()
+    """The states that the job went through, each with its time in s after the first question; empty if not known."""
     small: Mapping[str, Any] = field(default_factory=dict)
     """Members of `products` whose form depends on the asker: `api_code`, and those of `forms`."""
     gaps: tuple[Gap, ...] = ()

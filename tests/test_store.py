@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oda_proxy.key import Key
     from oda_proxy.store.base import Entry, Store
 
+TIMELINE = (("submitted", 0.0), ("progress", 1.25), ("ready", 3.5))
 QUERY = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
 
 
@@ -65,7 +66,11 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
 
 
 def test_what_was_put_is_got(store: Store) -> None:
-    kept = [recording(KEYS[0]), recording(KEYS[1], b"x" * 1_000_000, cost=3.5, query=QUERY), recording(KEYS[2], b"")]
+    kept = [
+        recording(KEYS[0]),
+        recording(KEYS[1], b"x" * 1_000_000, cost=3.5, query=QUERY, timeline=TIMELINE),
+        recording(KEYS[2], b""),
+    ]
 
     for one in kept:
         store.put(one)

@@ -37,6 +37,7 @@ def written(recording: Recording, kept: Kept) -> str:
         "format": FORMAT,
         "stored_at": recording.stored_at,
         "cost": recording.cost,
+        "timeline": recording.timeline,
         "private": recording.private,
         "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.occupies},
         "query": _query_written(recording.query),
@@ -73,6 +74,7 @@ class Row:
             query=self.query,
             private=self.private,
             cost=self.cost,
+            timeline=tuple((str(state), float(at)) for state, at in self.members.get("timeline", ())),
             small=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
         )
