@@ -5,6 +5,7 @@ Each message is one line for a person. A command ends with `exit_status`; a clie
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -54,6 +55,23 @@ class UpstreamUnreachableError(OdaProxyError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"cannot reach the dispatcher {url}: {reason}")
+        self.reason = reason
+
+
+class UpstreamSlowError(UpstreamUnreachableError):
+    """The dispatcher took the connection and did not answer in time; it may still be at work on the request."""
+
+
+class UpstreamPausedError(UpstreamUnreachableError):
+    """The dispatcher is left alone for a while: it wants that, or failed lately. Nothing was sent to it."""
+
+    http_status = 503
+    word = "paused"
+
+    def __init__(self, url: str, reason: str, retry_after: float) -> None:
+        """Take how long, in s, until it is worth asking again."""
+        super().__init__(url, f"{reason}; ask again in {math.ceil(retry_after)} s")
+        self.retry_after = retry_after
 
 
 class NoRecordingError(OdaProxyError):

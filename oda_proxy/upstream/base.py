@@ -23,6 +23,8 @@ class Ask:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     patience: float | None = None
     """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
+    once: bool = False
+    """It changes something: it must not reach the dispatcher twice, also where nobody knows whether it did."""
 
 
 class Body(Protocol):
@@ -59,4 +61,8 @@ class Upstream(Protocol):
         """The address, without a slash at its end."""
 
     async def ask(self, ask: Ask) -> Reply:
-        """Ask once; redirects are not followed. Raises UpstreamUnreachableError where nobody answers."""
+        """Ask once; redirects are not followed.
+
+        Raises UpstreamUnreachableError where nobody answers: UpstreamSlowError where only time ran out, and
+        UpstreamPausedError, with the seconds to wait, where nothing was sent.
+        """
