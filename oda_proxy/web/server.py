@@ -42,9 +42,13 @@ async def listening(app: web.Application, host: str, port: int, *, shutdown_time
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-            raise ListenError(host, port, reason) from error
+            raise ListenError(host, port, reason_of(error)) from error
         bound = runner.addresses[0][1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
     finally:
         await runner.cleanup()
+
+
+def reason_of(error: OSError) -> str:
+    """Say in a person's words why an address cannot be listened on."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)

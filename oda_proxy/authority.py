@@ -1,0 +1,93 @@
+"""The certificate authority of one run: its programs trust it, nobody else does, and afterwards it is gone.
+
+Its private key exists in the memory of this process alone. So do those of the certificates that it signs: OpenSSL reads
+certificates and keys from files only, and is given the ends of pipes. What stands on the disk is the authority's public
+certificate; should this process be killed, nothing else is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trustme
+
+from oda_proxy.errors import OdaProxyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAX_HOSTS = 256
+"""Hosts whose certificates are remembered; a further one costs a few ms."""
+
+VALID = timedelta(days=30)
+"""How long a certificate is valid, and so the longest run; some programs refuse those of more than 398 days."""
+
+_SKEW = timedelta(days=1)
+_OURS = "oda-proxy"
+
+
+class HostNameError(OdaProxyError):
+    """A name for which no certificate can be made."""
+
+    http_status = 400
+    word = "host-name"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"there is no certificate for {host!r}: this is not the name or address of a host")
+
+
+class Authority:
+    """Makes certificates for hosts; `bundle` is the file to trust."""
+
+    def __init__(self, bundle: Path, *, clock: Callable[[], float]) -> None:
+        self.bundle = bundle
+        self._clock = clock
+        self._ca = trustme.CA(organization_name=_OURS, organization_unit_name="authority of one run")
+        self._ca.cert_pem.write_to_path(bundle)
+        self._contexts = lru_cache(MAX_HOSTS)(self._make)
+
+    def context_for(self, host: str) -> ssl.SSLContext:
+        """Give the server's side of TLS for a host: a name, or an IP address without brackets. Raises HostNameError."""
+        return self._contexts(host.casefold())
+
+    def _make(self, host: str) -> ssl.SSLContext:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        try:
+            leaf = self._ca.issue_cert(
+                host.removesuffix("."), organization_name=_OURS, not_before=now - _SKEW, not_after=now + VALID
+            )
+        except ValueError as error:  # also of the package idna, on which names to encode
+            raise HostNameError(host) from error
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
+        with _readable(chain) as certificate, _readable(leaf.private_key_pem.bytes()) as key:
+            context.load_cert_chain(certificate, key)
+        return context
+
+
+@contextmanager
+def certifying(*, clock: Callable[[], float] = time.time) -> Iterator[Authority]:
+    """Make an authority, with its bundle in a private folder, until the block ends; `clock` gives s since 1970."""
+    with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+        yield Authority(Path(folder) / "trusted.pem", clock=clock)
+
+
+@contextmanager
+def _readable(data: bytes) -> Iterator[str]:
+    """Name something from which `data` can be read once: less than a pipe holds without a reader (4096 bytes)."""
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(data)
+        yield f"/dev/fd/{reading}"
+    finally:
+        os.close(reading)
