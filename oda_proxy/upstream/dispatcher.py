@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 from yarl import URL
 
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -39,35 +39,40 @@ class Dispatcher:
         self._read_timeout = read_timeout
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
-            max_field_size=MAX_LINE,
-            max_line_size=MAX_LINE,
-            skip_auto_headers=_AIOHTTP_HEADERS,
-            trust_env=True,
-        )
+        self._session = _session(aiohttp.TCPConnector(limit=0))
+        # A connection that was kept may be dead by now; where a request may not be repeated, that would be its end.
+        self._session_for_once = _session(aiohttp.TCPConnector(limit=0, force_close=True), _not_again)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self._session_for_once.close()
 
     async def ask(self, ask: Ask) -> DispatcherReply:
-        """Ask once; redirects are not followed. Raises UpstreamUnreachableError where nobody answers."""
+        """Ask once; redirects are not followed.
+
+        Raises UpstreamUnreachableError where nobody answers, UpstreamSlowError where somebody is there and does not
+        answer in time.
+        """
         query = f"?{ask.query_string}" if ask.query_string else ""
         url = URL(f"{self.url}{ask.path}{query}", encoded=True)  # byte for byte what the client sent
         body = BytesIO(ask.body) if isinstance(ask.body, bytes) else ask.body  # large bytes are sent piece by piece
         # aiohttp's default of 5 minutes for the whole would cut long synchronous jobs.
         timeout = aiohttp.ClientTimeout(
-            total=ask.patience, sock_connect=self._connect_timeout, sock_read=self._read_timeout
+            total=ask.patience, sock_connect=self._time_to_connect(ask), sock_read=self._read_timeout
         )
+        session = self._session_for_once if ask.once else self._session
         with _named(self.url):
-            response = await self._session.request(
+            response = await session.request(
                 ask.method, url, headers=ask.headers, data=body, allow_redirects=False, timeout=timeout
             )
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
+
+    def _time_to_connect(self, ask: Ask) -> float:
+        """Give up connecting, in s, before the asker's patience is over: then somebody was there who was only slow."""
+        return self._connect_timeout if ask.patience is None else min(self._connect_timeout, ask.patience / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +104,44 @@ class DispatcherBody:
         self.response.release()
 
 
+def _session(connector: aiohttp.BaseConnector, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+    """Make a session that passes on what it is given, and adds nothing."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
+        max_field_size=MAX_LINE,
+        max_line_size=MAX_LINE,
+        middlewares=middlewares,
+        skip_auto_headers=_AIOHTTP_HEADERS,
+        trust_env=True,
+    )
+
+
+async def _not_again(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request a second time.
+
+    Where a connection breaks before the answer, it repeats GET, HEAD, PUT, DELETE, OPTIONS and TRACE: harmless by the
+    rules of HTTP, not by the dispatcher's. It does so after two kinds of errors (aiohttp/client.py, 3.14), which become
+    another one here.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and aiohttp does not repeat it
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
 @contextmanager
 def _named(url: str) -> Iterator[None]:
     """Turn what aiohttp raises into our error, without the query: it may hold a token."""
     try:
         yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise UpstreamUnreachableError(url, "no connection in time") from error
     except TimeoutError as error:
-        raise UpstreamUnreachableError(url, "no answer in time") from error
+        raise UpstreamSlowError(url, "no answer in time") from error
     except aiohttp.ClientConnectorError as error:
         raise UpstreamUnreachableError(url, _reason(error.os_error)) from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
