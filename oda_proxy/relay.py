@@ -10,6 +10,7 @@ from oda_proxy.answer import Answer
 from oda_proxy.cache_status import CacheStatus
 from oda_proxy.errors import NoRecordingError
 from oda_proxy.redirects import rewritten
+from oda_proxy.routes import has_effects
 
 if TYPE_CHECKING:
     from oda_proxy.cache_status import Forwarded
@@ -29,12 +30,15 @@ class Relay:
     async def ask(self, ask: Ask, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
         """Ask, and give the answer as it comes; redirects point at `here`, our own address with the client's prefix.
 
+        What a route changes is changed once: such requests are never sent a second time.
+
         Raises UpstreamUnreachableError where nobody answers, NoRecordingError where there is nobody to ask.
         """
         if self.upstream is None:
             raise NoRecordingError("offline: there is no recording of this, and no dispatcher to ask")
         without = (*_NOT_SENT_ON, "content-length") if isinstance(ask.body, bytes) else _NOT_SENT_ON
-        reply = await self.upstream.ask(replace(ask, headers=headers.onward(ask.headers, without=without)))
+        onward = headers.onward(ask.headers, without=without)
+        reply = await self.upstream.ask(replace(ask, headers=onward, once=ask.once or has_effects(ask.path)))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
         return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
 

@@ -19,14 +19,37 @@ MOUNT = "dispatch-data"
 _INSTRUMENTS = "api/instr-list"
 _DESCRIPTIONS = frozenset({_INSTRUMENTS, "instr-list", "api/meta-data", "meta-data", "api/par-names"})
 
-CLOSED = ("api/v1.0/oda/product", "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
+_FILES = "api/v1.0/oda/product"
+"""Below it lies any file of the server."""
+
+CLOSED = (_FILES, "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
 """Routes that read or change what belongs to the server and ask for no token, or fetch any address."""
 
-_RELAYED = frozenset(
+ACTING = frozenset(
+    {
+        "call_back",
+        "delete_product_to_gallery",
+        "free-up-space",
+        "load_frontend_fits_file_url",  # fetches what it is told to
+        "oauth_access_token_request",  # takes a code that is good once
+        "post_astro_entity_to_gallery",
+        "post_observation_to_gallery",
+        "post_product_to_gallery",
+        "post_revolution_processing_log_to_gallery",
+        "push-renku-branch",
+        "refresh_token",
+        "reload-plugin",
+        "report_incident",
+        "run_analysis",  # each `new` and `ready` runs a query
+        "update_token_email_options",
+    }
+)
+"""Routes that change something, give out a secret or start work, many of them with GET: relayed once, never kept."""
+
+_TELLING = frozenset(
     {
         "api/parameters",
         "check_satus",
-        "delete_product_to_gallery",
         "download_file",
         "download_products",
         "get_all_astro_entities",
@@ -41,21 +64,16 @@ _RELAYED = frozenset(
         "inspect-state",
         "inspect-user-state",
         "meta-data-src",
-        "oauth_access_token_request",
-        "post_astro_entity_to_gallery",
-        "post_observation_to_gallery",
-        "post_product_to_gallery",
-        "post_revolution_processing_log_to_gallery",
-        "push-renku-branch",
-        "refresh_token",
-        "report_incident",
         "resolve-job-url",
         "resolve_name",
         "swagger.json",
         "test_mock",
-        "update_token_email_options",
     }
 )
+"""Routes that only tell what is so, and are relayed."""
+
+_PAGES = ("api/v1.0/oda/get_js9_plot", _FILES, "js9", "swaggerui", "tap", "test_js9")
+"""Others that only tell, with all that lies below; found only right below the mount, for such names are anybody's."""
 
 
 class Kind(Enum):
@@ -93,6 +111,14 @@ def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
 
 
+def has_effects(path: str) -> bool:
+    """Tell whether a request for a route's `path` changes something: true unless the route is known to tell only."""
+    name = path.removeprefix("/")
+    if not name or name in _DESCRIPTIONS or name in _TELLING:
+        return False
+    return not any(f"{name}/".startswith(f"{page}/") for page in _PAGES)
+
+
 def _refuse_closed(segments: list[str], opened: frozenset[str]) -> None:
     """Refuse a closed route under any prefix, in any case, however often it is encoded."""
     plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()
@@ -119,7 +145,7 @@ def _locate(segments: list[str]) -> tuple[int, Kind]:
             return at, Kind.INSTRUMENTS
         if name in _DESCRIPTIONS:
             return at, Kind.DESCRIPTION
-        if name in _RELAYED:
+        if name in _TELLING or name in ACTING:
             return at, Kind.RELAY
     if MOUNT in segments:
         return segments.index(MOUNT) + 1, Kind.RELAY
