@@ -19,6 +19,8 @@ class CacheStatus:
     forwarded: Forwarded | None = None
     status: int | None = None
     stored: bool = False
+    collapsed: bool = False
+    """Whether the request joined another's, instead of going on itself."""
     detail: str = ""
 
     def __str__(self) -> str:
@@ -31,6 +33,8 @@ class CacheStatus:
             parts.append(f"fwd-status={self.status}")
         if self.stored:
             parts.append("stored")
+        if self.collapsed:
+            parts.append("collapsed")
         if self.detail:
             parts.append(f"detail={self.detail}")
         return "; ".join(parts)

@@ -62,6 +62,10 @@ class Mending:
             return answer
         return await self._with_body(answer, lambda body: repairs.for_client(body, version))
 
+    async def renamed(self, answer: Answer, job_id: str) -> Answer:
+        """Name the job in an answer as its asker knows it."""
+        return await self._with_body(answer, lambda body: repairs.renamed(body, job_id))
+
     async def described(self, answer: Answer) -> Answer:
         """Leave the dispatcher's configuration out of a failure to describe an instrument."""
         if answer.status < repairs.FAILED:

@@ -3,57 +3,59 @@
 request -> where does it lead? -- elsewhere ------------> relayed as it is
               |-- description ---> asked for lately? ---> the same again, or relayed and remembered
               '-- run_analysis --> kept? ---------------> spliced for this asker
-                                    '-> relayed; where it is the complete answer, redacted and kept
+                                    '-> one job for all who ask, until it has ended: redacted, kept, spliced for each
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import hashlib
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from oda_proxy import headers, routes
-from oda_proxy.answer import OK, Answer, Read, age, failure, is_plain, refusal
+from oda_proxy import failures, headers, progress, routes
+from oda_proxy.answer import OK, Answer, Read, age, failure, refusal
+from oda_proxy.archive import Archive
 from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.cache_status import CacheStatus
-from oda_proxy.echo import job_id_of
-from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, UpstreamUnreachableError
 from oda_proxy.faults import Faults
 from oda_proxy.freshness import Freshness
-from oda_proxy.mending import UNSAFE, Mending
+from oda_proxy.inflight import Asker, InFlight, Outcome, Running
+from oda_proxy.job import Job, Limits
+from oda_proxy.mending import Mending
+from oda_proxy.missing import NearMisses
 from oda_proxy.multipart import MULTIPART, read_form
+from oda_proxy.polling import MAX_KEPT, GivenUpError, Polling
 from oda_proxy.query import Envelope, Query, fields, split
-from oda_proxy.question import JobIds, Question, Questions
-from oda_proxy.recording import as_kept, redact, splice
-from oda_proxy.redaction import NotKeptError
+from oda_proxy.question import Question, Questions
+from oda_proxy.recording import splice
 from oda_proxy.relay import Relay
 from oda_proxy.remembered import Remembered
 from oda_proxy.routes import Kind, Route
-from oda_proxy.spool import IN_MEMORY, Spooled, spooled
+from oda_proxy.spool import spooled
+from oda_proxy.witness import Nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from oda_proxy.cache_status import Forwarded
     from oda_proxy.descriptions import Descriptions
+    from oda_proxy.inflight import Group
     from oda_proxy.key import Key
+    from oda_proxy.missing import Missing
     from oda_proxy.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Ask, Upstream
+    from oda_proxy.witness import Witness
 
-_log = logging.getLogger(__name__)
-
-MAX_KEPT = 256 * 1024 * 1024
-"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
 DESCRIPTION_PATIENCE = 15.0
 """Seconds that a dispatcher has to describe an instrument: clients wait for that before each query."""
-MAX_RUNNING, LONGEST_RUN = 4096, 86400.0
-"""Queries of which it is remembered when they were first asked, and for how long, in s."""
+MOST_APART, APART_FOR = 4096, 3600.0
+"""Questions of which it is remembered that their answers cannot be shared, and for how long, in s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,13 @@ class Policy:
     """Closed routes that are open."""
     description_ttl: float = 300.0
     freshness: Freshness = field(default_factory=Freshness)
+    patience: float = 20.0
+    """Seconds for which a request is held where there is nothing new to tell: clients give up after 120."""
+    max_jobs: int = 32
+    """Jobs that the dispatcher works on at once."""
+    limits: Limits = field(default_factory=Limits)
+    time_scale: float = 0.0
+    """How long recorded jobs take where nobody is asked: 1 as recorded, 0 no time."""
 
 
 @dataclass(slots=True)
@@ -74,6 +83,10 @@ class Counts:
     asked: int = 0
     failed: int = 0
     kept: int = 0
+    jobs: int = 0
+    """Jobs that were begun."""
+    joined: int = 0
+    """Requests that were told of a job that somebody else had begun."""
     echo_differs: int = 0
     """Answers that were not to the question, by what the dispatcher said of it."""
     job_ids_shared: int = 0
@@ -94,23 +107,59 @@ class Proxy:
         instruments: Descriptions | None = None,
         tokens: Tokens | None = None,
         remembered: Remembered | None = None,
+        witness: Witness | None = None,
+        missing: Missing | None = None,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
         self.store = store
         self.upstream = upstream
-        self._mending = Mending()
-        self.counts = Counts(unsafe=self._mending.refused)
-        self._relay = Relay(upstream)
-        self._questions = Questions(instruments)
-        self._job_ids = JobIds()
-        self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
+        self.store_faults = Faults(clock)
         self._policy = policy
         self._clock = clock
+        self._sleep = sleep
+        self._mending = Mending()
+        self._relay = Relay(upstream)
+        self._questions = Questions(instruments)
+        self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._remembered = remembered or Remembered(policy.description_ttl, clock)
-        self.store_faults = Faults(clock)
-        self._first_asked: TTLCache[Key, float] = TTLCache(MAX_RUNNING, ttl=LONGEST_RUN, timer=clock)
-        self._redacting = asyncio.Lock()
+        self._archive = Archive(store, self.store_faults, self._questions, clock)
+        self._missing: Missing = missing or NearMisses(store, clock=clock)
+        self._witness: Witness = witness or Nobody()
+        self._polling = Polling(
+            self._relay,
+            self._mending,
+            self._archive,
+            self._tokens,
+            at_once=policy.max_jobs,
+            limits=policy.limits,
+            clock=clock,
+            sleep=sleep,
+        )
+        self._inflight = InFlight(self._conduct, clock)
+        self._apart: TTLCache[Key, None] = TTLCache(MOST_APART, ttl=APART_FOR, timer=clock)
+        self._counts = Counts(unsafe=self._mending.refused)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the requests since the start."""
+        return replace(
+            self._counts, echo_differs=self._archive.echo_differs, job_ids_shared=self._archive.job_ids_shared
+        )
+
+    @property
+    def jobs(self) -> Iterator[Running]:
+        """The jobs that run, the oldest first."""
+        return iter(self._inflight)
+
+    def wake(self) -> None:
+        """Answer all who wait, from now on at once: the end is near."""
+        self._inflight.wake()
+
+    async def close(self) -> None:
+        """Let go of the jobs that run."""
+        await self._inflight.close()
 
     async def answer(self, ask: Ask, *, origin: str) -> Answer:
         """Answer one request, whatever it is; `origin` is our scheme, host and port as the client knows them."""
@@ -130,41 +179,46 @@ class Proxy:
         try:
             query, envelope = split(*_fields(ask))
         except BadQueryError:  # the dispatcher has its own words for it
-            self.counts.asked += 1
+            self._counts.asked += 1
             return await self._asked(ask, here, "bypass", _api_client(ask), detail="not-a-query")
         try:
             answer = await self._product(query, envelope, ask, here)
         except OdaProxyError as error:
-            self.counts.failed += 1
+            self._counts.failed += 1
             return failure(error, envelope)
-        self.counts.job_ids_shared = self._job_ids.shared
-        self.counts.hits += answer.cache_status.hit
-        self.counts.asked += not answer.cache_status.hit
-        self.counts.kept += answer.cache_status.stored
+        self._counts.hits += answer.cache_status.hit
+        self._counts.joined += answer.cache_status.collapsed
+        self._counts.asked += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
 
     async def _product(self, query: Query, envelope: Envelope, ask: Ask, here: str) -> Answer:
-        """Answer a query from its recording, or ask for it and keep what comes."""
-        if reason := _not_ours(query, envelope, ask):
+        """Answer a query from its recording, or from the one job that makes it."""
+        if reason := _not_ours(query, ask):
             return await self._asked(ask, here, "bypass", envelope if query.api else None, detail=reason)
         if (audience := self._audience(envelope)) is None:
             return await self._asked(ask, here, "bypass", envelope, detail="token")
         question, wishes = await self._questions.read(query, audience=audience), headers.directives(ask.headers)
-        anew = envelope.query_status != "new" or bool(wishes & {"no-cache", "no-store"})
+        asker = Asker(_uncompressed(ask), envelope, here)
+        if not envelope.awaits_products:
+            return await self._polled(question, asker)
+        anew = envelope.query_status != "new" or envelope.job_id != "" or bool(wishes & {"no-cache", "no-store"})
         anew = anew or not self._tokens.verified(envelope.token)
-        recording = None if anew else await self._look_up(question)
+        recording = None if anew else await self._archive.look_up(question)
         if recording and self._is_good(recording):
-            return self._hit(recording, envelope, here)
+            return await self._recorded(recording, question, asker)
         if "only-if-cached" in wishes:
             raise NotCachedError
-        forwarded: Forwarded = "request" if anew else "stale" if recording else "uri-miss"
+        if self.upstream is None:
+            return await self._missing_here(question, envelope)
         if "no-store" in wishes:
-            return await self._asked(ask, here, forwarded, envelope, detail="no-store")
+            return await self._asked(ask, here, "request", envelope, detail="no-store")
+        if headers.media_type(ask.headers) == MULTIPART:
+            return await self._asked_with_files(question, asker)
         try:
-            return await self._ask_and_keep(ask, here, question, envelope, forwarded)
+            return await self._joined(question, asker, "request" if anew else "stale" if recording else "uri-miss")
         except UpstreamUnreachableError:
-            if recording and (recording := await self._look_up(question)):
-                return self._hit(recording, envelope, here, detail="stale")  # better than nothing (RFC 5861)
+            if recording and (recording := await self._archive.look_up(question)):
+                return await self._hit(recording, asker, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
 
     def _audience(self, envelope: Envelope) -> str | None:
@@ -180,17 +234,126 @@ class Proxy:
         recording.head.close()
         return False
 
-    async def _ask_and_keep(
-        self, ask: Ask, here: str, question: Question, envelope: Envelope, forwarded: Forwarded
-    ) -> Answer:
-        """Ask for what may be kept; an answer with a token says that the dispatcher took it."""
-        first_asked = self._first_asked.setdefault(question.key, self._clock())
-        reply = await self._relay.ask(_uncompressed(ask), here, forwarded)
-        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(envelope))
-        if answer.status == OK:
-            self._tokens.vouch(envelope.token)
-        answer = await self._mending.repaired(answer, envelope)
-        return await self._mending.formed(await self._keep(answer, question, envelope, first_asked), envelope)
+    async def _joined(self, question: Question, asker: Asker, forwarded: Forwarded) -> Answer:
+        """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word."""
+        running = self._running(question, asker.envelope)
+        collapsed = running is not None
+        if running is None:
+            running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
+            self._inflight.begin(self._groups(question, asker.envelope)[-1], running)
+            self._counts.jobs += 1
+        running.admit(asker)
+        await running.begun(self._policy.patience)
+        return await self._told(running, asker, CacheStatus(forwarded=forwarded, collapsed=collapsed))
+
+    async def _polled(self, question: Question, asker: Asker) -> Answer:
+        """Tell how a job stands, as soon as there is something new; a job that we do not know is the dispatcher's."""
+        envelope = asker.envelope
+        if running := self._running(question, envelope) or self._ended(question, envelope):
+            running.admit(asker)
+            await running.news(envelope.session_id, self._policy.patience)
+            collapsed = not running.is_owner(envelope.session_id)
+            return await self._told(running, asker, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
+        if self._tokens.verified(envelope.token) and (recording := await self._archive.look_up(question)):
+            return await self._hit(recording, asker, CacheStatus(hit=True))
+        if self.upstream is None:
+            return await self._missing_here(question, envelope)
+        if envelope.job_id == _own_job_id(question):  # told by an earlier run of this program
+            return await self._joined(question, asker, "uri-miss")
+        return await self._asked(asker.ask, asker.here, "bypass", envelope, detail="poll")
+
+    def _groups(self, question: Question, envelope: Envelope) -> list[Group]:
+        """Say with whom an asker may share a job, from the smallest group to that which a job of theirs is for."""
+        with_all, alone = (question.key,), (question.key, "session", envelope.session_id)
+        if question.key in self._apart:
+            return [alone]
+        if envelope.token is None:
+            return [alone, with_all]
+        with_this_token = (question.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
+        if self._tokens.verified(envelope.token):
+            return [alone, with_this_token, with_all]
+        return [alone, with_this_token]  # nobody has verified it: it is good for what itself began
+
+    def _running(self, question: Question, envelope: Envelope) -> Running | None:
+        found = (self._inflight.of(group) for group in self._groups(question, envelope))
+        return next(filter(None, found), None)
+
+    def _ended(self, question: Question, envelope: Envelope) -> Running | None:
+        found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(question, envelope))
+        return next(filter(None, found), None)
+
+    async def _conduct(self, running: Running) -> Outcome:
+        """See a job to its end, and let the witness see it, too."""
+        if self.upstream is None:
+            return await self._replayed(running)
+        outcome = await self._polling.conduct(running)
+        if outcome.stored and outcome.recording:
+            self._counts.kept += 1
+            await self._witness.kept(outcome.recording)
+            return replace(outcome, recording=None)  # the store has it
+        if outcome.answer and outcome.failure:
+            await self._witness.failed(running.question, running.asker.envelope, outcome.answer)
+        return outcome
+
+    async def _told(self, running: Running, asker: Asker, status: CacheStatus) -> Answer:
+        """Tell one of those who wait for a job how it stands, or give them its end."""
+        outcome, envelope = running.outcome, asker.envelope
+        job_id = running.name_for(envelope, otherwise=_own_job_id(running.question))
+        if outcome is None:
+            text = progress.running(
+                running.status,
+                envelope,
+                job_id=job_id,
+                reports=running.reports,
+                comment=self._remark(running, envelope),
+                now=self._clock(),
+            )
+            return _own(OK, text, replace(status, detail="running"))
+        if outcome.answer and running.takes_original(envelope):
+            answer = outcome.answer
+            if running.job.job_id not in {"", job_id}:
+                answer = await self._mending.renamed(answer, job_id)
+            return await self._mending.formed(answer, envelope)
+        envelope = replace(envelope, job_id=job_id)
+        if outcome.error:
+            raise outcome.error
+        if outcome.failure:
+            text = failures.answered(outcome.failure, envelope, now=self._clock(), address=asker.here)
+            return _own(outcome.failure.status, text, replace(status, detail="failed"))
+        recording = outcome.recording or (await self._archive.get(running.question.key) if outcome.stored else None)
+        if recording:
+            return await self._hit(recording, replace(asker, envelope=envelope), status)
+        if outcome.answer is None or outcome.answer.status != OK:
+            raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
+        self._apart[running.question.key] = None
+        return await self._joined(running.question, replace(asker, envelope=envelope), "uri-miss")
+
+    def _remark(self, running: Running, envelope: Envelope) -> str:
+        """Say what a person who waits wants to know."""
+        return ""
+
+    async def _recorded(self, recording: Recording, question: Question, asker: Asker) -> Answer:
+        """Answer from a recording, after as long as it took where that is wanted."""
+        await self._witness.given(recording)
+        return await self._hit(recording, asker, CacheStatus(hit=True))
+
+    async def _replayed(self, running: Running) -> Outcome:
+        raise NotImplementedError
+
+    async def _hit(self, recording: Recording, asker: Asker, status: CacheStatus) -> Answer:
+        """Answer from a recording."""
+        now = self._clock()
+        spliced = splice(recording, asker.envelope, now=now, address=asker.here)
+        told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
+        return Answer(OK, (*told, age(recording.stored_at, now)), Read(spliced, recording.head.close), status)
+
+    async def _missing_here(self, question: Question, envelope: Envelope) -> Answer:
+        """Answer what was not recorded, where there is nobody to ask."""
+        try:
+            return await self._missing.answer(question, envelope)
+        except OdaProxyError as error:
+            await self._witness.missed(question, str(error))
+            raise
 
     async def _asked(
         self, ask: Ask, here: str, forwarded: Forwarded, client: Envelope | None, *, detail: str
@@ -202,77 +365,18 @@ class Proxy:
         answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client))
         return await self._mending.formed(await self._mending.repaired(answer, client), client)
 
-    async def _look_up(self, question: Question) -> Recording | None:
-        """Find a recording; one under an earlier key must show that it answers what is asked today."""
-        if recording := await self._get(question.key):
-            return recording
-        for key in question.earlier_keys:
-            if recording := await self._get(key):
-                if await question.is_answered_by(recording.echo):
-                    return recording
-                recording.head.close()
-        return None
-
-    async def _get(self, key: Key) -> Recording | None:
-        """Get a recording; a store that fails has none."""
-        try:
-            recording = await asyncio.to_thread(self.store.get, key)
-        except StoreUnusableError as error:
-            self.store_faults.failed("read", error)
-            return None
-        self.store_faults.succeeded("read")
-        return recording
-
-    def _hit(self, recording: Recording, envelope: Envelope, here: str, *, detail: str = "") -> Answer:
-        """Answer from a recording."""
-        now = self._clock()
-        spliced = splice(recording, envelope, now=now, address=here)
-        told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
-        body = Read(spliced, recording.head.close)
-        return Answer(OK, (*told, age(recording.stored_at, now)), body, CacheStatus(hit=True, detail=detail))
-
-    async def _keep(self, answer: Answer, question: Question, envelope: Envelope, first_asked: float) -> Answer:
-        """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
-        if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
-            return answer
-        if not isinstance(answer.body, Spooled):
-            return _remarked(answer, "too-large")
-        try:
-            recording = await self._redacted(answer.body, question.key, envelope)
-            self._first_asked.pop(question.key, None)
-            await self._refuse_contradictions(recording, question)
-            query = as_kept(question.query, envelope)
-            recording = replace(recording, query=query, cost=max(recording.stored_at - first_asked, 0.0))
-            await asyncio.to_thread(self.store.put, recording)
-        except NotKeptError as reason:
-            return _remarked(answer, str(reason))
-        except StoreUnusableError as error:
-            self.store_faults.failed("kept", error)
-            return _remarked(answer, error.word)
-        self.store_faults.succeeded("kept")
-        return replace(answer, cache_status=replace(answer.cache_status, stored=True))
-
-    async def _redacted(self, body: Spooled, key: Key, envelope: Envelope) -> Recording:
-        """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
-
-        def make() -> Recording:
-            text = body.read()
-            self._job_ids.note(job_id_of(text), key)
-            return redact(text, envelope, key=key, stored_at=self._clock())
-
-        async with self._redacting if body.size > IN_MEMORY else nullcontext():
-            return await asyncio.to_thread(make)
-
-    async def _refuse_contradictions(self, recording: Recording, question: Question) -> None:
-        """Raise NotKeptError where the dispatcher says that it answered another question."""
-        names = await question.contradictions(recording.echo)
-        if not names:
-            return
-        self.counts.echo_differs += 1
-        self._questions.doubt(question)
-        asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
-        _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
-        raise NotKeptError("echo-differs")
+    async def _asked_with_files(self, question: Question, asker: Asker) -> Answer:
+        """Ask with files that are uploaded, which belong to the request: its job is the client's."""
+        job = Job(self._clock())
+        reply = await self._relay.ask(asker.ask, asker.here, "uri-miss")
+        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(asker.envelope))
+        if answer.status == OK:
+            self._tokens.vouch(asker.envelope.token)
+        answer = await self._mending.repaired(answer, asker.envelope)
+        kept = await self._archive.keep(answer, question, asker.envelope, job)
+        self._counts.kept += kept.stored
+        status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
+        return await self._mending.formed(replace(answer, cache_status=status), asker.envelope)
 
     async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
@@ -315,17 +419,18 @@ def _api_client(ask: Ask) -> Envelope | None:
     return Envelope("", sent.get("session_id", ""), sent.get("job_id", "")) if "api" in sent else None
 
 
-def _not_ours(query: Query, envelope: Envelope, ask: Ask) -> str:
+def _not_ours(query: Query, ask: Ask) -> str:
     """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
     if _has_credentials(ask):
         return "credentials"
     if not query.api:
         return "not-api"  # pages for the web frontend name files that belong to one session
-    if query.partial:
-        return "partial"
-    if not envelope.awaits_products:
-        return "poll"
-    return ""
+    return "partial" if query.partial else ""
+
+
+def _own_job_id(question: Question) -> str:
+    """Name a job that the dispatcher has not named yet."""
+    return question.key[:16]
 
 
 def _has_credentials(ask: Ask) -> bool:
@@ -344,5 +449,6 @@ def _in_memory(envelope: Envelope) -> int | None:
     return MAX_KEPT if envelope.token is not None else None
 
 
-def _remarked(answer: Answer, detail: str) -> Answer:
-    return replace(answer, cache_status=replace(answer.cache_status, detail=detail))
+def _own(status: int, text: bytes, cache_status: CacheStatus) -> Answer:
+    told = (("Content-Type", "application/json"), ("Content-Length", str(len(text))))
+    return Answer(status, told, (text,), cache_status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 from oda_proxy.errors import BadQueryError
 
@@ -99,6 +99,21 @@ def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
         ]
     except ValueError as error:
         raise BadQueryError(f"a request may have {MAX_FIELDS} fields at most") from error
+
+
+def restated(text: str, **changes: str) -> str:
+    """Write a query string or form again with other values for some names; an empty value takes the name out.
+
+    What is not changed keeps its bytes and its place.
+    """
+    left, parts = dict(changes), []
+    for part in text.split("&") if text else ():
+        name = unquote_plus(part.partition("=")[0])
+        if name not in changes:
+            parts.append(part)
+        elif value := left.pop(name, ""):
+            parts.append(urlencode({name: value}))
+    return "&".join([*parts, *(urlencode({name: value}) for name, value in left.items() if value)])
 
 
 def split(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = ()) -> tuple[Query, Envelope]:

@@ -69,6 +69,19 @@ def for_client(body: bytes, version: str | None) -> bytes:
     return _rewritten(text, top, {m.name: m.value for m in top if m.name != "products"}, products, new)
 
 
+def renamed(body: bytes, job_id: str) -> bytes:
+    """Give an answer the job_id that its asker was told: clients since 1.1.46 end with an error where it changes."""
+    try:
+        text, top, products = _parsed(body)
+    except (ValueError, RecursionError):
+        return body
+    told = {m.name: m.value for m in top if m.name != "products"}
+    if isinstance(told.get("job_monitor"), dict):
+        told["job_monitor"] = _with(told["job_monitor"], job_id=job_id)
+    new = {m.name: job_id if m.name == "job_id" else m.value for m in products}
+    return _rewritten(text, top, told, products, new)
+
+
 def without_configuration(body: bytes) -> bytes:
     """Leave out of a failure what it tells of the dispatcher's configuration: folders and addresses."""
     try:

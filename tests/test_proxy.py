@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from described import meta_data
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.query import fields
 from oda_proxy.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.base import Ask
@@ -96,7 +98,12 @@ def upstream() -> Script:
 
 @pytest.fixture
 def proxy(upstream: Script, clock: Clock) -> Proxy:
-    return Proxy(MemoryStore(), upstream, Policy(), clock=clock)
+    return Proxy(MemoryStore(), upstream, Policy(patience=0.2), clock=clock, sleep=at_once)
+
+
+async def at_once(_: float) -> None:
+    """Sleep as long as the others need to be told."""
+    await asyncio.sleep(0)
 
 
 def request(query_string: str = "", *, path: str = "/run_analysis", who: str = SESSION, status: str = "new") -> Ask:
@@ -150,21 +157,25 @@ async def test_a_form_asks_the_same_as_a_query_string(proxy: Proxy, upstream: Sc
 
 
 async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstream: Script) -> None:
-    polls = ["submitted", "progress", "ready"]
-    for state in polls:
+    for state in ["submitted", "progress", "ready"]:
         upstream.then({**answer(query_status=state), "products": {}})
     upstream.then(answer())
 
-    states = []
-    for state in ["new", *polls]:
-        _status, cache_status, body = await told(proxy, request(f"{QUERY}&job_id={JOB}", status=state))
-        states.append((json.loads(body)["query_status"], cache_status))
+    states, state, job_id = [], "new", ""
+    while state not in {"done", "failed"}:
+        _status, cache_status, body = await told(proxy, request(f"{QUERY}&job_id={job_id}", status=state))
+        state, job_id = json.loads(body)["query_status"], json.loads(body)["job_monitor"]["job_id"]
+        states.append((state, cache_status))
 
-    assert states == [
-        ("submitted", "oda-proxy; fwd=uri-miss; fwd-status=200; detail=not-done"),
-        ("progress", "oda-proxy; fwd=bypass; fwd-status=200; detail=poll"),
-        ("ready", "oda-proxy; fwd=bypass; fwd-status=200; detail=poll"),
-        ("done", "oda-proxy; fwd=request; fwd-status=200; stored"),
+    assert states[0] == ("submitted", "oda-proxy; fwd=uri-miss; detail=running")
+    assert states[-1] == ("done", "oda-proxy; fwd=uri-miss; fwd-status=200; stored")
+    assert job_id == JOB
+    asked = [dict(fields(ask.query_string)) for ask in upstream.asked]
+    assert [(one["query_status"], one.get("job_id", "")) for one in asked] == [
+        ("new", ""),
+        ("submitted", JOB),
+        ("progress", JOB),
+        ("ready", JOB),
     ]
     assert (await told(proxy, request()))[1] == "oda-proxy; hit"
 
@@ -330,7 +341,7 @@ async def test_a_compressed_answer_is_relayed_and_not_kept(proxy: Proxy, upstrea
 async def test_an_answer_too_large_to_keep_passes_through_whole(
     proxy: Proxy, upstream: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oda_proxy.proxy.MAX_KEPT", 300)
+    monkeypatch.setattr("oda_proxy.polling.MAX_KEPT", 300)
     upstream.then(answer())
 
     assert await told(proxy, request()) == (

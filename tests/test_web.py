@@ -189,6 +189,8 @@ async def test_the_status_page_counts(house: House) -> None:
         "asked": 1,
         "failed": 0,
         "kept": 1,
+        "jobs": 1,
+        "joined": 0,
         "echo_differs": 0,
         "job_ids_shared": 0,
         "unsafe": {},

@@ -1,0 +1,124 @@
+"""Answers on their way into the store, and recordings out of it; a store that fails stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from oda_proxy.answer import is_plain
+from oda_proxy.echo import job_id_of
+from oda_proxy.errors import StoreUnusableError
+from oda_proxy.mending import UNSAFE
+from oda_proxy.question import JobIds
+from oda_proxy.recording import as_kept, redact
+from oda_proxy.redaction import NotKeptError
+from oda_proxy.spool import IN_MEMORY, Spooled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.answer import Answer
+    from oda_proxy.faults import Faults
+    from oda_proxy.job import Job
+    from oda_proxy.key import Key
+    from oda_proxy.query import Envelope
+    from oda_proxy.question import Question, Questions
+    from oda_proxy.recording import Recording
+    from oda_proxy.store.base import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an answer: the recording that all may have where there is one, and whether it was stored."""
+
+    recording: Recording | None = None
+    stored: bool = False
+    detail: str = ""
+
+
+class Archive:
+    """Keeps answers of the dispatcher in a store; `clock` gives s since 1970 (UTC)."""
+
+    def __init__(self, store: Store, faults: Faults, questions: Questions, clock: Callable[[], float]) -> None:
+        self.echo_differs = 0
+        self._store = store
+        self._faults = faults
+        self._questions = questions
+        self._clock = clock
+        self._job_ids = JobIds()
+        self._redacting = asyncio.Lock()
+
+    @property
+    def job_ids_shared(self) -> int:
+        """Times that one id of the dispatcher stood for another query than before."""
+        return self._job_ids.shared
+
+    async def look_up(self, question: Question) -> Recording | None:
+        """Find a recording; one under an earlier key must show that it answers what is asked today."""
+        if recording := await self.get(question.key):
+            return recording
+        for key in question.earlier_keys:
+            if recording := await self.get(key):
+                if await question.is_answered_by(recording.echo):
+                    return recording
+                recording.head.close()
+        return None
+
+    async def get(self, key: Key) -> Recording | None:
+        """Get a recording; a store that fails has none."""
+        try:
+            recording = await asyncio.to_thread(self._store.get, key)
+        except StoreUnusableError as error:
+            self._faults.failed("read", error)
+            return None
+        self._faults.succeeded("read")
+        return recording
+
+    async def keep(self, answer: Answer, question: Question, envelope: Envelope, job: Job) -> Kept:
+        """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
+        if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
+            return Kept(detail=answer.cache_status.detail)
+        if not isinstance(answer.body, Spooled):
+            return Kept(detail="too-large")
+        recording = None
+        try:
+            recording = await self._redacted(answer.body, question.key, envelope)
+            query = as_kept(question.query, envelope)
+            cost = max(recording.stored_at - job.begun, 0.0)
+            recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
+            await self._refuse_contradictions(recording, question)
+            await asyncio.to_thread(self._store.put, recording)
+        except NotKeptError as reason:
+            return Kept(recording, detail=str(reason))
+        except StoreUnusableError as error:
+            self._faults.failed("kept", error)
+            return Kept(recording, detail=error.word)
+        self._faults.succeeded("kept")
+        return Kept(recording, stored=True)
+
+    async def _redacted(self, body: Spooled, key: Key, envelope: Envelope) -> Recording:
+        """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
+
+        def make() -> Recording:
+            text = body.read()
+            self._job_ids.note(job_id_of(text), key)
+            return redact(text, envelope, key=key, stored_at=self._clock())
+
+        async with self._redacting if body.size > IN_MEMORY else nullcontext():
+            return await asyncio.to_thread(make)
+
+    async def _refuse_contradictions(self, recording: Recording, question: Question) -> None:
+        """Raise NotKeptError where the dispatcher says that it answered another question."""
+        names = await question.contradictions(recording.echo)
+        if not names:
+            return
+        self.echo_differs += 1
+        self._questions.doubt(question)
+        asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
+        _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
+        raise NotKeptError("echo-differs")

@@ -1,0 +1,217 @@
+"""Asking the dispatcher for one job, again and again, until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy import failures, headers
+from oda_proxy.answer import OK, is_plain
+from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
+from oda_proxy.inflight import Outcome
+from oda_proxy.job import LONGEST_PAUSE, Limits, Said, State, heard, named, next_step, observe
+from oda_proxy.progress import reports_of
+from oda_proxy.query import restated
+from oda_proxy.recording import as_kept
+from oda_proxy.redaction import NotKeptError
+from oda_proxy.spool import Spooled, spooled
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from oda_proxy.answer import Answer
+    from oda_proxy.archive import Archive
+    from oda_proxy.audience import Tokens
+    from oda_proxy.failures import Failure
+    from oda_proxy.inflight import Asker, Running
+    from oda_proxy.job import Step
+    from oda_proxy.mending import Mending
+    from oda_proxy.query import Envelope
+    from oda_proxy.relay import Relay
+    from oda_proxy.upstream.base import Ask
+
+MAX_KEPT: Final = 256 * 1024 * 1024
+"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
+POLL_PATIENCE: Final = 60.0
+"""Seconds that the answer to a poll may take: it only tells how the job stands."""
+FETCH_PATIENCE: Final = 1800.0
+"""Seconds in which products that are ready have to come."""
+
+
+class GivenUpError(OdaProxyError):
+    """A job was given up: the dispatcher did not end it."""
+
+    word = "given-up"
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What came of one request: what it says, and the answer with its JSON, or why there is none."""
+
+    said: Said
+    answer: Answer | None = None
+    told: Any = None
+    error: OdaProxyError | None = None
+    retry_after: float = 0.0
+
+
+class Polling:
+    """Conducts jobs: at most `at_once` of them, the others wait in the order in which they came.
+
+    `clock` gives s since 1970 (UTC); `sleep` waits for some s.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        mending: Mending,
+        archive: Archive,
+        tokens: Tokens,
+        *,
+        at_once: int,
+        limits: Limits,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._relay = relay
+        self._mending = mending
+        self._archive = archive
+        self._tokens = tokens
+        self._places = asyncio.Semaphore(at_once)
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+
+    async def conduct(self, running: Running) -> Outcome:
+        """Ask for a job until it has ended."""
+        running.is_queued = self._places.locked()
+        async with self._places:
+            running.is_queued = False
+            running.changed()
+            retry_after = 0.0
+            while True:
+                step = next_step(running.job, self._clock(), watched=running.is_watched, retry_after=retry_after)
+                await self._pause(step.pause, running)
+                asker = running.asker
+                heard = await self._ask(asker, step, running)
+                if heard.said is Said.REFUSED and running.succeed():
+                    await _dismiss(heard.answer)
+                    continue
+                before, retry_after = running.job.state, heard.retry_after
+                running.job = observe(
+                    running.job, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits
+                )
+                if running.job.state.is_end:
+                    return await self._ended(running, asker, heard)
+                await _dismiss(heard.answer)
+                self._take_note(running, asker, heard, before)
+
+    async def _pause(self, seconds: float, running: Running) -> None:
+        """Wait before the next request; where nobody waited for the job, only until somebody does."""
+        if seconds <= 0:
+            return
+        if running.is_watched or seconds <= LONGEST_PAUSE:
+            await self._sleep(seconds)
+            return
+        sleep, watched = asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(running.until_watched())
+        try:
+            await asyncio.wait({sleep, watched}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            watched.cancel()
+            await asyncio.gather(sleep, watched, return_exceptions=True)
+
+    async def _ask(self, asker: Asker, step: Step, running: Running) -> _Heard:
+        """Ask once, and say what is heard."""
+        polls = step.query_status not in {"new", "ready"}
+        running.polls += polls
+        patience = POLL_PATIENCE if polls else None if step.query_status == "new" else FETCH_PATIENCE
+        ask = replace(_restated(asker.ask, step), patience=patience, once=not polls)
+        try:
+            reply = await self._relay.ask(ask, asker.here, running.forwarded)
+            answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if asker.envelope.token else None)
+        except UpstreamPausedError as error:
+            return _Heard(Said.AWAY, error=error, retry_after=error.retry_after)
+        except UpstreamUnreachableError as error:
+            return _Heard(Said.UNREACHABLE, error=error)
+        if answer.status == OK:
+            self._tokens.vouch(asker.envelope.token)
+        if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, Spooled)):
+            return _Heard(Said.DONE, answer)  # nothing that we can look into: the asker may
+        told = await asyncio.to_thread(_read, answer)
+        return _Heard(heard(answer.status, told, query_status=step.query_status), answer, told)
+
+    def _take_note(self, running: Running, asker: Asker, heard: _Heard, before: State) -> None:
+        """Tell who waits what is new."""
+        reports = reports_of(heard.told, asker.envelope) if isinstance(heard.told, dict) else ()
+        if running.job.state is before and len(reports) <= len(running.reports) and not running.job.troubles:
+            return
+        running.reports = reports or running.reports
+        running.changed()
+
+    async def _ended(self, running: Running, asker: Asker, heard: _Heard) -> Outcome:
+        """Make of the last answer what all who waited may have."""
+        if running.job.given_up:
+            await _dismiss(heard.answer)
+            return Outcome(error=GivenUpError(running.job.given_up))
+        if heard.answer is None:
+            return Outcome(error=heard.error)
+        envelope = replace(asker.envelope, job_id=running.job.job_id)
+        answer = await self._mending.repaired(heard.answer, envelope)
+        if running.job.state is State.FAILED:
+            return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
+        kept = await self._archive.keep(answer, running.question, envelope, running.job)
+        status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
+        return Outcome(replace(answer, cache_status=status), recording=kept.recording, stored=kept.stored)
+
+    def _failure(self, answer: Answer, running: Running, envelope: Envelope) -> Failure | None:
+        """Make what all may have of a failure; None where it names its asker."""
+        question = running.question
+        body = _whole(answer)
+        if body is None:
+            return None
+        content_type = (headers.values(answer.headers, "content-type") or ["application/json"])[0]
+        try:
+            return failures.redact(
+                body,
+                envelope,
+                status=answer.status,
+                content_type=content_type,
+                key=question.key,
+                failed_at=self._clock(),
+                query=as_kept(question.query, envelope),
+            )
+        except NotKeptError:
+            return None
+
+
+def _restated(ask: Ask, step: Step) -> Ask:
+    """Make the request for the next step: the asker's own, in another state."""
+    changes = {"query_status": step.query_status, "job_id": step.job_id}
+    if not isinstance(ask.body, bytes):
+        return replace(ask, query_string=restated(ask.query_string, **changes))
+    form = restated(ask.body.decode("utf-8", "surrogateescape"), **changes).encode("utf-8", "surrogateescape")
+    return replace(ask, query_string=restated(ask.query_string, **dict.fromkeys(changes, "")), body=form)
+
+
+def _read(answer: Answer) -> Any:
+    """Give the JSON of an answer, or None."""
+    body = _whole(answer)
+    try:
+        return None if body is None else json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole(answer: Answer) -> bytes | None:
+    """Give the bytes of an answer that was read."""
+    if isinstance(answer.body, Spooled):
+        return answer.body.read()
+    return b"".join(answer.body) if isinstance(answer.body, tuple) else None
+
+
+async def _dismiss(answer: Answer | None) -> None:
+    if answer is not None:
+        await answer.dismiss()
