@@ -32,6 +32,8 @@ VALID = timedelta(days=30)
 
 _SKEW = timedelta(days=1)
 _OURS = "oda-proxy"
+_NO_HOST = frozenset("@*/")
+"""What trustme would make certificates of mail addresses, of many hosts, and of networks from."""
 
 
 class HostNameError(OdaProxyError):
@@ -60,6 +62,8 @@ class Authority:
 
     def _make(self, host: str) -> ssl.SSLContext:
         now = datetime.fromtimestamp(self._clock(), UTC)
+        if set(host) & _NO_HOST:
+            raise HostNameError(host)
         try:
             leaf = self._ca.issue_cert(
                 host.removesuffix("."), organization_name=_OURS, not_before=now - _SKEW, not_after=now + VALID
