@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -59,6 +61,14 @@ class Ended:
 
     status: int
     left_behind: int
+
+
+def find(command: str) -> None:
+    """See whether a command is there, before anything is prepared for it. Raises as `run` does."""
+    if shutil.which(command) is None:
+        if os.sep in command and Path(command).exists():
+            raise CommandNotRunError(command, os.strerror(errno.EACCES))
+        raise CommandNotFoundError(command)
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], *, patience: float = PATIENCE) -> Ended:

@@ -219,6 +219,8 @@ SERVE = (
 STORE = (_UPSTREAM, _CACHE_DIR)
 KEY = (replace(_UPSTREAM, default=None, help="dispatcher to ask for descriptions, in place of those kept"), _CACHE_DIR)
 PRUNE = (*STORE, _MAX_SIZE)
+RECORD = (replace(_UPSTREAM, default=None, help="dispatcher to ask in place of those that the command names"),)
+REPLAY = (replace(_TIME_SCALE, default=0.0, help="how long recorded jobs take: 1 as they did, 0 no time"),)
 MOCK = (
     _FIXTURES,
     _HOST,

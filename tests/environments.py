@@ -21,17 +21,21 @@ ROOT = Path(os.environ.get("ODA_PROXY_TEST_ENVS") or Path(__file__).parent.paren
 
 # The pins under which each was tried; a client's numpy and astropy decide which pickles it can read.
 TODAY = ("numpy==2.4.6", "astropy==8.0.2")
+EARLIER = ("numpy==1.26.4", "astropy==6.1.4")
+JUPYTER = ("nbclient==0.11.0", "ipykernel==7.4.0")
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "oda_api-1.3.5": ("oda-api==1.3.5", *TODAY),
     "oda_api-1.2.1": ("oda-api==1.2.1", *TODAY),
     "oda_api-1.1.0": ("oda-api==1.1.0", *TODAY),
     "oda_api-1.0": ("oda-api==1.0", *TODAY),
+    "oda_api-1.2.42": ("oda-api==1.2.42", *EARLIER),
+    "oda_api-1.3.5-jupyter": ("oda-api==1.3.5", *TODAY, *JUPYTER),
+    "oda_api-1.0-jupyter": ("oda-api==1.0", *TODAY, *JUPYTER),
     "pyspextools-0.7.1": ("pyspextools==0.7.1", *TODAY),  # reads OGIP files
     "dispatcher-1.3.3": (
         "cdci-data-analysis==1.3.3",
         "oda-api==1.2.37",
-        "numpy==1.26.4",
-        "astropy==6.1.4",
+        *EARLIER,
         "pandas==2.3.3",
         "scipy==1.13.1",
         "bokeh==2.4.2",

@@ -1,0 +1,120 @@
+"""Running a command beside a recorder or a replayer, and saying on standard error what became of what it asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy import child
+from oda_proxy.commands import told
+from oda_proxy.commands.said import warn
+from oda_proxy.recorder import recording
+from oda_proxy.replayer import replaying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from oda_proxy.child import Ended
+    from oda_proxy.recorder import Recorder
+    from oda_proxy.replayer import Replayer
+
+_MOST_LINES = 20
+"""Things of one kind that are told one by one."""
+
+_BY_SIGNAL = 128
+"""What shells add to the number of a signal that ended a command."""
+
+
+def record(folder: Path, program: Sequence[str], *, upstream: str | None, include_private: bool, replace: bool) -> int:
+    """Run a command and keep what it asks for; end with its status."""
+
+    async def run() -> int:
+        async with recording(
+            folder,
+            command=program,
+            environment=os.environ,
+            upstream=upstream,
+            include_private=include_private,
+            replace=replace,
+        ) as recorder:
+            ended = await child.run(program, recorder.doors.within(os.environ))
+            recorder.exit_status = ended.status
+        _tell([*_how_it_ended(ended), *_recorded(recorder, folder, program)])
+        return ended.status
+
+    return _beside(program, run)
+
+
+def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
+    """Run a command, answered from a capsule; end with its status."""
+
+    async def run() -> int:
+        async with replaying(folder, time_scale=time_scale) as replayer:
+            ended = await child.run(program, replayer.doors.within(os.environ))
+        _tell([*_how_it_ended(ended), *_replayed(replayer, folder)])
+        return ended.status
+
+    return _beside(program, run)
+
+
+def _beside(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run what stands beside a command, once that was found."""
+    logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    child.find(program[0])
+    return asyncio.run(run())
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        warn(line)
+
+
+def _how_it_ended(ended: Ended) -> Iterator[str]:
+    number = ended.status - _BY_SIGNAL
+    if number in signal.valid_signals():
+        yield f"the command was ended by {signal.Signals(number).name}"
+    if ended.left_behind:
+        yield f"ended {told.number(ended.left_behind, 'process', 'processes')} that the command left behind"
+
+
+def _recorded(recorder: Recorder, folder: Path, program: Sequence[str]) -> Iterator[str]:
+    """Say what was recorded, what was not and why, and how to run it again."""
+    tally = recorder.tally
+    kept = [
+        f"{told.number(tally.recordings, 'answer')} with products, {told.size(tally.size)}" if tally.recordings else "",
+        told.number(tally.failures, "failure") if tally.failures else "",
+        f"{told.number(tally.pages, 'page')} of other servers" if tally.pages else "",
+    ]
+    if recorder.dispatchers:
+        yield f"asked {', '.join(recorder.dispatchers)}"
+    else:
+        yield "the command asked no dispatcher"
+    yield f"recorded in {folder}: {'; '.join(filter(None, kept)) or 'nothing'}"
+    yield from _counted("not kept", tally.not_kept)
+    if tally.private:
+        private = told.number(tally.private, "answer that was", "answers that were")
+        yield f"  left out: {private} asked for with a token; --include-private keeps them"
+    if any(kept):
+        yield f"to run it again, anywhere: {shlex.join(['oda-proxy', 'replay', str(folder), '--', *program])}"
+
+
+def _replayed(replayer: Replayer, folder: Path) -> Iterator[str]:
+    """Say what was used of a capsule, what was not, and what it lacks."""
+    used, unused, missed = len(replayer.used), len(replayer.unused), replayer.missed.total()
+    yield f"replayed from {folder}: {used} of {used + unused} used, {missed or 'nothing'} missed"
+    yield from _counted("missed", replayer.missed)
+    yield from _counted("unused", dict.fromkeys(replayer.unused, 1))
+
+
+def _counted(what: str, lines: Mapping[str, int]) -> Iterator[str]:
+    """Say things of one kind, each with how often it was so where that was more than once."""
+    for line, count in list(lines.items())[:_MOST_LINES]:
+        yield f"  {what}: {told.plain(line)}{f' ({count} times)' if count > 1 else ''}"
+    if len(lines) > _MOST_LINES:
+        yield f"  {what}: and {len(lines) - _MOST_LINES} more"
