@@ -65,7 +65,13 @@ class Running:
     """One job, and everyone who waits for it. It changes only in the event loop."""
 
     def __init__(
-        self, question: Question, asker: Asker, *, begun: float, clock: Callable[[], float], forwarded: Forwarded = "uri-miss"
+        self,
+        question: Question,
+        asker: Asker,
+        *,
+        begun: float,
+        clock: Callable[[], float],
+        forwarded: Forwarded = "uri-miss",
     ) -> None:
         self.question = question
         self.asker = asker
@@ -148,11 +154,19 @@ class Running:
 
     async def news(self, session_id: str, patience: float) -> None:
         """Wait until a session can be told something new, at most `patience` s."""
+        known = self._told.get(session_id, -1)
+        await self._wait(session_id, patience, lambda: self._version > known)
+
+    async def begun(self, session_id: str, patience: float) -> None:
+        """Wait until the dispatcher has said a first word of the job, at most `patience` s."""
+        await self._wait(session_id, patience, lambda: self.job.state is not State.NEW)
+
+    async def _wait(self, session_id: str, patience: float, is_over: Callable[[], bool]) -> None:
         self._waiting += 1
         self._watched.set()
         try:
             async with asyncio.timeout(patience):
-                while not self.closing and self.outcome is None and self._version <= self._told.get(session_id, -1):
+                while not (self.closing or self.outcome or is_over()):
                     await self._news.wait()
         except TimeoutError:
             pass
@@ -160,19 +174,6 @@ class Running:
             self._waiting -= 1
             self._last_seen = self._clock()
             self._told[session_id] = self._version
-
-    async def begun(self, patience: float) -> None:
-        """Wait until the dispatcher has said a first word of the job, at most `patience` s."""
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(patience):
-                while not self.closing and self.outcome is None and self.job.state is State.NEW:
-                    await self._news.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._waiting -= 1
-            self._last_seen = self._clock()
 
     async def until_watched(self) -> None:
         """Wait until somebody waits for the job."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oda_proxy.audience import Tokens
     from oda_proxy.failures import Failure
     from oda_proxy.inflight import Asker, Running
-    from oda_proxy.job import Step
+    from oda_proxy.job import Job, Step
     from oda_proxy.mending import Mending
     from oda_proxy.query import Envelope
     from oda_proxy.relay import Relay
@@ -99,10 +99,8 @@ class Polling:
                 if heard.said is Said.REFUSED and running.succeed():
                     await _dismiss(heard.answer)
                     continue
-                before, retry_after = running.job.state, heard.retry_after
-                running.job = observe(
-                    running.job, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits
-                )
+                before, retry_after = running.job, heard.retry_after
+                running.job = observe(before, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits)
                 if running.job.state.is_end:
                     return await self._ended(running, asker, heard)
                 await _dismiss(heard.answer)
@@ -143,13 +141,13 @@ class Polling:
         told = await asyncio.to_thread(_read, answer)
         return _Heard(heard(answer.status, told, query_status=step.query_status), answer, told)
 
-    def _take_note(self, running: Running, asker: Asker, heard: _Heard, before: State) -> None:
-        """Tell who waits what is new."""
+    def _take_note(self, running: Running, asker: Asker, heard: _Heard, before: Job) -> None:
+        """Tell who waits what is new; products that are ready are worth no word, they come next."""
         reports = reports_of(heard.told, asker.envelope) if isinstance(heard.told, dict) else ()
-        if running.job.state is before and len(reports) <= len(running.reports) and not running.job.troubles:
-            return
+        is_news = len(reports) > len(running.reports) or running.job.troubles == 1
         running.reports = reports or running.reports
-        running.changed()
+        if is_news or running.job.state not in {before.state, State.READY}:
+            running.changed()
 
     async def _ended(self, running: Running, asker: Asker, heard: _Heard) -> Outcome:
         """Make of the last answer what all who waited may have."""

@@ -243,7 +243,7 @@ class Proxy:
             self._inflight.begin(self._groups(question, asker.envelope)[-1], running)
             self._counts.jobs += 1
         running.admit(asker)
-        await running.begun(self._policy.patience)
+        await running.begun(asker.envelope.session_id, self._policy.patience)
         return await self._told(running, asker, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
     async def _polled(self, question: Question, asker: Asker) -> Answer:
