@@ -7,21 +7,21 @@ given there. What is not as the format says raises `FixtureError`, and nothing e
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import shutil
-import stat
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from oda_proxy import listed
 from oda_proxy.codec import json_text
 from oda_proxy.codec.json_text import Document
 from oda_proxy.errors import CodecError, FixtureError
+from oda_proxy.listed import SHA256, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterator, Mapping
@@ -40,9 +40,8 @@ PARAMETER_KINDS: Final = frozenset(
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIXTURE_DEPTH = 3  # <instrument>/<product>/<slug>
-_LONGEST_WAIT = 1e9  # seconds
+LONGEST_WAIT = 1e9  # seconds
 _MOST_FILES = 10_000  # of one fixture that we write
 
 # Who asked and how is no part of a fixture; the others have fields of their own.
@@ -52,7 +51,7 @@ _NO_PARAMETERS = frozenset(
 )
 
 # The states that every release of the client knows (protocol: part 4.1).
-_STATES = frozenset({"not-prepared", "prepared", "submitted", "progress", "ready", "done", "failed"})
+STATES = frozenset({"not-prepared", "prepared", "submitted", "progress", "ready", "done", "failed"})
 
 # The products whose arrays are files; all others stand in answer.json.
 _ONE_PRODUCT: Final = "numpy_data_product"
@@ -72,14 +71,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Member:
-    """Size and digest of a file, as the manifest gives them."""
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class FixtureQuery:
     """What was asked; `product_type` and `query_type` are the names on the wire."""
 
@@ -94,12 +85,16 @@ class FixtureQuery:
 
 @dataclass(frozen=True)
 class FixtureAnswer:
-    """What came back, the arrays left out; `timeline` is in seconds after the first request."""
+    """What came back, the arrays left out; `timeline` is in seconds after the first request.
+
+    `recorded` is what else a recording says of itself (`as_fixture`); None for an answer that was not recorded.
+    """
 
     query_status: str
     exit_status: Mapping[str, str | int]
     timeline: tuple[tuple[str, float], ...]
     products: Mapping[str, Any]
+    recorded: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +137,10 @@ class Fixture:
     _root: Path = field(repr=False)
     _limits: Limits = field(repr=False)
 
+    def file(self, name: str) -> Path:
+        """Say where a file lies."""
+        return self._root / self.path / name
+
     def read_file(self, name: str) -> bytes:
         """Return a file's bytes, checked against the manifest.
 
@@ -150,10 +149,11 @@ class Fixture:
         FixtureError
             The manifest does not list it, or it is missing, changed or larger than the limits allow.
         """
-        file = self._root / self.path / name
         if name not in self.members:
-            raise FixtureError(file, "the manifest does not list this file")
-        return _read_member(self._root, f"{self.path}/{name}", self.members[name], self._limits)
+            raise FixtureError(self.file(name), "the manifest does not list this file")
+        return listed.read_member(
+            self._root, f"{self.path}/{name}", self.members[name], limit=self._limits.member_bytes
+        )
 
     def query(self) -> FixtureQuery:
         """Read query.json; raises FixtureError."""
@@ -179,19 +179,30 @@ class Fixture:
         FixtureError
             A file is not as the format says, or the form `json` cannot carry an array.
         """
-        from oda_proxy.codec import described, wire  # numpy and astropy: not before an array is wanted
+        from oda_proxy.codec import described  # numpy and astropy: not before an array is wanted
 
         units_of = functools.cache(self._units)
+
+        def product(entry: Document) -> Any:
+            if entry.boolean("wire", default=False):
+                return self._as_sent(entry.text("file"))
+            return described.wire_product(entry, units_of, form=form)
+
         products = dict(self.answer().products)
         with self._blaming(ANSWER_FILE):
-            for key in products.keys() & {_ONE_PRODUCT, _PRODUCTS}:
-                entries = products[key] if key == _PRODUCTS else [products[key]]
-                read = (described.read_product(Document.of(entry), units_of) for entry in entries)
-                encoded = [wire.encode_product(product, form=form) for product in read]
-                products[key] = encoded if key == _PRODUCTS else encoded[0]
-            if _BINARIES in products:
-                products[_BINARIES] = [self._binary(Document.of(entry)) for entry in products[_BINARIES]]
+            if _ONE_PRODUCT in products:
+                products[_ONE_PRODUCT] = product(Document.of(products[_ONE_PRODUCT]))
+            for key, read in ((_PRODUCTS, product), (_BINARIES, self._binary)):
+                if key in products:
+                    products[key] = [read(entry) for entry in Document(dict(products)).documents(key)]
         return products
+
+    def verbatim(self) -> list[Any]:
+        """Give every JSON value that goes on the wire as it stands in a file: what is no array; raises FixtureError."""
+        products = self.answer().products
+        with self._blaming(ANSWER_FILE):
+            wired = [entry for entry in _entries_with_files(products) if entry.boolean("wire", default=False)]
+        return [dict(products), *(self._as_sent(entry.text("file")) for entry in wired)]
 
     def _units(self, name: str) -> tuple[DataUnit, ...]:
         from oda_proxy.codec import fits
@@ -199,9 +210,15 @@ class Fixture:
         with self._blaming(name):
             return fits.read(self.read_file(name))
 
-    def _binary(self, entry: Document) -> str | dict[str, Any]:
+    def _as_sent(self, name: str) -> Any:
+        with self._blaming(name):
+            return json_text.loads(self.read_file(name))
+
+    def _binary(self, entry: Document) -> Any:
         from oda_proxy.codec import wire
 
+        if entry.boolean("wire", default=False):
+            return self._as_sent(entry.text("file"))
         name = entry.text_or_none("name")
         content = self.read_file(entry.text("file"))
         return wire.encode_binary(content, name=name, form="text" if name is None else "object")
@@ -210,7 +227,7 @@ class Fixture:
         return _document(self.read_file(name), self._limits)
 
     def _blaming(self, name: str) -> AbstractContextManager[None]:
-        return _blaming(self._root / self.path / name)
+        return _blaming(self.file(name))
 
 
 @dataclass(frozen=True)
@@ -240,7 +257,7 @@ class FixtureFolder:
         file = self.path / path
         if path not in self.instrument_files:
             raise FixtureError(file, "the manifest does not list this file")
-        content = _read_member(self.path, path, self.instrument_files[path], self._limits)
+        content = listed.read_member(self.path, path, self.instrument_files[path], limit=self._limits.member_bytes)
         with _blaming(file):
             instrument = _read_instrument(_document(content, self._limits))
             if instrument.name != name:
@@ -257,7 +274,7 @@ def open_folder(folder: Path, *, limits: Limits = Limits()) -> FixtureFolder:
         The manifest is missing, larger than the limits allow, no strict JSON, of another format version, lists more
         files than the limits allow, or names a path that is not one of the format.
     """
-    content = _read(folder, MANIFEST, limits.json_bytes)
+    content = listed.read(folder, MANIFEST, limit=limits.json_bytes)
     with _blaming(folder / MANIFEST):
         return _read_manifest(folder, _document(content, limits), limits)
 
@@ -312,13 +329,15 @@ def verify(folder: Path, *, limits: Limits = Limits()) -> list[FixtureError]:
             check()
         except FixtureError as error:
             found.setdefault(str(error), error)
-    listed = {f"{fixture.path}/{name}" for fixture in opened.fixtures for name in fixture.members}
-    listed |= opened.instrument_files.keys()
-    strangers = [FixtureError(folder / path, "is not in the manifest") for path in _strangers(folder, listed)]
+    named = {f"{fixture.path}/{name}" for fixture in opened.fixtures for name in fixture.members}
+    named |= opened.instrument_files.keys()
+    strangers = [FixtureError(folder / path, "is not in the manifest") for path in _strangers(folder, named)]
     return [*found.values(), *strangers]
 
 
-def write_manifest(folder: Path, origins: Mapping[str, Mapping[str, Any]]) -> None:
+def write_manifest(
+    folder: Path, origins: Mapping[str, Mapping[str, Any]], *, measured: dict[str, Member] | None = None
+) -> None:
     """Write manifest.json for the fixtures and descriptions of instruments that lie in a folder.
 
     Parameters
@@ -328,23 +347,32 @@ def write_manifest(folder: Path, origins: Mapping[str, Mapping[str, Any]]) -> No
     origins
         The origin of each fixture (by its path, `isgri/isgri_image/gx349`) and of each description
         (`isgri/instrument.json`), relative and with slashes: `{"kind": ..., "source": ..., "modelled": [...]}`.
+    measured
+        Files, by their paths, that did not change since they were measured; those measured now are added.
 
     Raises
     ------
     FixtureError
         A listed path is not there, holds something that is no file, or has a name that the format does not allow.
     """
+    measured = {} if measured is None else measured
     fixtures = []
     instruments = []
+
+    def measure(path: str) -> dict[str, Any]:
+        if path not in measured:
+            measured[path] = _measure(folder, path)
+        return asdict(measured[path])
+
     for path in sorted(origins):
         if path.endswith(f"/{INSTRUMENT_FILE}"):
-            instruments.append({"path": path, "origin": origins[path], **_measure(folder, path)})
+            instruments.append({"path": path, "origin": origins[path], **measure(path)})
             continue
         try:
             names = sorted(file.name for file in (folder / path).iterdir())
         except OSError as error:
             raise FixtureError(folder / path, f"cannot be listed: {error.strerror}") from None
-        files = {name: _measure(folder, f"{path}/{name}") for name in names}
+        files = {name: measure(f"{path}/{name}") for name in names}
         fixtures.append({"path": path, "origin": origins[path], "files": files})
     document = {"format": FORMAT, "fixtures": fixtures, "instruments": instruments}
     with _blaming(folder / MANIFEST):
@@ -402,7 +430,7 @@ def _origin(entry: Document) -> Mapping[str, Any]:
 
 
 def _member(entry: Document) -> Member:
-    if not _SHA256.fullmatch(entry.text("sha256")):
+    if not SHA256.fullmatch(entry.text("sha256")):
         raise CodecError(f"{entry.text('sha256')[:80]!r} is no SHA-256")
     return Member(entry.count("size"), entry.text("sha256"))
 
@@ -435,7 +463,7 @@ def _check_query(query: FixtureQuery) -> None:
         if not _is_parameter_value(value):
             raise CodecError(f"the parameter {name!r} is neither text nor a number nor a list of these")
     for name, digest in query.files.items():
-        if not _SHA256.fullmatch(str(digest)):
+        if not SHA256.fullmatch(str(digest)):
             raise CodecError(f"files gives no SHA-256 for {name!r}")
 
 
@@ -464,13 +492,14 @@ def _read_answer(document: Document) -> FixtureAnswer:
         exit_status=MappingProxyType(document.mapping("exit_status")),
         timeline=tuple(_moment(entry) for entry in document.items("timeline")),
         products=MappingProxyType(document.mapping("products")),
+        recorded=MappingProxyType(document.mapping("recorded")) if "recorded" in document.members else None,
     )
     _check_answer(answer)
     return answer
 
 
 def _check_answer(answer: FixtureAnswer) -> None:
-    if answer.query_status not in _STATES:
+    if answer.query_status not in STATES:
         raise CodecError(f"query_status is {answer.query_status[:40]!r}, which no client knows")
     for name, value in answer.exit_status.items():
         if not isinstance(value, int if name == "status" else str) or isinstance(value, bool):
@@ -486,8 +515,8 @@ def _check_answer(answer: FixtureAnswer) -> None:
 
 def _moment(entry: Any) -> tuple[str, float]:
     match entry:
-        case [str() as state, int() | float() as seconds] if state in _STATES and not isinstance(seconds, bool):
-            if 0 <= seconds <= _LONGEST_WAIT:
+        case [str() as state, int() | float() as seconds] if state in STATES and not isinstance(seconds, bool):
+            if 0 <= seconds <= LONGEST_WAIT:
                 return state, float(seconds)
     raise CodecError(f"the timeline holds {str(entry)[:60]!r}, not a state and seconds")
 
@@ -499,6 +528,7 @@ def _answer_text(answer: FixtureAnswer) -> str:
         "exit_status": dict(answer.exit_status),
         "timeline": [list(moment) for moment in answer.timeline],
         "products": dict(answer.products),
+        **({} if answer.recorded is None else {"recorded": dict(answer.recorded)}),
     }
     return json_text.dumps(document)
 
@@ -548,33 +578,65 @@ def _parameter_description(entry: Document) -> ParameterDescription:
 
 def _files_and_products(products: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Turn the arrays and binary products of an answer into files, and what stands for them in answer.json."""
-    from oda_proxy.codec import described, wire
-    from oda_proxy.codec.product import DataProduct
-
-    kept = dict(products)
-    files: dict[str, bytes] = {}
-    names: dict[bytes, str] = {}  # of each content: many spectra have the same response
-
-    def product(wired: Any) -> dict[str, Any]:
-        decoded = wired if isinstance(wired, DataProduct) else wire.decode_product(wired)
-        description, content = described.describe(decoded)
-        if content not in names:
-            names[content] = _free_name(decoded.name or "product", ".fits", files)
-            files[names[content]] = content
-        return {**description, "file": names[content]}
-
-    def binary(wired: Any) -> dict[str, Any]:
-        decoded = wire.decode_binary(wired)
-        name = _free_name(decoded.name or "binary", "" if "." in (decoded.name or "") else ".bin", files)
-        files[name] = decoded.data
-        return {"file": name} if decoded.name is None else {"file": name, "name": decoded.name}
-
+    kept, files = dict(products), _Files()
     if _ONE_PRODUCT in kept:
-        kept[_ONE_PRODUCT] = product(kept[_ONE_PRODUCT])
-    for key, convert in ((_PRODUCTS, product), (_BINARIES, binary)):
+        kept[_ONE_PRODUCT] = files.of_product(kept[_ONE_PRODUCT])
+    for key, convert in ((_PRODUCTS, files.of_product), (_BINARIES, files.of_binary)):
         if key in kept:
             kept[key] = [convert(wired) for wired in Document(kept).items(key)]
-    return kept, files
+    return kept, files.contents
+
+
+class _Files:
+    """The files of an answer; what would come back otherwise than it was sent is kept as the JSON that it was."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._names: dict[bytes, str] = {}  # of each content: many spectra have the same response
+
+    def of_product(self, wired: Any) -> dict[str, Any]:
+        """Put the arrays of a product into a file, and give what stands for it; raises CodecError."""
+        from oda_proxy.codec import described
+        from oda_proxy.codec.product import DataProduct
+
+        if isinstance(wired, DataProduct):
+            description, content = described.describe(wired)
+        elif (kept_apart := described.describe_wired(wired)) is not None:
+            description, content = kept_apart
+        else:
+            return self._as_sent(wired, "product")
+        return {**description, "file": self._shared(content, description["name"] or "product", ".fits")}
+
+    def of_binary(self, wired: Any) -> dict[str, Any]:
+        """Put a binary product into a file, and give what stands for it; raises CodecError."""
+        from oda_proxy.codec import wire
+
+        try:
+            binary = wire.decode_binary(wired)
+        except CodecError:
+            if isinstance(wired, dict):
+                return self._as_sent(wired, "binary")
+            raise
+        form: Literal["text", "object"] = "text" if binary.name is None else "object"
+        if wire.encode_binary(binary.data, name=binary.name, form=form) != wired:
+            return self._as_sent(wired, "binary")
+        name = self._free(binary.name or "binary", "" if "." in (binary.name or "") else ".bin")
+        self.contents[name] = binary.data
+        return {"file": name} if binary.name is None else {"file": name, "name": binary.name}
+
+    def _as_sent(self, wired: Any, kind: str) -> dict[str, Any]:
+        name = wired.get("name") if isinstance(wired, dict) else None
+        content = json_text.dumps(wired).encode()
+        return {"file": self._shared(content, name if isinstance(name, str) else kind, ".json"), "wire": True}
+
+    def _shared(self, content: bytes, name: str, suffix: str) -> str:
+        if content not in self._names:
+            self._names[content] = self._free(name, suffix)
+            self.contents[self._names[content]] = content
+        return self._names[content]
+
+    def _free(self, name: str, suffix: str) -> str:
+        return _free_name(name, suffix, self.contents.keys() | {QUERY_FILE, ANSWER_FILE})
 
 
 def _free_name(name: str, suffix: str, taken: Container[str]) -> str:
@@ -600,51 +662,12 @@ def _blaming(file: Path) -> Iterator[None]:
         raise FixtureError(file, str(error)) from None
 
 
-def _read_member(root: Path, relative: str, member: Member, limits: Limits) -> bytes:
-    if member.size > limits.member_bytes:
-        raise FixtureError(root / relative, f"is larger than {limits.member_bytes} bytes")
-    content = _read(root, relative, member.size)
-    if len(content) != member.size:
-        raise FixtureError(root / relative, f"has {len(content)} bytes where the manifest says {member.size}")
-    if hashlib.sha256(content).hexdigest() != member.sha256:
-        raise FixtureError(root / relative, "was changed: its SHA-256 is not the one in the manifest")
-    return content
-
-
-def _read(root: Path, relative: str, limit: int) -> bytes:
-    file = root / relative
-    try:
-        real = file.resolve(strict=True)
-        if not real.is_relative_to(root.resolve()):
-            raise FixtureError(file, "lies outside the folder of fixtures")
-        if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for a writer
-            raise FixtureError(file, "is no file")
-        with real.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except OSError as error:
-        raise FixtureError(file, f"cannot be read: {error.strerror or error}") from None
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # a loop of symbolic links before Python 3.13; a NUL in the folder's name
-        raise FixtureError(file, f"cannot be read: {error}") from None
-    if len(content) > limit:
-        raise FixtureError(file, f"is larger than {limit} bytes")
-    return content
-
-
-def _measure(root: Path, relative: str) -> dict[str, int | str]:
-    file = root / relative
+def _measure(root: Path, relative: str) -> Member:
     if not all(_NAME.fullmatch(name) for name in relative.split("/")):
-        raise FixtureError(file, "the format allows letters, digits, . _ - and + in names, and no dot in front")
-    try:
-        if not stat.S_ISREG(file.lstat().st_mode):
-            raise FixtureError(file, "is no file")
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256")
-        return {"size": file.stat().st_size, "sha256": digest.hexdigest()}
-    except OSError as error:
-        raise FixtureError(file, f"cannot be read: {error.strerror}") from None
+        raise FixtureError(
+            root / relative, "the format allows letters, digits, . _ - and + in names, and no dot in front"
+        )
+    return listed.measure(root, relative)
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from oda_proxy.codec import fits, recast, wire
+from oda_proxy.codec.json_text import Document
 from oda_proxy.codec.product import Card, DataProduct
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oda_proxy.codec.json_text import Document
     from oda_proxy.codec.product import Array, DataUnit, HduType
 
 
@@ -48,6 +49,90 @@ def describe(product: DataProduct) -> tuple[dict[str, Any], bytes]:
         for number, unit in enumerate(product.units, first)
     ]
     return {"name": product.name, "meta_data": dict(product.meta_data), "units": units}, content
+
+
+def describe_wired(wired: Any) -> tuple[dict[str, Any], bytes] | None:
+    """Describe a product so that `wire_product` gives it again as it was sent; None where FITS would change its arrays.
+
+    What of it is not what our own encoding says (cards that contradict the array, for instance) is described as `sent`.
+
+    Raises
+    ------
+    CodecError
+        It is no product, or one of its pickles cannot be read.
+    """
+    product = wire.decode_product(wired)
+    try:
+        description, content = describe(product)
+        encoded = wire.encode_product(_read(description, content))
+    except CodecError:
+        return None
+    again = wire.decode_product(encoded)
+    if not all(_same(one.data, other.data) for one, other in zip(product.units, again.units, strict=True)):
+        return None
+    sent = _object(wired)
+    description |= _sent(sent, encoded)
+    for entry, unit, encoded_unit in zip(
+        description["units"], sent["data_unit_list"], encoded["data_unit_list"], strict=True
+    ):
+        entry.update(_sent(_object(unit), encoded_unit))
+    return description, content
+
+
+def wire_product(
+    entry: Document, units_of: Callable[[str], tuple[DataUnit, ...]], *, form: wire.Form = "pickle"
+) -> dict[str, Any]:
+    """Give a product as on the wire, from its description; `units_of` as for `read_product`.
+
+    Raises
+    ------
+    CodecError
+        The description is not as the format says, contradicts the file, or the form cannot carry an array.
+    """
+    encoded = wire.encode_product(read_product(entry, units_of), form=form)
+    encoded |= _sent_again(entry)
+    for unit, described in zip(encoded["data_unit_list"], entry.documents("units"), strict=True):
+        unit.update(_sent_again(described))
+    return encoded
+
+
+_ARRAYS: Final = frozenset({"data", "dt", "binarys", "data_unit_list"})
+"""Members that hold arrays, and what describes them: the file has those."""
+
+
+def _sent(sent: dict[str, Any], encoded: dict[str, Any]) -> dict[str, Any]:
+    """Say what was sent otherwise than we encode it, but for the arrays."""
+    others = {name: value for name, value in sent.items() if name not in _ARRAYS and not _is_said(value, encoded, name)}
+    return {"sent": others} if others else {}
+
+
+def _is_said(value: Any, encoded: dict[str, Any], name: str) -> bool:
+    return name in encoded and json.dumps(value) == json.dumps(encoded[name])  # which tells 1 from 1.0 and true
+
+
+def _sent_again(entry: Document) -> dict[str, Any]:
+    sent = entry.mapping("sent", default={})
+    if sent.keys() & _ARRAYS:
+        raise CodecError("'sent' holds an array, which belongs in a file")
+    return sent
+
+
+def _read(description: dict[str, Any], content: bytes) -> DataProduct:
+    return read_product(Document({**description, "file": ""}), lambda _: fits.read(content))
+
+
+def _same(one: Array | None, other: Array | None) -> bool:
+    """Tell whether two arrays are the same, bit by bit."""
+    if one is None or other is None:
+        return one is other
+    same_type = one.dtype == other.dtype and recast.is_records(one) == recast.is_records(other)
+    same_type = same_type and not one.dtype.hasobject
+    return same_type and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def _object(value: Any) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return read
 
 
 def _read_unit(entry: Document, units: tuple[DataUnit, ...]) -> DataUnit:

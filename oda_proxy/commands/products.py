@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
     from oda_proxy.codec.product import DataProduct
-    from oda_proxy.recording import Recording
-
-_MADE_FOR_EACH_ASKER = "api_code"
-
-
-def wired(recording: Recording) -> dict[str, Any]:
-    """Give `products` as on the wire, without what is made anew for each asker; reads the whole head.
-
-    Raises CodecError for what is no JSON, StoreUnusableError where it cannot be read.
-    """
-    text = b"".join(recording.head.pieces())
-    try:
-        products: dict[str, Any] = json.loads(b"{%b}" % text)
-    except (ValueError, RecursionError) as error:
-        raise CodecError(f"the recording is no JSON: {error}") from None
-    return products | {name: value for name, value in recording.small.items() if name != _MADE_FOR_EACH_ASKER}
 
 
 def decoded(products: dict[str, Any]) -> list[DataProduct]:

@@ -8,8 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.as_fixture import products_of
 from oda_proxy.commands import told
-from oda_proxy.commands.products import decoded, name_of, wired
+from oda_proxy.commands.products import decoded, name_of
 from oda_proxy.commands.said import say, say_json, warn
 from oda_proxy.commands.store import described, find, opened, reading
 from oda_proxy.errors import CodecError
@@ -32,7 +33,7 @@ def show(key: str, *, png: Path | None, upstream: str, cache_dir: Path | None, a
     with opened(upstream, cache_dir) as store:
         (entry,) = find(store, [key])
         with reading(store, entry.key) as recording:
-            products = wired(recording)
+            products = products_of(recording)
     try:
         arrays = decoded(products)
     except CodecError as error:

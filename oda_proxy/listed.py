@@ -1,0 +1,87 @@
+"""Files that a manifest lists: each is read only as it says, with its size and digest, and from within one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from oda_proxy.errors import FixtureError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Size and digest of a file, as a manifest gives them."""
+
+    size: int
+    sha256: str
+
+
+def measure(root: Path, relative: str) -> Member:
+    """Measure a file for a manifest.
+
+    Raises
+    ------
+    FixtureError
+        It is not there, a link, or no file.
+    """
+    file = root / relative
+    try:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise FixtureError(file, "is no file")
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256")
+        return Member(file.stat().st_size, digest.hexdigest())
+    except OSError as error:
+        raise FixtureError(file, f"cannot be read: {error.strerror}") from None
+
+
+def read_member(root: Path, relative: str, member: Member, *, limit: int) -> bytes:
+    """Read a file as the manifest lists it.
+
+    Raises
+    ------
+    FixtureError
+        It is missing, changed, larger than `limit` bytes, or lies outside the folder.
+    """
+    if member.size > limit:
+        raise FixtureError(root / relative, f"is larger than {limit} bytes")
+    content = read(root, relative, limit=member.size)
+    if len(content) != member.size:
+        raise FixtureError(root / relative, f"has {len(content)} bytes where the manifest says {member.size}")
+    if hashlib.sha256(content).hexdigest() != member.sha256:
+        raise FixtureError(root / relative, "was changed: its SHA-256 is not the one in the manifest")
+    return content
+
+
+def read(root: Path, relative: str, *, limit: int) -> bytes:
+    """Read a file of a folder; a link must lead to one in the same folder.
+
+    Raises
+    ------
+    FixtureError
+        It is missing, no file, larger than `limit` bytes, or lies outside the folder.
+    """
+    file = root / relative
+    try:
+        real = file.resolve(strict=True)
+        if not real.is_relative_to(root.resolve()):
+            raise FixtureError(file, "lies outside the folder of the manifest")
+        if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for a writer
+            raise FixtureError(file, "is no file")
+        with real.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        raise FixtureError(file, f"cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, ValueError) as error:  # a loop of links before Python 3.13; a NUL in the folder's name
+        raise FixtureError(file, f"cannot be read: {error}") from None
+    if len(content) > limit:
+        raise FixtureError(file, f"is larger than {limit} bytes")
+    return content
