@@ -61,6 +61,20 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _count(value: str) -> int:
+    count = int(value)
+    if count < 1:
+        raise ValueError(value)
+    return count
+
+
+def _rate(value: str) -> float:
+    rate = float(value)
+    if not 0 < rate < float("inf"):
+        raise ValueError(value)
+    return rate
+
+
 def _generation(value: str) -> str:
     if value not in {"today", "2019"}:
         raise ValueError(value)
@@ -173,6 +187,10 @@ SERVE = (
     _port_option(8400),
     _CACHE_DIR,
     _MAX_SIZE,
+    Option(
+        "max-requests", _count, "a number from 1", "requests to the dispatcher under way at once", 32, metavar="NUMBER"
+    ),
+    Option("max-rate", _rate, "a number above 0", "requests to the dispatcher in a second", 20.0, metavar="NUMBER"),
     Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
     Option(
         "open-route",

@@ -51,6 +51,8 @@ async def serve(
     port: int,
     cache_dir: Path | None,
     max_size: int,
+    max_requests: int,
+    max_rate: float,
     offline: bool,
     open_route: tuple[str, ...],
     description_ttl: float,
@@ -71,6 +73,7 @@ async def serve(
     from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.remembered import Remembered
     from oda_proxy.upstream.dispatcher import Dispatcher
+    from oda_proxy.upstream.manners import Mannerly
     from oda_proxy.web.app import make_app
 
     if mock and upstream != PRODUCTION:
@@ -88,7 +91,8 @@ async def serve(
         store = _store(folder, stack) if folder else _no_store()
         asked: Upstream | None = None
         if not offline:
-            asked = await stack.enter_async_context(Dispatcher(address))
+            dispatcher = await stack.enter_async_context(Dispatcher(address))
+            asked = Mannerly(dispatcher, at_once=max_requests, rate=max_rate)
             await _greet(asked, store)
         policy = Policy(frozenset(open_route), description_ttl, Freshness(lifetime))
         tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)

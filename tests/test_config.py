@@ -65,6 +65,10 @@ def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> Non
         ("max-size", "0"),
         ("max-size", "nan"),
         ("max-size", "5 PB"),
+        ("max-requests", "0"),
+        ("max-requests", "1.5"),
+        ("max-rate", "0"),
+        ("max-rate", "inf"),
         ("generation", "2018"),
     ],
 )

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from oda_proxy import __version__
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.upstream.manners import Mannerly
 
 if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
@@ -26,6 +27,7 @@ def add_to(app: web.Application, proxy: Proxy) -> None:
         told = {
             "version": __version__,
             "upstream": upstream,
+            "asking": asdict(proxy.upstream.condition) if isinstance(proxy.upstream, Mannerly) else None,
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
