@@ -68,10 +68,11 @@ class UpstreamPausedError(UpstreamUnreachableError):
     http_status = 503
     word = "paused"
 
-    def __init__(self, url: str, reason: str, retry_after: float) -> None:
-        """Take how long, in s, until it is worth asking again."""
+    def __init__(self, url: str, reason: str, retry_after: float, *, is_down: bool = False) -> None:
+        """Take how long, in s, until it is worth asking again, and whether nobody answers there."""
         super().__init__(url, f"{reason}; ask again in {math.ceil(retry_after)} s")
         self.retry_after = retry_after
+        self.is_down = is_down
 
 
 class NoRecordingError(OdaProxyError):

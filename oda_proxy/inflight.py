@@ -14,7 +14,7 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.job import Job, State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from oda_proxy.answer import Answer
     from oda_proxy.cache_status import Forwarded
@@ -89,7 +89,8 @@ class Running:
         self.joined = 0
         self.closing = False
         self._clock = clock
-        self._original_taken = False
+        self.original_taken = False
+        """Whether the dispatcher's own answer was given to whom it is for."""
         self._successors: deque[Asker] = deque(maxlen=MOST_SUCCESSORS)
         self._told: LRUCache[str, int] = LRUCache(MOST_SESSIONS)
         self._version = 0
@@ -134,9 +135,9 @@ class Running:
 
     def takes_original(self, envelope: Envelope) -> bool:
         """Tell whether somebody is to get the dispatcher's own answer: once, and only who it is for."""
-        if self._original_taken or not self.is_owner(envelope.session_id):
+        if self.original_taken or not self.is_owner(envelope.session_id):
             return False
-        self._original_taken = True
+        self.original_taken = True
         return True
 
     def succeed(self) -> bool:
@@ -194,11 +195,9 @@ class _Conducted:
 
 
 class InFlight:
-    """The jobs that run. `conduct` asks the dispatcher until a job has ended; `clock` gives s since 1970 (UTC)."""
+    """The jobs that run; `clock` gives s since 1970 (UTC)."""
 
-    def __init__(self, conduct: Callable[[Running], Awaitable[Outcome]], clock: Callable[[], float]) -> None:
-        self._conduct = conduct
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._running: dict[Group, _Conducted] = {}
         self._ended: TTLCache[Group, Running] = TTLCache(MOST_ENDED, ttl=ENDED_FOR, timer=clock)
         self._closing = False
@@ -217,26 +216,27 @@ class InFlight:
         running = self._ended.get(group)
         return running if running and running.knows(session_id) else None
 
-    def begin(self, group: Group, running: Running) -> None:
+    def begin(self, group: Group, running: Running, conduct: Coroutine[Any, Any, Outcome]) -> None:
         """Begin a job, which from now on goes on by itself, whoever goes away."""
         running.admit(running.asker)
         running.closing = self._closing
-        self._running[group] = _Conducted(running, asyncio.create_task(self._see_through(group, running)))
+        self._running[group] = _Conducted(running, asyncio.create_task(self._see_through(group, running, conduct)))
 
-    async def _see_through(self, group: Group, running: Running) -> None:
+    async def _see_through(self, group: Group, running: Running, conduct: Coroutine[Any, Any, Outcome]) -> None:
         """Conduct a job to its end, and remember that for a while."""
         try:
-            running.outcome = await self._conduct(running)
+            running.outcome = await conduct
         except OdaProxyError as error:
             running.outcome = Outcome(error=error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a fault of ours, whatever it is, must not leave people waiting
             _log.exception("a job ended by a fault of this program")
             running.outcome = Outcome(error=OdaProxyError("the job ended by a fault of oda-proxy; its log says more"))
         finally:
             del self._running[group]
-        self._ended.expire()
         self._ended[group] = running
         running.changed()
+        for _, forgotten in self._ended.expire():
+            await _dismiss(forgotten)
 
     async def close(self) -> None:
         """Let go of all jobs: who waits is told how things stand, and nothing more is asked."""
@@ -245,6 +245,8 @@ class InFlight:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for running in self._ended.values():
+            await _dismiss(running)
 
     def wake(self) -> None:
         """Tell all who wait how things stand, from now on at once."""
@@ -252,3 +254,9 @@ class InFlight:
         for one in self._running.values():
             one.running.closing = True
             one.running.changed()
+
+
+async def _dismiss(running: Running) -> None:
+    """Let go of an answer that nobody has fetched."""
+    if running.outcome and running.outcome.answer and not running.original_taken:
+        await running.outcome.answer.dismiss()

@@ -17,6 +17,7 @@ from oda_proxy.query import restated
 from oda_proxy.recording import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.spool import Spooled, spooled
+from oda_proxy.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from oda_proxy.mending import Mending
     from oda_proxy.query import Envelope
     from oda_proxy.relay import Relay
+    from oda_proxy.unfinished import Notes
     from oda_proxy.upstream.base import Ask
 
 MAX_KEPT: Final = 256 * 1024 * 1024
@@ -70,6 +72,7 @@ class Polling:
         archive: Archive,
         tokens: Tokens,
         *,
+        notes: Notes,
         at_once: int,
         limits: Limits,
         clock: Callable[[], float],
@@ -79,6 +82,7 @@ class Polling:
         self._mending = mending
         self._archive = archive
         self._tokens = tokens
+        self._notes = notes
         self._places = asyncio.Semaphore(at_once)
         self._limits = limits
         self._clock = clock
@@ -104,6 +108,8 @@ class Polling:
                 if running.job.state.is_end:
                     return await self._ended(running, asker, heard)
                 await _dismiss(heard.answer)
+                if before.state is State.NEW and running.job.state is not State.NEW:
+                    await self._note(running, asker)
                 self._take_note(running, asker, heard, before)
 
     async def _pause(self, seconds: float, running: Running) -> None:
@@ -131,7 +137,8 @@ class Polling:
             reply = await self._relay.ask(ask, asker.here, running.forwarded)
             answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if asker.envelope.token else None)
         except UpstreamPausedError as error:
-            return _Heard(Said.AWAY, error=error, retry_after=error.retry_after)
+            said = Said.UNREACHABLE if error.is_down else Said.AWAY
+            return _Heard(said, error=error, retry_after=error.retry_after)
         except UpstreamUnreachableError as error:
             return _Heard(Said.UNREACHABLE, error=error)
         if answer.status == OK:
@@ -148,6 +155,24 @@ class Polling:
         running.reports = reports or running.reports
         if is_news or running.job.state not in {before.state, State.READY}:
             running.changed()
+
+    async def _note(self, running: Running, asker: Asker) -> None:
+        """Note a job that the dispatcher has taken, unless what is asked names the asker."""
+        envelope, question = asker.envelope, running.question
+        try:
+            query = as_kept(question.query, envelope)
+        except NotKeptError:
+            return
+        private = envelope.token is not None
+        job = Unfinished(
+            key=question.key,
+            query=query,
+            begun=running.job.begun,
+            job_id="" if private else running.job.job_id,
+            private=private,
+            version=envelope.others.get("oda_api_version", ""),
+        )
+        await self._notes.note(job)
 
     async def _ended(self, running: Running, asker: Asker, heard: _Heard) -> Outcome:
         """Make of the last answer what all who waited may have."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
+import string
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from cachetools import TTLCache
 
@@ -21,22 +24,27 @@ from oda_proxy.answer import OK, Answer, Read, age, failure, refusal
 from oda_proxy.archive import Archive
 from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.cache_status import CacheStatus
-from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, UpstreamUnreachableError
+from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.estimates import Estimates
 from oda_proxy.faults import Faults
 from oda_proxy.freshness import Freshness
 from oda_proxy.inflight import Asker, InFlight, Outcome, Running
-from oda_proxy.job import Job, Limits
+from oda_proxy.job import Job, Limits, State
 from oda_proxy.mending import Mending
 from oda_proxy.missing import NearMisses
 from oda_proxy.multipart import MULTIPART, read_form
 from oda_proxy.polling import MAX_KEPT, GivenUpError, Polling
-from oda_proxy.query import Envelope, Query, fields, split
+from oda_proxy.query import Envelope, Query, fields, split, words
 from oda_proxy.question import Question, Questions
 from oda_proxy.recording import splice
 from oda_proxy.relay import Relay
+from oda_proxy.remarks import remark
 from oda_proxy.remembered import Remembered
+from oda_proxy.replaying import replay
 from oda_proxy.routes import Kind, Route
 from oda_proxy.spool import spooled
+from oda_proxy.unfinished import Notes
+from oda_proxy.upstream.base import Ask
 from oda_proxy.witness import Nobody
 
 if TYPE_CHECKING:
@@ -49,13 +57,19 @@ if TYPE_CHECKING:
     from oda_proxy.missing import Missing
     from oda_proxy.recording import Recording
     from oda_proxy.store.base import Store
-    from oda_proxy.upstream.base import Ask, Upstream
+    from oda_proxy.unfinished import Unfinished
+    from oda_proxy.upstream.base import Upstream
     from oda_proxy.witness import Witness
 
 DESCRIPTION_PATIENCE = 15.0
 """Seconds that a dispatcher has to describe an instrument: clients wait for that before each query."""
 MOST_APART, APART_FOR = 4096, 3600.0
 """Questions of which it is remembered that their answers cannot be shared, and for how long, in s."""
+
+
+def new_session() -> str:
+    """Make a session for a job that has lost its own, in the form that clients use."""
+    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,8 @@ class Proxy:
         witness: Witness | None = None,
         missing: Missing | None = None,
         clock: Callable[[], float] = time.time,
+        notes: Notes | None = None,
+        new_session: Callable[[], str] = new_session,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
@@ -127,17 +143,22 @@ class Proxy:
         self._archive = Archive(store, self.store_faults, self._questions, clock)
         self._missing: Missing = missing or NearMisses(store, clock=clock)
         self._witness: Witness = witness or Nobody()
+        self._notes = notes or Notes(None)
+        self._new_session = new_session
+        self._estimates = Estimates()
+        self._replayed: set[Key] = set()
         self._polling = Polling(
             self._relay,
             self._mending,
             self._archive,
             self._tokens,
+            notes=self._notes,
             at_once=policy.max_jobs,
             limits=policy.limits,
             clock=clock,
             sleep=sleep,
         )
-        self._inflight = InFlight(self._conduct, clock)
+        self._inflight = InFlight(clock)
         self._apart: TTLCache[Key, None] = TTLCache(MOST_APART, ttl=APART_FOR, timer=clock)
         self._counts = Counts(unsafe=self._mending.refused)
 
@@ -152,6 +173,31 @@ class Proxy:
     def jobs(self) -> Iterator[Running]:
         """The jobs that run, the oldest first."""
         return iter(self._inflight)
+
+    async def resume(self) -> None:
+        """Take up the jobs that an earlier run left, and learn how long jobs take."""
+        for job in await self._notes.left():
+            question = await self._questions.read(job.query)
+            if self._clock() - job.begun > self._policy.limits.longest:
+                await self._notes.forget(job.key)
+                continue
+            if job.private or self.upstream is None or self._inflight.of((question.key,)):
+                continue  # a private one waits for somebody with a token
+            asker = _for_nobody(job, self._new_session())
+            running = Running(question, asker, begun=job.begun, clock=self._clock)
+            running.resumed, running.job = True, replace(running.job, state=State.SUBMITTED, job_id=job.job_id)
+            self._inflight.begin((question.key,), running, self._conduct(running))
+        try:
+            await asyncio.to_thread(lambda: self._estimates.learn(self.store.entries()))
+        except StoreUnusableError as error:
+            self.store_faults.failed("read", error)
+
+    def remark_on(self, running: Running, session_id: str = "") -> str:
+        """Say how a job stands for a session."""
+        queued = [one for one in self._inflight if one.is_queued]
+        before = queued.index(running) if running in queued else 0
+        estimate = self._estimates.of(running.question.query)
+        return remark(running, session_id, estimate, before=before, now=self._clock())
 
     def wake(self) -> None:
         """Answer all who wait, from now on at once: the end is near."""
@@ -197,10 +243,15 @@ class Proxy:
             return await self._asked(ask, here, "bypass", envelope if query.api else None, detail=reason)
         if (audience := self._audience(envelope)) is None:
             return await self._asked(ask, here, "bypass", envelope, detail="token")
-        question, wishes = await self._questions.read(query, audience=audience), headers.directives(ask.headers)
+        question = await self._questions.read(query, audience=audience)
         asker = Asker(_uncompressed(ask), envelope, here)
         if not envelope.awaits_products:
             return await self._polled(question, asker)
+        return await self._wanted(question, asker)
+
+    async def _wanted(self, question: Question, asker: Asker) -> Answer:
+        """Answer from a recording, where there is one and the asker wants none that is made anew."""
+        envelope, wishes = asker.envelope, headers.directives(asker.ask.headers)
         anew = envelope.query_status != "new" or envelope.job_id != "" or bool(wishes & {"no-cache", "no-store"})
         anew = anew or not self._tokens.verified(envelope.token)
         recording = None if anew else await self._archive.look_up(question)
@@ -209,10 +260,10 @@ class Proxy:
         if "only-if-cached" in wishes:
             raise NotCachedError
         if self.upstream is None:
-            return await self._missing_here(question, envelope)
+            return await self._missed(question, envelope)
         if "no-store" in wishes:
-            return await self._asked(ask, here, "request", envelope, detail="no-store")
-        if headers.media_type(ask.headers) == MULTIPART:
+            return await self._asked(asker.ask, asker.here, "request", envelope, detail="no-store")
+        if headers.media_type(asker.ask.headers) == MULTIPART:
             return await self._asked_with_files(question, asker)
         try:
             return await self._joined(question, asker, "request" if anew else "stale" if recording else "uri-miss")
@@ -240,7 +291,7 @@ class Proxy:
         collapsed = running is not None
         if running is None:
             running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
-            self._inflight.begin(self._groups(question, asker.envelope)[-1], running)
+            self._inflight.begin(self._groups(question, asker.envelope)[-1], running, self._conduct(running))
             self._counts.jobs += 1
         running.admit(asker)
         await running.begun(asker.envelope.session_id, self._policy.patience)
@@ -257,7 +308,7 @@ class Proxy:
         if self._tokens.verified(envelope.token) and (recording := await self._archive.look_up(question)):
             return await self._hit(recording, asker, CacheStatus(hit=True))
         if self.upstream is None:
-            return await self._missing_here(question, envelope)
+            return await self._missed(question, envelope)
         if envelope.job_id == _own_job_id(question):  # told by an earlier run of this program
             return await self._joined(question, asker, "uri-miss")
         return await self._asked(asker.ask, asker.here, "bypass", envelope, detail="poll")
@@ -284,11 +335,12 @@ class Proxy:
 
     async def _conduct(self, running: Running) -> Outcome:
         """See a job to its end, and let the witness see it, too."""
-        if self.upstream is None:
-            return await self._replayed(running)
         outcome = await self._polling.conduct(running)
+        await self._notes.forget(running.question.key)
         if outcome.stored and outcome.recording:
             self._counts.kept += 1
+            if not outcome.recording.private:
+                self._estimates.note(outcome.recording.query, outcome.recording.cost)
             await self._witness.kept(outcome.recording)
             return replace(outcome, recording=None)  # the store has it
         if outcome.answer and outcome.failure:
@@ -305,7 +357,7 @@ class Proxy:
                 envelope,
                 job_id=job_id,
                 reports=running.reports,
-                comment=self._remark(running, envelope),
+                comment=self.remark_on(running, envelope.session_id),
                 now=self._clock(),
             )
             return _own(OK, text, replace(status, detail="running"))
@@ -328,17 +380,25 @@ class Proxy:
         self._apart[running.question.key] = None
         return await self._joined(running.question, replace(asker, envelope=envelope), "uri-miss")
 
-    def _remark(self, running: Running, envelope: Envelope) -> str:
-        """Say what a person who waits wants to know."""
-        return ""
-
     async def _recorded(self, recording: Recording, question: Question, asker: Asker) -> Answer:
-        """Answer from a recording, after as long as it took where that is wanted."""
+        """Answer from a recording, the first time after as long as the job took where that is wanted."""
         await self._witness.given(recording)
-        return await self._hit(recording, asker, CacheStatus(hit=True))
+        status, scale = CacheStatus(hit=True), self._policy.time_scale
+        if self.upstream or scale == 0 or not recording.timeline or recording.key in self._replayed:
+            return await self._hit(recording, asker, status)
+        recording.head.close()
+        if (running := self._inflight.of((question.key,))) is None:
+            running = Running(question, asker, begun=self._clock(), clock=self._clock)
+            self._inflight.begin((question.key,), running, self._replay(running, recording))
+        running.admit(asker)
+        await running.begun(asker.envelope.session_id, self._policy.patience)
+        return await self._told(running, asker, status)
 
-    async def _replayed(self, running: Running) -> Outcome:
-        raise NotImplementedError
+    async def _replay(self, running: Running, recording: Recording) -> Outcome:
+        """Take the time that a job took."""
+        await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._sleep)
+        self._replayed.add(recording.key)
+        return Outcome(stored=True)
 
     async def _hit(self, recording: Recording, asker: Asker, status: CacheStatus) -> Answer:
         """Answer from a recording."""
@@ -347,7 +407,7 @@ class Proxy:
         told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
         return Answer(OK, (*told, age(recording.stored_at, now)), Read(spliced, recording.head.close), status)
 
-    async def _missing_here(self, question: Question, envelope: Envelope) -> Answer:
+    async def _missed(self, question: Question, envelope: Envelope) -> Answer:
         """Answer what was not recorded, where there is nobody to ask."""
         try:
             return await self._missing.answer(question, envelope)
@@ -426,6 +486,15 @@ def _not_ours(query: Query, ask: Ask) -> str:
     if not query.api:
         return "not-api"  # pages for the web frontend name files that belong to one session
     return "partial" if query.partial else ""
+
+
+def _for_nobody(job: Unfinished, session_id: str) -> Asker:
+    """Ask for a job that was begun by somebody who is not known any more."""
+    others = {"oda_api_version": job.version} if job.version else {}
+    sent = {"query_status": "new", "session_id": session_id, **others}
+    form = urlencode([*words(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
+    ask = Ask("POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form)
+    return Asker(ask, Envelope(session_id=session_id, others=others), "")
 
 
 def _own_job_id(question: Question) -> str:

@@ -101,6 +101,13 @@ def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
         raise BadQueryError(f"a request may have {MAX_FIELDS} fields at most") from error
 
 
+def words(query: Query) -> list[tuple[str, str]]:
+    """Give the names and words with which a query can be asked again; files are not among them."""
+    pairs = [(name, value) for name, values in query.parameters for value in values]
+    named = [("instrument", query.instrument), ("product_type", query.product_type), ("query_type", query.query_type)]
+    return [*pairs, *named, *([("api", "True")] if query.api else [])]
+
+
 def restated(text: str, **changes: str) -> str:
     """Write a query string or form again with other values for some names; an empty value takes the name out.
 

@@ -171,7 +171,7 @@ class Mannerly:
         if (rest := self._rest_until - self._clock()) > 0:
             raise UpstreamPausedError(self.url, self._rest_reason, rest)
         if wait := self._breaker.wait():
-            raise UpstreamPausedError(self.url, f"it has failed {self._trouble()}", wait)
+            raise UpstreamPausedError(self.url, f"it has failed {self._trouble()}", wait, is_down=True)
 
     async def _sent(self, ask: Ask) -> Reply:
         """Send a request, and take note of what becomes of it; a body that is slow or breaks off says nothing more."""
