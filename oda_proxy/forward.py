@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from oda_proxy.answer import refusal
 from oda_proxy.errors import ListenError, OdaProxyError
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_THEIRS = (HttpProcessingError, web.RequestPayloadError)
+_unexpected = logging.getLogger(f"{__name__}.unexpected")
+"""What aiohttp logs: our mistakes, and not those of programs, with whose words it would write a traceback."""
+_unexpected.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _THEIRS)))
+
 MAX_CONNECT = 16 * 1024
 """Bytes of a CONNECT request with its headers; a name has up to 253."""
 
@@ -49,6 +55,9 @@ CONNECT_PATIENCE = 30.0
 
 IDLE = 75.0
 """Seconds after which a connection on which nothing is asked ends."""
+
+GOODBYE = 1.0
+"""Seconds that a program has to agree on the end of TLS; few do."""
 
 _PORTS = {"http": 80, "https": 443}
 _PIECE = 64 * 1024
@@ -191,7 +200,8 @@ class _Door:
         await asyncio.gather(*self._welcoming, return_exceptions=True)
         for server in self._servers.values():
             server.pre_shutdown()
-        await asyncio.gather(*(server.shutdown(patience) for server in self._servers.values()))
+        # It waits for an answer, and once more when it has cancelled it.
+        await asyncio.gather(*(server.shutdown(patience / 2) for server in self._servers.values()))
 
     async def _welcome(self, connection: socket.socket) -> None:
         """See what a connection is for, and give it to whoever reads from it."""
@@ -245,10 +255,12 @@ class _Door:
                 connection,
                 ssl=tunnel.context,
                 ssl_handshake_timeout=CONNECT_PATIENCE if tunnel.context else None,
+                ssl_shutdown_timeout=GOODBYE if tunnel.context else None,
             )
-        except ssl.SSLError as error:
-            reason = (error.reason or str(error)).replace("_", " ").lower()
-            _log.warning("a program broke off TLS with %s (%s): it may not read SSL_CERT_FILE", tunnel.origin, reason)
+        except OSError as error:
+            if tunnel.context is not None:
+                reason = error.reason.replace("_", " ").lower() if isinstance(error, ssl.SSLError) else "it hung up"
+                _log.warning("no TLS with a program for %s (%s): it may not read SSL_CERT_FILE", tunnel.origin, reason)
             raise
 
     def _server(self, origin: Origin | None) -> web.Server:
@@ -258,6 +270,7 @@ class _Door:
                 partial(self._answer, origin),
                 request_factory=_request,
                 access_log=None,  # it would write whole addresses, with the tokens in them
+                logger=_unexpected,
                 auto_decompress=False,
                 keepalive_timeout=IDLE,
                 max_field_size=MAX_LINE,
@@ -313,8 +326,8 @@ class NotForwardedError(OdaProxyError):
         self.status = status
 
 
-_HOST = r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]"
-_AUTHORITY = re.compile(rf"({_HOST})(?::([0-9]{{1,5}}))?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_PORT = re.compile(r":([0-9]{1,5})$", re.ASCII)
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
 _MAX_PORT = 65535
 
@@ -345,12 +358,25 @@ def _named(request: str) -> tuple[str, int]:
 
 
 def _host_and_port(authority: str, default: int | None) -> tuple[str, int]:
-    """Read a host, without its brackets and in lower case, and a port. Raises NotForwardedError."""
-    named = _AUTHORITY.fullmatch(authority)
-    port = int(named[2]) if named and named[2] else default
-    if named is None or port is None or not 0 < port <= _MAX_PORT:
+    """Read a host, without its brackets and in lower case, and a port. Raises NotForwardedError.
+
+    Some versions of Python's http.client forget the brackets around an IPv6 address.
+    """
+    named = _PORT.search(authority)
+    host = authority[: named.start()] if named else authority
+    port = int(named[1]) if named else default
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if port is None or not 0 < port <= _MAX_PORT or not (_is_ipv6(bare) if ":" in bare else _HOST.fullmatch(host)):
         raise NotForwardedError(f"{authority[:80]!r} is not the address of a server: write host:port")
-    return named[1].strip("[]").lower(), port
+    return bare.lower(), port
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return "%" not in host  # the name of an interface
 
 
 def _addresses_here(host: str) -> tuple[str, ...]:
