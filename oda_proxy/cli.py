@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oda_proxy import __version__, config
-from oda_proxy.commands import asking, parsing, running
+from oda_proxy.commands import asking, drifting, parsing, running
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     parsing.add_to(partial(_add, commands))
     asking.add_to(partial(_add, commands))
     running.add_to(partial(_add, commands))
+    drifting.add_to(partial(_add, commands))
     return all_commands
 
 

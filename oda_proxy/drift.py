@@ -46,6 +46,8 @@ _OF_A_COLUMN: Final = re.compile(r"(T[A-Z]{2,4})(\d{1,3})")
 _ARRAYS: Final = "numpy_data_product_list"
 _ONE_ARRAY: Final = "numpy_data_product"
 _CATALOG: Final = "catalog"
+_BOOKKEEPING: Final = frozenset({"input_prod_list", "prod_process_message"})
+"""What is no product, and compared only where both answers have it."""
 
 
 class Verdict(StrEnum):
@@ -103,14 +105,19 @@ class Compared:
 def compare(recorded: Mapping[str, Any], anew: Mapping[str, Any], tolerance: Tolerance = Tolerance()) -> list[Compared]:
     """Compare the `products` of two answers, as they are on the wire, without what names their askers.
 
-    Products are paired by their names, and sources; those of one name by their order. Raises CodecError where a product
+    Products are paired by their names and sources, those of one name by their order. Raises CodecError where an array
     of either cannot be decoded.
     """
     compared = _pairs(_decoded(recorded), _decoded(anew), _product_name, _with(_products, tolerance))
-    kinds = [name for name in dict.fromkeys((*recorded, *anew)) if name not in {_ARRAYS, _ONE_ARRAY}]
-    for kind in kinds:
+    for kind in dict.fromkeys((*recorded, *anew)):
+        if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in anew)):
+            continue
+        was, now = _listed(kind, recorded), _listed(kind, anew)
         decode, name_of, differences = _KINDS.get(kind, _ANYTHING)
-        was, now = ([decode(one) for one in _listed(kind, products)] for products in (recorded, anew))
+        try:
+            was, now = [decode(one) for one in was], [decode(one) for one in now]
+        except CodecError:  # an empty catalogue, for instance
+            _, name_of, differences = _ANYTHING
         compared += _pairs(was, now, _named(kind, name_of), _with(differences, tolerance))
     return [replace(one, differences=_not_too_many(one.differences)) for one in compared]
 
@@ -120,7 +127,8 @@ def _listed(kind: str, products: Mapping[str, Any]) -> list[Any]:
     if kind not in products:
         return []
     value = products[kind]
-    return value if kind.endswith("_list") and isinstance(value, list) else [value]
+    several = isinstance(value, list) and kind.endswith("_list") and kind not in _BOOKKEEPING
+    return value if several else [value]
 
 
 def _decoded(products: Mapping[str, Any]) -> list[DataProduct]:

@@ -16,6 +16,7 @@ from oda_proxy import drift
 from oda_proxy.codec import fits, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.drift import MOST_TOLD, Compared, Difference, Tolerance, Verdict, compare
+from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
     from oda_proxy.codec.product import Array
@@ -340,15 +341,36 @@ def test_a_file_with_a_name_and_the_bare_text_of_it_are_paired_by_their_order() 
     ]
 
 
+def test_what_cannot_be_decoded_is_compared_as_json() -> None:
+    empty: dict[str, Any] = {"catalog": {}}
+
+    assert compare(empty, empty) == [Compared("catalog", Verdict.SAME)]
+    [compared] = compare({"catalog": {"cat_frame": "fk5"}}, empty)
+    assert compared.differences == (Difference("cat_frame", "is gone; it was fk5"),)
+
+
+def test_an_array_that_cannot_be_decoded_is_an_error() -> None:
+    with pytest.raises(CodecError):
+        compare({"numpy_data_product_list": [1]}, {})
+
+
 def test_what_has_no_kind_of_its_own_is_compared_as_json() -> None:
-    was = {"gw_strain_product_list": [{"value": [1.0, None], "unit": ""}], "huge": 10**400, "input_prod_list": ["a"]}
-    now = {"gw_strain_product_list": [{"value": [1.5, None], "unit": None}], "huge": 10**401, "input_prod_list": ["b"]}
+    was = {"gw_strain_product_list": [{"value": [1.0, None], "unit": ""}], "huge": 10**400}
+    now = {"gw_strain_product_list": [{"value": [1.5, None], "unit": None}], "huge": 10**401}
 
     compared = {one.name: [str(difference) for difference in one.differences] for one in compare(was, now)}
 
     assert compared["gw_strain_product"] == ["value, row 1: was 1.0, is 1.5"]
     assert len(compared["huge"]) == 1
-    assert compared["input_prod"] == ["was a, is b"]
+
+
+def test_bookkeeping_is_compared_only_where_both_answers_have_it() -> None:
+    was, now = {"input_prod_list": ["a", "b"]}, {"input_prod_list": ["a", "c"], "prod_process_message": ""}
+
+    [compared] = compare(was, now)
+
+    assert compared == Compared("input_prod", Verdict.DIFFERS, (Difference("row 2", "was b, is c"),))
+    assert compare({}, now) == []
 
 
 def test_what_astropy_alone_sees_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
