@@ -212,6 +212,7 @@ class _Door:
                     purpose = await self._introduced(connection)
                 if isinstance(purpose, socket.socket):
                     with purpose:
+                        await asyncio.get_running_loop().sock_sendall(connection, _ESTABLISHED)
                         await _passed_both_ways(connection, purpose)
                     return
                 stack.pop_all()  # it is aiohttp's from now on
@@ -234,9 +235,7 @@ class _Door:
         try:
             host, port = _named(await _connect_request(connection))
             if (addresses := _addresses_here(host)) and self._is_passed_through(host, port):
-                there = await _connected(addresses, port)
-                await asyncio.get_running_loop().sock_sendall(connection, _ESTABLISHED)
-                return there
+                return await _connected(addresses, port)
             context = self._authority.context_for(host)
         except OdaProxyError as error:
             _log.warning("%s", error)
