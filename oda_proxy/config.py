@@ -190,6 +190,8 @@ SERVE = (
     Option(
         "max-requests", _count, "a number from 1", "requests to the dispatcher under way at once", 32, metavar="NUMBER"
     ),
+    Option("max-jobs", _count, "a number from 1", "jobs that the dispatcher is given at once", 16, metavar="NUMBER"),
+    Option("longest-job", _rate, "a number above 0", "hours after which a job is given up", 24.0, metavar="HOURS"),
     Option("max-rate", _rate, "a number above 0", "requests to the dispatcher in a second", 20.0, metavar="NUMBER"),
     Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
     Option(

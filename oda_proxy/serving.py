@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+HOUR = 3600.0
 GREETING = 5.0
 """Seconds that a dispatcher has to show that it is there."""
 
@@ -52,6 +53,8 @@ async def serve(
     cache_dir: Path | None,
     max_size: int,
     max_requests: int,
+    max_jobs: int,
+    longest_job: float,
     max_rate: float,
     offline: bool,
     open_route: tuple[str, ...],
@@ -69,9 +72,12 @@ async def serve(
     from oda_proxy.config import PRODUCTION, cache_folder
     from oda_proxy.descriptions import Descriptions
     from oda_proxy.freshness import Freshness
+    from oda_proxy.job import Limits
     from oda_proxy.keeping import looked_after
+    from oda_proxy.missing import NearMisses
     from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.remembered import Remembered
+    from oda_proxy.unfinished import Notes
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.upstream.manners import Mannerly
     from oda_proxy.web.app import make_app
@@ -94,14 +100,32 @@ async def serve(
             dispatcher = await stack.enter_async_context(Dispatcher(address))
             asked = Mannerly(dispatcher, at_once=max_requests, rate=max_rate)
             await _greet(asked, store)
-        policy = Policy(frozenset(open_route), description_ttl, Freshness(lifetime))
+        policy = Policy(
+            frozenset(open_route),
+            description_ttl,
+            Freshness(lifetime),
+            max_jobs=max_jobs,
+            limits=Limits(longest=longest_job * HOUR),
+        )
         tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
         remembered = Remembered(description_ttl, time.time, folder)
-        proxy = Proxy(store, asked, policy, instruments=instruments, tokens=tokens, remembered=remembered)
+        missing = NearMisses(store)
+        proxy = Proxy(
+            store,
+            asked,
+            policy,
+            instruments=instruments,
+            tokens=tokens,
+            remembered=remembered,
+            missing=missing,
+            notes=Notes(folder),
+        )
         _see(store, proxy)
+        stack.push_async_callback(proxy.close)
+        await proxy.resume()
         await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
-        url = await stack.enter_async_context(listening(make_app(proxy), host, port))
+        url = await stack.enter_async_context(listening(make_app(proxy, missing), host, port))
         _say(f"listening on {url}")
         if offline:
             _log.info("offline: answering from %d recordings in %s", store.filling().recordings, folder or "memory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -12,17 +13,21 @@ from oda_proxy.proxy import Proxy
 from oda_proxy.web import pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
+if TYPE_CHECKING:
+    from oda_proxy.missing import NearMisses
+
 _log = logging.getLogger(__name__)
 
 PROXY = web.AppKey("proxy", Proxy)
 
 
-def make_app(proxy: Proxy) -> web.Application:
-    """Make the application that lets clients reach `proxy`."""
+def make_app(proxy: Proxy, near_misses: NearMisses | None = None) -> web.Application:
+    """Make the application that lets clients reach `proxy`, and people what it and its near misses tell."""
     app = web.Application(client_max_size=MAX_FORM)
     app[PROXY] = proxy
     app.on_response_prepare.append(_name_ourselves)
-    pages.add_to(app, proxy)
+    pages.add_to(app, proxy, near_misses)
+    app.on_shutdown.append(_let_go)
     app.router.add_route("*", "/{path:.*}", _dispatch)
     return app
 
@@ -30,6 +35,11 @@ def make_app(proxy: Proxy) -> web.Application:
 async def _name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
     """Say in every answer whose it is, also in those that aiohttp makes by itself."""
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
+
+
+async def _let_go(app: web.Application) -> None:
+    """Answer those who wait for a job before the server ends."""
+    app[PROXY].wake()
 
 
 async def _dispatch(request: web.Request) -> web.StreamResponse:

@@ -14,12 +14,14 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.upstream.manners import Mannerly
 
 if TYPE_CHECKING:
+    from oda_proxy.inflight import Running
+    from oda_proxy.missing import NearMisses
     from oda_proxy.proxy import Proxy
 
 _OWN = {"Cache-Control": "no-store"}
 
 
-def add_to(app: web.Application, proxy: Proxy) -> None:
+def add_to(app: web.Application, proxy: Proxy, near_misses: NearMisses | None) -> None:
     """Add the pages to an application."""
 
     async def status(_: web.Request) -> web.Response:
@@ -31,19 +33,51 @@ def add_to(app: web.Application, proxy: Proxy) -> None:
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
-        return web.json_response(text=f"{json.dumps(told)}\n", headers=_OWN)
+        return _json(told)
 
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_OWN)
 
+    async def jobs(_: web.Request) -> web.Response:
+        return _json({"jobs": [_job(proxy, running) for running in proxy.jobs]})
+
+    async def misses(_: web.Request) -> web.Response:
+        return _json({"near_misses": [asdict(miss) for miss in near_misses.misses] if near_misses else []})
+
     async def nothing(request: web.Request) -> web.Response:
-        text = f"there is no page {request.path}; there are /-/status, /-/livez and /-/readyz\n"
+        text = f"there is no page {request.path}; there are {', '.join(pages)}\n"
         return web.Response(status=404, text=text, headers=_OWN)
 
-    app.router.add_get("/-/status", status)
-    app.router.add_get("/-/livez", alive)
-    app.router.add_get("/-/readyz", alive)
+    pages = {
+        "/-/status": status,
+        "/-/jobs": jobs,
+        "/-/near-misses": misses,
+        "/-/livez": alive,
+        "/-/readyz": alive,
+    }
+    for path, page in pages.items():
+        app.router.add_get(path, page)
     app.router.add_route("*", "/-/{page:.*}", nothing)
+
+
+def _json(told: dict[str, Any]) -> web.Response:
+    return web.json_response(text=f"{json.dumps(told)}\n", headers=_OWN)
+
+
+def _job(proxy: Proxy, running: Running) -> dict[str, Any]:
+    """Tell how a job stands; what was asked with a token is for its asker to know."""
+    query, private = running.question.query, running.asker.envelope.token is not None
+    return {
+        "key": running.question.key,
+        "instrument": None if private else query.instrument,
+        "product_type": None if private else query.product_type,
+        "state": "queued" if running.is_queued else running.job.state,
+        "begun": running.job.begun,
+        "joined": running.joined,
+        "polls": running.polls,
+        "watched": running.is_watched,
+        "remark": "" if private else proxy.remark_on(running, running.asker.envelope.session_id),
+    }
 
 
 async def _store(proxy: Proxy) -> dict[str, Any]:
