@@ -23,6 +23,7 @@ from oda_proxy.recording import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.remembered import Remembered
 from oda_proxy.run import doors, passed_on, public_description
+from oda_proxy.spool import Spooled
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.anywhere import Anywhere
 from oda_proxy.upstream.dispatcher import Dispatcher
@@ -235,10 +236,10 @@ class _Keeping:
     async def failed(self, question: Question, envelope: Envelope, answer: Answer) -> None:
         """Keep a failure."""
         content_type = headers.values(answer.headers, "content-type") or [""]
-        assert isinstance(answer.body, tuple)  # noqa: S101 - as a witness is promised
+        body = answer.body.read() if isinstance(answer.body, Spooled) else b"".join(_pieces(answer))
         try:
             failure = failures.redact(
-                b"".join(answer.body),
+                body,
                 envelope,
                 status=answer.status,
                 content_type=content_type[0],
@@ -262,6 +263,12 @@ class _Keeping:
         except CapsuleError as error:
             self._tally.miss("an answer", error)
             return False
+
+
+def _pieces(answer: Answer) -> tuple[bytes, ...]:
+    """Give the body of an answer that was read to its end, as a witness is promised."""
+    assert isinstance(answer.body, tuple)  # noqa: S101 - as above
+    return answer.body
 
 
 _VERSION = re.compile(r"(?:^|&)oda_api_version=([\w.]{1,40})(?:&|$)")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 """Things of one kind that are told one by one."""
 
+_LONGEST = 160
+"""Characters of a command that is told."""
+
 _BY_SIGNAL = 128
 """What shells add to the number of a signal that ended a command."""
 
@@ -101,7 +104,13 @@ def _recorded(recorder: Recorder, folder: Path, program: Sequence[str]) -> Itera
         private = told.number(tally.private, "answer that was", "answers that were")
         yield f"  left out: {private} asked for with a token; --include-private keeps them"
     if any(kept):
-        yield f"to run it again, anywhere: {shlex.join(['oda-proxy', 'replay', str(folder), '--', *program])}"
+        again = shlex.join(program)
+        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_short(again)}"
+
+
+def _short(command: str) -> str:
+    """Give a command where it fits into a line."""
+    return command if len(command) <= _LONGEST and command.isprintable() else "COMMAND..."
 
 
 def _replayed(replayer: Replayer, folder: Path) -> Iterator[str]:
