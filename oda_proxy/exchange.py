@@ -35,7 +35,10 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body that is kept."""
 MAX_JSON = 1024 * 1024
 """Bytes of the JSON form."""
-MAX_URL = 64 * 1024
+MAX_URL = 8 * 1024
+"""Characters of an address that is kept; few servers take longer ones."""
+MAX_ENCODED = 4
+"""How often a part of an address may be percent-encoded that is kept."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -100,7 +103,7 @@ def refuse_request(method: str, url: str, headers: Headers) -> None:
         raise NotKeptError("method")
     if any(name.casefold() in _CREDENTIALS for name, _ in headers):
         raise NotKeptError("credentials")
-    if len(url) > MAX_URL or not _ADDRESS.fullmatch(url):
+    if not _ADDRESS.fullmatch(url):
         raise NotKeptError("address")
     if names_a_secret(url):
         raise NotKeptError("secret-in-address")
@@ -111,7 +114,10 @@ _ADDRESS = re.compile(r"https?://[!-\"$-~]+")
 
 
 def names_a_secret(url: str) -> bool:
-    """Tell whether an address holds a password, a token, or what leads to a person, however it is encoded."""
+    """Tell whether an address holds a password, a token, or what leads to a person, however it is encoded.
+
+    Raises NotKeptError where that cannot be told.
+    """
     for text in _decodings(url):
         words = {name.casefold() for name in _NAME.findall(text)}
         parts = {part.casefold() for name in _NAME.findall(text) for part in _PART.findall(name)}
@@ -163,11 +169,13 @@ _KEY = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-|AKIA|hf_)
 
 
 def _decodings(text: str) -> Iterator[str]:
-    """Yield a text, and what it is decoded, as often as that changes it: each round makes it shorter."""
-    yield text
-    while (shorter := unquote(text)) != text:
-        text = shorter
+    """Yield a text, and what it is decoded, as often as that changes it. Raises NotKeptError where that has no end."""
+    for _ in range(MAX_ENCODED if len(text) <= MAX_URL else 0):
         yield text
+        if (shorter := unquote(text)) == text:
+            return
+        text = shorter
+    raise NotKeptError("address")
 
 
 def asking(headers: Headers) -> Headers:
