@@ -24,8 +24,6 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.redaction import ASKER, NotKeptError, without_addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oda_proxy.cache_status import CacheStatus
     from oda_proxy.upstream.base import Headers
 
@@ -116,16 +114,25 @@ _ADDRESS = re.compile(r"https?://[!-\"$-~]+")
 def names_a_secret(url: str) -> bool:
     """Tell whether an address holds a password, a token, or what leads to a person, however it is encoded.
 
-    Raises NotKeptError where that cannot be told.
+    It may, where it takes long to look through: an address of more than MAX_URL characters, or encoded too often.
     """
-    for text in _decodings(url):
-        words = {name.casefold() for name in _NAME.findall(text)}
-        parts = {part.casefold() for name in _NAME.findall(text) for part in _PART.findall(name)}
-        if words & ASKER or (words | parts) & _SECRET:
+    text = url if len(url) <= MAX_URL else ""
+    for _ in range(MAX_ENCODED):
+        if not text or _holds_a_secret(text):
             return True
-        if without_addresses(text) != text or _LOGIN.search(text) or _KEY.search(text):
-            return True
-    return False
+        if (shorter := unquote(text)) == text:
+            return False
+        text = shorter
+    return True
+
+
+def _holds_a_secret(text: str) -> bool:
+    names = _NAME.findall(text)
+    words = {name.casefold() for name in names}
+    parts = {part.casefold() for name in names for part in _PART.findall(name)}
+    if words & ASKER or (words | parts) & _SECRET:
+        return True
+    return without_addresses(text) != text or bool(_LOGIN.search(text) or _KEY.search(text))
 
 
 _SECRET = frozenset(
@@ -166,16 +173,6 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _LOGIN = re.compile(r"//[^/?#]*@")
 _KEY = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-|AKIA|hf_)[\w-]{16,}")
 """How the keys of well-known services begin."""
-
-
-def _decodings(text: str) -> Iterator[str]:
-    """Yield a text, and what it is decoded, as often as that changes it. Raises NotKeptError where that has no end."""
-    for _ in range(MAX_ENCODED if len(text) <= MAX_URL else 0):
-        yield text
-        if (shorter := unquote(text)) == text:
-            return
-        text = shorter
-    raise NotKeptError("address")
 
 
 def asking(headers: Headers) -> Headers:

@@ -89,11 +89,9 @@ def test_no_address_with_a_secret_or_a_person_in_it_is_kept(rest: str) -> None:
 
 
 @pytest.mark.parametrize("rest", [f"%{'25' * 10}40", "x" * 10_000])
-def test_no_address_that_takes_long_to_look_through_is_kept(rest: str) -> None:
-    with pytest.raises(NotKeptError, match="address"):
+def test_an_address_that_takes_long_to_look_through_is_not_kept(rest: str) -> None:
+    with pytest.raises(NotKeptError, match="secret-in-address"):
         refuse_request("GET", f"https://example.org/{rest}", ())
-    with pytest.raises(NotKeptError, match="address"):
-        refuse_answer(302, (("Location", f"/{rest}"),))
 
 
 def test_no_address_with_a_login_is_kept() -> None:
