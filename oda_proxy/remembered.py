@@ -46,14 +46,33 @@ class Remembered:
         self._clock = clock
         self._folder = folder / "descriptions" if folder else None
         self._known: LRUCache[tuple[str, ...], tuple[float, Answer]] = LRUCache(MAX_DESCRIPTIONS)
+        self._attempts: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
 
     async def answer(
         self, name: tuple[str, ...], ask: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
     ) -> Answer:
         """Give what is remembered under a name, or what `ask` gives; `anew` wants the latter.
 
-        Raises what `ask` raises where nothing is remembered.
+        Who wants the same meanwhile waits for it. Raises what `ask` raises where nothing is remembered.
         """
+        under_way = None if anew else self._attempts.get(name)
+        if under_way is None:
+            attempt = asyncio.create_task(self._answered(name, ask, anew=anew))
+            self._attempts[name] = attempt
+            attempt.add_done_callback(lambda done: self._over(name, done))
+            return await asyncio.shield(attempt)
+        answer = await asyncio.shield(under_way)
+        return answer if isinstance(answer.body, tuple) else await self._answered(name, ask, anew=anew)
+
+    def _over(self, name: tuple[str, ...], attempt: asyncio.Task[Answer]) -> None:
+        if self._attempts.get(name) is attempt:
+            del self._attempts[name]
+        if not attempt.cancelled():
+            attempt.exception()  # whoever wanted to know may have gone away
+
+    async def _answered(
+        self, name: tuple[str, ...], ask: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
+    ) -> Answer:
         if name not in self._known and (kept := await asyncio.to_thread(self._read, name)):
             self._known[name] = kept
         remembered_at, known = self._known.get(name, (0.0, None))

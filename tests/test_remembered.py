@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,25 @@ async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
         assert (answer.status, str(answer.cache_status)) == (200, "oda-proxy; hit; detail=stale")
         assert ("Age", "900") in answer.headers
         assert await body_of(answer) == written(["RA"])
+
+
+async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clock) -> None:
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+
+    answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
+
+    assert {(status, body) for status, _, body in answers} == {(200, written(["RA"]))}
+    assert len(upstream.asked) == 1
+
+
+async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, clock: Clock) -> None:
+    upstream.replies[:] = [UpstreamUnreachableError(upstream.url, "Connection refused")]
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+
+    answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
+
+    assert {status for status, _, _ in answers} == {502}
+    assert len(upstream.asked) == 1
 
 
 async def test_a_description_nobody_knows_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
