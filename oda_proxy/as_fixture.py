@@ -99,6 +99,14 @@ def to_recording(one: Fixture, *, now: float) -> Recording:
         raise FixtureError(one.file(fixture.ANSWER_FILE), f"'recorded': {error}") from None
 
 
+def key_in(one: Fixture) -> Key:
+    """Read the key of a recording that became a fixture; raises CodecError for one that never was."""
+    recorded = one.answer().recorded
+    if recorded is None:
+        raise CodecError("says no key: it was not recorded")
+    return documents.key(Document(dict(recorded)), "key")
+
+
 def refuse_unsafe(one: Fixture) -> None:
     """Raise NoFixtureError where a client would load from a fixture what is not on the allow-list.
 
