@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from contextlib import asynccontextmanager
@@ -20,25 +21,31 @@ from servers import running
 from mock_server.app import make_app
 from mock_server.settings import MockSettings
 from oda_proxy import fixture
+from oda_proxy.capsule import Writer
 from oda_proxy.cli import main
 from oda_proxy.codec import wire
 from oda_proxy.commands import diff
 from oda_proxy.commands.anew import Anew, FailedNowError, why_not
 from oda_proxy.commands.diff import Drift, Outcome, Recorded, drifts
-from oda_proxy.drift import Compared, Difference, Tolerance, Verdict
+from oda_proxy.drift import Compared, Verdict
 from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.key import key_of
+from oda_proxy.measured import EXACT, Difference, Tolerance
 from oda_proxy.query import fields, split
+from oda_proxy.recording import redact
+from oda_proxy.repairs import repaired
+from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from oda_proxy.query import Query
+    from oda_proxy.recording import Recording
     from oda_proxy.upstream.base import Ask, Headers
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 IMAGE = "jemx/jemx_image/010200230010"
 CURVES = "polar/polar_lc/2016-12-18"
-EXACT = Tolerance()
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +99,7 @@ async def drift_of(
 ) -> list[Drift]:
     """Ask a mock that serves one folder for what was recorded in another."""
     if isinstance(recorded, Path):
-        [recorded] = diff.recorded_in(recorded).values()
+        [(_, recorded)] = diff.recorded_in(recorded)
     async with mock(served) as url:
         return [one async for one in drifts(recorded, url, tolerance, tell=nothing, sleep=no_time)]
 
@@ -177,7 +184,7 @@ def query(words: str = "RA=83.0") -> Query:
 
 def recorded_of(folder: Path, **changes: Any) -> Recorded:
     """Give the light curve of `mock_folders` as it was recorded."""
-    [several] = diff.recorded_in(folder).values()
+    [(_, several)] = diff.recorded_in(folder)
     [one] = [one for one in several if isinstance(one, Recorded) and one.name == "polar/polar_lc/one"]
     return replace(one, **changes)
 
@@ -398,6 +405,37 @@ def test_what_differs_is_said_and_ends_with_one(tmp_path: Path, capsys: pytest.C
         assert catalog["differences"] == [
             {"where": "cat_frame", "said": "was icrs, is fk5", "absolute": None, "relative": None}
         ]
+
+
+async def recorded_from(url: str, query: Query) -> Recording:
+    """Record what a dispatcher answers to a query."""
+    async with Dispatcher(url) as dispatcher:
+        anew = Anew(dispatcher, "S" * 16, clock=lambda: 0.0, sleep=no_time)
+        body = repaired(await anew.ask(query, tell=nothing), 200, anew.envelope)
+    return replace(redact(body, anew.envelope, key=key_of(query), stored_at=1.0), query=query)
+
+
+def test_a_capsule_is_compared_with_the_dispatcher_that_it_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = copied(tmp_path / "served", IMAGE, CURVES)
+    [(_, several)] = diff.recorded_in(served)
+    queries = [one.recording.query for one in several if isinstance(one, Recorded) and one.recording.query]
+    with running(tmp_path / "log", "mock", "--fixtures", str(served), "--port", "0", "--time-scale", "0") as server:
+        image, curves = (asyncio.run(recorded_from(server.url, query)) for query in queries)
+        writer = Writer(tmp_path / "capsule", include_private=True)
+        dispatcher = writer.dispatcher(server.url)
+        dispatcher.save_recording(image)
+        dispatcher.save_recording(replace(curves, private=True))
+        writer.finish(0)
+
+        assert main(["diff", str(tmp_path / "capsule")]) == 0
+
+    assert capsys.readouterr().out == (
+        f"same     jemx jemx_image {image.key[:12]}\n"
+        f"skipped  polar polar_lc {curves.key[:12]}: it was asked for with a token, and none is sent\n"
+        "2 recordings: 1 same, 1 skipped\n"
+    )
 
 
 def test_a_dispatcher_that_is_not_there_is_named_in_one_line(

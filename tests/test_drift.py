@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from oda_proxy import drift
 from oda_proxy.codec import fits, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
-from oda_proxy.drift import MOST_TOLD, Compared, Difference, Tolerance, Verdict, compare
+from oda_proxy.drift import MOST_TOLD, Compared, Verdict, compare
 from oda_proxy.errors import CodecError
+from oda_proxy.measured import EXACT, Difference, Tolerance
 
 if TYPE_CHECKING:
     from oda_proxy.codec.product import Array
@@ -25,7 +26,6 @@ IMAGE = np.arange(12, dtype=">f4").reshape(3, 4)
 TABLE = np.array(
     [(1.0, 2.5, "a"), (2.0, np.nan, "b"), (3.0, 7.5, "c")], dtype=[("TIME", ">f8"), ("RATE", ">f4"), ("NAME", "S4")]
 )
-EXACT = Tolerance()
 CATALOG: dict[str, Any] = {
     "cat_frame": "fk5",
     "cat_column_names": ["src_names", "ra", "significance"],
@@ -245,6 +245,13 @@ def test_products_of_one_name_are_paired_in_their_order() -> None:
         ("image (2)", Verdict.SAME),
         ("image (3)", Verdict.NEW),
     ]
+
+
+def test_a_name_that_looks_like_a_second_one_hides_nothing() -> None:
+    was = arrays(product(unit(IMAGE)), product(unit(IMAGE)), product(unit(IMAGE), name="image (2)"))
+    now = arrays(product(unit(IMAGE)), product(unit(IMAGE + 1)), product(unit(IMAGE), name="image (2)"))
+
+    assert [one.verdict for one in compare(was, now)] == [Verdict.SAME, Verdict.DIFFERS, Verdict.SAME]
 
 
 def test_products_and_data_units_that_come_and_go_are_named() -> None:

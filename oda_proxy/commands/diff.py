@@ -17,8 +17,9 @@ from oda_proxy.as_fixture import NoFixtureError, products_of, to_recording
 from oda_proxy.commands.anew import Anew, why_not
 from oda_proxy.commands.said import say, say_json
 from oda_proxy.commands.told import SHORT, number, plain
-from oda_proxy.drift import Compared, Difference, Tolerance, Verdict, compare, parameters
+from oda_proxy.drift import Compared, Verdict, compare
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
+from oda_proxy.measured import Difference, Tolerance, members
 from oda_proxy.query import CLIENT_DEFAULTS
 from oda_proxy.recording import redact
 from oda_proxy.redaction import NotKeptError
@@ -84,7 +85,7 @@ def diff(
             say([] if as_json else _lines(one))
 
     with closing(Progress()) as progress:
-        for url, recorded in recorded_in(folder).items():
+        for url, recorded in recorded_in(folder):
             if not (address := upstream or url):
                 raise UsageError(f"{folder} does not say which dispatcher it was recorded from: name one by --upstream")
             asyncio.run(ask(recorded, address))
@@ -153,7 +154,7 @@ def _parameters(one: Recorded, query: Query, now: Mapping[str, Any], tolerance: 
             {name: value for name, value in said.items() if name not in CLIENT_DEFAULTS}
             for said in (one.recording.echo, now)
         )
-        return parameters(was, used, tolerance)
+        return list(members("", was, used, tolerance))
     words = dict(query.parameters)
     return [
         Difference(name, f"asked for {', '.join(words.get(name, ()))}, used {now[name]}")
@@ -164,19 +165,18 @@ def _parameters(one: Recorded, query: Query, now: Mapping[str, Any], tolerance: 
 # -- what was recorded -----------------------------------------------------------------------------
 
 
-def recorded_in(folder: Path) -> dict[str, Iterable[Recorded | Drift]]:
-    """Give what was recorded of each dispatcher by its address, which is empty where it is not known.
+def recorded_in(folder: Path) -> list[tuple[str, Iterable[Recorded | Drift]]]:
+    """Give what was recorded of each dispatcher, with its address, which is empty where it is not known.
 
     Raises FixtureError where the folder is neither a capsule nor a folder of fixtures.
     """
     if (folder / capsule.MANIFEST).exists():
-        return {one.url: _of_capsule(one) for one in capsule.open_capsule(folder).dispatchers}
-    opened = fixture.open_folder(folder)
+        return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
     fixtures: dict[str, list[Fixture]] = {}
-    for one in opened.fixtures:
+    for one in fixture.open_folder(folder).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
         fixtures.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
-    return {url: _of_fixtures(several) for url, several in fixtures.items()}
+    return [(url, _of_fixtures(several)) for url, several in fixtures.items()]
 
 
 def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[Recorded | Drift]:
