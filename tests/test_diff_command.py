@@ -478,3 +478,18 @@ def test_progress_is_one_line_on_a_terminal(
     progress.clear()
 
     assert capsys.readouterr().err == "\r\x1b[Kone: progress, 2 s\\x1b\r\x1b[K"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("product", ["dummy", "parametrical"])
+async def test_a_real_dispatcher_that_was_not_changed_answers_as_before(dispatcher_url: str, product: str) -> None:
+    words = f"instrument=empty&product_type={product}&query_type=Dummy&api=True&RA=83.63"
+    recorded = await recorded_from(dispatcher_url, split(fields(words))[0])
+
+    found = [
+        one async for one in drifts([Recorded("one", recorded, has_echo=True)], dispatcher_url, EXACT, tell=nothing)
+    ]
+
+    assert found[0].outcome is Outcome.SAME
+    assert found[0].products
+    assert all(product.verdict is Verdict.SAME for product in found[0].products)
