@@ -1,0 +1,186 @@
+"""The circuit breaker: its table line by line, and what holds whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from oda_proxy.upstream.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, TRIAL, Breaker, Request
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(clock)
+
+
+def fail(breaker: Breaker, times: int = FAILURES) -> None:
+    for request in [breaker.begin() for _ in range(times)]:
+        breaker.failed(request)
+
+
+def test_it_is_closed_at_first(breaker: Breaker) -> None:
+    assert (breaker.state, breaker.failures, breaker.wait()) == ("closed", 0, 0.0)
+
+
+def test_failures_that_are_not_in_a_row_do_not_open_it(breaker: Breaker) -> None:
+    for _ in range(3):
+        fail(breaker, FAILURES - 1)
+        breaker.succeeded()
+
+    assert (breaker.state, breaker.failures) == ("closed", 0)
+
+
+def test_failures_in_a_row_open_it_for_a_pause(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker)
+
+    assert (breaker.state, breaker.failures, breaker.wait()) == ("open", FAILURES, FIRST_PAUSE)
+    clock.now += 0.75 * FIRST_PAUSE
+    assert breaker.wait() == 0.25 * FIRST_PAUSE
+
+
+def test_after_the_pause_one_request_tries(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+
+    assert breaker.wait() == 0.0
+    breaker.begin()
+    assert (breaker.state, breaker.wait()) == ("half-open", FIRST_PAUSE)
+
+
+def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker)
+    pauses = []
+    for _ in range(8):
+        pauses.append(breaker.wait())
+        clock.now += pauses[-1]
+        breaker.failed(breaker.begin())
+
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE]
+
+
+def test_a_trial_that_succeeds_closes_it_and_forgets_the_pauses(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(2):
+        fail(breaker)
+        assert breaker.wait() == FIRST_PAUSE
+        clock.now += FIRST_PAUSE
+        breaker.begin()
+        breaker.succeeded()
+        assert (breaker.state, breaker.wait(), breaker.failures) == ("closed", 0.0, 0)
+
+
+def test_after_a_trial_that_was_given_up_the_next_request_tries(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+    breaker.given_up(breaker.begin())
+
+    assert (breaker.state, breaker.wait()) == ("open", 0.0)
+
+
+def test_a_trial_that_takes_long_does_not_hold_up_others_for_ever(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+    long = breaker.begin()
+    clock.now += TRIAL
+
+    assert (breaker.state, breaker.wait()) == ("open", 0.0)
+    breaker.begin()
+    breaker.failed(long)  # no longer the trial
+    assert breaker.state == "half-open"
+
+
+def test_an_answer_to_an_earlier_request_closes_it(breaker: Breaker) -> None:
+    breaker.begin()
+    fail(breaker)
+    breaker.succeeded()
+
+    assert breaker.state == "closed"
+
+
+def test_a_failure_of_an_earlier_request_does_not_prolong_the_pause(breaker: Breaker, clock: Clock) -> None:
+    earlier = breaker.begin()
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+    breaker.failed(earlier)
+
+    assert (breaker.wait(), breaker.failures) == (0.0, FAILURES + 1)
+
+
+class Anything(RuleBasedStateMachine):
+    """Requests come, end and are given up in any order, and time goes by."""
+
+    requests: Bundle[Request] = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.breaker = Breaker(self.clock)
+        self.failures = 0
+        self.failed_trials = 0
+        self.trial: Request | None = None
+        self.trial_began = 0.0
+
+    @precondition(lambda self: self.breaker.wait() == 0)
+    @rule(target=requests)
+    def a_request_comes(self) -> Request:
+        request = self.breaker.begin()
+        if self.breaker.state != "closed":
+            assert self.trial is None or self.clock.now - self.trial_began >= TRIAL
+            self.trial, self.trial_began = request, self.clock.now
+        return request
+
+    @rule(request=consumes(requests))
+    def it_is_answered(self, request: Request) -> None:
+        self.breaker.succeeded()
+        self.failures, self.failed_trials, self.trial = 0, 0, None
+
+    @rule(request=consumes(requests))
+    def it_fails(self, request: Request) -> None:
+        before = self.breaker.wait()
+        self.breaker.failed(request)
+        self.failures += 1
+        if request is self.trial:
+            self.trial = None
+            self.failed_trials += 1
+            assert self.breaker.wait() == min(FIRST_PAUSE * 2**self.failed_trials, LONGEST_PAUSE)
+        else:
+            assert self.breaker.wait() == (FIRST_PAUSE if self.failures == FAILURES else before)
+
+    @rule(request=consumes(requests))
+    def it_is_given_up(self, request: Request) -> None:
+        before = self.breaker.wait()
+        self.breaker.given_up(request)
+        assert self.breaker.wait() == (0 if request is self.trial else before)
+        if request is self.trial:
+            self.trial = None
+
+    @rule(seconds=st.sampled_from([0.125, 1.0, 8.0, 60.0]))
+    def time_goes_by(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def it_is_closed_until_so_many_failed_in_a_row(self) -> None:
+        assert self.breaker.failures == self.failures
+        assert (self.breaker.state == "closed") == (self.failures < FAILURES)
+
+    @invariant()
+    def nobody_waits_without_need_or_for_long(self) -> None:
+        longest = {"closed": 0.0, "half-open": FIRST_PAUSE, "open": LONGEST_PAUSE}
+        assert 0 <= self.breaker.wait() <= longest[self.breaker.state]
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
