@@ -433,7 +433,7 @@ async def test_who_waits_for_a_place_when_the_dispatcher_wants_to_be_left_alone_
     world: World, stage: Stage
 ) -> None:
     upstream = mannerly(stage, at_once=1, rate=0.1)
-    first = asyncio.create_task(visit(upstream, "/status/503", body=1.0, headers=(("Retry-After", "60"),)))
+    first = asyncio.create_task(visit(upstream, "/takes/1/503", headers=(("Retry-After", "60"),)))
     others = [asyncio.create_task(visit(upstream, once=True)) for _ in range(3)]
     await world.done(first, *others)
 
