@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.0
-"""Seconds that are spent on looking for the nearest recording: some 20 000 are looked at in that time."""
+"""Seconds that are spent on the search: enough for some 9000 recordings of the product, or 30 000 of others."""
 
 MOST_MISSES: Final = 100
 """Misses that are remembered."""
