@@ -29,7 +29,10 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: 0 done, 1 failed, 2 wrong usage."""
     try:
-        arguments = parser().parse_args(argv)
+        words, program = running.split(sys.argv[1:] if argv is None else argv)
+        arguments = parser().parse_args(words)
+        if program:
+            arguments.program = program
         values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
         command: Callable[[dict[str, Any]], int] = arguments.command
         said = {name: getattr(arguments, name) for name in arguments.own}

@@ -16,7 +16,7 @@ from oda_proxy import exchange, failures
 from oda_proxy.answer import Answer
 from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.cache_status import CacheStatus
-from oda_proxy.capsule import open_capsule
+from oda_proxy.capsule import CapsuleError, open_capsule
 from oda_proxy.config import PRODUCTION
 from oda_proxy.descriptions import Descriptions
 from oda_proxy.errors import NoRecordingError, OdaProxyError
@@ -107,7 +107,10 @@ class Replayer:
         if len(self.capsule.dispatchers) == 1:
             self._only = proxy
         for document, body in await asyncio.to_thread(lambda: list(self.capsule.exchanges())):
-            page = exchange.from_json(json.dumps(document).encode("ascii"), body)
+            try:
+                page = exchange.from_json(json.dumps(document).encode("ascii"), body)
+            except exchange.ExchangeError as error:
+                raise CapsuleError(self.capsule.folder / "exchanges", str(error)) from None
             self._pages[page.url].append((page, self._thing(f"GET {_shown(page.url)}")))
 
     async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:

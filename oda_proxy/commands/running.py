@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,12 @@ from oda_proxy import config
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oda_proxy.commands.parsing import Add, Own
+
+
+_NAMES = ("record", "replay")
 
 
 def add_to(add: Add) -> None:
@@ -25,27 +29,35 @@ def add_to(add: Add) -> None:
     _program(replay)
 
 
+def split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Split a command line at the first `--` where a command to run stands behind it: `program`.
+
+    argparse would look for options of ours in it, and for further `--`.
+    """
+    if "--" not in words or words[0] not in _NAMES:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
 def _program(own: Own) -> None:
-    told = "what to run, as on a command line of its own"
-    own.add("program", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help=told)
+    own.add("program", nargs="*", metavar="-- COMMAND", help="what to run, as on a command line of its own")
 
 
-def _words(values: dict[str, Any]) -> dict[str, Any]:
-    """Give the values with the words of the command alone. Raises UsageError where there is none."""
-    first, *rest = values["program"] or [""]
-    words = rest if first == "--" else [first, *rest]
-    if not words or not words[0]:
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Give the values. Raises UsageError where there is no command to run."""
+    if not values["program"]:
         raise UsageError("there is no command to run: say it behind --, as in oda-proxy record -o DIR -- COMMAND")
-    return {**values, "program": words}
+    return values
 
 
 def _record(values: dict[str, Any]) -> int:
     from oda_proxy.commands import runs
 
-    return runs.record(**_words(values))
+    return runs.record(**_named(values))
 
 
 def _replay(values: dict[str, Any]) -> int:
     from oda_proxy.commands import runs
 
-    return runs.replay(**_words(values))
+    return runs.replay(**_named(values))
