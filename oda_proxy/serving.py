@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import time
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
@@ -17,6 +17,7 @@ from oda_proxy.upstream.base import Ask
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from aiohttp import web
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 HOUR = 3600.0
 GREETING = 5.0
 """Seconds that a dispatcher has to show that it is there."""
+SHUTDOWN = 5.0
+"""Seconds that answers under way may take after the end."""
 
 _TO_PASTE = """\
 paste into Python, where oda_api is installed (version 1.0 wants host= instead of url=):
@@ -44,7 +47,18 @@ detection_threshold=5.0, radius=15.0)
 then ask again, and see data.show() come at once. Ctrl-C ends it."""
 
 
-async def serve(
+async def serve(**options: Any) -> None:
+    """Run the proxy until it is told to stop; the options are those of `oda_proxy.config.SERVE`."""
+    stop = _told_to_stop()
+    async with proxy_listening(**options) as url:
+        _say(f"listening on {url}")
+        if options["mock"]:
+            _say(_TO_PASTE.format(url=url))
+        await stop.wait()
+
+
+@asynccontextmanager
+async def proxy_listening(
     *,
     upstream: str,
     mock: bool,
@@ -66,8 +80,13 @@ async def serve(
     fixtures: tuple[Path, ...],
     time_scale: float,
     synthetic: bool,
-) -> None:
-    """Run the proxy; the options are those of `oda_proxy.config.SERVE`."""
+    shutdown_timeout: float = SHUTDOWN,
+) -> AsyncIterator[str]:
+    """Serve the proxy and give its address; the options are those of `oda_proxy.config.SERVE`.
+
+    `shutdown_timeout` is as for `listening`. Raises UsageError, UpstreamUnreachableError where nothing was recorded
+    either, StoreUnusableError and ListenError.
+    """
     from oda_proxy.audience import Sharing, Tokens
     from oda_proxy.config import PRODUCTION, cache_folder
     from oda_proxy.descriptions import Descriptions
@@ -84,12 +103,11 @@ async def serve(
 
     if mock and upstream != PRODUCTION:
         raise UsageError(f"--mock asks a mock dispatcher, and --upstream {upstream} another one: say one of them")
-    stop = _told_to_stop()
     async with AsyncExitStack() as stack:
         if mock:
             # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
-            app = _mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic, secret_key=secret_key)
-            address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+            app = mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic, secret_key=secret_key)
+            address = await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=shutdown_timeout))
             folder = cache_folder(cache_dir, "http://mock") if cache_dir else None
         else:
             address = upstream
@@ -125,13 +143,11 @@ async def serve(
         stack.push_async_callback(proxy.close)
         await proxy.resume()
         await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
-        url = await stack.enter_async_context(listening(make_app(proxy, missing), host, port))
-        _say(f"listening on {url}")
+        app = make_app(proxy, missing)
+        url = await stack.enter_async_context(listening(app, host, port, shutdown_timeout=shutdown_timeout))
         if offline:
             _log.info("offline: answering from %d recordings in %s", store.filling().recordings, folder or "memory")
-        if mock:
-            _say(_TO_PASTE.format(url=url))
-        await stop.wait()
+        yield url
 
 
 async def mock(
@@ -148,7 +164,7 @@ async def mock(
 ) -> None:
     """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
     stop = _told_to_stop()
-    app = _mock_app(
+    app = mock_app(
         fixtures=fixtures,
         time_scale=time_scale,
         synthetic=synthetic,
@@ -162,7 +178,8 @@ async def mock(
         await stop.wait()
 
 
-def _mock_app(**settings: Any) -> web.Application:
+def mock_app(**settings: Any) -> web.Application:
+    """Make a mock dispatcher; the settings are those of `mock_server.settings.MockSettings`."""
     from mock_server.app import make_app
     from mock_server.settings import MockSettings
 
