@@ -14,12 +14,12 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.job import Job, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from oda_proxy.answer import Answer
     from oda_proxy.cache_status import Forwarded
     from oda_proxy.failures import Failure
-    from oda_proxy.query import Envelope
+    from oda_proxy.query import Envelope, Token
     from oda_proxy.question import Question
     from oda_proxy.recording import Recording
     from oda_proxy.upstream.base import Ask
@@ -88,10 +88,13 @@ class Running:
         self.polls = 0
         self.joined = 0
         self.closing = False
+        self.turn = 0
+        """When it ended, as `InFlight.turn` counts."""
         self._clock = clock
         self.original_taken = False
         """Whether the dispatcher's own answer was given to whom it is for."""
         self._successors: deque[Asker] = deque(maxlen=MOST_SUCCESSORS)
+        self._tokens: set[Token | None] = set()
         self._told: LRUCache[str, int] = LRUCache(MOST_SESSIONS)
         self._version = 0
         self._waiting = 0
@@ -114,6 +117,7 @@ class Running:
         if asker.envelope.session_id not in self._told:
             self._told[asker.envelope.session_id] = -1
             self.joined += 1
+        self._tokens.add(asker.envelope.token)
         known = [self.asker, *self._successors]
         if asker.envelope.token is not None and asker.envelope.token not in {one.envelope.token for one in known}:
             self._successors.append(asker)
@@ -122,9 +126,15 @@ class Running:
         """Tell whether a session has joined."""
         return session_id in self._told
 
-    def is_owner(self, session_id: str) -> bool:
-        """Tell whether a session is the one with which the dispatcher is asked."""
-        return session_id == self.asker.envelope.session_id
+    def has_admitted(self, token: Token | None) -> bool:
+        """Tell whether somebody with this token has joined: who was let in stays in, however long it takes."""
+        return token in self._tokens
+
+    def is_owner(self, asker: Asker) -> bool:
+        """Tell whether somebody is the one with whose session the dispatcher is asked; without one, nobody else is."""
+        here, owner = asker.envelope, self.asker.envelope
+        named = here.session_id not in _ANONYMOUS
+        return asker is self.asker or (named and (here.session_id, here.token) == (owner.session_id, owner.token))
 
     def name_for(self, envelope: Envelope, *, otherwise: str) -> str:
         """Name the job to somebody, always the same: as they know it, as others do, as the dispatcher does."""
@@ -133,9 +143,9 @@ class Running:
         self.job_id = self.job_id or self.job.job_id or otherwise
         return self.job_id
 
-    def takes_original(self, envelope: Envelope) -> bool:
+    def takes_original(self, asker: Asker) -> bool:
         """Tell whether somebody is to get the dispatcher's own answer: once, and only who it is for."""
-        if self.original_taken or not self.is_owner(envelope.session_id):
+        if self.original_taken or not self.is_owner(asker):
             return False
         self.original_taken = True
         return True
@@ -184,6 +194,9 @@ class Running:
         await self._watched.wait()
 
 
+_ANONYMOUS: Final = frozenset({"", "new"})
+"""What stands where a client has no session: dispatchers make one."""
+
 Group: TypeAlias = tuple[str, ...]
 """Whose question it is: the key, and whoever else must not be given the answer with others."""
 
@@ -198,6 +211,8 @@ class InFlight:
     """The jobs that run; `clock` gives s since 1970 (UTC)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self.turn = 0
+        """Counts the jobs that have ended."""
         self._running: dict[Group, _Conducted] = {}
         self._ended: TTLCache[Group, Running] = TTLCache(MOST_ENDED, ttl=ENDED_FOR, timer=clock)
         self._closing = False
@@ -216,16 +231,21 @@ class InFlight:
         running = self._ended.get(group)
         return running if running and running.knows(session_id) else None
 
-    def begin(self, group: Group, running: Running, conduct: Coroutine[Any, Any, Outcome]) -> None:
+    def ended_since(self, group: Group, turn: int) -> Running | None:
+        """Give the last job that ended, where that was after a turn."""
+        running = self._ended.get(group)
+        return running if running and running.turn > turn else None
+
+    def begin(self, group: Group, running: Running, conduct: Callable[[], Awaitable[Outcome]]) -> None:
         """Begin a job, which from now on goes on by itself, whoever goes away."""
         running.admit(running.asker)
         running.closing = self._closing
         self._running[group] = _Conducted(running, asyncio.create_task(self._see_through(group, running, conduct)))
 
-    async def _see_through(self, group: Group, running: Running, conduct: Coroutine[Any, Any, Outcome]) -> None:
+    async def _see_through(self, group: Group, running: Running, conduct: Callable[[], Awaitable[Outcome]]) -> None:
         """Conduct a job to its end, and remember that for a while."""
         try:
-            running.outcome = await conduct
+            running.outcome = await conduct()
         except OdaProxyError as error:
             running.outcome = Outcome(error=error)
         except Exception:  # noqa: BLE001 - a fault of ours, whatever it is, must not leave people waiting
@@ -233,6 +253,8 @@ class InFlight:
             running.outcome = Outcome(error=OdaProxyError("the job ended by a fault of oda-proxy; its log says more"))
         finally:
             del self._running[group]
+        self.turn += 1
+        running.turn = self.turn
         self._ended[group] = running
         running.changed()
         for _, forgotten in self._ended.expire():

@@ -14,6 +14,7 @@ import secrets
 import string
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -186,18 +187,18 @@ class Proxy:
             asker = _for_nobody(job, self._new_session())
             running = Running(question, asker, begun=job.begun, clock=self._clock)
             running.resumed, running.job = True, replace(running.job, state=State.SUBMITTED, job_id=job.job_id)
-            self._inflight.begin((question.key,), running, self._conduct(running))
+            self._inflight.begin((question.key,), running, partial(self._conduct, running))
         try:
             await asyncio.to_thread(lambda: self._estimates.learn(self.store.entries()))
         except StoreUnusableError as error:
             self.store_faults.failed("read", error)
 
-    def remark_on(self, running: Running, session_id: str = "") -> str:
-        """Say how a job stands for a session."""
+    def remark_on(self, running: Running, asker: Asker) -> str:
+        """Say how a job stands for one of those who wait."""
         queued = [one for one in self._inflight if one.is_queued]
         before = queued.index(running) if running in queued else 0
         estimate = self._estimates.of(running.question.query)
-        return remark(running, session_id, estimate, before=before, now=self._clock())
+        return remark(running, asker, estimate, before=before, now=self._clock())
 
     def wake(self) -> None:
         """Answer all who wait, from now on at once: the end is near."""
@@ -254,6 +255,7 @@ class Proxy:
         envelope, wishes = asker.envelope, headers.directives(asker.ask.headers)
         anew = envelope.query_status != "new" or envelope.job_id != "" or bool(wishes & {"no-cache", "no-store"})
         anew = anew or not self._tokens.verified(envelope.token)
+        turn = self._inflight.turn
         recording = None if anew else await self._archive.look_up(question)
         if recording and self._is_good(recording):
             return await self._recorded(recording, question, asker)
@@ -266,7 +268,8 @@ class Proxy:
         if headers.media_type(asker.ask.headers) == MULTIPART:
             return await self._asked_with_files(question, asker)
         try:
-            return await self._joined(question, asker, "request" if anew else "stale" if recording else "uri-miss")
+            forwarded: Forwarded = "request" if anew else "stale" if recording else "uri-miss"
+            return await self._joined(question, asker, forwarded, since=turn)
         except UpstreamUnreachableError:
             if recording and (recording := await self._archive.look_up(question)):
                 return await self._hit(recording, asker, CacheStatus(hit=True, detail="stale"))  # RFC 5861
@@ -285,13 +288,21 @@ class Proxy:
         recording.head.close()
         return False
 
-    async def _joined(self, question: Question, asker: Asker, forwarded: Forwarded) -> Answer:
-        """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word."""
+    async def _joined(
+        self, question: Question, asker: Asker, forwarded: Forwarded, *, since: int | None = None
+    ) -> Answer:
+        """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word.
+
+        One that ended while its recording was looked for (`since` that turn) was missed by a moment.
+        """
         running = self._running(question, asker.envelope)
+        if running is None and since is not None:
+            groups = self._groups(question, asker.envelope)
+            running = next(filter(None, (self._inflight.ended_since(group, since) for group in groups)), None)
         collapsed = running is not None
         if running is None:
             running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
-            self._inflight.begin(self._groups(question, asker.envelope)[-1], running, self._conduct(running))
+            self._inflight.begin(self._groups(question, asker.envelope)[-1], running, partial(self._conduct, running))
             self._counts.jobs += 1
         running.admit(asker)
         await running.begun(asker.envelope.session_id, self._policy.patience)
@@ -303,7 +314,7 @@ class Proxy:
         if running := self._running(question, envelope) or self._ended(question, envelope):
             running.admit(asker)
             await running.news(envelope.session_id, self._policy.patience)
-            collapsed = not running.is_owner(envelope.session_id)
+            collapsed = not running.is_owner(asker)
             return await self._told(running, asker, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
         if self._tokens.verified(envelope.token) and (recording := await self._archive.look_up(question)):
             return await self._hit(recording, asker, CacheStatus(hit=True))
@@ -327,7 +338,10 @@ class Proxy:
 
     def _running(self, question: Question, envelope: Envelope) -> Running | None:
         found = (self._inflight.of(group) for group in self._groups(question, envelope))
-        return next(filter(None, found), None)
+        if running := next(filter(None, found), None):
+            return running
+        running = self._inflight.of((question.key,))
+        return running if running and running.has_admitted(envelope.token) else None
 
     def _ended(self, question: Question, envelope: Envelope) -> Running | None:
         found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(question, envelope))
@@ -357,11 +371,11 @@ class Proxy:
                 envelope,
                 job_id=job_id,
                 reports=running.reports,
-                comment=self.remark_on(running, envelope.session_id),
+                comment=self.remark_on(running, asker),
                 now=self._clock(),
             )
             return _own(OK, text, replace(status, detail="running"))
-        if outcome.answer and running.takes_original(envelope):
+        if outcome.answer and running.takes_original(asker):
             answer = outcome.answer
             if running.job.job_id not in {"", job_id}:
                 answer = await self._mending.renamed(answer, job_id)
@@ -389,7 +403,7 @@ class Proxy:
         recording.head.close()
         if (running := self._inflight.of((question.key,))) is None:
             running = Running(question, asker, begun=self._clock(), clock=self._clock)
-            self._inflight.begin((question.key,), running, self._replay(running, recording))
+            self._inflight.begin((question.key,), running, partial(self._replay, running, recording))
         running.admit(asker)
         await running.begun(asker.envelope.session_id, self._policy.patience)
         return await self._told(running, asker, status)
