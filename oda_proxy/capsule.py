@@ -75,7 +75,7 @@ def _blaming(file: Path) -> Iterator[None]:
     """Say which file it was, in a CapsuleError."""
     try:
         yield
-    except CapsuleError:
+    except (CapsuleError, NotACapsuleError):
         raise
     except FixtureError as error:
         raise CapsuleError(error.file, str(error).removeprefix(f"{error.file}: ")) from None
