@@ -462,7 +462,6 @@ async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner
     assert {told.state for told in got} == {"done"}
 
 
-@pytest.mark.xfail(strict=True, reason="the trust in a joiner's token runs out, and with it the way to the job")
 @in_no_time
 async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_takes() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
@@ -480,7 +479,6 @@ async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_tak
         assert {one.session_id for one in asked} == {first.session_id}
 
 
-@pytest.mark.xfail(strict=True, reason="the owner of a job is known by the session alone, not by the token too")
 @in_no_time
 async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
     dispatcher = Dispatcher()
@@ -678,7 +676,6 @@ def test_whoever_comes_and_goes_there_is_one_job_at_a_time_and_all_are_told_its_
     play(visited(visits, plan), turns(delays).__next__)
 
 
-@pytest.mark.xfail(strict=True, reason="a job that ends between a miss and the question whether one runs is not seen")
 def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_second_job() -> None:
     late: list[float] = []
 
