@@ -21,12 +21,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from oda_proxy.answer import refusal
 from oda_proxy.errors import ListenError, OdaProxyError
 from oda_proxy.web.messages import MAX_FORM, read, send
-from oda_proxy.web.server import MAX_LINE, reason_of
+from oda_proxy.web.server import MAX_LINE, UNEXPECTED, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,11 +40,6 @@ if TYPE_CHECKING:
     from oda_proxy.upstream.base import Ask
 
 _log = logging.getLogger(__name__)
-
-_THEIRS = (HttpProcessingError, web.RequestPayloadError)
-_unexpected = logging.getLogger(f"{__name__}.unexpected")
-"""What aiohttp logs: our mistakes, and not those of programs, with whose words it would write a traceback."""
-_unexpected.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _THEIRS)))
 
 MAX_CONNECT = 16 * 1024
 """Bytes of a CONNECT request with its headers; a name has up to 253."""
@@ -269,7 +263,7 @@ class _Door:
                 partial(self._answer, origin),
                 request_factory=_request,
                 access_log=None,  # it would write whole addresses, with the tokens in them
-                logger=_unexpected,
+                logger=UNEXPECTED,
                 auto_decompress=False,
                 keepalive_timeout=IDLE,
                 max_field_size=MAX_LINE,

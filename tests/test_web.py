@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import logging
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -218,3 +220,27 @@ async def test_a_port_in_use_is_named(house: House) -> None:
     with pytest.raises(ListenError, match=rf"port {port}: the port is in use"):
         async with listening(web.Application(), "127.0.0.1", port):
             pass
+
+
+async def test_what_a_client_sends_is_not_logged_however_malformed_it_is(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = house.url.removeprefix("http://").split(":")
+    for request in (
+        b"GET /run_analysis?token=SECRET HTTP/9.9 x\r\n\r\n",
+        b"GET /x\r\nX: SECRET\x00\r\n\r\n",
+        b"SECRET\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        assert b"400 Bad Request" in await reader.read(1000)
+        writer.close()
+
+    assert "SECRET" not in caplog.text
+
+
+async def test_a_compressed_upload_goes_on_as_it_was_sent(house: House) -> None:
+    packed = gzip.compress(b"x" * 100_000)
+
+    async with house.client.post(f"{house.url}/upload", data=packed, headers={"Content-Encoding": "gzip"}) as response:
+        assert (await response.json())["received"] == len(packed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from oda_proxy.errors import ListenError
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
 MAX_LINE = 256 * 1024
 """Bytes in a request line or a header: clients up to 1.1.0 send whole catalogues in the address."""
+
+_THEIRS = (HttpProcessingError, web.RequestPayloadError)
+UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
+"""What aiohttp logs: our mistakes, and not those of clients, whose words, tokens among them, it would write out."""
+UNEXPECTED.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _THEIRS)))
 
 _REASONS = {
     errno.EADDRINUSE: "the port is in use",
@@ -32,7 +39,9 @@ async def listening(app: web.Application, host: str, port: int, *, shutdown_time
     runner = web.AppRunner(
         app,
         access_log=None,  # it would write whole addresses, with the tokens in them
+        auto_decompress=False,  # what was sent goes on as it was sent
         keepalive_timeout=75.0,
+        logger=UNEXPECTED,
         max_field_size=MAX_LINE,
         max_line_size=MAX_LINE,
         shutdown_timeout=shutdown_timeout,
