@@ -23,7 +23,7 @@ from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
 from mock_server.library import Library
 from mock_server.parameters import read_arguments
-from mock_server.scenarios import FaultPlan, find_scenario
+from mock_server.scenarios import FaultPlan, find_scenario, read_faults
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -93,7 +93,7 @@ def make_app(
     FixtureError
         A folder of fixtures is not as the format says.
     UsageError
-        There is no such scenario, or a file of scenarios is not as its format says.
+        There is no such scenario, or a file of scenarios or a fault is not as its format says.
     """
     library = Library.open(settings.folders, settings.seed if settings.synthetic else None)
     scenario = find_scenario(settings.scenario, settings.scenario_files)
@@ -105,7 +105,7 @@ def make_app(
         library=library,
         analysis=Analysis(settings, scenario, library, jobs, reception),
         job_routes=JobRoutes(jobs, reception),
-        faults=FaultPlan(scenario.faults, chances),
+        faults=FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances),
         sleep=sleep,
     )
     app = web.Application(client_max_size=BODY_LIMIT)

@@ -12,7 +12,7 @@ from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Deed: TypeAlias = Literal[
@@ -145,6 +145,11 @@ def load_scenarios(further: tuple[Path, ...] = ()) -> dict[str, Scenario]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: cannot be read: {error}") from None
     return scenarios
+
+
+def read_faults(tables: Sequence[Any]) -> tuple[Fault, ...]:
+    """Read faults that are given as a file of scenarios has them; raises UsageError."""
+    return tuple(_fault("faults", table) for table in tables)
 
 
 def _read(source: str, text: str) -> dict[str, Scenario]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from oda_proxy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Generation: TypeAlias = Literal["today", "2019"]
 
@@ -32,6 +35,8 @@ class MockSettings:
         Name of a scenario of `scenario_files` or of the shipped `scenarios.toml`.
     scenario_files
         Files with further scenarios; theirs hide the shipped ones of the same name.
+    faults
+        Further faults, each as a table of such a file has it; those of the scenario come first.
     secret_key
         Key of the tokens' HMAC. None: signatures are not verified, everything else of a token is.
     seed
@@ -50,6 +55,7 @@ class MockSettings:
     time_scale: float = 1.0
     scenario: str | None = None
     scenario_files: tuple[Path, ...] = ()
+    faults: tuple[Mapping[str, Any], ...] = ()
     secret_key: str | None = None
     seed: int = 0
     generation: Generation = "today"

@@ -265,11 +265,11 @@ def resolve(
     values = {}
     for option in options:
         if (said := given.get(option.name)) is not None:
-            values[option.name] = _value(option, said, option.flag)
+            values[option.name] = value_of(option, said, option.flag)
         elif (text := environ.get(option.variable)) is not None:
-            values[option.name] = _value(option, text.split(os.pathsep) if option.many else text, option.variable)
+            values[option.name] = value_of(option, text.split(os.pathsep) if option.many else text, option.variable)
         elif option.name in from_file:
-            values[option.name] = _value(option, from_file[option.name], f"{option.name} in {file or FILE}")
+            values[option.name] = value_of(option, from_file[option.name], f"{option.name} in {file or FILE}")
         else:
             values[option.name] = option.default
     return values
@@ -291,8 +291,8 @@ def cache_folder(chosen: Path | None, upstream: str) -> Path:
     return chosen / quote(place, safe="")
 
 
-def _value(option: Option, given: Any, where: str) -> Any:
-    """Read one value; what a TOML file gives may be a number or a boolean already."""
+def value_of(option: Option, given: Any, where: str) -> Any:
+    """Read one value, which may be a number or a boolean already. Raises UsageError, which names `where` it was set."""
     if option.many:
         return tuple(_one(option, one, where) for one in (given if isinstance(given, list | tuple) else [given]))
     return _one(option, given, where)
