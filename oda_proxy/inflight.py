@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cachetools import LRUCache, TTLCache
@@ -55,6 +55,8 @@ class Outcome:
     """
 
     answer: Answer | None = None
+    is_done: bool = False
+    """Whether it is a success."""
     error: OdaProxyError | None = None
     recording: Recording | None = None
     failure: Failure | None = None
@@ -91,8 +93,6 @@ class Running:
         self.turn = 0
         """When it ended, as `InFlight.turn` counts."""
         self._clock = clock
-        self.original_taken = False
-        """Whether the dispatcher's own answer was given to whom it is for."""
         self._successors: deque[Asker] = deque(maxlen=MOST_SUCCESSORS)
         self._tokens: set[Token | None] = set()
         self._told: LRUCache[str, int] = LRUCache(MOST_SESSIONS)
@@ -143,12 +143,13 @@ class Running:
         self.job_id = self.job_id or self.job.job_id or otherwise
         return self.job_id
 
-    def takes_original(self, asker: Asker) -> bool:
-        """Tell whether somebody is to get the dispatcher's own answer: once, and only who it is for."""
-        if self.original_taken or not self.is_owner(asker):
-            return False
-        self.original_taken = True
-        return True
+    def take_original(self, asker: Asker) -> Answer | None:
+        """Give the dispatcher's own answer: once, and only to whom it is for."""
+        if self.outcome is None or self.outcome.answer is None or not self.is_owner(asker):
+            return None
+        answer = self.outcome.answer
+        self.outcome = replace(self.outcome, answer=None)
+        return answer
 
     def succeed(self) -> bool:
         """Have another token take over; say whether there is one."""
@@ -280,5 +281,5 @@ class InFlight:
 
 async def _dismiss(running: Running) -> None:
     """Let go of an answer that nobody has fetched."""
-    if running.outcome and running.outcome.answer and not running.original_taken:
+    if running.outcome and running.outcome.answer:
         await running.outcome.answer.dismiss()

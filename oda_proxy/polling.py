@@ -187,7 +187,8 @@ class Polling:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
         kept = await self._archive.keep(answer, running.question, envelope, running.job)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
-        return Outcome(replace(answer, cache_status=status), recording=kept.recording, stored=kept.stored)
+        answer = replace(answer, cache_status=status)
+        return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
 
     def _failure(self, answer: Answer, running: Running, envelope: Envelope) -> Failure | None:
         """Make what all may have of a failure; None where it names its asker."""

@@ -375,23 +375,23 @@ class Proxy:
                 now=self._clock(),
             )
             return _own(OK, text, replace(status, detail="running"))
-        if outcome.answer and running.takes_original(asker):
-            answer = outcome.answer
+        if answer := running.take_original(asker):
             if running.job.job_id not in {"", job_id}:
                 answer = await self._mending.renamed(answer, job_id)
             return await self._mending.formed(answer, envelope)
         envelope = replace(envelope, job_id=job_id)
-        if outcome.error:
-            raise outcome.error
+        if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
+            raise outcome.error if envelope.query_status == "new" else GivenUpError(str(outcome.error))
         if outcome.failure:
             text = failures.answered(outcome.failure, envelope, now=self._clock(), address=asker.here)
             return _own(outcome.failure.status, text, replace(status, detail="failed"))
         recording = outcome.recording or (await self._archive.get(running.question.key) if outcome.stored else None)
         if recording:
             return await self._hit(recording, replace(asker, envelope=envelope), status)
-        if outcome.answer is None or outcome.answer.status != OK:
+        if not outcome.is_done:
             raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
-        self._apart[running.question.key] = None
+        if not outcome.stored:  # else it has just been given up for lack of space
+            self._apart[running.question.key] = None
         return await self._joined(running.question, replace(asker, envelope=envelope), "uri-miss")
 
     async def _recorded(self, recording: Recording, question: Question, asker: Asker) -> Answer:
@@ -412,7 +412,7 @@ class Proxy:
         """Take the time that a job took."""
         await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._sleep)
         self._replayed.add(recording.key)
-        return Outcome(stored=True)
+        return Outcome(is_done=True, stored=True)
 
     async def _hit(self, recording: Recording, asker: Asker, status: CacheStatus) -> Answer:
         """Answer from a recording."""
