@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy import headers
 from oda_proxy.cache_status import CacheStatus
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import UpstreamPausedError, UpstreamUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -150,5 +151,7 @@ def refusal(error: OdaProxyError) -> Answer:
 
 
 def _own(status: int, content_type: str, body: bytes, error: OdaProxyError) -> Answer:
-    told = (("Content-Type", content_type), ("Content-Length", str(len(body))))
-    return Answer(status, told, (body,), CacheStatus(detail=error.word))
+    told = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+    if isinstance(error, UpstreamPausedError):
+        told.append(("Retry-After", str(math.ceil(error.retry_after))))
+    return Answer(status, tuple(told), (body,), CacheStatus(detail=error.word))

@@ -268,6 +268,7 @@ class InFlight:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()  # one that was only just begun has not seen that it is over
         for running in self._ended.values():
             await _dismiss(running)
 

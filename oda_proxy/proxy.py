@@ -381,7 +381,7 @@ class Proxy:
             return await self._mending.formed(answer, envelope)
         envelope = replace(envelope, job_id=job_id)
         if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
-            raise outcome.error if envelope.query_status == "new" else GivenUpError(str(outcome.error))
+            raise outcome.error if asker.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
             text = failures.answered(outcome.failure, envelope, now=self._clock(), address=asker.here)
             return _own(outcome.failure.status, text, replace(status, detail="failed"))

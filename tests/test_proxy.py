@@ -12,7 +12,7 @@ import pytest
 from answers import JOB, SESSION, answer, written
 from described import meta_data
 
-from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query import fields
 from oda_proxy.schema import read_schema
@@ -296,6 +296,18 @@ async def test_an_unreachable_upstream_ends_what_was_not_begun(
     reason = f"cannot reach the dispatcher {upstream.url}: Connection refused"
     assert got["error"] == got["error_message"] == got["exit_status"]["message"] == reason
     assert (got["query_status"], got["session_id"], got["job_monitor"]["job_id"]) == ("failed", SESSION, JOB)
+
+
+@pytest.mark.parametrize("path", ["/run_analysis", "/inspect-state"])
+async def test_who_asks_a_dispatcher_that_is_left_alone_is_told_when_to_ask_again(
+    proxy: Proxy, upstream: Script, path: str
+) -> None:
+    upstream.replies.append(UpstreamPausedError(upstream.url, "it has failed", 3.2, is_down=True))
+
+    result = await proxy.answer(request(path=path), origin=ORIGIN)
+
+    assert ("Retry-After", "4") in result.headers
+    assert b"ask again in 4 s" in await body_of(result)
 
 
 async def test_offline_a_miss_fails_at_once_and_a_hit_does_not(upstream: Script, clock: Clock) -> None:
