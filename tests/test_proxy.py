@@ -98,7 +98,7 @@ def upstream() -> Script:
 
 @pytest.fixture
 def proxy(upstream: Script, clock: Clock) -> Proxy:
-    return Proxy(MemoryStore(), upstream, Policy(patience=0.2), clock=clock, sleep=at_once)
+    return Proxy(MemoryStore(), upstream, Policy(), clock=clock, sleep=at_once)
 
 
 async def at_once(_: float) -> None:
