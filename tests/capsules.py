@@ -22,6 +22,8 @@ from described import meta_data
 from oda_proxy import failures
 from oda_proxy.capsule import DispatcherWriter, Writer
 from oda_proxy.codec import pickles
+from oda_proxy.errors import CodecError
+from oda_proxy.exchange import kept, to_json
 from oda_proxy.key import key_of
 from oda_proxy.query import Envelope, Query, split
 from oda_proxy.recording import as_kept, redact, splice
@@ -29,6 +31,7 @@ from oda_proxy.repairs import repaired
 from oda_proxy.schema import read_schema
 
 if TYPE_CHECKING:
+    from oda_proxy.exchange import Exchange
     from oda_proxy.failures import Failure
     from oda_proxy.recording import Recording
 
@@ -99,6 +102,12 @@ def failed(name: str, asked: Query, envelope: Envelope = ENVELOPE) -> Failure:
     )
 
 
+def exchange() -> Exchange:
+    """Give another exchange of a run."""
+    told = (("Content-Type", "application/json"), ("ETag", '"1"'))
+    return kept("https://sites.example/list?name=Crab", (), 200, told, b'["Paranal"]\n', when=STORED_AT)
+
+
 def write_descriptions(folder: Path) -> None:
     """Leave what the proxy keeps of descriptions while a run goes on."""
     (folder / "descriptions").mkdir(parents=True, exist_ok=True)
@@ -127,8 +136,9 @@ def write_capsule(folder: Path, **options: Any) -> Writer:
     for name, asked in (("bad_RA.400", query(RA="a")), ("analysis_fails.200", query(RA="1"))):
         assert dispatcher.save_failure(failed(name, asked))
         dispatcher.used(key_of(asked, SCHEMA))
-    writer.save_exchange("ab" * 32, {"format": 1, "url": "https://dispatcher.example/sites"}, b"[]\n")
-    writer.used_exchange("ab" * 32)
+    page = exchange()
+    writer.save_exchange(page.name, json.loads(to_json(page)), page.body)
+    writer.used_exchange(page.name)
     writer.note_version("oda_api", "1.3.5")
     write_descriptions(dispatcher.folder)
     writer.finish(0)
@@ -148,11 +158,21 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):
         plain = {name: _plain(inner) for name, inner in value.items()}
-        if isinstance(pickled := value.get("binarys"), str):
-            array = pickles.loads(base64.b64decode(pickled))
+        if isinstance(pickled := value.get("binarys"), str) and (array := _array(pickled)) is not None:
             plain["binarys"] = [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
         return plain
+    if isinstance(value, str) and value.startswith('{"'):
+        return _plain(json.loads(value))
     return value
+
+
+def _array(pickled: str) -> Any:
+    """Read an array whose bytes are its values; None for others, which have to come back as they were sent."""
+    try:
+        array = pickles.loads(base64.b64decode(pickled))
+    except CodecError:
+        return None
+    return None if array.dtype.hasobject else array
 
 
 def digest(value: Any) -> str:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from oda_proxy import listed
 from oda_proxy.capsule import Capsule, CapsuleError, DispatcherCapsule, NotACapsuleError, Writer, open_capsule
 from oda_proxy.descriptions import Descriptions
+from oda_proxy.exchange import from_json
 from oda_proxy.fixture import verify
 from oda_proxy.head import HeldHead
 from oda_proxy.key import Key, keys_of
@@ -34,13 +35,14 @@ from oda_proxy.schema import read_schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.listed import Member
     from oda_proxy.recording import Recording
 
 SAMPLE = Path(__file__).parent / "samples" / "capsule-1"
 HERE = "dispatchers/dispatcher.example_mmoda_dispatch-data"
 IMAGE = f"{HERE}/fixtures/isgri/isgri_image/crab-b4a69e9a0291"
 WIRED = f"{HERE}/fixtures/isgri/isgri_image/200c7be16ccf"
-EXCHANGE = f"exchanges/{'ab' * 32}"
+EXCHANGE = f"exchanges/{capsules.exchange().name}"
 HOSTILE = base64.b64encode(b"\x80\x02cposix\nsystem\nX\x16\0\0\0touch run-by-a-capsule\x85R.").decode()
 """A pickle that makes a file where it is loaded."""
 
@@ -92,8 +94,9 @@ def test_a_failure_comes_out_as_it_went_in(made: Path) -> None:
 
 
 def test_an_exchange_comes_out_as_it_went_in(made: Path) -> None:
-    expected = ({"format": 1, "url": "https://dispatcher.example/sites"}, b"[]\n")
-    assert list(open_capsule(made).exchanges()) == [expected]
+    ((document, body),) = open_capsule(made).exchanges()
+
+    assert from_json(json.dumps(document).encode(), body) == capsules.exchange()
 
 
 async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
@@ -148,10 +151,10 @@ def test_everyone_who_may_see_the_folder_may_read_it(made: Path) -> None:
 # -- the sample ------------------------------------------------------------------------------------
 
 ANSWERS = {
-    "cddfc05b556c4c42ac83f0a19d91d9cd626f953a7a6bf6b25afb92b73ed2e6a7",
-    "b2224a0527db4a6eed41bc9dd1810329bc5f310ae49f47ec94377f90cecd13c3",
+    "3560515f9ab34ff28dd2f31ec96e3504180fee71323fd4ba9cd8f31633573503",
+    "cd33133868cc9697b8254b7385381a647ee239242f1a9bb9b9bf402c9ba4c52f",
 }
-REST = "1b2208dab6972db796406b30de94e4ce190d2747384cd9e346833247079498a1"
+REST = "23598da4e1eddcb968f235c253d8d3220a6402d0b2ab5a84de423b23925fca9b"
 
 
 def test_the_capsule_of_format_1_says_what_it_always_said() -> None:
@@ -272,7 +275,12 @@ def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatc
     dispatcher.save_recording(capsules.with_arrays())
     measured: list[str] = []
     measure = listed.measure
-    monkeypatch.setattr(listed, "measure", lambda root, path: measured.append(path) or measure(root, path))
+
+    def noting(root: Path, path: str) -> Member:
+        measured.append(path)
+        return measure(root, path)
+
+    monkeypatch.setattr(listed, "measure", noting)
 
     dispatcher.save_recording(capsules.without_fits())
 
@@ -486,7 +494,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no digest": (manifest(lambda m: m["files"][TOLD].update(sha256="x")), "capsule.json", "no SHA-256"),
     "an exchange without body": (manifest(lambda m: m["files"].pop(f"{EXCHANGE}.body")), "capsule.json", "a body"),
     "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "cannot be read"),
-    "a changed file": (lambda f: (f / f"{EXCHANGE}.body").write_bytes(b"[1]"), f"{EXCHANGE}.body", "was changed"),
+    "a changed file": (lambda f: (f / f"{EXCHANGE}.body").write_bytes(b"x" * 12), f"{EXCHANGE}.body", "was changed"),
     "a longer file": (lambda f: (f / TOLD).write_bytes((f / TOLD).read_bytes() + b" "), TOLD, "larger than"),
     "a changed array": (lambda f: (f / IMAGE / "lc.fits").write_bytes(b"x" * 8640), f"{IMAGE}/lc.fits", "was changed"),
     "a link out": (linked, f"{IMAGE}/query.json", "outside the folder"),

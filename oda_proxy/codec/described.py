@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from oda_proxy.codec import fits, recast, wire
 from oda_proxy.codec.json_text import Document
 from oda_proxy.codec.product import Card, DataProduct
-from oda_proxy.errors import CodecError
+from oda_proxy.errors import CodecError, ForbiddenPickleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,13 +59,19 @@ def describe_wired(wired: Any) -> tuple[dict[str, Any], bytes] | None:
     Raises
     ------
     CodecError
-        It is no product, or one of its pickles cannot be read.
+        It is no product.
+    ForbiddenPickleError
+        One of its pickles names something that is not on the allow-list.
     """
-    product = wire.decode_product(wired)
     try:
+        product = wire.decode_product(wired)
         description, content = describe(product)
         encoded = wire.encode_product(_read(description, content))
+    except ForbiddenPickleError:
+        raise
     except CodecError:
+        if not isinstance(wired, dict):
+            raise
         return None
     again = wire.decode_product(encoded)
     if not all(_same(one.data, other.data) for one, other in zip(product.units, again.units, strict=True)):
@@ -92,12 +98,13 @@ def wire_product(
     encoded = wire.encode_product(read_product(entry, units_of), form=form)
     encoded |= _sent_again(entry)
     for unit, described in zip(encoded["data_unit_list"], entry.documents("units"), strict=True):
-        unit.update(_sent_again(described))
+        type_of_text = {"dt": unit["dt"]} if form == "json" else {}  # clients read the text by it
+        unit.update(_sent_again(described) | type_of_text)
     return encoded
 
 
-_ARRAYS: Final = frozenset({"data", "dt", "binarys", "data_unit_list"})
-"""Members that hold arrays, and what describes them: the file has those."""
+_ARRAYS: Final = frozenset({"data", "binarys", "data_unit_list"})
+"""Members that hold arrays: the file has those."""
 
 
 def _sent(sent: dict[str, Any], encoded: dict[str, Any]) -> dict[str, Any]:
