@@ -190,7 +190,7 @@ def _pause(job: Job, now: float, *, watched: bool) -> float:
 
 
 def observe(job: Job, said: Said, now: float, *, job_id: str = "", limits: Limits = Limits()) -> Job:
-    """Give a job after an answer; `job_id` is the name that the answer gives it, if any.
+    """Give a job after an answer; `job_id` is the name that the answer gives it, if any. The first one stays.
 
     Where the limits are passed it has failed, and `given_up` says why. Raises KeyError for a job that has ended.
     """
@@ -199,7 +199,7 @@ def observe(job: Job, said: Said, now: float, *, job_id: str = "", limits: Limit
     after = replace(
         job,
         state=state,
-        job_id=job.job_id if troubled else "" if state is State.AGAIN else job_id or job.job_id,
+        job_id="" if state is State.AGAIN else job.job_id or ("" if troubled else job_id),
         troubles=job.troubles + 1 if troubled else 0,
         broken=job.broken + 1 if said is Said.BROKEN else 0,
         troubled_since=job.troubled_since if job.troubles else now,

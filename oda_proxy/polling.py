@@ -183,6 +183,8 @@ class Polling:
             return Outcome(error=heard.error)
         envelope = replace(asker.envelope, job_id=running.job.job_id)
         answer = await self._mending.repaired(heard.answer, envelope)
+        if named(heard.told) not in {"", envelope.job_id}:
+            answer = await self._mending.renamed(answer, envelope.job_id)
         if running.job.state is State.FAILED:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
         kept = await self._archive.keep(answer, running.question, envelope, running.job)
