@@ -594,7 +594,6 @@ async def test_when_it_is_closed_the_dispatcher_is_asked_no_more() -> None:
         assert (await waiting).state == "submitted"
 
 
-@pytest.mark.xfail(strict=True, reason="a task that is cancelled before its first turn is not taken off the list")
 @in_no_time
 async def test_a_job_that_was_only_just_begun_is_let_go_of_too() -> None:
     dispatcher = Dispatcher()
