@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _NAMES: Final = r"(?:token|password|passwd|secret|api[_-]?key)"
-_ASSIGNED: Final = re.compile(rf"([\w-]*{_NAMES}[\"']?\s*[=:]\s*)(?!\s)[^\s&;,]+", re.IGNORECASE)
+_ASSIGNED: Final = re.compile(rf"([\w-]*{_NAMES}[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&;,]+)", re.IGNORECASE)
 _NAMED: Final = re.compile(rf"[\w.-]*{_NAMES}", re.IGNORECASE)
 _USER: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _HOME: Final = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s:\"']+|(?<![\w/.-])/root(?![\w.-])")

@@ -178,8 +178,9 @@ def _without_asker(value: Any, known: Secrets, gaps: list[Place], at: Place = ()
             gaps.append(place)
         elif plain(name) in ASKER:
             continue
-        elif place == ("products", _API_CODE) and isinstance(inner, str):
-            kept[name] = [[_cleaned(text, known) for text in part] for part in api_code.with_gaps(inner)]
+        elif place == ("products", _API_CODE):
+            program = api_code.with_gaps(inner) if isinstance(inner, str) else []
+            kept[name] = [[_cleaned(text, known) for text in part] for part in program]
         else:
             clean = _cleaned(name, known)
             kept[clean] = _without_asker(inner, known, gaps, (*at, clean))
