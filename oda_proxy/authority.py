@@ -46,11 +46,35 @@ class HostNameError(OdaProxyError):
         super().__init__(f"there is no certificate for {host!r}: this is not the name or address of a host")
 
 
+_CERTIFI = '''"""Stands in for certifi while a run is recorded or replayed: the authority of the run is the only one."""
+
+import os
+
+
+def where():
+    """Give the file of the authorities to trust."""
+    return os.environ["SSL_CERT_FILE"]
+
+
+def contents():
+    """Give the authorities to trust."""
+    with open(where(), encoding="ascii") as bundle:
+        return bundle.read()
+'''
+
+
 class Authority:
-    """Makes certificates for hosts; `bundle` is the file to trust."""
+    """Makes certificates for hosts; `bundle` is the file to trust.
+
+    `python_path` is a folder in which Python programs find a `certifi` that says so: astropy, for one, trusts what that
+    package names, whatever the environment says.
+    """
 
     def __init__(self, bundle: Path, *, clock: Callable[[], float]) -> None:
         self.bundle = bundle
+        self.python_path = bundle.parent / "python"
+        self.python_path.mkdir()
+        (self.python_path / "certifi.py").write_text(_CERTIFI, encoding="utf-8")
         self._clock = clock
         self._ca = trustme.CA(organization_name=_OURS, organization_unit_name="authority of one run")
         self._ca.cert_pem.write_to_path(bundle)

@@ -6,10 +6,11 @@ through a forward proxy by its environment, and believes that it talks to the se
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -26,10 +27,14 @@ from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from oda_proxy.forward import Asked
     from oda_proxy.upstream.base import Ask
+
+    Opening: TypeAlias = Callable[["Behind"], AbstractAsyncContextManager["Doors"]]
 
 HOST = "127.0.0.1"
 VARIABLE = "ODA_PROXY_URL"
@@ -58,10 +63,25 @@ class Doors:
 
     url: str
     environment: Mapping[str, str | None]
+    python_path: Path | None = None
+    """A folder of modules that Python programs are to find before any other."""
 
     def within(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Give an environment in which programs ask at these doors."""
-        return {name: value for name, value in ({**environ, **self.environment}).items() if value is not None}
+        told = {**environ, **self.environment}
+        if self.python_path:
+            told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.python_path), environ.get("PYTHONPATH")]))
+        return {name: value for name, value in told.items() if value is not None}
+
+
+@asynccontextmanager
+async def own_door(behind: Behind) -> AsyncIterator[Doors]:
+    """Open the one door to `behind` for programs that can be told its address, until the block ends.
+
+    Raises ListenError.
+    """
+    async with listening(_own_door(behind), HOST, 0, shutdown_timeout=SHUTDOWN) as url:
+        yield Doors(url, {VARIABLE: url})
 
 
 @asynccontextmanager
@@ -71,13 +91,13 @@ async def doors(behind: Behind) -> AsyncIterator[Doors]:
     Requests to servers on this machine that are no dispatchers are passed through as they are.
     """
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(listening(_own_door(behind), HOST, 0, shutdown_timeout=SHUTDOWN))
+        own = await stack.enter_async_context(own_door(behind))
         here = await stack.enter_async_context(Anywhere(through_proxies=False))
         authority = stack.enter_context(certifying())
 
         async def answer(asked: Asked) -> Answer:
             origin = str(asked.origin)
-            if origin == url:
+            if origin == own.url:
                 return await behind.dispatcher(None, asked.ask, origin=origin)
             if (prefix := dispatcher_prefix(asked.ask)) is not None:
                 return await behind.dispatcher(f"{origin}{prefix}", asked.ask, origin=origin)
@@ -94,7 +114,8 @@ async def doors(behind: Behind) -> AsyncIterator[Doors]:
                 shutdown_timeout=SHUTDOWN,
             )
         )
-        yield Doors(url, {**environment(forward, authority.bundle), VARIABLE: url})
+        told = {**environment(forward, authority.bundle), **own.environment}
+        yield Doors(own.url, told, authority.python_path)
 
 
 async def passed_on(servers: Anywhere, asked: Asked) -> Answer:

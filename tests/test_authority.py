@@ -98,7 +98,10 @@ def test_the_bundle_stands_alone_in_a_private_folder_until_the_end() -> None:
         folder = authority.bundle.parent
         authority.context_for("example.org")
 
-        assert list(folder.iterdir()) == [authority.bundle]
+        assert {path for path in folder.rglob("*") if path.is_file()} == {
+            authority.bundle,
+            authority.python_path / "certifi.py",
+        }
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
 
@@ -119,7 +122,9 @@ print(sorted(written))
 """
     command = [sys.executable, "-B", "-c", script]
 
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "['trusted.pem']\n"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout == "['certifi.py', 'trusted.pem']\n"
+    )
 
 
 def test_a_run_that_is_killed_leaves_no_key_behind(tmp_path: Path) -> None:
@@ -133,6 +138,18 @@ with certifying() as authority:
     killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
 
     assert killed.returncode == -signal.SIGKILL
-    (left,) = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert left.name == "trusted.pem"
-    assert "PRIVATE" not in left.read_text()
+    left = {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left.keys() == {"trusted.pem", "certifi.py"}
+    assert "PRIVATE" not in "".join(left.values())
+
+
+def test_a_python_program_that_asks_certifi_is_told_the_authority_of_the_run(tmp_path: Path) -> None:
+    script = (
+        "import certifi, ssl; ssl.create_default_context(cafile=certifi.where()); print(certifi.contents(), end='')"
+    )
+    with certifying() as authority:
+        env = {**os.environ, "SSL_CERT_FILE": str(authority.bundle), "PYTHONPATH": str(authority.python_path)}
+        told = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+
+        assert told.stdout == authority.bundle.read_text()
+    assert not authority.python_path.exists()
