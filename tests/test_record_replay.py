@@ -114,10 +114,10 @@ class Runs:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=PATIENCE * 5,
+            timeout=PATIENCE * 2,
             check=False,
         )
-        assert "Traceback" not in result.stderr.replace("Traceback (most recent call last) in the command", "")
+        assert "/oda_proxy/" not in result.stderr, result.stderr  # as a traceback of ours would have it
         return Ran(result.returncode, result.stdout, result.stderr)
 
     def environ(self) -> dict[str, str]:
@@ -204,8 +204,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Record
 
 
 def comparable(out: str) -> str:
-    """Leave out what differs between any two runs: the sessions that clients up to 1.1.0 make up, and print."""
-    return re.sub(r"(?m)^session_id [0-9A-Z]{16}$", "session_id", out)
+    """Leave out what differs between any two runs: the sessions that clients up to 1.1.0 make up, and print.
+
+    And what only the first asker is told: the dispatcher's remark on arguments that not all clients send.
+    """
+    out = re.sub(r"(?m)^session_id [0-9A-Z]{16}$", "session_id", out)
+    return re.sub(r"(?m)^Please note that argument verbose is not used\n", "", out)
 
 
 VERSIONS = ("1.0", "1.3.5")
