@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 from conftest import CLIENTS, environment
 from environments import GUARD
@@ -591,3 +592,85 @@ def test_a_run_that_is_killed_leaves_a_capsule_that_can_be_replayed(runs: Runs, 
 
     assert again.out.startswith("200")
     assert "1 of 1 used, nothing missed" in again.said
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode(
+        {"sub": "somebody@example.org", "roles": "general", **claims},
+        "the key of a dispatcher that nobody knows",
+        "HS256",
+    )
+
+
+def test_what_is_asked_for_with_a_token_is_left_out_and_that_is_told(runs: Runs, net: Internet) -> None:
+    asked = f"{TODAY}/run_analysis?{QUERY}&token={token()}"
+
+    first = runs.record(*asking(asked), net=net)
+    again = runs.replay(*asking(asked))
+
+    assert first.out.startswith("200")
+    assert "left out: 1 answer that was asked for with a token; --include-private" in first.said
+    assert again.out.startswith("400")
+
+
+def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, net: Internet) -> None:
+    first = runs.record(
+        *asking(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
+    )
+    for asker in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
+        again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}{asker}"))
+        assert told(again.out) == told(first.out)
+        assert "1 of 1 used, nothing missed" in again.said
+    files = [file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file()]
+    assert not any(token().encode() in content or b"somebody@" in content for content in files)
+
+
+def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs: Runs, net: Internet) -> None:
+    address = f"{TODAY}/api/meta-data?instrument=isgri"
+
+    first = runs.record(*asking(f"{address}&token={token()}"), net=net)
+    again = runs.replay(*asking(f"{address}&token={token(exp=1)}", address))
+
+    assert again.out == first.out * 2
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+# A program that follows a job to its end, and prints the states that it was told.
+FOLLOWER = """
+import json, sys, urllib.parse, urllib.request
+url, states, step = sys.argv[1], [], {"query_status": "new"}
+while not states or states[-1] not in ("done", "failed"):
+    with urllib.request.urlopen(f"{url}&{urllib.parse.urlencode(step)}") as answer:
+        told = json.load(answer)
+    step = {"query_status": told["query_status"], "job_id": told["job_monitor"]["job_id"]}
+    states += [step["query_status"]]
+print(json.dumps(list(dict.fromkeys(states))))
+"""
+
+
+def test_jobs_take_the_states_that_they_took_where_time_counts(runs: Runs, tmp_path: Path) -> None:
+    asked = QUERY.replace("&query_status=new", "").replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri")
+    asked = asked.replace(
+        "&time_bin=2", "&E1_keV=20.0&E2_keV=40.0&osa_version=OSA10.2&radius=15.0&detection_threshold=5.0"
+    )
+    asked = asked.replace("2003-03-15T23:57:12.0", "2003-03-16T00:03:15.0")
+    with (
+        running(tmp_path / "log", "mock", "--time-scale", "0.02", "--port", "0") as mock,
+        internet({TODAY: mock.url}) as net,
+    ):
+        follow = [sys.executable, "-c", FOLLOWER, f"{TODAY}/run_analysis?{asked}"]
+        runs.record(*follow, net=net)
+
+    again = runs.replay(*follow, options=["--time-scale", "1"])
+    at_once = runs.replay(*follow)
+
+    (answer,) = (runs.folder / "capsule").rglob("answer.json")
+    recorded = [state for state, _ in json.loads(answer.read_text())["timeline"]]
+    assert "submitted" in recorded
+    states = json.loads(again.out)
+    assert (states[0], states[-1]) == ("submitted", "done")
+    assert json.loads(at_once.out) == ["done"]

@@ -102,7 +102,7 @@ def _recorded(recorder: Recorder, folder: Path, program: Sequence[str]) -> Itera
     yield from _counted("not kept", tally.not_kept)
     if tally.private:
         private = told.number(tally.private, "answer that was", "answers that were")
-        yield f"  left out: {private} asked for with a token; --include-private keeps them"
+        yield f"  left out: {private} asked for with a token; --include-private keeps such answers"
     if any(kept):
         again = shlex.join(program)
         yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_short(again)}"
