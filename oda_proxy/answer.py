@@ -150,6 +150,12 @@ def refusal(error: OdaProxyError) -> Answer:
     return _own(status, "text/plain; charset=utf-8", f"{error}\n".encode(), error)
 
 
+def whole_json(status: int, text: bytes, cache_status: CacheStatus) -> Answer:
+    """Answer with a JSON text."""
+    told = (("Content-Type", "application/json"), ("Content-Length", str(len(text))))
+    return Answer(status, told, (text,), cache_status)
+
+
 def _own(status: int, content_type: str, body: bytes, error: OdaProxyError) -> Answer:
     told = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
     if isinstance(error, UpstreamPausedError):

@@ -8,19 +8,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from oda_proxy.answer import is_plain
+from oda_proxy.answer import OK, Answer, Read, age, is_plain
 from oda_proxy.echo import job_id_of
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.mending import UNSAFE
 from oda_proxy.question import JobIds
-from oda_proxy.recording import as_kept, redact
+from oda_proxy.recording import as_kept, redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.spool import IN_MEMORY, Spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oda_proxy.answer import Answer
+    from oda_proxy.cache_status import CacheStatus
     from oda_proxy.faults import Faults
     from oda_proxy.job import Job
     from oda_proxy.key import Key
@@ -122,3 +122,10 @@ class Archive:
         asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
         _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
         raise NotKeptError("echo-differs")
+
+
+def given(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:
+    """Give a recording to somebody who reaches us at `here`; `now` is in s since 1970 (UTC)."""
+    spliced = splice(recording, envelope, now=now, address=here)
+    told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
+    return Answer(OK, (*told, age(recording.stored_at, now)), Read(spliced, recording.head.close), status)

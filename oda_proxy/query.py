@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_FIELDS = 10_000
 """Fields read from one request: the longest known lists (science windows) have some hundred."""
 
+FORM = "application/x-www-form-urlencoded"
+"""The type of a form without files."""
+
 NUL = "\x00"
 """What clients since 1.2.42 send for `None`."""
 

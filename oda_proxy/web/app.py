@@ -39,7 +39,7 @@ async def _name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
 
 async def _let_go(app: web.Application) -> None:
     """Answer those who wait for a job before the server ends."""
-    app[PROXY].wake()
+    app[PROXY].jobs.wake()
 
 
 async def _dispatch(request: web.Request) -> web.StreamResponse:

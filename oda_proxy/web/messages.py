@@ -10,7 +10,7 @@ from aiohttp import web
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.headers import media_type
 from oda_proxy.multipart import MULTIPART
-from oda_proxy.proxy import FORM
+from oda_proxy.query import FORM
 from oda_proxy.upstream.base import Ask
 
 if TYPE_CHECKING:

@@ -76,7 +76,7 @@ def _job(proxy: Proxy, running: Running) -> dict[str, Any]:
         "joined": running.joined,
         "polls": running.polls,
         "watched": running.is_watched,
-        "remark": "" if private else proxy.remark_on(running, running.asker),
+        "remark": "" if private else proxy.jobs.remark_on(running, running.asker),
     }
 
 
