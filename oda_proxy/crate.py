@@ -65,7 +65,7 @@ def _root(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, An
         "name": "What an analysis asked of ODA/MMODA, and the answers",
         "description": f"Requests to {asked} and their answers, recorded by oda-proxy while a program ran. "
         "`oda-proxy replay` runs the program again with the same answers.",
-        "datePublished": manifest["ended"],
+        "datePublished": _time(manifest["ended"]),
         "license": {"@id": _NO_LICENCE},
         "conformsTo": {"@id": PROFILE},
         "hasPart": [{"@id": _id(path)} for path in sorted(files)],
@@ -104,12 +104,17 @@ def _action(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, 
         "name": "Run of a program whose requests were recorded",
         "description": " ".join(manifest["command"]) or "Requests were recorded from within a program.",
         "instrument": [{"@id": program["@id"]} for program in _software(manifest["versions"])],
-        "startTime": manifest["created"],
-        "endTime": manifest["ended"],
-        "actionStatus": {"@id": f"http://schema.org/{'CompletedActionStatus' if succeeded else 'FailedActionStatus'}"},
+        "startTime": _time(manifest["created"]),
+        "endTime": _time(manifest["ended"]),
+        "actionStatus": f"http://schema.org/{'CompletedActionStatus' if succeeded else 'FailedActionStatus'}",
         "result": [{"@id": _id(path)} for path in sorted(files)],
         **error,
     }
+
+
+def _time(text: str) -> str:
+    """Write a time with its zone as the profile's readers want it."""
+    return text.replace("Z", "+00:00")
 
 
 def _file(path: str, file: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "oda_api-1.3.5-jupyter": ("oda-api==1.3.5", *TODAY, *JUPYTER),
     "oda_api-1.0-jupyter": ("oda-api==1.0", *TODAY, *JUPYTER),
     "pyspextools-0.7.1": ("pyspextools==0.7.1", *TODAY),  # reads OGIP files
+    "roc-validator-0.13.0": ("roc-validator==0.13.0", "rocrate==0.10.0"),  # the latter has the context of RO-Crate 1.1
     "dispatcher-1.3.3": (
         "cdci-data-analysis==1.3.3",
         "oda-api==1.2.37",

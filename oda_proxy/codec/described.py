@@ -193,7 +193,7 @@ def _differences(unit: DataUnit, stored: DataUnit) -> dict[str, Any]:
         stored = replace(stored, data=recast.recast(wire.portable(stored.data), dtype))
     wanted, found = wire.header(unit), wire.header(stored)
     changes = {keyword: value for keyword, value in wanted.items() if (keyword, value) not in found.items()}
-    changes |= dict.fromkeys(found.keys() - wanted.keys())
+    changes |= dict.fromkeys(keyword for keyword in found if keyword not in wanted)
     return differences | ({"header": changes} if changes else {})
 
 
