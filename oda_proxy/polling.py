@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy import failures, headers
 from oda_proxy.answer import OK, is_plain
+from oda_proxy.audience import claims
 from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.inflight import Outcome
-from oda_proxy.job import LONGEST_PAUSE, Limits, Said, State, heard, named, next_step, observe
+from oda_proxy.job import LONGEST_PAUSE, Limits, Said, State, begun_again, heard, named, next_step, observe
 from oda_proxy.progress import reports_of
 from oda_proxy.query import restated
 from oda_proxy.recording import as_kept
@@ -102,6 +103,8 @@ class Polling:
                 heard = await self._ask(asker, step, running)
                 if heard.said is Said.REFUSED and running.succeed():
                     await _dismiss(heard.answer)
+                    if not _is_same_subject(asker, running.asker):  # the dispatcher has a job for each
+                        running.job = begun_again(running.job)
                     continue
                 before, retry_after = running.job, heard.retry_after
                 running.job = observe(before, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits)
@@ -131,7 +134,8 @@ class Polling:
         """Ask once, and say what is heard."""
         polls = step.query_status not in {"new", "ready"}
         running.polls += polls
-        patience = POLL_PATIENCE if polls else None if step.query_status == "new" else FETCH_PATIENCE
+        rest = max(running.job.begun + self._limits.longest - self._clock(), POLL_PATIENCE)
+        patience = POLL_PATIENCE if polls else rest if step.query_status == "new" else FETCH_PATIENCE
         ask = replace(_restated(asker.ask, step), patience=patience, once=not polls)
         try:
             reply = await self._relay.ask(ask, asker.here, running.forwarded)
@@ -151,9 +155,9 @@ class Polling:
     def _take_note(self, running: Running, asker: Asker, heard: _Heard, before: Job) -> None:
         """Tell who waits what is new; products that are ready are worth no word, they come next."""
         reports = reports_of(heard.told, asker.envelope) if isinstance(heard.told, dict) else ()
-        is_news = len(reports) > len(running.reports) or running.job.troubles == 1
+        is_news = len(reports) > len(running.reports) or running.job.troubles == 1 or running.job.state != before.state
         running.reports = reports or running.reports
-        if is_news or running.job.state not in {before.state, State.READY}:
+        if is_news and (running.job.state is not State.READY or before.state is State.READY):
             running.changed()
 
     async def _note(self, running: Running, asker: Asker) -> None:
@@ -211,6 +215,11 @@ class Polling:
             )
         except NotKeptError:
             return None
+
+
+def _is_same_subject(one: Asker, other: Asker) -> bool:
+    said = [claims(asker.envelope.token) if asker.envelope.token else None for asker in (one, other)]
+    return (said[0].subject if said[0] else None) == (said[1].subject if said[1] else None)
 
 
 def _restated(ask: Ask, step: Step) -> Ask:
