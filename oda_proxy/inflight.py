@@ -95,6 +95,7 @@ class Running:
         self._clock = clock
         self._successors: deque[Asker] = deque(maxlen=MOST_SUCCESSORS)
         self._tokens: set[Token | None] = set()
+        self._refused: set[Token | None] = set()
         self._told: LRUCache[str, int] = LRUCache(MOST_SESSIONS)
         self._version = 0
         self._waiting = 0
@@ -118,8 +119,8 @@ class Running:
             self._told[asker.envelope.session_id] = -1
             self.joined += 1
         self._tokens.add(asker.envelope.token)
-        known = [self.asker, *self._successors]
-        if asker.envelope.token is not None and asker.envelope.token not in {one.envelope.token for one in known}:
+        token, known = asker.envelope.token, {one.envelope.token for one in (self.asker, *self._successors)}
+        if token is not None and token not in known | self._refused:
             self._successors.append(asker)
 
     def knows(self, session_id: str) -> bool:
@@ -153,6 +154,7 @@ class Running:
 
     def succeed(self) -> bool:
         """Have another token take over; say whether there is one."""
+        self._refused.add(self.asker.envelope.token)
         if not self._successors:
             return False
         self.asker = self._successors.popleft()
@@ -169,9 +171,11 @@ class Running:
         known = self._told.get(session_id, -1)
         await self._wait(session_id, patience, lambda: self._version > known)
 
-    async def begun(self, session_id: str, patience: float) -> None:
-        """Wait until the dispatcher has said a first word of the job, at most `patience` s."""
-        await self._wait(session_id, patience, lambda: self.job.state is not State.NEW)
+    async def begun(self, session_id: str, patience: float, *, or_troubled: bool = False) -> None:
+        """Wait until the dispatcher has said a first word of the job, or is in trouble, at most `patience` s."""
+        await self._wait(
+            session_id, patience, lambda: self.job.state is not State.NEW or (or_troubled and self.job.troubles > 0)
+        )
 
     async def _wait(self, session_id: str, patience: float, is_over: Callable[[], bool]) -> None:
         self._waiting += 1

@@ -172,6 +172,11 @@ MOST_TROUBLED_PAUSE: Final = 30.0
 """Seconds between two attempts to reach a dispatcher that is away."""
 
 
+def begun_again(job: Job) -> Job:
+    """Give a job that somebody else begins anew, for whom the dispatcher has another one."""
+    return job if job.state is State.NEW else replace(job, state=State.AGAIN, job_id="", troubles=0, broken=0)
+
+
 def next_step(job: Job, now: float, *, watched: bool, retry_after: float = 0.0) -> Step:
     """Say what is asked next of a job that has not ended; for `retry_after` s the dispatcher wants peace."""
     pause = max(_pause(job, now, watched=watched), retry_after)

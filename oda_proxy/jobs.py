@@ -16,6 +16,7 @@ from oda_proxy import failures, progress
 from oda_proxy.answer import OK, whole_json
 from oda_proxy.archive import given
 from oda_proxy.cache_status import CacheStatus
+from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.estimates import Estimates
 from oda_proxy.inflight import Asker, InFlight, Outcome, Running
 from oda_proxy.job import State
@@ -121,11 +122,18 @@ class Jobs:
         await self._inflight.close()
 
     async def joined(
-        self, question: Question, asker: Asker, forwarded: Forwarded, *, since: int | None = None
+        self,
+        question: Question,
+        asker: Asker,
+        forwarded: Forwarded,
+        *,
+        since: int | None = None,
+        has_other: bool = False,
     ) -> Answer:
         """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word.
 
-        One that ended while its recording was looked for (`since` that turn) was missed by a moment.
+        One that ended while its recording was looked for (`since` that turn) was missed by a moment. Raises
+        UpstreamUnreachableError where the dispatcher is away and the asker has another answer.
         """
         running = self._running(question, asker.envelope)
         if running is None and since is not None:
@@ -137,7 +145,9 @@ class Jobs:
             self._inflight.begin(self._groups(question, asker.envelope)[-1], running, partial(self._conduct, running))
             self._counts.jobs += 1
         running.admit(asker)
-        await running.begun(asker.envelope.session_id, self._policy.patience)
+        await running.begun(asker.envelope.session_id, self._policy.patience, or_troubled=has_other)
+        if has_other and running.job.troubles and running.job.state is State.NEW:
+            raise UpstreamUnreachableError("that is asked", "it is away")
         return await self._told(running, asker, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
     async def followed(self, question: Question, asker: Asker) -> Answer | None:

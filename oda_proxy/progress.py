@@ -23,7 +23,7 @@ _TOLD: Final = frozenset({*_REPORT, "action", "node_id", "progress", "progressin
 
 
 def reports_of(answer: Mapping[str, Any], envelope: Envelope) -> tuple[Mapping[str, Any], ...]:
-    """Give the reports in an answer to `envelope`, in the order they came, as anyone who waits for the job may see them.
+    """Give the reports in an answer to `envelope`, in their order, as anyone who waits for the job may see them.
 
     Call-backs repeat the request with its token: what is on a list is told, and nothing in which the asker shows.
     """

@@ -197,7 +197,7 @@ class Proxy:
             return await self._asked_with_files(question, asker)
         try:
             forwarded: Forwarded = "request" if anew else "stale" if recording else "uri-miss"
-            return await self.jobs.joined(question, asker, forwarded, since=turn)
+            return await self.jobs.joined(question, asker, forwarded, since=turn, has_other=recording is not None)
         except UpstreamUnreachableError:
             if recording and (recording := await self._archive.look_up(question)):
                 return self._hit(recording, asker, CacheStatus(hit=True, detail="stale"))  # RFC 5861

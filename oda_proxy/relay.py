@@ -30,7 +30,7 @@ class Relay:
     async def ask(self, ask: Ask, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
         """Ask, and give the answer as it comes; redirects point at `here`, our own address with the client's prefix.
 
-        What a route changes is changed once: such requests are never sent a second time.
+        What a route changes is changed once: such requests are never sent a second time, unless they say otherwise.
 
         Raises UpstreamUnreachableError where nobody answers, NoRecordingError where there is nobody to ask.
         """
@@ -38,7 +38,8 @@ class Relay:
             raise NoRecordingError("offline: there is no recording of this, and no dispatcher to ask")
         without = (*_NOT_SENT_ON, "content-length") if isinstance(ask.body, bytes) else _NOT_SENT_ON
         onward = headers.onward(ask.headers, without=without)
-        reply = await self.upstream.ask(replace(ask, headers=onward, once=ask.once or has_effects(ask.path)))
+        once = has_effects(ask.path) if ask.once is None else ask.once
+        reply = await self.upstream.ask(replace(ask, headers=onward, once=once))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
         return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
 

@@ -182,7 +182,7 @@ class Asked:
     at: float
     fields: Mapping[str, str]
     patience: float | None
-    once: bool
+    once: bool | None
 
     @property
     def status(self) -> str:

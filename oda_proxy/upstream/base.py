@@ -23,8 +23,8 @@ class Ask:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     patience: float | None = None
     """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
-    once: bool = False
-    """It changes something: it must not reach the dispatcher twice, also where nobody knows whether it did."""
+    once: bool | None = None
+    """Whether it must not reach the dispatcher twice, also where nobody knows whether it did; None: as its route says."""
 
 
 class Body(Protocol):
