@@ -24,7 +24,7 @@ class Ask:
     patience: float | None = None
     """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
     once: bool | None = None
-    """Whether it must not reach the dispatcher twice, also where nobody knows whether it did; None: as its route says."""
+    """Whether it must not reach the dispatcher twice, also where nobody knows if it did; None: as its route says."""
 
 
 class Body(Protocol):
