@@ -20,6 +20,7 @@ import jwt
 from answers import answer, written
 
 from oda_proxy.audience import Sharing, Tokens
+from oda_proxy.errors import UpstreamSlowError
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.base import Ask
@@ -249,6 +250,9 @@ class Dispatcher:
         text = ask.body.decode() if isinstance(ask.body, bytes) else ask.query_string
         asked = Asked(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.patience, ask.once)
         self.asked.append(asked)
+        if ask.patience is not None and self.latency > ask.patience:
+            await asyncio.sleep(ask.patience)
+            raise UpstreamSlowError(self.url, "no answer")
         await asyncio.sleep(self.latency)
         instead = self.instead(asked)
         if isinstance(instead, Exception):

@@ -29,6 +29,7 @@ from scripted import (
 
 from oda_proxy.audience import Sharing
 from oda_proxy.job import UNWATCHED_PAUSE, Limits
+from oda_proxy.spool import SpoolError
 from oda_proxy.store.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from oda_proxy.key import Key
     from oda_proxy.proxy import Proxy
     from oda_proxy.recording import Recording
+    from oda_proxy.upstream.base import Ask
 
 NO_CACHE = (("Cache-Control", "no-cache"),)
 OTHER = token("another@example.org")
@@ -134,6 +136,23 @@ async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
         assert job_id != told.job_id == "0123456789abcdef"
         assert (await other.ask("submitted", told.job_id)).job_id == told.job_id
         assert (await first.ask("submitted", job_id)).job_id == job_id
+
+
+@in_no_time
+async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
+    def renaming(asked: Asked) -> Any:
+        if asked.number == 1 or asked.status == "ready":
+            return None
+        state = "progress" if asked.number < 10 else "ready"
+        return reply({"query_status": state, "products": {}, "job_monitor": {"job_id": f"{asked.number:016}"}})
+
+    dispatcher = Dispatcher(instead=renaming, plan={0.0: "submitted", 1.0: "ready"})
+    async with proxied(dispatcher) as proxy:
+        await together(clients := crowd(proxy, 2))
+
+    name = dispatcher.submissions[0].name
+    assert {asked.job_id for asked in dispatcher.asked} == {"", name}
+    assert [client.job_ids for client in clients] == [{name}] * 2
 
 
 @in_no_time
@@ -289,6 +308,34 @@ async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
         assert (await later.get_product()).state == "done"
         assert (await first.get_product()).cache_status == "oda-proxy; hit"
         assert len(dispatcher.submissions) == 2
+
+
+@in_no_time
+async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(MemoryStore):
+        def put(self, recording: Recording) -> None:
+            raise ZeroDivisionError
+
+    async with proxied(Dispatcher(), store=Faulty()) as proxy:
+        got = await together(crowd(proxy, 3))
+
+        assert {(told.status, told.state) for told in got} == {(500, "failed")}
+        assert {told.message for told in got} == {"the job ended by a fault of oda-proxy; its log says more"}
+        assert list(proxy.jobs) == []
+    assert "ZeroDivisionError" in caplog.text
+
+
+@in_no_time
+async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None:
+    class Unreadable(Dispatcher):
+        async def ask(self, ask: Ask) -> Any:
+            raise SpoolError("No space left on device")
+
+    async with proxied(Unreadable()) as proxy:
+        got = await together(crowd(proxy, 2))
+
+    assert {told.status for told in got} == {500}
+    assert all(told.message.endswith("No space left on device; name another with TMPDIR") for told in got)
 
 
 @in_no_time
@@ -479,6 +526,40 @@ async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_tak
         assert {one.session_id for one in asked} == {first.session_id}
 
 
+@pytest.mark.parametrize("ends", ["ready", "failed"])
+def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: str) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(plan={0.0: "done"})
+        async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
+            first, second = crowd(proxy, 2)
+            first.token, second.token = token(), token(expires=2e6)
+            for client in (first, second):  # the dispatcher takes both
+                await replace(client, query=QUERY.replace("83.0", "1.0"), told=[]).get_product()
+            dispatcher.plan = {0.0: "submitted", 900.0: ends}
+            waiting = asyncio.create_task(first.get_product())
+            job_id = (await second.ask()).job_id
+            await waiting
+            asked = len(dispatcher.asked)
+
+            told = await second.ask("submitted", job_id)
+
+            assert (told.state, told.job_id) == ("done" if ends == "ready" else "failed", job_id)
+            assert len(dispatcher.asked) == asked
+
+    play(story())
+
+
+@in_no_time
+async def test_who_has_no_session_gets_the_end_like_all_others() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        got = await together([Client(proxy, ""), Client(proxy, ""), Client(proxy, "SESSION000000000")])
+
+        assert [told.state for told in got] == ["done"] * 3
+        assert len(dispatcher.submissions) == 1
+        assert proxy.counts.kept == 1
+
+
 @in_no_time
 async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
     dispatcher = Dispatcher()
@@ -572,7 +653,7 @@ async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near()
         held = [asyncio.create_task(client.ask("submitted", client.told[0].job_id)) for client in clients]
         await asyncio.sleep(5)
 
-        proxy.wake()
+        proxy.jobs.wake()
         told = await asyncio.gather(*held)
 
         assert {(one.state, one.at == elapsed()) for one in told} == {("submitted", True)}

@@ -20,6 +20,8 @@ from oda_proxy.job import (
     Limits,
     Said,
     State,
+    Step,
+    begun_again,
     heard,
     named,
     next_step,
@@ -232,6 +234,13 @@ def test_a_job_keeps_its_name_through_trouble_and_loses_it_where_it_is_forgotten
     assert observe(job, Said.PROGRESS, BEGUN, job_id="").job_id == "one"
     assert observe(job, Said.PROGRESS, BEGUN, job_id="another").job_id == "one"
     assert observe(job, Said.FORGOTTEN, BEGUN, job_id="one").job_id == ""
+
+
+def test_a_job_that_somebody_else_takes_over_begins_again_unless_it_was_not_begun() -> None:
+    job = begun_again(Job(BEGUN, State.PROGRESS, JOB, troubles=3, broken=2))
+
+    assert next_step(job, BEGUN + 5, watched=True) == Step("new", "", 0.0)
+    assert begun_again(Job(BEGUN)) == Job(BEGUN)
 
 
 def test_the_timeline_has_each_state_with_the_time_it_was_reached() -> None:

@@ -94,7 +94,6 @@ async def test_a_job_is_asked_for_with_the_state_and_the_name_it_had_last() -> N
     assert [status for status, _ in asked].count("ready") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="whatever goes to /run_analysis is sent once, polls too")
 @in_no_time
 async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_polls_may_be_repeated() -> None:
     dispatcher = Dispatcher()
@@ -216,6 +215,17 @@ async def test_products_that_break_off_are_fetched_again() -> None:
 
     assert ends(clients) == {(200, "done")}
     assert len(fetched) == 3
+
+
+@in_no_time
+async def test_progress_does_not_fall_back_while_products_are_fetched() -> None:
+    clients = await got(
+        Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
+    )
+
+    for client in clients:
+        assert client.states == sorted(client.states, key=["submitted", "progress", "done"].index)
+        assert client.told[-1].at > 90
 
 
 @in_no_time
@@ -341,13 +351,14 @@ async def test_what_was_given_up_is_not_kept_and_begins_anew() -> None:
         assert len(dispatcher.submissions) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the first request of a job has no patience of its own, nor that of its job")
 @in_no_time
 async def test_a_job_whose_first_request_is_never_answered_is_given_up_too() -> None:
     dispatcher = Dispatcher(latency=3 * 3600.0)
-    clients = await got(dispatcher, many=1, limits=Limits(longest=7200.0))
+    clients = await got(dispatcher, limits=Limits(longest=7200.0))
 
-    assert clients[0].told[-1].at < 7300
+    assert ends(clients) == {(500, "failed")}
+    assert_readable(clients[1].told[-1], "no answer")
+    assert 7200 <= clients[1].told[-1].at < 7300
 
 
 @pytest.mark.parametrize(
@@ -355,10 +366,7 @@ async def test_a_job_whose_first_request_is_never_answered_is_given_up_too() -> 
     [
         UNREACHABLE,
         UpstreamPausedError(URL, "it fails", 5.0, is_down=True),
-        pytest.param(
-            bad_gateway(),
-            marks=pytest.mark.xfail(strict=True, reason="the job waits for the dispatcher, and so does who asked"),
-        ),
+        bad_gateway(),
     ],
     ids=["refused", "left alone", "gateway"],
 )
@@ -453,7 +461,6 @@ async def test_where_the_first_askers_token_expires_another_takes_over_and_the_j
     assert first not in other.told[-1].body.decode()
 
 
-@pytest.mark.xfail(strict=True, reason="to the dispatcher a job is its subject's: another's token has to begin anew")
 @in_no_time
 async def test_where_a_team_shares_another_members_token_takes_over_too() -> None:
     dispatcher = Dispatcher()
@@ -476,16 +483,15 @@ async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> Non
         waiting = asyncio.gather(*(client.get_product() for client in clients))
         await asyncio.sleep(20)
         dispatcher.revoked.add(token())
+        before = len(dispatcher.asked)
         refused = await waiting
 
+        assert len(dispatcher.asked) == before + 1
     assert {(told.status, told.state) for told in refused} == {(403, "failed")}
     assert {told.message for told in refused} == {"The token provided is not valid"}
     assert len(dispatcher.submissions) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="who polls with a refused token becomes a successor again, and no limit is looked at"
-)
 @in_no_time
 async def test_tokens_that_are_refused_take_over_once_and_not_in_turns_for_ever() -> None:
     dispatcher = Dispatcher()
