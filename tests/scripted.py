@@ -295,7 +295,7 @@ class Dispatcher:
         if state == "failed":
             return self._failed(asked, "" if asked.job_id else "failed: get dataserver products")
         who = {"session_id": asked.session_id, "job_id": asked.name}
-        echo = {**asked.fields, **who, "RA": 83.0, "token": asked.token or None}
+        echo = {**asked.fields, **who, "RA": float(asked.fields["RA"]), "token": asked.token or None}
         products = {
             "analysis_parameters": echo,
             **who,
