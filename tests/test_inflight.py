@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from answers import answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import (
@@ -141,8 +142,10 @@ async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
 @in_no_time
 async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
     def renaming(asked: Asked) -> Any:
-        if asked.number == 1 or asked.status == "ready":
+        if asked.number == 1:
             return None
+        if asked.status == "ready":
+            return reply(answer(job_monitor={"job_id": f"{asked.number:016}"}, session_id=asked.session_id))
         state = "progress" if asked.number < 10 else "ready"
         return reply({"query_status": state, "products": {}, "job_monitor": {"job_id": f"{asked.number:016}"}})
 
@@ -165,6 +168,7 @@ async def test_reports_reach_all_and_name_nobody_else() -> None:
 
     for client in clients:
         counts = [len(told.reports) for told in client.told[:-1]]
+        assert set(counts) == set(range(counts[-1] + 1)), "each is told when it comes"
         assert counts == sorted(counts)
         assert counts[-1] > 5
         last = client.told[-2].reports[-1]
@@ -261,6 +265,10 @@ async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice(
 
         again = await client.ask("submitted", first.job_id)
 
+        assert (first.cache_status, again.cache_status) == (
+            "oda-proxy; fwd=uri-miss; fwd-status=200; stored",
+            "oda-proxy; fwd=uri-miss",
+        )
         assert (again.state, number(again), again.job_id) == ("done", number(first), first.job_id)
         assert len(dispatcher.submissions) == 1
 
@@ -295,6 +303,18 @@ async def test_a_failure_is_told_to_who_polls_shortly_after() -> None:
 
         assert (told.state, told.job_id, told.session_id) == ("failed", job_id, later.session_id)
         assert len(dispatcher.asked) == asked
+
+
+@in_no_time
+async def test_the_end_of_a_job_is_not_for_a_session_that_had_not_joined_it() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        first, stranger = crowd(proxy, 2)
+        await first.get_product()
+
+        told = await stranger.ask("submitted", "0123456789abcdef")
+
+        assert told.cache_status == "oda-proxy; fwd=bypass; fwd-status=400; detail=poll"
 
 
 @in_no_time
@@ -655,11 +675,23 @@ async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near()
         held = [asyncio.create_task(client.ask("submitted", client.told[0].job_id)) for client in clients]
         await asyncio.sleep(5)
 
+        woken = elapsed()
         proxy.jobs.wake()
         told = await asyncio.gather(*held)
 
-        assert {(one.state, one.at == elapsed()) for one in told} == {("submitted", True)}
-        assert (await clients[0].ask("submitted", told[0].job_id)).at == elapsed(), "and held no more"
+        assert {(one.state, one.at) for one in told} == {("submitted", woken)}
+        assert (await clients[0].ask("submitted", told[0].job_id)).at == woken, "and held no more"
+
+
+@in_no_time
+async def test_who_waits_for_the_first_word_is_told_submitted_at_once_when_the_end_is_near() -> None:
+    async with proxied(Dispatcher(latency=50.0), patience=60.0) as proxy:
+        asking = asyncio.create_task(Client(proxy).ask())
+        await asyncio.sleep(5)
+        proxy.jobs.wake()
+        comes_now = await Client(proxy, query=QUERY.replace("83.0", "1.0")).ask()
+
+        assert [(told.state, told.at) for told in (await asking, comes_now)] == [("submitted", 5.0)] * 2
 
 
 @in_no_time

@@ -162,9 +162,12 @@ async def test_the_recording_says_how_the_job_went() -> None:
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(status: int) -> None:
     async def story() -> None:
-        dispatcher = Dispatcher(instead=on_polls(bad_gateway(status), every=3))
+        dispatcher = Dispatcher(instead=on_polls(bad_gateway(status), every=3), reporting=5.0)
         clients = await got(dispatcher)
 
+        for client in clients:
+            counts = [len(told.reports) for told in client.told[:-1]]
+            assert counts == sorted(counts)
         assert ends(clients) == {(200, "done")}
         assert len(dispatcher.submissions) == 1
         assert {told.status for client in clients for told in client.told} == {200}
@@ -226,6 +229,7 @@ async def test_progress_does_not_fall_back_while_products_are_fetched() -> None:
     for client in clients:
         assert client.states == sorted(client.states, key=["submitted", "progress", "done"].index)
         assert client.told[-1].at > 90
+        assert "the dispatcher has not answered" in client.told[-2].json["exit_status"]["comment"]
 
 
 @in_no_time
@@ -247,15 +251,40 @@ async def test_a_dispatcher_that_never_comes_back_is_given_up() -> None:
 
 
 @in_no_time
-async def test_where_nobody_is_there_to_begin_it_all_know_at_once() -> None:
-    dispatcher = Dispatcher(instead=lambda _: UNREACHABLE)
+async def test_who_waits_is_told_of_trouble_at_once_and_of_its_end() -> None:
+    clients = await got(Dispatcher(instead=between(20, 100, UNREACHABLE)), patience=60.0)
+
+    for client in clients:
+        remarks = {told.at: told.json["exit_status"]["comment"] for told in client.told}
+        troubled = [at for at, remark in remarks.items() if "the dispatcher has not answered for" in remark]
+        assert troubled[0] < 23
+        assert "not answered" not in remarks[client.told[-1].at]
+
+
+@pytest.mark.parametrize(
+    "trouble", [UNREACHABLE, UpstreamPausedError(URL, "it fails", 5.0, is_down=True)], ids=["refused", "left alone"]
+)
+@in_no_time
+async def test_where_nobody_is_there_to_begin_it_all_know_at_once(trouble: Exception) -> None:
+    dispatcher = Dispatcher(instead=lambda _: trouble)
     clients = await got(dispatcher)
 
     assert ends(clients) == {(500, "failed")}
     assert len(dispatcher.asked) == 1
     for client in clients:
         assert client.told[-1].at < 1
-        assert_readable(client.told[-1], f"cannot reach the dispatcher {URL}: Connection refused")
+        assert_readable(client.told[-1], f"cannot reach the dispatcher {URL}: ")
+
+
+@pytest.mark.parametrize(
+    "trouble", [bad_gateway(), UpstreamPausedError(URL, "it wants peace", 20.0)], ids=["gateway", "wants peace"]
+)
+@in_no_time
+async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(trouble: Reply | Exception) -> None:
+    clients = await got(Dispatcher(instead=between(0, 100, trouble)))
+
+    assert ends(clients) == {(200, "done")}
+    assert all(len(client.job_ids) == 1 for client in clients)
 
 
 @pytest.mark.parametrize("answer", [PAGE, reply({"error": "x"}, status=500)], ids=["a page", "500"])
@@ -399,6 +428,8 @@ async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order(
         await asyncio.sleep(20)
         assert len(dispatcher.submissions) == 2
         assert [running.is_queued for running in proxy.jobs] == [False, False, True, True, True, True]
+        await asyncio.sleep(20)
+        assert [running.is_queued for running in proxy.jobs] == [False, False, True, True]
         await asyncio.gather(*waiting)
 
     assert [asked.fields["DEC"] for asked in dispatcher.submissions] == list("012345")
@@ -413,13 +444,18 @@ async def test_who_waits_for_a_place_is_told_submitted_and_keeps_the_name_told_t
     dispatcher = Dispatcher(plan={0.0: "submitted", 50.0: "ready"})
     async with proxied(dispatcher, max_jobs=1) as proxy:
         first, other = crowd(proxy, 2)
-        other.query = f"{QUERY}&DEC=1"
+        joins_later = Client(proxy, "COMESLATER", query=f"{QUERY}&DEC=1")
+        other.query = joins_later.query
 
-        await together([first, other])
+        waiting = asyncio.gather(first.get_product(), other.get_product())
+        await asyncio.sleep(70)
+        await joins_later.get_product()
+        await waiting
 
     assert other.states[0] == "submitted"
     assert other.told[0].at < 21
     assert len(other.job_ids) == 1
+    assert joins_later.job_ids == other.job_ids
     assert other.job_ids != {dispatcher.submissions[1].name}, "the dispatcher had not named it yet"
     assert other.told[-1].state == "done"
 
