@@ -231,6 +231,8 @@ def test_a_job_keeps_its_name_through_trouble_and_loses_it_where_it_is_forgotten
     job = observe(Job(BEGUN), Said.SUBMITTED, BEGUN, job_id="one")
 
     assert observe(job, Said.AWAY, BEGUN, job_id="of a gateway").job_id == "one"
+    assert observe(Job(BEGUN), Said.AWAY, BEGUN, job_id="of a gateway").job_id == ""
+    assert observe(job, Said.PROGRESS, BEGUN, job_id="another").job_id == "one"
     assert observe(job, Said.PROGRESS, BEGUN, job_id="").job_id == "one"
     assert observe(job, Said.PROGRESS, BEGUN, job_id="another").job_id == "one"
     assert observe(job, Said.FORGOTTEN, BEGUN, job_id="one").job_id == ""

@@ -410,6 +410,26 @@ async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Re
         told = await Client(proxy, "COMESAFTERADAY").get_product()
 
         assert (told.state, told.cache_status) == ("done", "oda-proxy; hit; detail=stale")
+        assert told.at - 90_000 < 1
+
+
+@in_no_time
+async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_while_it_is_in_trouble() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"})
+    async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
+        await Client(proxy).get_product()
+        await asyncio.sleep(90_000)
+        dispatcher.plan = {0.0: "submitted", 60.0: "ready"}
+        waiting = asyncio.create_task(Client(proxy).get_product())
+        await asyncio.sleep(20)
+        dispatcher.instead = between(elapsed(), elapsed() + 20, bad_gateway())
+        await asyncio.sleep(10)
+
+        told = await (other := Client(proxy, "COMESWHILEINTROUBLE")).get_product()
+
+        assert (told.state, other.states[0]) == ("done", "submitted")
+        assert (await waiting).state == "done"
+        assert len(dispatcher.submissions) == 2
 
 
 # -- places ----------------------------------------------------------------------------------------
