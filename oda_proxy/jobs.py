@@ -209,6 +209,7 @@ class Jobs:
                 job_id=job_id,
                 reports=running.reports,
                 comment=self.remark_on(running, asker),
+                urgent=envelope.awaits_products or running.job.troubles > 0,
                 now=self._clock(),
             )
             return whole_json(OK, text, replace(status, detail="running"))

@@ -56,12 +56,17 @@ def running(
     job_id: str,
     reports: Sequence[Mapping[str, Any]],
     comment: str,
+    urgent: bool = False,
     now: float,
 ) -> bytes:
     """Say that a job runs, so that every generation of the client asks on.
 
-    `status` is `submitted` or `progress`; `now` is in s since 1970 (UTC), as the dispatcher's `time_request`.
+    `status` is `submitted` or `progress`; `now` is in s since 1970 (UTC), as the dispatcher's `time_request`. While a
+    job runs clients show no comment, but the last report, if any: an `urgent` comment is that, too.
     """
+    if comment:
+        ours = {**_REPORT, "node": "oda-proxy", "message": comment.removeprefix("oda-proxy: ")}
+        reports = [*reports, ours] if urgent else [ours, *reports]
     told = {
         "query_status": status,
         "products": {},

@@ -40,11 +40,11 @@ def reporting(*reports: Any) -> dict[str, Any]:
     return {"job_monitor": {"job_id": JOB, "session_id": SESSION, "full_report_dict_list": list(reports)}}
 
 
-def told(*reports: Any, status: str = "progress", envelope: Envelope = ANOTHERS) -> Any:
-    text = running(
-        status, envelope, job_id=JOB, reports=reports_of(reporting(*reports), MINE), comment="a remark", now=1.5
-    )
-    return json.loads(text)
+def told(
+    *reports: Any, status: str = "progress", envelope: Envelope = ANOTHERS, comment: str = "", urgent: bool = False
+) -> Any:
+    known = reports_of(reporting(*reports), MINE)
+    return json.loads(running(status, envelope, job_id=JOB, reports=known, comment=comment, urgent=urgent, now=1.5))
 
 
 def test_a_report_tells_of_the_job_and_not_of_its_asker() -> None:
@@ -114,7 +114,7 @@ def test_each_report_has_what_clients_look_for_and_the_names_that_are_the_client
 
 @pytest.mark.parametrize("status", ["submitted", "progress"])
 def test_each_generation_of_the_client_asks_on_and_shows_the_remark(status: str) -> None:
-    answer = told(CALL_BACK, status=status)
+    answer = told(CALL_BACK, status=status, comment="a remark")
 
     assert answer["query_status"] == answer["job_status"] == answer["job_monitor"]["status"] == status
     assert answer["exit_status"]["status"] == 0
@@ -124,6 +124,16 @@ def test_each_generation_of_the_client_asks_on_and_shows_the_remark(status: str)
     assert answer["session_id"] == answer["job_monitor"]["session_id"] == ANOTHERS.session_id
     assert answer["job_monitor"]["job_id"] == JOB
     assert answer["time_request"] == 1.5
+
+
+@pytest.mark.parametrize(("urgent", "place"), [(False, 0), (True, -1)])
+def test_a_remark_is_a_report_too_since_clients_show_the_last_one_and_no_comment(urgent: bool, place: int) -> None:
+    reports = told(CALL_BACK, CALL_BACK, comment="oda-proxy: a remark", urgent=urgent)["job_monitor"][
+        "full_report_dict_list"
+    ]
+
+    assert [report["node"] for report in reports].count("oda-proxy") == 1
+    assert (reports[place]["node"], reports[place]["message"]) == ("oda-proxy", "a remark")
 
 
 WORDS = st.sampled_from([SESSION, token(), f"job {JOB} of {SESSION}", f"?token={token()}", "a word", ""])
