@@ -277,7 +277,7 @@ def test_a_replay_needs_no_network(recorded: Callable[[str], Recorded], version:
 def test_a_notebook_under_jupyter_execute_gives_the_same_outputs_again(version: str, runs: Runs, net: Internet) -> None:
     python = environment(f"oda_api-{version}-jupyter")
     (runs.folder / "seed.ipynb").write_text(json.dumps(notebook(CLIENTS / "seed_notebook.py")))
-    execute = [python.with_name("jupyter"), "execute", "--output"]
+    execute = [str(python.with_name("jupyter")), "execute", "--output"]
 
     first = runs.record(*execute, "recorded", "seed.ipynb", net=net)
     asked = len(net.asked)
@@ -331,7 +331,7 @@ def test_a_capsule_gives_identical_data_in_another_folder_and_another_environmen
     asked |= {"RA": 255.986542, "DEC": -37.844167, "detection_threshold": 5.0, "radius": 15.0}
     image = {**asked, "product": "isgri_image", "T2": "2003-03-16T00:03:15.0", "E1_keV": 20.0, "E2_keV": 40.0}
     del image["time_bin"]
-    script = [CLIENTS / "get_product.py", TODAY, json.dumps(asked), json.dumps(image)]
+    script = [str(CLIENTS / "get_product.py"), TODAY, json.dumps(asked), json.dumps(image)]
     first = runs.record(environment("oda_api-1.3.5"), *script, net=net)
     elsewhere = tmp_path / "else" / "where"
     elsewhere.parent.mkdir()
