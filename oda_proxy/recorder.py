@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from oda_proxy.query import Envelope
     from oda_proxy.question import Question
     from oda_proxy.recording import Recording
-    from oda_proxy.run import Doors
+    from oda_proxy.run import Doors, Opening
     from oda_proxy.upstream.base import Ask
 
 DESCRIPTION_TTL = 300.0
@@ -179,6 +179,7 @@ async def recording(
     upstream: str | None = None,
     include_private: bool = False,
     replace: bool = False,
+    doors: Opening = doors,
 ) -> AsyncIterator[Recorder]:
     """Record into a capsule in `folder`, through the recorder's doors, until the block ends.
 
@@ -192,6 +193,8 @@ async def recording(
         Keep what is asked for with a token, too.
     replace
         The folder may hold a capsule, which is removed.
+    doors
+        Which doors to open.
 
     Raises
     ------

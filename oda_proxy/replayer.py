@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from oda_proxy.query import Envelope, Query, Token
     from oda_proxy.question import Question
     from oda_proxy.recording import Recording
-    from oda_proxy.run import Doors
+    from oda_proxy.run import Doors, Opening
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Ask
 
@@ -171,11 +171,11 @@ class Replayer:
 
 
 @asynccontextmanager
-async def replaying(folder: Path, *, time_scale: float = 0.0) -> AsyncIterator[Replayer]:
+async def replaying(folder: Path, *, time_scale: float = 0.0, doors: Opening = doors) -> AsyncIterator[Replayer]:
     """Replay the capsule in `folder`, through the replayer's doors, until the block ends.
 
-    Nothing leaves this machine. `time_scale` is how long jobs take: 1 as they did, 0 no time. Raises CapsuleError,
-    which names the file, and ListenError.
+    Nothing leaves this machine. `time_scale` is how long jobs take: 1 as they did, 0 no time. `doors` says which doors
+    to open. Raises CapsuleError, which names the file, and ListenError.
     """
     replayer = Replayer(await asyncio.to_thread(open_capsule, folder), time_scale=time_scale)
     async with AsyncExitStack() as stack:
