@@ -370,7 +370,9 @@ class Told:
 
     @property
     def reports(self) -> list[Any]:
-        return list(self.json["job_monitor"].get("full_report_dict_list", []))
+        """What the dispatcher reported; the proxy's own remark is a report, too."""
+        reports = self.json["job_monitor"].get("full_report_dict_list", [])
+        return [report for report in reports if report.get("node") != "oda-proxy"]
 
     @property
     def number(self) -> str:

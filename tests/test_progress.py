@@ -101,7 +101,7 @@ def test_what_holds_no_reports_tells_none(monitor: Any) -> None:
 
 
 def test_each_report_has_what_clients_look_for_and_the_names_that_are_the_clients_own() -> None:
-    [report] = told({"message": ["no", "text"], "node": {"a": 1}})["job_monitor"]["full_report_dict_list"]
+    [*_, report] = told({"message": ["no", "text"], "node": {"a": 1}})["job_monitor"]["full_report_dict_list"]
 
     assert report == {
         "node": "none",
@@ -134,6 +134,23 @@ def test_a_remark_is_a_report_too_since_clients_show_the_last_one_and_no_comment
 
     assert [report["node"] for report in reports].count("oda-proxy") == 1
     assert (reports[place]["node"], reports[place]["message"]) == ("oda-proxy", "a remark")
+
+
+@pytest.mark.parametrize(("urgent", "shown"), [(False, "processing"), (True, "a remark")])
+def test_the_remark_is_a_report_too_and_the_last_where_it_is_urgent(*, urgent: bool, shown: str) -> None:
+    """While a job runs clients show the last report, and no comment."""
+    reports = reports_of(reporting(CALL_BACK), MINE)
+
+    text = running(
+        "progress", ANOTHERS, job_id=JOB, reports=reports, comment="oda-proxy: a remark", urgent=urgent, now=1.5
+    )
+
+    told = json.loads(text)["job_monitor"]["full_report_dict_list"]
+    assert sorted(report["message"] for report in told) == ["a remark", "processing"]
+    assert told[-1]["message"] == shown
+    for report in told:
+        assert (report["job_id"], report["session_id"]) == (JOB, ANOTHERS.session_id)
+        assert {"node", "message", "scwid"} <= report.keys()
 
 
 WORDS = st.sampled_from([SESSION, token(), f"job {JOB} of {SESSION}", f"?token={token()}", "a word", ""])
