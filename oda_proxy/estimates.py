@@ -34,10 +34,8 @@ class Estimate:
     def __str__(self) -> str:
         if self.runs == 1:
             return f"an earlier run took {spoken(self.median)}"
-        return (
-            f"{self.runs} earlier runs took {spoken(self.shortest)} to {spoken(self.longest)}, half of them less "
-            f"than {spoken(self.median)}"
-        )
+        shortest, middle, longest = (spoken(seconds) for seconds in (self.shortest, self.median, self.longest))
+        return f"{self.runs} earlier runs took {shortest} to {longest}, the median is {middle}"
 
 
 class Estimates:

@@ -172,10 +172,15 @@ class Running:
         await self._wait(session_id, patience, lambda: self._version > known)
 
     async def begun(self, session_id: str, patience: float, *, or_troubled: bool = False) -> None:
-        """Wait until the dispatcher has said a first word of the job, or is in trouble, at most `patience` s."""
-        await self._wait(
-            session_id, patience, lambda: self.job.state is not State.NEW or (or_troubled and self.job.troubles > 0)
-        )
+        """Wait until a first word can be said of the job, or the dispatcher is in trouble, at most `patience` s.
+
+        The first word is the dispatcher's, or that the job waits for a place.
+        """
+
+        def is_over() -> bool:
+            return self.is_queued or self.job.state is not State.NEW or (or_troubled and self.job.troubles > 0)
+
+        await self._wait(session_id, patience, is_over)
 
     async def _wait(self, session_id: str, patience: float, is_over: Callable[[], bool]) -> None:
         self._waiting += 1

@@ -92,6 +92,7 @@ class Polling:
     async def conduct(self, running: Running) -> Outcome:
         """Ask for a job until it has ended."""
         running.is_queued = self._places.locked()
+        running.changed()
         async with self._places:
             running.is_queued = False
             running.changed()

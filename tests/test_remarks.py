@@ -32,7 +32,7 @@ def test_an_estimate_is_made_of_the_runs_of_the_same_product() -> None:
     estimates.note(Query("isgri", "isgri_lc", "Real", (), api=True), 1e6)
     estimates.note(None, 1e6)
 
-    assert str(estimates.of(IMAGE)) == "3 earlier runs took 60 s to 10 min, half of them less than 2 min"
+    assert str(estimates.of(IMAGE)) == "3 earlier runs took 60 s to 10 min, the median is 2 min"
     assert estimates.of(Query("jemx", "isgri_image", "Real", (), api=True)) is None
 
 
