@@ -221,10 +221,9 @@ async def test_products_that_break_off_are_fetched_again() -> None:
 
 
 @in_no_time
-async def test_progress_does_not_fall_back_while_products_are_fetched() -> None:
-    clients = await got(
-        Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
-    )
+async def test_progress_does_not_fall_back_while_products_are_fetched_and_trouble_is_told_at_once() -> None:
+    dispatcher = Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
+    clients = await got(dispatcher, patience=200.0)
 
     for client in clients:
         assert client.states == sorted(client.states, key=["submitted", "progress", "done"].index)
