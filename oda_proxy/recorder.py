@@ -22,7 +22,7 @@ from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.recording import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.remembered import Remembered
-from oda_proxy.run import doors, passed_on, public_description
+from oda_proxy.run import doors, is_description, passed_on, public_description
 from oda_proxy.spool import Spooled
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.anywhere import Anywhere
@@ -57,6 +57,7 @@ _IN_OTHER_WORDS = {
     "status": "neither a success nor a redirect",
     "token": "asked with a token that cannot be read",
     "too-large": "too large",
+    "unreachable": "it could not be reached",
 }
 
 
@@ -68,6 +69,8 @@ class Tally:
     size: int = 0
     """Bytes of the recordings, as they were sent."""
     failures: int = 0
+    descriptions: set[tuple[str, str]] = field(default_factory=set)
+    """What was told of instruments, by the path and the query of the request."""
     pages: int = 0
     """What other servers answered."""
     private: int = 0
@@ -113,11 +116,19 @@ class Recorder:
         if version := _client_version(ask):
             self._writer.note_version("oda_api", version)
         if public := public_description(ask):  # whoever replays the run may have no token
-            await (await proxy.answer(public, origin=origin)).dismiss()
+            told = await proxy.answer(public, origin=origin)
+            await told.dismiss()
+            if told.cache_status.stored:
+                self.tally.descriptions.add((public.path, public.query_string))
         answer = await proxy.answer(ask, origin=origin)
         status = answer.cache_status
-        if public is None and not (status.hit or status.stored) and status.detail not in _ORDINARY:
-            self.tally.miss(f"{ask.method} {ask.path}", status.detail)
+        if status.stored and is_description(ask):
+            self.tally.descriptions.add((ask.path, ask.query_string))
+        if public is None and not (status.hit or status.stored):
+            if status.detail not in _ORDINARY:
+                self.tally.miss(f"{ask.method} {ask.path}", status.detail)
+            elif status.forwarded == "bypass" and not status.detail:
+                self.tally.miss(f"{ask.method} {ask.path}", "neither products nor a description")
         return answer
 
     async def elsewhere(self, asked: Asked) -> Answer:

@@ -138,18 +138,25 @@ def dispatcher_prefix(ask: Ask) -> str | None:
     is_mounted = f"/{routes.MOUNT}/" in f"{route.prefix}/"
     if is_mounted or route.kind is Kind.ANALYSIS:
         return route.prefix
-    if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and "instrument=" in ask.query_string:
+    if route.kind in _DESCRIBING and "instrument=" in ask.query_string:
         return route.prefix
     return None
 
 
+def is_description(ask: Ask) -> bool:
+    """Tell whether a request is for what describes instruments and products."""
+    try:
+        return routes.find(ask.path, opened=frozenset(routes.CLOSED)).kind in _DESCRIBING
+    except BadQueryError:
+        return False
+
+
+_DESCRIBING = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
+
+
 def public_description(ask: Ask) -> Ask | None:
     """Give a request for a description without its token; None for what is none, or has no token."""
-    try:
-        kind = routes.find(ask.path, opened=frozenset(routes.CLOSED)).kind
-    except BadQueryError:
-        return None
-    if kind not in {Kind.DESCRIPTION, Kind.INSTRUMENTS} or not _TOKEN.search(ask.query_string):
+    if not _TOKEN.search(ask.query_string) or not is_description(ask):
         return None
     return replace(ask, query_string=restated(ask.query_string, token=""))
 

@@ -410,6 +410,18 @@ def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, 
     assert "missed: POST https://example.org/page" in again.said
 
 
+def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
+    address = f"{TODAY}/resolve-job-url?job_id=0123456789abcdef"
+
+    first = runs.record(*asking(address), net=net)
+    again = runs.replay(*asking(address))
+
+    path = address.removeprefix("https://www.astro.unige.ch").partition("?")[0]
+    assert f"not kept: GET {path}: neither products nor a description" in first.said
+    assert again.out.startswith("404 offline:")
+    assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.said
+
+
 def test_a_secret_in_an_address_is_neither_kept_nor_told(runs: Runs, net: Internet) -> None:
     first = runs.record(*asking("https://example.org/page?password=hunter2"), net=net)
     again = runs.replay(*asking("https://example.org/page?password=hunter2"))
@@ -635,6 +647,7 @@ def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs
     again = runs.replay(*asking(f"{address}&token={token(exp=1)}", address))
 
     assert again.out == first.out * 2
+    assert "recorded in capsule: 1 description" in first.said
 
 
 # -- time ------------------------------------------------------------------------------------------
