@@ -212,13 +212,16 @@ def observe(job: Job, said: Said, now: float, *, job_id: str = "", limits: Limit
         fetches=job.fetches
         + (job.state is not State.READY and state is State.READY)
         + (job.state is State.READY and state is State.READY and not troubled),
-        timeline=job.timeline
-        if state is job.state or state is State.AGAIN
-        else (*job.timeline, (str(state), max(now - job.begun, 0.0))),
+        timeline=job.timeline if state in {job.state, State.AGAIN} else (*job.timeline, (str(state), _age(job, now))),
     )
     if state.is_end or not (reason := _exhausted(after, now, limits)):
         return after
     return replace(after, state=State.FAILED, given_up=reason)
+
+
+def _age(job: Job, now: float) -> float:
+    """Say how long a job has run, in s; a clock that is set back does not turn it back."""
+    return max(now - job.begun, job.timeline[-1][1] if job.timeline else 0.0)
 
 
 def _exhausted(job: Job, now: float, limits: Limits) -> str:

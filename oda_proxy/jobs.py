@@ -182,7 +182,10 @@ class Jobs:
 
     def _ended(self, question: Question, envelope: Envelope) -> Running | None:
         found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(question, envelope))
-        return next(filter(None, found), None)
+        if running := next(filter(None, found), None):
+            return running
+        running = self._inflight.ended((question.key,), envelope.session_id)
+        return running if running and running.has_admitted(envelope.token) else None
 
     async def _conduct(self, running: Running) -> Outcome:
         """See a job to its end, and let the witness see it, too."""

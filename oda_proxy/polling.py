@@ -112,7 +112,9 @@ class Polling:
                 if running.job.state.is_end:
                     return await self._ended(running, asker, heard)
                 await _dismiss(heard.answer)
-                if before.state is State.NEW and running.job.state is not State.NEW:
+                if running.job.state is not State.NEW and (
+                    before.state is State.NEW or _is_renamed(before, running.job)
+                ):
                     await self._note(running, asker)
                 self._take_note(running, asker, heard, before)
 
@@ -216,6 +218,10 @@ class Polling:
             )
         except NotKeptError:
             return None
+
+
+def _is_renamed(before: Job, after: Job) -> bool:
+    return after.job_id not in {"", before.job_id}
 
 
 def _is_same_subject(one: Asker, other: Asker) -> bool:

@@ -546,7 +546,6 @@ async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_tak
         assert {one.session_id for one in asked} == {first.session_id}
 
 
-@pytest.mark.xfail(strict=True, reason="who was let in stays in only until the job has ended")
 @pytest.mark.parametrize("ends", ["ready", "failed"])
 def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: str) -> None:
     async def story() -> None:

@@ -366,3 +366,10 @@ def test_whatever_is_said_a_job_stays_in_the_table(
     times = [at for _, at in job.timeline]
     assert times == sorted(times)
     assert {state for state, _ in job.timeline} <= set(State) - {State.NEW, State.AGAIN}
+
+
+def test_a_clock_that_is_set_back_does_not_turn_a_timeline_back() -> None:
+    job = observe(Job(begun=0.0), Said.SUBMITTED, 10.0, job_id="J")
+    job = observe(job, Said.PROGRESS, 5.0)
+
+    assert observe(job, Said.READY, 20.0).timeline == (("submitted", 10.0), ("progress", 10.0), ("ready", 20.0))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from scripted import KEY, Client, Dispatcher, in_no_time, now, token
+from scripted import KEY, Client, Dispatcher, Reply, in_no_time, now, refusal, reply, token
 
 from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.key import Key
@@ -171,3 +171,23 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     asyncio.run(notes.note(Unfinished(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
 
     assert asyncio.run(notes.left()) == []
+
+
+@in_no_time
+async def test_a_job_that_began_again_is_noted_under_its_new_name(tmp_path: Path) -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
+        first = await Client(proxy).ask()
+        dispatcher.instead = lambda asked: renamed(asked.status, asked.job_id)
+        await asyncio.sleep(20)
+
+        assert first.job_id not in noted(tmp_path)[0]
+        assert "0123456789abcdef" in noted(tmp_path)[0]
+
+
+def renamed(status: str, job_id: str) -> Reply:
+    """Answer as a dispatcher that has forgotten its jobs, and names those that begin in another way."""
+    if status != "new" and job_id != "0123456789abcdef":
+        return refusal(f"unable to find any record for {job_id}", 400)
+    monitor = {"job_id": "0123456789abcdef", "session_id": "S", "status": "submitted"}
+    return reply({"query_status": "submitted", "products": {}, "exit_status": {}, "job_monitor": monitor})
