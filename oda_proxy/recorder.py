@@ -71,8 +71,8 @@ class Tally:
     failures: int = 0
     descriptions: set[tuple[str, str]] = field(default_factory=set)
     """What was told of instruments, by the path and the query of the request."""
-    pages: int = 0
-    """What other servers answered."""
+    pages: set[str] = field(default_factory=set)
+    """What other servers answered, by its name in the capsule."""
     private: int = 0
     """Answers that were left out because they were asked for with a token."""
     not_kept: Counter[str] = field(default_factory=Counter)
@@ -151,7 +151,7 @@ class Recorder:
             document = json.loads(exchange.to_json(page))
             await asyncio.to_thread(self._writer.save_exchange, page.name, document, body)
             self._writer.used_exchange(page.name)
-            self.tally.pages += 1
+            self.tally.pages.add(page.name)
         except (NotKeptError, CapsuleError) as reason:
             self.tally.miss(what, reason)
         return answer

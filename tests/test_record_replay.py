@@ -124,7 +124,7 @@ class Runs:
     def environ(self) -> dict[str, str]:
         """Nothing of this run may change what a client does: no token, no address, no configuration."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
-        return {**env, "HOME": str(self.folder), "MPLBACKEND": "agg"}
+        return {**env, "HOME": str(self.folder), "TMPDIR": str(self.folder), "MPLBACKEND": "agg"}
 
 
 def oda_proxy() -> list[str]:
@@ -585,6 +585,7 @@ def test_a_run_that_is_interrupted_keeps_what_it_had_and_leaves_no_process(
     assert "the command was ended by SIGINT" in said
     assert "recorded in capsule: 1 answer with products" in said
     assert not any(is_there(int(pid)) for pid in line.split()[1:])
+    assert not list(runs.folder.glob("oda-proxy-*")), "nothing temporary is left"
     again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
     assert again.out.startswith("200")
 

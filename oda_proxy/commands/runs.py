@@ -93,7 +93,7 @@ def _recorded(recorder: Recorder, folder: Path, program: Sequence[str]) -> Itera
         f"{told.number(tally.recordings, 'answer')} with products, {told.size(tally.size)}" if tally.recordings else "",
         told.number(tally.failures, "failure") if tally.failures else "",
         told.number(len(tally.descriptions), "description") if tally.descriptions else "",
-        f"{told.number(tally.pages, 'page')} of other servers" if tally.pages else "",
+        f"{told.number(len(tally.pages), 'page')} of other servers" if tally.pages else "",
     ]
     if recorder.dispatchers:
         yield f"asked {', '.join(recorder.dispatchers)}"
