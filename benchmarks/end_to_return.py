@@ -179,6 +179,7 @@ async def returns(client: asyncio.subprocess.Process) -> dict[int, float]:
     client.stdin.close()
     assert client.stdout is not None
     told = [json.loads(line) async for line in client.stdout]
+    await client.wait()
     assert all(one["end"] == "data" for one in told), told
     return {one["name"]: one["returned"] for one in told}
 
