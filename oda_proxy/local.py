@@ -7,6 +7,8 @@ does not survive a fork: begin a block after it.
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -15,21 +17,29 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from aiohttp import web
+
 from oda_proxy import config
 from oda_proxy.errors import UsageError
 from oda_proxy.serving import mock_app, proxy_listening
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
     from oda_proxy.config import Option
 
+_log = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
 SHUTDOWN = 0.2
 """Seconds that answers under way may take when a block ends: whoever asked in it is likely to have an answer."""
+
+_UPSTREAM, _TIME_SCALE = config.RECORD[0], config.REPLAY[0]
+_BAD_REQUEST = 400
+_LARGEST_REFUSAL = 2**16
 
 Folder: TypeAlias = str | PathLike[str]
 T = TypeVar("T")
@@ -76,6 +86,7 @@ def mocking(
     generation: Literal["today", "2019"] = "today",
     seed: int = 0,
     port: int = 0,
+    on_refusal: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """Serve a mock dispatcher, as `oda-proxy mock` does, and give its address (docs/mock.md).
 
@@ -97,6 +108,8 @@ def mocking(
         Which dispatcher to imitate.
     seed
         Of all that is random or made up.
+    on_refusal
+        Is told, in the thread of the server, why a request was refused or a job failed.
 
     Raises
     ------
@@ -116,8 +129,65 @@ def mocking(
         generation=generation,
         seed=seed,
     )
+    if on_refusal:
+        app.on_response_prepare.append(_telling(on_refusal))
     with in_thread(listening(app, HOST, port, shutdown_timeout=SHUTDOWN)) as url:
         yield url
+
+
+@contextmanager
+def recording(
+    folder: Folder, *, upstream: str | None = None, include_private: bool = False, replace: bool = False
+) -> Iterator[str]:
+    """Record what is asked at the address that the block is given as a capsule in `folder` (docs/reproducing.md).
+
+    Parameters
+    ----------
+    folder
+        Not there yet, empty, or, with `replace`, one with a capsule, which is removed.
+    upstream
+        The dispatcher to ask; the production one if left out.
+    include_private
+        Keep what is asked for with a token, too.
+
+    Raises
+    ------
+    UsageError, CapsuleError
+        The folder cannot be used for a capsule, or written to.
+    ListenError
+        There is no port to be had.
+    """
+    from oda_proxy.recorder import recording as recorder_of
+    from oda_proxy.run import own_door
+
+    asked = config.value_of(_UPSTREAM, upstream, "upstream") if upstream else None
+    wanted = recorder_of(Path(folder), upstream=asked, include_private=include_private, replace=replace, doors=own_door)
+    with in_thread(wanted) as recorder:
+        try:
+            yield recorder.doors.url
+        except Exception:
+            recorder.exit_status = 1
+            raise
+        recorder.exit_status = 0
+    for what in recorder.tally.not_kept:
+        _log.warning("not recorded: %s", what)
+    if recorder.tally.private:
+        _log.warning("not recorded: %d answers asked for with a token (include_private)", recorder.tally.private)
+
+
+@contextmanager
+def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
+    """Answer what is asked at the address that the block is given from the capsule in `folder`, and ask nobody.
+
+    `time_scale` is how long jobs take: 1 as they did, 0 no time. Raises UsageError, CapsuleError, which names the
+    file, and ListenError.
+    """
+    from oda_proxy.replayer import replaying as replayer_of
+    from oda_proxy.run import own_door
+
+    scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
+    with in_thread(replayer_of(Path(folder), time_scale=scale, doors=own_door)) as replayer:
+        yield replayer.doors.url
 
 
 @contextmanager
@@ -163,6 +233,26 @@ def _values(options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, 
         name: option.default if given.get(name) is None else config.value_of(option, given[name], name)
         for name, option in known.items()
     }
+
+
+def _telling(told: Callable[[str], None]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Make what looks at each answer of a mock, and tells why something failed."""
+
+    async def look(_: web.Request, response: web.StreamResponse) -> None:
+        body = response.body if isinstance(response, web.Response) else None
+        if response.content_type != "application/json" or not isinstance(body, bytes) or len(body) > _LARGEST_REFUSAL:
+            return
+        try:
+            answer = json.loads(body)
+            status = answer.get("exit_status", {})
+            if response.status >= _BAD_REQUEST or status.get("status") == 1:
+                told(
+                    str(status.get("message") or answer.get("error_message") or answer.get("error") or response.status)
+                )
+        except (ValueError, AttributeError):  # a fault, or no answer of that form
+            return
+
+    return look
 
 
 def _folders(given: Folder | Sequence[Folder]) -> tuple[Path, ...]:

@@ -44,14 +44,18 @@ SHUTDOWN = 1.0
 """Seconds that answers under way may take when the command has ended."""
 
 
-class Behind(Protocol):
-    """Answers what a command asks; an OdaProxyError that it raises is told in plain text."""
+class Dispatching(Protocol):
+    """Answers what is asked of dispatchers."""
 
     async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:
         """Answer a request to the dispatcher at an address; to the one that our own door is for where that is None.
 
         The path of `ask` is the whole path at `origin`, where the program believes to be.
         """
+
+
+class Behind(Dispatching, Protocol):
+    """Answers whatever a command asks; an OdaProxyError that it raises is told in plain text."""
 
     async def elsewhere(self, asked: Asked) -> Answer:
         """Answer a request to a server that is no dispatcher, and not on this machine."""
@@ -75,7 +79,7 @@ class Doors:
 
 
 @asynccontextmanager
-async def own_door(behind: Behind) -> AsyncIterator[Doors]:
+async def own_door(behind: Dispatching) -> AsyncIterator[Doors]:
     """Open the one door to `behind` for programs that can be told its address, until the block ends.
 
     Raises ListenError.
@@ -164,7 +168,7 @@ def public_description(ask: Ask) -> Ask | None:
 _TOKEN = re.compile("(?:^|&)token=")
 
 
-def _own_door(behind: Behind) -> web.Application:
+def _own_door(behind: Dispatching) -> web.Application:
     """Make the application for those who are told our address."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
