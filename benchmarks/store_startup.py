@@ -19,7 +19,7 @@ from oda_proxy.config import cache_folder
 from oda_proxy.head import HeldHead
 from oda_proxy.key import Key
 from oda_proxy.query import Query
-from oda_proxy.recording import Recording
+from oda_proxy.recorded import Recording
 from oda_proxy.store import rows
 from oda_proxy.store.disk import DiskStore
 

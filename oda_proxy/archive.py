@@ -13,7 +13,7 @@ from oda_proxy.echo import job_id_of
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.mending import UNSAFE
 from oda_proxy.question import JobIds
-from oda_proxy.recording import as_kept, redact, splice
+from oda_proxy.recorded import as_kept, redact, splice
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.spool import IN_MEMORY, Spooled
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oda_proxy.key import Key
     from oda_proxy.query import Envelope
     from oda_proxy.question import Question, Questions
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.store.base import Store
 
 _log = logging.getLogger(__name__)

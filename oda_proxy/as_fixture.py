@@ -18,7 +18,7 @@ from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
 from oda_proxy.fixture import FixtureAnswer, FixtureQuery
 from oda_proxy.key import KEY_VERSION, Key, key_of
 from oda_proxy.query import Envelope, split
-from oda_proxy.recording import redact
+from oda_proxy.recorded import redact
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.repairs import repaired
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oda_proxy.documents import Place
     from oda_proxy.fixture import Fixture
     from oda_proxy.query import Query
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 _NOBODY: Final = Envelope(query_status="new")
 _ECHOED: Final[Mapping[str, Any]] = {

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.failures import Failure
     from oda_proxy.key import Key
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 FORMAT: Final = 1
 """Version of the manifest."""

@@ -100,14 +100,14 @@ class _Own:
 
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until it is told to stop."""
-    from oda_proxy.serving import serve  # commands that need no server start without one
+    from oda_proxy.servers import serve  # commands that need no server start without one
 
     return _run(serve(**values))
 
 
 def _mock(values: dict[str, Any]) -> int:
     """Run the mock dispatcher until it is told to stop."""
-    from oda_proxy.serving import mock
+    from oda_proxy.servers import mock
 
     return _run(mock(**values))
 

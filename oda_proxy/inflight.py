@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oda_proxy.failures import Failure
     from oda_proxy.query import Envelope, Token
     from oda_proxy.question import Question
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.upstream.base import Ask
 
 _log = logging.getLogger(__name__)

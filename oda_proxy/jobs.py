@@ -23,7 +23,7 @@ from oda_proxy.job import State
 from oda_proxy.polling import GivenUpError
 from oda_proxy.query import FORM, Envelope, words
 from oda_proxy.remarks import remark
-from oda_proxy.replaying import replay
+from oda_proxy.timeline import replay
 from oda_proxy.upstream.base import Ask
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from oda_proxy.policy import Counts, Policy
     from oda_proxy.polling import Polling
     from oda_proxy.question import Question, Questions
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.unfinished import Notes, Unfinished
     from oda_proxy.witness import Witness
 

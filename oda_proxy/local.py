@@ -21,7 +21,7 @@ from aiohttp import web
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
-from oda_proxy.serving import mock_app, proxy_listening
+from oda_proxy.servers import mock_app, proxy_listening
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:

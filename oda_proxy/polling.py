@@ -15,7 +15,7 @@ from oda_proxy.inflight import Outcome
 from oda_proxy.job import LONGEST_PAUSE, Limits, Said, State, begun_again, heard, named, next_step, observe
 from oda_proxy.progress import reports_of
 from oda_proxy.query import restated
-from oda_proxy.recording import as_kept
+from oda_proxy.recorded import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.spool import Spooled, spooled
 from oda_proxy.unfinished import Unfinished

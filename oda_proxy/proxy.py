@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from oda_proxy.missing import Missing
     from oda_proxy.query import Envelope, Query
     from oda_proxy.question import Question
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.routes import Route
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Ask, Upstream

@@ -19,7 +19,7 @@ from oda_proxy.capsule import CapsuleError, Writer
 from oda_proxy.config import PRODUCTION
 from oda_proxy.descriptions import Descriptions
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.recording import as_kept
+from oda_proxy.recorded import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.remembered import Remembered
 from oda_proxy.run import doors, is_description, passed_on, public_description
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from oda_proxy.forward import Asked
     from oda_proxy.query import Envelope
     from oda_proxy.question import Question
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.run import Doors, Opening
     from oda_proxy.upstream.base import Ask
 

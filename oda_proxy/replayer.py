@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.missing import Missing
     from oda_proxy.query import Envelope, Query, Token
     from oda_proxy.question import Question
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.run import Doors, Opening
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Ask

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from oda_proxy.answer import Answer
     from oda_proxy.query import Envelope
     from oda_proxy.question import Question
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 
 class Witness(Protocol):

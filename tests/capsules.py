@@ -26,14 +26,14 @@ from oda_proxy.errors import CodecError
 from oda_proxy.exchange import kept, to_json
 from oda_proxy.key import key_of
 from oda_proxy.query import Envelope, Query, split
-from oda_proxy.recording import as_kept, redact, splice
+from oda_proxy.recorded import as_kept, redact, splice
 from oda_proxy.repairs import repaired
 from oda_proxy.schema import read_schema
 
 if TYPE_CHECKING:
     from oda_proxy.exchange import Exchange
     from oda_proxy.failures import Failure
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 URL = "https://dispatcher.example/mmoda/dispatch-data"
 ENVELOPE = Envelope("new", SESSION, others={"oda_api_version": "1.3.5", "off_line": "False"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.head import HeldHead
 from oda_proxy.key import Key
-from oda_proxy.recording import Recording
+from oda_proxy.recorded import Recording
 
 if TYPE_CHECKING:
     from oda_proxy.query import Query

@@ -28,7 +28,7 @@ from oda_proxy.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from oda_proxy.descriptions import Descriptions
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.schema import Schema
 
 NOW: Final = 1_700_000_000.0

@@ -26,14 +26,14 @@ from oda_proxy.fixture import Fixture, open_folder, verify, write_fixture, write
 from oda_proxy.head import HeldHead
 from oda_proxy.key import KEY_VERSION, Key, key_of
 from oda_proxy.query import Envelope, Query, split
-from oda_proxy.recording import redact
+from oda_proxy.recorded import redact
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.repairs import repaired
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 ORIGIN = {"kind": "recorded", "source": "a test", "modelled": []}
 PROGRAM = [["disp.get_product()"]]

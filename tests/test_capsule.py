@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oda_proxy.listed import Member
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 SAMPLE = Path(__file__).parent / "samples" / "capsule-1"
 HERE = "dispatchers/dispatcher.example_mmoda_dispatch-data"

@@ -32,7 +32,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.key import key_of
 from oda_proxy.measured import EXACT, Difference, Tolerance
 from oda_proxy.query import fields, split
-from oda_proxy.recording import redact
+from oda_proxy.recorded import redact
 from oda_proxy.repairs import repaired
 from oda_proxy.upstream.dispatcher import Dispatcher
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from oda_proxy.query import Query
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.upstream.base import Ask, Headers
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -10,7 +10,7 @@ from answers import SESSION, answer, written
 from oda_proxy.freshness import DAY, FOR_EVER, Freshness, Rule
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope
-from oda_proxy.recording import Recording, redact
+from oda_proxy.recorded import Recording, redact
 
 STORED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20
 

@@ -23,7 +23,7 @@ def test_imports_point_one_way() -> None:
 
 def test_a_mock_starts_without_what_it_does_not_need() -> None:
     script = (
-        "import sys; import oda_proxy.serving, oda_proxy.cli, mock_server.app;"
+        "import sys; import oda_proxy.servers, oda_proxy.cli, mock_server.app;"
         "print(*sorted({'numpy', 'astropy', 'diskcache', 'cachetools', 'platformdirs'} & set(sys.modules)))"
     )
 

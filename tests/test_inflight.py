@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.key import Key
     from oda_proxy.proxy import Proxy
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.upstream.base import Ask
 
 NO_CACHE = (("Cache-Control", "no-cache"),)

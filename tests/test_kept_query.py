@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from oda_proxy.query import Envelope, Token, split
-from oda_proxy.recording import as_kept
+from oda_proxy.recorded import as_kept
 from oda_proxy.redaction import NotKeptError
 
 SESSION = "SESSIONCANARY000"

@@ -13,7 +13,7 @@ from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope, split
-from oda_proxy.recording import redact, splice
+from oda_proxy.recorded import redact, splice
 from oda_proxy.repairs import repaired
 
 KEY = Key("0123456789abcdef" * 4)

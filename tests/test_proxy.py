@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oda_proxy.answer import Answer
     from oda_proxy.descriptions import Descriptions
     from oda_proxy.key import Key
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
     from oda_proxy.schema import Schema
     from oda_proxy.upstream.base import Headers
 

@@ -20,7 +20,7 @@ from traces import traces, traces_below
 from oda_proxy.cards import woven
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope, Token
-from oda_proxy.recording import Recording, redact, splice
+from oda_proxy.recorded import Recording, redact, splice
 from oda_proxy.redaction import REMOVED, NotKeptError, without_addresses, without_asker
 from oda_proxy.repairs import repaired
 from oda_proxy.store.disk import DiskStore

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from oda_proxy.codec import pickles
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope
-from oda_proxy.recording import redact, splice
+from oda_proxy.recorded import redact, splice
 from oda_proxy.repairs import REPAIRS, for_client, repaired
 
 if TYPE_CHECKING:

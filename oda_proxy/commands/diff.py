@@ -21,7 +21,7 @@ from oda_proxy.drift import Compared, Verdict, compare
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
 from oda_proxy.measured import Difference, Tolerance, members
 from oda_proxy.query import CLIENT_DEFAULTS
-from oda_proxy.recording import redact
+from oda_proxy.recorded import redact
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.repairs import repaired
 from oda_proxy.upstream.dispatcher import Dispatcher
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from oda_proxy.capsule import DispatcherCapsule
     from oda_proxy.fixture import Fixture
     from oda_proxy.query import Query
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 _OK = 200
 

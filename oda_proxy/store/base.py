@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.key import Key
     from oda_proxy.query import Query
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 
 @dataclass(frozen=True, slots=True)

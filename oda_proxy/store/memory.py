@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from oda_proxy.key import Key
-    from oda_proxy.recording import Recording
+    from oda_proxy.recorded import Recording
 
 
 class MemoryStore:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.cards import Gap
 from oda_proxy.query import Query
-from oda_proxy.recording import FORMAT, Recording
+from oda_proxy.recorded import FORMAT, Recording
 from oda_proxy.store.base import Entry
 
 if TYPE_CHECKING:

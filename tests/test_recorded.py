@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope
-from oda_proxy.recording import Recording, redact, splice
+from oda_proxy.recorded import Recording, redact, splice
 from oda_proxy.redaction import NotKeptError
 
 KEY = Key("0123456789abcdef" * 4)
