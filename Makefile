@@ -21,9 +21,10 @@ lint: .venv/lint  ## style, types, and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, pairs of questions, malformed requests
+soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, pairs of questions, malformed requests
 	$(BIN)/python tests/soak/kills.py --kills 1000
 	$(BIN)/python tests/soak/sharing.py --seconds 60
+	$(BIN)/python tests/soak/many_clients.py
 	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/test_key.py tests/test_malformed.py
 
 bench: .venv/installed  ## measure, as ratios

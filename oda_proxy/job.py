@@ -162,8 +162,8 @@ class Step:
 
 
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two polls while somebody waits: as the most patient clients do, who then need a second request."""
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two polls while somebody waits: as one client since 1.1.46, which has to hear of no end later."""
 UNWATCHED_PAUSE: Final = 15.0
 """Seconds between two polls while nobody waits for the job."""
 GROWTH: Final = 0.1

@@ -137,7 +137,7 @@ async def test_pauses_grow_with_the_job_while_somebody_waits_up_to_those_of_pati
     pauses = [after - before - dispatcher.latency for before, after in pairwise(times)]
     assert all(after > before - 1e-6 for before, after in pairwise(pauses))
     assert pauses[0] == pytest.approx(0.5)
-    assert pauses[-1] == pytest.approx(2.0)
+    assert pauses[-1] == pytest.approx(1.0)
 
 
 @in_no_time
