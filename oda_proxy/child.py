@@ -82,9 +82,11 @@ async def run(command: Sequence[str], environ: Mapping[str, str], *, patience: f
         Nothing was run.
     """
     others = set(_descendants())
-    with _adopting():
+    signals = _Signals(patience)
+    with _adopting(), signals.passed_on():  # before there is a command that would be left alone
         process = await _started(command, environ)
-        with _passing_on(process, patience), _burying(process):
+        signals.begin(process)
+        with _burying(process):
             try:
                 status = await process.wait()
             finally:
@@ -104,41 +106,57 @@ async def _started(command: Sequence[str], environ: Mapping[str, str]) -> Proces
         raise CommandNotRunError(command[0], error.strerror or str(error)) from None
 
 
-@contextmanager
-def _passing_on(process: Process, patience: float) -> Iterator[None]:
-    """Pass signals on to a command; those that we were started to ignore, it ignores, too."""
-    loop = asyncio.get_running_loop()
-    insisting: list[asyncio.TimerHandle] = []
-    pressed_at = float("-inf")
+class _Signals:
+    """Passes signals on to a command; those that came before it, too."""
 
-    def send(number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            process.send_signal(number)
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._command: Process | None = None
+        self._early: list[signal.Signals] = []
+        self._insisting: list[asyncio.TimerHandle] = []
+        self._pressed_at = float("-inf")
 
-    def insist(number: signal.Signals) -> None:
-        send(number)
-        if number is not signal.SIGKILL:
-            insisting.append(loop.call_later(patience, insist, _STRONGER.get(number, signal.SIGKILL)))
+    @contextmanager
+    def passed_on(self) -> Iterator[None]:
+        """Take all signals but those that we were started to ignore: the command ignores these, too."""
+        taken = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in taken:
+            self._loop.add_signal_handler(number, self._take, number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                self._loop.remove_signal_handler(number)
+            for timer in self._insisting:
+                timer.cancel()
 
-    def pass_on(number: signal.Signals) -> None:
-        nonlocal pressed_at
-        if number not in _KEYBOARD or not _is_in_foreground():
-            insist(number)
-        elif loop.time() - pressed_at < AGAIN:
-            send(number)
+    def begin(self, command: Process) -> None:
+        """Take note of the command."""
+        self._command = command
+        for number in self._early:
+            self._insist(number)
+
+    def _take(self, number: signal.Signals) -> None:
+        if self._command is None:
+            self._early.append(number)
+        elif number not in _KEYBOARD or not _is_in_foreground():
+            self._insist(number)
+        elif self._loop.time() - self._pressed_at < AGAIN:
+            self._send(number)
         else:  # the terminal sent it to the command, too
-            pressed_at = loop.time()
+            self._pressed_at = self._loop.time()
 
-    handled = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in handled:
-        loop.add_signal_handler(number, pass_on, number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
-        for timer in insisting:
-            timer.cancel()
+    def _insist(self, number: signal.Signals) -> None:
+        self._send(number)
+        if number is not signal.SIGKILL:
+            stronger = _STRONGER.get(number, signal.SIGKILL)
+            self._insisting.append(self._loop.call_later(self._patience, self._insist, stronger))
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._command is not None:
+            with suppress(ProcessLookupError):
+                self._command.send_signal(number)
 
 
 def _is_in_foreground() -> bool:

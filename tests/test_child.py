@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from servers import PATIENCE
@@ -172,6 +172,19 @@ def test_who_does_not_end_when_told_to_is_killed_after_a_while(number: signal.Si
         process.send_signal(number)
 
         assert ended(process) == f"{128 + signal.SIGKILL} 0"
+
+
+async def test_a_signal_that_comes_before_the_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = child._started
+
+    async def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0)
+        return await started(*arguments)
+
+    monkeypatch.setattr(child, "_started", interrupted)
+
+    assert await run([sys.executable, "-c", WAITER], os.environ) == Ended(128 + signal.SIGTERM, 0)
 
 
 def test_what_we_are_started_to_ignore_is_ignored_by_the_command_too() -> None:
