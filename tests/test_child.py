@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,7 +83,13 @@ def beside(*program: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            process.kill()
+            end_group(process.pid)
+
+
+def end_group(pid: int) -> None:
+    """End a program that leads a process group, and its command, whatever became of the test."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -212,7 +218,7 @@ def on_a_terminal(*program: str, **environ: str) -> Iterator[tuple[int, int]]:
     try:
         yield pid, terminal
     finally:
-        os.kill(pid, signal.SIGKILL)
+        end_group(pid)
         os.waitpid(pid, 0)
         os.close(terminal)
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -557,7 +557,8 @@ def interrupted(runs: Runs, *arguments: str, environ: Mapping[str, str]) -> Iter
         try:
             yield process
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def is_there(pid: int) -> bool:
@@ -599,7 +600,8 @@ def test_a_run_that_is_killed_leaves_a_capsule_that_can_be_replayed(runs: Runs, 
         process.kill()
         process.wait(PATIENCE)
     for pid in line.split()[1:]:
-        os.kill(int(pid), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
     again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
 
