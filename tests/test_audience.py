@@ -73,7 +73,7 @@ def test_who_has_no_token_is_anyone() -> None:
     [
         token("another key that is just as long as the real one is"),
         Token(token().text[:-4] + "AAAA"),
-        Token(jwt.encode({"sub": "one@example.org", "roles": "general, x"}, None, "none")),
+        Token(jwt.encode({"sub": "one@example.org", "roles": "general, x"}, "", "none")),
     ],
 )
 def test_a_forged_token_is_not(forged: Token) -> None:
