@@ -27,7 +27,7 @@ soak: .venv/test  ## what takes long: many kills of writers, two programs on one
 	$(BIN)/python tests/soak/many_clients.py
 	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/test_key.py tests/test_malformed.py
 
-bench: .venv/installed  ## measure, as ratios
+bench: .venv/test  ## measure, as ratios
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:  ## remove all that was made here

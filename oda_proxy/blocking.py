@@ -54,7 +54,11 @@ class Blockade:
     def _method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(sock: socket.socket, *arguments: Any) -> Any:
             if sock.family in _INTERNET and (address := _address(name, arguments)):
-                self._refuse(address[0])
+                try:
+                    self._refuse(address[0])
+                except NetworkBlockedError:
+                    sock.close()  # whoever opened it does so after an OSError only
+                    raise
             return method(sock, *arguments)
 
         return guarded
