@@ -89,14 +89,18 @@ def oda_proxy_config() -> dict[str, Any]:
 
 @pytest.fixture
 def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) -> Iterator[str]:
-    """Give the address of a dispatcher of the test's own: a mock, or its recordings where the marker names some."""
+    """Give the address of a dispatcher of the test's own: a mock, or its recordings where the marker names some.
+
+    The mock makes up data for every valid query, unless it is given fixtures.
+    """
     said = _said(request, oda_proxy_config)
     if said.get("recording"):
         yield request.getfixturevalue("oda_proxy").url
         return
     from oda_proxy.local import mocking
 
-    told = {word: value for word, value in said.items() if word in {*_MOCK, "time_scale"}}
+    told: dict[str, Any] = {"synthetic": "fixtures" not in said}
+    told |= {word: value for word, value in said.items() if word in {*_MOCK, "time_scale"}}
     for word in {"fixtures", "scenarios"} & set(told):
         given = told[word] if isinstance(told[word], list | tuple) else [told[word]]
         told[word] = [request.path.parent / Path(folder) for folder in given]
@@ -142,6 +146,8 @@ def _said(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[str, A
     of_mock = sorted(set(marked) & set(_MOCK))
     if of_mock and (marked.get("recording") or "oda_dispatcher_url" not in request.fixturenames):
         _fail(f"{of_mock[0]} is for the mock, of oda_dispatcher_url, and not for recordings")
+    if of_mock:
+        said.pop("recording", None)
     return said | marked
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import socket
 from importlib import import_module
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from asking_images import ask, status
 
 import oda_proxy
@@ -126,9 +129,9 @@ def dispatcher_live_fixture():
 
 def test_the_marker_says_how_the_mock_is(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
-@pytest.mark.oda(synthetic=True)
-def test_made_up(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "done"
+@pytest.mark.oda(synthetic=False)
+def test_fixtures_alone(oda_dispatcher_url):
+    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "failed"
 
 @pytest.mark.oda(faults=[{"do": "status", "status": 500, "on": [1]}])
 def test_fault(oda_dispatcher_url):
@@ -141,8 +144,8 @@ def test_slow(oda_dispatcher_url):
     assert ask(oda_dispatcher_url)["query_status"] == "submitted"
 
 def test_as_it_is(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "failed"
-    assert ask(oda_dispatcher_url)["query_status"] == "done"
+    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "done"
+    assert "wrong value" in ask(oda_dispatcher_url, RA="x")["error_message"]
 """)
     result.assert_outcomes(passed=4)
 
@@ -184,12 +187,14 @@ from mock_server import fixtures_folder
 @pytest.mark.oda(fixtures=["mine", fixtures_folder()], scenario="bad-gateway")
 def test_image(oda_dispatcher_url):
     assert ask(oda_dispatcher_url, RA="250")["query_status"] == "done"
+    assert ask(oda_dispatcher_url, RA="251")["query_status"] == "failed"
 """)
     result.assert_outcomes(passed=1)
 
 
 def test_why_the_mock_refused_is_shown_though_the_client_did_not_say_it(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
+@pytest.mark.oda(synthetic=False)
 def test_image(oda_dispatcher_url):
     answer = ask(oda_dispatcher_url, RA="250")
     assert answer["query_status"] == "done", "it failed"
@@ -217,6 +222,26 @@ def test_image(oda_dispatcher_url):
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([said])
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_test_may_have_a_mock_where_others_have_recordings(
+    run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    text = f"""
+@pytest.fixture(scope="session")
+def oda_proxy_config():
+    return {{"recording": "all", "upstream": {upstream!r}}}
+
+@pytest.mark.oda(scenario="failing-job")
+def test_mock(oda_dispatcher_url):
+    assert ask(oda_dispatcher_url)["query_status"] == "failed"
+
+def test_recording(oda_dispatcher_url, oda_proxy):
+    assert oda_dispatcher_url == oda_proxy.url and oda_proxy.folder.name == "all"
+    assert ask(oda_dispatcher_url)["query_status"] == "done"
+"""
+    run(text, "--oda-record-mode=once").assert_outcomes(passed=2)
+    assert status(upstream)["runs"] == 1
 
 
 def test_what_is_said_of_the_mock_is_not_for_recordings(run: Callable[..., pytest.RunResult]) -> None:
@@ -659,3 +684,57 @@ def test_the_plugin_is_there_where_the_package_is_installed(
 def test_the_marker_and_the_fixtures_tell_what_they_are(run: Callable[..., pytest.RunResult]) -> None:
     run("", "--markers").stdout.fnmatch_lines(["@pytest.mark.oda(recording=..., *"])
     run("", "--fixtures").stdout.fnmatch_lines(["oda_dispatcher_url -- *", "    Give the address*"])
+
+
+# -- what users are told ---------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parent.parent / "docs/testing.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Give the blocks of the document that are in a language."""
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", DOCUMENT)
+
+
+def commands() -> list[list[str]]:
+    """Give the commands of the workflow, in words."""
+    (workflow,) = map(yaml.safe_load, blocks("yaml"))
+    (job,) = workflow["jobs"].values()
+    return [shlex.split(step["run"]) for step in job["steps"] if "run" in step]
+
+
+def test_the_workflow_installs_what_its_tests_need() -> None:
+    install, test = commands()
+
+    assert install[:4] == ["python", "-m", "pip", "install"]
+    assert {"oda-proxy", "pytest", "pytest-xdist"} < set(install[4:])
+    assert test[:3] == ["python", "-m", "pytest"]
+
+
+@pytest.mark.real
+def test_the_examples_run_as_the_workflow_runs_them(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, client_python: Callable[[str], Path], upstream: str
+) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    first, configuration, second, script = blocks("python")
+    (client,) = (client_python("1.3.5").parent.parent / "lib").glob("python3*/site-packages")
+    project.makeconftest(f"import sys\nimport pytest\nsys.path.append({str(client)!r})\n{configuration}")
+    project.makepyfile(test_images=f"{first}\n\n{second}")
+
+    once = project.runpytest_subprocess("--oda-record-mode=once", f"--oda-upstream={upstream}")
+    once.assert_outcomes(passed=4)
+    project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=4)
+    assert status(upstream)["runs"] == 1
+
+    assert script.startswith("import oda_proxy")
+    assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)[^)]*\)", DOCUMENT))
+def test_a_link_of_the_document_leads_somewhere(link: str) -> None:
+    assert (Path(__file__).parent.parent / "docs" / link).exists()
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"--oda-[a-z-]+[a-z]", DOCUMENT))))
+def test_an_option_of_the_document_is_there(run: Callable[..., pytest.RunResult], option: str) -> None:
+    run("", "--help").stdout.fnmatch_lines([f"*{option}*"])
