@@ -229,6 +229,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test that missed a recording and went on as if nothing were."""
+    item.stash[_IS_TOLD] = False  # a test may be run again
     yield
     episodes = item.stash.get(_EPISODES, None)
     if episodes and episodes.missed:
