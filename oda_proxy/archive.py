@@ -87,7 +87,7 @@ class Archive:
             return Kept(detail="too-large")
         recording = None
         try:
-            recording = await self._redacted(answer.body, question.key, envelope)
+            recording = await self._redacted(answer.body, question, envelope)
             query = as_kept(question.query, envelope)
             cost = max(recording.stored_at - job.begun, 0.0)
             recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
@@ -101,13 +101,13 @@ class Archive:
         self._faults.succeeded("kept")
         return Kept(recording, stored=True)
 
-    async def _redacted(self, body: Spooled, key: Key, envelope: Envelope) -> Recording:
+    async def _redacted(self, body: Spooled, question: Question, envelope: Envelope) -> Recording:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
 
         def make() -> Recording:
-            text = body.read()
-            self._job_ids.note(job_id_of(text), key)
-            return redact(text, envelope, key=key, stored_at=self._clock())
+            text, asked = body.read(), {name for name, _ in question.query.parameters}
+            self._job_ids.note(job_id_of(text), question.key)
+            return redact(text, envelope, key=question.key, stored_at=self._clock(), asked=asked)
 
         async with self._redacting if body.size > IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)

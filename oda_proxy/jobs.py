@@ -197,8 +197,8 @@ class Jobs:
                 self.estimates.note(outcome.recording.query, outcome.recording.cost)
             await self._witness.kept(outcome.recording)
             return replace(outcome, recording=None)  # the store has it
-        if outcome.answer and outcome.failure:
-            await self._witness.failed(running.question, running.asker.envelope, outcome.answer)
+        if outcome.answer and not outcome.is_done:
+            await self._witness.failed(running.question, outcome.failure)
         return outcome
 
     async def _told(self, running: Running, asker: Asker, status: CacheStatus) -> Answer:

@@ -25,7 +25,7 @@ from oda_proxy.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.redaction import NotKeptError, refuse_traces, secrets, without_asker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from oda_proxy.cards import Gap
     from oda_proxy.head import Head
@@ -125,10 +125,13 @@ class Spliced:
         yield self.end
 
 
-def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Recording:
+def redact(
+    body: bytes, envelope: Envelope, *, key: Key, stored_at: float, asked: Collection[str] = frozenset()
+) -> Recording:
     """Make a recording of the `body` of an answer with status 200 to a request that awaits products.
 
-    Raises NotKeptError for an answer that is not complete, not successful, or cannot be freed of its asker.
+    `asked` are the names of the query's parameters: what is said of them is for all who ask it. Raises NotKeptError for
+    an answer that is not complete, not successful, or cannot be freed of its asker.
     """
     try:
         text = body.decode("utf-8")
@@ -156,7 +159,7 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
         key=key,
         stored_at=stored_at,
         head=HeldHead(head),
-        exit_status=_anyones_status(exit_status),
+        exit_status=_anyones_status(exit_status, CLIENT_DEFAULTS.keys() - asked),
         parameters={
             name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
@@ -174,20 +177,20 @@ def redact(body: bytes, envelope: Envelope, *, key: Key, stored_at: float) -> Re
 _UNUSED = re.compile(r"Please note that arguments? (?P<names>[^\n]+?) (?:is|are) not used")
 
 
-def _anyones_status(exit_status: Mapping[str, Any]) -> Mapping[str, Any]:
+def _anyones_status(exit_status: Mapping[str, Any], of_clients: Collection[str]) -> Mapping[str, Any]:
     """Give what an answer says of its end, without what is about the asker's client.
 
     Dispatchers remark on arguments that they do not know, and clients up to 1.1.0 always send two of them.
     """
     kept: dict[str, Any] = without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
     if isinstance(comment := kept.get("comment"), str):
-        kept["comment"] = _UNUSED.sub(_unused_by_all, comment)
+        kept["comment"] = _UNUSED.sub(lambda remark: _unused_by_all(remark, of_clients), comment)
     return kept
 
 
-def _unused_by_all(remark: re.Match[str]) -> str:
+def _unused_by_all(remark: re.Match[str], of_clients: Collection[str]) -> str:
     names = remark["names"].split(", ")
-    others = [name for name in names if name not in CLIENT_DEFAULTS]
+    others = [name for name in names if name not in of_clients]
     if others == names:
         return remark[0]
     many = len(others) > 1

@@ -13,32 +13,34 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import exchange, failures, headers
+from oda_proxy import exchange
 from oda_proxy.answer import whole
 from oda_proxy.capsule import CapsuleError, Writer
 from oda_proxy.config import PRODUCTION
 from oda_proxy.descriptions import Descriptions
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.recorded import as_kept
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.remembered import Remembered
 from oda_proxy.run import doors, is_description, passed_on, public_description
-from oda_proxy.spool import Spooled
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.anywhere import Anywhere
 from oda_proxy.upstream.dispatcher import Dispatcher
+from oda_proxy.upstream.manners import Mannerly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from oda_proxy.answer import Answer
     from oda_proxy.capsule import DispatcherWriter
+    from oda_proxy.failures import Failure
     from oda_proxy.forward import Asked
-    from oda_proxy.query import Envelope
     from oda_proxy.question import Question
     from oda_proxy.recorded import Recording
     from oda_proxy.run import Doors, Opening
     from oda_proxy.upstream.base import Ask
+
+AT_ONCE, RATE = 32, 20.0
+"""Requests to a dispatcher that are under way at once, and those in a second."""
 
 DESCRIPTION_TTL = 300.0
 """Seconds that a description is remembered during the run."""
@@ -156,6 +158,12 @@ class Recorder:
             self.tally.miss(what, reason)
         return answer
 
+    def look_after(self) -> None:
+        """Take note of the jobs that still run: nobody waits for them any more."""
+        for proxy, _ in self._begun.values():
+            for running in proxy.jobs:
+                self.tally.miss(_product(running.question), "its job still ran at the end")
+
     async def _proxy(self, url: str) -> tuple[Proxy, DispatcherWriter]:
         """Give the proxy for a dispatcher, and what keeps its answers."""
         async with self._beginning:
@@ -168,7 +176,8 @@ class Recorder:
         """Make a proxy whose recordings last as long as the run; large ones had better not be in memory."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
-        asked = await self._stack.enter_async_context(Dispatcher(url))
+        dispatcher = await self._stack.enter_async_context(Dispatcher(url))
+        asked = Mannerly(dispatcher, at_once=AT_ONCE, rate=RATE)
         proxy = Proxy(
             store,
             asked,
@@ -222,6 +231,7 @@ async def recording(
             recorder = Recorder(writer, upstream, servers, stack)
             async with doors(recorder) as recorder.doors:
                 yield recorder
+            recorder.look_after()
     finally:
         if recorder is not None:
             recorder.tally.private = writer.private_left_out
@@ -247,24 +257,11 @@ class _Keeping:
         """Take note that a recording was used again."""
         self._writer.used(recording.key)
 
-    async def failed(self, question: Question, envelope: Envelope, answer: Answer) -> None:
+    async def failed(self, question: Question, failure: Failure | None) -> None:
         """Keep a failure."""
-        content_type = headers.values(answer.headers, "content-type") or [""]
-        body = answer.body.read() if isinstance(answer.body, Spooled) else b"".join(_pieces(answer))
-        try:
-            failure = failures.redact(
-                body,
-                envelope,
-                status=answer.status,
-                content_type=content_type[0],
-                key=question.key,
-                failed_at=time.time(),
-                query=as_kept(question.query, envelope),
-            )
-        except NotKeptError as reason:
-            self._tally.miss(f"a failure of {question.query.instrument} {question.query.product_type}", reason)
-            return
-        if await self._saved(self._writer.save_failure, failure):
+        if failure is None:
+            self._tally.miss(f"a failure of {_product(question)}", "it names who asked")
+        elif await self._saved(self._writer.save_failure, failure):
             self._tally.failures += 1
             self._writer.used(question.key)
 
@@ -279,10 +276,8 @@ class _Keeping:
             return False
 
 
-def _pieces(answer: Answer) -> tuple[bytes, ...]:
-    """Give the body of an answer that was read to its end, as a witness is promised."""
-    assert isinstance(answer.body, tuple)  # noqa: S101 - as above
-    return answer.body
+def _product(question: Question) -> str:
+    return f"{question.query.instrument} {question.query.product_type}"
 
 
 _VERSION = re.compile(r"(?:^|&)oda_api_version=([\w.]{1,40})(?:&|$)")

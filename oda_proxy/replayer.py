@@ -216,7 +216,7 @@ class _Watching:
         """Count a recording."""
         self._things[recording.key].uses += 1
 
-    async def failed(self, question: Question, envelope: Envelope, answer: Answer) -> None:
+    async def failed(self, question: Question, failure: Failure | None) -> None:
         """Do nothing: nobody is asked, and nobody fails."""
 
     async def missed(self, question: Question, message: str) -> None:  # noqa: ARG002 - the message says what was asked

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from oda_proxy.answer import Answer
-    from oda_proxy.query import Envelope
+    from oda_proxy.failures import Failure
     from oda_proxy.question import Question
     from oda_proxy.recorded import Recording
 
@@ -20,8 +19,8 @@ class Witness(Protocol):
     async def given(self, recording: Recording) -> None:
         """See a recording that is given to an asker, who reads its products: they are not ours to read or close."""
 
-    async def failed(self, question: Question, envelope: Envelope, answer: Answer) -> None:
-        """See a job's failure as the dispatcher told it; its body is whole."""
+    async def failed(self, question: Question, failure: Failure | None) -> None:
+        """See how the dispatcher said that a job failed; None where its words name who asked."""
 
     async def missed(self, question: Question, message: str) -> None:
         """See a query that was not recorded, where there is nobody to ask."""
@@ -36,7 +35,7 @@ class Nobody:
     async def given(self, recording: Recording) -> None:
         """Look away."""
 
-    async def failed(self, question: Question, envelope: Envelope, answer: Answer) -> None:
+    async def failed(self, question: Question, failure: Failure | None) -> None:
         """Look away."""
 
     async def missed(self, question: Question, message: str) -> None:
