@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 VERSIONS = ("1.0", "1.3.5")
 WAYS = ("direct", "through")
 LENGTHS = (6.0, 30.0)
-"""Seconds that jobs take at least: the proxy asks more seldom the longer a job takes, up to 20 s."""
+"""Seconds that jobs take at least: the proxy asks more seldom the longer a job takes, up to 10 s."""
 SPREAD = 8.0
 """Seconds over which the ends of jobs are spread: several times the pauses of clients, which are 1 s and 2 s."""
 LIMIT = 1.05
