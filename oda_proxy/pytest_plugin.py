@@ -130,7 +130,7 @@ def oda_proxy(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) 
         node.stash[_EPISODES] = episodes
         yield episodes
         episodes.succeeded = node.stash.get(_PASSED, False)
-        _take_note(config, episodes)
+    _take_note(config, episodes)  # at the end it is known what still ran
 
 
 def _said(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[str, Any]:

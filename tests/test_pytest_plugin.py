@@ -327,6 +327,20 @@ def test_what_a_failing_test_asked_is_recorded_too(
     assert capsule.command == ("pytest", "test_images.py::test_image")
 
 
+def test_a_job_that_still_runs_when_its_test_ends_is_told_of(run: Callable[..., pytest.RunResult]) -> None:
+    with oda_proxy.mocking(time_scale=100) as slow:
+        result = run(
+            """
+def test_image(oda_proxy):
+    assert ask(oda_proxy.url)["query_status"] == "submitted"
+""",
+            "--oda-record-mode=once",
+            f"--oda-upstream={slow}",
+        )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_image: recorded 0; not isgri isgri_image: its job still ran at the end"])
+
+
 def test_nothing_is_left_behind_where_nothing_was_asked(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
