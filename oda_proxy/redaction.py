@@ -71,15 +71,17 @@ def secrets(envelope: Envelope, *answers: Any) -> Secrets:
     return Secrets(
         {
             "names-a-session": frozenset(named["session_id"]) - _NO_SECRETS,
-            "names-a-job": frozenset(text for text in named["job_id"] if len(_skeleton(text.encode())) >= _LONG),
+            "names-a-job": frozenset(
+                text for text in named["job_id"] - _NO_SECRETS if len(_skeleton(text.encode())) >= _LONG
+            ),
             "names-a-token": frozenset(named["token"]) - _NO_SECRETS - {_COMMON_HEADER},
             "names-a-person": frozenset(people) - _NO_SECRETS,
         }
     )
 
 
-_NO_SECRETS = frozenset({"", "new", "None", "\x00"})
-"""What stands where there is no session or token."""
+_NO_SECRETS = frozenset({"", "new", "None", "\x00", "0" * 16})
+"""What stands where there is no session, token or job."""
 
 _COMMON_HEADER = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 """How most tokens begin: it says which algorithm signed them, and nothing of a person."""

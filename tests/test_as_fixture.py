@@ -138,9 +138,14 @@ def test_what_was_asked_and_what_was_said_of_it_survives(
     assert key_of(again.query) == key_of(asked)
 
 
+def holds_complex_objects(table: Any) -> bool:
+    """Tell whether a table would be pickled with complex numbers of Python's, which are not on the allow-list."""
+    return bool(table.dtype.hasobject and any(dtype.kind == "c" for dtype, *_ in table.dtype.fields.values()))
+
+
 @settings(max_examples=100, deadline=None)
 @given(
-    array=images() | tables(),
+    array=images() | tables().filter(lambda table: not holds_complex_objects(table)),
     header=st.dictionaries(
         st.sampled_from(["A", "NAXIS1", "lower", "TFORM1"]),
         JSON.filter(lambda value: not isinstance(value, list | dict)),

@@ -21,7 +21,14 @@ from oda_proxy.cards import woven
 from oda_proxy.key import Key
 from oda_proxy.query import Envelope, Token
 from oda_proxy.recorded import Recording, redact, splice
-from oda_proxy.redaction import REMOVED, NotKeptError, without_addresses, without_asker
+from oda_proxy.redaction import (
+    REMOVED,
+    NotKeptError,
+    refuse_traces,
+    secrets,
+    without_addresses,
+    without_asker,
+)
 from oda_proxy.repairs import repaired
 from oda_proxy.store.disk import DiskStore
 
@@ -431,3 +438,7 @@ def test_no_canary_of_those_answers_is_on_the_disk(tmp_path: Path) -> None:
     store.close()
 
     assert traces_below(tmp_path, SECRETS) == {}
+
+
+def test_where_there_is_no_job_its_name_is_no_secret() -> None:
+    refuse_traces([{"n": 25 * 10**16, "text": "0" * 20}], secrets(Envelope(job_id="0" * 16)))
