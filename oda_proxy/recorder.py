@@ -18,12 +18,13 @@ from oda_proxy.answer import whole
 from oda_proxy.capsule import CapsuleError, Writer
 from oda_proxy.config import PRODUCTION
 from oda_proxy.descriptions import Descriptions
+from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.redaction import NotKeptError
 from oda_proxy.remembered import Remembered
 from oda_proxy.run import doors, is_description, passed_on, public_description
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.upstream.anywhere import Anywhere
+from oda_proxy.upstream.anywhere import Anywhere, ServerUnreachableError
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.manners import Mannerly
 
@@ -135,15 +136,15 @@ class Recorder:
 
     async def elsewhere(self, asked: Asked) -> Answer:
         """Ask another server, and keep what anybody may ask."""
-        what = f"{asked.ask.method} {asked.origin}"
+        what = f"{asked.ask.method} {_shown(asked)}"
         try:
             exchange.refuse_request(asked.ask.method, asked.url, asked.ask.headers)
         except NotKeptError as reason:
             self.tally.miss(what, reason)
             return await passed_on(self._servers, asked)
         asked = replace(asked, ask=replace(asked.ask, headers=exchange.asking(asked.ask.headers)))
-        answer = await passed_on(self._servers, asked)
         try:
+            answer = await passed_on(self._servers, asked)
             exchange.refuse_answer(answer.status, answer.headers)
             answer = await whole(answer, exchange.MAX_BODY)
             if not isinstance(answer.body, tuple):
@@ -156,6 +157,9 @@ class Recorder:
             self.tally.pages.add(page.name)
         except (NotKeptError, CapsuleError) as reason:
             self.tally.miss(what, reason)
+        except (ServerUnreachableError, UpstreamUnreachableError) as error:
+            self.tally.miss(what, error.word)
+            raise
         return answer
 
     def look_after(self) -> None:
@@ -274,6 +278,12 @@ class _Keeping:
         except CapsuleError as error:
             self._tally.miss("an answer", error)
             return False
+
+
+def _shown(asked: Asked) -> str:
+    """Give the address of a page without its query, and without its path where that may hold a secret."""
+    address = asked.url.partition("?")[0]
+    return str(asked.origin) if exchange.names_a_secret(address) else address
 
 
 def _product(question: Question) -> str:

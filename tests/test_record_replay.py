@@ -401,9 +401,24 @@ def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, 
     again = runs.replay(*asking("POST https://example.org/page"))
 
     assert first.out == "200 a page\n"
-    assert "not kept: POST https://example.org: only GET is kept" in first.said
+    assert "not kept: POST https://example.org/page: only GET is kept" in first.said
     assert again.out.startswith("403 offline: POST https://example.org/page is not in the capsule")
     assert "missed: POST https://example.org/page" in again.said
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("https://nobody.example/page?name=Crab", "https://nobody.example/page: it could not be reached"),
+        ("https://nobody.example/me@example.org/page", "https://nobody.example: there may be a secret in its address"),
+        ("https://example.org/gone", "https://example.org/gone: neither a success nor a redirect"),
+    ],
+)
+def test_a_page_that_was_not_to_be_had_is_told_of(runs: Runs, net: Internet, asked: str, told: str) -> None:
+    ran = runs.record(*asking(asked), net=net)
+
+    assert ran.out.startswith("502")
+    assert f"not kept: GET {told}" in ran.said
 
 
 def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
