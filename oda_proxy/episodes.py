@@ -72,19 +72,24 @@ class Wanted:
     command: tuple[str, ...] = ()
 
     @property
+    def is_there(self) -> bool:
+        """Whether there are recordings."""
+        return (self.folder / capsule.MANIFEST).is_file()
+
+    @property
     def replays(self) -> bool:
         """Whether there is something to answer from."""
-        return self.mode != "all" and _is_capsule(self.folder)
+        return self.mode != "all" and self.is_there
 
     @property
     def records(self) -> bool:
         """Whether a dispatcher is asked for what is not recorded."""
-        return self.mode in {"new_episodes", "all"} or (self.mode == "once" and not _is_capsule(self.folder))
+        return self.mode in {"new_episodes", "all"} or (self.mode == "once" and not self.is_there)
 
     @property
     def keeps(self) -> bool:
         """Whether recordings that are there are to stay beside new ones."""
-        return self.records and _is_capsule(self.folder) and (self.mode == "new_episodes" or self.is_shared)
+        return self.records and self.is_there and (self.mode == "new_episodes" or self.is_shared)
 
 
 class Episodes:
@@ -178,7 +183,7 @@ def opened(wanted: Wanted) -> Iterator[Episodes]:
         with in_thread(_answering(wanted, None)) as episodes:
             yield episodes
         return
-    if wanted.folder.exists() and not _is_capsule(wanted.folder):
+    if wanted.folder.exists() and not wanted.is_there:
         raise NotACapsuleError(f"{wanted.folder} is there, and holds no recordings; name another folder")
     if wanted.keeps:
         _refuse_others(wanted)
@@ -230,10 +235,6 @@ class _NothingYet:
     async def answer(self, question: Question, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whatever it is
         """Raise NoRecordingError."""
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
-
-
-def _is_capsule(folder: Path) -> bool:
-    return (folder / capsule.MANIFEST).is_file()
 
 
 def _refuse_others(wanted: Wanted) -> None:

@@ -6,6 +6,7 @@ It is loaded with every run of pytest where this package is installed, and impor
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -39,6 +40,8 @@ _USED: pytest.StashKey[dict[str, dict[str, bool]]] = pytest.StashKey()
 """Of each folder of recordings, what is in it, and whether a test used it."""
 _RECORDED: pytest.StashKey[list[str]] = pytest.StashKey()
 """What was recorded, in a line each."""
+_BEGUN: pytest.StashKey[dict[Path, bool]] = pytest.StashKey()
+"""Of each folder that tests share, whether it held recordings before a test of this run had it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,6 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[_USED] = {}
     config.stash[_RECORDED] = []
+    config.stash[_BEGUN] = {}
     if config.getoption("oda_block_network"):
         from oda_proxy.blocking import Blockade
 
@@ -174,9 +178,17 @@ def _wanted(request: pytest.FixtureRequest, said: dict[str, Any]) -> Wanted:
         include_private=said.get("include_private", False),
         command=("pytest", node.nodeid),
     )
+    if is_shared:
+        wanted = _of_this_run(config, wanted)
     if is_shared and wanted.records and hasattr(config, "workerinput"):
         _fail(f"several tests may have the recordings {name!r}: record them in one process, with -n 0")
     return wanted
+
+
+def _of_this_run(config: pytest.Config, wanted: Wanted) -> Wanted:
+    """Record `once` in every test of the run that began without the recordings, not in the first of them alone."""
+    was_there = config.stash[_BEGUN].setdefault(wanted.folder, wanted.is_there)
+    return wanted if was_there or wanted.mode != "once" else replace(wanted, mode="new_episodes")
 
 
 def _in_module(node: pytest.Item) -> str:

@@ -382,6 +382,28 @@ def test_tests_share_recordings_that_are_named(
     run(TWO, "--oda-fail-on-unused").assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize("chosen", [(), ("-k", "250")])
+def test_once_records_what_all_tests_of_the_run_ask_of_recordings_that_were_not_there(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, chosen: tuple[str, ...]
+) -> None:
+    options = ("--oda-record-mode=once", f"--oda-upstream={upstream}")
+    run(f"{TWO}{TWO.replace('_image', '_again')}", *options, *chosen).assert_outcomes(passed=2 if chosen else 4, deselected=2 if chosen else 0)
+
+    every = [250] if chosen else [250, 255.986542]
+    assert recorded(project.path / "recordings/both") == every
+    assert status(upstream)["runs"] == len(every)
+
+
+def test_once_does_not_add_to_shared_recordings_of_an_earlier_run(
+    run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    options = ("--oda-record-mode=once", f"--oda-upstream={upstream}")
+    run(LEAVES_ONE, *options).assert_outcomes(passed=1)
+
+    run(TWO, *options).assert_outcomes(passed=1, failed=1)
+    assert status(upstream)["runs"] == 1
+
+
 def test_recordings_that_were_changed_are_refused_with_the_name_of_the_file(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
