@@ -84,11 +84,14 @@ class Running:
         self.is_queued = False
         self.resumed = False
         """Whether an earlier run of this program began it."""
+        self.was_seen = False
+        """Whether the dispatcher was seen at work on it by this run."""
         self.outcome: Outcome | None = None
         self.job_id = ""
         """The name under which clients know it, once one was told."""
         self.polls = 0
-        self.joined = 0
+        self.sessions = 0
+        """How many have asked for it."""
         self.closing = False
         self.turn = 0
         """When it ended, as `InFlight.turn` counts."""
@@ -113,15 +116,17 @@ class Running:
         """What clients are told of it while it runs."""
         return "progress" if self.job.state in {State.PROGRESS, State.READY} else "submitted"
 
-    def admit(self, asker: Asker) -> None:
-        """Let somebody join."""
-        if asker.envelope.session_id not in self._told:
+    def admit(self, asker: Asker) -> bool:
+        """Let somebody join; tell whether they are new."""
+        is_new = asker.envelope.session_id not in self._told
+        if is_new:
             self._told[asker.envelope.session_id] = -1
-            self.joined += 1
+            self.sessions += 1
         self._tokens.add(asker.envelope.token)
         token, known = asker.envelope.token, {one.envelope.token for one in (self.asker, *self._successors)}
         if token is not None and token not in known | self._refused:
             self._successors.append(asker)
+        return is_new
 
     def knows(self, session_id: str) -> bool:
         """Tell whether a session has joined."""

@@ -144,7 +144,7 @@ class Jobs:
             running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
             self._inflight.begin(self._groups(question, asker.envelope)[-1], running, partial(self._conduct, running))
             self._counts.jobs += 1
-        running.admit(asker)
+        self._counts.joined += running.admit(asker) and collapsed
         await running.begun(asker.envelope.session_id, self._policy.patience, or_troubled=has_other)
         if has_other and running.job.troubles and running.job.state is State.NEW:
             raise UpstreamUnreachableError("that is asked", "it is away")
@@ -156,7 +156,7 @@ class Jobs:
         running = self._running(question, envelope) or self._ended(question, envelope)
         if running is None:
             return None
-        running.admit(asker)
+        self._counts.joined += running.admit(asker)
         await running.news(envelope.session_id, self._policy.patience)
         collapsed = not running.is_owner(asker)
         return await self._told(running, asker, CacheStatus(forwarded="uri-miss", collapsed=collapsed))

@@ -36,7 +36,7 @@ class Counts:
     jobs: int = 0
     """Jobs that were begun."""
     joined: int = 0
-    """Requests that were told of a job that somebody else had begun."""
+    """Those who joined a job that somebody else had begun."""
     echo_differs: int = 0
     """Answers that were not to the question, by what the dispatcher said of it."""
     job_ids_shared: int = 0

@@ -12,7 +12,7 @@ from oda_proxy.answer import OK, is_plain
 from oda_proxy.audience import claims
 from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.inflight import Outcome
-from oda_proxy.job import LONGEST_PAUSE, Limits, Said, State, begun_again, heard, named, next_step, observe
+from oda_proxy.job import LONGEST_PAUSE, Job, Limits, Said, State, begun_again, heard, named, next_step, observe
 from oda_proxy.progress import reports_of
 from oda_proxy.query import restated
 from oda_proxy.recorded import as_kept
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oda_proxy.audience import Tokens
     from oda_proxy.failures import Failure
     from oda_proxy.inflight import Asker, Running
-    from oda_proxy.job import Job, Step
+    from oda_proxy.job import Step
     from oda_proxy.mending import Mending
     from oda_proxy.query import Envelope
     from oda_proxy.relay import Relay
@@ -109,6 +109,7 @@ class Polling:
                     continue
                 before, retry_after = running.job, heard.retry_after
                 running.job = observe(before, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits)
+                running.was_seen |= heard.said in {Said.SUBMITTED, Said.PROGRESS}
                 if running.job.state.is_end:
                     return await self._ended(running, asker, heard)
                 await _dismiss(heard.answer)
@@ -120,7 +121,7 @@ class Polling:
 
     async def _pause(self, seconds: float, running: Running) -> None:
         """Wait before the next request; where nobody waited for the job, only until somebody does."""
-        if seconds <= 0:
+        if seconds <= 0 or (running.resumed and running.polls == 0):  # much may have happened meanwhile
             return
         if running.is_watched or seconds <= LONGEST_PAUSE:
             await self._sleep(seconds)
@@ -194,7 +195,9 @@ class Polling:
             answer = await self._mending.renamed(answer, envelope.job_id)
         if running.job.state is State.FAILED:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
-        kept = await self._archive.keep(answer, running.question, envelope, running.job)
+        # Of one that ended while nobody looked, nobody knows how long it took.
+        job = running.job if running.was_seen or not running.resumed else Job(self._clock())
+        kept = await self._archive.keep(answer, running.question, envelope, job)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         answer = replace(answer, cache_status=status)
         return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)

@@ -162,7 +162,6 @@ class Proxy:
             self._counts.failed += 1
             return failure(error, envelope)
         self._counts.hits += answer.cache_status.hit
-        self._counts.joined += answer.cache_status.collapsed
         self._counts.asked += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
 

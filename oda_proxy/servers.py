@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.upstream.base import Ask
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.upstream.base import Upstream
+
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,15 @@ T1="2003-03-15T23:27:40.0", T2="2003-03-16T00:03:15.0", E1_keV=20.0, E2_keV=40.0
 detection_threshold=5.0, radius=15.0)
 
 then ask again, and see data.show() come at once. Ctrl-C ends it."""
+
+
+class NobodyThereError(UpstreamUnreachableError):
+    """The dispatcher is not there at the start, and nothing was recorded that could be given."""
+
+    def __init__(self, error: UpstreamUnreachableError, url: str) -> None:
+        super().__init__(
+            url, f"{error.reason}; start it first, name another with --upstream, or say --mock or --offline"
+        )
 
 
 async def serve(**options: Any) -> None:
@@ -146,7 +157,11 @@ async def proxy_listening(
         app = make_app(proxy, missing)
         url = await stack.enter_async_context(listening(app, host, port, shutdown_timeout=shutdown_timeout))
         if offline:
-            _log.info("offline: answering from %d recordings in %s", store.filling().recordings, folder or "memory")
+            _log.info("offline: recordings here: %d, in %s", store.filling().recordings, folder or "memory")
+            if others := _others(folder):
+                _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
+        elif not mock:
+            _log.info("asking %s; recordings are in %s", upstream, folder)
         yield url
 
 
@@ -212,8 +227,19 @@ async def _greet(upstream: Upstream, store: Store) -> None:
         except StoreUnusableError:
             kept = None
         if kept is None:
-            raise
+            raise NobodyThereError(error, upstream.url) from error
         _log.warning("%s; answering from recordings until it is back", error)
+
+
+def _others(folder: Path | None) -> list[str]:
+    """Name the other dispatchers of which something was recorded in the same place."""
+    if folder is None or not folder.parent.is_dir():
+        return []
+    return sorted(
+        unquote(other.name)
+        for other in folder.parent.iterdir()
+        if other != folder and any((other / "heads").glob("*/*"))
+    )
 
 
 def _see(store: Store, proxy: Proxy) -> None:

@@ -147,7 +147,7 @@ class Stage:
 
     def all_have_joined(self, proxy: Server, size: int) -> None:
         """Wait until all who asked are known to wait for one job."""
-        until(lambda: [job["joined"] for job in told_by(proxy, "jobs")["jobs"]] == [size])
+        until(lambda: [job["sessions"] for job in told_by(proxy, "jobs")["jobs"]] == [size])
 
 
 def port_of(server: Server) -> str:

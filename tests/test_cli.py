@@ -112,6 +112,8 @@ def test_an_unreachable_upstream_is_no_obstacle_where_something_was_recorded(tmp
         with urllib.request.urlopen(proxy.url + ask) as response:  # noqa: S310 - as above
             assert response.headers["Cache-Status"] == "oda-proxy; hit"
         assert "answering from recordings until it is back" in proxy.end()
+    with running(tmp_path / "log", "serve", "--offline", "--port", "0", *cache) as other:
+        assert f"there are recordings of other dispatchers, named with --upstream: {mock.url}" in other.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -181,7 +181,7 @@ def test_what_is_pinned_is_not_pruned(keys: dict[str, str], capsys: pytest.Captu
 
 @pytest.mark.usefixtures("keys")
 def test_pruning_within_the_limit_removes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "3 recordings are left, with" in run(capsys, "prune")
+    assert "left: 3 recordings, with" in run(capsys, "prune")
 
 
 def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ async def test_all_who_ask_the_same_get_one_job_and_the_same_data() -> None:
         assert len(dispatcher.submissions) == 1
         assert {(told.status, told.state) for told in got} == {(200, "done")}
         assert {number(told) for told in got} == {f"request {len(dispatcher.asked)}"}
-        assert (proxy.counts.jobs, proxy.counts.kept) == (1, 1)
+        assert (proxy.counts.jobs, proxy.counts.joined, proxy.counts.kept) == (1, 199, 1)
 
 
 @pytest.mark.parametrize("many", [2, 20, 200])

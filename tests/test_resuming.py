@@ -191,3 +191,17 @@ def renamed(status: str, job_id: str) -> Reply:
         return refusal(f"unable to find any record for {job_id}", 400)
     monitor = {"job_id": "0123456789abcdef", "session_id": "S", "status": "submitted"}
     return reply({"query_status": "submitted", "products": {}, "exit_status": {}, "job_monitor": monitor})
+
+
+@in_no_time
+async def test_how_long_a_job_took_that_ended_while_nobody_looked_is_not_known(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    await asyncio.sleep(3600)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(10)
+        assert proxy.counts.kept == 1
+
+    (entry,) = store.entries()
+    assert entry.cost == 0.0

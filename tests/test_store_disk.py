@@ -463,3 +463,14 @@ def test_a_large_row_survives_whole(disk: DiskStore) -> None:
     disk.put(large)
 
     assert read(disk.get(KEYS[0])) == large
+
+
+def test_who_only_looks_on_uses_nothing(tmp_path: Path) -> None:
+    with closing(DiskStore(tmp_path, clock=lambda: 100.0)) as store:
+        store.put(recording(stored_at=50.0))
+    with closing(DiskStore(tmp_path, clock=lambda: 200.0, looks_on=True)) as store:
+        assert read(store.get(KEYS[0])) is not None
+    with closing(DiskStore(tmp_path)) as store:
+        (entry,) = store.entries()
+
+    assert entry.used_at == 50.0

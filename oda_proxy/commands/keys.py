@@ -41,7 +41,10 @@ def key(
     """
     if differs and len(requests) != 2:  # noqa: PLR2004 - as the message says
         raise UsageError(f"--diff compares two requests, here are {len(requests)}")
-    questions = [_question(request, upstream, cache_dir) for request in requests]
+    read = [_question(request, upstream, cache_dir) for request in requests]
+    questions = [question for question, _ in read]
+    for doubt in dict.fromkeys(doubt for _, doubt in read if doubt):
+        warn(doubt)
     if as_json:
         told = [
             {"key": key_of_asked(one), "parameters": one.parameters, "left_out": sorted(one.left_out)}
@@ -56,20 +59,21 @@ def key(
     return 0
 
 
-def _question(request: str, upstream: str | None, cache_dir: Path | None) -> Asked:
-    """Read a request under the description of its instrument."""
+def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tuple[Asked, str]:
+    """Read a request under the description of its instrument, and say why words may be only words."""
     _, mark, query_string = request.partition("?")
     try:
         query, _ = split(fields(query_string if mark else request))
     except BadQueryError as error:
         raise UsageError(f"this is no request for run_analysis: {error}") from error
-    schema = asyncio.run(_schema(query, upstream, cache_dir))
+    schema, doubt = asyncio.run(_schema(query, upstream, cache_dir)), ""
     if schema is None:
-        warn(f"no description of {query.instrument!r:.100} is known: words are taken as they are")
+        named = f"no description of {query.instrument!r:.100} is known"
+        doubt = f"{named}: words are taken as they are; --upstream URL names a dispatcher to ask for it"
     elif query.product_type not in schema.products:
         named = f"{query.instrument} has no product {query.product_type!r:.100}"
-        warn(f"the description of {named}: words are taken as they are")
-    return asked(query, schema)
+        doubt = f"the description of {named}: words are taken as they are"
+    return asked(query, schema), doubt
 
 
 async def _schema(query: Query, upstream: str | None, cache_dir: Path | None) -> Schema | None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import told
-from oda_proxy.commands.said import say, say_json
+from oda_proxy.commands.said import say, say_json, warn
 from oda_proxy.commands.store import described, find, opened, opened_folder
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     if as_json:
         say_json([described(entry) for entry in entries])
         return 0
+    if not entries:
+        warn(f"nothing was recorded of {upstream} there; say --upstream and --cache-dir as for oda-proxy serve")
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
     say(told.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
@@ -107,7 +109,8 @@ def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool
         say_json({"removed": [entry.key for entry in given_up], "leftovers": swept, "occupied": left.occupied})
         return 0
     say(f"removed {entry.key[: told.SHORT]}, {told.size(entry.size)}" for entry in given_up)
-    say([f"{left.recordings} recordings are left, with {told.size(left.occupied)} of {told.size(max_size)}"])
+    kept = told.number(left.recordings, "recording")
+    say([f"left: {kept}, with {told.size(left.occupied)} of {told.size(max_size)}"])
     return 0
 
 

@@ -69,8 +69,8 @@ class DiskStore:
     An index that cannot be opened fails every call until it can; one that is damaged is moved aside and begun anew.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Take the folder; `clock` gives s since 1970 (UTC)."""
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, looks_on: bool = False) -> None:
+        """Take the folder; `clock` gives s since 1970 (UTC). Who only looks on uses no recording by reading it."""
         self._folder = folder
         self._clock = clock
         self._heads = Heads(folder / "heads")
@@ -79,6 +79,7 @@ class DiskStore:
         self._doubted = False
         self._failed: tuple[float, Exception] | None = None
         self._uses: dict[Key, float] = {}
+        self._looks_on = looks_on
         with self._errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # some recordings are for one person
             self._heads.folder.mkdir(exist_ok=True)
@@ -108,7 +109,8 @@ class DiskStore:
                         _log.warning("a recording was damaged and is removed: %s (%s)", key, error)
                         return None
                     continue  # another has put it anew, or removed it, while we read
-                self._uses[key] = self._clock()
+                if not self._looks_on:
+                    self._uses[key] = self._clock()
                 return recording
 
     def put(self, recording: Recording) -> None:

@@ -73,7 +73,7 @@ def _job(proxy: Proxy, running: Running) -> dict[str, Any]:
         "product_type": None if private else query.product_type,
         "state": "queued" if running.is_queued else running.job.state,
         "begun": running.job.begun,
-        "joined": running.joined,
+        "sessions": running.sessions,
         "polls": running.polls,
         "watched": running.is_watched,
         "remark": "" if private else proxy.jobs.remark_on(running, running.asker),
