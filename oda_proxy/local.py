@@ -80,7 +80,7 @@ def mocking(
     scenario: str | None = None,
     scenarios: Folder | Sequence[Folder] = (),
     faults: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
-    synthetic: bool = False,
+    synthetic: bool | None = None,
     time_scale: float = 0.0,
     secret_key: str | None = None,
     generation: Literal["today", "2019"] = "today",
@@ -88,7 +88,9 @@ def mocking(
     port: int = 0,
     on_refusal: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Serve a mock dispatcher, as `oda-proxy mock` does, and give its address (docs/mock.md).
+    """Serve a mock dispatcher like that of `oda-proxy mock`, and give its address (docs/mock.md).
+
+    As the pytest fixture `oda_dispatcher_url`, and unlike the command, it makes up data unless it is given fixtures.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def mocking(
     faults
         What is to go wrong besides, each as a table of such a file: `{"do": "status", "status": 503, "on": [2]}`.
     synthetic
-        Make up data for every other valid query.
+        Make up data for every other valid query; done where it is left out, unless fixtures are given.
     time_scale
         How long jobs take: 1 as recorded, 0 no time.
     secret_key
@@ -118,12 +120,13 @@ def mocking(
     ListenError
         There is no such port.
     """
+    folders = _folders(fixtures)
     app = mock_app(
-        fixtures=_folders(fixtures),
+        fixtures=folders,
         scenario=scenario,
         scenario_files=_folders(scenarios),
         faults=(faults,) if isinstance(faults, Mapping) else tuple(faults),
-        synthetic=synthetic,
+        synthetic=not folders if synthetic is None else synthetic,
         time_scale=time_scale,
         secret_key=secret_key,
         generation=generation,

@@ -103,8 +103,7 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
         return
     from oda_proxy.local import mocking
 
-    told: dict[str, Any] = {"synthetic": "fixtures" not in said}
-    told |= {word: value for word, value in said.items() if word in {*_MOCK, "time_scale"}}
+    told = {word: value for word, value in said.items() if word in {*_MOCK, "time_scale"}}
     for word in {"fixtures", "scenarios"} & set(told):
         given = told[word] if isinstance(told[word], list | tuple) else [told[word]]
         told[word] = [request.path.parent / Path(folder) for folder in given]

@@ -18,6 +18,7 @@ import pytest
 from asking_images import IMAGE, ask, asked, status
 
 import oda_proxy
+from mock_server import fixtures_folder
 from oda_proxy.capsule import CapsuleError, NotACapsuleError, open_capsule
 from oda_proxy.errors import FixtureError, ListenError, OdaProxyError, UpstreamUnreachableError, UsageError
 
@@ -159,16 +160,23 @@ def test_faults_are_given_in_words() -> None:
         assert ask(url)["query_status"] == "done"
 
 
-def test_data_are_made_up_where_that_is_wanted() -> None:
-    with oda_proxy.mocking() as url:
-        assert ask(url, RA="83.6", DEC="22.0")["query_status"] == "failed"
-    with oda_proxy.mocking(synthetic=True) as url:
-        assert ask(url, RA="83.6", DEC="22.0")["query_status"] == "done"
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        ({}, "done"),
+        ({"synthetic": False}, "failed"),
+        ({"fixtures": fixtures_folder()}, "failed"),
+        ({"fixtures": [fixtures_folder()], "synthetic": True}, "done"),
+    ],
+)
+def test_data_are_made_up_unless_fixtures_are_given_or_it_is_not_wanted(given: dict[str, Any], outcome: str) -> None:
+    with oda_proxy.mocking(**given) as url:
+        assert ask(url, RA="83.6", DEC="22.0")["query_status"] == outcome
 
 
 def test_why_a_mock_refuses_is_told_to_who_wants_to_know() -> None:
     told: list[str] = []
-    with oda_proxy.mocking(on_refusal=told.append) as url:
+    with oda_proxy.mocking(synthetic=False, on_refusal=told.append) as url:
         ask(url)
         ask(url, RA="250")
         ask(url, instrument="nosuch")

@@ -33,7 +33,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import all that runs in this process use: afterwards pytester forgets what they imported, and numpy objects."""
     import_module("oda_proxy.episodes")
     folder = tmp_path_factory.mktemp("warm") / "capsule"
-    with oda_proxy.mocking(synthetic=True) as mock, oda_proxy.recording(folder, upstream=mock) as url:
+    with oda_proxy.mocking() as mock, oda_proxy.recording(folder, upstream=mock) as url:
         ask(url, RA="250")
     with oda_proxy.replaying(folder) as url:
         assert ask(url, RA="250")["query_status"] == "done"
@@ -62,7 +62,7 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 @pytest.fixture
 def upstream() -> Iterator[str]:
     """Give a dispatcher to record from, which has an answer to everything."""
-    with oda_proxy.mocking(synthetic=True) as url:
+    with oda_proxy.mocking() as url:
         yield url
 
 
@@ -387,7 +387,9 @@ def test_once_records_what_all_tests_of_the_run_ask_of_recordings_that_were_not_
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, chosen: tuple[str, ...]
 ) -> None:
     options = ("--oda-record-mode=once", f"--oda-upstream={upstream}")
-    run(f"{TWO}{TWO.replace('_image', '_again')}", *options, *chosen).assert_outcomes(passed=2 if chosen else 4, deselected=2 if chosen else 0)
+    run(f"{TWO}{TWO.replace('_image', '_again')}", *options, *chosen).assert_outcomes(
+        passed=2 if chosen else 4, deselected=2 if chosen else 0
+    )
 
     every = [250] if chosen else [250, 255.986542]
     assert recorded(project.path / "recordings/both") == every
