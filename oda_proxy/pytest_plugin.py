@@ -147,8 +147,13 @@ def _said(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[str, A
     if unknown := sorted({*said, *marked} - set(_WORDS)):
         _fail(f"there is no {unknown[0]!r} to say of a test: choose from {', '.join(_WORDS)}")
     of_mock = sorted(set(marked) & set(_MOCK))
-    if of_mock and (marked.get("recording") or "oda_dispatcher_url" not in request.fixturenames):
-        _fail(f"{of_mock[0]} is for the mock, of oda_dispatcher_url, and not for recordings")
+    if of_mock and "oda_dispatcher_url" not in request.fixturenames:
+        _fail(f"{of_mock[0]} is for the mock, and oda_proxy answers from recordings: ask oda_dispatcher_url instead")
+    if of_mock and (recording := marked.get("recording")):
+        _fail(
+            f"{of_mock[0]} is for the mock, and not for recordings: instead of recording={recording!r}, give the mock "
+            "what was recorded, fixtures=['recordings/.../dispatchers/.../fixtures'] (docs/testing.md)"
+        )
     if of_mock:
         said.pop("recording", None)
     return said | marked

@@ -209,7 +209,10 @@ def test_image(oda_dispatcher_url):
         ("nosuch=1", "*there is no 'nosuch' to say of a test: choose from recording, *"),
         ("'crab'", "*the marker takes words only*"),
         ("scenario='nosuch'", "*there is no scenario 'nosuch': choose one of bad-gateway, *"),
-        ("scenario='bad-gateway', recording='crab'", "*scenario is for the mock, *, and not for recordings"),
+        (
+            "scenario='bad-gateway', recording='crab'",
+            "*instead of recording='crab', *fixtures=*",
+        ),
         ("fixtures='nosuch'", "*nosuch*"),
     ],
 )
@@ -251,7 +254,7 @@ def test_image(oda_proxy):
     pass
 """)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*scenario is for the mock, of oda_dispatcher_url, and not for recordings"])
+    result.stdout.fnmatch_lines(["*scenario is for the mock, *: ask oda_dispatcher_url instead"])
 
 
 # -- recordings ------------------------------------------------------------------------------------
