@@ -347,9 +347,9 @@ class Writer:
         replace: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Begin a capsule in a folder that is not there or empty.
+        """Begin a capsule in a folder that is not there or empty, or holds one of a run that recorded nothing.
 
-        With `replace` it may be one with a capsule: what belongs to that one is removed, other files stay.
+        With `replace` it may be one with any capsule: what belongs to that one is removed, other files stay.
         `environment` is where tokens may stand that the command repeats; `clock` gives s since 1970 (UTC). Raises
         NotACapsuleError for any other folder, CapsuleError where it cannot be written.
         """
@@ -590,7 +590,10 @@ class _Book:
 
 
 def _make_room(folder: Path, *, replace: bool) -> None:
-    """Make a folder for a capsule, and remove from it what belongs to one that is there, where that is wanted."""
+    """Make a folder for a capsule, and remove from it what belongs to one that is there.
+
+    That must be wanted, or there is nothing to lose.
+    """
     if folder.exists() and not folder.is_dir():
         raise NotACapsuleError(f"{folder} is no folder; name another one for the capsule")
     folder.mkdir(parents=True, exist_ok=True)
@@ -598,17 +601,28 @@ def _make_room(folder: Path, *, replace: bool) -> None:
         return
     if not (folder / MANIFEST).exists():
         raise NotACapsuleError(f"{folder} is not empty, and holds no capsule; name another folder")
-    if not replace:
-        raise NotACapsuleError(f"{folder} holds a capsule; name another folder, or replace it with --replace")
     try:
-        _manifest(listed.read(folder, MANIFEST, limit=MAX_MANIFEST))
+        manifest = _manifest(listed.read(folder, MANIFEST, limit=MAX_MANIFEST))
+        nothing_to_lose = _holds_nothing(folder, manifest)
     except (CodecError, FixtureError) as error:
         raise NotACapsuleError(f"{folder} is not replaced, it holds no capsule that we know: {error}") from None
+    if not (replace or nothing_to_lose):
+        raise NotACapsuleError(
+            f"{folder} holds a capsule; name another folder, or have it replaced (--replace, or replace=True)"
+        )
     for own in (_DISPATCHERS, _EXCHANGES):
         if (folder / own).exists():
             shutil.rmtree(folder / own)
     for name in (CRATE, MANIFEST):
         (folder / name).unlink(missing_ok=True)
+
+
+def _holds_nothing(folder: Path, manifest: Document) -> bool:
+    """Tell whether a capsule's run has ended without a recording, a failure or a page; descriptions may be there."""
+    files = _files(manifest)
+    if manifest.text_or_none("ended") is None:  # the run may still go on
+        return False
+    return all(_kind(path) == _DESCRIPTIONS for path in files) and not any(_unlisted(folder, files))
 
 
 def _name_of(url: str) -> str:

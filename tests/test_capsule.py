@@ -379,13 +379,44 @@ def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
 def test_a_capsule_is_replaced_only_where_that_is_said(folder: Path) -> None:
     (folder / "notebook.ipynb").write_text("{}")
     (folder / HERE / "descriptions" / "left").write_text("{}")
-    with pytest.raises(NotACapsuleError, match="replace it"):
+    with pytest.raises(NotACapsuleError, match=r"have it replaced \(--replace, or replace=True\)"):
         Writer(folder)
     assert len(read_all(folder)) == 2
 
     Writer(folder, replace=True)
 
     assert sorted(file.name for file in folder.iterdir()) == ["capsule.json", "notebook.ipynb"]
+
+
+def test_a_capsule_in_which_nothing_was_recorded_is_replaced_unasked(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    described = writer.dispatcher("https://a.example").folder / "descriptions" / "isgri.json"
+    described.parent.mkdir(parents=True)
+    described.write_text('{"format": 1}')
+    writer.finish(1)
+
+    Writer(tmp_path, command=["again"]).finish(0)
+
+    assert open_capsule(tmp_path).command == ("again",)
+    assert not described.exists()
+
+
+def test_a_capsule_whose_run_may_go_on_is_not_replaced_unasked(tmp_path: Path) -> None:
+    Writer(tmp_path)
+
+    with pytest.raises(NotACapsuleError, match="holds a capsule"):
+        Writer(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["dispatchers/notes.txt", "exchanges/notes.txt"])
+def test_files_of_others_in_an_empty_capsule_are_not_removed_unasked(tmp_path: Path, path: str) -> None:
+    Writer(tmp_path).finish(0)
+    (tmp_path / path).parent.mkdir()
+    (tmp_path / path).touch()
+
+    with pytest.raises(NotACapsuleError, match="holds a capsule"):
+        Writer(tmp_path)
+    assert (tmp_path / path).exists()
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"format": 2}', "{"])

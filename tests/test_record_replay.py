@@ -22,6 +22,8 @@ from environments import GUARD
 from internet import Page, internet
 from servers import PATIENCE, running
 
+import oda_proxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -109,7 +111,7 @@ class Runs:
 
     def _run(self, arguments: Sequence[str], environ: Mapping[str, str], before: Sequence[str] = ()) -> Ran:
         result = subprocess.run(
-            [*before, *oda_proxy(), *arguments],
+            [*before, *command_line(), *arguments],
             cwd=self.folder,
             env={**self.environ(), **environ},
             capture_output=True,
@@ -127,7 +129,7 @@ class Runs:
         return {**env, "HOME": str(self.folder), "TMPDIR": str(self.folder), "MPLBACKEND": "agg"}
 
 
-def oda_proxy() -> list[str]:
+def command_line() -> list[str]:
     return [sys.executable, "-m", "oda_proxy.cli"]
 
 
@@ -492,6 +494,23 @@ def test_a_command_that_asks_nothing_is_told_as_such(runs: Runs, net: Internet) 
     assert "the command asked no dispatcher" in ran.said
 
 
+def test_a_recording_of_nothing_does_not_stand_in_the_way_of_the_next(runs: Runs, net: Internet) -> None:
+    runs.record(*asking("https://nobody.example/page"), net=net)
+    ran = runs.record(*asking("https://example.org/page"), net=net)
+    once_more = runs.record(*asking("https://example.org/page"), net=net)
+
+    assert "recorded in capsule: 1 page of other servers" in ran.said
+    assert once_more.status == 2
+    assert "capsule holds a capsule; name another folder, or have it replaced" in once_more.said
+
+
+def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> None:
+    with oda_proxy.recording(tmp_path / "capsule"):
+        pass
+    with oda_proxy.recording(tmp_path / "capsule") as url:
+        assert url.startswith("http://127.0.0.1:")
+
+
 @pytest.mark.parametrize("command", ["record", "replay"])
 def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Internet, command: str) -> None:
     ran = runs.record("no-such-command", net=net) if command == "record" else runs.replay("no-such-command")
@@ -557,7 +576,7 @@ other.wait()
 def interrupted(runs: Runs, *arguments: str, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Run `oda-proxy` as the leader of a process group."""
     with subprocess.Popen(
-        [*oda_proxy(), *arguments],
+        [*command_line(), *arguments],
         cwd=runs.folder,
         env={**runs.environ(), **environ},
         stdout=subprocess.PIPE,
