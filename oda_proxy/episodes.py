@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -54,7 +54,7 @@ class Wanted:
     is_shared
         Other tests may have the same recordings: those that this one does not ask for stay.
     upstream
-        The dispatcher to record from; None is the production one.
+        The dispatcher to record from; None is that of the recordings that stay, or else the production one.
     time_scale
         How long recorded jobs take: 1 as they did, 0 no time.
     include_private
@@ -133,6 +133,11 @@ class Episodes:
         return tuple(self._replayer.missed if self._replayer else self._missed)
 
     @property
+    def is_replaying(self) -> bool:
+        """Whether there are recordings to answer from."""
+        return self._replayer is not None
+
+    @property
     def is_recording(self) -> bool:
         """Whether a dispatcher is asked for what is not recorded."""
         return self._recorder is not None
@@ -186,7 +191,7 @@ def opened(wanted: Wanted) -> Iterator[Episodes]:
     if wanted.folder.exists() and not wanted.is_there:
         raise NotACapsuleError(f"{wanted.folder} is there, and holds no recordings; name another folder")
     if wanted.keeps:
-        _refuse_others(wanted)
+        wanted = _of_the_same(wanted)
     with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
         fresh = Path(folder) / "capsule"
         with in_thread(_answering(wanted, fresh)) as episodes:
@@ -237,15 +242,17 @@ class _NothingYet:
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
 
 
-def _refuse_others(wanted: Wanted) -> None:
-    """Refuse to mix what one dispatcher said with what another did."""
-    asked = wanted.upstream or config.PRODUCTION
-    for dispatcher in open_capsule(wanted.folder).dispatchers:
-        if dispatcher.url != asked.rstrip("/"):
+def _of_the_same(wanted: Wanted) -> Wanted:
+    """Ask the dispatcher that was recorded. Raises UsageError: what two of them said is not to be mixed."""
+    known = [dispatcher.url for dispatcher in open_capsule(wanted.folder).dispatchers]
+    asked = wanted.upstream or (known[0] if known else config.PRODUCTION)
+    for url in known:
+        if url != asked.rstrip("/"):
             raise UsageError(
-                f"the recordings in {wanted.folder} are of {dispatcher.url}, and not of {asked}: "
+                f"the recordings in {wanted.folder} are of {url}, and not of {asked}: "
                 "record from that one, or into another folder"
             )
+    return replace(wanted, upstream=asked)
 
 
 def _keep(fresh: Path, wanted: Wanted) -> None:

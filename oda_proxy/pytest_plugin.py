@@ -276,7 +276,8 @@ def _told_of(item: pytest.Item) -> Iterator[str]:
     for missed in episodes.missed:
         yield f"missed: {missed}"
     if episodes.missed:
-        yield f"  in {_shown(item.config, episodes.folder)}; to record what is missing: --oda-record-mode=new_episodes"
+        mode = "new_episodes" if episodes.is_replaying else "once"
+        yield f"  in {_shown(item.config, episodes.folder)}; to record what is missing: --oda-record-mode={mode}"
     for reason in episodes.not_recorded:
         yield f"not recorded: {reason}"
 

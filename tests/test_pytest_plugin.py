@@ -293,6 +293,20 @@ def test_new_episodes_are_recorded_beside_what_is_there(
     run(both).assert_outcomes(passed=1)
 
 
+def test_new_episodes_are_of_the_dispatcher_that_was_recorded_where_none_is_named(
+    run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    """The option that a miss advises is enough."""
+    run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
+    missed = run(SWALLOWED)
+    missed.assert_outcomes(failed=1)
+    advised = missed.stdout.str().partition("to record what is missing: ")[2].split()[0]
+
+    run(SWALLOWED, advised).assert_outcomes(passed=1)
+    assert status(upstream)["runs"] == 2
+    run(SWALLOWED).assert_outcomes(passed=1)
+
+
 def test_new_episodes_are_of_the_same_dispatcher(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     result = run(SWALLOWED, "--oda-record-mode=new_episodes", "--oda-upstream=http://127.0.0.1:1")
@@ -486,7 +500,9 @@ def test_a_test_without_recordings_misses_what_it_asks(run: Callable[..., pytest
     result = run(IMAGE)
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["missed: GET /run_analysis: there are no recordings", "  in recordings/test_images/*"])
+    result.stdout.fnmatch_lines(
+        ["missed: GET /run_analysis: there are no recordings", "  in recordings/test_images/*--oda-record-mode=once"]
+    )
 
 
 def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) -> None:
