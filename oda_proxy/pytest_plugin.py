@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
+    from os import PathLike
 
     from _pytest.terminal import TerminalReporter
 
@@ -172,7 +174,7 @@ def _wanted(request: pytest.FixtureRequest, said: dict[str, Any]) -> Wanted:
             module = str(request.path.relative_to(config.rootpath).with_suffix(""))
     name = said.get("recording", True)
     is_shared = name not in {True, False, None}
-    own = Path(name) if is_shared else Path(module, _file_name(_in_module(node)))
+    own = _below(name) if is_shared else Path(module, _file_name(_in_module(node)))
     wanted = Wanted(
         folder=beside / at / own,
         mode=config.getoption("oda_record_mode"),
@@ -187,6 +189,14 @@ def _wanted(request: pytest.FixtureRequest, said: dict[str, Any]) -> Wanted:
     if is_shared and wanted.records and hasattr(config, "workerinput"):
         _fail(f"several tests may have the recordings {name!r}: record them in one process, with -n 0")
     return wanted
+
+
+def _below(name: str | PathLike[str]) -> Path:
+    """Read the name of a folder in that of the recordings."""
+    folder = Path(normpath(name))
+    if folder.anchor or folder.parts[:1] in {(), ("..",)}:
+        _fail(f"recording={str(name)!r} is no folder within that of the recordings: name one, as in 'crab'")
+    return folder
 
 
 def _of_this_run(config: pytest.Config, wanted: Wanted) -> Wanted:

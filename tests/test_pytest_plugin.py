@@ -18,6 +18,7 @@ from asking_images import ask, status
 import oda_proxy
 from oda_proxy.blocking import Blockade, NetworkBlockedError
 from oda_proxy.capsule import open_capsule
+from oda_proxy.pytest_plugin import _WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -214,6 +215,10 @@ def test_image(oda_dispatcher_url):
             "*instead of recording='crab', *fixtures=*",
         ),
         ("fixtures='nosuch'", "*nosuch*"),
+        ("recording='../../../etc'", "*recording='../../../etc' is no folder within that of the recordings: *"),
+        ("recording='crab/../../etc'", "*recording='crab/../../etc' is no folder within that of the recordings: *"),
+        ("recording='/etc'", "*recording='/etc' is no folder within that of the recordings: *"),
+        ("recording='.'", "*recording='.' is no folder within that of the recordings: *"),
     ],
 )
 def test_what_makes_no_sense_is_told_in_a_line(run: Callable[..., pytest.RunResult], mark: str, said: str) -> None:
@@ -785,6 +790,11 @@ def test_the_examples_run_as_the_workflow_runs_them(
 
     assert script.startswith("import oda_proxy")
     assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("word", _WORDS)
+def test_a_word_of_the_marker_is_in_a_table_of_the_document(word: str) -> None:
+    assert re.search(rf"(?m)^\|.*`{word}=", DOCUMENT)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)[^)]*\)", DOCUMENT))
