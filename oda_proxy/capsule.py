@@ -16,11 +16,22 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy import __version__, as_fixture, command_line, crate, documents, failures, fixture, listed, whole_file
+from oda_proxy import (
+    __version__,
+    as_fixture,
+    command_line,
+    crate,
+    documents,
+    exchange,
+    failures,
+    fixture,
+    listed,
+    whole_file,
+)
 from oda_proxy.codec import json_text
 from oda_proxy.codec.json_text import Document
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
@@ -60,6 +71,14 @@ class NotACapsuleError(UsageError):
 
 class CapsuleError(FixtureError):
     """A file of a capsule is missing, changed, or not what the format says; the message begins with its name."""
+
+
+class NoCapsuleError(CapsuleError):
+    """There is no capsule where one is looked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / MANIFEST, "is not there")
+        self.args = (f"there is no capsule in {folder}",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +123,12 @@ class DispatcherCapsule:
 
     def recordings(self) -> Iterator[Recording]:
         """Read the recordings, one after the other; blocks. Raises CapsuleError."""
-        for one in self.fixtures:
-            with _blaming(one.file(fixture.ANSWER_FILE)):
-                recording = as_fixture.to_recording(one, now=0.0)
-            yield recording
+        return map(_recording, self.fixtures)
+
+
+def _recording(one: Fixture) -> Recording:
+    with _blaming(one.file(fixture.ANSWER_FILE)):
+        return as_fixture.to_recording(one, now=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +163,24 @@ class Capsule:
                 yield document.members, content
 
 
+def is_capsule(folder: Path) -> bool:
+    """Tell whether a folder holds a capsule, sound or not."""
+    try:
+        (folder / MANIFEST).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):  # whoever reads it says why that cannot be done
+        return True
+    return True
+
+
 def open_capsule(folder: Path) -> Capsule:
     """Open a capsule, and check all that its manifest lists, except that arrays are decoded when they are read.
 
-    Blocks: every file is read once. Raises CapsuleError, which names the file.
+    Blocks: every file is read once. Raises CapsuleError, which names the file, NoCapsuleError where there is none.
     """
+    if not is_capsule(folder):
+        raise NoCapsuleError(folder)
     with _blaming(folder / MANIFEST):
         manifest = _manifest(listed.read(folder, MANIFEST, limit=MAX_MANIFEST))
         files, named = _files(manifest), _named(manifest)
@@ -172,6 +206,30 @@ def open_capsule(folder: Path) -> Capsule:
                 _check_unlisted(folder, path, ended=capsule.ended is not None)
     dispatchers = tuple(_dispatcher(folder, one, files) for one in named.values())
     return replace(capsule, dispatchers=dispatchers, unlisted=unlisted)
+
+
+def verify(folder: Path) -> list[CapsuleError]:
+    """Check everything in a capsule; no error means that all of it can be read and replayed.
+
+    Blocks: beyond what `open_capsule` does, all arrays are decoded. Where it cannot be opened, that is the one error.
+    """
+    try:
+        opened = open_capsule(folder)
+        pages = list(opened.exchanges())
+    except CapsuleError as error:
+        return [error]
+    found: list[CapsuleError] = []
+    for one in chain.from_iterable(dispatcher.fixtures for dispatcher in opened.dispatchers):
+        try:
+            _recording(one).head.close()
+        except CapsuleError as error:
+            found.append(error)
+    for document, body in pages:
+        try:
+            exchange.from_json(json.dumps(document).encode("ascii"), body)
+        except exchange.ExchangeError as error:
+            found.append(CapsuleError(folder / _EXCHANGES, str(error)))
+    return found
 
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_+%~-][A-Za-z0-9._+%~-]{0,254}")

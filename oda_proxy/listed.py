@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -53,9 +54,9 @@ def read_member(root: Path, relative: str, member: Member, *, limit: int) -> byt
     """
     if member.size > limit:
         raise FixtureError(root / relative, f"is larger than {limit} bytes")
-    content = read(root, relative, limit=member.size)
-    if len(content) != member.size:
-        raise FixtureError(root / relative, f"has {len(content)} bytes where the manifest says {member.size}")
+    content, size = _begin(root, relative, member.size, missing="it is missing, though the manifest lists it")
+    if size != member.size:
+        raise FixtureError(root / relative, f"was changed: it has {size} bytes and not {member.size}")
     if hashlib.sha256(content).hexdigest() != member.sha256:
         raise FixtureError(root / relative, "was changed: its SHA-256 is not the one in the manifest")
     return content
@@ -69,6 +70,17 @@ def read(root: Path, relative: str, *, limit: int) -> bytes:
     FixtureError
         It is missing, no file, larger than `limit` bytes, or lies outside the folder.
     """
+    content, _ = _begin(root, relative, limit + 1)
+    if len(content) > limit:
+        raise FixtureError(root / relative, f"is larger than {limit} bytes")
+    return content
+
+
+def _begin(root: Path, relative: str, most: int, *, missing: str = "") -> tuple[bytes, int]:
+    """Read the beginning of a file, `most` bytes, and say how many it has; `missing` is said of one that is not there.
+
+    Raises FixtureError where it is missing, no file, or lies outside the folder.
+    """
     file = root / relative
     try:
         real = file.resolve(strict=True)
@@ -77,11 +89,10 @@ def read(root: Path, relative: str, *, limit: int) -> bytes:
         if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for a writer
             raise FixtureError(file, "is no file")
         with real.open("rb") as stream:
-            content = stream.read(limit + 1)
+            return stream.read(most), os.fstat(stream.fileno()).st_size
+    except FileNotFoundError as error:
+        raise FixtureError(file, f"cannot be read: {missing or error.strerror}") from None
     except OSError as error:
         raise FixtureError(file, f"cannot be read: {error.strerror or error}") from None
     except (RuntimeError, ValueError) as error:  # a loop of links before Python 3.13; a NUL in the folder's name
         raise FixtureError(file, f"cannot be read: {error}") from None
-    if len(content) > limit:
-        raise FixtureError(file, f"is larger than {limit} bytes")
-    return content

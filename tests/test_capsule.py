@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from oda_proxy import listed
 from oda_proxy.capsule import Capsule, CapsuleError, DispatcherCapsule, NotACapsuleError, Writer, open_capsule
+from oda_proxy.capsule import verify as verify_capsule
 from oda_proxy.descriptions import Descriptions
 from oda_proxy.exchange import from_json
 from oda_proxy.fixture import verify
@@ -504,7 +506,6 @@ FAILURE = next(path.relative_to(SAMPLE).as_posix() for path in sorted(SAMPLE.glo
 TOLD = f"{HERE}/descriptions/isgri.json"
 CODE = "().__class__.__base__.__subclasses__()"
 SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "no manifest": (lambda f: (f / "capsule.json").unlink(), "capsule.json", "cannot be read"),
     "no JSON": (lambda f: (f / "capsule.json").write_text("{"), "capsule.json", "not strict JSON"),
     "no object": (lambda f: (f / "capsule.json").write_text("[]"), "capsule.json", "expected an object"),
     "a huge manifest": (lambda f: os.truncate(f / "capsule.json", 2**26 + 1), "capsule.json", "larger than"),
@@ -524,9 +525,14 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "elsewhere": (manifest(lambda m: m["files"].update({"notebook.ipynb": {}})), "capsule.json", "no path of"),
     "no digest": (manifest(lambda m: m["files"][TOLD].update(sha256="x")), "capsule.json", "no SHA-256"),
     "an exchange without body": (manifest(lambda m: m["files"].pop(f"{EXCHANGE}.body")), "capsule.json", "a body"),
-    "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "cannot be read"),
+    "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "is missing, though"),
     "a changed file": (lambda f: (f / f"{EXCHANGE}.body").write_bytes(b"x" * 12), f"{EXCHANGE}.body", "was changed"),
-    "a longer file": (lambda f: (f / TOLD).write_bytes((f / TOLD).read_bytes() + b" "), TOLD, "larger than"),
+    "a longer file": (
+        lambda f: (f / FAILURE).write_bytes((f / FAILURE).read_bytes() + b" "),
+        FAILURE,
+        r"was changed: it has \d+ bytes and not \d+",
+    ),
+    "a shorter file": (lambda f: os.truncate(f / FAILURE, 7), FAILURE, r"was changed: it has 7 bytes and not \d+"),
     "a changed array": (lambda f: (f / IMAGE / "lc.fits").write_bytes(b"x" * 8640), f"{IMAGE}/lc.fits", "was changed"),
     "a link out": (linked, f"{IMAGE}/query.json", "outside the folder"),
     "a folder out": (linked_folder, HERE, "outside the folder"),
@@ -616,6 +622,36 @@ def test_what_may_do_harm_is_refused_before_anything_is_served(folder: Path, nam
 
     with pytest.raises(CapsuleError):
         open_capsule(folder)
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_whoever_verifies_a_capsule_is_told_the_same_as_who_reads_it(folder: Path, name: str) -> None:
+    assert verify_capsule(folder) == []
+    spoil, file, reason = SPOILT[name]
+    spoil(folder)
+
+    told = verify_capsule(folder)
+
+    assert str(told[0]).startswith(str(folder / file))
+    assert re.search(reason, str(told[0]))
+
+
+def test_an_exchange_that_cannot_be_replayed_is_a_fault(folder: Path) -> None:
+    document(f"{EXCHANGE}.json", lambda page: page.pop("url"))(folder)
+
+    (fault,) = verify_capsule(folder)
+
+    assert str(fault).startswith(str(folder / "exchanges"))
+
+
+@pytest.mark.parametrize("name", ["nosuch", "empty", "file"])
+def test_a_folder_without_a_capsule_is_said_to_hold_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+
+    with pytest.raises(CapsuleError) as error:
+        open_capsule(tmp_path / name)
+    assert str(error.value) == f"there is no capsule in {tmp_path / name}"
 
 
 def test_other_files_beside_a_capsule_are_no_part_of_it(folder: Path) -> None:

@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import capsules
 import pytest
 from recordings import read, recording
 
+from oda_proxy.capsule import open_capsule
 from oda_proxy.cli import main
 from oda_proxy.commands import told
 from oda_proxy.config import PRODUCTION, cache_folder
@@ -63,7 +65,52 @@ def test_a_changed_fixture_is_named_in_one_line(fixtures: Path, capsys: pytest.C
 
 def test_fixtures_are_not_mended(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(fixtures), "--fix"]) == 2
-    assert "yours to change" in capsys.readouterr().err
+    assert "are not mended" in capsys.readouterr().err
+
+
+@pytest.fixture
+def capsule(tmp_path: Path) -> Path:
+    """Write a capsule with two recordings of a dispatcher."""
+    capsules.write_capsule(tmp_path / "capsule")
+    return tmp_path / "capsule"
+
+
+def test_a_sound_capsule_is_verified(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(capsule)]) == 0
+    assert capsys.readouterr().out == f"{capsule}: the capsule is sound\n"
+
+    assert main(["verify", str(capsule), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(capsule), "sound": True, "faults": []}
+
+
+def test_a_changed_capsule_is_named_in_one_line(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = next(capsule.rglob("answer.json"))
+    size = changed.stat().st_size
+    changed.write_bytes(changed.read_bytes() + b"x")
+
+    assert main(["verify", str(capsule)]) == 1
+    assert capsys.readouterr().out == f"{changed}: was changed: it has {size + 1} bytes and not {size}\n"
+
+
+def test_the_recordings_of_a_capsule_are_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dispatcher,) = open_capsule(capsule).dispatchers
+
+    kept = run_json(capsys, "import", str(capsule), "--upstream", dispatcher.url)
+
+    assert kept["failed"] == {}
+    assert set(kept["kept"]) == {one.path for one in dispatcher.fixtures}
+    listed = run_json(capsys, "ls", "--upstream", dispatcher.url)
+    assert {entry["key"] for entry in listed} == set(kept["kept"].values())
+
+
+def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dispatcher,) = open_capsule(capsule).dispatchers
+
+    assert main(["import", str(capsule), "--upstream", "http://other.example"]) == 2
+    assert capsys.readouterr().err == (
+        f"oda-proxy: the capsule {capsule} is of {dispatcher.url}, and not of http://other.example; "
+        "say which by --upstream\n"
+    )
 
 
 def test_a_folder_without_fixtures_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -459,7 +459,7 @@ def test_a_folder_that_names_no_dispatcher_needs_one(tmp_path: Path, capsys: pyt
 
 def test_a_folder_with_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(tmp_path)]) == 1
-    assert "manifest.json" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"oda-proxy: there is no capsule in {tmp_path}\n"
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "much"])

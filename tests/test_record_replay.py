@@ -528,8 +528,8 @@ def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Inte
         (["record", "-o", "full", "--", "true"], "full"),
         (["record", "-o", "file", "--", "true"], "file"),
         (["record", "-o", "file/below", "--", "true"], "file"),
-        (["replay", "missing", "--", "true"], "missing"),
-        (["replay", "full", "--", "true"], "full"),
+        (["replay", "missing", "--", "true"], "there is no capsule in missing"),
+        (["replay", "full", "--", "true"], "there is no capsule in full"),
         (["replay", "new", "--time-scale", "fast", "--", "true"], "--time-scale must be a number from 0"),
     ],
 )

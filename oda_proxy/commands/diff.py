@@ -170,8 +170,10 @@ def recorded_in(folder: Path) -> list[tuple[str, Iterable[Recorded | Drift]]]:
 
     Raises FixtureError where the folder is neither a capsule nor a folder of fixtures.
     """
-    if (folder / capsule.MANIFEST).exists():
+    if capsule.is_capsule(folder):
         return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
+    if not (folder / fixture.MANIFEST).exists():
+        raise capsule.NoCapsuleError(folder)
     fixtures: dict[str, list[Fixture]] = {}
     for one in fixture.open_folder(folder).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""

@@ -6,18 +6,19 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import fixture
+from oda_proxy import capsule, fixture
 from oda_proxy.as_fixture import to_fixture, to_recording
 from oda_proxy.commands import told
 from oda_proxy.commands.said import say, say_json, warn
 from oda_proxy.commands.store import find, opened, reading
-from oda_proxy.errors import OdaProxyError
+from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.key import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from oda_proxy.fixture import Fixture
     from oda_proxy.recorded import Recording
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
@@ -52,8 +53,8 @@ def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path 
 
 
 def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Keep the fixtures of a folder as recordings; end with 1 where one cannot be."""
-    fixtures = fixture.open_folder(folder).fixtures
+    """Keep the fixtures of a folder, or those of a capsule, as recordings; end with 1 where one cannot be."""
+    fixtures = _of_capsule(folder, upstream) if capsule.is_capsule(folder) else fixture.open_folder(folder).fixtures
     kept, failed = {}, {}
     with opened(upstream, cache_dir, make=True) as store:
         for one in fixtures:
@@ -70,6 +71,16 @@ def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: boo
     else:
         say(f"{key[: told.SHORT]}  {path}" for path, key in kept.items())
     return 1 if failed else 0
+
+
+def _of_capsule(folder: Path, upstream: str) -> Sequence[Fixture]:
+    """Give what a capsule has of a dispatcher. Raises UsageError where it has nothing of it."""
+    opened = capsule.open_capsule(folder)
+    found = [one for one in opened.dispatchers if one.url.rstrip("/") == upstream.rstrip("/")]
+    if not found:
+        known = ", ".join(one.url for one in opened.dispatchers) or "no dispatcher"
+        raise UsageError(f"the capsule {folder} is of {known}, and not of {upstream}; say which by --upstream")
+    return [one for dispatcher in found for one in dispatcher.fixtures]
 
 
 def _origins(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands on folders of fixtures: check one."""
+"""Commands on folders of fixtures, and on capsules: check one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
 
 def verify(folder: Path, *, fix: bool, as_json: bool) -> int:
-    """Check a folder of fixtures; say each fault in one line, and end with 1 where there is one."""
-    from oda_proxy import fixture  # heavy where arrays are read
+    """Check a folder of fixtures or a capsule; say each fault in one line, and end with 1 where there is one."""
+    from oda_proxy import capsule, fixture  # heavy where arrays are read
 
     if fix:
-        raise UsageError("verify --fix mends a store; the files of a folder of fixtures are yours to change")
-    faults = [str(error) for error in fixture.verify(folder)]
+        raise UsageError("verify --fix mends a store; the files of a folder of fixtures, or a capsule, are not mended")
+    is_capsule = capsule.is_capsule(folder)
+    faults = [str(error) for error in (capsule if is_capsule else fixture).verify(folder)]
+    sound = "the capsule is sound" if is_capsule else "all fixtures are sound"
     if as_json:
         say_json({"folder": str(folder), "sound": not faults, "faults": faults})
     else:
-        say(faults or [f"{folder}: all fixtures are sound"])
+        say(faults or [f"{folder}: {sound}"])
     return 1 if faults else 0
