@@ -19,6 +19,7 @@ from oda_proxy import capsule, config, exchange
 from oda_proxy.capsule import NotACapsuleError, Writer, open_capsule
 from oda_proxy.errors import NoRecordingError, UsageError
 from oda_proxy.local import in_thread
+from oda_proxy.nearest import short
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.recorder import recording
 from oda_proxy.replayer import replaying
@@ -112,8 +113,9 @@ class Episodes:
         self.succeeded = True
         self._replayer = replayer
         self._recorder = recorder
-        self._nothing = Proxy(MemoryStore(), None, Policy(), missing=_NothingYet(folder))
-        self._missed: Counter[str] = Counter()
+        self._missed: Counter[str] = Counter()  # everything that was asked where there are no recordings at all
+        self._queries: Counter[str] = Counter()  # the queries among it, which say enough
+        self._nothing = Proxy(MemoryStore(), None, Policy(), missing=_NothingYet(folder, self._queries))
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -130,7 +132,7 @@ class Episodes:
         """What was asked for and is not recorded, with what differs; each once."""
         if self._recorder:
             return ()
-        return tuple(self._replayer.missed if self._replayer else self._missed)
+        return tuple(self._replayer.missed if self._replayer else self._queries or self._missed)
 
     @property
     def is_replaying(self) -> bool:
@@ -233,12 +235,15 @@ async def _no_door(_: Behind) -> AsyncIterator[Doors]:
 
 @dataclass(frozen=True, slots=True)
 class _NothingYet:
-    """Says that there are no recordings."""
+    """Says that there are no recordings, and counts the queries that are told so."""
 
     folder: Path
+    queries: Counter[str]
 
-    async def answer(self, question: Question, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whatever it is
+    async def answer(self, question: Question, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whoever asks
         """Raise NoRecordingError."""
+        query = question.query
+        self.queries[f"{short(query.instrument)} {short(query.product_type)}: there are no recordings"] += 1
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
 
 

@@ -340,7 +340,7 @@ def _unused(config: pytest.Config) -> Iterator[str]:
         yield from (f"{folder}: {about}" for about, is_used in used.items() if not is_used)
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     """List what was recorded and, where that is wanted, what no test used."""
     is_wanted = config.getoption("oda_report_unused") or config.getoption("oda_fail_on_unused")
     sections = {"recorded": config.stash[_RECORDED], "unused recordings": list(_unused(config)) if is_wanted else []}
@@ -349,3 +349,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
             terminalreporter.section(f"{_TITLE}: {title}")
             for line in lines:
                 terminalreporter.write_line(line)
+    if is_wanted and not sections["unused recordings"] and exitstatus == pytest.ExitCode.OK:
+        has_any = any(config.stash[_USED].values())
+        told = "all recordings were used" if has_any else "no test was answered from recordings"
+        terminalreporter.write_line(f"{_TITLE}: {told}")

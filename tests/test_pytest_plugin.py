@@ -506,8 +506,36 @@ def test_a_test_without_recordings_misses_what_it_asks(run: Callable[..., pytest
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["missed: GET /run_analysis: there are no recordings", "  in recordings/test_images/*--oda-record-mode=once"]
+        ["missed: isgri isgri_image: there are no recordings", "  in recordings/test_images/*--oda-record-mode=once"],
+        consecutive=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("asks", "missed"),
+    [
+        ("", "GET /api/par-names"),
+        ("ask(oda_proxy.url)", "isgri isgri_image"),
+        ("ask(oda_proxy.url, product_type='a' * 99)", f"isgri {'a' * 60}..."),
+    ],
+)
+def test_descriptions_are_missed_only_where_no_query_is(
+    run: Callable[..., pytest.RunResult], asks: str, missed: str
+) -> None:
+    result = run(
+        f"""
+import urllib.request, urllib.error
+@pytest.mark.xfail(strict=True, reason="misses")
+def test_image(oda_proxy):
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(f"{{oda_proxy.url}}/api/par-names")
+    raised.value.close()
+    {asks}
+    print("missed", *oda_proxy.missed, sep="; ")
+""",
+        "-s",
+    )
+    result.stdout.fnmatch_lines([f"*missed; {missed}: there are no recordings"])
 
 
 def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) -> None:
@@ -545,6 +573,16 @@ def test_what_no_test_used_is_listed_where_that_is_wanted(run: Callable[..., pyt
         ["*oda-proxy: unused recordings*", "recordings/both: isgri isgri_image (*RA=255.986542*"]
     )
     assert listed.ret == 0
+
+
+def test_it_is_said_where_no_recording_is_unused(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+    run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
+
+    run(TWO).stdout.no_fnmatch_line("*oda-proxy: *")
+    run(TWO, "--oda-report-unused").stdout.fnmatch_lines(["oda-proxy: all recordings were used"])
+    run(f"{TWO}    assert False", "--oda-report-unused").stdout.no_fnmatch_line("*recordings were used")
+    nothing = run("def test_image(): pass", "--oda-report-unused")
+    nothing.stdout.fnmatch_lines(["oda-proxy: no test was answered from recordings"])
 
 
 def test_a_run_fails_over_what_no_test_used_where_that_is_wanted(
