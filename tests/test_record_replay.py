@@ -522,7 +522,8 @@ def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Inte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["record", "-o", "new"], "there is no command to run"),
+        (["record", "-o", "new"], "behind --, as in oda-proxy record -o DIR -- COMMAND"),
+        (["replay", "new"], "behind --, as in oda-proxy replay DIR -- COMMAND"),
         (["record", "-o", "new", "--"], "there is no command to run"),
         (["record", "--", "true"], "required: -o/--output"),
         (["record", "-o", "full", "--", "true"], "full"),

@@ -44,20 +44,20 @@ def _program(own: Own) -> None:
     own.add("program", nargs="*", metavar="-- COMMAND", help="what to run, as on a command line of its own")
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Give the values. Raises UsageError where there is no command to run."""
+def _named(values: dict[str, Any], form: str) -> dict[str, Any]:
+    """Give the values. Raises UsageError, with how the command is called, where there is no command to run."""
     if not values["program"]:
-        raise UsageError("there is no command to run: say it behind --, as in oda-proxy record -o DIR -- COMMAND")
+        raise UsageError(f"there is no command to run: say it behind --, as in oda-proxy {form} -- COMMAND")
     return values
 
 
 def _record(values: dict[str, Any]) -> int:
     from oda_proxy.commands import runs
 
-    return runs.record(**_named(values))
+    return runs.record(**_named(values, "record -o DIR"))
 
 
 def _replay(values: dict[str, Any]) -> int:
     from oda_proxy.commands import runs
 
-    return runs.replay(**_named(values))
+    return runs.replay(**_named(values, "replay DIR"))
