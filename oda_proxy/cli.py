@@ -14,7 +14,7 @@ from oda_proxy.commands import asking, drifting, parsing, running
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from oda_proxy.config import Option
 
@@ -24,6 +24,25 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
+
+
+class _Command(_Parser):
+    """The parser of one command: options may stand before, between and behind other arguments."""
+
+    _is_intermixing = False
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse all arguments: what is left over is wrong. Raises UsageError."""
+        if self._is_intermixing:  # argparse calls this to do its part
+            return super().parse_known_args(args, namespace)
+        self._is_intermixing = True
+        try:
+            found, unknown = self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixing = False
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line; it raises UsageError where argparse would end the program."""
     all_commands = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
     all_commands.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
-    commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
     parsing.add_to(partial(_add, commands))

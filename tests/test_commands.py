@@ -341,6 +341,18 @@ def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
             )
 
 
+@pytest.mark.parametrize("options_at", [0, 1, 2, 3])
+def test_options_may_stand_anywhere(
+    keys: dict[str, str], options_at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path / "out"), keys["isgri_lc"], keys["polar_lc"]]
+    words[options_at:options_at] = ["--upstream", PRODUCTION]
+
+    exported = run_json(capsys, "export", *words)
+
+    assert set(exported["written"]) == {keys["isgri_lc"], keys["polar_lc"]}
+
+
 def test_what_is_private_is_exported_only_by_name(
     keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

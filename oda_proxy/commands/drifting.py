@@ -21,11 +21,10 @@ def add_to(add: Add) -> None:
     diff.add(
         "--ignore",
         dest="ignored",
-        action="extend",
-        nargs="+",
+        action="append",
         default=[],
         metavar="KEYWORD",
-        help="cards of headers not to compare",
+        help="card of headers not to compare, as CREATOR or 'STAMP*' (may be given again)",
     )
     diff.add("--json", dest="as_json", action="store_true", help="say it as JSON")
 
