@@ -119,7 +119,9 @@ class Replayer:
         proxy = found or self._unknown(address)
         answer = await proxy.answer(public_description(ask) or ask, origin=origin)
         if answer.cache_status.detail == NoRecordingError.word and not ask.path.endswith("/run_analysis"):
-            self.missed[f"{ask.method} {_shown(f'{origin}{ask.path}?{ask.query_string}')}: not recorded"] += 1
+            # The address of our own door is another one each time.
+            what = f"{'' if address is None else origin}{ask.path}{f'?{ask.query_string}' if ask.query_string else ''}"
+            self.missed[f"{ask.method} {_shown(what)}: not recorded" if found else self._nothing_of(address)] += 1
         return answer
 
     async def elsewhere(self, asked: Asked) -> Answer:
@@ -134,9 +136,13 @@ class Replayer:
 
     def _unknown(self, address: str | None) -> Proxy:
         """Make what answers for a dispatcher of which nothing is known."""
-        known = ", ".join(dispatcher.url for dispatcher in self.capsule.dispatchers) or "no dispatcher"
-        nothing = _NothingOf(f"offline: the capsule is of {known}, and has nothing of {address or PRODUCTION}")
+        nothing = _NothingOf(self._nothing_of(address))
         return Proxy(MemoryStore(), None, self._policy, missing=nothing, witness=_Watching({}, self.missed))
+
+    def _nothing_of(self, address: str | None) -> str:
+        """Say that nothing is known of a dispatcher."""
+        known = ", ".join(dispatcher.url for dispatcher in self.capsule.dispatchers) or "no dispatcher"
+        return f"offline: the capsule is of {known}, and has nothing of {address or PRODUCTION}"
 
     async def _loaded(self, dispatcher: DispatcherCapsule, store: Store) -> Proxy:
         """Make a proxy over what was recorded of a dispatcher, under the keys that the same questions have today."""

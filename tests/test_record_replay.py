@@ -459,10 +459,22 @@ def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: R
 
 
 def test_a_dispatcher_of_which_nothing_was_recorded_is_told_as_such(runs: Runs, light_curve: Path) -> None:
-    again = runs.replay(*asking(f"{IN_2019}/run_analysis?{QUERY}"), capsule=light_curve)
+    asked = [f"{IN_2019}/api/instr-list?instrument=mock", *[f"{IN_2019}/run_analysis?{QUERY}"] * 2]
 
-    assert again.out.startswith("400")
-    assert f"the capsule is of {TODAY}, and has nothing of {IN_2019}" in again.said
+    again = runs.replay(*asking(*asked), capsule=light_curve)
+
+    assert again.out.startswith("404")
+    assert [line[:3] for line in again.out.splitlines()[-2:]] == ["400", "400"]
+    assert "0 of 1 used, 1 missed" in again.said
+    assert f"missed: offline: the capsule is of {TODAY}, and has nothing of {IN_2019} (3 times)\n" in again.said
+
+
+def test_what_is_missed_at_our_own_door_is_told_by_its_path(runs: Runs, light_curve: Path) -> None:
+    again = runs.replay(*asking("DOOR/api/instr-list", "DOOR/api/meta-data?instrument=isgri"), capsule=light_curve)
+
+    assert "2 missed" in again.said
+    assert "missed: GET /api/instr-list: not recorded\n" in again.said
+    assert "missed: GET /api/meta-data?instrument=isgri: not recorded\n" in again.said
 
 
 def test_a_failure_fails_alike(runs: Runs, net: Internet) -> None:

@@ -116,7 +116,7 @@ def _short(command: str) -> str:
 
 def _replayed(replayer: Replayer, folder: Path) -> Iterator[str]:
     """Say what was used of a capsule, what was not, and what it lacks."""
-    used, unused, missed = len(replayer.used), len(replayer.unused), replayer.missed.total()
+    used, unused, missed = len(replayer.used), len(replayer.unused), len(replayer.missed)
     yield f"replayed from {folder}: {used} of {used + unused} used, {missed or 'nothing'} missed"
     yield from _counted("missed", replayer.missed)
     yield from _counted("unused", dict.fromkeys(replayer.unused, 1))
