@@ -10,6 +10,7 @@ import pytest
 
 from oda_proxy import config
 from oda_proxy.cli import parser
+from oda_proxy.commands import running
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,8 +25,10 @@ def test_the_readme_shows_commands() -> None:
 def test_a_command_of_the_readme_is_understood(command: str) -> None:
     example = command.replace("DIR", "folder").replace("URL", "http://127.0.0.1:8000")
 
-    arguments = parser().parse_args(shlex.split(example)[1:])
+    words, program = running.split(shlex.split(example)[1:])
+    arguments = parser().parse_args(words)
 
+    assert bool(program) == (" -- " in example)
     config.resolve(arguments.options, vars(arguments), {}, None)
 
 
