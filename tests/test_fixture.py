@@ -249,7 +249,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "no instrument file": (manifest(lambda m: m["instruments"][0].update(path="isgri/x.json")), "only instrument.json"),
     "a missing file": (lambda folder: (folder / PATH / "query.json").unlink(), r"query\.json: cannot be read"),
     "a changed file": (rewritten("query.json", lambda content: content.replace(b"3", b"4")), "was changed"),
-    "a longer file": (rewritten("query.json", lambda content: content + b" "), r"query\.json: was changed: it has \d+ bytes"),
+    "a longer file": (rewritten("query.json", lambda content: content + b" "), r"query\.json: was changed: it has"),
     "a shorter file": (rewritten("query.json", lambda _: b"{}"), r"query\.json: was changed: it has 2 bytes"),
     "a changed array": (rewritten("mosaic_image.fits", lambda content: b"x" * len(content)), r"mosaic_image\.fits"),
     "bad JSON in a query": (text(f"{PATH}/query.json", "{"), r"query\.json: not strict JSON"),
