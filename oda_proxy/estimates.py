@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 MOST_PRODUCTS: Final = 1000
 MOST_RUNS: Final = 50
 """Runs of one product that are remembered, the last ones."""
-MOST_READ: Final = 20_000
-"""Recordings that are looked at when the program starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,8 @@ class Estimates:
             self._costs.setdefault((query.instrument, query.product_type), deque(maxlen=MOST_RUNS)).append(cost)
 
     def learn(self, entries: Iterable[Entry]) -> None:
-        """Take note of what was recorded without a token; raises StoreUnusableError as reading does."""
-        for number, entry in enumerate(entries):
-            if number >= MOST_READ:
-                return
+        """Take note of what was recorded without a token."""
+        for entry in entries:
             if not entry.private:
                 self.note(entry.query, entry.cost)
 

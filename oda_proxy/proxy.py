@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from oda_proxy import headers, request, routes
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Policy", "Proxy"]
 
+MOST_LEARNT, LEARNT_AT_ONCE = 20_000, 500
+"""Recordings from which it is learnt how long jobs take, and how many are read in one go."""
 DESCRIPTION_PATIENCE = 15.0
 """Seconds that a dispatcher has to describe an instrument: clients wait for that before each query."""
 
@@ -124,13 +127,20 @@ class Proxy:
         )
 
     async def resume(self) -> None:
-        """Take up the jobs that an earlier run left, and learn how long jobs take."""
+        """Take up the jobs that an earlier run left."""
         if self.upstream:
             await self.jobs.resume(self._questions)
-            try:
-                await asyncio.to_thread(lambda: self.jobs.estimates.learn(self.store.entries()))
-            except StoreUnusableError as error:
-                self.store_faults.failed("read", error)
+
+    async def learn(self) -> None:
+        """Learn from the recordings how long jobs take, a few at a time: requests are answered meanwhile."""
+        try:
+            keys = await asyncio.to_thread(lambda: list(islice(self.store.keys(), MOST_LEARNT)))
+            for at in range(0, len(keys), LEARNT_AT_ONCE):
+                some = keys[at : at + LEARNT_AT_ONCE]
+                entries = await asyncio.to_thread(list, map(self.store.entry, some))
+                self.jobs.estimates.learn(filter(None, entries))
+        except StoreUnusableError as error:
+            self.store_faults.failed("read", error)
 
     async def close(self) -> None:
         """Let go of the jobs that run."""

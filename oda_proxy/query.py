@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 from oda_proxy.errors import BadQueryError
@@ -64,6 +64,18 @@ class Query:
     api: bool
     files: tuple[tuple[str, str], ...] = ()
     """Uploaded files: the name of the field and the SHA-256 of the content, sorted."""
+
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> Query:
+        """Read what `dataclasses.asdict` made of a query; raises KeyError, TypeError or ValueError for damage."""
+        return cls(
+            instrument=str(members["instrument"]),
+            product_type=str(members["product_type"]),
+            query_type=str(members["query_type"]),
+            api=bool(members["api"]),
+            parameters=tuple((str(name), tuple(map(str, values))) for name, values in members["parameters"]),
+            files=tuple((str(name), str(digest)) for name, digest in members["files"]),
+        )
 
     @property
     def partial(self) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -18,7 +18,7 @@ from oda_proxy.upstream.base import Ask
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
     from aiohttp import web
@@ -156,13 +156,22 @@ async def proxy_listening(
         await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
         app = make_app(proxy, missing)
         url = await stack.enter_async_context(listening(app, host, port, shutdown_timeout=shutdown_timeout))
-        if offline:
-            _log.info("offline: recordings here: %d, in %s", store.filling().recordings, folder or "memory")
-            if others := _others(folder):
-                _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
-        elif not mock:
-            _log.info("asking %s; recordings are in %s", upstream, folder)
+        if asked:
+            await stack.enter_async_context(_meanwhile(proxy.learn()))
+        _tell(store, folder, "" if mock else upstream, offline=offline)
         yield url
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do something in the background, as far as it comes until the block ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def mock(
@@ -229,6 +238,16 @@ async def _greet(upstream: Upstream, store: Store) -> None:
         if kept is None:
             raise NobodyThereError(error, upstream.url) from error
         _log.warning("%s; answering from recordings until it is back", error)
+
+
+def _tell(store: Store, folder: Path | None, upstream: str, *, offline: bool) -> None:
+    """Tell whom the proxy asks, and where its recordings are; `upstream` is empty where it is our own mock."""
+    if offline:
+        _log.info("offline: recordings here: %d, in %s", store.filling().recordings, folder or "memory")
+        if others := _others(folder):
+            _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
+    elif upstream:
+        _log.info("asking %s; recordings are in %s", upstream, folder)
 
 
 def _others(folder: Path | None) -> list[str]:

@@ -93,13 +93,5 @@ def _unfinished(key: Key, noted: dict[str, Any]) -> Unfinished:
     """Read a note; raises KeyError, TypeError or ValueError for what is none."""
     if noted["format"] != FORMAT or noted["key"] != key:
         raise ValueError("it is of another version, or of another job")
-    asked = noted["query"]
-    query = Query(
-        instrument=str(asked["instrument"]),
-        product_type=str(asked["product_type"]),
-        query_type=str(asked["query_type"]),
-        parameters=tuple((str(name), tuple(map(str, values))) for name, values in asked["parameters"]),
-        api=bool(asked["api"]),
-    )
     words = str(noted["job_id"]), bool(noted["private"]), str(noted["version"])
-    return Unfinished(key, query, float(noted["begun"]), *words)
+    return Unfinished(key, Query.of(noted["query"]), float(noted["begun"]), *words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from oda_proxy.redaction import NotKeptError
 SITES = "https://odahub.io/oda-sites.ttl"
 TURTLE = (("Content-Type", "text/turtle"),)
 BODY = b"@prefix oda: <http://odahub.io/ontology#> .\n"
-JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJtbW9kYUBtbW9kYS5pbyJ9.uM4ghOxWdE"
+JWT = jwt.encode({"sub": "mmoda@example.org"}, "a key of a dispatcher that is long enough for HS256", "HS256")
 
 
 def exchange(**changed: Any) -> Exchange:

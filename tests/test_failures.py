@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import jwt
 import pytest
 from answers import JOB, SESSION
 from broken_answers import captured
@@ -21,9 +22,10 @@ from oda_proxy.redaction import NotKeptError
 
 KEY = Key("0123456789abcdef" * 4)
 QUERY = Query("isgri", "isgri_lc", "Real", (("RA", ("83.0",)), ("scw_list", ("a", "b"))), True, (("f", "0" * 64),))
-# of {"alg":"HS256","typ":"JWT"} and {"email":"eve@example.org","sub":"eve@example.org"}
-JWT = (
-    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJlbWFpbCI6ImV2ZUBleGFtcGxlLm9yZyIsInN1YiI6ImV2ZUBleGFtcGxlLm9yZyJ9.c2lnbmVk"
+JWT = jwt.encode(
+    {"email": "eve@example.org", "sub": "eve@example.org"},
+    "a key of a dispatcher that is long enough for HS256",
+    "HS256",
 )
 ASKER = Envelope("new", SESSION, JOB, Token(JWT), {"oda_api_version": "1.2.0"})
 OTHER = Envelope("new", "OTHERSESSION0000", "ffffffffffffffff", None, {"oda_api_version": "1.3.5"})

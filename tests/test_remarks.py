@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from recordings import KEYS, recording
 from scripted import QUERY, Client, Dispatcher, Told, bad_gateway, in_no_time, proxied
 
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.estimates import Estimates, spoken
+from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query import Query
 from oda_proxy.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oda_proxy.key import Key
 
 IMAGE = Query("isgri", "isgri_image", "Real", (), api=True)
 OTHER_QUERY = QUERY.replace("83.0", "84.0")
@@ -105,3 +113,21 @@ async def test_trouble_with_the_dispatcher_is_told_of() -> None:
         told = await client.ask("submitted", begun.job_id)
 
         assert "the dispatcher has not answered for 2 min, and is asked again" in comment(told)
+
+
+async def test_a_proxy_learns_from_what_it_has_and_fails_no_request_where_it_cannot_read() -> None:
+    store = MemoryStore(clock=lambda: 0.0)
+    for key in KEYS:
+        store.put(recording(key, query=IMAGE, cost=60.0))
+    proxy = Proxy(store, Dispatcher(), Policy())
+    await proxy.learn()
+    assert str(proxy.jobs.estimates.of(IMAGE)) == "6 earlier runs took 60 s to 60 s, the median is 60 s"
+
+    failing = Proxy(Unreadable(), Dispatcher(), Policy())
+    await failing.learn()
+    assert [fault.doing for fault in failing.store_faults] == ["read"]
+
+
+class Unreadable(MemoryStore):
+    def keys(self) -> Iterator[Key]:
+        raise StoreUnusableError(Path("store"), "disk I/O error")

@@ -105,21 +105,10 @@ def read(key: Key, text: str) -> Row:
         raise ValueError("the name of its head is no digest")
     kept = Kept(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
     times = float(row["stored_at"]), float(row["cost"])
-    return Row(key, kept, *times, row["private"] is not False, _query_read(row["query"]), row)
+    return Row(
+        key, kept, *times, row["private"] is not False, None if row["query"] is None else Query.of(row["query"]), row
+    )
 
 
 def _query_written(query: Query | None) -> dict[str, Any] | None:
     return None if query is None else asdict(query)
-
-
-def _query_read(row: Mapping[str, Any] | None) -> Query | None:
-    if row is None:
-        return None
-    return Query(
-        instrument=str(row["instrument"]),
-        product_type=str(row["product_type"]),
-        query_type=str(row["query_type"]),
-        api=bool(row["api"]),
-        parameters=tuple((str(name), tuple(map(str, values))) for name, values in row["parameters"]),
-        files=tuple((str(name), str(digest)) for name, digest in row["files"]),
-    )
