@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from oda_proxy.commands.told import plain, short
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.job import Job, Limits, Said, State, heard, named, next_step, observe
-from oda_proxy.query import Envelope
+from oda_proxy.query import FORM, Envelope, words
 from oda_proxy.redaction import REMOVED
 from oda_proxy.upstream.base import Ask
 
@@ -37,7 +37,6 @@ _LONGEST_ADDRESS: Final = 6000
 """Characters of a query that is sent in the address; longer ones are sent as a form, as clients do."""
 _LONGEST_REASON: Final = 300
 _OK: Final = 200
-_FORM: Final = ("Content-Type", "application/x-www-form-urlencoded")
 _HEADERS: Final = (("Accept-Encoding", "identity"), ("Cache-Control", "no-cache"), ("Via", "1.1 oda-proxy"))
 """A proxy of ours that stands there is to ask anew, too."""
 
@@ -50,7 +49,7 @@ def why_not(query: Query) -> str:
     """Say why a query cannot be asked again, or nothing: it would need what was not recorded."""
     if query.files:
         return "a file was uploaded with it, of which only the digest was recorded"
-    if any(REMOVED in word for _, word in _pairs(query)):
+    if any(REMOVED in word for _, word in words(query)):
         return "an address was taken out of what was asked"
     return ""
 
@@ -92,7 +91,7 @@ class Anew:
         UpstreamUnreachableError
             Nobody answers, and nobody has answered before.
         """
-        pairs = _pairs(query)
+        pairs = words(query)
         job = Job(begun=self._clock())
         while True:
             step = next_step(job, self._clock(), watched=True)
@@ -132,13 +131,6 @@ class Anew:
         return reply.status, b"".join(pieces)
 
 
-def _pairs(query: Query) -> list[tuple[str, str]]:
-    """Give the names and words of a query, as they were sent."""
-    pairs = [("instrument", query.instrument), ("product_type", query.product_type), ("query_type", query.query_type)]
-    pairs += [("api", "True")] if query.api else []
-    return pairs + [(name, word) for name, words in query.parameters for word in words]
-
-
 def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> Ask:
     sent = [*pairs, *envelope.others.items(), ("session_id", envelope.session_id), ("query_status", step.query_status)]
     sent += [("job_id", step.job_id)] if step.job_id else []
@@ -147,7 +139,8 @@ def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> As
     patience = POLL_PATIENCE if polls else None
     if len(text) <= _LONGEST_ADDRESS:
         return Ask("GET", "/run_analysis", text, _HEADERS, patience=patience, once=not polls)
-    return Ask("POST", "/run_analysis", "", (*_HEADERS, _FORM), text.encode(), patience, once=not polls)
+    told = (*_HEADERS, ("Content-Type", FORM))
+    return Ask("POST", "/run_analysis", "", told, text.encode(), patience, once=not polls)
 
 
 def _read(body: bytes) -> Any:

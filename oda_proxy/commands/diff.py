@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from oda_proxy.commands.said import say, say_json
 from oda_proxy.commands.told import SHORT, number, plain
 from oda_proxy.drift import Compared, Verdict, compare
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
+from oda_proxy.jobs import new_session
 from oda_proxy.measured import Difference, Tolerance, members
 from oda_proxy.query import CLIENT_DEFAULTS
 from oda_proxy.recorded import redact
@@ -113,7 +113,7 @@ async def drifts(
     the dispatcher does not answer at all.
     """
     async with Dispatcher(url) as dispatcher:
-        asking = Anew(dispatcher, secrets.token_hex(8).upper(), clock=clock, sleep=sleep)
+        asking = Anew(dispatcher, new_session(), clock=clock, sleep=sleep)
         for one in recorded:
             if isinstance(one, Drift):
                 yield one
