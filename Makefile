@@ -12,7 +12,7 @@ serve: .venv/installed  ## keep a proxy over the mock running, to try by hand
 	$(BIN)/oda-proxy serve --mock
 
 test: .venv/test  ## run all the tests; those of real clients build their environments first
-	-$(BIN)/python tests/environments.py
+	-$(BIN)/python -m tests.support.environments
 	$(BIN)/python -m pytest
 
 lint: .venv/lint  ## style, types, and the direction of imports
@@ -22,10 +22,10 @@ lint: .venv/lint  ## style, types, and the direction of imports
 	$(BIN)/lint-imports
 
 soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, pairs of questions, malformed requests
-	$(BIN)/python tests/soak/kills.py --kills 1000
-	$(BIN)/python tests/soak/sharing.py --seconds 60
-	$(BIN)/python tests/soak/many_clients.py
-	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/test_key.py tests/test_malformed.py
+	$(BIN)/python -m tests.soak.kills --kills 1000
+	$(BIN)/python -m tests.soak.sharing --seconds 60
+	$(BIN)/python -m tests.soak.many_clients
+	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/query/test_cache_key.py tests/web/test_malformed.py
 
 bench: .venv/test  ## measure, as ratios
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # where the environments of the clients are known
-
-from environments import EnvironmentNotBuiltError, python_of
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where the tests are, which know the clients' environments
 
 from mock_server.app import make_app
 from mock_server.settings import MockSettings, fixtures_folder
-from oda_proxy.fixture import write_manifest
+from oda_proxy.fixture.fixtures import write_manifest
 from oda_proxy.web.server import listening
+from tests.support.environments import EnvironmentNotBuiltError, python_of
+from tests.support.paths import CLIENT_SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ LIMIT = 1.05
 """What the ratio of the medians may be: it should be at most 1, but the machine is not always as busy."""
 NOBODY_WAITS = ("--max-jobs", "1000", "--max-requests", "1000", "--max-rate", "1000")
 """So many jobs at once are for the benchmark to be quick: none has to wait for others."""
-CLIENT = Path(__file__).parent.parent / "tests" / "clients" / "on_demand.py"
+CLIENT = CLIENT_SCRIPTS / "on_demand.py"
 PRODUCT = Path("jemx", "jemx_lc", "010200230010")
 RADIUS = "radius"
 """The parameter by which questions differ."""

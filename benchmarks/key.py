@@ -16,9 +16,9 @@ import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from oda_proxy.key import Keys, keys_of
-from oda_proxy.query import fields, split
-from oda_proxy.schema import Schema, read_schema
+from oda_proxy.query.cache_key import Keys, keys_of
+from oda_proxy.query.query import fields, split
+from oda_proxy.query.schema import Schema, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

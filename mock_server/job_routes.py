@@ -11,7 +11,7 @@ from mock_server.answers import Answer, ExitStatus
 from mock_server.asking import RefusedError, constructor_failed
 from mock_server.downloads import pack
 from oda_proxy.errors import BadQueryError
-from oda_proxy.fixture import ANSWER_FILE, QUERY_FILE
+from oda_proxy.fixture.fixtures import ANSWER_FILE, QUERY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

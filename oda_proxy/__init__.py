@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from oda_proxy.local import mocking, recording, replaying, serving
+from oda_proxy._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from oda_proxy.in_process import mocking, recording, replaying, serving
 
 __all__ = ["__version__", "mocking", "recording", "replaying", "serving"]
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("oda_proxy.local"), name)
+    return getattr(import_module("oda_proxy.in_process"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from oda_proxy import __version__, config
-from oda_proxy.commands import asking, drifting, parsing, running
+from oda_proxy import config
+from oda_proxy._version import __version__
+from oda_proxy.commands import diff_arguments, query_arguments, run_arguments, store_arguments
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class _Command(_Parser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: 0 done, 1 failed, 2 wrong usage."""
     try:
-        words, program = running.split(sys.argv[1:] if argv is None else argv)
+        words, program = run_arguments.split(sys.argv[1:] if argv is None else argv)
         arguments = parser().parse_args(words)
         if program:
             arguments.program = program
@@ -75,10 +76,10 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    parsing.add_to(partial(_add, commands))
-    asking.add_to(partial(_add, commands))
-    running.add_to(partial(_add, commands))
-    drifting.add_to(partial(_add, commands))
+    store_arguments.add_to(partial(_add, commands))
+    query_arguments.add_to(partial(_add, commands))
+    run_arguments.add_to(partial(_add, commands))
+    diff_arguments.add_to(partial(_add, commands))
     return all_commands
 
 

@@ -15,7 +15,7 @@ from oda_proxy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oda_proxy.freshness import Rule
+    from oda_proxy.store.freshness import Rule
 
 PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
 FILE = "oda-proxy.toml"
@@ -34,7 +34,7 @@ def _folder(value: str) -> Path:
 
 
 def _route(value: str) -> str:
-    from oda_proxy.routes import CLOSED  # not needed where no route is opened
+    from oda_proxy.http.routes import CLOSED  # not needed where no route is opened
 
     if value not in CLOSED:
         raise ValueError(value)
@@ -103,7 +103,7 @@ def _sharing(value: str) -> str:
 
 
 def _rule(value: str) -> Rule:
-    from oda_proxy.freshness import Rule  # not needed where there is no rule
+    from oda_proxy.store.freshness import Rule  # not needed where there is no rule
 
     return Rule.parse(value)
 

@@ -14,42 +14,44 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from oda_proxy import headers, request, routes
-from oda_proxy.answer import OK, Answer, failure, refusal
-from oda_proxy.archive import Archive, given
-from oda_proxy.audience import Sharing, Tokens
-from oda_proxy.cache_status import CacheStatus
+from oda_proxy.compat.failure_answers import failure
+from oda_proxy.compat.pipeline import Mending
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
-from oda_proxy.faults import Faults
-from oda_proxy.inflight import Asker
-from oda_proxy.job import Job
-from oda_proxy.jobs import Jobs, new_session, own_job_id
-from oda_proxy.mending import Mending
-from oda_proxy.missing import NearMisses
-from oda_proxy.policy import Counts, Policy
-from oda_proxy.polling import MAX_KEPT, Polling
-from oda_proxy.query import fields, split
-from oda_proxy.question import Questions
-from oda_proxy.relay import Relay
-from oda_proxy.remembered import Remembered
-from oda_proxy.routes import Kind
-from oda_proxy.spool import spooled
-from oda_proxy.unfinished import Notes
-from oda_proxy.witness import Nobody
+from oda_proxy.http import headers, routes
+from oda_proxy.http.answer import OK, Answer, refusal
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.routes import Kind
+from oda_proxy.http.spool import spooled
+from oda_proxy.jobs.coalescing import Jobs, new_session, own_job_id
+from oda_proxy.jobs.inflight import Asker
+from oda_proxy.jobs.job import Job
+from oda_proxy.jobs.journal import Notes
+from oda_proxy.jobs.observer import Nobody
+from oda_proxy.jobs.policy import Counts, Policy
+from oda_proxy.jobs.polling import MAX_KEPT, Polling
+from oda_proxy.query import request
+from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.query import fields, split
+from oda_proxy.query.resolved import Questions
+from oda_proxy.store.faults import Faults
+from oda_proxy.store.near_misses import NearMisses
+from oda_proxy.store.recording_cache import Archive, given
+from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.upstream.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from oda_proxy.cache_status import Forwarded
-    from oda_proxy.descriptions import Descriptions
-    from oda_proxy.missing import Missing
-    from oda_proxy.query import Envelope, Query
-    from oda_proxy.question import Question
-    from oda_proxy.recorded import Recording
-    from oda_proxy.routes import Route
+    from oda_proxy.http.cache_status import Forwarded
+    from oda_proxy.http.message import Ask, Upstream
+    from oda_proxy.http.routes import Route
+    from oda_proxy.jobs.observer import Witness
+    from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.query.query import Envelope, Query
+    from oda_proxy.query.resolved import Question
+    from oda_proxy.recording.recording import Recording
     from oda_proxy.store.base import Store
-    from oda_proxy.upstream.base import Ask, Upstream
-    from oda_proxy.witness import Witness
+    from oda_proxy.store.near_misses import Missing
 
 __all__ = ["Counts", "Policy", "Proxy"]
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-    from oda_proxy.blocking import Blockade
-    from oda_proxy.episodes import Episodes, Wanted
+    from oda_proxy.testing.cassette import Episodes, Wanted
+    from oda_proxy.testing.network_block import Blockade
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RECORDED] = []
     config.stash[_BEGUN] = {}
     if config.getoption("oda_block_network"):
-        from oda_proxy.blocking import Blockade
+        from oda_proxy.testing.network_block import Blockade
 
         config.stash[_BLOCKADE] = Blockade()
 
@@ -103,7 +103,7 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
     if said.get("recording"):
         yield request.getfixturevalue("oda_proxy").url
         return
-    from oda_proxy.local import mocking
+    from oda_proxy.in_process import mocking
 
     told = {word: value for word, value in said.items() if word in {*_MOCK, "time_scale"}}
     for word in {"fixtures", "scenarios"} & set(told):
@@ -124,7 +124,7 @@ def dispatcher_live_fixture(oda_dispatcher_url: str) -> str:
 @pytest.fixture
 def oda_proxy(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) -> Iterator[Episodes]:
     """Give what answers the test from its recordings, and records where `--oda-record-mode` says so."""
-    from oda_proxy.episodes import opened
+    from oda_proxy.testing.cassette import opened
 
     config, node = request.config, request.node
     wanted = _wanted(request, _said(request, oda_proxy_config))
@@ -163,7 +163,7 @@ def _said(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[str, A
 
 def _wanted(request: pytest.FixtureRequest, said: dict[str, Any]) -> Wanted:
     """Say which recordings a test has, and what is to become of them."""
-    from oda_proxy.episodes import Wanted
+    from oda_proxy.testing.cassette import Wanted
 
     config, node = request.config, request.node
     beside, module = request.path.parent, request.path.stem

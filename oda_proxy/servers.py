@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
-from oda_proxy.upstream.base import Ask
+from oda_proxy.http.message import Ask
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from oda_proxy.freshness import Rule
+    from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
-    from oda_proxy.upstream.base import Upstream
+    from oda_proxy.store.freshness import Rule
 
 
 _log = logging.getLogger(__name__)
@@ -98,18 +98,18 @@ async def proxy_listening(
     `shutdown_timeout` is as for `listening`. Raises UsageError, UpstreamUnreachableError where nothing was recorded
     either, StoreUnusableError and ListenError.
     """
-    from oda_proxy.audience import Sharing, Tokens
     from oda_proxy.config import PRODUCTION, cache_folder
-    from oda_proxy.descriptions import Descriptions
-    from oda_proxy.freshness import Freshness
-    from oda_proxy.job import Limits
-    from oda_proxy.keeping import looked_after
-    from oda_proxy.missing import NearMisses
+    from oda_proxy.jobs.job import Limits
+    from oda_proxy.jobs.journal import Notes
     from oda_proxy.proxy import Policy, Proxy
-    from oda_proxy.remembered import Remembered
-    from oda_proxy.unfinished import Notes
+    from oda_proxy.query.audience import Sharing, Tokens
+    from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.store.freshness import Freshness
+    from oda_proxy.store.maintenance import looked_after
+    from oda_proxy.store.near_misses import NearMisses
+    from oda_proxy.upstream.description_cache import Remembered
     from oda_proxy.upstream.dispatcher import Dispatcher
-    from oda_proxy.upstream.manners import Mannerly
+    from oda_proxy.upstream.throttling import Mannerly
     from oda_proxy.web.app import make_app
 
     if mock and upstream != PRODUCTION:

@@ -5,37 +5,23 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests: environments, servers
-sys.path.insert(0, str(Path(__file__).parent / "network_guard"))
-
-import loopback_only
-from environments import GUARD, EnvironmentNotBuiltError, python_of
-from servers import PATIENCE, real_dispatcher
+from tests.support.environments import GUARD
+from tests.support.network_guard import loopback_only
+from tests.support.paths import CLIENT_SCRIPTS
+from tests.support.real_clients import environment
+from tests.support.servers import PATIENCE, real_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-CLIENTS = Path(__file__).parent / "clients"
+    from pathlib import Path
 
 # Nothing that tests do leaves this machine: neither here nor in the programs that they start. Only pip does.
 loopback_only.install()
 os.environ["PYTHONPATH"] = os.pathsep.join([GUARD, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def environment(name: str) -> Path:
-    """Give the Python of an environment; skip the test where it cannot be built, except in CI."""
-    try:
-        return python_of(name)
-    except EnvironmentNotBuiltError as error:
-        if os.environ.get("ODA_PROXY_REQUIRE_REAL"):
-            pytest.fail(f"CI must test with real components: {error}")
-        pytest.skip(f"needs a package index: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +59,7 @@ def own_dispatcher_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 @pytest.fixture
 def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Run a script of `tests/clients` with an unmodified client in this test's folder."""
+    """Run a script of `tests/clients/scripts` with an unmodified client in this test's folder."""
 
     def run(version: str, script: str, *arguments: str, expect: int = 0) -> Any:
         return run_client_in(tmp_path, version, script, *arguments, expect=expect)
@@ -83,13 +69,13 @@ def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..
 
 @pytest.fixture(scope="session")
 def run_client_in(client_python: Callable[[str], Path]) -> Callable[..., Any]:
-    """Run a script of `tests/clients` with an unmodified client in a folder; it prints one JSON value at its end."""
+    """Run a script of `CLIENT_SCRIPTS` with an unmodified client in a folder; it prints one JSON value at its end."""
 
     def run(folder: Path, version: str, script: str, *arguments: str, expect: int = 0) -> Any:
         # Nothing of this run may change what the client does: no token, no address, no configuration.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
         result = subprocess.run(
-            [client_python(version), CLIENTS / script, *arguments],
+            [client_python(version), CLIENT_SCRIPTS / script, *arguments],
             cwd=folder,
             env={**env, "HOME": str(folder), "MPLBACKEND": "agg"},
             capture_output=True,

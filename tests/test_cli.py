@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
-from servers import PATIENCE, running
 
 from oda_proxy.cli import main
+from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
     from pathlib import Path

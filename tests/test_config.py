@@ -8,6 +8,7 @@ import pytest
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
+from tests.support.paths import DOCS
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,7 @@ def test_recordings_are_kept_where_the_system_keeps_caches(monkeypatch: pytest.M
 
 
 def test_every_option_is_documented() -> None:
-    documented = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    documented = (DOCS / "configuration.md").read_text()
 
     for option in {*config.SERVE, *config.MOCK}:
         assert f"`{option.flag}" in documented

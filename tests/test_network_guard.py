@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loopback_only import MESSAGE
-from servers import PATIENCE
+
+from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

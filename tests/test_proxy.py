@@ -2,88 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from answers import JOB, SESSION, answer, written
-from described import meta_data
 
 from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
+from oda_proxy.http.message import Ask
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query import fields
-from oda_proxy.schema import read_schema
+from oda_proxy.query.query import fields
+from oda_proxy.query.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.upstream.base import Ask
+from tests.support.answers import JOB, SESSION, answer, written
+from tests.support.described import meta_data
+from tests.support.scripted_upstream import (
+    JSON,
+    ORIGIN,
+    QUERY,
+    Body,
+    Clock,
+    Reply,
+    Script,
+    at_once,
+    body_of,
+    request,
+    told,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from oda_proxy.answer import Answer
-    from oda_proxy.descriptions import Descriptions
-    from oda_proxy.key import Key
-    from oda_proxy.recorded import Recording
-    from oda_proxy.schema import Schema
-    from oda_proxy.upstream.base import Headers
-
-ORIGIN = "http://127.0.0.1:8400"
-QUERY = "instrument=isgri&product_type=isgri_image&query_type=Real&RA=83.0&api=True"
-JSON = (("Content-Type", "application/json"),)
-
-
-@dataclass
-class Body:
-    """A body in small pieces that knows whether it was let go."""
-
-    content: bytes
-    closed: bool = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for at in range(0, len(self.content), 100):
-            yield self.content[at : at + 100]
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-
-@dataclass
-class Reply:
-    status: int
-    headers: Headers
-    body: Body
-
-
-@dataclass
-class Script:
-    """An upstream that answers one request after the other as told, and remembers what it was asked."""
-
-    replies: list[Reply | Exception] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
-    url: str = "http://dispatcher.example/dispatch-data"
-
-    async def ask(self, ask: Ask) -> Reply:
-        self.asked.append(ask)
-        reply = self.replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def then(self, value: Any, *, status: int = 200, headers: Headers = JSON) -> Script:
-        body = value if isinstance(value, bytes) else written(value)
-        self.replies.append(Reply(status, headers, Body(body)))
-        return self
-
-
-class Clock:
-    """A clock that stands until it is set; s since 1970."""
-
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+    from oda_proxy.http.message import Headers
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.query.schema import Schema
+    from oda_proxy.recording.recording import Recording
 
 
 @pytest.fixture
@@ -99,26 +51,6 @@ def upstream() -> Script:
 @pytest.fixture
 def proxy(upstream: Script, clock: Clock) -> Proxy:
     return Proxy(MemoryStore(), upstream, Policy(), clock=clock, sleep=at_once)
-
-
-async def at_once(_: float) -> None:
-    """Sleep as long as the others need to be told."""
-    await asyncio.sleep(0)
-
-
-def request(query_string: str = "", *, path: str = "/run_analysis", who: str = SESSION, status: str = "new") -> Ask:
-    return Ask("GET", path, f"{query_string or QUERY}&query_status={status}&session_id={who}")
-
-
-async def body_of(answer: Answer) -> bytes:
-    if isinstance(answer.body, tuple):
-        return b"".join(answer.body)
-    return b"".join([piece async for piece in answer.body])
-
-
-async def told(proxy: Proxy, ask: Ask) -> tuple[int, str, bytes]:
-    result = await proxy.answer(ask, origin=ORIGIN)
-    return result.status, str(result.cache_status), await body_of(result)
 
 
 async def test_the_first_ask_is_relayed_untouched_and_kept(proxy: Proxy, upstream: Script) -> None:
@@ -353,7 +285,7 @@ async def test_a_compressed_answer_is_relayed_and_not_kept(proxy: Proxy, upstrea
 async def test_an_answer_too_large_to_keep_passes_through_whole(
     proxy: Proxy, upstream: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oda_proxy.polling.MAX_KEPT", 300)
+    monkeypatch.setattr("oda_proxy.jobs.polling.MAX_KEPT", 300)
     upstream.then(answer())
 
     assert await told(proxy, request()) == (

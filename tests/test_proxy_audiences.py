@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
-from answers import SESSION, answer
-from test_proxy import ORIGIN, QUERY, Clock, Script, body_of, request, told
 
-from oda_proxy.audience import Sharing, Tokens
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.freshness import Freshness, Rule
 from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
+from tests.support.answers import SESSION, answer
+from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, body_of, request, told
 
 if TYPE_CHECKING:
-    from oda_proxy.upstream.base import Ask
+    from oda_proxy.http.message import Ask
 
 KEY = "a key of a dispatcher that is long enough for HS256"
 

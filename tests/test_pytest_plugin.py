@@ -8,31 +8,32 @@ import shlex
 import shutil
 import socket
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from asking_images import ask, status
 
 import oda_proxy
-from oda_proxy.blocking import Blockade, NetworkBlockedError
-from oda_proxy.capsule import open_capsule
+from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.pytest_plugin import _WORDS
+from oda_proxy.testing.network_block import Blockade, NetworkBlockedError
+from tests.support.asking_images import ask, status
+from tests.support.paths import DOCS, SUPPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytest_plugins = ["pytester"]
 
-HELPER = Path(__file__).with_name("asking_images.py")
+HELPER = SUPPORT / "asking_images.py"
 ALONE = ("-p", "oda_proxy", "-p", "no:cacheprovider", "--strict-markers", "-W", "error")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import all that runs in this process use: afterwards pytester forgets what they imported, and numpy objects."""
-    import_module("oda_proxy.episodes")
+    import_module("oda_proxy.testing.cassette")
     folder = tmp_path_factory.mktemp("warm") / "capsule"
     with oda_proxy.mocking() as mock, oda_proxy.recording(folder, upstream=mock) as url:
         ask(url, RA="250")
@@ -625,7 +626,7 @@ def test_a_blocked_network_refuses_what_is_not_on_this_machine(
     result = run(
         f"""
 import socket, ssl, urllib.request
-from oda_proxy.blocking import NetworkBlockedError
+from oda_proxy.testing.network_block import NetworkBlockedError
 def test_refused():
     with (
         socket.socket() as tcp,
@@ -788,7 +789,7 @@ def test_the_marker_and_the_fixtures_tell_what_they_are(run: Callable[..., pytes
 
 # -- what users are told ---------------------------------------------------------------------------
 
-DOCUMENT = (Path(__file__).parent.parent / "docs/testing.md").read_text()
+DOCUMENT = (DOCS / "testing.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -837,7 +838,7 @@ def test_a_word_of_the_marker_is_in_a_table_of_the_document(word: str) -> None:
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)[^)]*\)", DOCUMENT))
 def test_a_link_of_the_document_leads_somewhere(link: str) -> None:
-    assert (Path(__file__).parent.parent / "docs" / link).exists()
+    assert (DOCS / link).exists()
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"--oda-[a-z-]+[a-z]", DOCUMENT))))

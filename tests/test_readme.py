@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from oda_proxy import config
 from oda_proxy.cli import parser
-from oda_proxy.commands import running
+from oda_proxy.commands import run_arguments
+from tests.support.paths import CHECKOUT as ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"(?m)(?:^    |`)(oda-proxy [a-z][^`#\n]*)", README)))
 
@@ -25,7 +24,7 @@ def test_the_readme_shows_commands() -> None:
 def test_a_command_of_the_readme_is_understood(command: str) -> None:
     example = command.replace("DIR", "folder").replace("URL", "http://127.0.0.1:8000")
 
-    words, program = running.split(shlex.split(example)[1:])
+    words, program = run_arguments.split(shlex.split(example)[1:])
     arguments = parser().parse_args(words)
 
     assert bool(program) == (" -- " in example)

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import urllib.request
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from servers import running
 
-from oda_proxy.fixture import verify
+from oda_proxy.fixture.fixtures import verify
+from tests.support.paths import CHECKOUT as ROOT
+from tests.support.servers import running
 
-ROOT = Path(__file__).parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

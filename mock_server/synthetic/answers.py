@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mock_server.synthetic.observation import ImpossibleQueryError, observe
-from oda_proxy.fixture import FixtureAnswer
+from oda_proxy.fixture.fixtures import FixtureAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

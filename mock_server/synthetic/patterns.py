@@ -12,7 +12,7 @@ from mock_server.settings import fixtures_folder
 from mock_server.synthetic.sky import ISGRI, JEMX
 from oda_proxy.codec import described, fits
 from oda_proxy.codec.json_text import Document
-from oda_proxy.fixture import open_folder
+from oda_proxy.fixture.fixtures import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mock_server.synthetic.sky import Telescope
     from oda_proxy.codec.product import DataProduct
-    from oda_proxy.fixture import Fixture, FixtureAnswer
+    from oda_proxy.fixture.fixtures import Fixture, FixtureAnswer
 
     Array = NDArray[np.float64]
 

@@ -11,29 +11,31 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import capsule, echo, fixture
-from oda_proxy.as_fixture import NoFixtureError, products_of, to_recording
-from oda_proxy.commands.anew import Anew, why_not
-from oda_proxy.commands.said import say, say_json
-from oda_proxy.commands.told import SHORT, number, plain
-from oda_proxy.drift import Compared, Verdict, compare
+from oda_proxy.capsule import capsule
+from oda_proxy.capsule.conversion import NoFixtureError, products_of, to_recording
+from oda_proxy.commands.formatting import SHORT, number, plain
+from oda_proxy.commands.output import say, say_json
+from oda_proxy.compat.repairs import repaired
+from oda_proxy.drift.comparison import Compared, Verdict, compare
+from oda_proxy.drift.measure import Difference, Tolerance, members
+from oda_proxy.drift.rerun import Anew, why_not
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
-from oda_proxy.jobs import new_session
-from oda_proxy.measured import Difference, Tolerance, members
-from oda_proxy.query import CLIENT_DEFAULTS
-from oda_proxy.recorded import redact
-from oda_proxy.redaction import NotKeptError
-from oda_proxy.repairs import repaired
+from oda_proxy.fixture import fixtures
+from oda_proxy.jobs.coalescing import new_session
+from oda_proxy.query import echo
+from oda_proxy.query.query import CLIENT_DEFAULTS
+from oda_proxy.recording.recording import redact
+from oda_proxy.recording.redaction import NotKeptError
 from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from oda_proxy.capsule import DispatcherCapsule
-    from oda_proxy.fixture import Fixture
-    from oda_proxy.query import Query
-    from oda_proxy.recorded import Recording
+    from oda_proxy.capsule.capsule import DispatcherCapsule
+    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.query.query import Query
+    from oda_proxy.recording.recording import Recording
 
 _OK = 200
 
@@ -172,13 +174,13 @@ def recorded_in(folder: Path) -> list[tuple[str, Iterable[Recorded | Drift]]]:
     """
     if capsule.is_capsule(folder):
         return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
-    if not (folder / fixture.MANIFEST).exists():
+    if not (folder / fixtures.MANIFEST).exists():
         raise capsule.NoCapsuleError(folder)
-    fixtures: dict[str, list[Fixture]] = {}
-    for one in fixture.open_folder(folder).fixtures:
+    by_source: dict[str, list[Fixture]] = {}
+    for one in fixtures.open_folder(folder).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
-        fixtures.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
-    return [(url, _of_fixtures(several)) for url, several in fixtures.items()]
+        by_source.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
+    return [(url, _of_fixtures(several)) for url, several in by_source.items()]
 
 
 def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[Recorded | Drift]:

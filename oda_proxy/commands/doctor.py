@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oda_proxy.client_cache import scan
-from oda_proxy.commands.said import say, say_json
+from oda_proxy.commands.client_cache import scan
+from oda_proxy.commands.output import say, say_json
 
 if TYPE_CHECKING:
     from pathlib import Path

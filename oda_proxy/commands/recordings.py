@@ -6,9 +6,9 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.commands import told
-from oda_proxy.commands.said import say, say_json, warn
-from oda_proxy.commands.store import described, find, opened, opened_folder
+from oda_proxy.commands import formatting
+from oda_proxy.commands.open_store import described, find, opened, opened_folder
+from oda_proxy.commands.output import say, say_json, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         warn(f"nothing was recorded of {upstream} there; say --upstream and --cache-dir as for oda-proxy serve")
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
-    say(told.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
+    say(formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
     return 0
 
 
@@ -44,7 +44,7 @@ def rm(keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: b
     if as_json:
         say_json({"removed": removed})
     else:
-        say(f"removed {key[: told.SHORT]}" for key in removed)
+        say(f"removed {key[: formatting.SHORT]}" for key in removed)
     return 0
 
 
@@ -56,7 +56,7 @@ def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | N
     if as_json:
         say_json({name: done})
     else:
-        say(f"{name} {key[: told.SHORT]}" for key in done)
+        say(f"{name} {key[: formatting.SHORT]}" for key in done)
     return 0
 
 
@@ -82,35 +82,36 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     if as_json:
         say_json(counted)
         return 0
+    held = formatting.number(filling.recordings, "recording")
     say(
         [
-            f"{told.number(filling.recordings, 'recording')} of {told.plain(upstream)}, {counted['pinned']} pinned",
-            f"{told.size(counted['size'])} of products in {told.size(filling.occupied)} on the disk",
-            f"{told.span(counted['cost'])} of the dispatcher's time",
+            f"{held} of {formatting.plain(upstream)}, {counted['pinned']} pinned",
+            f"{formatting.size(counted['size'])} of products in {formatting.size(filling.occupied)} on the disk",
+            f"{formatting.span(counted['cost'])} of the dispatcher's time",
         ]
     )
     lines = [
-        (told.plain(name), f"{row['recordings']:.0f}", told.size(row["size"]), told.span(row["cost"]))
+        (formatting.plain(name), f"{row['recordings']:.0f}", formatting.size(row["size"]), formatting.span(row["cost"]))
         for name, row in counted["instruments"].items()
     ]
-    say(told.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
+    say(formatting.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
     return 0
 
 
 def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool) -> int:
     """Give up what is beyond the limit now, and remove what crashed writers left."""
-    from oda_proxy import keeping
+    from oda_proxy.store import maintenance
 
     with opened(upstream, cache_dir) as store:
-        given_up = keeping.prune(store, max_size)
+        given_up = maintenance.prune(store, max_size)
         swept = store.sweep()
         left = store.filling()
     if as_json:
         say_json({"removed": [entry.key for entry in given_up], "leftovers": swept, "occupied": left.occupied})
         return 0
-    say(f"removed {entry.key[: told.SHORT]}, {told.size(entry.size)}" for entry in given_up)
-    kept = told.number(left.recordings, "recording")
-    say([f"left: {kept}, with {told.size(left.occupied)} of {told.size(max_size)}"])
+    say(f"removed {entry.key[: formatting.SHORT]}, {formatting.size(entry.size)}" for entry in given_up)
+    kept = formatting.number(left.recordings, "recording")
+    say([f"left: {kept}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
     return 0
 
 
@@ -124,7 +125,7 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
         found = [{"about": fault.about, "said": fault.said} for fault in faults]
         say_json({"sound": not left, "faults": found, "mended": len(faults) - len(left)})
     else:
-        say(f"{fault.about}: {told.plain(fault.said)}" for fault in faults)
+        say(f"{fault.about}: {formatting.plain(fault.said)}" for fault in faults)
         say([_verdict(len(faults), len(left), number)])
     return 1 if left else 0
 
@@ -136,20 +137,20 @@ def is_store(folder: Path) -> bool:
 
 def _verdict(faults: int, left: int, number: int) -> str:
     if left:
-        return f"{told.number(left, 'fault')}; oda-proxy verify --fix removes what is damaged"
-    sound = told.number(number, "sound recording")
-    return f"{sound}, {told.number(faults, 'fault')} mended" if faults else sound
+        return f"{formatting.number(left, 'fault')}; oda-proxy verify --fix removes what is damaged"
+    sound = formatting.number(number, "sound recording")
+    return f"{sound}, {formatting.number(faults, 'fault')} mended" if faults else sound
 
 
 def _line(entry: Entry, now: float) -> tuple[str, ...]:
     query = entry.query
     return (
-        entry.key[: told.SHORT],
-        told.size(entry.size),
-        told.span(entry.cost) if entry.cost else "",
-        f"{told.span(max(now - entry.used_at, 0.0))} ago",
+        entry.key[: formatting.SHORT],
+        formatting.size(entry.size),
+        formatting.span(entry.cost) if entry.cost else "",
+        f"{formatting.span(max(now - entry.used_at, 0.0))} ago",
         " ".join(word for word, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so),
-        told.plain(query.instrument) if query else _UNKNOWN,
-        told.plain(query.product_type) if query else _UNKNOWN,
-        " ".join(f"{name}={told.short(value, _LONGEST)}" for name, value in told.parameters(query)),
+        formatting.plain(query.instrument) if query else _UNKNOWN,
+        formatting.plain(query.product_type) if query else _UNKNOWN,
+        " ".join(f"{name}={formatting.short(value, _LONGEST)}" for name, value in formatting.parameters(query)),
     )

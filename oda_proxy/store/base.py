@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.key import Key
-    from oda_proxy.query import Query
-    from oda_proxy.recorded import Recording
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.query import Query
+    from oda_proxy.recording.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)

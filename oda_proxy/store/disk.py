@@ -26,7 +26,7 @@ import diskcache
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.key import Key
+from oda_proxy.query.cache_key import Key
 from oda_proxy.store import rows
 from oda_proxy.store.base import Entry, Filling
 from oda_proxy.store.heads import Heads
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from oda_proxy.recorded import Recording
+    from oda_proxy.recording.recording import Recording
     from oda_proxy.store.rows import Kept
 
 _log = logging.getLogger(__name__)

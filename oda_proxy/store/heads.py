@@ -19,13 +19,13 @@ from typing import IO, TYPE_CHECKING, cast
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.head import PIECE
+from oda_proxy.http.spool import PIECE
 from oda_proxy.store.rows import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.head import Head
+    from oda_proxy.recording.head import Head
 
 _LEVEL = 3
 _WINDOW_LOG = 17

@@ -10,8 +10,8 @@ from oda_proxy.store.base import Entry, Filling
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oda_proxy.key import Key
-    from oda_proxy.recorded import Recording
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.recording.recording import Recording
 
 
 class MemoryStore:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
-    from oda_proxy.upstream.base import Ask, Headers
+    from oda_proxy.http.message import Ask, Headers
 
 MAX_LINE = 64 * 1024
 """Bytes in a status line, a header or a redirect's address, which repeats a query with its catalogue."""

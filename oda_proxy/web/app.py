@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from oda_proxy.cache_status import CacheStatus
+from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.proxy import Proxy
 from oda_proxy.web import pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
 if TYPE_CHECKING:
-    from oda_proxy.missing import NearMisses
+    from oda_proxy.store.near_misses import NearMisses
 
 _log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from oda_proxy.errors import OdaProxyError
-from oda_proxy.headers import media_type
-from oda_proxy.multipart import MULTIPART
-from oda_proxy.query import FORM
-from oda_proxy.upstream.base import Ask
+from oda_proxy.http.headers import media_type
+from oda_proxy.http.message import Ask
+from oda_proxy.query.multipart import MULTIPART
+from oda_proxy.query.query import FORM
 
 if TYPE_CHECKING:
-    from oda_proxy.answer import Answer
+    from oda_proxy.http.answer import Answer
 
 _log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from oda_proxy import __version__
+from oda_proxy._version import __version__
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.upstream.manners import Mannerly
+from oda_proxy.upstream.throttling import Mannerly
 
 if TYPE_CHECKING:
-    from oda_proxy.inflight import Running
-    from oda_proxy.missing import NearMisses
+    from oda_proxy.jobs.inflight import Running
     from oda_proxy.proxy import Proxy
+    from oda_proxy.store.near_misses import NearMisses
 
 _OWN = {"Cache-Control": "no-store"}
 

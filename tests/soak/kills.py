@@ -22,12 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from recordings import recording
-
-from oda_proxy.key import Key
+from oda_proxy.query.cache_key import Key
 from oda_proxy.store.disk import UNFINISHED_AGE, DiskStore
+from tests.support.recordings import recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable

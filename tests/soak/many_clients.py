@@ -10,10 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from crowds import STORIES, Seen, Stage, proxy_killed, together
-from environments import python_of
+from tests.support.crowds import STORIES, Seen, Stage, proxy_killed, together
+from tests.support.environments import python_of
 
 PROCESSES = 4
 TIME_SCALE = 4.0

@@ -15,13 +15,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from recordings import recording
-
-from oda_proxy.keeping import prune
-from oda_proxy.key import Key
+from oda_proxy.query.cache_key import Key
 from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.maintenance import prune
+from tests.support.recordings import recording
 
 PROGRAMS = 2
 KEYS_OF_EACH = 20

@@ -1,0 +1,311 @@
+"""Whether two answers to one question say the same, product by product, and where they do not, by how much.
+
+Arrays are compared here and not by astropy's FITSDiff alone: it takes NaN and infinities for each other, tells columns
+by their numbers, and not every release says how large a difference is. What is the same to us must be the same to it,
+too, for what a FITS file can hold.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from oda_proxy.codec import fits, wire
+from oda_proxy.drift import measure
+from oda_proxy.drift.measure import EXACT, Difference, Tolerance
+from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from oda_proxy.codec.product import Array, DataProduct, DataUnit
+
+MOST_TOLD: Final = 20
+"""Differences of one product that are told; the others are counted."""
+
+_STRUCTURAL: Final = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|TFIELDS|THEAP|BSCALE|BZERO"
+    r"|(?:TTYPE|TFORM|TDIM|TSCAL|TZERO|TBCOL)\d+"
+)
+"""Cards that describe the array, which is compared itself."""
+_OF_A_COLUMN: Final = re.compile(r"(T[A-Z]{2,4})(\d{1,3})")
+
+_ARRAYS: Final = "numpy_data_product_list"
+_ONE_ARRAY: Final = "numpy_data_product"
+_CATALOG: Final = "catalog"
+_BOOKKEEPING: Final = frozenset({"input_prod_list", "prod_process_message"})
+"""What is no product, and compared only where both answers have it."""
+
+
+class Verdict(StrEnum):
+    """What became of a product."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    NEW = "new"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One product of either answer."""
+
+    name: str
+    verdict: Verdict
+    differences: tuple[Difference, ...] = ()
+
+
+def compare(recorded: Mapping[str, Any], anew: Mapping[str, Any], tolerance: Tolerance = EXACT) -> list[Compared]:
+    """Compare the `products` of two answers, as they are on the wire, without what names their askers.
+
+    Products are paired by their names and sources, those of one name by their order. Raises CodecError where an array
+    of either cannot be decoded.
+    """
+    compared = _pairs(_decoded(recorded), _decoded(anew), _product_name, _with(_products, tolerance))
+    for kind in dict.fromkeys((*recorded, *anew)):
+        if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in anew)):
+            continue
+        was, now = _listed(kind, recorded), _listed(kind, anew)
+        decode, name_of, differences = _KINDS.get(kind, _ANYTHING)
+        try:
+            was, now = [decode(one) for one in was], [decode(one) for one in now]
+        except CodecError:  # an empty catalogue, for instance
+            _, name_of, differences = _ANYTHING
+        compared += _pairs(was, now, _named(kind, name_of), _with(differences, tolerance))
+    return [replace(one, differences=_not_too_many(one.differences)) for one in compared]
+
+
+def _listed(kind: str, products: Mapping[str, Any]) -> list[Any]:
+    """Give the products of one kind."""
+    if kind not in products:
+        return []
+    value = products[kind]
+    several = isinstance(value, list) and kind.endswith("_list") and kind not in _BOOKKEEPING
+    return value if several else [value]
+
+
+def _decoded(products: Mapping[str, Any]) -> list[DataProduct]:
+    return [wire.decode_product(one) for kind in (_ONE_ARRAY, _ARRAYS) for one in _listed(kind, products)]
+
+
+Product = TypeVar("Product")
+
+
+def _pairs(
+    recorded: Iterable[Product],
+    anew: Iterable[Product],
+    name_of: Callable[[Product], str],
+    differences: Callable[[Product, Product], Iterable[Difference]],
+) -> list[Compared]:
+    """Compare what has the same name."""
+    was, now = _by_name(recorded, name_of), _by_name(anew, name_of)
+    compared = []
+    for key in dict.fromkeys((*was, *now)):
+        name = key[0] if key[1] == 1 else f"{key[0]} ({key[1]})"
+        if key not in now:
+            compared.append(Compared(name, Verdict.GONE))
+        elif key not in was:
+            compared.append(Compared(name, Verdict.NEW))
+        else:
+            found = tuple(differences(was[key], now[key]))
+            compared.append(Compared(name, Verdict.DIFFERS if found else Verdict.SAME, found))
+    return compared
+
+
+def _by_name(products: Iterable[Product], name_of: Callable[[Product], str]) -> dict[tuple[str, int], Product]:
+    """Tell products apart by their names, and by which of that name they are, from 1."""
+    seen: Counter[str] = Counter()
+    named = {}
+    for product in products:
+        name = name_of(product)
+        seen[name] += 1
+        named[name, seen[name]] = product
+    return named
+
+
+def _not_too_many(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    if len(differences) <= MOST_TOLD:
+        return differences
+    rest = Difference("", f"and {len(differences) - MOST_TOLD} more differences")
+    return (*differences[:MOST_TOLD], rest)
+
+
+# -- products with arrays -------------------------------------------------------------------------
+
+
+def _product_name(product: DataProduct) -> str:
+    source = product.meta_data.get("src_name")
+    return " ".join(filter(None, (product.name or "unnamed", source if isinstance(source, str) else "")))
+
+
+def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
+    found = [*measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)]
+    for unit in _pairs(was.units, now.units, lambda one: one.name or "unnamed", _with(_units, tolerance)):
+        match unit.verdict:
+            case Verdict.NEW | Verdict.GONE:
+                found.append(Difference(unit.name, f"this data unit is {unit.verdict}"))
+            case _:
+                found += [
+                    Difference(
+                        f"{unit.name}, {one.where}" if one.where else unit.name, one.said, one.absolute, one.relative
+                    )
+                    for one in unit.differences
+                ]
+    return iter(found or _seen_by_astropy(was, now, tolerance))
+
+
+def _seen_by_astropy(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list[Difference]:
+    """Ask the other judge of what is the same to us."""
+    from astropy.io.fits import FITSDiff, HDUList
+
+    try:
+        files = [HDUList.fromstring(fits.write(_without_ignored(product, tolerance))) for product in (now, was)]
+    except CodecError:  # FITS has no form for it
+        return []
+    # It takes the second file for the reference, and counts tolerances in the precision of the array.
+    coarser = _SINGLE if tolerance.rtol or tolerance.atol else 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that the standard does not like, which are as they were
+        diff = FITSDiff(*files, ignore_comments=["*"], rtol=tolerance.rtol + coarser, atol=tolerance.atol)
+    if diff.identical:
+        return []
+    report = _PREAMBLE.sub("", diff.report())
+    return [Difference("", f"astropy's FITSDiff sees a difference: {' '.join(report.split())[:_LONGEST_REPORT]}")]
+
+
+_SINGLE: Final = 1e-6
+_PREAMBLE: Final = re.compile(r"\A.*?^(?=Primary|Extension|Files)", re.MULTILINE | re.DOTALL)
+_LONGEST_REPORT: Final = 200
+
+
+def _without_ignored(product: DataProduct, tolerance: Tolerance) -> list[DataUnit]:
+    return [
+        replace(unit, header=tuple(card for card in unit.header if not tolerance.ignores(card.keyword)))
+        for unit in product.units
+    ]
+
+
+def _units(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
+    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from measure.members("units_dict", dict(was.units_dict or {}), dict(now.units_dict or {}), tolerance)
+    yield from _headers(was, now, tolerance)
+    if was.data is None or now.data is None:
+        if was.data is not now.data:
+            yield Difference("", "it has data now, and had none" if was.data is None else "its data are gone")
+        return
+    old, new = wire.portable(was.data), wire.portable(now.data)
+    if old.dtype.names and new.dtype.names:
+        yield from _tables(old, new, tolerance)
+    elif old.dtype.names or new.dtype.names:
+        kinds = ["a table" if one.dtype.names else "an image" for one in (old, new)]
+        yield Difference("", f"it was {kinds[0]} and is {kinds[1]}")
+    else:
+        yield from measure.arrays("", old, new, tolerance, measure.pixel)
+
+
+def _headers(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
+    old, new = _cards(was), _cards(now)
+    for keyword in dict.fromkeys((*old, *new)):
+        if tolerance.ignores(keyword):
+            continue
+        if keyword not in new:
+            yield Difference(keyword, f"this card is gone; it was {measure.shown(old[keyword])}")
+        elif keyword not in old:
+            yield Difference(keyword, f"this card is new: {measure.shown(new[keyword])}")
+        else:
+            yield from measure.leaves(keyword, old[keyword], new[keyword], tolerance)
+
+
+def _cards(unit: DataUnit) -> dict[str, Any]:
+    """Give the cards that say something beside the array, those of columns under the columns' names."""
+    columns = unit.data.dtype.names if unit.data is not None and unit.data.dtype.names else ()
+    cards = {}
+    for keyword, value in wire.header(unit).items():
+        if _STRUCTURAL.fullmatch(keyword):
+            continue
+        column = _OF_A_COLUMN.fullmatch(keyword)
+        if column and 0 < int(column[2]) <= len(columns):
+            cards[f"{column[1]} of {columns[int(column[2]) - 1]}"] = value
+        else:
+            cards[keyword] = value
+    return cards
+
+
+def _tables(was: Array, now: Array, tolerance: Tolerance) -> Iterator[Difference]:
+    old, new = was.dtype.names or (), now.dtype.names or ()
+    yield from (Difference(f"column {name}", "is gone") for name in old if name not in new)
+    yield from (Difference(f"column {name}", "is new") for name in new if name not in old)
+    common = [name for name in old if name in new]
+    if common != [name for name in new if name in old]:
+        yield Difference("", f"the columns are in another order: {measure.shown(', '.join(new))}")
+    if was.shape != now.shape:
+        yield Difference("", f"it had {len(was)} rows and has {len(now)}")
+        return
+    for name in common:
+        yield from measure.arrays(f"column {name}", was[name], now[name], tolerance, measure.row)
+
+
+# -- other products -------------------------------------------------------------------------------
+
+
+def _with(
+    differences: Callable[[Any, Any, Tolerance], Iterable[Difference]], tolerance: Tolerance
+) -> Callable[[Any, Any], Iterable[Difference]]:
+    return lambda was, now: differences(was, now, tolerance)
+
+
+def _named(kind: str, name_of: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Name a product by its kind and, if it has one, its name."""
+    called = kind.removesuffix("_list")
+    return lambda product: " ".join(filter(None, (called, name_of(product))))
+
+
+def _catalogs(was: Mapping[str, Any], now: Mapping[str, Any], tolerance: Tolerance) -> Iterator[Difference]:
+    """Compare catalogues column by column; the order of columns does not matter."""
+    yield from measure.members("", _with_columns(was), _with_columns(now), tolerance)
+
+
+def _with_columns(catalog: Mapping[str, Any]) -> dict[str, Any]:
+    names, columns = catalog["cat_column_names"], catalog["cat_column_list"]
+    rest = {name: value for name, value in catalog.items() if name not in {"cat_column_names", "cat_column_list"}}
+    return {**rest, **{f"column {name}": column for name, column in zip(names, columns, strict=True)}}
+
+
+def _ascii_tables(was: wire.AsciiTable, now: wire.AsciiTable, tolerance: Tolerance) -> Iterator[Difference]:
+    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from measure.texts(was.text, now.text, tolerance)
+
+
+def _text_products(was: wire.Text, now: wire.Text, tolerance: Tolerance) -> Iterator[Difference]:
+    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from measure.texts(was.value, now.value, tolerance)
+
+
+def _pictures(was: wire.Picture, now: wire.Picture, tolerance: Tolerance) -> Iterator[Difference]:
+    yield from measure.members("metadata", dict(was.metadata), dict(now.metadata), tolerance)
+    yield from measure.contents(was.data, now.data)
+
+
+def _binaries(was: wire.Binary, now: wire.Binary, _: Tolerance) -> Iterator[Difference]:
+    yield from measure.contents(was.data, now.data)
+
+
+def _anything(was: Any, now: Any, tolerance: Tolerance) -> Iterator[Difference]:
+    yield from measure.members("", was, now, tolerance)
+
+
+_Kind = tuple["Callable[[Any], Any]", "Callable[[Any], str]", "Callable[[Any, Any, Tolerance], Iterable[Difference]]"]
+
+_ANYTHING: Final[_Kind] = (lambda product: product, lambda _: "", _anything)
+_KINDS: Final[Mapping[str, _Kind]] = {
+    _CATALOG: (wire.decode_catalog, lambda _: "", _catalogs),
+    "astropy_table_product_ascii_list": (wire.decode_ascii_table, lambda table: table.name, _ascii_tables),
+    "text_product_list": (wire.decode_text, lambda text: text.name, _text_products),
+    "binary_image_product_list": (wire.decode_picture, lambda picture: picture.name, _pictures),
+    "binary_data_product_list": (wire.decode_binary, lambda binary: binary.name or "", _binaries),
+}
+"""How each kind is decoded, how one of it is called, and how two of it are compared."""

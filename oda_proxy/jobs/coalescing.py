@@ -1,0 +1,269 @@
+"""Who asks a question begins a job or joins the one that runs, is told how it stands, and is given its end."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from cachetools import TTLCache
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.http.answer import OK, whole_json
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.message import Ask
+from oda_proxy.jobs import progress
+from oda_proxy.jobs.estimates import Estimates
+from oda_proxy.jobs.inflight import Asker, InFlight, Outcome, Running
+from oda_proxy.jobs.job import State
+from oda_proxy.jobs.polling import GivenUpError
+from oda_proxy.jobs.remarks import remark
+from oda_proxy.jobs.replay import replay
+from oda_proxy.query.query import FORM, Envelope, words
+from oda_proxy.recording import failures
+from oda_proxy.store.recording_cache import given
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from oda_proxy.compat.pipeline import Mending
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.cache_status import Forwarded
+    from oda_proxy.jobs.inflight import Group
+    from oda_proxy.jobs.journal import Notes, Unfinished
+    from oda_proxy.jobs.observer import Witness
+    from oda_proxy.jobs.policy import Counts, Policy
+    from oda_proxy.jobs.polling import Polling
+    from oda_proxy.query.audience import Tokens
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.resolved import Question, Questions
+    from oda_proxy.recording.recording import Recording
+    from oda_proxy.store.recording_cache import Archive
+
+MOST_APART, APART_FOR = 4096, 3600.0
+"""Questions of which it is remembered that their answers cannot be shared, and for how long, in s."""
+
+
+def new_session() -> str:
+    """Make a session for a job that has lost its own, in the form that clients use."""
+    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(16))
+
+
+class Jobs:
+    """The jobs of a proxy; `clock` gives s since 1970 (UTC), `sleep` waits for some s."""
+
+    def __init__(
+        self,
+        *,
+        polling: Polling,
+        archive: Archive,
+        mending: Mending,
+        tokens: Tokens,
+        notes: Notes,
+        witness: Witness,
+        policy: Policy,
+        counts: Counts,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        new_session: Callable[[], str],
+    ) -> None:
+        self._polling = polling
+        self._archive = archive
+        self._mending = mending
+        self._tokens = tokens
+        self._notes = notes
+        self._witness = witness
+        self._policy = policy
+        self._counts = counts
+        self._clock = clock
+        self._sleep = sleep
+        self._new_session = new_session
+        self.estimates = Estimates()
+        self._inflight = InFlight(clock)
+        self._apart: TTLCache[Key, None] = TTLCache(MOST_APART, ttl=APART_FOR, timer=clock)
+        self._replayed: set[Key] = set()
+
+    def __iter__(self) -> Iterator[Running]:
+        """Give the jobs that run, the oldest first."""
+        return iter(self._inflight)
+
+    @property
+    def turn(self) -> int:
+        """Counts the jobs that have ended."""
+        return self._inflight.turn
+
+    async def resume(self, questions: Questions) -> None:
+        """Take up the jobs that an earlier run left; one that was begun with a token waits for somebody with one."""
+        for job in await self._notes.left():
+            question = await questions.read(job.query)
+            if self._clock() - job.begun > self._policy.limits.longest:
+                await self._notes.forget(job.key)
+            elif not job.private and self._inflight.of((question.key,)) is None:
+                running = Running(question, _for_nobody(job, self._new_session()), begun=job.begun, clock=self._clock)
+                running.resumed, running.job = True, replace(running.job, state=State.SUBMITTED, job_id=job.job_id)
+                self._inflight.begin((question.key,), running, partial(self._conduct, running))
+
+    def remark_on(self, running: Running, asker: Asker) -> str:
+        """Say how a job stands for one of those who wait."""
+        queued = [one for one in self._inflight if one.is_queued]
+        before = queued.index(running) if running in queued else 0
+        estimate = self.estimates.of(running.question.query)
+        return remark(running, asker, estimate, before=before, now=self._clock())
+
+    def wake(self) -> None:
+        """Answer all who wait, from now on at once: the end is near."""
+        self._inflight.wake()
+
+    async def close(self) -> None:
+        """Let go of the jobs that run."""
+        await self._inflight.close()
+
+    async def joined(
+        self,
+        question: Question,
+        asker: Asker,
+        forwarded: Forwarded,
+        *,
+        since: int | None = None,
+        has_other: bool = False,
+    ) -> Answer:
+        """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word.
+
+        One that ended while its recording was looked for (`since` that turn) was missed by a moment. Raises
+        UpstreamUnreachableError where the dispatcher is away and the asker has another answer.
+        """
+        running = self._running(question, asker.envelope)
+        if running is None and since is not None:
+            groups = self._groups(question, asker.envelope)
+            running = next(filter(None, (self._inflight.ended_since(group, since) for group in groups)), None)
+        collapsed = running is not None
+        if running is None:
+            running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
+            self._inflight.begin(self._groups(question, asker.envelope)[-1], running, partial(self._conduct, running))
+            self._counts.jobs += 1
+        self._counts.joined += running.admit(asker) and collapsed
+        await running.begun(asker.envelope.session_id, self._policy.patience, or_troubled=has_other)
+        if has_other and running.job.troubles and running.job.state is State.NEW:
+            raise UpstreamUnreachableError("that is asked", "it is away")
+        return await self._told(running, asker, CacheStatus(forwarded=forwarded, collapsed=collapsed))
+
+    async def followed(self, question: Question, asker: Asker) -> Answer | None:
+        """Answer a poll from the job for its question, as soon as there is something new; None where none is known."""
+        envelope = asker.envelope
+        running = self._running(question, envelope) or self._ended(question, envelope)
+        if running is None:
+            return None
+        self._counts.joined += running.admit(asker)
+        await running.news(envelope.session_id, self._policy.patience)
+        collapsed = not running.is_owner(asker)
+        return await self._told(running, asker, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
+
+    def _groups(self, question: Question, envelope: Envelope) -> list[Group]:
+        """Say with whom an asker may share a job, from the smallest group to that which a job of theirs is for."""
+        with_all, alone = (question.key,), (question.key, "session", envelope.session_id)
+        if question.key in self._apart:
+            return [alone]
+        if envelope.token is None:
+            return [alone, with_all]
+        with_this_token = (question.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
+        if self._tokens.verified(envelope.token):
+            return [alone, with_this_token, with_all]
+        return [alone, with_this_token]  # nobody has verified it: it is good for what itself began
+
+    def _running(self, question: Question, envelope: Envelope) -> Running | None:
+        found = (self._inflight.of(group) for group in self._groups(question, envelope))
+        if running := next(filter(None, found), None):
+            return running
+        running = self._inflight.of((question.key,))
+        return running if running and running.has_admitted(envelope.token) else None
+
+    def _ended(self, question: Question, envelope: Envelope) -> Running | None:
+        found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(question, envelope))
+        if running := next(filter(None, found), None):
+            return running
+        running = self._inflight.ended((question.key,), envelope.session_id)
+        return running if running and running.has_admitted(envelope.token) else None
+
+    async def _conduct(self, running: Running) -> Outcome:
+        """See a job to its end, and let the witness see it, too."""
+        outcome = await self._polling.conduct(running)
+        await self._notes.forget(running.question.key)
+        if outcome.stored and outcome.recording:
+            self._counts.kept += 1
+            if not outcome.recording.private:
+                self.estimates.note(outcome.recording.query, outcome.recording.cost)
+            await self._witness.kept(outcome.recording)
+            return replace(outcome, recording=None)  # the store has it
+        if outcome.answer and not outcome.is_done:
+            await self._witness.failed(running.question, outcome.failure)
+        return outcome
+
+    async def _told(self, running: Running, asker: Asker, status: CacheStatus) -> Answer:
+        """Tell one of those who wait for a job how it stands, or give them its end."""
+        outcome, envelope = running.outcome, asker.envelope
+        job_id = running.name_for(envelope, otherwise=own_job_id(running.question))
+        if outcome is None:
+            text = progress.running(
+                running.status,
+                envelope,
+                job_id=job_id,
+                reports=running.reports,
+                comment=self.remark_on(running, asker),
+                urgent=envelope.awaits_products or running.job.troubles > 0,
+                now=self._clock(),
+            )
+            return whole_json(OK, text, replace(status, detail="running"))
+        if answer := running.take_original(asker):
+            if running.job.job_id not in {"", job_id}:
+                answer = await self._mending.renamed(answer, job_id)
+            return await self._mending.formed(answer, envelope)
+        envelope = replace(envelope, job_id=job_id)
+        if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
+            raise outcome.error if asker.envelope.awaits_products else GivenUpError(str(outcome.error))
+        if outcome.failure:
+            text = failures.answered(outcome.failure, envelope, now=self._clock(), address=asker.here)
+            return whole_json(outcome.failure.status, text, replace(status, detail="failed"))
+        recording = outcome.recording or (await self._archive.get(running.question.key) if outcome.stored else None)
+        if recording:
+            return given(recording, envelope, asker.here, now=self._clock(), status=status)
+        if not outcome.is_done:
+            raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
+        if not outcome.stored:  # else it has just been given up for lack of space
+            self._apart[running.question.key] = None
+        return await self.joined(running.question, replace(asker, envelope=envelope), "uri-miss")
+
+    async def replayed(self, question: Question, asker: Asker, recording: Recording) -> Answer | None:
+        """Answer from a recording after as long as its job took; None where that is not wanted, or was done before."""
+        if self._policy.time_scale == 0 or not recording.timeline or recording.key in self._replayed:
+            return None
+        recording.head.close()
+        if (running := self._inflight.of((question.key,))) is None:
+            running = Running(question, asker, begun=self._clock(), clock=self._clock)
+            self._inflight.begin((question.key,), running, partial(self._replay, running, recording))
+        running.admit(asker)
+        await running.begun(asker.envelope.session_id, self._policy.patience)
+        return await self._told(running, asker, CacheStatus(hit=True))
+
+    async def _replay(self, running: Running, recording: Recording) -> Outcome:
+        """Take the time that a job took."""
+        await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._sleep)
+        self._replayed.add(recording.key)
+        return Outcome(is_done=True, stored=True)
+
+
+def _for_nobody(job: Unfinished, session_id: str) -> Asker:
+    """Ask for a job that was begun by somebody who is not known any more."""
+    others = {"oda_api_version": job.version} if job.version else {}
+    sent = {"query_status": "new", "session_id": session_id, **others}
+    form = urlencode([*words(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
+    ask = Ask("POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form)
+    return Asker(ask, Envelope(session_id=session_id, others=others), "")
+
+
+def own_job_id(question: Question) -> str:
+    """Name a job that the dispatcher has not named yet."""
+    return question.key[:16]

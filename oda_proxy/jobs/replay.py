@@ -1,0 +1,33 @@
+"""Going once more through the states of a recorded job, as long as they took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from oda_proxy.jobs.job import State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from oda_proxy.jobs.inflight import Running
+
+_TOLD = frozenset({State.SUBMITTED, State.PROGRESS, State.READY})
+
+
+async def replay(
+    running: Running,
+    timeline: Sequence[tuple[str, float]],
+    *,
+    scale: float,
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
+    """Take a job through its recorded states; `scale` is a factor on their times, `sleep` waits for some s."""
+    reached = 0.0
+    for state, at in timeline:
+        if at > reached:
+            await sleep((at - reached) * scale)
+            reached = at
+        if state in _TOLD:
+            running.job = replace(running.job, state=State(state))
+            running.changed()

@@ -1,0 +1,73 @@
+"""A form that uploads files -> its fields and the digests of its files (RFC 7578).
+
+Only what clients really send is read: browsers, curl and requests write such forms in one way. Anything else is refused
+rather than guessed at: the dispatcher might read it in another way than we do, and an answer to its reading must not be
+kept under ours. The body itself goes on to the dispatcher byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+from oda_proxy.errors import BadQueryError
+from oda_proxy.query.query import MAX_FIELDS
+
+MULTIPART: Final = "multipart/form-data"
+
+_BOUNDARY: Final = re.compile(
+    r"""multipart/form-data\s*;\s*boundary=(?:"([^"\\\r\n]{1,70})"|([-\w'()+./:=?]{1,70}))\s*""",
+    re.ASCII | re.IGNORECASE,
+)
+_HEADER_LIMIT: Final = 4096
+_DISPOSITION: Final = re.compile(
+    rb'content-disposition: form-data; name="(?P<name>[^"\\\r\n]*)"(?:; filename="(?P<file>[^"\r\n]*)")?'
+    rb"(?:; filename\*=[\w.'%+-]+)?",
+    re.IGNORECASE,
+)
+_IDLE_OF_FILES: Final = re.compile(
+    rb"content-(?:type: (?!\s*(?:multipart|message)/)[^\r\n]*|length: \d+)", re.IGNORECASE
+)
+_IDLE_OF_FIELDS: Final = re.compile(rb"content-(?:type: text/plain(?:; charset=utf-8)?|length: \d+)", re.IGNORECASE)
+"""Headers that change nothing: in a field, another character set would."""
+
+
+def read_form(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Give the fields of a form, and of each file the name of its field and the SHA-256 of its content.
+
+    Raises BadQueryError for a form that is not written as clients write it.
+    """
+    boundary = _BOUNDARY.fullmatch(content_type)
+    if boundary is None:
+        raise BadQueryError("the form names no boundary between its parts")
+    delimiter = b"\r\n--" + (boundary[1] or boundary[2]).encode("ascii", "replace")
+    begin, *parts = (b"\r\n" + body).split(delimiter, MAX_FIELDS + 1)
+    if begin or not parts or parts.pop() not in {b"--", b"--\r\n"}:
+        raise BadQueryError(f"the form does not begin and end at its boundary, or has more than {MAX_FIELDS} parts")
+    fields, files = [], []
+    for part in parts:
+        name, is_file, content = _part(part)
+        if is_file:
+            files.append((name, hashlib.sha256(content).hexdigest()))
+        else:
+            fields.append((name, content.decode("utf-8", "surrogateescape")))
+    return fields, files
+
+
+def _part(part: bytes) -> tuple[str, bool, bytes]:
+    """Read one part: the name of its field, whether it is a file, and its content."""
+    head, separator, content = part.partition(b"\r\n\r\n")
+    first, *headers = head.split(b"\r\n")
+    if first or not separator or len(head) > _HEADER_LIMIT:
+        raise BadQueryError("a part of the form has no headers, or too many")
+    dispositions = [match for line in headers if (match := _DISPOSITION.fullmatch(line))]
+    others = [line for line in headers if not _DISPOSITION.fullmatch(line)]
+    if len(dispositions) != 1:
+        raise BadQueryError("a part of the form has not one name")
+    disposition = dispositions[0]
+    is_file = b"filename" in disposition[0][disposition.end("name") :]
+    idle = _IDLE_OF_FILES if is_file else _IDLE_OF_FIELDS
+    if not all(idle.fullmatch(line) for line in others):
+        raise BadQueryError("a part of the form has other headers than clients write")
+    return disposition["name"].decode("utf-8", "surrogateescape"), is_file, content

@@ -1,0 +1,236 @@
+"""Which recorded question is nearest to one that was not recorded, and what differs, in an astronomer's words.
+
+Questions are compared in canonical form: what is only written otherwise is no difference.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from oda_proxy.query import canonical
+from oda_proxy.query.normalised import NULL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from oda_proxy.query.normalised import Asked, Value
+
+MOST_TOLD: Final = 8
+"""Differences that are told; the others are counted."""
+
+LONGEST: Final = 60
+"""Characters of a name or a value that are told."""
+
+_NAMES_TOLD: Final = 3
+_NO_LIST: Final = ("list",)
+_CATALOG: Final = "selected_catalog"
+_DEGREES: Final = "deg"
+_SPANS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_FEW: Final = 3.0  # of a unit of time; less is told in a smaller one
+
+Recorded = TypeVar("Recorded")
+"""What stands for a recording; it is given back as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs in one thing that was asked, and how much: 0 is nothing, 1 is altogether."""
+
+    told: str
+    size: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Near(Generic[Recorded]):
+    """The nearest recording, and how the question differs from what was recorded."""
+
+    recorded: Recorded
+    differences: tuple[Difference, ...]
+
+
+def nearest(question: Asked, known: Iterable[tuple[Recorded, Asked]]) -> Near[Recorded] | None:
+    """Find the nearest of the recordings with the same instrument and product; None where there is none.
+
+    Near is what differs in the fewest things; of several, what differs least in them; of equals, the first.
+    """
+    near = (
+        Near(recorded, tuple(_differences(question, other)))
+        for recorded, other in known
+        if (other.instrument, other.product_type) == (question.instrument, question.product_type)
+    )
+    return min(near, key=_distance, default=None)
+
+
+def told(differences: Iterable[str]) -> str:
+    """Tell differences in one line."""
+    texts = list(differences)
+    if len(texts) > MOST_TOLD:
+        texts[MOST_TOLD:] = [f"and {len(texts) - MOST_TOLD} more differences"]
+    return "; ".join(texts)
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """Write a text from outside so that it stays in its line: what would not print is spelled, what is long is cut."""
+    cut = text if len(text) <= longest else f"{text[:longest]}..."
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
+
+
+def _distance(near: Near[Recorded]) -> tuple[int, float]:
+    return len(near.differences), sum(one.size for one in near.differences)
+
+
+def _differences(question: Asked, other: Asked) -> list[Difference]:
+    here, there = _facts(question), _facts(other)
+    found = []
+    for name in dict.fromkeys((*here, *there)):
+        if _same(one := here.get(name), another := there.get(name)):
+            continue
+        difference = _difference(name, one, another)
+        if name in question.left_out and one is not None and not _is_nothing(one):
+            difference = Difference(f"{difference.told} (it was not given: that is its default)", difference.size)
+        found.append(difference)
+    return found
+
+
+def _facts(question: Asked) -> dict[str, Value]:
+    """Give everything that is asked of a product, by the name that a person knows."""
+    return {
+        "query_type": ("text", question.query_type),
+        **({"api": ("text", "True")} if question.api else {}),
+        **question.parameters,
+        **{f"file {name}": ("text", digest) for name, digest in question.files},
+    }
+
+
+def _same(one: Value | None, other: Value | None) -> bool:
+    """Tell whether two values are the same; two descriptions may call the same text a word and a number."""
+    if one is None or other is None:
+        return one is other
+    return one == other or (len(one) > 1 and one[1:] == other[1:])
+
+
+def _difference(name: str, one: Value | None, another: Value | None) -> Difference:
+    called = short(name)
+    if one is None or (another is not None and _is_nothing(one)):
+        return Difference(f"{called} is missing")
+    if another is None or _is_nothing(another):
+        return Difference(f"{called} is given ({_shown(name, one)})")
+    here, there = _read(one), _read(another)
+    if here == there:  # one is a default which the dispatcher does not convert like what is sent, or words differ
+        return Difference(f"{called} is written {_written(one)} and not {_written(another)}", 0.0)
+    measured = None
+    if here[0] == there[0]:
+        match here[0]:
+            case "time":
+                measured = _times(here[1], there[1])
+            case "number" if here[2:] == there[2:]:
+                measured = _numbers(here, there)
+            case "list":
+                measured = _lists(here[1:], there[1:])
+            case "JSON" if name == _CATALOG:
+                measured = _catalogs(here[1], there[1])
+    if measured is None:
+        return Difference(f"{called} is {_shown(name, here)} and not {_shown(name, there)}")
+    return Difference(f"{called} {measured.told}", measured.size)
+
+
+def _is_nothing(value: Value) -> bool:
+    return value in (NULL, _NO_LIST)
+
+
+def _read(value: Value) -> Value:
+    """Read what is compared: a default as the value it is, and bare words as the number or time they look like."""
+    tag, *texts = value
+    if tag == "default":
+        return tuple(texts)
+    if tag == "words" and len(texts) == 1:
+        if (number := canonical.number(texts[0])) is not None:
+            return "number", number
+        if (form := canonical.json_form(texts[0])) is not None:
+            return "JSON", form
+        if _moment(texts[0]) is not None:
+            return "time", texts[0]
+    return value
+
+
+def _written(value: Value) -> str:
+    tag, *texts = value
+    return "as its default" if tag == "default" else short(",".join(texts))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _times(here: str, there: str) -> Difference | None:
+    one, other = _moment(here), _moment(there)
+    if one is None or other is None or (one.tzinfo is None) != (other.tzinfo is None) or one == other:
+        return None
+    seconds = (one - other).total_seconds()
+    length = abs(seconds)
+    scale, unit = next(((scale, unit) for scale, unit in _SPANS if length >= _FEW * scale), (1.0, "s"))
+    shown = f"{length / scale:.1f}" if length >= 1 else f"{length:.3g}"
+    return Difference(f"is {shown} {unit} {'later' if seconds > 0 else 'earlier'}", min(length / 86400.0, 1.0))
+
+
+def _numbers(here: Value, there: Value) -> Difference | None:
+    one, other = float(here[1]), float(there[1])
+    if not math.isfinite(one - other) or one == other:
+        return None
+    if here[2:] == (_DEGREES,):
+        comparison = "greater" if one > other else "smaller"
+        return Difference(f"is {abs(one - other):.6g} deg {comparison}", min(abs(one - other) / 180, 1.0))
+    size = min(abs(one - other) / max(abs(one), abs(other)), 1.0)
+    return Difference(f"is {_number(here)} and not {_number(there)}", size)
+
+
+def _number(value: Value) -> str:
+    return short(" ".join(value[1:]))
+
+
+def _lists(here: Sequence[str], there: Sequence[str]) -> Difference:
+    ours, theirs = set(here), set(there)
+    lacks, besides = [one for one in there if one not in ours], [one for one in here if one not in theirs]
+    if not lacks and not besides:
+        how = "is in another order" if sorted(here) == sorted(there) else "has the same members in other numbers"
+        return Difference(how, 0.0)
+    parts = [f"{verb} {_enumerated(members)}" for verb, members in (("lacks", lacks), ("has also", besides)) if members]
+    return Difference(" and ".join(parts), (len(lacks) + len(besides)) / (len(here) + len(there)))
+
+
+def _catalogs(here: str, there: str) -> Difference:
+    first, second = _sources(here), _sources(there)
+    if first is None or second is None or first == second:
+        return Difference("has the same sources, but other values" if first else "has other values", 0.1)
+    return _lists(first, second)
+
+
+def _sources(text: str) -> list[str] | None:
+    """Name the sources of a catalogue; None where it does not."""
+    try:
+        catalog = json.loads(text)
+        return [str(name) for name in catalog["cat_column_list"][catalog["cat_column_names"].index("src_names")]]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _enumerated(members: Collection[str]) -> str:
+    first = ", ".join(short(member) for member in list(members)[:_NAMES_TOLD])
+    return first if len(members) <= _NAMES_TOLD else f"{first} and {len(members) - _NAMES_TOLD} more"
+
+
+def _shown(name: str, value: Value) -> str:
+    """Write a value for a person."""
+    tag, *texts = _read(value)
+    if tag == "number":
+        return _number((tag, *texts))
+    if name == _CATALOG and (sources := _sources(texts[0] if texts else "")):
+        return f"with {_enumerated(sources)}"
+    return short(",".join(texts)) if texts else tag

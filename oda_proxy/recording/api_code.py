@@ -1,0 +1,50 @@
+"""`api_code`: the program by which an answer says how to ask for it again, with gaps where it names who asked.
+
+Dispatchers since 2021 send it: Python text with the dispatcher's address, and all parameters but the session and the
+job, one in a line. A caller's token is among them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.recording.redaction import ASKER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_GAP = re.compile(
+    r"(?<=DispatcherAPI\(url=)(?P<quote>['\"])[^'\"\n]*['\"]"
+    rf"|^(?P<before>[ \t]*\"(?P<name>{'|'.join(sorted(ASKER))})\"[ \t]*:[ \t]*).*?(?P<after>,?[ \t]*\n)",
+    re.MULTILINE,
+)
+
+Program = list[list[str]]
+"""Texts and gaps: `[text]`, `[quote, "url"]` for an address, `[before, name, after]` for the line of a parameter."""
+
+
+def with_gaps(text: str) -> Program:
+    """Take the address and the asker's parameters out of a program."""
+    program: Program = []
+    end = 0
+    for gap in _GAP.finditer(text):
+        program.append([text[end : gap.start()]])
+        program.append([gap["quote"], "url"] if gap["quote"] else [gap["before"], gap["name"], gap["after"]])
+        end = gap.end()
+    return [*program, [text[end:]]]
+
+
+def filled(program: Sequence[Sequence[str]], asker: Mapping[str, Any], address: str) -> str:
+    """Write the program for this asker, who reaches us at `address`; a parameter that they did not send has no line."""
+    pieces = []
+    for part in program:
+        match part:
+            case [text]:
+                pieces.append(text)
+            case [quote, "url"]:
+                pieces.append(f"{quote}{address}{quote}")
+            case [before, name, after] if asker.get(name) is not None:
+                pieces.append(f"{before}{json.dumps(asker[name])}{after}")
+    return "".join(pieces)

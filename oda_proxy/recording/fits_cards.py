@@ -1,0 +1,127 @@
+"""Cards of FITS headers that repeat who asked, as dispatchers of 2019 wrote them into every product.
+
+They stand within the head of a recording. They are taken out of it, and where they stood is remembered as an offset
+in its text, so that those of another asker are put in while the head is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from urllib.parse import quote_plus, unquote_plus
+
+from oda_proxy.query.query import ENVELOPE
+from oda_proxy.recording.redaction import NotKeptError, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+Cards: TypeAlias = dict[str, Any]
+"""For each card the name of what it says of the asker; for `url` a list of texts, and of names each in a list."""
+
+
+class Gap(NamedTuple):
+    """Where cards stood in a head: the offset in bytes, and whether others stand before them."""
+
+    offset: int
+    follows: bool
+    cards: Cards
+
+
+def marked(value: Any, taken: list[Cards]) -> Any:
+    """Put a mark at the end of each header of which cards are `taken`; the same object where there is none."""
+    if isinstance(value, list):
+        items = [marked(inner, taken) for inner in value]
+        return value if all(one is other for one, other in zip(items, value, strict=True)) else items
+    if not isinstance(value, dict):
+        return value
+    members = {name: marked(inner, taken) for name, inner in value.items()}
+    if isinstance(header := value.get("header"), dict) and (cards := _cards(header)):
+        rest = {name: card for name, card in header.items() if name not in cards}
+        members["header"] = {**rest, f"\0{len(taken)}": 0}
+        taken.append(cards)
+    return value if all(members[name] is value[name] for name in value) else members
+
+
+_MARK = re.compile(r'(,?)"\\u0000(\d{1,9})":0')
+
+
+def cut_out(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
+    """Take the marks out of a head, as UTF-8, and remember where they stood.
+
+    Raises NotKeptError where other marks stand there than were put.
+    """
+    if not taken:
+        return text.encode("utf-8"), ()
+    pieces, gaps, size, end = [], [], 0, 0
+    for number, mark in enumerate(_MARK.finditer(text)):
+        if number >= len(taken) or int(mark[2]) != number:
+            raise NotKeptError("not-an-answer")
+        pieces.append(text[end : mark.start()].encode("utf-8"))
+        size, end = size + len(pieces[-1]), mark.end()
+        gaps.append(Gap(size, bool(mark[1]), taken[number]))
+    if len(gaps) != len(taken):
+        raise NotKeptError("not-an-answer")
+    return b"".join((*pieces, text[end:].encode("utf-8"))), tuple(gaps)
+
+
+def filled(gaps: Iterable[Gap], asker: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
+    """Write the cards of this asker, each with its offset; what they did not send has no card."""
+    written = []
+    for offset, follows, cards in gaps:
+        said = {
+            name: _url(told, asker) if isinstance(told, list) else asker[told]
+            for name, told in cards.items()
+            if isinstance(told, list) or asker.get(told) is not None
+        }
+        if said:
+            text = json.dumps(said, separators=(",", ":"))[1:-1]
+            written.append((offset, f"{',' if follows else ''}{text}".encode("ascii")))
+    return tuple(written)
+
+
+def woven(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Give a text piece by piece, with others inserted at their offsets."""
+    at, waiting = 0, list(inserted)
+    for piece in pieces:
+        begin = 0
+        while waiting and waiting[0][0] <= at + len(piece):
+            offset, text = waiting.pop(0)
+            if offset - at > begin:
+                yield piece[begin : offset - at]
+            begin = offset - at
+            yield text
+        if begin < len(piece):
+            yield piece[begin:]
+        at += len(piece)
+
+
+def _cards(header: dict[str, Any]) -> Cards:
+    """Name the cards of a header that say who asked."""
+    cards: Cards = {name: plain(name) for name in header if plain(name) in ENVELOPE}
+    for name, value in header.items():
+        if plain(name) == "url" and isinstance(value, str) and (parts := _parts(value)):
+            cards[name] = parts
+    return cards
+
+
+def _parts(url: str) -> list[Any]:
+    """Take the asker out of an address; nothing where it does not name one."""
+    before, mark, query = url.partition("?")
+    pairs: list[Any] = []
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        known = unquote_plus(name) in ENVELOPE and value == quote_plus(unquote_plus(value))
+        pairs.append([name] if known else pair)
+    return [f"{before}{mark}", *pairs] if any(isinstance(pair, list) for pair in pairs) else []
+
+
+def _url(parts: list[Any], asker: Mapping[str, Any]) -> str:
+    before, *pairs = parts
+    told = [
+        f"{pair[0]}={quote_plus(str(asker[pair[0]]))}" if isinstance(pair, list) else pair
+        for pair in pairs
+        if not isinstance(pair, list) or asker.get(pair[0]) is not None
+    ]
+    return f"{before}{'&'.join(told)}"

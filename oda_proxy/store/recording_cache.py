@@ -1,0 +1,142 @@
+"""Answers on their way into the store, and recordings out of it; a store that fails stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from oda_proxy.compat.pipeline import UNSAFE
+from oda_proxy.errors import StoreUnusableError
+from oda_proxy.http.answer import OK, Answer, Read, age, is_plain
+from oda_proxy.http.spool import IN_MEMORY, Spooled
+from oda_proxy.query.echo import job_id_of
+from oda_proxy.query.resolved import JobIds
+from oda_proxy.recording.recording import as_kept, redact, splice
+from oda_proxy.recording.redaction import NotKeptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.http.cache_status import CacheStatus
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.query import Envelope
+    from oda_proxy.query.resolved import Question, Questions
+    from oda_proxy.recording.recording import Recording
+    from oda_proxy.store.base import Store
+    from oda_proxy.store.faults import Faults
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an answer: the recording that all may have where there is one, and whether it was stored."""
+
+    recording: Recording | None = None
+    stored: bool = False
+    detail: str = ""
+
+
+class JobTimes(Protocol):
+    """When a job ran, for its recording."""
+
+    @property
+    def begun(self) -> float:
+        """When it began, in s since 1970 (UTC)."""
+
+    @property
+    def timeline(self) -> tuple[tuple[str, float], ...]:
+        """The states it went through, each with s after `begun`."""
+
+
+class Archive:
+    """Keeps answers of the dispatcher in a store; `clock` gives s since 1970 (UTC)."""
+
+    def __init__(self, store: Store, faults: Faults, questions: Questions, clock: Callable[[], float]) -> None:
+        self.echo_differs = 0
+        self._store = store
+        self._faults = faults
+        self._questions = questions
+        self._clock = clock
+        self._job_ids = JobIds()
+        self._redacting = asyncio.Lock()
+
+    @property
+    def job_ids_shared(self) -> int:
+        """Times that one id of the dispatcher stood for another query than before."""
+        return self._job_ids.shared
+
+    async def look_up(self, question: Question) -> Recording | None:
+        """Find a recording; one under an earlier key must show that it answers what is asked today."""
+        if recording := await self.get(question.key):
+            return recording
+        for key in question.earlier_keys:
+            if recording := await self.get(key):
+                if await question.is_answered_by(recording.echo):
+                    return recording
+                recording.head.close()
+        return None
+
+    async def get(self, key: Key) -> Recording | None:
+        """Get a recording; a store that fails has none."""
+        try:
+            recording = await asyncio.to_thread(self._store.get, key)
+        except StoreUnusableError as error:
+            self._faults.failed("read", error)
+            return None
+        self._faults.succeeded("read")
+        return recording
+
+    async def keep(self, answer: Answer, question: Question, envelope: Envelope, job: JobTimes) -> Kept:
+        """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
+        if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
+            return Kept(detail=answer.cache_status.detail)
+        if not isinstance(answer.body, Spooled):
+            return Kept(detail="too-large")
+        recording = None
+        try:
+            recording = await self._redacted(answer.body, question, envelope)
+            query = as_kept(question.query, envelope)
+            cost = max(recording.stored_at - job.begun, 0.0)
+            recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
+            await self._refuse_contradictions(recording, question)
+            await asyncio.to_thread(self._store.put, recording)
+        except NotKeptError as reason:
+            return Kept(recording, detail=str(reason))
+        except StoreUnusableError as error:
+            self._faults.failed("kept", error)
+            return Kept(recording, detail=error.word)
+        self._faults.succeeded("kept")
+        return Kept(recording, stored=True)
+
+    async def _redacted(self, body: Spooled, question: Question, envelope: Envelope) -> Recording:
+        """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
+
+        def make() -> Recording:
+            text, asked = body.read(), {name for name, _ in question.query.parameters}
+            self._job_ids.note(job_id_of(text), question.key)
+            return redact(text, envelope, key=question.key, stored_at=self._clock(), asked=asked)
+
+        async with self._redacting if body.size > IN_MEMORY else nullcontext():
+            return await asyncio.to_thread(make)
+
+    async def _refuse_contradictions(self, recording: Recording, question: Question) -> None:
+        """Raise NotKeptError where the dispatcher says that it answered another question."""
+        names = await question.contradictions(recording.echo)
+        if not names:
+            return
+        self.echo_differs += 1
+        self._questions.doubt(question)
+        asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
+        _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
+        raise NotKeptError("echo-differs")
+
+
+def given(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:
+    """Give a recording to somebody who reaches us at `here`; `now` is in s since 1970 (UTC)."""
+    spliced = splice(recording, envelope, now=now, address=here)
+    told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
+    return Answer(OK, (*told, age(recording.stored_at, now)), Read(spliced, recording.head.close), status)

@@ -1,0 +1,727 @@
+"""Capsules come out as they went in, wherever they lie; what is not as the format says is refused by its name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oda_proxy.capsule.capsule import Capsule, CapsuleError, DispatcherCapsule, NotACapsuleError, Writer, open_capsule
+from oda_proxy.capsule.capsule import verify as verify_capsule
+from oda_proxy.capsule.exchange import from_json
+from oda_proxy.files import digests
+from oda_proxy.fixture.fixtures import verify
+from oda_proxy.query.cache_key import Key, keys_of
+from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.query.query import Envelope, Token
+from oda_proxy.query.schema import read_schema
+from oda_proxy.recording.head import HeldHead
+from oda_proxy.upstream.description_cache import Remembered
+from tests.support import capsules
+from tests.support.answers import SESSION
+from tests.support.paths import SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.files.digests import Member
+    from oda_proxy.recording.recording import Recording
+
+SAMPLE = SAMPLES / "capsule-1"
+HERE = "dispatchers/dispatcher.example_mmoda_dispatch-data"
+IMAGE = f"{HERE}/fixtures/isgri/isgri_image/crab-b4a69e9a0291"
+WIRED = f"{HERE}/fixtures/isgri/isgri_image/200c7be16ccf"
+EXCHANGE = f"exchanges/{capsules.exchange().name}"
+HOSTILE = base64.b64encode(b"\x80\x02cposix\nsystem\nX\x16\0\0\0touch run-by-a-capsule\x85R.").decode()
+"""A pickle that makes a file where it is loaded."""
+
+
+def only(capsule: Capsule) -> DispatcherCapsule:
+    (dispatcher,) = capsule.dispatchers
+    return dispatcher
+
+
+def read(capsule: Capsule) -> dict[str, Recording]:
+    return {recording.key: recording for recording in only(capsule).recordings()}
+
+
+def saved(recording: Recording) -> tuple[Any, ...]:
+    """Give everything of a recording that must come back, but for the offsets of gaps in a text written anew."""
+    row = replace(recording, head=capsules.with_arrays().head, gaps=())
+    return row, [gap.cards for gap in recording.gaps], capsules.told(recording)
+
+
+# -- there and back --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    capsules.write_capsule(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """Give a copy of a capsule that may be spoilt."""
+    return Path(shutil.copytree(made, tmp_path / "capsule"))
+
+
+@pytest.mark.parametrize("recording", [capsules.with_arrays(), capsules.without_fits()], ids=["arrays", "others"])
+def test_a_recording_comes_out_as_it_went_in(made: Path, recording: Recording) -> None:
+    found = read(open_capsule(made))[recording.key]
+
+    assert saved(found) == saved(recording)
+    assert found.query
+    assert found.key == keys_of(found.query, [capsules.SCHEMA])[0]
+
+
+def test_a_failure_comes_out_as_it_went_in(made: Path) -> None:
+    failure = capsules.failed("bad_RA.400", capsules.query(RA="a"))
+
+    assert only(open_capsule(made)).failures[failure.key] == failure
+
+
+def test_an_exchange_comes_out_as_it_went_in(made: Path) -> None:
+    ((document, body),) = open_capsule(made).exchanges()
+
+    assert from_json(json.dumps(document).encode(), body) == capsules.exchange()
+
+
+async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
+    folder = only(open_capsule(made)).folder
+
+    (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).of("isgri")
+    remembered = Remembered(float("inf"), lambda: 0.0, folder)
+    answer = await remembered.answer(("/api/instr-list",), pytest.fail, anew=False)
+
+    assert schema.products.keys() == capsules.SCHEMA.products.keys()
+    assert answer.body == (b'["isgri"]',)
+
+
+def test_a_manifest_says_what_ran_and_what_was_used(made: Path) -> None:
+    capsule = open_capsule(made)
+
+    assert capsule.command == ("python", "analysis.py", "--token", "(removed)")
+    assert (capsule.created, capsule.exit_status) == ("2023-11-14T22:13:20Z", 0)
+    assert capsule.ended
+    assert capsule.versions["oda_api"] == ["1.3.5"]
+    assert only(capsule).addresses == ("http://127.0.0.1:8000/dispatch-data",)
+    assert {use.count for use in capsule.uses.values()} == {1}
+    assert len(capsule.uses) == 5
+    assert capsule.unlisted == ()
+
+
+def test_a_capsule_can_be_moved(folder: Path, tmp_path: Path) -> None:
+    before = [saved(recording) for recording in read(open_capsule(folder)).values()]
+    folder.rename(tmp_path / "elsewhere")
+
+    assert [saved(recording) for recording in read(open_capsule(tmp_path / "elsewhere")).values()] == before
+    assert str(tmp_path) not in "".join(file.read_text("latin-1") for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_nothing_in_a_capsule_names_the_asker(made: Path) -> None:
+    everything = b"".join(file.read_bytes() for file in made.rglob("*") if file.is_file())
+
+    for secret in (SESSION, "abcdefgh", "G4CCS8JT6J4YEBO8", "/PATH/", "dispatcher.yaml"):
+        assert secret.encode() not in everything
+
+
+def test_its_fixtures_are_a_sound_folder_of_fixtures(made: Path) -> None:
+    assert verify(made / HERE / "fixtures") == []
+
+
+def test_everyone_who_may_see_the_folder_may_read_it(made: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in made.rglob("*") if file.is_file()}
+
+    assert modes == {made.stat().st_mode & 0o666}
+
+
+# -- the sample ------------------------------------------------------------------------------------
+
+ANSWERS = {
+    "3560515f9ab34ff28dd2f31ec96e3504180fee71323fd4ba9cd8f31633573503",
+    "cd33133868cc9697b8254b7385381a647ee239242f1a9bb9b9bf402c9ba4c52f",
+}
+REST = "23598da4e1eddcb968f235c253d8d3220a6402d0b2ab5a84de423b23925fca9b"
+
+
+def test_the_capsule_of_format_1_says_what_it_always_said() -> None:
+    """Never change what is expected here: published capsules are read for as long as there are papers."""
+    capsule = open_capsule(SAMPLE)
+    dispatcher, recordings = only(capsule), list(only(capsule).recordings())
+    rest = [
+        [[failure.status, failure.body, failure.gaps] for failure in dispatcher.failures.values()],
+        [[document, body.decode()] for document, body in capsule.exchanges()],
+        [[one.stored_at, one.cost, one.timeline, one.private, one.parameters, one.small] for one in recordings],
+        [[one.query and [one.query.parameters, one.query.files], len(one.gaps)] for one in recordings],
+        [dispatcher.url, dispatcher.addresses, capsule.command, capsule.created, capsule.ended],
+    ]
+
+    assert {capsules.digest(capsules.told(one)) for one in recordings} == ANSWERS
+    assert capsules.digest(rest) == REST
+
+
+def test_what_the_sample_holds_is_found_in_other_words_of_the_same_meaning() -> None:
+    dispatcher = only(open_capsule(SAMPLE))
+    (text,) = json.loads((dispatcher.folder / "descriptions" / "isgri.json").read_text())["meta_data"]
+
+    asked = capsules.query(RA="83", dry_run="yes", radius="15")
+
+    assert keys_of(asked, [read_schema(text)])[0] in {one.key for one in dispatcher.recordings()}
+
+
+# -- while it is written ---------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_keeps_what_it_had(tmp_path: Path) -> None:
+    _, dispatcher = capsules.begun(tmp_path / "c")
+    dispatcher.save_recording(capsules.with_arrays())
+    capsules.write_descriptions(dispatcher.folder)
+
+    capsule = open_capsule(tmp_path / "c")
+
+    assert capsule.ended is None
+    assert set(read(capsule)) == {capsules.with_arrays().key}
+    assert [Path(path).name[:5] for path in capsule.unlisted] == ["isgri", "told-", "manif"]
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_run_that_ends_between_two_files_leaves_a_capsule_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whichever file is the last that is written, be it while a recording is kept in place of another."""
+    _, dispatcher = capsules.begun(tmp_path / "c")
+    kept = capsules.with_arrays()
+    dispatcher.save_recording(kept)
+    left = number
+    fsync = os.fsync
+
+    def until_then(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", until_then)
+    try:
+        dispatcher.save_recording(replace(kept, stored_at=99.0))
+        dispatcher.save_failure(capsules.failed("bad_RA.400", capsules.query(RA="a")))
+        dispatcher.save_failure(capsules.failed("bad_RA.400", capsules.query(RA="a")))
+    except KeyboardInterrupt:
+        pass
+    monkeypatch.undo()
+
+    found = read(open_capsule(tmp_path / "c"))
+
+    assert found.keys() == {kept.key}
+    assert saved(replace(found[kept.key], stored_at=kept.stored_at)) == saved(kept)
+
+
+def test_what_is_kept_anew_comes_in_place_of_the_earlier(tmp_path: Path) -> None:
+    writer, dispatcher = capsules.begun(tmp_path / "c")
+    recording, failure = capsules.with_arrays(), capsules.failed("bad_RA.400", capsules.query(RA="a"))
+    for stored_at in (1.0, 2.0, 3.0):
+        dispatcher.save_recording(replace(recording, stored_at=stored_at))
+        dispatcher.used(recording.key)
+        dispatcher.save_failure(replace(failure, failed_at=stored_at))
+        dispatcher.used(failure.key)
+    writer.finish(1)
+
+    capsule = open_capsule(tmp_path / "c")
+
+    assert [one.stored_at for one in only(capsule).recordings()] == [3.0]
+    assert [one.failed_at for one in only(capsule).failures.values()] == [3.0]
+    assert [use.count for use in capsule.uses.values()] == [3, 3]
+    assert capsule.unlisted == ()
+    assert verify(tmp_path / "c" / HERE / "fixtures") == []
+
+
+def test_many_threads_may_write(tmp_path: Path) -> None:
+    writer, dispatcher = capsules.begun(tmp_path / "c")
+    recordings = [replace(capsules.without_fits(), key=Key(f"{number:064x}")) for number in range(12)]
+    start = threading.Barrier(4)
+
+    def save(some: list[Recording]) -> None:
+        start.wait()
+        for recording in some:
+            dispatcher.save_recording(recording)
+            dispatcher.used(recording.key)
+            writer.save_exchange(recording.key, {"url": "x"}, b"x")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, [recordings[number::4] for number in range(4)]))
+    writer.finish(0)
+
+    capsule = open_capsule(tmp_path / "c")
+    assert set(read(capsule)) == {recording.key for recording in recordings}
+    assert len(list(capsule.exchanges())) == 12
+
+
+def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, dispatcher = capsules.begun(tmp_path / "c")
+    dispatcher.save_recording(capsules.with_arrays())
+    measured: list[str] = []
+    measure = digests.measure
+
+    def noting(root: Path, path: str) -> Member:
+        measured.append(path)
+        return measure(root, path)
+
+    monkeypatch.setattr(digests, "measure", noting)
+
+    dispatcher.save_recording(capsules.without_fits())
+
+    assert len(measured) == len(set(measured)) == 6
+    assert not any("crab" in path for path in measured)
+
+
+PRIVATE = Envelope("new", SESSION, token=Token("eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"), others=capsules.ENVELOPE.others)
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_what_was_asked_for_with_a_token_is_kept_only_where_that_is_said(tmp_path: Path, include: bool) -> None:
+    writer, dispatcher = capsules.begun(tmp_path / "c", include_private=include)
+    recording = capsules.recorded(capsules.query(RA="1"), envelope=PRIVATE)
+    failure = capsules.failed("bad_RA.400", capsules.query(RA="a"), PRIVATE)
+
+    kept = dispatcher.save_recording(recording), dispatcher.save_failure(failure)
+    dispatcher.used(recording.key)
+    writer.finish(0)
+
+    capsule = open_capsule(tmp_path / "c")
+    assert kept == (include, include)
+    assert writer.private_left_out == (0 if include else 2)
+    assert [one.private for one in only(capsule).recordings()] == [True] * include
+    assert [one.private for one in only(capsule).failures.values()] == [True] * include
+    assert len(capsule.uses) == include
+
+
+def test_what_cannot_be_kept_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
+    writer, dispatcher = capsules.begun(tmp_path / "c")
+    recording = capsules.with_arrays()
+    for bad in (replace(recording, query=None), replace(recording, head=HeldHead(b"no JSON"), gaps=())):
+        with pytest.raises(CapsuleError, match=r"what was asked is not known|no JSON"):
+            dispatcher.save_recording(bad)
+    for name in ("../x", "a/b", ""):
+        with pytest.raises(CapsuleError):
+            writer.save_exchange(name, {}, b"")
+    dispatcher.save_recording(recording)
+    writer.finish(0)
+
+    assert set(read(open_capsule(tmp_path / "c"))) == {recording.key}
+
+
+def test_a_full_disk_is_an_error_of_the_capsule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, dispatcher = capsules.begun(tmp_path / "c")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for save in (
+        lambda: dispatcher.save_recording(capsules.with_arrays()),
+        lambda: dispatcher.save_failure(capsules.failed("bad_RA.400", capsules.query(RA="a"))),
+        lambda: writer.save_exchange("ab", {}, b""),
+        lambda: writer.finish(0),
+    ):
+        with pytest.raises(CapsuleError, match="No space left"):
+            save()
+
+
+def test_nothing_is_added_to_a_finished_capsule(tmp_path: Path) -> None:
+    writer = capsules.write_capsule(tmp_path / "c")
+
+    with pytest.raises(CapsuleError, match="finished"):
+        writer.dispatcher(capsules.URL).save_recording(capsules.with_arrays())
+    with pytest.raises(CapsuleError, match="finished"):
+        writer.finish(0)
+
+
+def test_two_dispatchers_have_folders_of_their_own(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "c")
+    for url in ("https://u:secret@a.example/x", "https://a.example_x", "https://[::1]:80/..", "://"):
+        writer.dispatcher(url).save_recording(capsules.without_fits())
+    assert writer.dispatcher("https://a.example/x") is writer.dispatcher("https://u:p@a.example/x")
+    writer.finish(0)
+
+    dispatchers = open_capsule(tmp_path / "c").dispatchers
+
+    assert [one.name for one in dispatchers] == ["a.example_x", "a.example_x-2", "1_80", "unnamed"]
+    assert "secret" not in (tmp_path / "c" / "capsule.json").read_text()
+
+
+# -- where it is written ---------------------------------------------------------------------------
+
+
+def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "paper.tex").touch()
+    for replacing in (False, True):
+        with pytest.raises(NotACapsuleError, match="is not empty, and holds no capsule"):
+            Writer(tmp_path, replace=replacing)
+    with pytest.raises(NotACapsuleError, match="is no folder"):
+        Writer(tmp_path / "paper.tex")
+    assert [file.name for file in tmp_path.iterdir()] == ["paper.tex"]
+
+
+def test_a_capsule_is_replaced_only_where_that_is_said(folder: Path) -> None:
+    (folder / "notebook.ipynb").write_text("{}")
+    (folder / HERE / "descriptions" / "left").write_text("{}")
+    with pytest.raises(NotACapsuleError, match=r"have it replaced \(--replace, or replace=True\)"):
+        Writer(folder)
+    assert len(read_all(folder)) == 2
+
+    Writer(folder, replace=True)
+
+    assert sorted(file.name for file in folder.iterdir()) == ["capsule.json", "notebook.ipynb"]
+
+
+def test_a_capsule_in_which_nothing_was_recorded_is_replaced_unasked(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    described = writer.dispatcher("https://a.example").folder / "descriptions" / "isgri.json"
+    described.parent.mkdir(parents=True)
+    described.write_text('{"format": 1}')
+    writer.finish(1)
+
+    Writer(tmp_path, command=["again"]).finish(0)
+
+    assert open_capsule(tmp_path).command == ("again",)
+    assert not described.exists()
+
+
+def test_a_capsule_whose_run_may_go_on_is_not_replaced_unasked(tmp_path: Path) -> None:
+    Writer(tmp_path)
+
+    with pytest.raises(NotACapsuleError, match="holds a capsule"):
+        Writer(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["dispatchers/notes.txt", "exchanges/notes.txt"])
+def test_files_of_others_in_an_empty_capsule_are_not_removed_unasked(tmp_path: Path, path: str) -> None:
+    Writer(tmp_path).finish(0)
+    (tmp_path / path).parent.mkdir()
+    (tmp_path / path).touch()
+
+    with pytest.raises(NotACapsuleError, match="holds a capsule"):
+        Writer(tmp_path)
+    assert (tmp_path / path).exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"format": 2}', "{"])
+def test_what_only_looks_like_a_capsule_is_not_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / "capsule.json").write_text(content)
+
+    with pytest.raises(NotACapsuleError, match="no capsule that we know"):
+        Writer(tmp_path, replace=True)
+    assert (tmp_path / "capsule.json").read_text() == content
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def read_all(folder: Path) -> list[Any]:
+    """Read everything there is."""
+    capsule = open_capsule(folder)
+    return [one for dispatcher in capsule.dispatchers for one in dispatcher.recordings()]
+
+
+def listed_anew(folder: Path, name: str, content: bytes) -> None:
+    """Write a file, and its digest into the manifest, as somebody does who means harm."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    manifest(lambda m: m["files"].update({name: {"size": len(content), "sha256": sha256(content)}}))(folder)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def manifest(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        document = json.loads((folder / "capsule.json").read_text())
+        change(document)
+        (folder / "capsule.json").write_text(json.dumps(document))
+
+    return spoil
+
+
+def document(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Change a JSON file and the manifest with it."""
+
+    def spoil(folder: Path) -> None:
+        value = json.loads((folder / name).read_text())
+        change(value)
+        listed_anew(folder, name, json.dumps(value).encode())
+
+    return spoil
+
+
+def recorded(**members: Any) -> Callable[[Path], None]:
+    return document(f"{IMAGE}/answer.json", lambda value: value["recorded"].update(members))
+
+
+def linked(folder: Path) -> None:
+    outside = folder.parent / "outside.json"
+    (folder / IMAGE / "query.json").rename(outside)
+    (folder / IMAGE / "query.json").symlink_to(outside)
+
+
+def linked_folder(folder: Path) -> None:
+    (folder / HERE).rename(folder.parent / "outside")
+    (folder / HERE).symlink_to(folder.parent / "outside")
+
+
+def piped(folder: Path) -> None:
+    (folder / f"{EXCHANGE}.body").unlink()
+    os.mkfifo(folder / f"{EXCHANGE}.body")
+
+
+def hostile_product(value: Any) -> None:
+    value["data_unit_list"][1]["binarys"] = HOSTILE
+
+
+def hostile_table(value: Any) -> None:
+    value["products"]["astropy_table_product_binary_list"] = [{"name": "t", "meta_data": None, "binary": HOSTILE}]
+
+
+def hostile_failure(value: Any) -> None:
+    value["body"]["products"] = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": HOSTILE}]}]}
+
+
+FAILURE = next(path.relative_to(SAMPLE).as_posix() for path in sorted(SAMPLE.glob(f"{HERE}/failures/*.json")))
+TOLD = f"{HERE}/descriptions/isgri.json"
+CODE = "().__class__.__base__.__subclasses__()"
+SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "no JSON": (lambda f: (f / "capsule.json").write_text("{"), "capsule.json", "not strict JSON"),
+    "no object": (lambda f: (f / "capsule.json").write_text("[]"), "capsule.json", "expected an object"),
+    "a huge manifest": (lambda f: os.truncate(f / "capsule.json", 2**26 + 1), "capsule.json", "larger than"),
+    "too many files": (manifest(lambda m: m.update(files={f"{n}": 0 for n in range(100_001)})), "capsule.json", "more"),
+    "another format": (manifest(lambda m: m.update(format=2)), "capsule.json", "format 2; this release reads format 1"),
+    "no files": (manifest(lambda m: m.pop("files")), "capsule.json", "'files'"),
+    "no dispatchers": (manifest(lambda m: m.update(dispatchers={})), "capsule.json", "'dispatchers'"),
+    "a nameless dispatcher": (manifest(lambda m: m["dispatchers"][0].update(name="..")), "capsule.json", "no name"),
+    "a dispatcher twice": (manifest(lambda m: m["dispatchers"].append(m["dispatchers"][0])), "capsule.json", "twice"),
+    "a stranger's file": (manifest(lambda m: m["dispatchers"][0].update(name="x")), HERE, "does not name"),
+    "a status of text": (manifest(lambda m: m.update(exit_status="0")), "capsule.json", "'exit_status'"),
+    "a command of numbers": (manifest(lambda m: m.update(command=[1])), "capsule.json", "'command'"),
+    "a use of nothing": (manifest(lambda m: m["uses"].update(x={})), "capsule.json", "'count'"),
+    "up and out": (manifest(lambda m: m["files"].update({"../x": {}})), "capsule.json", "no path of the format"),
+    "up within": (manifest(lambda m: m["files"].update({f"{HERE}/failures/../x.json": {}})), "capsule.json", "no path"),
+    "absolute": (manifest(lambda m: m["files"].update({"/etc/passwd": {}})), "capsule.json", "no path of the format"),
+    "elsewhere": (manifest(lambda m: m["files"].update({"notebook.ipynb": {}})), "capsule.json", "no path of"),
+    "no digest": (manifest(lambda m: m["files"][TOLD].update(sha256="x")), "capsule.json", "no SHA-256"),
+    "an exchange without body": (manifest(lambda m: m["files"].pop(f"{EXCHANGE}.body")), "capsule.json", "a body"),
+    "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "is missing, though"),
+    "a changed file": (lambda f: (f / f"{EXCHANGE}.body").write_bytes(b"x" * 12), f"{EXCHANGE}.body", "was changed"),
+    "a longer file": (
+        lambda f: (f / FAILURE).write_bytes((f / FAILURE).read_bytes() + b" "),
+        FAILURE,
+        r"was changed: it has \d+ bytes and not \d+",
+    ),
+    "a shorter file": (lambda f: os.truncate(f / FAILURE, 7), FAILURE, r"was changed: it has 7 bytes and not \d+"),
+    "a changed array": (lambda f: (f / IMAGE / "lc.fits").write_bytes(b"x" * 8640), f"{IMAGE}/lc.fits", "was changed"),
+    "a link out": (linked, f"{IMAGE}/query.json", "outside the folder"),
+    "a folder out": (linked_folder, HERE, "outside the folder"),
+    "a pipe": (piped, f"{EXCHANGE}.body", "is no file"),
+    "a hostile pickle": (document(f"{WIRED}/mask.json", hostile_product), WIRED, "would load posix.system"),
+    "a hostile table": (document(f"{IMAGE}/answer.json", hostile_table), IMAGE, "would load posix.system"),
+    "a hostile failure": (document(FAILURE, hostile_failure), FAILURE, "would load posix.system"),
+    "a text that runs": (
+        document(f"{WIRED}/mask.json", lambda p: p.update(meta_data=CODE)), WIRED, "a text that clients evaluate"
+    ),
+    "code beside an array": (
+        document(
+            f"{IMAGE}/answer.json",
+            lambda a: a["products"]["numpy_data_product_list"][0].update(sent={"meta_data": CODE}),
+        ),
+        IMAGE,
+        "a text that clients evaluate",
+    ),
+    "an array beside an array": (
+        document(
+            f"{IMAGE}/answer.json",
+            lambda a: a["products"]["numpy_data_product_list"][0]["units"][1].update(sent={"binarys": HOSTILE}),
+        ),
+        IMAGE,
+        "would load posix.system|holds an array",
+    ),
+    "an array that is none": (
+        lambda f: listed_anew(f, f"{IMAGE}/lc.fits", b"SIMPLE"), f"{IMAGE}/lc.fits", "not a FITS|FITS"
+    ),
+    "not recorded": (document(f"{IMAGE}/answer.json", lambda a: a.pop("recorded")), IMAGE, "says no key"),
+    "no key": (recorded(key="x"), IMAGE, "'key' is no key"),
+    "another's key": (recorded(key=capsules.without_fits().key), HERE, "which another file has"),
+    "no time": (recorded(stored_at=-1), IMAGE, "'stored_at'"),
+    "time without end": (recorded(cost=True), IMAGE, "'cost'"),
+    "an echo of text": (recorded(echo={"analysis_parameters": "x"}), IMAGE, "expected an object"),
+    "names of numbers": (recorded(echoed=[1]), IMAGE, "'echoed'"),
+    "a program of numbers": (recorded(api_code=[[1]]), IMAGE, "'api_code'"),
+    "a gap nowhere": (recorded(gaps=[{"at": ["x"], "cards": {}}]), IMAGE, "leads nowhere"),
+    "a gap in no header": (
+        recorded(gaps=[{"at": ["numpy_data_product_list", 0], "cards": {"token": "token"}}]), IMAGE, "not where"
+    ),
+    "no card": (
+        recorded(gaps=[{"at": ["numpy_data_product_list", 0, "data_unit_list", 1, "header"], "cards": {"a": 1}}]),
+        IMAGE,
+        "no card",
+    ),
+    "a time line of numbers": (recorded(timeline=[1]), IMAGE, "'timeline'"),
+    "words of numbers": (
+        document(f"{WIRED}/answer.json", lambda a: a["recorded"]["query"].update(parameters=[["RA", [1]]])),
+        WIRED,
+        "'parameters'",
+    ),
+    "a failure of text": (document(FAILURE, lambda v: v.update(body="x")), FAILURE, "'body'"),
+    "a failure of another format": (document(FAILURE, lambda v: v.update(format=2)), FAILURE, "format 2"),
+    "a failure twice": (
+        lambda f: listed_anew(f, FAILURE.replace(".json", "-2.json"), (f / FAILURE).read_bytes()), HERE, "another file"
+    ),
+    "a description of nothing": (lambda f: listed_anew(f, TOLD, b"[]"), TOLD, "expected an object"),
+    "a description that is not listed": (
+        lambda f: (f / HERE / "descriptions" / "jemx.json").write_text('{"format": 1}'), HERE, "not in the manifest"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_not_as_the_format_says_is_refused_and_its_file_named(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil, file, reason = SPOILT[name]
+    monkeypatch.chdir(folder.parent)
+    spoil(folder)
+
+    with pytest.raises(CapsuleError, match=reason) as error:
+        read_all(folder)
+
+    assert str(error.value).startswith(str(folder / file))
+    assert "\n" not in str(error.value)
+    assert not list(folder.parent.rglob("run-by-a-capsule"))
+
+
+OPENED_AT_ONCE = {"a hostile pickle", "a hostile table", "a hostile failure", "no key", "a missing file"}
+
+
+@pytest.mark.parametrize("name", sorted(OPENED_AT_ONCE))
+def test_what_may_do_harm_is_refused_before_anything_is_served(folder: Path, name: str) -> None:
+    SPOILT[name][0](folder)
+
+    with pytest.raises(CapsuleError):
+        open_capsule(folder)
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_whoever_verifies_a_capsule_is_told_the_same_as_who_reads_it(folder: Path, name: str) -> None:
+    assert verify_capsule(folder) == []
+    spoil, file, reason = SPOILT[name]
+    spoil(folder)
+
+    told = verify_capsule(folder)
+
+    assert str(told[0]).startswith(str(folder / file))
+    assert re.search(reason, str(told[0]))
+
+
+def test_an_exchange_that_cannot_be_replayed_is_a_fault(folder: Path) -> None:
+    document(f"{EXCHANGE}.json", lambda page: page.pop("url"))(folder)
+
+    (fault,) = verify_capsule(folder)
+
+    assert str(fault).startswith(str(folder / "exchanges"))
+
+
+@pytest.mark.parametrize("name", ["nosuch", "empty", "file"])
+def test_a_folder_without_a_capsule_is_said_to_hold_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+
+    with pytest.raises(CapsuleError) as error:
+        open_capsule(tmp_path / name)
+    assert str(error.value) == f"there is no capsule in {tmp_path / name}"
+
+
+def test_other_files_beside_a_capsule_are_no_part_of_it(folder: Path) -> None:
+    (folder / "notebook.ipynb").write_text("{}")
+    (folder / HERE / ".DS_Store").touch()
+
+    assert open_capsule(folder).unlisted == (f"{HERE}/.DS_Store",)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Give each place within a JSON value."""
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [(value, key) for key, _ in items] + [place for _, inner in items for place in places(inner)]
+
+
+@pytest.fixture(scope="module")
+def spoilt_again(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("spoilt") / "capsule"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_garbage_anywhere_is_either_read_or_refused(made: Path, spoilt_again: Path, data: st.DataObject) -> None:
+    names = ["capsule.json", f"{IMAGE}/answer.json", f"{IMAGE}/query.json", f"{WIRED}/answer.json", FAILURE, TOLD]
+    name = data.draw(st.sampled_from(names))
+    value = json.loads((made / name).read_text())
+    container, key = data.draw(st.sampled_from(places(value)))
+    container[key] = data.draw(JSON)
+    content = json.dumps(value).encode()
+    shutil.copy(made / "capsule.json", spoilt_again / "capsule.json")
+    if name == "capsule.json":
+        (spoilt_again / name).write_bytes(content)
+    else:
+        listed_anew(spoilt_again, name, content)
+    try:
+        read_all(spoilt_again)
+    except CapsuleError as error:
+        assert str(error).startswith(str(spoilt_again))  # noqa: PT017 - it may be raised or not
+    finally:
+        shutil.copy(made / name, spoilt_again / name)
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_a_manifest_of_garbage_is_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("garbage")
+    (folder / "capsule.json").write_bytes(content)
+
+    with pytest.raises(CapsuleError):
+        open_capsule(folder)
+
+
+def test_opening_runs_nothing_and_needs_no_network(folder: Path) -> None:
+    """Even where a pickle would only make a file, in a process of its own."""
+    document(f"{WIRED}/mask.json", hostile_product)(folder)
+    code = "from pathlib import Path; from oda_proxy.capsule.capsule import open_capsule; open_capsule(Path('.'))"
+
+    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+    assert "CapsuleError" in ended.stderr
+    assert not (folder / "run-by-a-capsule").exists()

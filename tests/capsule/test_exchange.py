@@ -1,0 +1,242 @@
+"""What is kept of a plain exchange, in which form, and what never is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oda_proxy.capsule.exchange import (
+    Exchange,
+    ExchangeError,
+    asking,
+    from_json,
+    kept,
+    names_a_secret,
+    refuse_answer,
+    refuse_request,
+    to_json,
+)
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.recording.redaction import NotKeptError
+
+SITES = "https://odahub.io/oda-sites.ttl"
+TURTLE = (("Content-Type", "text/turtle"),)
+BODY = b"@prefix oda: <http://odahub.io/ontology#> .\n"
+JWT = jwt.encode({"sub": "mmoda@example.org"}, "a key of a dispatcher that is long enough for HS256", "HS256")
+
+
+def exchange(**changed: Any) -> Exchange:
+    told: dict[str, Any] = {"url": SITES, "asked": (), "status": 200, "headers": TURTLE, "body": BODY, "when": 1e9}
+    return kept(**{**told, **changed})
+
+
+# -- what may be kept ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        SITES,
+        "http://cds.unistra.fr/cgi-bin/nph-sesame/-oI/A?Crab%20nebula",
+        "https://www.astro.unige.ch/mmoda/resolver?name=Cyg+X-1&keyword=x",
+        "https://raw.githubusercontent.com/oda-hub/oda_api/3adc14159265358979323846264338327950288f/setup.py",
+        "https://example.org/@user/notebook",
+    ],
+)
+def test_what_anybody_may_ask_can_be_kept(url: str) -> None:
+    refuse_request("GET", url, (("Accept", "*/*"), ("User-Agent", "python-requests/2.34.2")))
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"])
+def test_only_a_get_is_kept(method: str) -> None:
+    with pytest.raises(NotKeptError, match="method"):
+        refuse_request(method, SITES, ())
+
+
+@pytest.mark.parametrize("name", ["Authorization", "COOKIE", "proxy-authorization", "X-Api-Key"])
+def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
+    with pytest.raises(NotKeptError, match="credentials"):
+        refuse_request("GET", SITES, ((name, "x"),))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "?token=1",
+        "?a=1&access_token=1",
+        "?a=1;JSESSIONID=1",
+        "?X-Amz-Signature=1",
+        "?apiKey=1",
+        "?API_KEY=1",
+        "?session_id=1",
+        "?email=1",
+        "?who=jane.doe%40example.org",
+        "?who=jane.doe%2540example.org",
+        "?%74oken=1",
+        "?next=https%3A%2F%2Fexample.org%2F%3Ftoken%3D1",
+        f"/{JWT}",
+        "/ghp_0123456789abcdef0123456789abcdef0123",
+    ],
+)
+def test_no_address_with_a_secret_or_a_person_in_it_is_kept(rest: str) -> None:
+    assert names_a_secret(f"https://example.org{rest}")
+    with pytest.raises(NotKeptError, match="secret-in-address"):
+        refuse_request("GET", f"https://example.org{rest}", ())
+
+
+@pytest.mark.parametrize("rest", [f"%{'25' * 10}40", "x" * 10_000])
+def test_an_address_that_takes_long_to_look_through_is_not_kept(rest: str) -> None:
+    with pytest.raises(NotKeptError, match="secret-in-address"):
+        refuse_request("GET", f"https://example.org/{rest}", ())
+
+
+def test_no_address_with_a_login_is_kept() -> None:
+    assert names_a_secret("https://jane:pw@example.org/")
+
+
+def test_no_redirect_to_an_address_with_a_secret_is_kept() -> None:
+    signed = "https://files.example.org/x?X-Amz-Signature=1"
+    with pytest.raises(NotKeptError, match="secret-in-address"):
+        refuse_answer(302, (("Location", signed),))
+    refuse_answer(302, (("Location", "https://files.example.org/x"),))
+
+
+@pytest.mark.parametrize("status", [201, 206, 304, 400, 403, 404, 429, 500, 502])
+def test_neither_parts_nor_failures_are_kept(status: int) -> None:
+    with pytest.raises(NotKeptError, match="status"):
+        refuse_answer(status, ())
+
+
+def test_an_answer_that_varies_by_anything_is_not_kept() -> None:
+    with pytest.raises(NotKeptError, match="varies"):
+        refuse_answer(200, (("Vary", "Accept, *"),))
+
+
+def test_only_known_headers_of_the_answer_are_kept() -> None:
+    headers = (*TURTLE, ("Set-Cookie", "a=1"), ("X-Request-Id", "17"), ("ETag", '"1"'), ("Connection", "close"))
+
+    assert exchange(headers=headers).headers == (*TURTLE, ("ETag", '"1"'))
+
+
+def test_what_is_to_be_kept_is_asked_for_uncompressed() -> None:
+    asked = asking((("accept-encoding", "gzip, br"), ("Accept", "text/turtle")))
+
+    assert asked == (("Accept", "text/turtle"), ("Accept-Encoding", "identity"))
+
+
+def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_kept() -> None:
+    encoded = (*TURTLE, ("Content-Encoding", "gzip"))
+
+    assert exchange(headers=encoded).answer(CacheStatus(hit=True)).headers == (
+        *encoded,
+        ("Content-Length", str(len(BODY))),
+    )
+
+
+# -- for whom --------------------------------------------------------------------------------------
+
+
+def test_an_exchange_answers_whoever_asks_the_same() -> None:
+    one = exchange(asked=(("Accept", "*/*"), ("User-Agent", "one")))
+
+    assert one.is_for("GET", SITES, (("Accept", "text/html"),))
+    assert one.is_for("HEAD", SITES, ())
+    assert one.is_for("GET", SITES, (("Range", "bytes=0-1"), ("If-None-Match", '"1"')))
+    assert not one.is_for("POST", SITES, ())
+    assert not one.is_for("GET", f"{SITES}?x", ())
+
+
+def test_where_the_answer_varies_the_same_form_must_be_asked_for() -> None:
+    varies = (*TURTLE, ("Vary", "Accept, Accept-Encoding"))
+    one = exchange(headers=varies, asked=(("accept", "text/turtle"), ("User-Agent", "one")))
+    other = exchange(headers=varies, asked=())
+
+    assert one.is_for("GET", SITES, (("ACCEPT", "text/turtle"), ("User-Agent", "other")))
+    assert not one.is_for("GET", SITES, (("Accept", "text/html"),))
+    assert other.is_for("GET", SITES, ())
+    assert one.name != other.name
+    assert one.name == exchange(headers=varies, asked=(("Accept", "text/turtle"),)).name
+
+
+def test_a_program_is_told_what_was_kept() -> None:
+    answer = exchange().answer(CacheStatus(hit=True))
+
+    assert (answer.status, answer.headers, answer.body) == (200, (*TURTLE, ("Content-Length", "44")), (BODY,))
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_reads_the_same() -> None:
+    one = exchange(headers=(*TURTLE, ("Vary", "Accept"), ("ETag", '"\udce9"')), asked=(("Accept", "a"),), when=1.75e9)
+
+    assert from_json(to_json(one), BODY) == one
+    assert json.loads(to_json(one))["when"] == "2025-06-15T15:06:40Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "format 1"),
+        ({"more": 1}, "format 1"),
+        ({"body": {"size": 44, "sha256": "0" * 64}}, "not the one that was kept"),
+        ({"body": {"size": 44, "sha256": "0" * 64, "more": 1}}, "format 1"),
+        ({"when": "yesterday"}, "format 1"),
+        ({"headers": [["Content-Type"]]}, "format 1"),
+        ({"headers": [["ETag", "1\r\nSet-Cookie: a=1"]]}, "format 1"),
+        ({"headers": [["Set-Cookie", "a=1"]]}, "never kept with these headers"),
+        ({"asked": [["accept", "a"]]}, "never kept with these headers"),
+        ({"asked": [["cookie", "a=1"]]}, "never kept .credentials"),
+        ({"status": 206}, "never kept .status"),
+        ({"status": "200"}, "format 1"),
+        ({"url": f"{SITES}?token=1"}, "never kept .secret-in-address"),
+        ({"url": "ftp://odahub.io/x"}, "never kept .address"),
+        ({"url": f"{SITES}#x"}, "never kept .address"),
+        ({"url": f"{SITES}\n"}, "never kept .address"),
+    ],
+)
+def test_what_could_not_have_been_kept_is_not_read(change: dict[str, Any], reason: str) -> None:
+    told = json.loads(to_json(exchange()))
+
+    with pytest.raises(ExchangeError, match=reason):
+        from_json(json.dumps({**told, **change}).encode(), BODY)
+
+
+def test_another_body_is_not_read() -> None:
+    with pytest.raises(ExchangeError, match="not the one that was kept"):
+        from_json(to_json(exchange()), b"another")
+
+
+def test_a_body_beyond_the_limit_is_not_read() -> None:
+    with pytest.raises(ExchangeError, match=r"up to 10$"):
+        from_json(to_json(exchange()), BODY, max_body=10)
+
+
+def test_a_json_bomb_is_not_read() -> None:
+    with pytest.raises(ExchangeError, match="format 1"):
+        from_json(b"[" * 100_000, BODY)
+    with pytest.raises(ExchangeError, match="bytes of JSON"):
+        from_json(b" " * 2_000_000, BODY)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_in_our_words(text: bytes) -> None:
+    with pytest.raises(ExchangeError):
+        from_json(text, BODY)
+
+
+VALUES = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, min_size=1))
+
+
+@given(VALUES)
+def test_any_member_of_another_type_is_refused_in_our_words(value: Any) -> None:
+    told = json.loads(to_json(exchange()))
+    for name in told:
+        if value != told[name]:
+            with pytest.raises(ExchangeError):
+                from_json(json.dumps({**told, name: value}).encode(), BODY)

@@ -1,0 +1,139 @@
+"""The cells of the notebook TestAPI, run by unmodified clients on the mock and through the proxy, give its outputs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from tests.support.notebook import DIFFERENCES, PRINTED, QUERIES, RUNS, Run, comparable, expected, on_a_terminal, shown
+from tests.support.servers import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Cells: TypeAlias = Callable[[Run], dict[str, Any]]
+
+pytestmark = pytest.mark.real
+
+# What a client cannot draw with the numpy that it comes with, or of the products that it is sent.
+UNDRAWN = {
+    ("1.2.1", "selected_plot"): "`np.NaN` was removed in the NumPy 2.0 release",
+    ("1.2.1", "polar_plot"): "'bytes' object has no attribute 'meta_data'",
+}
+SYNCHRONOUS = ("polar", "acs")
+
+
+@pytest.fixture(scope="module")
+def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Start a proxy over a mock of a generation, and give its address; all clients share it, and what it stored."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def url(generation: str) -> str:
+            if generation not in urls:
+                folder = tmp_path_factory.mktemp("servers")
+                mock = stack.enter_context(running(folder / "mock-log", *mock_of(generation)))
+                arguments = ["--upstream", mock.url, "--port", "0", "--cache-dir", str(folder / "cache")]
+                urls[generation] = stack.enter_context(running(folder / "log", "serve", *arguments)).url
+            return urls[generation]
+
+        yield url
+
+
+def mock_of(generation: str) -> list[str]:
+    return ["mock", "--generation", generation, "--time-scale", "0.02", "--port", "0"]
+
+
+@pytest.fixture(scope="module")
+def cells(
+    proxies: Callable[[str], str], run_client_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Cells:
+    """Run the notebook, once for each run; those without a proxy have a mock of their own, which knows no job yet."""
+    seen: dict[Run, dict[str, Any]] = {}
+
+    def outcome(run: Run) -> dict[str, Any]:
+        if run not in seen:
+            seen[run] = {}
+            folder = tmp_path_factory.mktemp(str(run))
+            with ExitStack() as stack:
+                if run.route == "proxy":
+                    url = proxies(run.generation)
+                else:
+                    url = stack.enter_context(running(folder / "log", *mock_of(run.generation))).url
+                seen[run] = run_client_in(folder, run.version, "notebook.py", url, str(folder))
+        assert seen[run], "the run failed where its first cell was looked at"
+        return seen[run]
+
+    return outcome
+
+
+all_runs = pytest.mark.parametrize("run", RUNS, ids=str)
+
+
+@all_runs
+@pytest.mark.parametrize("cell", [cell for cell in PRINTED if cell != "dry_run"])
+def test_a_cell_gives_what_the_notebook_prints(cells: Cells, run: Run, cell: str) -> None:
+    outcome = cells(run)[cell]
+
+    assert "error" not in outcome
+    assert comparable(cell, shown(cell, outcome, run), run) == comparable(cell, expected(cell, run), run)
+
+
+@all_runs
+def test_the_failing_dry_run_tells_of_the_bad_angle_as_far_as_the_client_does(cells: Cells, run: Run) -> None:
+    """Clients from 1.1.46 on send no dry run; those before show little of an answer with status 400."""
+    outcome = cells(run)["dry_run"]
+    error, message = outcome["error"]
+    said = on_a_terminal(outcome["said"])
+
+    if run.generation == "2019":
+        printed = PRINTED["dry_run"].partition("query failed!")[2]
+        assert printed.rstrip() in said
+        assert error == ("SystemExit" if run.version in ("1.0", "1.1.0") else "RemoteException")
+        if run.version == "1.0":
+            expects = expected("dry_run", run).rstrip()
+            assert comparable("dry_run", said.rstrip(), run) == comparable("dry_run", expects, run)
+            assert re.fullmatch(r"RemoteException \(line \d+\): Remote analysis exception", message)
+    elif run.version in ("1.0", "1.1.0"):
+        assert error == "SystemExit"
+    else:
+        assert error == "RequestNotUnderstood"
+        assert "Parameter RA wrong value a. could not convert string to float: 'a'" in message
+
+
+@all_runs
+@pytest.mark.parametrize("cell", ["selected_plot", "lc_plot", "polar_plot", "acs_plot"])
+def test_a_picture_is_drawn_where_the_client_can(cells: Cells, run: Run, cell: str) -> None:
+    outcome = cells(run)[cell]
+
+    if reason := UNDRAWN.get((run.version, cell)):
+        assert reason in outcome["error"][1]
+    else:
+        assert outcome["value"] is True
+
+
+@all_runs
+def test_the_products_of_jem_x_are_as_many_as_a_user_expects(cells: Cells, run: Run) -> None:
+    """The notebook shows none of them."""
+    counts = [len(cells(run)[f"jemx_{product}_names"]["value"]) for product in ("image", "lc", "spectrum")]
+
+    assert counts == [2, 1, 3]
+
+
+@pytest.mark.parametrize("cell", QUERIES)
+def test_only_what_takes_no_job_is_done_at_once(cells: Cells, cell: str) -> None:
+    said = cells(Run("1.0", "2019", "mock"))[cell]["said"]
+
+    assert ("the job has been submitted on the remote server" in said) == (cell not in SYNCHRONOUS)
+
+
+def test_every_difference_is_one() -> None:
+    """None is left in the table that no longer changes anything."""
+    for difference in DIFFERENCES:
+        runs = [run for run in RUNS if run.version in difference.versions and run.generation in difference.generations]
+        texts = [text for cell, text in PRINTED.items() if fnmatch(cell, difference.cells)]
+        assert any(difference.change(text, run) != text for text in texts for run in runs), difference.why

@@ -1,0 +1,210 @@
+"""A real dispatcher asked by real clients, with the proxy between them and without it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+
+import pytest
+
+from mock_server.tokens import make_token
+from tests.support.servers import DISPATCHER_SETTINGS, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+VERSIONS = ["1.3.5", "1.0"]
+SESSION = "SESSIONOFTHETEST"
+
+
+@pytest.fixture
+def proxy_url(dispatcher_url: str, tmp_path: Path) -> Iterator[str]:
+    cache = str(tmp_path / "cache")
+    with running(
+        tmp_path / "log", "serve", "--upstream", dispatcher_url, "--port", "0", "--cache-dir", cache
+    ) as server:
+        yield server.url
+
+
+@pytest.fixture
+def dispatcher(dispatcher_url: str, dispatcher_folder: Path) -> tuple[str, Path]:
+    """Give where the real dispatcher answers, and where it works."""
+    return dispatcher_url, dispatcher_folder
+
+
+def counts(proxy_url: str) -> dict[str, int]:
+    with urllib.request.urlopen(f"{proxy_url}/-/status") as response:  # noqa: S310 - an address on this machine
+        told: dict[str, int] = json.load(response)["run_analysis"]
+    return told
+
+
+def get(url: str, **parameters: str) -> tuple[int, Any, dict[str, str]]:
+    """Ask by hand: status, JSON and headers."""
+    try:
+        with urllib.request.urlopen(f"{url}?{urlencode(parameters)}") as response:  # noqa: S310 - as above
+            return response.status, json.load(response), dict(response.headers)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error), dict(error.headers)
+
+
+def dummy(product: str, instrument: str = "empty", **more: Any) -> str:
+    return json.dumps({"instrument": instrument, "product": product, "product_type": "Dummy", **more})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("product", ["dummy", "parametrical"])
+def test_products_are_what_they_are_without_the_proxy_and_the_second_ask_is_a_hit(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str, product: str
+) -> None:
+    asked = dummy(product, RA=83.63, DEC=22.01)
+
+    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
+    first = run_client(version, "get_product.py", proxy_url, asked)["answers"]
+    second = run_client(version, "get_product.py", proxy_url, asked)["answers"]
+
+    assert "error" not in direct[0], direct
+    assert first == second == direct
+    assert counts(proxy_url).items() >= {"hits": 1, "asked": 1, "failed": 0, "kept": 1, "echo_differs": 0}.items()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_failure_is_told_as_without_the_proxy_and_is_not_kept(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
+) -> None:
+    asked = dummy("failing")
+
+    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
+    through = [run_client(version, "get_product.py", proxy_url, asked)["answers"] for _ in range(2)]
+
+    assert direct[0]["error"] in {"RemoteException", "SystemExit"}
+    assert through == [direct, direct]
+    assert counts(proxy_url).items() >= {"hits": 0, "asked": 2, "failed": 0, "kept": 0, "echo_differs": 0}.items()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_product_that_needs_a_role_stays_forbidden(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
+) -> None:
+    asked = dummy("numerical", p=55)
+
+    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
+    through = run_client(version, "get_product.py", proxy_url, asked)["answers"]
+
+    assert direct[0]["error"] in {"Unauthorized", "SystemExit"}
+    assert through == direct
+    parameters = {"instrument": "empty", "product_type": "numerical", "query_type": "Dummy", "query_status": "new"}
+    status, body, _ = get(f"{proxy_url}/run_analysis", **parameters, p="55", api="True", session_id=SESSION)
+    assert (status, body["query_status"]) == (403, "failed")
+    assert "general" in body["exit_status"]["message"]
+    assert counts(proxy_url)["kept"] == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_descriptions_are_what_they_are_without_the_proxy(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
+) -> None:
+    direct = run_client(version, "describe.py", dispatcher_url, "empty", "parametrical")
+    through = run_client(version, "describe.py", proxy_url, "empty", "parametrical")
+
+    assert "empty" in direct["instruments"]
+    assert through == direct
+
+
+@pytest.mark.parametrize("path", ["api/par-names", "api/meta-data"])
+def test_descriptions_are_equal_and_come_from_memory_the_second_time(
+    dispatcher_url: str, proxy_url: str, path: str
+) -> None:
+    asked = {"instrument": "empty", "product_type": "parametrical"}
+
+    direct = get(f"{dispatcher_url}/{path}", **asked)
+    first = get(f"{proxy_url}/mmoda/dispatch-data/{path}", **asked)
+    second = get(f"{proxy_url}/{path}", **asked)
+
+    assert first[:2] == second[:2] == direct[:2]
+    assert first[2]["Cache-Status"] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+    assert second[2]["Cache-Status"] == "oda-proxy; hit"
+
+
+@pytest.mark.parametrize(
+    ("actions", "expected"),
+    [
+        (",progress,done,", "submitted submitted progress ready done"),
+        ("progress,failed", "submitted progress failed"),
+    ],
+)
+def test_an_asynchronous_job_is_followed_through_the_proxy(
+    run_client: Callable[..., Any],
+    dispatcher: tuple[str, Path],
+    proxy_url: str,
+    actions: str,
+    expected: str,
+) -> None:
+    dispatcher_url, folder = dispatcher
+    back_end, states = folder / "DataServerQuery-status.state", expected.split()
+    # A job has one state, whoever asks: with and without the proxy it must be another one.
+    for url, ra in ((dispatcher_url, 1.25), (proxy_url, 2.75)):
+        asked = {"instrument": "empty-async", "product": "dummy", "product_type": "Real", "RA": ra, "DEC": len(states)}
+        followed = run_client("1.3.5", "follow_job.py", url, dispatcher_url, str(back_end), json.dumps(asked), actions)
+        back_end.unlink(missing_ok=True)
+        # The proxy fetches what is ready, and gives it at once.
+        expected_here = states if url == dispatcher_url else expected.replace("ready", "done").split()
+        assert followed["states"] == expected_here, url
+
+    assert counts(proxy_url)["kept"] == (states[-1] == "done")
+
+
+def test_a_bad_request_is_told_in_the_dispatchers_own_words(dispatcher_url: str, proxy_url: str) -> None:
+    asked = {"instrument": "empty", "product_type": "dummy", "query_type": "Dummy", "query_status": "new", "RA": "a"}
+
+    direct, through = (get(f"{url}/run_analysis", **asked, api="True") for url in (dispatcher_url, proxy_url))
+
+    assert direct[0] == through[0] == 400
+    assert (through[1]["error"], through[1]["error_message"]) == (direct[1]["error"], direct[1]["error_message"])
+    assert through[1]["exit_status"]["message"] == direct[1]["error_message"]  # where clients up to 1.1.0 look for it
+    assert "config" in direct[1]
+    assert "config" not in through[1]
+    assert through[2]["Cache-Status"] == "oda-proxy; fwd=uri-miss; fwd-status=400"
+
+
+def test_nothing_of_the_asker_is_on_the_disk(dispatcher_url: str, proxy_url: str, tmp_path: Path) -> None:
+    asked = {"instrument": "empty", "product_type": "parametrical", "query_type": "Dummy", "query_status": "new"}
+    get(f"{proxy_url}/run_analysis", **asked, api="True", session_id=SESSION, oda_api_version="1.3.5")
+    assert counts(proxy_url)["kept"] == 1
+
+    files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+    assert files
+    assert [file for file in files if SESSION.encode() in file.read_bytes()] == []
+    assert SESSION not in (tmp_path / "log").read_text()
+
+
+def token(sub: str, roles: str = "general") -> str:
+    """Make a token that the real dispatcher takes."""
+    payload = {"sub": sub, "roles": roles, "exp": time.time() + 600}
+    return make_token(payload, DISPATCHER_SETTINGS["secret_key"])
+
+
+def test_what_needs_a_role_is_a_hit_for_its_owner_alone(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str
+) -> None:
+    def asked(url: str, **more: str) -> Any:
+        return run_client("1.3.5", "get_product.py", url, dummy("numerical", p=5, **more))["answers"][0]
+
+    one, other = token("one@example.org"), token("other@example.org")
+    direct = asked(dispatcher_url, token=one)
+    direct["products"][0]["name"] = ""  # null, which ends clients up to 1.1.0, is repaired
+
+    assert asked(proxy_url, token=one) == asked(proxy_url, token=one) == direct
+    assert counts(proxy_url)["hits"] == 1
+    assert asked(proxy_url, token=other) == direct
+    assert asked(proxy_url, token=token("one@example.org", roles="another"))["error"] == "Unauthorized"
+    assert asked(proxy_url)["error"] == "Unauthorized"
+    assert counts(proxy_url)["hits"] == 1

@@ -1,0 +1,760 @@
+"""What was recorded of a run is replayed anywhere, by whatever ran, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+import oda_proxy
+from tests.support.environments import GUARD
+from tests.support.internet import Page, internet
+from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
+from tests.support.real_clients import environment
+from tests.support.servers import PATIENCE, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.support.internet import Internet
+
+SITES = b"""\
+@prefix oda: <http://odahub.io/ontology#> .
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+oda:unige-production oda:APIURL "https://www.astro.unige.ch/mmoda/dispatch-data" ; rdfs:label "production" .
+"""
+"""The list of sites, as far as clients read it."""
+
+TODAY = "https://www.astro.unige.ch/mmoda/dispatch-data"
+IN_2019 = "https://www.astro.unige.ch/cdci/astrooda/dispatch-data"
+"""The dispatcher as it is named in the notebook."""
+
+QUERY = (
+    "instrument=spi_acs&product_type=spi_acs_lc&query_type=Real&T1=2003-03-15T23:27:40.0&T2=2003-03-15T23:57:12.0"
+    "&time_bin=2&RA=255.986542&DEC=-37.844167&query_status=new&api=True&session_id=SESSIONOFTHETEST"
+)
+
+# A program that asks for addresses one after the other, and prints what it is told.
+ASKER = """
+import os, sys, urllib.error, urllib.request
+for address in sys.argv[1:]:
+    method, _, url = address.rpartition(" ")
+    request = urllib.request.Request(url.replace("DOOR", os.environ["ODA_PROXY_URL"]), method=method or "GET")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            print(answer.status, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        print(error.code, error.read().decode())
+"""
+
+# A program that has a network interface for itself alone, on which it is alone, and becomes its arguments.
+ALONE = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any:
+    fcntl.ioctl(any, 0x8914, struct.pack("16sh", b"lo", 0x41))  # SIOCSIFFLAGS: IFF_UP and IFF_RUNNING
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How `oda-proxy record` or `replay` ended."""
+
+    status: int
+    out: str
+    said: str
+
+
+@functools.cache
+def why_no_namespace() -> str:
+    """Say why no program can be alone with a network of its own here, or nothing."""
+    if shutil.which("unshare") is None:
+        return "there is no unshare"
+    tried = subprocess.run([*alone(), "true"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip()
+
+
+def alone() -> list[str]:
+    return ["unshare", "--map-root-user", "--net", sys.executable, "-c", ALONE]
+
+
+class Runs:
+    """Runs commands beside us, in a folder of its own, at home nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, *command: str | Path, net: Internet, options: Sequence[str] = (), capsule: str = "capsule") -> Ran:
+        return self._run(["record", "-o", capsule, *options, "--", *map(str, command)], net.environment)
+
+    def replay(
+        self,
+        *command: str | Path,
+        options: Sequence[str] = (),
+        capsule: Path | str = "capsule",
+        environ: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> Ran:
+        return self._run(["replay", str(capsule), *options, "--", *map(str, command)], environ or {}, before)
+
+    def _run(self, arguments: Sequence[str], environ: Mapping[str, str], before: Sequence[str] = ()) -> Ran:
+        result = subprocess.run(
+            [*before, *command_line(), *arguments],
+            cwd=self.folder,
+            env={**self.environ(), **environ},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE * 2,
+            check=False,
+        )
+        assert "/oda_proxy/" not in result.stderr, result.stderr  # as a traceback of ours would have it
+        return Ran(result.returncode, result.stdout, result.stderr)
+
+    def environ(self) -> dict[str, str]:
+        """Nothing of this run may change what a client does: no token, no address, no configuration."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
+        return {**env, "HOME": str(self.folder), "TMPDIR": str(self.folder), "MPLBACKEND": "agg"}
+
+
+def command_line() -> list[str]:
+    return [sys.executable, "-m", "oda_proxy.cli"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    """Have the mock stand in for the dispatchers of the world, whose jobs take no time."""
+    with standing_in(tmp_path_factory.mktemp("net")) as places:
+        yield places
+
+
+@contextmanager
+def standing_in(folder: Path) -> Iterator[Internet]:
+    with (
+        running(folder / "log", "mock", "--time-scale", "0", "--port", "0") as mock,
+        internet(
+            {
+                "https://odahub.io/oda-sites.ttl": Page(SITES, "text/turtle"),
+                "https://example.org/page": Page(b"a page"),
+                "http://example.org/plain": Page(b"a page without TLS"),
+                TODAY: mock.url,
+                IN_2019: mock.url,
+            }
+        ) as places,
+    ):
+        yield places
+
+
+def asking(*addresses: str) -> list[str]:
+    return [sys.executable, "-c", ASKER, *addresses]
+
+
+@pytest.fixture(scope="module")
+def light_curve(tmp_path_factory: pytest.TempPathFactory, net: Internet) -> Path:
+    """Record one answer of today's dispatcher, and give the capsule, to be read only."""
+    runs = Runs(tmp_path_factory.mktemp("light-curve"))
+    ran = runs.record(*asking(f"{TODAY}/run_analysis?{QUERY}"), net=net)
+    assert ran.out.startswith("200")
+    return runs.folder / "capsule"
+
+
+# -- notebooks of users ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A capsule of the seed notebook's cells, and what they printed when it was made."""
+
+    folder: Path
+    out: str
+    version: str
+
+    @property
+    def capsule(self) -> Path:
+        return self.folder / "capsule"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Recorded]:
+    """Record the cells of the seed notebook with a client, once; what stood in for the internet is gone then."""
+
+    @functools.cache
+    def record(version: str) -> Recorded:
+        folder = tmp_path_factory.mktemp(f"recorded-{version}")
+        with standing_in(folder) as net:
+            ran = Runs(folder).record(environment(f"oda_api-{version}"), CLIENTS / "seed_notebook.py", net=net)
+        assert ran.status == 0, ran.said
+        return Recorded(folder, ran.out, version)
+
+    return record
+
+
+def comparable(out: str) -> str:
+    """Leave out what differs between any two runs: the sessions that clients up to 1.1.0 make up, and print."""
+    return re.sub(r"(?m)^session_id [0-9A-Z]{16}$", "session_id", out)
+
+
+VERSIONS = ("1.0", "1.3.5")
+versions = pytest.mark.parametrize("version", VERSIONS)
+
+
+@pytest.mark.real
+@versions
+def test_an_unmodified_notebook_prints_the_same_again(
+    recorded: Callable[[str], Recorded], version: str, runs: Runs
+) -> None:
+    capsule = recorded(version)
+
+    ran = runs.replay(environment(f"oda_api-{version}"), CLIENTS / "seed_notebook.py", capsule=capsule.capsule)
+
+    assert ran.status == 0, ran.said
+    assert comparable(ran.out) == comparable(capsule.out)
+    assert "nothing missed" in ran.said
+    assert "unused" not in ran.said
+
+
+@pytest.mark.real
+@versions
+def test_a_replay_uses_no_network_even_where_there_is_one(
+    recorded: Callable[[str], Recorded], version: str, runs: Runs, net: Internet
+) -> None:
+    before = (len(net.asked), len(net.connections))
+
+    ran = runs.replay(
+        environment(f"oda_api-{version}"),
+        CLIENTS / "seed_notebook.py",
+        capsule=recorded(version).capsule,
+        environ=net.environment,
+    )
+
+    assert ran.status == 0, ran.said
+    assert (len(net.asked), len(net.connections)) == before
+
+
+@pytest.mark.real
+@versions
+def test_a_replay_needs_no_network(recorded: Callable[[str], Recorded], version: str, runs: Runs) -> None:
+    """The system allows none, and it is not our guard that refuses it."""
+    if reason := why_no_namespace():
+        pytest.skip(reason)
+    capsule = recorded(version)
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry != GUARD]
+
+    ran = runs.replay(
+        environment(f"oda_api-{version}"),
+        CLIENTS / "seed_notebook.py",
+        capsule=capsule.capsule,
+        environ={"PYTHONPATH": os.pathsep.join(path)},
+        before=alone(),
+    )
+
+    assert ran.status == 0, ran.said
+    assert comparable(ran.out) == comparable(capsule.out)
+    assert "nothing missed" in ran.said
+
+
+@pytest.mark.real
+@versions
+def test_a_notebook_under_jupyter_execute_gives_the_same_outputs_again(version: str, runs: Runs, net: Internet) -> None:
+    python = environment(f"oda_api-{version}-jupyter")
+    (runs.folder / "seed.ipynb").write_text(json.dumps(notebook(CLIENTS / "seed_notebook.py")))
+    execute = [str(python.with_name("jupyter")), "execute", "--output"]
+
+    first = runs.record(*execute, "recorded", "seed.ipynb", net=net)
+    asked = len(net.asked)
+    again = runs.replay(*execute, "replayed", "seed.ipynb", environ=net.environment)
+
+    assert (first.status, again.status) == (0, 0), first.said + again.said
+    assert "nothing missed" in again.said
+    assert len(net.asked) == asked
+    one, other = (outputs(runs.folder / f"{name}.ipynb") for name in ("recorded", "replayed"))
+    assert any("T1" in output or "isgri" in output for output in one)
+    assert one == other
+
+
+def notebook(script: Path) -> dict[str, Any]:
+    """Make a notebook of a script, whose cells begin with `# %%`."""
+    _, *cells = script.read_text().split("# %%\n")
+    return {
+        "cells": [
+            {
+                "cell_type": "code",
+                "execution_count": None,
+                "id": f"cell-{number}",
+                "metadata": {},
+                "outputs": [],
+                "source": cell.rstrip(),
+            }
+            for number, cell in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def outputs(file: Path) -> list[str]:
+    """Give what each cell printed on standard output."""
+    cells = json.loads(file.read_text())["cells"]
+    return [
+        comparable("".join("".join(one["text"]) for one in cell["outputs"] if one.get("name") == "stdout"))
+        for cell in cells
+    ]
+
+
+@pytest.mark.real
+def test_a_capsule_gives_identical_data_in_another_folder_and_another_environment(
+    runs: Runs, net: Internet, tmp_path: Path
+) -> None:
+    """With numpy 1.26 and astropy 6, what numpy 2 and astropy 8 were given."""
+    asked = {"instrument": "isgri", "product": "isgri_spectrum", "product_type": "Real", "time_bin": 50}
+    asked |= {"T1": "2003-03-15T23:27:40.0", "T2": "2003-03-16T00:03:12.0", "osa_version": "OSA10.2"}
+    asked |= {"RA": 255.986542, "DEC": -37.844167, "detection_threshold": 5.0, "radius": 15.0}
+    image = {**asked, "product": "isgri_image", "T2": "2003-03-16T00:03:15.0", "E1_keV": 20.0, "E2_keV": 40.0}
+    del image["time_bin"]
+    script = [str(CLIENTS / "get_product.py"), TODAY, json.dumps(asked), json.dumps(image)]
+    first = runs.record(environment("oda_api-1.3.5"), *script, net=net)
+    elsewhere = tmp_path / "else" / "where"
+    elsewhere.parent.mkdir()
+    (runs.folder / "capsule").rename(elsewhere)
+
+    again = runs.replay(environment("oda_api-1.2.42"), *script, capsule=elsewhere)
+
+    assert (first.status, again.status) == (0, 0), first.said + again.said
+    one, other = (json.loads(ran.out.splitlines()[-1])["answers"] for ran in (first, again))
+    assert len(one[0]["products"]) == 93
+    assert one[1]["products"][0]["units"][1]["data"][0] == [455, 455]
+    assert one == other
+
+
+# -- what becomes of which request -----------------------------------------------------------------
+
+
+def test_a_program_that_asks_at_our_door_is_recorded_and_replayed(runs: Runs, net: Internet) -> None:
+    first = runs.record(*asking(f"DOOR/run_analysis?{QUERY}"), net=net)
+    again = runs.replay(*asking(f"DOOR/run_analysis?{QUERY}"))
+
+    assert first.out.startswith("200")
+    assert told(again.out) == told(first.out)
+    assert "recorded in capsule: 1 answer with products" in first.said
+    assert "replayed from capsule: 1 of 1 used, nothing missed" in again.said
+
+
+def told(out: str) -> tuple[int, Any]:
+    """Give what is in a dispatcher's answer whoever asks, and however the arrays are packed."""
+    status, _, body = out.partition(" ")
+    answer = json.loads(body)
+    products = answer["products"]
+    lists = products.get("numpy_data_product_list", [])
+    units = [(unit["name"], unit["header"]) for product in lists for unit in product["data_unit_list"]]
+    return int(status), [answer["query_status"], answer["exit_status"], sorted(products), units]
+
+
+def test_the_line_that_is_told_at_the_end_runs_it_again(runs: Runs, net: Internet) -> None:
+    (runs.folder / "asker.py").write_text(ASKER)
+    first = runs.record(sys.executable, "asker.py", "https://example.org/page", net=net, capsule="a capsule")
+    line = first.said.splitlines()[-1].partition("anywhere: oda-proxy ")[2]
+
+    again = runs._run(shlex.split(line), {})
+
+    assert again.out == first.out == "200 a page\n"
+
+
+def test_another_dispatcher_may_stand_in_for_the_one_that_is_named(runs: Runs, net: Internet, tmp_path: Path) -> None:
+    with running(tmp_path / "log", "mock", "--time-scale", "0", "--port", "0") as mock:
+        before = len(net.asked)
+        first = runs.record(*asking(f"{TODAY}/run_analysis?{QUERY}"), net=net, options=["--upstream", mock.url])
+    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+
+    assert first.out.startswith("200")
+    assert len(net.asked) == before
+    assert told(again.out) == told(first.out)
+
+
+@pytest.mark.parametrize("page", ["https://example.org/page", "http://example.org/plain"])
+def test_pages_of_other_servers_are_kept(runs: Runs, net: Internet, page: str) -> None:
+    first = runs.record(*asking(page), net=net)
+    again = runs.replay(*asking(page))
+
+    assert "1 page of other servers" in first.said
+    assert again.out == first.out
+    assert "a page" in first.out
+
+
+def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
+    first = runs.record(*asking("POST https://example.org/page"), net=net)
+    again = runs.replay(*asking("POST https://example.org/page"))
+
+    assert first.out == "200 a page\n"
+    assert "not kept: POST https://example.org/page: only GET is kept" in first.said
+    assert again.out.startswith("403 offline: POST https://example.org/page is not in the capsule")
+    assert "missed: POST https://example.org/page" in again.said
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("https://nobody.example/page?name=Crab", "https://nobody.example/page: it could not be reached"),
+        ("https://nobody.example/me@example.org/page", "https://nobody.example: there may be a secret in its address"),
+        ("https://example.org/gone", "https://example.org/gone: neither a success nor a redirect"),
+    ],
+)
+def test_a_page_that_was_not_to_be_had_is_told_of(runs: Runs, net: Internet, asked: str, told: str) -> None:
+    ran = runs.record(*asking(asked), net=net)
+
+    assert ran.out.startswith("502")
+    assert f"not kept: GET {told}" in ran.said
+
+
+def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
+    address = f"{TODAY}/resolve-job-url?job_id=0123456789abcdef"
+
+    first = runs.record(*asking(address), net=net)
+    again = runs.replay(*asking(address))
+
+    path = address.removeprefix("https://www.astro.unige.ch").partition("?")[0]
+    assert f"not kept: GET {path}: neither products nor a description" in first.said
+    assert again.out.startswith("404 offline:")
+    assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.said
+
+
+def test_a_secret_in_an_address_is_neither_kept_nor_told(runs: Runs, net: Internet) -> None:
+    first = runs.record(*asking("https://example.org/page?password=hunter2"), net=net)
+    again = runs.replay(*asking("https://example.org/page?password=hunter2"))
+
+    assert "there may be a secret in its address" in first.said
+    assert again.out.startswith("403")
+    said = first.said.rpartition("to run it again")[0] + again.said
+    assert "hunter2" not in said
+    assert not any(b"hunter2" in file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file())
+
+
+def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: Runs, light_curve: Path) -> None:
+    other = QUERY.replace("time_bin=2", "time_bin=4")
+
+    again = runs.replay(*asking(f"{TODAY}/run_analysis?{other}"), capsule=light_curve)
+
+    assert again.out.startswith("400")
+    assert "there is no recording of spi_acs spi_acs_lc as asked; the nearest is" in again.said
+    assert "time_bin" in again.said
+    assert "missed: offline:" in again.said
+    assert "unused: spi_acs spi_acs_lc" in again.said
+
+
+def test_a_dispatcher_of_which_nothing_was_recorded_is_told_as_such(runs: Runs, light_curve: Path) -> None:
+    asked = [f"{IN_2019}/api/instr-list?instrument=mock", *[f"{IN_2019}/run_analysis?{QUERY}"] * 2]
+
+    again = runs.replay(*asking(*asked), capsule=light_curve)
+
+    assert again.out.startswith("404")
+    assert [line[:3] for line in again.out.splitlines()[-2:]] == ["400", "400"]
+    assert "0 of 1 used, 1 missed" in again.said
+    assert f"missed: offline: the capsule is of {TODAY}, and has nothing of {IN_2019} (3 times)\n" in again.said
+
+
+def test_what_is_missed_at_our_own_door_is_told_by_its_path(runs: Runs, light_curve: Path) -> None:
+    again = runs.replay(*asking("DOOR/api/instr-list", "DOOR/api/meta-data?instrument=isgri"), capsule=light_curve)
+
+    assert "2 missed" in again.said
+    assert "missed: GET /api/instr-list: not recorded\n" in again.said
+    assert "missed: GET /api/meta-data?instrument=isgri: not recorded\n" in again.said
+
+
+def test_a_failure_fails_alike(runs: Runs, net: Internet) -> None:
+    address = f"{TODAY}/run_analysis?{QUERY.replace('RA=255.986542', 'RA=a')}"
+
+    first = runs.record(*asking(address), net=net)
+    again = runs.replay(*asking(address))
+
+    assert first.out.startswith("400")
+    assert "1 failure" in first.said
+    assert told(again.out) == told(first.out)
+    assert "1 of 1 used, nothing missed" in again.said
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_the_status_of_the_command_is_passed_on(runs: Runs, net: Internet) -> None:
+    failing = [sys.executable, "-c", "raise SystemExit(5)"]
+
+    assert runs.record(*failing, net=net).status == 5
+    assert runs.replay(*failing).status == 5
+
+
+def test_a_command_that_asks_nothing_is_told_as_such(runs: Runs, net: Internet) -> None:
+    ran = runs.record(sys.executable, "-c", "print('done')", net=net)
+
+    assert ran.out == "done\n"
+    assert "the command asked no dispatcher" in ran.said
+
+
+def test_a_recording_of_nothing_does_not_stand_in_the_way_of_the_next(runs: Runs, net: Internet) -> None:
+    runs.record(*asking("https://nobody.example/page"), net=net)
+    ran = runs.record(*asking("https://example.org/page"), net=net)
+    once_more = runs.record(*asking("https://example.org/page"), net=net)
+
+    assert "recorded in capsule: 1 page of other servers" in ran.said
+    assert once_more.status == 2
+    assert "capsule holds a capsule; name another folder, or have it replaced" in once_more.said
+
+
+def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> None:
+    with oda_proxy.recording(tmp_path / "capsule"):
+        pass
+    with oda_proxy.recording(tmp_path / "capsule") as url:
+        assert url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("command", ["record", "replay"])
+def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Internet, command: str) -> None:
+    ran = runs.record("no-such-command", net=net) if command == "record" else runs.replay("no-such-command")
+
+    assert (ran.status, ran.said) == (127, "oda-proxy: there is no command 'no-such-command'\n")
+    assert not (runs.folder / "capsule").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["record", "-o", "new"], "behind --, as in oda-proxy record -o DIR -- COMMAND"),
+        (["replay", "new"], "behind --, as in oda-proxy replay DIR -- COMMAND"),
+        (["record", "-o", "new", "--"], "there is no command to run"),
+        (["record", "--", "true"], "required: -o/--output"),
+        (["record", "-o", "full", "--", "true"], "full"),
+        (["record", "-o", "file", "--", "true"], "file"),
+        (["record", "-o", "file/below", "--", "true"], "file"),
+        (["replay", "missing", "--", "true"], "there is no capsule in missing"),
+        (["replay", "full", "--", "true"], "there is no capsule in full"),
+        (["replay", "new", "--time-scale", "fast", "--", "true"], "--time-scale must be a number from 0"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(runs: Runs, arguments: list[str], said: str) -> None:
+    (runs.folder / "full").mkdir()
+    (runs.folder / "full" / "file").write_text("")
+    (runs.folder / "file").write_text("")
+
+    ran = runs._run(arguments, {})
+
+    assert ran.status in {1, 2}
+    assert said in ran.said
+    assert ran.said.startswith("oda-proxy: ")
+    assert ran.said.count("\n") == 1
+    assert not (runs.folder / "new").exists()
+
+
+def test_a_damaged_capsule_is_refused_before_anything_runs(runs: Runs, light_curve: Path) -> None:
+    shutil.copytree(light_curve, runs.folder / "capsule")
+    (file,) = (runs.folder / "capsule").rglob("answer.json")
+    file.write_text(file.read_text().replace("done", "dome"))
+
+    ran = runs.replay(sys.executable, "-c", "open('ran', 'w')")
+
+    assert ran.status == 1
+    assert "answer.json" in ran.said
+    assert ran.said.count("\n") == 1
+    assert not (runs.folder / "ran").exists()
+
+
+# -- interruptions ---------------------------------------------------------------------------------
+
+# A program that asks, says so with its process number and that of a child of its own, and waits.
+WAITER = f"""
+import subprocess
+{ASKER}
+other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+print("asked", os.getpid(), other.pid, flush=True)
+other.wait()
+"""
+
+
+@contextmanager
+def interrupted(runs: Runs, *arguments: str, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run `oda-proxy` as the leader of a process group."""
+    with subprocess.Popen(
+        [*command_line(), *arguments],
+        cwd=runs.folder,
+        env={**runs.environ(), **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows what a command leaves behind")
+@pytest.mark.parametrize("to_all", [True, False], ids=["as-a-terminal-does", "to-us-alone"])
+def test_a_run_that_is_interrupted_keeps_what_it_had_and_leaves_no_process(
+    runs: Runs, net: Internet, to_all: bool
+) -> None:
+    command = ["record", "-o", "capsule", "--", sys.executable, "-c", WAITER, f"{TODAY}/run_analysis?{QUERY}"]
+    with interrupted(runs, *command, environ=net.environment) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("asked"):
+            pass
+        (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert "the command was ended by SIGINT" in said
+    assert "recorded in capsule: 1 answer with products" in said
+    assert not any(is_there(int(pid)) for pid in line.split()[1:])
+    assert not list(runs.folder.glob("oda-proxy-*")), "nothing temporary is left"
+    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+    assert again.out.startswith("200")
+
+
+def test_a_run_that_is_killed_leaves_a_capsule_that_can_be_replayed(runs: Runs, net: Internet) -> None:
+    command = ["record", "-o", "capsule", "--", sys.executable, "-c", WAITER, f"{TODAY}/run_analysis?{QUERY}"]
+    with interrupted(runs, *command, environ=net.environment) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("asked"):
+            pass
+        process.kill()
+        process.wait(PATIENCE)
+    for pid in line.split()[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+
+    assert again.out.startswith("200")
+    assert "1 of 1 used, nothing missed" in again.said
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode(
+        {"sub": "somebody@example.org", "roles": "general", **claims},
+        "the key of a dispatcher that nobody knows",
+        "HS256",
+    )
+
+
+def test_what_is_asked_for_with_a_token_is_left_out_and_that_is_told(runs: Runs, net: Internet) -> None:
+    asked = f"{TODAY}/run_analysis?{QUERY}&token={token()}"
+
+    first = runs.record(*asking(asked), net=net)
+    again = runs.replay(*asking(asked))
+
+    assert first.out.startswith("200")
+    assert "left out: 1 answer that was asked for with a token; --include-private" in first.said
+    assert again.out.startswith("400")
+
+
+def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, net: Internet) -> None:
+    first = runs.record(
+        *asking(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
+    )
+    for asker in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
+        again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}{asker}"))
+        assert told(again.out) == told(first.out)
+        assert "1 of 1 used, nothing missed" in again.said
+    files = [file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file()]
+    assert not any(token().encode() in content or b"somebody@" in content for content in files)
+
+
+def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs: Runs, net: Internet) -> None:
+    address = f"{TODAY}/api/meta-data?instrument=isgri"
+
+    first = runs.record(*asking(f"{address}&token={token()}"), net=net)
+    again = runs.replay(*asking(f"{address}&token={token(exp=1)}", address))
+
+    assert again.out == first.out * 2
+    assert "recorded in capsule: 1 description" in first.said
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+# A program that follows a job to its end, and prints the states that it was told.
+FOLLOWER = """
+import json, sys, urllib.parse, urllib.request
+url, states, step = sys.argv[1], [], {"query_status": "new"}
+while not states or states[-1] not in ("done", "failed"):
+    with urllib.request.urlopen(f"{url}&{urllib.parse.urlencode(step)}") as answer:
+        told = json.load(answer)
+    step = {"query_status": told["query_status"], "job_id": told["job_monitor"]["job_id"]}
+    states += [step["query_status"]]
+print(json.dumps(list(dict.fromkeys(states))))
+"""
+
+
+def test_jobs_take_the_states_that_they_took_where_time_counts(runs: Runs, tmp_path: Path) -> None:
+    asked = QUERY.replace("&query_status=new", "").replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri")
+    asked = asked.replace(
+        "&time_bin=2", "&E1_keV=20.0&E2_keV=40.0&osa_version=OSA10.2&radius=15.0&detection_threshold=5.0"
+    )
+    asked = asked.replace("2003-03-15T23:57:12.0", "2003-03-16T00:03:15.0")
+    with (
+        running(tmp_path / "log", "mock", "--time-scale", "0.02", "--port", "0") as mock,
+        internet({TODAY: mock.url}) as net,
+    ):
+        follow = [sys.executable, "-c", FOLLOWER, f"{TODAY}/run_analysis?{asked}"]
+        runs.record(*follow, net=net)
+
+    again = runs.replay(*follow, options=["--time-scale", "1"])
+    at_once = runs.replay(*follow)
+
+    (answer,) = (runs.folder / "capsule").rglob("answer.json")
+    recorded = [state for state, _ in json.loads(answer.read_text())["timeline"]]
+    assert "submitted" in recorded
+    states = json.loads(again.out)
+    assert (states[0], states[-1]) == ("submitted", "done")
+    assert json.loads(at_once.out) == ["done"]
+
+
+@pytest.mark.real
+def test_what_astropy_downloads_is_recorded_too(runs: Runs, net: Internet) -> None:
+    """It trusts what the package certifi says, and not what the environment does."""
+    download = (environment("oda_api-1.3.5"), CLIENTS / "download.py", "https://example.org/page")
+
+    first, again = runs.record(*download, net=net), runs.replay(*download)
+
+    assert (first.status, again.status) == (0, 0), first.said + again.said
+    assert first.out == again.out == "a page\n"
+
+
+def test_a_job_that_still_runs_at_the_end_is_told_of(runs: Runs, net: Internet, tmp_path: Path) -> None:
+    image = QUERY.replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri").replace("&time_bin=2", "")
+    image = image.replace(
+        "T2=2003-03-15T23:57:12.0", "T2=2003-03-16T00:03:15.0&E1_keV=20.0&E2_keV=40.0&osa_version=OSA10.2"
+    )
+    image += "&detection_threshold=5.0&radius=15.0"
+    with running(tmp_path / "log", "mock", "--time-scale", "1000", "--port", "0") as slow:
+        ran = runs.record(*asking(f"DOOR/run_analysis?{image}"), net=net, options=("--upstream", slow.url))
+
+    assert '"query_status":"submitted"' in ran.out
+    assert "not kept: isgri isgri_image: its job still ran at the end" in ran.said

@@ -1,0 +1,416 @@
+"""The commands that keep house: what they say, and with which status they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.cli import main
+from oda_proxy.commands import formatting
+from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.query.cache_key import Key
+from oda_proxy.store.disk import DiskStore
+from tests.support import capsules
+from tests.support.paths import FIXTURES
+from tests.support.recordings import read, recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder without a configuration, and keep nothing outside of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+@pytest.fixture
+def fixtures(tmp_path: Path) -> Path:
+    """Copy the smallest fixture with a manifest of its own."""
+    from oda_proxy.fixture.fixtures import write_manifest
+
+    path = "spi_acs/spi_acs_lc/2003-03-15"
+    shutil.copytree(FIXTURES / path, tmp_path / "fixtures" / path)
+    write_manifest(tmp_path / "fixtures", {path: {"kind": "synthetic", "source": "a test", "modelled": []}})
+    return tmp_path / "fixtures"
+
+
+def test_a_sound_folder_of_fixtures_is_verified(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(fixtures)]) == 0
+    assert capsys.readouterr().out == f"{fixtures}: all fixtures are sound\n"
+
+    assert main(["verify", str(fixtures), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(fixtures), "sound": True, "faults": []}
+
+
+def test_a_changed_fixture_is_named_in_one_line(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = next(fixtures.rglob("*.fits"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+
+    assert main(["verify", str(fixtures)]) == 1
+    said = capsys.readouterr().out
+
+    assert str(changed) in said
+    assert main(["verify", str(fixtures), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["faults"] == said.splitlines()
+
+
+def test_fixtures_are_not_mended(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(fixtures), "--fix"]) == 2
+    assert "are not mended" in capsys.readouterr().err
+
+
+@pytest.fixture
+def capsule(tmp_path: Path) -> Path:
+    """Write a capsule with two recordings of a dispatcher."""
+    capsules.write_capsule(tmp_path / "capsule")
+    return tmp_path / "capsule"
+
+
+def test_a_sound_capsule_is_verified(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(capsule)]) == 0
+    assert capsys.readouterr().out == f"{capsule}: the capsule is sound\n"
+
+    assert main(["verify", str(capsule), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(capsule), "sound": True, "faults": []}
+
+
+def test_a_changed_capsule_is_named_in_one_line(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = next(capsule.rglob("answer.json"))
+    size = changed.stat().st_size
+    changed.write_bytes(changed.read_bytes() + b"x")
+
+    assert main(["verify", str(capsule)]) == 1
+    assert capsys.readouterr().out == f"{changed}: was changed: it has {size + 1} bytes and not {size}\n"
+
+
+def test_the_recordings_of_a_capsule_are_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dispatcher,) = open_capsule(capsule).dispatchers
+
+    kept = run_json(capsys, "import", str(capsule), "--upstream", dispatcher.url)
+
+    assert kept["failed"] == {}
+    assert set(kept["kept"]) == {one.path for one in dispatcher.fixtures}
+    listed = run_json(capsys, "ls", "--upstream", dispatcher.url)
+    assert {entry["key"] for entry in listed} == set(kept["kept"].values())
+
+
+def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dispatcher,) = open_capsule(capsule).dispatchers
+
+    assert main(["import", str(capsule), "--upstream", "http://other.example"]) == 2
+    assert capsys.readouterr().err == (
+        f"oda-proxy: the capsule {capsule} is of {dispatcher.url}, and not of http://other.example; "
+        "say which by --upstream\n"
+    )
+
+
+def test_a_folder_without_fixtures_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "manifest.json" in capsys.readouterr().out
+
+
+# -- a store --------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> str:
+    """Run a command on the store of this test, and give what it printed."""
+    assert main(arguments) == expect
+    return capsys.readouterr().out
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> Any:
+    return json.loads(run(capsys, *arguments, "--json", expect=expect))
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Copy fixtures of an image, a light curve and a file without arrays' form of its own."""
+    from oda_proxy.fixture.fixtures import write_manifest
+
+    paths = ["isgri/isgri_image/4u1700-377", "isgri/isgri_lc/4u1700-377", "polar/polar_lc/2016-12-18"]
+    for path in paths:
+        shutil.copytree(FIXTURES / path, tmp_path / "several" / path)
+    origin = {"kind": "synthetic", "source": "a test", "modelled": []}
+    write_manifest(tmp_path / "several", dict.fromkeys(paths, origin))
+    return tmp_path / "several"
+
+
+@pytest.fixture
+def keys(several: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Keep these fixtures in the store; give the key of each by its product."""
+    kept = run_json(capsys, "import", str(several))
+    assert kept["failed"] == {}
+    return {path.split("/")[1]: key for path, key in kept["kept"].items()}
+
+
+def folder() -> Path:
+    return cache_folder(None, PRODUCTION)
+
+
+def test_recordings_are_listed_with_what_was_asked(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    listed = run_json(capsys, "ls")
+    lines = run(capsys, "ls").splitlines()
+
+    assert {entry["key"] for entry in listed} == set(keys.values())
+    (image,) = [entry for entry in listed if entry["key"] == keys["isgri_image"]]
+    assert image["query"]["parameters"]["E1_keV"] == ["20.0"]
+    assert (image["cost"], image["pinned"]) == (6.0, False)
+    assert lines[0].split() == ["KEY", "SIZE", "TOOK", "USED", "INSTRUMENT", "PRODUCT", "PARAMETERS"]
+    (line,) = [line for line in lines if keys["isgri_image"][: formatting.SHORT] in line]
+    assert "isgri_image" in line
+    assert "E1_keV=20.0" in line
+
+
+@pytest.mark.usefixtures("keys")
+def test_recordings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = run_json(capsys, "stats")
+
+    assert counted["recordings"] == 3
+    assert counted["instruments"]["isgri"]["recordings"] == 2
+    assert 0 < counted["occupied"] < counted["size"]
+    assert run(capsys, "stats").startswith("3 recordings of https://www.astro.unige.ch/mmoda/dispatch-data, 0 pinned")
+
+
+def test_all_that_are_named_are_removed_or_none(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    image, curve = keys["isgri_image"], keys["isgri_lc"]
+
+    assert main(["rm", image, "nothing"]) == 1
+    assert "no recording has a key that begins with 'nothing'" in capsys.readouterr().err
+    assert len(run_json(capsys, "ls")) == 3
+
+    assert run_json(capsys, "rm", image[:20], curve[:20].upper()) == {"removed": [image, curve]}
+    assert [entry["key"] for entry in run_json(capsys, "ls")] == [keys["polar_lc"]]
+
+
+def test_a_beginning_of_several_keys_names_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(DiskStore(folder())) as store:
+        for key in ("ab" + "0" * 62, "ab" + "1" * 62):
+            store.put(recording(Key(key)))
+
+    assert main(["rm", "ab"]) == 1
+    assert "2 keys begin with 'ab'" in capsys.readouterr().err
+    assert main(["rm", ""]) == 1
+    assert run_json(capsys, "rm", "ab0") == {"removed": ["ab" + "0" * 62]}
+
+
+def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(DiskStore(folder())) as store:
+        store.put(recording(Key("a" * 64), b'"catalog":{"cat_frame":"fk5"}'))
+        store.put(recording(Key("b" * 64), b"no JSON"))
+
+    assert "catalog  1 entry" in run(capsys, "show", "a")
+    assert main(["show", "b"]) == 1
+    assert "no JSON" in capsys.readouterr().err
+    assert main(["export", "out", "a"]) == 1
+    assert "what was asked is not known" in capsys.readouterr().err
+
+
+def test_what_is_pinned_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    image = keys["isgri_image"]
+    assert run(capsys, "pin", image) == f"pinned {image[: formatting.SHORT]}\n"
+
+    pruned = run_json(capsys, "prune", "--max-size", "1")
+    assert set(pruned["removed"]) == set(keys.values()) - {image}
+    assert pruned["occupied"] > 1
+
+    run(capsys, "unpin", image)
+    assert run_json(capsys, "prune", "--max-size", "1") == {"removed": [image], "leftovers": 0, "occupied": 0}
+
+
+@pytest.mark.usefixtures("keys")
+def test_pruning_within_the_limit_removes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "left: 3 recordings, with" in run(capsys, "prune")
+
+
+def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "verify") == "3 sound recordings\n"
+    assert run(capsys, "verify", str(folder())) == "3 sound recordings\n"
+    head = max((folder() / "heads").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    head.write_bytes(head.read_bytes()[:-1])
+
+    found = run_json(capsys, "verify", expect=1)
+    assert [fault["about"] for fault in found["faults"]] == [keys["isgri_image"]]
+    assert "verify --fix" in run(capsys, "verify", expect=1)
+    assert "2 sound recordings, 1 fault mended" in run(capsys, "verify", "--fix")
+    assert run_json(capsys, "verify")["sound"]
+
+
+@pytest.mark.parametrize("command", [["ls"], ["stats"], ["rm", "a"], ["show", "a"], ["prune"], ["verify"]])
+def test_a_store_that_is_not_there_is_said_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main([*command, "--cache-dir", str(tmp_path / "none")]) == 1
+
+    assert "nothing was recorded in" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_recording_is_shown(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "show", keys["isgri_image"])
+
+    for expected in ("E1_keV", "20.0", "mosaic_image", "455 x 455", "catalog", keys["isgri_image"]):
+        assert expected in said
+    assert "\x1b" not in said, "pictures are for terminals"
+    shown = run_json(capsys, "show", keys["isgri_lc"])
+    assert shown["products"]["arrays"][0]["units"][0]["columns"][0] == "TIME"
+    assert shown["query"]["instrument"] == "isgri"
+
+
+@pytest.mark.parametrize("product", ["isgri_image", "isgri_lc", "polar_lc"])
+def test_on_a_terminal_there_is_a_picture(
+    keys: dict[str, str], product: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    picture = [line for line in run(capsys, "show", keys[product]).splitlines() if "▀" in line]
+
+    assert len(picture) == 12
+    assert len({line.count("▀") for line in picture}) == 1
+    assert len({pixel for line in picture for pixel in line.split("▀")}) > 2, "something is to be seen"
+
+
+def test_a_terminal_without_colours_gets_none(
+    keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    assert "▀" not in run(capsys, "show", keys["isgri_image"])
+
+
+@pytest.mark.parametrize("product", ["isgri_image", "isgri_lc"])
+def test_a_picture_is_written_as_png(keys: dict[str, str], product: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    assert main(["show", keys[product], "--png", str(tmp_path / "picture.png")]) == 0
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_it_is_said_what_to_install(
+    keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    assert main(["show", keys["isgri_image"], "--png", "picture.png"]) == 1
+    assert "pip install 'oda-proxy[plots]'" in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    assert formatting.plain("a\x1b[2J\n\u202eb\udcffé") == "a\\x1b[2J\\n\\u202eb\\udcffé"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (999.9, "1 kB"), (25_300_000, "25.3 MB"), (5e15, "5e+03 TB")]
+)
+def test_sizes_are_told_in_three_digits(count: float, text: str) -> None:
+    assert formatting.size(count) == text
+
+
+def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = run_json(capsys, "export", str(tmp_path / "out"))
+    assert set(exported["written"]) == set(keys.values())
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+
+    again = run_json(capsys, "import", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "again"))
+
+    assert {key: path for path, key in again["kept"].items()} == exported["written"]
+    with closing(DiskStore(folder())) as one, closing(DiskStore(cache_folder(tmp_path / "again", PRODUCTION))) as other:
+        for key in one.keys():  # noqa: SIM118 - a store is no dictionary
+            ours, theirs = read(one.get(key)), read(other.get(key))
+            assert ours is not None
+            assert theirs is not None
+            assert (ours.head, ours.small, ours.query, ours.cost) == (
+                theirs.head,
+                theirs.small,
+                theirs.query,
+                theirs.cost,
+            )
+
+
+@pytest.mark.parametrize("options_at", [0, 1, 2, 3])
+def test_options_may_stand_anywhere(
+    keys: dict[str, str], options_at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path / "out"), keys["isgri_lc"], keys["polar_lc"]]
+    words[options_at:options_at] = ["--upstream", PRODUCTION]
+
+    exported = run_json(capsys, "export", *words)
+
+    assert set(exported["written"]) == {keys["isgri_lc"], keys["polar_lc"]}
+
+
+def test_what_is_private_is_exported_only_by_name(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = keys["polar_lc"]
+    with closing(DiskStore(folder())) as store:
+        found = read(store.get(Key(private)))
+        assert found is not None
+        store.put(replace(found, private=True))
+
+    assert private not in run_json(capsys, "export", str(tmp_path / "all"))["written"]
+    assert private in run_json(capsys, "export", str(tmp_path / "named"), private)["written"]
+    assert "private" in run(capsys, "ls")
+
+
+def test_an_export_adds_to_a_folder_of_fixtures(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for product in ("isgri_lc", "polar_lc"):
+        run(capsys, "export", str(tmp_path / "out"), keys[product][:16])
+
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [fixture["path"].split("/")[1] for fixture in manifest["fixtures"]] == ["isgri_lc", "polar_lc"]
+    assert manifest["fixtures"][0]["origin"] == {"kind": "recorded", "source": PRODUCTION, "modelled": []}
+
+
+def test_a_damaged_fixture_is_not_imported(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = several / "polar" / "polar_lc" / "2016-12-18" / "lc.root"
+    changed.write_bytes(changed.read_bytes() + b"x")
+
+    kept = run_json(capsys, "import", str(several), expect=1)
+
+    assert list(kept["failed"]) == ["polar/polar_lc/2016-12-18"]
+    assert len(kept["kept"]) == 2
+
+
+def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import base64
+
+    from oda_proxy.fixture.fixtures import FixtureAnswer, FixtureQuery, write_fixture, write_manifest
+
+    harmful = base64.b64encode(b"cposix\nsystem\n(S'true'\ntR.").decode()
+    path = "isgri/isgri_image/harmful"
+    table = {"binary": harmful, "name": "x", "meta_data": None}
+    answer = FixtureAnswer("done", {"status": 0}, (), {"astropy_table_product_binary_list": [table]})
+    write_fixture(tmp_path / "bad", path, FixtureQuery("isgri", "isgri_image", "Real", {}), answer)
+    write_manifest(tmp_path / "bad", {path: {"kind": "synthetic", "source": "a test", "modelled": []}})
+
+    assert main(["import", str(tmp_path / "bad")]) == 1
+    assert "harmful is left out: a client that reads it would load" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_reader_that_has_enough_is_no_fault_to_speak_of() -> None:
+    command = [sys.executable, "-m", "oda_proxy.cli", "ls", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

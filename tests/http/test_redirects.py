@@ -1,0 +1,40 @@
+"""A redirect keeps a client with the proxy."""
+
+from __future__ import annotations
+
+import pytest
+
+from oda_proxy.http.redirects import rewritten
+
+SITE = "https://www.astro.unige.ch/mmoda/dispatch-data"
+HERE = "http://127.0.0.1:8400"
+
+
+@pytest.mark.parametrize(
+    ("location", "upstream", "here", "expected"),
+    [
+        (f"{SITE}/instr-list?token=T", SITE, HERE, f"{HERE}/instr-list?token=T"),
+        (f"{SITE}/instr-list", SITE, f"{HERE}/p", f"{HERE}/p/instr-list"),
+        # the dispatcher is asked at its own address, and knows itself by its public one
+        (f"{SITE}/download_products?a=1", "http://10.0.0.7:8000", HERE, f"{HERE}/download_products?a=1"),
+        ("http://10.0.0.7:8000/dispatch-data/x", "http://10.0.0.7:8000", HERE, f"{HERE}/dispatch-data/x"),
+        ("/mmoda/dispatch-data/x", SITE, HERE, f"{HERE}/x"),
+    ],
+)
+def test_a_redirect_to_the_dispatcher_points_at_the_proxy(
+    location: str, upstream: str, here: str, expected: str
+) -> None:
+    assert rewritten(location, upstream=upstream, here=here) == expected
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://www.astro.unige.ch/mmoda/?error_message=x",  # a page of the frontend
+        "https://example.org/run_analysis",
+        "instr-list?x=1",
+        "",
+    ],
+)
+def test_a_redirect_to_elsewhere_is_left_alone(location: str) -> None:
+    assert rewritten(location, upstream=SITE, here=HERE) == location

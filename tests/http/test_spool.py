@@ -1,0 +1,155 @@
+"""A body is read to its end in little memory, or goes on as it comes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.http import spool
+from oda_proxy.http.answer import Answer
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.spool import Spooled, SpoolError, spooled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from oda_proxy.http.message import Headers
+
+
+@dataclass
+class Body:
+    """A body of pieces that counts how many were taken, and knows whether it was let go."""
+
+    pieces: list[bytes]
+    taken: int = 0
+    closed: bool = False
+    broken: bool = field(default=False)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            self.taken += 1
+            yield piece
+        if self.broken:
+            raise UpstreamUnreachableError("http://x", "the connection broke")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+PIECES = [bytes([65 + number]) * 10 for number in range(10)]
+
+
+def answer(body: Body, headers: Headers = ()) -> Answer:
+    return Answer(200, headers, body, CacheStatus())
+
+
+async def read(body: object) -> bytes:
+    return b"".join([piece async for piece in body])  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=[1000, 35, 0])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Set how much is kept in memory: all, some, nothing."""
+    monkeypatch.setattr(spool, "IN_MEMORY", request.param)
+    monkeypatch.setattr(spool, "PIECE", 7)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("memory")
+async def test_a_body_is_read_whole_and_let_go() -> None:
+    body = Body(PIECES)
+
+    result = (await spooled(answer(body), 100)).body
+
+    assert isinstance(result, Spooled)
+    assert body.closed
+    assert result.size == 100
+    assert result.read() == await read(result) == await read(result) == b"".join(PIECES)
+    await result.aclose()
+
+
+@pytest.mark.usefixtures("memory")
+async def test_what_is_too_long_goes_on_as_it_comes() -> None:
+    body = Body(PIECES)
+
+    result = (await spooled(answer(body), 55)).body
+
+    assert not isinstance(result, (Spooled, tuple))
+    assert body.taken == 6
+    assert not body.closed
+    assert await read(result) == b"".join(PIECES)
+    await result.aclose()
+    assert body.closed
+
+
+async def test_what_says_that_it_is_too_long_is_not_read_at_all() -> None:
+    body = Body(PIECES)
+
+    result = await spooled(answer(body, (("Content-Length", "100"),)), 99)
+
+    assert result.body is body
+    assert body.taken == 0
+
+
+@pytest.mark.parametrize("told", ["-1", "x", "", "²"])
+async def test_a_length_that_is_none_says_nothing(told: str) -> None:
+    assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", told),)), 100)).body, Spooled)
+
+
+async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 35)
+    monkeypatch.setattr(spool, "PIECE", 7)
+    write, room = os.pwrite, 52
+
+    def into_little_room(file: int, content: bytes, at: int) -> int:
+        if at >= room:
+            raise OSError(28, "No space left on device")
+        return write(file, content[: room - at], at)
+
+    monkeypatch.setattr(os, "pwrite", into_little_room)
+
+    result = (await spooled(answer(Body(PIECES)), 1000)).body
+
+    assert not isinstance(result, (Spooled, tuple))
+    assert await read(result) == b"".join(PIECES)
+    await result.aclose()
+
+
+async def test_no_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(spool, "IN_MEMORY", 35)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+
+    result = (await spooled(answer(Body(PIECES)), 1000)).body
+
+    assert not isinstance(result, tuple)
+    assert await read(result) == b"".join(PIECES)
+
+
+@pytest.mark.usefixtures("memory")
+async def test_a_body_that_breaks_off_is_let_go() -> None:
+    body = Body(PIECES, broken=True)
+
+    with pytest.raises(UpstreamUnreachableError):
+        await spooled(answer(body), 1000)
+    assert body.closed
+
+
+async def test_a_spool_that_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 0)
+    result = (await spooled(answer(Body(PIECES)), 1000)).body
+    assert isinstance(result, Spooled)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(SpoolError, match="Input/output error"):
+        result.read()
+    await result.aclose()

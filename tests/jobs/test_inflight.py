@@ -1,0 +1,813 @@
+"""Everyone who asks the same while a job runs waits for that one job; stories told in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oda_proxy.http.spool import SpoolError
+from oda_proxy.jobs.job import UNWATCHED_PAUSE, Limits
+from oda_proxy.query.audience import Sharing
+from oda_proxy.store.memory import MemoryStore
+from tests.support.answers import answer
+from tests.support.scripted import (
+    QUERY,
+    Client,
+    Dispatcher,
+    crowd,
+    elapsed,
+    in_no_time,
+    play,
+    proxied,
+    refusal,
+    reply,
+    together,
+    token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from oda_proxy.http.message import Ask
+    from oda_proxy.proxy import Proxy
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.recording.recording import Recording
+    from tests.support.scripted import Asked, Told
+
+NO_CACHE = (("Cache-Control", "no-cache"),)
+OTHER = token("another@example.org")
+
+
+def numbered(asked: Asked) -> Mapping[str, Any]:
+    """Give products in which the number of the request stands that fetched them."""
+    return {"numpy_data_product_list": [], "prod_process_message": f"request {asked.number}"}
+
+
+def number(told: Told) -> str:
+    return str(told.json["products"]["prod_process_message"])
+
+
+# -- one job for all -------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_all_who_ask_the_same_get_one_job_and_the_same_data() -> None:
+    dispatcher = Dispatcher(products=numbered)
+    async with proxied(dispatcher) as proxy:
+        got = await together(crowd(proxy, 200))
+
+        assert len(dispatcher.submissions) == 1
+        assert {(told.status, told.state) for told in got} == {(200, "done")}
+        assert {number(told) for told in got} == {f"request {len(dispatcher.asked)}"}
+        assert (proxy.counts.jobs, proxy.counts.joined, proxy.counts.kept) == (1, 199, 1)
+
+
+@pytest.mark.parametrize("many", [2, 20, 200])
+def test_the_dispatcher_is_asked_as_often_for_many_as_for_one(many: int) -> None:
+    async def asked_for(clients: int) -> list[tuple[float, str]]:
+        dispatcher = Dispatcher(reporting=7.0)
+        async with proxied(dispatcher) as proxy:
+            await together(crowd(proxy, clients))
+        return [(round(asked.at, 6), asked.status) for asked in dispatcher.asked]
+
+    assert play(asked_for(many)) == play(asked_for(1))
+
+
+@in_no_time
+async def test_the_dispatcher_is_asked_with_one_session_only() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        await together(crowd(proxy, 5))
+
+    assert {asked.session_id for asked in dispatcher.asked} == {"SESSION000000000"}
+
+
+@in_no_time
+async def test_who_joins_later_waits_only_for_the_rest() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        first, later = crowd(proxy, 2)
+
+        async def come_later() -> Told:
+            await asyncio.sleep(50)
+            return await later.get_product()
+
+        got = await asyncio.gather(first.get_product(), come_later())
+
+    assert len(dispatcher.submissions) == 1
+    assert got[0].at == pytest.approx(got[1].at)
+    assert later.told[0].at - 50 < 1, "a job that runs is told of at once"
+
+
+@in_no_time
+async def test_each_keeps_the_names_it_was_told_and_the_session_that_is_its_own() -> None:
+    dispatcher = Dispatcher(reporting=5.0)
+    async with proxied(dispatcher) as proxy:
+        clients = crowd(proxy, 5)
+        await together(clients)
+
+    for client in clients:
+        assert len(client.job_ids) == 1
+        for told in client.told:
+            assert told.session_id == client.session_id
+            assert told.json["job_monitor"]["session_id"] == client.session_id
+            assert all(report["session_id"] == client.session_id for report in told.reports)
+            assert all({report["job_id"]} == client.job_ids for report in told.reports)
+        products = client.told[-1].json["products"]
+        assert products["analysis_parameters"]["session_id"] == client.session_id
+
+
+@in_no_time
+async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
+    async with proxied(Dispatcher()) as proxy:
+        first, other = crowd(proxy, 2)
+        job_id = (await first.ask()).job_id
+
+        told = await other.ask("submitted", "0123456789abcdef")
+
+        assert job_id != told.job_id == "0123456789abcdef"
+        assert (await other.ask("submitted", told.job_id)).job_id == told.job_id
+        assert (await first.ask("submitted", job_id)).job_id == job_id
+
+
+@in_no_time
+async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
+    def renaming(asked: Asked) -> Any:
+        if asked.number == 1:
+            return None
+        if asked.status == "ready":
+            return reply(answer(job_monitor={"job_id": f"{asked.number:016}"}, session_id=asked.session_id))
+        state = "progress" if asked.number < 10 else "ready"
+        return reply({"query_status": state, "products": {}, "job_monitor": {"job_id": f"{asked.number:016}"}})
+
+    dispatcher = Dispatcher(instead=renaming, plan={0.0: "submitted", 1.0: "ready"})
+    async with proxied(dispatcher) as proxy:
+        await together(clients := crowd(proxy, 2))
+
+    name = dispatcher.submissions[0].name
+    assert {asked.job_id for asked in dispatcher.asked} == {"", name}
+    assert [client.job_ids for client in clients] == [{name}] * 2
+
+
+@in_no_time
+async def test_reports_reach_all_and_name_nobody_else() -> None:
+    dispatcher = Dispatcher(reporting=5.0)
+    async with proxied(dispatcher) as proxy:
+        mine = token()
+        clients = [*crowd(proxy, 3, token=mine), Client(proxy, "WITHANOTHERTOKEN", token(roles="general,"))]
+        await together(clients)
+
+    for client in clients:
+        counts = [sum(one["node"] != "oda-proxy" for one in told.reports) for told in client.told[:-1]]
+        assert set(counts) == set(range(counts[-1] + 1)), "each is told when it comes"
+        assert counts == sorted(counts)
+        assert counts[-1] > 5
+        last = client.told[-2].reports[-1]
+        assert (last["message"], last["progress"]) == ("processing", counts[-1] - 1)
+        others = {other.session_id for other in clients} - {client.session_id}
+        for told in client.told:
+            assert not [name for name in others if name in told.body.decode()]
+            assert client.token == mine or mine not in told.body.decode()
+
+
+@in_no_time
+async def test_a_poll_is_held_until_there_is_news_and_never_longer_than_the_patience() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 45.0: "progress", 50.0: "ready"})
+    async with proxied(dispatcher, patience=20.0) as proxy:
+        await (client := Client(proxy)).get_product()
+
+    waited = [after.at - before.at for before, after in zip(client.told, client.told[1:], strict=False)]
+    assert client.states == ["submitted", "submitted", "submitted", "progress", "done"]
+    assert waited[:2] == [pytest.approx(21.0), pytest.approx(21.0)]
+    assert waited[2] < 10
+
+
+@in_no_time
+async def test_progress_is_told_in_the_same_moment_in_which_it_is_known() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        await together(clients := crowd(proxy, 3))
+
+    known = next(asked.at for asked in dispatcher.asked if asked.at >= 10.05) + dispatcher.latency
+    for client in clients:
+        assert next(told.at for told in client.told if told.state == "progress") == pytest.approx(known)
+
+
+# -- leaving ---------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_the_job_goes_on_when_the_first_asker_leaves() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        first, other = (asyncio.create_task(client.get_product()) for client in crowd(proxy, 2))
+        await asyncio.sleep(5)
+        first.cancel()
+
+        assert (await other).state == "done"
+
+    assert len(dispatcher.submissions) == 1
+    assert {asked.session_id for asked in dispatcher.asked} == {"SESSION000000000"}
+
+
+@pytest.mark.parametrize("after", [0.001, 0.02, 5.0, 30.0])
+def test_the_job_goes_on_and_is_kept_when_everyone_leaves(after: float) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(products=numbered)
+        async with proxied(dispatcher) as proxy:
+            waiting = [asyncio.create_task(client.get_product()) for client in crowd(proxy, 3)]
+            await asyncio.sleep(after)
+            for task in waiting:
+                task.cancel()
+            await asyncio.sleep(120)
+            asked = len(dispatcher.asked)
+
+            told = await Client(proxy, "COMESBACKMUCHLATER").ask()
+
+            assert (told.cache_status, number(told)) == ("oda-proxy; hit", f"request {asked}")
+            assert list(proxy.jobs) == []
+
+    play(story())
+
+
+@in_no_time
+async def test_a_job_for_which_nobody_waits_is_asked_for_seldom_and_at_once_when_somebody_comes() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with proxied(dispatcher) as proxy:
+        await (client := Client(proxy)).ask()
+        await asyncio.sleep(1001)
+        alone = [asked.at for asked in dispatcher.asked if asked.at > 200]
+        await asyncio.sleep(alone[-1] + UNWATCHED_PAUSE + 1 - elapsed())
+        dispatcher.plan[0.0] = "ready"
+        came = elapsed()
+        told = await client.ask("submitted", client.told[0].job_id)
+
+    pauses = [after - before for before, after in pairwise(alone)]
+    assert pauses == [pytest.approx(UNWATCHED_PAUSE + dispatcher.latency)] * len(pauses)
+    assert (told.state, told.at - came < 1) == ("done", True)
+
+
+@in_no_time
+async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice() -> None:
+    dispatcher = Dispatcher(products=numbered)
+    async with proxied(dispatcher) as proxy:
+        client = Client(proxy)
+        first = await client.get_product()
+
+        again = await client.ask("submitted", first.job_id)
+
+        assert (first.cache_status, again.cache_status) == (
+            "oda-proxy; fwd=uri-miss; fwd-status=200; stored",
+            "oda-proxy; fwd=uri-miss",
+        )
+        assert (again.state, number(again), again.job_id) == ("done", number(first), first.job_id)
+        assert len(dispatcher.submissions) == 1
+
+
+# -- failures --------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_a_failure_is_told_to_all_who_waited_with_the_names_that_are_theirs() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        got = await together(clients := crowd(proxy, 5))
+
+        assert {(told.status, told.state) for told in got} == {(200, "failed")}
+        for client, told in zip(clients, got, strict=True):
+            assert (told.session_id, {told.job_id}) == (client.session_id, client.job_ids)
+        assert len(dispatcher.submissions) == 1
+        assert list(proxy.store.keys()) == []
+
+
+@in_no_time
+async def test_a_failure_is_told_to_who_polls_shortly_after() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        first, later = crowd(proxy, 2)
+        job_id = (await later.ask()).job_id
+        await first.get_product()
+        asked = len(dispatcher.asked)
+        await asyncio.sleep(60)
+
+        told = await later.ask("submitted", job_id)
+
+        assert (told.state, told.job_id, told.session_id) == ("failed", job_id, later.session_id)
+        assert len(dispatcher.asked) == asked
+
+
+@in_no_time
+async def test_the_end_of_a_job_is_not_for_a_session_that_had_not_joined_it() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        first, stranger = crowd(proxy, 2)
+        await first.get_product()
+
+        told = await stranger.ask("submitted", "0123456789abcdef")
+
+        assert told.cache_status == "oda-proxy; fwd=bypass; fwd-status=400; detail=poll"
+
+
+@in_no_time
+async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
+    dispatcher = Dispatcher(plan={0.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        first, later = crowd(proxy, 2)
+        assert (await first.get_product()).state == "failed"
+        dispatcher.plan = {0.0: "done"}
+
+        assert (await later.get_product()).state == "done"
+        assert (await first.get_product()).cache_status == "oda-proxy; hit"
+        assert len(dispatcher.submissions) == 2
+
+
+@in_no_time
+async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(MemoryStore):
+        def put(self, recording: Recording) -> None:
+            raise ZeroDivisionError
+
+    async with proxied(Dispatcher(), store=Faulty()) as proxy:
+        got = await together(crowd(proxy, 3))
+
+        assert {(told.status, told.state) for told in got} == {(500, "failed")}
+        assert {told.message for told in got} == {"the job ended by a fault of oda-proxy; its log says more"}
+        assert list(proxy.jobs) == []
+    assert "ZeroDivisionError" in caplog.text
+
+
+@in_no_time
+async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None:
+    class Unreadable(Dispatcher):
+        async def ask(self, ask: Ask) -> Any:
+            raise SpoolError("No space left on device")
+
+    async with proxied(Unreadable()) as proxy:
+        got = await together(crowd(proxy, 2))
+
+    assert {told.status for told in got} == {500}
+    assert all(told.message.endswith("No space left on device; name another with TMPDIR") for told in got)
+
+
+@in_no_time
+async def test_a_failure_reads_as_the_dispatcher_told_it() -> None:
+    dispatcher = Dispatcher(instead=lambda asked: refusal("RA is not a number", 400) if asked.number == 1 else None)
+    async with proxied(dispatcher) as proxy:
+        got = await together(crowd(proxy, 3))
+
+    assert [told.status for told in got] == [400] * 3
+    for told in got:
+        assert told.message == told.json["error_message"] == "RA is not a number"
+
+
+# -- anew ------------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_many_who_want_it_anew_get_one_job_and_its_end_replaces_the_recording() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
+    async with proxied(dispatcher) as proxy:
+        await Client(proxy).get_product()
+        dispatcher.plan = {0.0: "submitted", 20.0: "ready"}
+        waiting = asyncio.gather(*(client.get_product() for client in crowd(proxy, 10, headers=NO_CACHE)))
+        await asyncio.sleep(10)
+
+        meanwhile = await Client(proxy, "DOESNOTCARETHATMUCH").ask()
+        assert (meanwhile.cache_status, number(meanwhile)) == ("oda-proxy; hit", "request 1")
+
+        anew = f"request {(await waiting) and len(dispatcher.asked)}"
+        assert {number(told) for told in waiting.result()} == {anew}
+        assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == anew
+        assert len(dispatcher.submissions) == 2
+
+
+@in_no_time
+async def test_what_fails_when_made_anew_leaves_the_recording() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
+    async with proxied(dispatcher) as proxy:
+        await Client(proxy).get_product()
+        dispatcher.plan = {0.0: "failed"}
+
+        assert (await Client(proxy, "WANTSITANEW", headers=NO_CACHE).get_product()).state == "failed"
+        assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == "request 1"
+
+
+@in_no_time
+async def test_who_wants_it_anew_joins_the_job_that_runs() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        first, other = crowd(proxy, 2)
+        other.headers = NO_CACHE
+
+        await together([first, other])
+
+    assert len(dispatcher.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "job_id"), [("new", "0123456789abcdef"), ("ready", "0123456789abcdef"), ("ready", "")]
+)
+def test_a_resubmission_is_computed_anew_once_under_the_name_that_was_sent(status: str, job_id: str) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
+        async with proxied(dispatcher) as proxy:
+            await Client(proxy).get_product()
+            clients = crowd(proxy, 3)
+
+            got = await asyncio.gather(*(client.ask(status, job_id) for client in clients))
+
+            assert [(asked.status, asked.job_id) for asked in dispatcher.asked] == [("new", ""), ("new", "")]
+            assert {(told.state, number(told)) for told in got} == {("done", "request 2")}
+            assert len({told.job_id for told in got}) == 1
+            assert not job_id or got[0].job_id == job_id
+            assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == "request 2"
+
+    play(story())
+
+
+# -- polls for what we do not know -----------------------------------------------------------------
+
+
+@in_no_time
+async def test_a_poll_for_a_job_that_we_do_not_know_is_the_dispatchers_to_answer() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        told = await Client(proxy).ask("submitted", "0123456789abcdef")
+
+        assert (told.status, told.cache_status) == (400, "oda-proxy; fwd=bypass; fwd-status=400; detail=poll")
+        assert "unable to find any record" in told.message
+        assert [(asked.status, asked.job_id) for asked in dispatcher.asked] == [("submitted", "0123456789abcdef")]
+        assert list(proxy.jobs) == []
+
+
+@in_no_time
+async def test_a_poll_for_a_job_that_ended_long_ago_finds_its_recording() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        first, later = crowd(proxy, 2)
+        job_id = (await later.ask()).job_id
+        await first.get_product()
+        await asyncio.sleep(1000)
+
+        told = await later.ask("submitted", job_id)
+
+        assert (told.state, told.job_id, told.cache_status) == ("done", job_id, "oda-proxy; hit")
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_tokens_of_one_audience_share_a_job_and_each_sees_its_own() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        clients = crowd(proxy, 3)
+        for days, client in enumerate(clients, start=12):
+            client.token = token(expires=days * 86400.0)
+
+        got = await together(clients)
+
+    assert len(dispatcher.submissions) == 1
+    for client, told in zip(clients, got, strict=True):
+        assert told.json["products"]["analysis_parameters"]["token"] == client.token
+        assert not [other for other in clients if other is not client and other.token in told.body.decode()]
+
+
+@pytest.mark.parametrize("other", ["", OTHER, token(roles="general,more")], ids=["none", "of another", "other roles"])
+def test_another_audience_has_a_job_of_its_own(other: str) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(products=numbered)
+        async with proxied(dispatcher) as proxy:
+            first, second = crowd(proxy, 2)
+            first.token, second.token = token(), other
+
+            got = await together([first, second])
+
+        assert sorted(asked.token for asked in dispatcher.submissions) == sorted([token(), other])
+        assert number(got[0]) != number(got[1])
+
+    play(story())
+
+
+@in_no_time
+async def test_a_forged_token_joins_nobody_and_is_refused() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        owner, forger = crowd(proxy, 2)
+        owner.token, forger.token = token(), token(key="another key that is just as long as the other one")
+        dispatcher.revoked.add(forger.token)
+        owners = asyncio.create_task(owner.get_product())
+        await asyncio.sleep(5)
+
+        told = await forger.get_product()
+        poll = await forger.ask("submitted", owner.told[0].job_id)
+
+        assert (told.status, told.state, poll.status) == (403, "failed", 403)
+        assert (await owners).state == "done"
+
+
+@in_no_time
+async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner_finds_it_again() -> None:
+    dispatcher = Dispatcher(products=numbered)
+    async with proxied(dispatcher, secret_key=None) as proxy:
+        clients = crowd(proxy, 3, token=token())
+        clients[2].token = token(expires=2e6)
+
+        got = await together(clients)
+
+    assert len(dispatcher.submissions) == 2, "one for each token"
+    assert len({number(told) for told in got}) <= 2, "of the two, who joined may be given the later"
+    assert {told.state for told in got} == {"done"}
+
+
+@in_no_time
+async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_takes() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"})
+    async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
+        first, second = crowd(proxy, 2)
+        first.token, second.token = token(), token(expires=2e6)
+        for client in (first, second):  # the dispatcher takes both
+            await replace(client, query=QUERY.replace("83.0", "1.0"), told=[]).get_product()
+        dispatcher.plan = {0.0: "submitted", 900.0: "ready"}
+        before = len(dispatcher.asked)
+
+        await together([first, second])
+
+        asked = dispatcher.asked[before:]
+        assert {one.session_id for one in asked} == {first.session_id}
+
+
+@pytest.mark.parametrize("ends", ["ready", "failed"])
+def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: str) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(plan={0.0: "done"})
+        async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
+            first, second = crowd(proxy, 2)
+            first.token, second.token = token(), token(expires=2e6)
+            for client in (first, second):  # the dispatcher takes both
+                await replace(client, query=QUERY.replace("83.0", "1.0"), told=[]).get_product()
+            dispatcher.plan = {0.0: "submitted", 900.0: ends}
+            waiting = asyncio.create_task(first.get_product())
+            await asyncio.sleep(1)
+            job_id = (await second.ask()).job_id
+            await waiting
+            asked = len(dispatcher.asked)
+
+            told = await second.ask("submitted", job_id)
+
+            assert (told.state, told.job_id) == ("done" if ends == "ready" else "failed", job_id)
+            assert len(dispatcher.asked) == asked
+
+    play(story())
+
+
+@in_no_time
+async def test_who_has_no_session_gets_the_end_like_all_others() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        got = await together([Client(proxy, ""), Client(proxy, ""), Client(proxy, "SESSION000000000")])
+
+        assert [told.state for told in got] == ["done"] * 3
+        assert len(dispatcher.submissions) == 1
+        assert proxy.counts.kept == 1
+
+
+@in_no_time
+async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
+        first, second = Client(proxy, "", token()), Client(proxy, "", OTHER)
+        job_id = (await first.ask()).job_id
+        await second.ask()
+        await asyncio.sleep(100)
+
+        told = await second.ask("submitted", job_id)
+
+        assert told.state == "done"
+        assert first.token not in told.body.decode()
+
+
+# -- what cannot be shared -------------------------------------------------------------------------
+
+
+def naming(asked: Asked) -> Mapping[str, Any]:
+    """Give products in which whoever asked is named."""
+    who = asked.subject or asked.session_id
+    return {"text_product_list": [{"text": f"made for {who}"}], "numpy_data_product_list": []}
+
+
+@pytest.mark.parametrize("mine", ["", token("Somebody Important")], ids=["public", "with a token"])
+def test_an_answer_that_names_its_asker_is_for_them_alone_and_others_ask_for_themselves(mine: str) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(products=naming)
+        async with proxied(dispatcher) as proxy:
+            clients = crowd(proxy, 4, token=mine)
+
+            got = await together(clients)
+
+            assert list(proxy.store.keys()) == []
+        assert len(dispatcher.submissions) == 4
+        for client, told in zip(clients, got, strict=True):
+            assert told.state == "done"
+            assert client.job_ids == {told.job_id}
+            made_for = "Somebody Important" if mine else client.session_id
+            assert told.json["products"]["text_product_list"] == [{"text": f"made for {made_for}"}]
+
+    play(story())
+
+
+@in_no_time
+async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_from_the_beginning() -> None:
+    dispatcher = Dispatcher(products=naming)
+    async with proxied(dispatcher) as proxy:
+        await Client(proxy).get_product()
+        await together(crowd(proxy, 2))  # one of them waited for nothing
+        before = len(dispatcher.submissions)
+
+        began = elapsed()
+        got = await together(crowd(proxy, 3))
+
+        assert len(dispatcher.submissions) - before == 3
+        assert {told.at - began < 70 for told in got} == {True}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_failure_that_names_its_asker_is_told_to_nobody_else(status: int) -> None:
+    def failing(asked: Asked) -> Any:
+        if asked.status == "new":
+            return None
+        said = {"query_status": "failed", "products": {}, "owner": asked.session_id.lower()}
+        return reply({**said, "exit_status": {"status": 1, "message": "no data"}}, status=status)
+
+    async def story() -> None:
+        dispatcher = Dispatcher(instead=failing)
+        limits = Limits(broken=0)
+        async with proxied(dispatcher, limits=limits) as proxy:
+            got = await together(clients := crowd(proxy, 3))
+
+        assert {told.state for told in got} == {"failed"}
+        for client, told in zip(clients, got, strict=True):
+            others = {other.session_id for other in clients if other is not client}
+            assert not [name for name in others if name in told.body.decode().upper()]
+
+    play(story())
+
+
+# -- the end of the program ------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near() -> None:
+    async with proxied(Dispatcher(plan={0.0: "submitted"}), patience=60.0) as proxy:
+        clients = crowd(proxy, 3)
+        for client in clients:
+            await client.ask()
+        held = [asyncio.create_task(client.ask("submitted", client.told[0].job_id)) for client in clients]
+        await asyncio.sleep(5)
+
+        woken = elapsed()
+        proxy.jobs.wake()
+        told = await asyncio.gather(*held)
+
+        assert {(one.state, one.at) for one in told} == {("submitted", woken)}
+        assert (await clients[0].ask("submitted", told[0].job_id)).at == woken, "and held no more"
+
+
+@in_no_time
+async def test_who_waits_for_the_first_word_is_told_submitted_at_once_when_the_end_is_near() -> None:
+    async with proxied(Dispatcher(latency=50.0), patience=60.0) as proxy:
+        asking = asyncio.create_task(Client(proxy).ask())
+        await asyncio.sleep(5)
+        proxy.jobs.wake()
+        comes_now = await Client(proxy, query=QUERY.replace("83.0", "1.0")).ask()
+
+        assert [(told.state, told.at) for told in (await asking, comes_now)] == [("submitted", 5.0)] * 2
+
+
+@in_no_time
+async def test_when_it_is_closed_the_dispatcher_is_asked_no_more() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with proxied(dispatcher) as proxy:
+        waiting = asyncio.create_task(Client(proxy).ask())
+        await asyncio.sleep(5)
+        await proxy.close()
+        asked = len(dispatcher.asked)
+        await asyncio.sleep(100)
+
+        assert len(dispatcher.asked) == asked
+        assert list(proxy.jobs) == []
+        assert (await waiting).state == "submitted"
+
+
+@in_no_time
+async def test_a_job_that_was_only_just_begun_is_let_go_of_too() -> None:
+    dispatcher = Dispatcher()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with proxied(dispatcher) as proxy:
+            asking = asyncio.create_task(Client(proxy).ask())
+            for _ in range(100):
+                if not list(proxy.jobs):
+                    await asyncio.sleep(0)
+            await proxy.close()
+            told, left = await asking, list(proxy.jobs)
+        del proxy, asking
+        gc.collect()
+
+    assert (told.state, dispatcher.asked, left) == ("submitted", [], [])
+    assert [str(warning.message) for warning in warned] == []
+
+
+# -- in whatever order -----------------------------------------------------------------------------
+
+DELAYS = st.sampled_from([0.0, 0.0, 0.001, 0.01, 0.05, 0.1])
+VISIT = st.tuples(
+    st.sampled_from([0.0, 0.05, 0.1, 0.15, 0.3, 1.0, 1.6, 2.1, 3.0]),  # when they come
+    st.one_of(st.none(), st.sampled_from([0.0, 0.05, 0.2, 1.0, 1.6])),  # after how long they leave
+)
+PLANS = st.sampled_from(
+    [{0.0: "done"}, {0.0: "submitted", 1.0: "ready"}, {0.0: "submitted", 1.0: "failed"}, {0.0: "failed"}]
+)
+
+
+def turns(delays: list[float]) -> Iterator[float]:
+    """Give one after the other, over and over."""
+    while True:
+        yield from delays
+
+
+async def visited(visits: list[tuple[float, float | None]], plan: dict[float, str]) -> None:
+    """Have clients come and go, and see that they are told the same story."""
+    dispatcher = Dispatcher(plan=plan, products=numbered)
+    running: list[int] = []
+
+    async def visit(client: Client, comes: float, leaves: float | None) -> Told | None:
+        await asyncio.sleep(comes)
+        try:
+            async with asyncio.timeout(leaves):
+                return await client.get_product()
+        except TimeoutError:
+            return None
+
+    async def watch(proxy: Proxy) -> None:
+        while True:
+            running.append(len(list(proxy.jobs)))
+            await asyncio.sleep(0.01)
+
+    async with proxied(dispatcher) as proxy:
+        watching = asyncio.create_task(watch(proxy))
+        clients = crowd(proxy, len(visits))
+        got = await asyncio.gather(*(visit(client, *when) for client, when in zip(clients, visits, strict=True)))
+        watching.cancel()
+        await asyncio.sleep(60)  # who left, left a job
+
+        ends = "failed" if "failed" in plan.values() else "done"
+        assert max(running) <= 1
+        assert {told.state for told in got if told} <= {ends}
+        assert all(len(client.job_ids) <= 1 for client in clients)
+        assert all(told.session_id == client.session_id for client in clients for told in client.told)
+        assert list(proxy.jobs) == []
+        assert len(list(proxy.store.keys())) == (ends == "done" and len(dispatcher.submissions) > 0)
+    if ends == "done":
+        assert len({number(told) for told in got if told}) <= len(dispatcher.submissions)
+
+
+@settings(deadline=None, max_examples=200)
+@given(visits=st.lists(VISIT, min_size=1, max_size=6), plan=PLANS, delays=st.lists(DELAYS, min_size=1, max_size=12))
+def test_whoever_comes_and_goes_there_is_one_job_at_a_time_and_all_are_told_its_end(
+    visits: list[tuple[float, float | None]], plan: dict[float, str], delays: list[float]
+) -> None:
+    play(visited(visits, plan), turns(delays).__next__)
+
+
+def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_second_job() -> None:
+    late: list[float] = []
+
+    class Slow(MemoryStore):
+        """What it says to the second who asks arrives when the job has ended."""
+
+        gets = 0
+
+        def get(self, key: Key) -> Recording | None:
+            self.gets += 1
+            if self.gets == 2:
+                late.append(1.0)
+            return super().get(key)
+
+    async def story() -> None:
+        dispatcher = Dispatcher(plan={0.0: "done"})
+        async with proxied(dispatcher, store=Slow()) as proxy:
+            first, other = crowd(proxy, 2)
+            await asyncio.gather(first.ask(), other.ask())
+
+        assert len(dispatcher.submissions) == 1
+
+    play(story(), lambda: late.pop() if late else 0.0)

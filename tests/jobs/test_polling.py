@@ -1,0 +1,583 @@
+"""One job is asked for until its end, whatever becomes of the dispatcher meanwhile; stories told in no time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from oda_proxy.errors import UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.http.message import Ask
+from oda_proxy.jobs.job import Limits
+from oda_proxy.query.audience import Sharing
+from oda_proxy.store.freshness import Freshness, Rule
+from tests.support.scripted import (
+    HTML,
+    ORIGIN,
+    QUERY,
+    Body,
+    Client,
+    Dispatcher,
+    Reply,
+    bad_gateway,
+    crowd,
+    elapsed,
+    in_no_time,
+    play,
+    proxied,
+    refusal,
+    reply,
+    together,
+    token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.scripted import Asked, Told
+
+URL = Dispatcher.url
+UNREACHABLE = UpstreamUnreachableError(URL, "Connection refused")
+PAGE = reply(b"<html>Maintenance", headers=HTML)
+
+
+def between(begin: float, end: float, answer: Reply | Exception) -> Callable[[Asked], Reply | Exception | None]:
+    """Answer thus to what is asked at these times."""
+    return lambda asked: answer if begin <= asked.at < end else None
+
+
+def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[Asked], Reply | Exception | None]:
+    """Answer thus to each request but the first."""
+    return lambda asked: answer if asked.number > 1 and asked.number % every == 0 else None
+
+
+async def got(dispatcher: Dispatcher, many: int = 2, **policy: Any) -> list[Client]:
+    """Have clients get a product."""
+    async with proxied(dispatcher, **policy) as proxy:
+        clients = crowd(proxy, many)
+        await together(clients)
+    return clients
+
+
+def ends(clients: list[Client]) -> set[tuple[int, str]]:
+    """Say how it ended for all."""
+    return {(client.told[-1].status, client.told[-1].state) for client in clients}
+
+
+def assert_readable(told: Told, words: str) -> None:
+    """Every generation of the client ends with these words: before 1.1.46 they read the one, later the others."""
+    assert told.state == "failed"
+    assert told.json["exit_status"]["status"] == 1
+    for where in (told.json["exit_status"], told.json):
+        assert words in where["error_message"]
+    assert words in told.message
+    assert words in told.json["error"]
+    assert told.json["products"] == {}
+    assert told.json["job_status"] == told.json["job_monitor"]["status"] == "failed"
+
+
+# -- what is asked ---------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_a_job_is_asked_for_with_the_state_and_the_name_it_had_last() -> None:
+    dispatcher = Dispatcher()
+    await got(dispatcher)
+
+    job_id = dispatcher.submissions[0].name
+    asked = [(one.status, one.job_id) for one in dispatcher.asked]
+    assert list(dict.fromkeys(asked)) == [("new", ""), ("submitted", job_id), ("progress", job_id), ("ready", job_id)]
+    assert [status for status, _ in asked].count("ready") == 1
+
+
+@in_no_time
+async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_polls_may_be_repeated() -> None:
+    dispatcher = Dispatcher()
+    await got(dispatcher)
+
+    assert {(one.status, one.once) for one in dispatcher.asked} == {
+        ("new", True),
+        ("submitted", False),
+        ("progress", False),
+        ("ready", True),
+    }
+    assert {one.patience for one in dispatcher.polls} == {60.0}
+
+
+@in_no_time
+async def test_a_question_that_came_as_a_form_goes_on_as_a_form() -> None:
+    asks: list[Ask] = []
+
+    class Listening(Dispatcher):
+        async def ask(self, ask: Ask) -> Reply:
+            asks.append(ask)
+            return await super().ask(ask)
+
+    content_type = (("Content-Type", "application/x-www-form-urlencoded"),)
+    form = f"{QUERY}&query_status=new&session_id=S&selected_catalog=%7B%22a%22%3A%20%22%2B%22%7D".encode()
+    async with proxied(Listening(plan={0.0: "ready"})) as proxy:
+        await proxy.answer(Ask("POST", "/run_analysis", "", content_type, form), origin=ORIGIN)
+
+    assert [(ask.method, ask.query_string) for ask in asks] == [("POST", "")] * 2
+    new, ready = [dict(parse_qsl(ask.body.decode())) for ask in asks if isinstance(ask.body, bytes)]
+    assert new["selected_catalog"] == '{"a": "+"}'
+    assert ready == {**new, "query_status": "ready", "job_id": ready["job_id"]}
+
+
+@in_no_time
+async def test_pauses_grow_with_the_job_while_somebody_waits_up_to_those_of_patient_clients() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 300.0: "ready"})
+    await got(dispatcher)
+
+    times = [asked.at for asked in dispatcher.polls]
+    pauses = [after - before - dispatcher.latency for before, after in pairwise(times)]
+    assert all(after > before - 1e-6 for before, after in pairwise(pauses))
+    assert pauses[0] == pytest.approx(0.5)
+    assert pauses[-1] == pytest.approx(1.0)
+
+
+@in_no_time
+async def test_the_recording_says_how_the_job_went() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        await Client(proxy).get_product()
+        [key] = proxy.store.keys()
+        recording = proxy.store.get(key)
+
+    assert recording
+    assert [state for state, _ in recording.timeline] == ["submitted", "progress", "ready", "done"]
+    times = [at for _, at in recording.timeline]
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(0.05)
+    assert 60 < times[-1] == pytest.approx(recording.cost)
+
+
+# -- trouble ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(status: int) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(instead=on_polls(bad_gateway(status), every=3), reporting=5.0)
+        clients = await got(dispatcher)
+
+        for client in clients:
+            counts = [len(told.reports) for told in client.told[:-1]]
+            assert counts == sorted(counts)
+        assert ends(clients) == {(200, "done")}
+        assert len(dispatcher.submissions) == 1
+        assert {told.status for client in clients for told in client.told} == {200}
+
+    play(story())
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        UNREACHABLE,
+        UpstreamSlowError(URL, "no answer"),
+        UpstreamPausedError(URL, "it fails", 5.0),
+        bad_gateway(),
+        Reply(200, (), Body(b"{" * 200, breaks=UpstreamUnreachableError(URL, "the connection broke"))),
+    ],
+    ids=["refused", "slow", "paused", "gateway", "broken off"],
+)
+@pytest.mark.parametrize("at", [5.0, 58.0])
+def test_a_dispatcher_that_is_away_in_mid_job_and_comes_back_is_noticed_by_nobody(
+    trouble: Reply | Exception, at: float
+) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(instead=between(at, at + 600, trouble))
+        clients = await got(dispatcher)
+
+        assert ends(clients) == {(200, "done")}
+        assert len(dispatcher.submissions) == 1
+        assert all(len(client.job_ids) == 1 for client in clients)
+        assert clients[0].told[-1].at < at + 600 + 35
+        assert len([one for one in dispatcher.asked if at <= one.at < at + 600]) < 40
+
+    play(story())
+
+
+@in_no_time
+async def test_products_that_break_off_are_fetched_again() -> None:
+    broken = Reply(200, (), Body(b"{" * 200, breaks=UpstreamUnreachableError(URL, "the connection broke")))
+    fetched: list[int] = []
+
+    def instead(asked: Asked) -> Reply | None:
+        if asked.status != "ready":
+            return None
+        fetched.append(asked.number)
+        return broken if len(fetched) < 3 else None
+
+    clients = await got(Dispatcher(instead=instead))
+
+    assert ends(clients) == {(200, "done")}
+    assert len(fetched) == 3
+
+
+@in_no_time
+async def test_progress_does_not_fall_back_while_products_are_fetched_and_trouble_is_told_at_once() -> None:
+    dispatcher = Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
+    clients = await got(dispatcher, patience=200.0)
+
+    for client in clients:
+        assert client.states == sorted(client.states, key=["submitted", "progress", "done"].index)
+        assert client.told[-1].at > 90
+        assert "the dispatcher has not answered" in client.told[-2].json["exit_status"]["comment"]
+
+
+@in_no_time
+async def test_a_dispatcher_that_wants_peace_is_left_in_peace() -> None:
+    dispatcher = Dispatcher(instead=between(5, 6, UpstreamPausedError(URL, "too many requests", 120.0)))
+    clients = await got(dispatcher)
+
+    times = [asked.at for asked in dispatcher.asked]
+    assert max(after - before for before, after in pairwise(times)) >= 120
+    assert ends(clients) == {(200, "done")}
+
+
+@in_no_time
+async def test_a_dispatcher_that_never_comes_back_is_given_up() -> None:
+    clients = await got(Dispatcher(instead=between(5, 1e9, UNREACHABLE)), limits=Limits(away=600.0))
+
+    assert ends(clients) == {(500, "failed")}
+    assert_readable(clients[1].told[-1], "the dispatcher has not answered for 10 min; ask again when it is back")
+
+
+@in_no_time
+async def test_who_waits_is_told_of_trouble_at_once_and_of_its_end() -> None:
+    clients = await got(Dispatcher(instead=between(20, 100, UNREACHABLE)), patience=60.0)
+
+    for client in clients:
+        remarks = {told.at: told.json["exit_status"]["comment"] for told in client.told}
+        troubled = [at for at, remark in remarks.items() if "the dispatcher has not answered for" in remark]
+        assert troubled[0] < 23
+        assert "not answered" not in remarks[client.told[-1].at]
+
+
+@pytest.mark.parametrize(
+    "trouble", [UNREACHABLE, UpstreamPausedError(URL, "it fails", 5.0, is_down=True)], ids=["refused", "left alone"]
+)
+@in_no_time
+async def test_where_nobody_is_there_to_begin_it_all_know_at_once(trouble: Exception) -> None:
+    dispatcher = Dispatcher(instead=lambda _: trouble)
+    clients = await got(dispatcher)
+
+    assert ends(clients) == {(500, "failed")}
+    assert len(dispatcher.asked) == 1
+    for client in clients:
+        assert client.told[-1].at < 1
+        assert_readable(client.told[-1], f"cannot reach the dispatcher {URL}: ")
+
+
+@pytest.mark.parametrize(
+    "trouble", [bad_gateway(), UpstreamPausedError(URL, "it wants peace", 20.0)], ids=["gateway", "wants peace"]
+)
+@in_no_time
+async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(trouble: Reply | Exception) -> None:
+    clients = await got(Dispatcher(instead=between(0, 100, trouble)))
+
+    assert ends(clients) == {(200, "done")}
+    assert all(len(client.job_ids) == 1 for client in clients)
+
+
+@pytest.mark.parametrize("answer", [PAGE, reply({"error": "x"}, status=500)], ids=["a page", "500"])
+def test_nonsense_in_place_of_a_beginning_is_told_as_it_is(answer: Reply) -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(instead=lambda _: answer)
+        async with proxied(dispatcher) as proxy:
+            results = await asyncio.gather(*(client.ask() for client in crowd(proxy, 2)))
+
+        assert {told.status for told in results} <= {answer.status, 500}
+        assert len(dispatcher.asked) <= 2
+
+    play(story())
+
+
+@in_no_time
+async def test_some_nonsense_in_mid_job_is_noticed_by_nobody() -> None:
+    clients = await got(Dispatcher(instead=on_polls(PAGE, every=3)))
+
+    assert ends(clients) == {(200, "done")}
+
+
+@in_no_time
+async def test_nonsense_has_a_limit() -> None:
+    dispatcher = Dispatcher(instead=on_polls(PAGE))
+    clients = await got(dispatcher)
+
+    assert ends(clients) == {(500, "failed")}
+    assert len(dispatcher.asked) == 1 + Limits().broken + 1
+    assert_readable(clients[1].told[-1], "6 answers in a row that cannot be read")
+
+
+@in_no_time
+async def test_a_job_that_the_dispatcher_has_forgotten_begins_again_under_the_name_it_had() -> None:
+    dispatcher = Dispatcher()
+
+    def forget_once(asked: Asked) -> None:
+        if asked.at > 30 and len(dispatcher.submissions) == 1:
+            dispatcher.forget()
+
+    dispatcher.instead = forget_once
+    clients = await got(dispatcher)
+
+    assert ends(clients) == {(200, "done")}
+    assert len(dispatcher.submissions) == 2
+    assert all(len(client.job_ids) == 1 for client in clients)
+    assert 90 < clients[0].told[-1].at < 95
+
+
+@in_no_time
+async def test_a_job_that_is_forgotten_again_and_again_is_given_up() -> None:
+    dispatcher = Dispatcher(instead=on_polls(refusal("unable to find any record", 400), every=1))
+    dispatcher.instead = lambda asked: refusal("unable to find any record", 400) if asked.job_id else None
+    clients = await got(dispatcher)
+
+    assert ends(clients) == {(500, "failed")}
+    assert len(dispatcher.submissions) == 1 + Limits().begins
+    assert_readable(clients[1].told[-1], "the dispatcher has forgotten the job 4 times")
+
+
+@in_no_time
+async def test_products_that_are_said_to_be_ready_and_never_are_are_given_up() -> None:
+    def instead(asked: Asked) -> Reply | None:
+        told = {"query_status": "ready", "products": {}, "job_monitor": {"job_id": asked.name}}
+        return reply(told) if asked.status == "ready" else None
+
+    clients = await got(Dispatcher(instead=instead))
+
+    assert ends(clients) == {(500, "failed")}
+    assert_readable(clients[1].told[-1], "the products are ready, and did not give them")
+
+
+@in_no_time
+async def test_a_job_that_never_ends_is_given_up_and_told_to_all_in_words_they_read() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    clients = await got(dispatcher, limits=Limits(longest=7200.0))
+
+    assert ends(clients) == {(500, "failed")}
+    for client in clients:
+        assert_readable(client.told[-1], "the job has run for 2.0 h and is given up")
+        assert client.job_ids == {client.told[0].job_id}
+        assert 7200 <= client.told[-1].at < 7210
+
+
+@in_no_time
+async def test_what_was_given_up_is_not_kept_and_begins_anew() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with proxied(dispatcher, limits=Limits(longest=600.0)) as proxy:
+        assert (await Client(proxy).get_product()).status == 500
+        dispatcher.plan = {0.0: "done"}
+
+        assert (await Client(proxy).get_product()).state == "done"
+        assert len(dispatcher.submissions) == 2
+
+
+@in_no_time
+async def test_a_job_whose_first_request_is_never_answered_is_given_up_too() -> None:
+    dispatcher = Dispatcher(latency=3 * 3600.0)
+    clients = await got(dispatcher, limits=Limits(longest=7200.0))
+
+    assert ends(clients) == {(500, "failed")}
+    assert_readable(clients[1].told[-1], "no answer")
+    assert 7200 <= clients[1].told[-1].at < 7300
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        UNREACHABLE,
+        UpstreamPausedError(URL, "it fails", 5.0, is_down=True),
+        bad_gateway(),
+    ],
+    ids=["refused", "left alone", "gateway"],
+)
+@in_no_time
+async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Reply | Exception) -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"})
+    async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
+        await Client(proxy).get_product()
+        await asyncio.sleep(90_000)
+        dispatcher.instead = lambda _: trouble
+
+        told = await Client(proxy, "COMESAFTERADAY").get_product()
+
+        assert (told.state, told.cache_status) == ("done", "oda-proxy; hit; detail=stale")
+        assert told.at - 90_000 < 1
+
+
+@in_no_time
+async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_while_it_is_in_trouble() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"})
+    async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
+        await Client(proxy).get_product()
+        await asyncio.sleep(90_000)
+        dispatcher.plan = {0.0: "submitted", 60.0: "ready"}
+        waiting = asyncio.create_task(Client(proxy).get_product())
+        await asyncio.sleep(20)
+        dispatcher.instead = between(elapsed(), elapsed() + 20, bad_gateway())
+        await asyncio.sleep(10)
+
+        told = await (other := Client(proxy, "COMESWHILEINTROUBLE")).get_product()
+
+        assert (told.state, other.states[0]) == ("done", "submitted")
+        assert (await waiting).state == "done"
+        assert len(dispatcher.submissions) == 2
+
+
+# -- places ----------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 30.0: "ready"})
+    async with proxied(dispatcher, max_jobs=2) as proxy:
+        clients = [Client(proxy, f"SESSION{number:09d}", query=f"{QUERY}&DEC={number}") for number in range(6)]
+        waiting = []
+        for client in clients:
+            waiting.append(asyncio.create_task(client.get_product()))
+            await asyncio.sleep(0.5)
+
+        await asyncio.sleep(20)
+        assert len(dispatcher.submissions) == 2
+        assert [running.is_queued for running in proxy.jobs] == [False, False, True, True, True, True]
+        await asyncio.sleep(20)
+        assert [running.is_queued for running in proxy.jobs] == [False, False, True, True]
+        await asyncio.gather(*waiting)
+
+    assert [asked.fields["DEC"] for asked in dispatcher.submissions] == list("012345")
+    assert ends(clients) == {(200, "done")}
+    begun = [asked.at for asked in dispatcher.submissions]
+    finished = sorted(asked.at for asked in dispatcher.asked if asked.status == "ready")
+    assert all(later >= sooner for later, sooner in zip(begun[2:], finished, strict=False))
+
+
+@in_no_time
+async def test_who_waits_for_a_place_is_told_submitted_and_keeps_the_name_told_then() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 50.0: "ready"})
+    async with proxied(dispatcher, max_jobs=1) as proxy:
+        first, other = crowd(proxy, 2)
+        joins_later = Client(proxy, "COMESLATER", query=f"{QUERY}&DEC=1")
+        other.query = joins_later.query
+
+        waiting = asyncio.gather(first.get_product(), other.get_product())
+        await asyncio.sleep(70)
+        await joins_later.get_product()
+        await waiting
+
+    assert other.states[0] == "submitted"
+    assert other.told[0].at < 1
+    assert len(other.job_ids) == 1
+    assert joins_later.job_ids == other.job_ids
+    assert other.job_ids != {dispatcher.submissions[1].name}, "the dispatcher had not named it yet"
+    assert other.told[-1].state == "done"
+
+
+@in_no_time
+async def test_a_job_that_fails_frees_its_place() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 10.0: "failed"})
+    async with proxied(dispatcher, max_jobs=1) as proxy:
+        clients = [Client(proxy, f"SESSION{number:09d}", query=f"{QUERY}&DEC={number}") for number in range(3)]
+        await together(clients)
+
+    assert ends(clients) == {(200, "failed")}
+    assert len(dispatcher.submissions) == 3
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_where_the_first_askers_token_expires_another_takes_over_and_the_job_keeps_its_name() -> None:
+    dispatcher = Dispatcher()
+    first, second = token(expires=30.0), token(expires=1e6)
+    dispatcher.instead = lambda asked: (
+        refusal("The token provided is expired", 403) if asked.token == first and asked.at > 30 else None
+    )
+    async with proxied(dispatcher) as proxy:
+        one, other = crowd(proxy, 2)
+        one.token, other.token = first, second
+
+        ends_of_both = await together([one, other])
+
+    taken_over = [asked for asked in dispatcher.asked if asked.token == second]
+    assert len(dispatcher.submissions) == 1
+    assert {asked.job_id for asked in taken_over} == {dispatcher.submissions[0].name}
+    assert {asked.session_id for asked in taken_over} == {other.session_id}
+    assert len(other.job_ids) == 1
+    assert (ends_of_both[1].status, ends_of_both[1].state) == (200, "done")
+    assert ends_of_both[0].status == 403, "who has no good token any more is told so by the dispatcher"
+    assert first not in other.told[-1].body.decode()
+
+
+@in_no_time
+async def test_where_a_team_shares_another_members_token_takes_over_too() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
+        one, other = crowd(proxy, 2)
+        one.token, other.token = token(), token("another@example.org")
+        waiting = [asyncio.create_task(client.get_product()) for client in (one, other)]
+        await asyncio.sleep(20)
+        dispatcher.revoked.add(one.token)
+
+        assert (await waiting[1]).state == "done"
+        await waiting[0]
+
+
+@in_no_time
+async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher) as proxy:
+        clients = crowd(proxy, 3, token=token())
+        waiting = asyncio.gather(*(client.get_product() for client in clients))
+        await asyncio.sleep(20)
+        dispatcher.revoked.add(token())
+        before = len(dispatcher.asked)
+        refused = await waiting
+
+        assert len(dispatcher.asked) == before + 1
+    assert {(told.status, told.state) for told in refused} == {(403, "failed")}
+    assert {told.message for told in refused} == {"The token provided is not valid"}
+    assert len(dispatcher.submissions) == 1
+
+
+@in_no_time
+async def test_tokens_that_are_refused_take_over_once_and_not_in_turns_for_ever() -> None:
+    dispatcher = Dispatcher()
+    async with proxied(dispatcher, patience=0.5, limits=Limits(longest=7200.0)) as proxy:
+        clients = crowd(proxy, 2)
+        clients[0].token, clients[1].token = token(), token(expires=2e6)
+        waiting = [asyncio.create_task(client.get_product()) for client in clients]
+        await asyncio.sleep(20)
+        dispatcher.revoked = {client.token for client in clients}
+        before = len(dispatcher.asked)
+
+        await asyncio.wait(waiting, timeout=600)
+
+        assert len(dispatcher.asked) - before < 10
+        assert [task.done() and task.result().status for task in waiting] == [403, 403]
+
+
+@in_no_time
+async def test_who_leaves_leaves_their_token_for_the_others() -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted", 400.0: "ready"})
+    async with proxied(dispatcher) as proxy:
+        one, other, third = crowd(proxy, 3)
+        one.token, other.token, third.token = token(expires=2e6), token(expires=3e6), token(expires=2e6)
+        await one.ask()
+        await other.ask()
+        waiting = asyncio.create_task(replace(third, told=[]).get_product())
+        await asyncio.sleep(100)
+        dispatcher.revoked.add(one.token)
+
+        told = await waiting
+
+    assert told.state == "done"
+    assert {asked.token for asked in dispatcher.asked if asked.at > 110} == {other.token}
+    assert elapsed() < 450

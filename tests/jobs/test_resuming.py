@@ -1,0 +1,207 @@
+"""A proxy that is stopped, or dies, while jobs run takes them up when it starts again; stories told in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.jobs.journal import Notes, Unfinished
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.cache_key import Key
+from oda_proxy.query.query import Query
+from oda_proxy.store.memory import MemoryStore
+from tests.support.scripted import KEY, Client, Dispatcher, Reply, in_no_time, now, refusal, reply, token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+DAY = 86400.0
+
+
+@asynccontextmanager
+async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> AsyncIterator[Proxy]:
+    """Start a proxy on a folder; it dies at the end, and tells nobody."""
+    tokens = Tokens(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
+    proxy = Proxy(
+        store,
+        dispatcher,
+        Policy(),
+        tokens=tokens,
+        clock=now,
+        notes=Notes(folder),
+        new_session=lambda: "SESSIONOFTHEPROXY",
+    )
+    await proxy.resume()
+    yield proxy
+    await proxy.close()
+
+
+def noted(folder: Path) -> list[str]:
+    return sorted(file.read_text() for file in folder.glob("jobs/*"))
+
+
+@in_no_time
+async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        begun = await Client(proxy).ask()
+    await asyncio.sleep(20)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        client = Client(proxy)
+        told = await client.ask("submitted", begun.job_id)
+        assert "before the proxy was started again" in told.json["exit_status"]["comment"]
+        assert told.job_id == begun.job_id
+        await asyncio.sleep(60)
+        assert (await client.ask("progress", begun.job_id)).state == "done"
+        assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"
+
+    assert len(dispatcher.submissions) == 1
+    assert noted(tmp_path) == []
+
+
+@in_no_time
+async def test_a_job_that_nobody_asks_for_any_more_is_kept_too(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(100)
+        assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"
+
+
+@in_no_time
+async def test_the_time_before_the_restart_counts(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    await asyncio.sleep(30)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(100)
+        assert proxy.counts.kept == 1
+
+    (entry,) = store.entries()
+    assert 60 < entry.cost < 80
+
+
+@in_no_time
+async def test_of_the_asker_nothing_is_noted(tmp_path: Path) -> None:
+    dispatcher = Dispatcher()
+    async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
+        asked = [await Client(proxy, "SESSIONOFTHEFIRST", token()).ask(), await Client(proxy, "SESSIONOFTHENEXT").ask()]
+        (private, public) = sorted(noted(tmp_path), key=lambda text: asked[1].job_id in text)
+
+    for secret in ("SESSIONOF", *token().split(".")[1:], "somebody", asked[0].job_id):
+        assert secret not in private + public
+    assert json.loads(private)["private"] is True
+    assert json.loads(public)["private"] is False
+
+
+@in_no_time
+async def test_a_job_whose_token_is_gone_waits_for_the_next_asker(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy, token=token()).ask()
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(30)
+        assert list(proxy.jobs) == []
+        told = await Client(proxy, "SESSIONOFTHENEXT", token()).get_product()
+
+    assert told.state == "done"
+    assert noted(tmp_path) == []
+
+
+@in_no_time
+async def test_a_job_that_failed_meanwhile_is_forgotten(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        begun = await Client(proxy).ask()
+    dispatcher.plan = {0.0: "failed"}
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(10)
+        assert list(proxy.jobs) == []
+        assert (await Client(proxy, "SESSIONOFANOTHER").ask()).state == "failed"
+
+    assert begun.state == "submitted"
+    assert noted(tmp_path) == []
+
+
+@in_no_time
+async def test_a_job_of_last_week_is_given_up(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(plan={0.0: "submitted"}), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    await asyncio.sleep(7 * DAY)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        assert list(proxy.jobs) == []
+
+    assert noted(tmp_path) == []
+
+
+DAMAGES = [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1, "key": "other"}', b"\xff" * 10, b"[" * 100_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: bytes) -> None:
+    notes, key = Notes(tmp_path), Key("ab" * 32)
+    asyncio.run(notes.note(Unfinished(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+    good = asyncio.run(notes.left())
+    (tmp_path / "jobs" / f"{'cd' * 32}.json").write_bytes(damage)
+
+    assert asyncio.run(notes.left()) == good != []
+
+
+def test_a_note_comes_back_as_it_was(tmp_path: Path) -> None:
+    query = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
+    job = Unfinished(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
+    asyncio.run(Notes(tmp_path).note(job))
+
+    assert asyncio.run(Notes(tmp_path).left()) == [job]
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("no folder")
+    notes = Notes(tmp_path)
+
+    asyncio.run(notes.note(Unfinished(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+
+    assert asyncio.run(notes.left()) == []
+
+
+@in_no_time
+async def test_a_job_that_began_again_is_noted_under_its_new_name(tmp_path: Path) -> None:
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
+        first = await Client(proxy).ask()
+        dispatcher.instead = lambda asked: renamed(asked.status, asked.job_id)
+        await asyncio.sleep(20)
+
+        assert first.job_id not in noted(tmp_path)[0]
+        assert "0123456789abcdef" in noted(tmp_path)[0]
+
+
+def renamed(status: str, job_id: str) -> Reply:
+    """Answer as a dispatcher that has forgotten its jobs, and names those that begin in another way."""
+    if status != "new" and job_id != "0123456789abcdef":
+        return refusal(f"unable to find any record for {job_id}", 400)
+    monitor = {"job_id": "0123456789abcdef", "session_id": "S", "status": "submitted"}
+    return reply({"query_status": "submitted", "products": {}, "exit_status": {}, "job_monitor": monitor})
+
+
+@in_no_time
+async def test_how_long_a_job_took_that_ended_while_nobody_looked_is_not_known(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    await asyncio.sleep(3600)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(10)
+        assert proxy.counts.kept == 1
+
+    (entry,) = store.entries()
+    assert entry.cost == 0.0

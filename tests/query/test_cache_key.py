@@ -1,0 +1,160 @@
+"""Two questions that differ in anything have two keys."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oda_proxy.query.cache_key import Key, Keys, differences, explain, key_of, key_of_asked, keys_of
+from oda_proxy.query.normalised import asked
+from oda_proxy.query.query import fields, split
+from tests.support.described import IMAGE_OF, OLD, TODAY, question
+from tests.support.pairs import cell, pairs_of_different_questions, window
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from oda_proxy.query.schema import Schema
+
+PAIRS = int(os.environ.get("ODA_PROXY_PAIRS", "2000"))
+"""Pairs of different questions that are tried; `make soak` tries more."""
+
+ASKED = "instrument=isgri&product_type=isgri_image&query_type=Real"
+
+
+def key(query_string: str) -> Key:
+    return key_of(split(fields(query_string))[0])
+
+
+def test_a_key_stays_the_same_from_release_to_release() -> None:
+    expected = "053361f9077ec6ca58e37e7e63d8423e3265074ebc10db261b5308a6fe20fcbc"
+
+    assert key(f"{ASKED}&api=True&RA=83.63&scw_list=010200230010.001&scw_list=010200230020.001") == expected
+
+
+def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> None:
+    words = "RA=05h34m32s&T1=52713.5&T_format=mjd&src_name=Crab&scw_list=a,b&flag=yes&band=2&x=1&image_scale_min="
+    catalogue = (
+        "selected_catalog=%7B%22cat_frame%22%3A%22fk5%22%2C%22cat_column_list%22%3A%5B%5B1%5D%2C%5B7.50%5D%5D%7D"
+    )
+    expected = "d1516ac95dc48c25baca68bb799b3b16997fb0d2632483ba0f5d7378711c5b02"
+
+    assert key_of_asked(question(f"{words}&{catalogue}", TODAY)) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("RA=83", "RA=38"),  # the dispatcher gives each of these pairs one job_id
+        ("RA=265.1", "RA=562.1"),
+        ("src_name=ab", "src_name=ba"),
+        ("T1=2003-01-12", "T1=2003-01-21"),
+        ("scw_list=a&scw_list=b", "scw_list=b&scw_list=a"),
+        ("RA=1&DEC=2", "RA=2&DEC=1"),
+        ("RA=1", "RA=1&RA=1"),
+        ("RA=", ""),
+        ("RA=%00", "RA="),
+        ("RA=1&api=True", "RA=1"),
+        ("RA=1&dry_run=True", "RA=1"),
+        ("a=1%22%2C%22b", "a=1&a=b"),  # nobody can write the text of another query
+    ],
+)
+def test_different_questions_have_different_keys(one: str, other: str) -> None:
+    assert key(f"{ASKED}&{one}") != key(f"{ASKED}&{other}")
+
+
+@pytest.mark.parametrize(
+    "who", ["session_id=S", "job_id=J", "query_status=ready", "token=T", "oda_api_version=1.0", "off_line=False"]
+)
+def test_who_asks_is_not_in_the_key(who: str) -> None:
+    assert key(f"{ASKED}&{who}") == key(ASKED)
+
+
+requests = st.lists(st.tuples(st.sampled_from(["RA", "DEC", "T1", "list"]), st.text("0123456789.ab", max_size=4)))
+
+
+@given(requests, requests)
+def test_keys_are_equal_only_for_equal_questions(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
+    first, second = (split([*fields(ASKED), *extra])[0] for extra in (one, other))
+
+    assert (key_of(first) == key_of(second)) == (first == second)
+
+
+@pytest.mark.parametrize("schema", [TODAY, OLD, None], ids=["today", "old", "none"])
+def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | None) -> None:
+    windows = {key_of(split(fields(f"{IMAGE_OF}&{urlencode(window(n))}"))[0], schema) for n in range(500)}
+    sky = {key_of(split(fields(f"{IMAGE_OF}&{urlencode(cell(n // 20, n % 20))}"))[0], schema) for n in range(400)}
+
+    assert (len(windows), len(sky)) == (500, 400)
+
+
+@settings(max_examples=PAIRS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pairs_of_different_questions(), st.sampled_from([TODAY, OLD, None]))
+def test_no_two_different_questions_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
+    one, other = (split(fields(words))[0] for words in pair)
+    schemas = (schema,) if schema else ()
+
+    assert not set(keys_of(one, schemas)) & set(keys_of(other, schemas))
+
+
+@given(pairs_of_different_questions(), st.randoms(use_true_random=False))
+def test_order_and_method_and_asker_do_not_change_a_key(pair: tuple[str, str], chance: Random) -> None:
+    words = pair[0].split("&")
+    chance.shuffle(words)
+    at = chance.randrange(len(words) + 1)
+    form = "&".join([*words[at:], "session_id=S", "token=T", "off_line=False", "oda_api_version=1.0", "dry_run=False"])
+
+    moved = split(fields("&".join(words[:at]), form.encode()))[0]
+
+    assert key_of(moved, TODAY) == key_of(split(fields(pair[0]))[0], TODAY)
+
+
+def test_a_query_is_looked_for_under_every_description_that_was_ever_known() -> None:
+    query = split(fields(f"{IMAGE_OF}&RA=83.0"))[0]
+
+    assert keys_of(query, (TODAY, OLD)) == (key_of(query, TODAY), key_of(query, OLD), key_of(query))
+    assert keys_of(query, ()) == (key_of(query),)
+
+
+async def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
+    query, keys = split(fields(f"{IMAGE_OF}&RA=83.0"))[0], Keys()
+
+    assert keys.remembered(query, (TODAY,)) is None
+    assert await keys.of(query, (TODAY,)) == keys.remembered(query, (TODAY,)) == keys_of(query, (TODAY,))
+    assert keys.remembered(query, ()) is None
+
+
+def test_each_audience_has_keys_of_its_own() -> None:
+    query = split(fields(f"{IMAGE_OF}&RA=83.0"))[0]
+
+    keys = {key_of(query, schema, audience=audience) for schema in (TODAY, None) for audience in ("", "a", "b")}
+
+    assert len(keys) == 6
+
+
+def test_an_uploaded_file_is_asked_by_its_content() -> None:
+    pairs = fields(IMAGE_OF)
+    one, other = (split(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
+
+    assert len({key_of(one), key_of(other), key_of(split(pairs)[0])}) == 3
+    assert differences(asked(one, None), asked(other, None))[0].startswith("file user_catalog_file: SHA-256 aaa")
+
+
+def test_a_key_explains_itself() -> None:
+    lines = explain(question("RA=083.630&x=1")).splitlines()
+
+    assert lines[0].startswith(f"key {key_of(split(fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
+    assert "parameter RA = 83.63 deg" in lines
+    assert "parameter DEC = -29.74516667 deg, left out" in lines
+    assert 'parameter x = "1" (words)' in lines
+
+
+def test_a_difference_is_said_with_both_values() -> None:
+    assert differences(question("RA=83.63"), question("RA=38.63&DEC=-29.74516667")) == [
+        "parameter RA: 83.63 deg | 38.63 deg"
+    ]

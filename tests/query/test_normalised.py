@@ -1,0 +1,152 @@
+"""The same question in other words is one question, and another question is another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oda_proxy.query.cache_key import differences, key_of_asked
+from oda_proxy.query.normalised import asked
+from oda_proxy.query.query import fields, split
+from oda_proxy.query.schema import Schema
+from tests.support.described import IMAGE_OF, OLD, TODAY, question
+
+both = pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
+
+CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
+
+
+@both
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("RA=83", "RA=83.000"),
+        ("RA=83", "RA=8.3e1"),
+        ("RA=83.63333333333331", "RA=05h34m32s"),
+        ("T1=2003-03-15T23:27:40&T2=2003-03-16T00:00:00", "T1=52713.97754629630&T2=52714&T_format=mjd"),
+        ("T1=2003-03-15T23:27:40", "T1=2003-03-15T23:27:40.000&T_format=isot"),
+        ("", "RA=265.97845833"),  # a default left out and written out
+        ("", "DEC=-29.745166670"),
+        ("", "T1=2017-03-06T13:26:48"),
+        ("", "src_name=1E 1740.7-2942"),
+        ("E1_keV=20&E2_keV=40", ""),
+        ("osa_version=OSA11.2", "osa_version= OSA11.2 "),
+        ("scw_list=a&scw_list=b", "scw_list=a,b"),
+        (f"selected_catalog={quote(CATALOGUE)}", f"selected_catalog={quote(CATALOGUE.replace(' ', ''))}"),
+        ("RA=1&RA=2", "RA=1"),  # dispatchers read the first
+        ("use_scws=no", ""),
+        ("detection_threshold=7", ""),
+        ("verbose=False&dry_run=False&off_line=False&oda_api_version=1.0&session_id=S", ""),
+    ],
+)
+def test_the_same_question_in_other_words_is_one(schema: Schema, one: str, other: str) -> None:
+    assert differences(question(one, schema), question(other, schema)) == []
+    assert key_of_asked(question(one, schema)) == key_of_asked(question(other, schema))
+
+
+@both
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("RA=83", "RA=38"),
+        ("RA=1&DEC=2", "RA=2&DEC=1"),
+        ("RA=83.63", "RA=83.630000000000001"),
+        ("T1=2003-01-12T00:00:00", "T1=2003-01-21T00:00:00"),
+        ("T1=2003-03-15T23:27:40&T_format=isot", "T1=2003-03-15T23:27:40&T_format=mjd"),
+        ("scw_list=a,b", "scw_list=b,a"),
+        ("scw_list=", ""),
+        ("scw_list=010200230010.001", "scw_list=010200230010.0010"),
+        ("src_name=1E1740.7-2942", "src_name=1E1740.70-2942"),
+        ("osa_version=OSA10.2", "osa_version=OSA10.20"),
+        ("src_name=a b", "src_name=a  b"),
+        ("RA=", "RA=0"),
+        ("time_bin=70", "time_bin=70.0"),  # a parameter of another product: the dispatcher takes it as it is
+        ("x=1", "x=1.0"),
+        ("x=1", ""),
+        ("dry_run=True", ""),
+        ("verbose=True", ""),
+        ("return_progress=True", ""),
+        ("run_asynch=False", ""),
+        (f"selected_catalog={quote(CATALOGUE)}", f"selected_catalog={quote(CATALOGUE.replace('7.5', '7.6'))}"),
+        (f"selected_catalog={quote(CATALOGUE)}", ""),
+    ],
+)
+def test_another_question_is_another(schema: Schema, one: str, other: str) -> None:
+    assert differences(question(one, schema), question(other, schema)) != []
+    assert key_of_asked(question(one, schema)) != key_of_asked(question(other, schema))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("image_scale_min=5", "image_scale_min=5.0"),
+        ("image_scale_min=", "image_scale_min=%00"),
+        ("flag=True", "flag=yes"),
+        ("flag=0", ""),
+        ('table={"a":1,"b":[1.50]}', ""),
+        ('sources=["a", "b"]', "sources=a,b"),
+        ("band=2", "band=2000&band_units=keV"),
+        ("band=2&band_units=MeV", "band=2"),
+        ("x=[1, 2]", "x=[1,2]"),
+        ("max_pointings=50", ""),
+    ],
+)
+def test_todays_descriptions_tell_more(one: str, other: str) -> None:
+    assert differences(question(one), question(other)) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("band=2", "band=2&band_units=keV"),
+        ("band=1", ""),  # the dispatcher converts what was sent, and not its default
+        ("band=1.001", "band=1001&band_units=keV"),
+        ("band_units=MeV", ""),
+        ("flag=maybe", "flag=no"),
+    ],
+)
+def test_what_is_not_known_to_be_the_same_is_not(one: str, other: str) -> None:
+    assert differences(question(one), question(other)) != []
+
+
+@pytest.mark.parametrize(("one", "other"), [("RA=83", "RA=83.0"), ("RA=265.97845833", ""), ("x=a&x=b", "x=a")])
+def test_without_a_description_words_are_words(one: str, other: str) -> None:
+    assert differences(question(one, None), question(other, None)) != []
+
+
+def test_a_product_that_the_description_lacks_is_taken_by_its_words() -> None:
+    query, _ = split(fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
+
+    assert asked(query, TODAY) == asked(query, None)
+
+
+def test_the_default_is_in_the_key_as_it_was() -> None:
+    changed = {**TODAY.products["isgri_image"]}
+    changed["E1_keV"] = replace(changed["E1_keV"], default="15.0")
+    later = Schema("isgri", {"isgri_image": changed}, TODAY.reads_json)
+
+    assert key_of_asked(question("", TODAY)) != key_of_asked(question("", later))
+    assert key_of_asked(question("", TODAY)) == key_of_asked(question("E1_keV=20", later))
+
+
+def test_another_unit_is_another_value_whatever_the_number() -> None:
+    counted = {**TODAY.products["isgri_image"]}
+    counted["E1_keV"] = replace(counted["E1_keV"], unit="MeV")
+    later = Schema("isgri", {"isgri_image": counted}, TODAY.reads_json)
+
+    assert key_of_asked(question("E1_keV=20", TODAY)) != key_of_asked(question("E1_keV=20", later))
+
+
+names = st.sampled_from(["RA", "T1", "T_format", "scw_list", "selected_catalog", "flag", "band", "band_units", "x"])
+values = st.text() | st.sampled_from(["", "\x00", "mjd", "5", "[", "keV", "1e400", "nan", "[1]", "a,b", "-0"])
+
+
+@given(st.lists(st.tuples(names, values)), st.sampled_from([TODAY, OLD, None]))
+def test_any_words_are_a_question(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
+    query, _ = split([*fields(IMAGE_OF), *pairs])
+
+    assert len(key_of_asked(asked(query, schema))) == 64

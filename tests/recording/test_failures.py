@@ -1,0 +1,259 @@
+"""Failures are kept without their asker, and fail alike for another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oda_proxy.compat.failure_answers import failed
+from oda_proxy.errors import CodecError
+from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
+from oda_proxy.query.query import Envelope, Query, Token
+from oda_proxy.recording.failures import MAX_DOCUMENT, MAX_SIZE, Failure, answered, read, redact, written
+from oda_proxy.recording.redaction import NotKeptError
+from tests.support.answers import JOB, SESSION
+from tests.support.broken_answers import captured
+
+KEY = Key("0123456789abcdef" * 4)
+QUERY = Query("isgri", "isgri_lc", "Real", (("RA", ("83.0",)), ("scw_list", ("a", "b"))), True, (("f", "0" * 64),))
+JWT = jwt.encode(
+    {"email": "eve@example.org", "sub": "eve@example.org"},
+    "a key of a dispatcher that is long enough for HS256",
+    "HS256",
+)
+ASKER = Envelope("new", SESSION, JOB, Token(JWT), {"oda_api_version": "1.2.0"})
+OTHER = Envelope("new", "OTHERSESSION0000", "ffffffffffffffff", None, {"oda_api_version": "1.3.5"})
+API_CODE = f'disp=DispatcherAPI(url="http://there/x")\nd={{\n"token": "{JWT}",\n"RA": 83\n}}\n'
+
+
+def kept(body: Any, status: int = 400, envelope: Envelope = ASKER, **options: Any) -> Failure:
+    """Keep a failure."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    told = {"content_type": "application/json", "key": KEY, "failed_at": 5.5, "query": QUERY, **options}
+    return redact(text, envelope, status=status, **told)
+
+
+def given_to(failure: Failure, envelope: Envelope = OTHER) -> Any:
+    """Give a failure to somebody."""
+    return json.loads(answered(failure, envelope, now=99.5, address="http://here/x"))
+
+
+def full(message: str = "no data", **members: Any) -> dict[str, Any]:
+    """Give a failure as the dispatcher writes it."""
+    return {**failed(message, ASKER), "time_request": 1.5, **members}
+
+
+# -- there and back --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bad_RA.400", "bad_token.403", "missing_roles.403", "analysis_fails.200"])
+def test_a_failure_of_a_real_dispatcher_fails_alike(name: str) -> None:
+    body = json.loads(captured(f"{name}.json.gz"))
+    monitor = body.get("job_monitor", {})
+    envelope = Envelope(
+        "new", body.get("session_id", ""), monitor.get("job_id", ""), others={"oda_api_version": "1.3.5"}
+    )
+
+    failure = kept(body, int(name[-3:]), envelope)
+    again = given_to(failure, envelope)
+
+    body.pop("config", None)
+    for report in [monitor.get("full_report_dict", {}), *monitor.get("full_report_dict_list", [])]:
+        for name_of_asker in ("work_dir", "time_original_request"):
+            report.pop(name_of_asker, None)
+        report.update({"token": None} if "token" in report else {})
+    body.update({"time_request": 99.5} if "time_request" in body else {})
+    assert again == body
+
+
+def test_another_asker_is_named_in_place_of_the_first() -> None:
+    echo = {"session_id": SESSION, "token": JWT, "query_status": "new", "oda_api_version": "1.2.0", "RA": 83.0}
+    failure = kept(full(products={"analysis_parameters": echo, "api_code": API_CODE}))
+
+    told = given_to(failure)
+
+    assert told["session_id"] == told["job_monitor"]["session_id"] == OTHER.session_id
+    assert told["job_monitor"]["job_id"] == OTHER.job_id
+    assert told["time_request"] == 99.5
+    assert told["query_status"] == told["job_monitor"]["status"] == "failed"
+    assert told["products"]["analysis_parameters"] == {**echo, "session_id": OTHER.session_id, "token": None} | {
+        "oda_api_version": "1.3.5"
+    }
+    assert told["products"]["api_code"] == 'disp=DispatcherAPI(url="http://here/x")\nd={\n"RA": 83\n}\n'
+
+
+def test_whoever_has_a_token_gets_their_own_back() -> None:
+    failure = kept(full(products={"analysis_parameters": {"token": JWT}}))
+
+    assert given_to(failure, ASKER)["products"]["analysis_parameters"] == {"token": JWT}
+
+
+def test_one_who_knows_no_job_is_told_the_same_id_each_time() -> None:
+    assert given_to(kept(full()), Envelope("new"))["job_monitor"]["job_id"] == KEY[:16]
+
+
+def test_a_text_stays_a_text() -> None:
+    failure = kept(b"<html>The token\xc3\xa9 is not valid</html>", 403, content_type="text/html")
+
+    assert failure.body == "<html>The token\N{LATIN SMALL LETTER E WITH ACUTE} is not valid</html>"
+    assert answered(failure, OTHER, now=0.0, address="") == b"<html>The token\xc3\xa9 is not valid</html>"
+    assert read(written(failure).encode()) == failure
+
+
+@pytest.mark.parametrize("body", [b"[1, 2]", b'"text"', b"", b"null"])
+def test_json_that_is_no_object_is_a_text(body: bytes) -> None:
+    assert answered(kept(body), OTHER, now=0.0, address="") == body
+
+
+# -- what is taken out -----------------------------------------------------------------------------
+
+FOLDER = "/home/disp/scratch/work/x.py"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"session {SESSION} is gone", "session (removed) is gone"),
+        (f"{{'session_id': '{SESSION}', 'token': '{JWT}'}}", "{'session_id': '(removed)', 'token': '(removed)'}"),
+        (f"no record for {JOB}", "no record for (removed)"),
+        ("mail eve@example.org", "mail (removed)"),
+        (f'File "{FOLDER}", line 3', 'File "(removed)", line 3'),
+        ("[Errno 2] No such file: '/data/resources/x.fits'", "[Errno 2] No such file: '(removed)'"),
+        ("see file:///srv/disp/x", "see (removed)"),
+        ("in scratch_sid_ABC_jid_DEF/log.txt", "in (removed)"),
+        ("see https://www.example.org/docs/a.html, and/or a/b", "see https://www.example.org/docs/a.html, and/or a/b"),
+        ("flux in erg/cm2/s", "flux in erg/cm2/s"),
+    ],
+)
+def test_a_message_says_what_failed_and_not_for_whom_or_where(message: str, shown: str) -> None:
+    for failure in (kept(full(message)), kept(message.encode(), content_type="text/plain")):
+        assert SESSION not in written(failure)
+        told = failure.body if isinstance(failure.body, str) else failure.body["exit_status"]["message"]
+        assert told == shown
+
+
+def test_the_configuration_of_the_server_is_left_out() -> None:
+    failure = kept(captured("bad_RA.400.json.gz"), envelope=Envelope())
+
+    assert isinstance(failure.body, dict)
+    assert "config" not in failure.body
+    assert "/PATH/" not in written(failure)
+    assert "Parameter RA wrong value a." in failure.body["error"]
+
+
+def test_one_asked_for_with_a_token_is_private() -> None:
+    assert kept(full()).private
+    assert not kept(full(), envelope=replace(ASKER, token=None)).private
+
+
+@pytest.mark.parametrize("hidden", [SESSION.lower(), "%53" + SESSION[1:], "-".join(SESSION), "ZXZlQGV4YW1wbGUub3Jn"])
+def test_what_still_shows_its_asker_is_not_kept(hidden: str) -> None:
+    with pytest.raises(NotKeptError, match="names-a-"):
+        kept(full(hidden))
+    with pytest.raises(NotKeptError, match="names-a-"):
+        kept(hidden.encode())
+
+
+HOSTILE = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": "gAJjcG9zaXgKc3lzdGVtCg=="}]}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        (full(), 502, "not-final"),
+        (full(), 503, "not-final"),
+        (full(), 429, "not-final"),
+        (full(), 302, "not-final"),
+        (full(query_status="done"), 200, "not-failed"),
+        (b"<html>", 200, "not-failed"),
+        (b" " * (MAX_SIZE + 1), 400, "too-large"),
+        (b"\xff\xfe", 400, "not-an-answer"),
+        (b'{"a": "\\ud800"}', 400, "not-an-answer"),
+        (b'{"a": 1e999}', 400, "not-an-answer"),
+        (full(products=HOSTILE), 400, "unsafe"),
+    ],
+)
+def test_what_is_no_final_failure_is_not_kept(body: Any, status: int, word: str) -> None:
+    with pytest.raises(NotKeptError, match=word):
+        kept(body, status)
+
+
+# -- the document ----------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again() -> None:
+    failure = kept(full(products={"api_code": API_CODE}))
+
+    assert read(written(failure).encode()) == failure
+    assert read(written(replace(failure, query=None)).encode()) == replace(failure, query=None)
+    assert written(failure) == written(read(written(failure).encode()))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_one_kept_under_another_version_of_keys_stands_under_that_of_its_words(private: bool) -> None:
+    document = json.loads(written(kept(full())))
+    document |= {"key_version": KEY_VERSION + 1, "private": private}
+
+    assert read(json.dumps(document).encode()).key == (KEY if private else key_of(QUERY))
+
+
+def spoilt(**members: Any) -> bytes:
+    return json.dumps({**json.loads(written(kept(full()))), **members}).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "not strict JSON"),
+        (b"[]", "expected an object"),
+        (b" " * (MAX_DOCUMENT + 1), "larger than"),
+        (spoilt(format=2), "format 2"),
+        (spoilt(key="x"), "'key'"),
+        (spoilt(key_version="2"), "'key_version'"),
+        (spoilt(status=502), "502"),
+        (spoilt(status="400"), "'status'"),
+        (spoilt(body=[]), "'body'"),
+        (spoilt(text=1), "'text'"),
+        (spoilt(content_type="text/html\r\nSet-Cookie: x"), "'content_type'"),
+        (spoilt(failed_at=-1), "'failed_at'"),
+        (spoilt(failed_at=True), "'failed_at'"),
+        (spoilt(private="no"), "'private'"),
+        (spoilt(gaps=[[]]), "no place"),
+        (spoilt(gaps=[["x", 1]]), "no place"),
+        (spoilt(gaps=[["x", "y"]]), "leads nowhere"),
+        (spoilt(gaps=[["products", 0, "y"]]), "leads nowhere"),
+        (spoilt(query=[]), "expected an object"),
+        (spoilt(query={"instrument": "x"}), "'parameters'|'product_type'"),
+        (spoilt(body={"products": {"api_code": [["a", "b"]]}}, gaps=[]), "'api_code'"),
+        (spoilt(body={"products": HOSTILE}, gaps=[]), "would load"),
+    ],
+)
+def test_what_is_not_as_written_is_refused(text: bytes, reason: str) -> None:
+    with pytest.raises(CodecError, match=reason):
+        read(text)
+
+
+NAMES = st.sampled_from(["session_id", "job_id", "token", "message", "api_code", "products", "Token"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.dictionaries(NAMES | st.text(max_size=5), JSON, max_size=5))
+def test_whatever_is_kept_can_be_written_read_and_given(body: dict[str, Any]) -> None:
+    try:
+        failure = kept({**body, "session_id": SESSION})
+    except NotKeptError:
+        return
+    assert read(written(failure).encode()) == failure
+    assert SESSION not in written(failure)
+    assert given_to(failure)["session_id"] == OTHER.session_id

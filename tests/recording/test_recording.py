@@ -1,0 +1,182 @@
+"""A recording is an answer without its asker; splicing gives it another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oda_proxy.query.cache_key import Key
+from oda_proxy.query.query import Envelope
+from oda_proxy.recording.recording import Recording, redact, splice
+from oda_proxy.recording.redaction import NotKeptError
+from tests.support.answers import JOB, SESSION, answer, written
+
+KEY = Key("0123456789abcdef" * 4)
+ASKER = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_line": "False"})
+OTHER = Envelope("new", "OTHERSESSION0000", others={"oda_api_version": "1.2.1", "off_line": "False"})
+
+
+def kept(value: Any = None, envelope: Envelope = ASKER) -> Recording:
+    return redact(written(answer() if value is None else value), envelope, key=KEY, stored_at=1.0)
+
+
+def spliced(recording: Recording, envelope: Envelope) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(b"".join(splice(recording, envelope, now=1700000000.5, address="http://p")))
+    return result
+
+
+def test_an_answer_spliced_for_its_own_asker_is_that_answer() -> None:
+    sent = answer()
+    sent["products"]["analysis_parameters"]["job_id"] = JOB  # the request had one
+
+    assert spliced(kept(sent), ASKER) == sent
+
+
+def test_another_asker_stands_wherever_the_first_one_stood() -> None:
+    got = spliced(kept(), OTHER)
+
+    assert SESSION not in json.dumps(got)
+    assert got["session_id"] == got["job_monitor"]["session_id"] == got["products"]["session_id"] == OTHER.session_id
+    assert got["products"]["analysis_parameters"]["session_id"] == OTHER.session_id
+    assert got["products"]["analysis_parameters"]["oda_api_version"] == "1.2.1"
+    assert got["job_monitor"]["job_id"] == got["products"]["job_id"] == KEY[:16]
+
+
+def test_products_come_back_byte_for_byte() -> None:
+    member = '"numpy_data_product_list": [ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]'
+    sent = written(answer()).replace(b'"products":{', f'"products":{{{member},'.encode(), 1)
+    sent = sent.replace(written(answer()["products"]["numpy_data_product_list"]).strip(), b"0")
+    sent = sent.replace(b'"numpy_data_product_list":0,', b"")
+
+    recording = redact(sent, ASKER, key=KEY, stored_at=1.0)
+
+    assert b'[ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]' in b"".join(
+        splice(recording, OTHER, now=2.0, address="http://p")
+    )
+
+
+def test_only_the_last_piece_is_made_for_the_asker() -> None:
+    recording = kept()
+
+    one, other = (
+        splice(recording, ASKER, now=1.0, address="http://p"),
+        splice(recording, OTHER, now=2.0, address="http://p"),
+    )
+    assert (one.begin, one.head) == (other.begin, other.head)
+    assert one.head is recording.head
+    assert one.end != other.end
+
+
+def test_what_is_not_known_to_be_anyones_is_dropped() -> None:
+    sent = answer(
+        exit_status={"status": 0, "message": "", "email_status": "sent to someone@example.org"},
+        products={"private_note": "someone@example.org", "analysis_parameters": {"token": "T", "RA": 1.0}},
+    )
+    sent["job_monitor"]["full_report_dict_list"] = [{"token": "T", "work_dir": "/scratch"}]
+
+    text = b"".join(splice(kept(sent), OTHER, now=1.0, address="http://p"))
+
+    assert b"example.org" not in text
+    assert b"scratch" not in text
+    assert b'"T"' not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"query_status": "submitted"}, "not-done"),
+        ({"query_status": "progress"}, "not-done"),
+        ({"query_status": "ready"}, "not-done"),
+        ({"query_status": "failed"}, "not-done"),
+        ({"exit_status": {"status": 1, "message": "failed"}}, "not-done"),
+        ({"exit_status": None}, "not-done"),
+        ({"products": {"analysis_parameters": [1]}}, "not-an-answer"),
+        ({"products": {"api_code": f"session {SESSION}"}}, "names-a-session"),
+        ({"products": {"analysis_parameters": {"note": SESSION}}}, "names-a-session"),
+        ({"products": {"session_id": "FIRSTSESSION0000", "api_code": "FIRSTSESSION0000"}}, "names-a-session"),
+    ],
+)
+def test_what_is_not_the_complete_answer_is_not_kept(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(NotKeptError, match=word):
+        kept(answer(**changes))
+
+
+def test_a_poll_answer_without_products_is_not_kept() -> None:
+    with pytest.raises(NotKeptError, match="no-products"):
+        kept({**answer(), "products": {}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"<html>",
+        b'{"query_status":"done"}',
+        b'{"query_status":"done","products":[],"exit_status":{"status":0}}',
+        b'{"products":{"a":1,"a":2},"query_status":"done","exit_status":{"status":0}}',
+        b'{"products":{},"products":{"a":1},"query_status":"done","exit_status":{"status":0}}',
+        b'{"products":' + b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_answer_is_not_kept(body: bytes) -> None:
+    with pytest.raises(NotKeptError):
+        redact(body, ASKER, key=KEY, stored_at=1.0)
+
+
+@given(st.data())
+def test_a_truncated_answer_is_never_kept(data: st.DataObject) -> None:
+    whole = written(answer()).strip()
+    size = data.draw(st.integers(0, len(whole) - 1))
+
+    with pytest.raises(NotKeptError):
+        redact(whole[:size], ASKER, key=KEY, stored_at=1.0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_values, json_values)
+def test_any_product_comes_back_equal(product: Any, parameter: Any) -> None:
+    sent = answer(products={"numpy_data_product_list": product})
+    sent["products"]["analysis_parameters"] |= {"p": parameter, "job_id": JOB}
+
+    assert spliced(kept(sent), ASKER) == sent
+
+
+@pytest.mark.parametrize(
+    ("said", "kept_of_it"),
+    [
+        ("Please note that arguments verbose, dry_run are not used", ""),
+        ("Please note that argument dry_run is not used", ""),
+        (
+            "Please note that arguments verbose, jemx_nume are not used",
+            "Please note that argument jemx_nume is not used",
+        ),
+        ("Please note that arguments a, verbose, b are not used", "Please note that arguments a, b are not used"),
+        ("Please note that argument jemx_nume is not used", "Please note that argument jemx_nume is not used"),
+        ("a remark", "a remark"),
+    ],
+)
+def test_a_remark_on_what_early_clients_always_send_is_not_kept_for_others(said: str, kept_of_it: str) -> None:
+    sent = answer(exit_status={"status": 0, "message": "", "comment": said})
+
+    assert kept(sent).exit_status["comment"] == kept_of_it
+
+
+def test_a_remark_on_what_was_asked_is_kept() -> None:
+    sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument verbose is not used"})
+
+    recording = redact(written(sent), ASKER, key=KEY, stored_at=1.0, asked={"verbose"})
+
+    assert recording.exit_status["comment"] == "Please note that argument verbose is not used"

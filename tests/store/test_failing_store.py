@@ -1,0 +1,153 @@
+"""A store that fails fails no request: said once in the log, shown on the status page, over when it is over."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import AsyncExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.upstream.dispatcher import Dispatcher
+from oda_proxy.web.app import make_app
+from oda_proxy.web.server import listening
+from tests.support.answers import SESSION, answer, written
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+QUERY = f"instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new&session_id={SESSION}"
+HIT = "oda-proxy; hit"
+STORED = "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
+FAILED = "oda-proxy; fwd=uri-miss; fwd-status=200; detail=store-failed"
+
+
+class House:
+    """A proxy over a dispatcher that always has an answer, and a client of it."""
+
+    def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.client = client
+
+    async def ask(self, more: str = "") -> str:
+        """Ask a query, see that it is answered, and give what was done with it."""
+        async with self.client.get(f"{self.url}/run_analysis?{QUERY}{more}") as response:
+            assert response.status == 200
+            assert (await response.json())["products"]["numpy_data_product_list"]
+            return response.headers["Cache-Status"]
+
+    async def faults(self) -> list[tuple[str, str, int]]:
+        async with self.client.get(f"{self.url}/-/status") as response:
+            told = (await response.json())["store"]["faults"]
+        return [(fault["doing"], fault["message"], fault["times"]) for fault in told]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DiskStore]:
+    with closing(DiskStore(tmp_path / "store")) as store:
+        yield store
+
+
+@pytest.fixture
+async def house(store: DiskStore) -> AsyncIterator[House]:
+    async def run_analysis(request: web.Request) -> web.Response:
+        echo = {**answer()["products"]["analysis_parameters"], **request.query}
+        body = written(answer(products={"analysis_parameters": echo}))
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/run_analysis", run_analysis)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+        dispatcher = await stack.enter_async_context(Dispatcher(upstream))
+        proxy = make_app(Proxy(store, dispatcher, Policy()))
+        url = await stack.enter_async_context(listening(proxy, "127.0.0.1", 0))
+        yield House(url, await stack.enter_async_context(aiohttp.ClientSession()))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_a_full_disk(
+    house: House, store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert [await house.ask() for _ in range(3)] == [FAILED] * 3
+    (said,) = warnings(caplog)
+    assert "No space left on device" in said
+    ((doing, message, times),) = await house.faults()
+    assert (doing, times) == ("kept", 3)
+    assert message in said
+
+    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
+    assert await house.faults() == []
+    assert warnings(caplog)[1:] == ["recordings can be kept again, after 3 failures"]
+
+
+async def test_an_index_that_may_only_be_read(house: House, store: DiskStore, caplog: pytest.LogCaptureFixture) -> None:
+    assert await house.ask() == STORED
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    store._index().set = refuse
+    assert await house.ask() == HIT, "what can be read is"
+    assert [await house.ask(f"&RA={ra}") for ra in (1, 2, 3)] == [FAILED] * 3
+    assert len(warnings(caplog)) == 1
+    assert [fault[::2] for fault in await house.faults()] == [("kept", 3)]
+
+
+async def test_an_index_that_is_overwritten_while_it_is_in_use(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for ra in range(20):
+        assert await house.ask(f"&RA={ra}") == STORED
+    database = tmp_path / "store" / "index" / "cache.db"
+    for beside in database.parent.glob("cache.db*"):
+        beside.write_bytes(b"\xa5" * beside.stat().st_size)
+
+    told = [await house.ask() for _ in range(12)]
+
+    assert told[-1] == HIT, "the index was begun anew"
+    assert any("index.broken-1" in said for said in warnings(caplog))
+    assert len(warnings(caplog)) <= 6
+    assert await house.faults() == []
+
+
+async def test_a_folder_that_vanishes(house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert await house.ask() == STORED
+    (tmp_path / "store" / "heads").rename(tmp_path / "elsewhere")
+
+    assert [await house.ask() for _ in range(3)] == [FAILED] * 3
+    assert [fault[::2] for fault in await house.faults()] == [("kept", 3)]
+
+    (tmp_path / "elsewhere").rename(tmp_path / "store" / "heads")
+    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
+
+
+async def test_a_damaged_recording_is_asked_for_again(house: House, tmp_path: Path) -> None:
+    assert await house.ask() == STORED
+    (head,) = [file for file in (tmp_path / "store" / "heads").rglob("*") if file.is_file()]
+    head.write_bytes(head.read_bytes()[:-1])
+
+    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
+
+
+async def test_the_status_page_says_how_much_is_kept(house: House, store: DiskStore) -> None:
+    await house.ask()
+
+    async with house.client.get(f"{house.url}/-/status") as response:
+        told = (await response.json())["store"]
+
+    assert told == {"recordings": 1, "occupied": store.filling().occupied, "faults": []}

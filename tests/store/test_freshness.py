@@ -1,0 +1,64 @@
+"""What was computed lasts, unless data were still arriving or the house says otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oda_proxy.query.cache_key import Key
+from oda_proxy.query.query import Envelope
+from oda_proxy.recording.recording import Recording, redact
+from oda_proxy.store.freshness import DAY, FOR_EVER, Freshness, Rule
+from tests.support.answers import SESSION, answer, written
+
+STORED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20
+
+
+def recording(**parameters: Any) -> Recording:
+    echo = {"instrument": "isgri", "product_type": "isgri_lc", **parameters}
+    body = written(answer(products={"analysis_parameters": echo}))
+    return redact(body, Envelope(session_id=SESSION), key=Key("a" * 64), stored_at=STORED_AT)
+
+
+@pytest.mark.parametrize(
+    ("t2", "lifetime"),
+    [
+        ("2003-03-16T00:03:12.0", FOR_EVER),
+        ("2023-10-31T22:13:20.000", FOR_EVER),  # two weeks before
+        ("2023-10-31T22:13:20.001", DAY),
+        ("2023-11-14T22:13:20.000", DAY),
+        ("2030-01-01T00:00:00.000", DAY),
+        ("58000.5", DAY),  # no dispatcher echoes this; who knows what it means
+        (None, DAY),
+    ],
+)
+def test_an_answer_lasts_unless_data_were_still_arriving(t2: str | None, lifetime: float) -> None:
+    assert Freshness().lifetime(recording(T2=t2)) == lifetime
+
+
+def test_an_answer_that_has_no_time_lasts() -> None:
+    assert Freshness().lifetime(recording()) == FOR_EVER
+
+
+def test_the_first_rule_that_fits_counts() -> None:
+    rules = tuple(map(Rule.parse, ["isgri/isgri_spectrum=1", "isgri/*=30", "*/isgri_lc=never"]))
+
+    assert Freshness(rules).lifetime(recording()) == 30 * DAY
+    assert Freshness(rules[2:]).lifetime(recording(T2="2023-11-14T00:00:00")) == FOR_EVER
+    assert Freshness(rules[:1]).lifetime(recording()) == FOR_EVER
+
+
+def test_an_answer_is_fresh_until_its_lifetime_is_over() -> None:
+    recent = recording(T2="2023-11-14T22:13:20.000")
+
+    assert Freshness().is_fresh(recent, STORED_AT + DAY - 1)
+    assert not Freshness().is_fresh(recent, STORED_AT + DAY)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "isgri", "isgri/x", "isgri/x=", "/x=1", "isgri/=1", "a/b=-1", "a/b=nan", "a/b=soon"]
+)
+def test_a_rule_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no|could not convert"):
+        Rule.parse(text)

@@ -1,0 +1,138 @@
+"""A store is kept within its limits in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store import eviction, maintenance
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.faults import Faults
+from oda_proxy.store.maintenance import look_after, looked_after, prune
+from oda_proxy.store.memory import MemoryStore
+from tests.support.recordings import KEYS, read, recording
+from tests.support.servers import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry
+
+
+def fill(store: MemoryStore | DiskStore) -> None:
+    """Put six recordings of 1000 bytes, the later ones stored later."""
+    for number, key in enumerate(KEYS):
+        store.put(recording(key, key[0].encode() * 1000, stored_at=float(number)))
+
+
+def test_a_store_below_the_high_mark_is_left_alone() -> None:
+    fill(store := MemoryStore())
+
+    look_after(store, int(6000 / eviction.HIGH) + 1, sweep=False)
+
+    assert len(list(store.keys())) == 6
+
+
+def test_a_store_above_the_high_mark_is_brought_down_to_the_low_mark() -> None:
+    fill(store := MemoryStore())
+
+    look_after(store, 6000, sweep=False)
+
+    assert list(store.keys()) == KEYS[1:], "5100 bytes are 0.85 of the limit"
+
+
+def test_pruning_says_what_went() -> None:
+    fill(store := MemoryStore())
+
+    assert [entry.key for entry in prune(store, 2500)] == KEYS[:4]
+    assert store.filling().occupied == 2000
+
+
+def test_on_disk_what_was_asked_for_lately_stays(tmp_path: Path) -> None:
+    with closing(DiskStore(tmp_path)) as store:
+        fill(store)
+        read(store.get(KEYS[0]))
+        size = store.filling().occupied // 6
+
+        look_after(store, size * 5, sweep=True)
+
+        assert KEYS[0] in list(store.keys())
+        assert KEYS[1] not in list(store.keys())
+        assert store.filling().occupied <= size * 5
+        assert list(store.verify(fix=False)) == []
+
+
+class Replaced(MemoryStore):
+    """A store in which somebody replaces a recording between its choice and its removal."""
+
+    def entries(self) -> Iterator[Entry]:
+        found = list(super().entries())
+        self.put(recording(KEYS[0], b"anew", stored_at=99.0))
+        yield from found
+
+
+def test_what_is_replaced_meanwhile_stays() -> None:
+    fill(store := Replaced())
+
+    assert [entry.key for entry in prune(store, 4000)] == [KEYS[1]]
+    assert KEYS[0] in list(store.keys())
+
+
+class Failing(MemoryStore):
+    """A store whose medium has no room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = 0
+        self.enough = threading.Event()
+
+    def tidy(self) -> None:
+        self.rounds += 1
+        if self.rounds == 5:
+            self.enough.set()
+        raise StoreUnusableError(Path("/nowhere"), "No space left on device")
+
+
+async def test_in_the_background_a_failure_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "ROUND", 0.0)
+    store = Failing()
+    async with looked_after(store, 1000, Faults(lambda: 0.0)):
+        await asyncio.to_thread(store.enough.wait, PATIENCE)
+
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "ROUND", 0.0)
+
+    class Watched(MemoryStore):
+        def remove(self, key: Key) -> bool:
+            removed = super().remove(key)
+            if self.filling().recordings == 2:
+                enough.set()
+            return removed
+
+    enough = threading.Event()
+    fill(store := Watched())
+    async with looked_after(store, 2500, Faults(lambda: 0.0)):
+        await asyncio.to_thread(enough.wait, PATIENCE)
+
+    assert list(store.keys()) == KEYS[4:]
+
+
+async def test_at_the_end_what_was_noted_is_written_down(tmp_path: Path) -> None:
+    with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
+        store.put(recording())
+        async with looked_after(store, 1000, Faults(lambda: 0.0)):
+            read(store.get(KEYS[0]))
+        assert store._index().get(f"used:{KEYS[0]}") == "77.0"

@@ -1,0 +1,246 @@
+"""What every store does."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.http.spool import PIECE
+from oda_proxy.query.query import Query
+from oda_proxy.store.base import Filling
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.memory import MemoryStore
+from tests.support.recordings import KEYS, read, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry, Store
+
+TIMELINE = (("submitted", 0.0), ("progress", 1.25), ("ready", 3.5))
+QUERY = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
+
+
+class Clock:
+    """A clock that stands until it is set; s since 1970."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(clock=clock)
+        return
+    with closing(DiskStore(tmp_path, clock=clock)) as on_disk:
+        yield on_disk
+
+
+def entry(store: Store, key: Key) -> Entry:
+    (found,) = [entry for entry in store.entries() if entry.key == key]
+    assert store.entry(key) == found
+    return found
+
+
+def test_an_empty_store_has_nothing(store: Store) -> None:
+    assert store.get(KEYS[0]) is None
+    assert list(store.keys()) == []
+    assert list(store.entries()) == []
+    assert store.entry(KEYS[0]) is None
+    assert store.filling() == Filling(0, 0)
+
+
+def test_what_was_put_is_got(store: Store) -> None:
+    kept = [
+        recording(KEYS[0]),
+        recording(KEYS[1], b"x" * 1_000_000, cost=3.5, query=QUERY, timeline=TIMELINE),
+        recording(KEYS[2], b""),
+    ]
+
+    for one in kept:
+        store.put(one)
+
+    assert [read(store.get(one.key)) for one in kept] == kept
+    assert sorted(store.keys()) == KEYS[:3]
+
+
+def test_a_second_recording_replaces_the_first(store: Store) -> None:
+    store.put(recording(text=b"first"))
+    store.put(recording(text=b"second", cost=1.0))
+
+    assert read(store.get(KEYS[0])) == recording(text=b"second", cost=1.0)
+    assert store.filling().recordings == 1
+
+
+def test_what_is_private_stays_so(store: Store) -> None:
+    store.put(recording(KEYS[0], private=True))
+
+    found = store.get(KEYS[0])
+
+    assert found is not None
+    assert found.private
+    found.head.close()
+    entry = store.entry(KEYS[0])
+    assert entry is not None
+    assert entry.private
+
+
+def test_what_was_removed_is_gone(store: Store) -> None:
+    store.put(recording())
+
+    assert store.remove(KEYS[0])
+    assert not store.remove(KEYS[0])
+    assert not store.remove(KEYS[1])
+    assert store.get(KEYS[0]) is None
+    assert store.filling() == Filling(0, 0)
+
+
+def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None:
+    store.put(recording(stored_at=1.0))
+    before = entry(store, KEYS[0])
+    store.put(recording(stored_at=2.0))
+    assert not store.give_up(before)
+
+    now = entry(store, KEYS[0])
+    store.pin(KEYS[0], pinned=True)
+    assert not store.give_up(now)
+
+    store.pin(KEYS[0], pinned=False)
+    assert store.give_up(now)
+    assert not store.give_up(now)
+    assert store.filling() == Filling(0, 0)
+
+
+def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:
+    text = bytes(range(251)) * (3 * PIECE // 251 + 1)
+    store.put(recording(text=text))
+
+    found = store.get(KEYS[0])
+
+    assert found is not None
+    with closing(found.head) as head:
+        assert (head.size, head.digest) == (len(text), hashlib.sha256(text).hexdigest())
+        one, other = head.pieces(), head.pieces()
+        assert b"".join(piece for pair in zip(one, other, strict=True) for piece in pair[:1]) == text
+        assert all(0 < len(piece) <= PIECE for piece in head.pieces())
+        assert b"".join(head.pieces()) == text
+
+
+def test_a_head_that_is_open_can_be_read_when_its_recording_is_gone(store: Store) -> None:
+    store.put(recording(text=b"text" * 100_000))
+    found = store.get(KEYS[0])
+
+    store.remove(KEYS[0])
+
+    assert read(found) == recording(text=b"text" * 100_000)
+
+
+def test_recordings_of_the_same_products_take_their_place_once(store: Store) -> None:
+    store.put(recording(KEYS[0], b"text"))
+    once = store.filling().occupied
+    store.put(recording(KEYS[1], b"text"))
+
+    assert store.filling() == Filling(2, once)
+    assert entry(store, KEYS[0]).place == entry(store, KEYS[1]).place
+
+    store.remove(KEYS[0])
+    assert read(store.get(KEYS[1])) == recording(KEYS[1], b"text")
+    assert store.filling() == Filling(1, once)
+
+
+def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> None:
+    store.put(recording(text=b"text", cost=3.5, query=QUERY))
+
+    found = entry(store, KEYS[0])
+
+    assert (found.size, found.cost, found.query, found.stored_at, found.used_at) == (4, 3.5, QUERY, 12.5, 12.5)
+    assert found.occupies == store.filling().occupied
+    assert not found.pinned
+
+
+def test_when_a_recording_was_asked_for_is_known_before_and_after_it_is_written_down(
+    store: Store, clock: Clock
+) -> None:
+    store.put(recording())
+    read(store.get(KEYS[0]))
+    assert entry(store, KEYS[0]).used_at == 1000.0
+
+    store.tidy()
+    assert entry(store, KEYS[0]).used_at == 1000.0
+
+    clock.now = 2000.0
+    read(store.get(KEYS[0]))
+    store.tidy()
+    assert entry(store, KEYS[0]).used_at == 2000.0
+
+
+def test_a_pin_stays_until_it_is_taken_away(store: Store) -> None:
+    store.put(recording())
+
+    assert not store.pin(KEYS[1], pinned=True)
+    assert store.pin(KEYS[0], pinned=True)
+    store.put(recording(text=b"anew"))
+    assert entry(store, KEYS[0]).pinned
+
+    assert store.pin(KEYS[0], pinned=False)
+    assert not entry(store, KEYS[0]).pinned
+
+
+def test_a_pin_does_not_outlive_its_recording(store: Store) -> None:
+    store.put(recording())
+    store.pin(KEYS[0], pinned=True)
+    store.remove(KEYS[0])
+    store.put(recording())
+
+    assert not entry(store, KEYS[0]).pinned
+
+
+def test_the_numbers_agree_after_anything(store: Store) -> None:
+    draws = random.Random(5)  # noqa: S311 - the same each time
+    for _ in range(200):
+        key, text = draws.choice(KEYS), draws.choice([b"one", b"two", b"three" * 1000])
+        if draws.random() < 0.7:
+            store.put(recording(key, text, stored_at=draws.random()))
+        else:
+            store.remove(key)
+
+    entries = list(store.entries())
+    assert store.filling() == Filling(len(entries), sum({entry.place: entry.occupies for entry in entries}.values()))
+
+
+def test_threads_put_get_and_remove_at_once(store: Store) -> None:
+    texts = {key: key[0].encode() * 50_000 for key in KEYS}
+
+    def work(seed: int) -> None:
+        draws = random.Random(seed)  # noqa: S311 - the same each time
+        for _ in range(15):
+            key = draws.choice(KEYS)
+            match draws.randrange(3):
+                case 0:
+                    store.put(recording(key, texts[key], stored_at=draws.random()))
+                case 1:
+                    found = read(store.get(key))
+                    assert found is None or b"".join(found.head.pieces()) == texts[key]
+                case 2:
+                    store.remove(key)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+    entries = list(store.entries())
+    assert store.filling() == Filling(len(entries), sum(entry.occupies for entry in entries))

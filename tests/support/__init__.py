@@ -1,0 +1,1 @@
+"""What several tests share: servers, clients' environments, scripted dispatchers, samples."""

@@ -1,0 +1,48 @@
+"""Recordings for tests: made directly, so that programs which only keep them start fast."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.query.cache_key import Key
+from oda_proxy.recording.head import HeldHead
+from oda_proxy.recording.recording import Recording
+
+if TYPE_CHECKING:
+    from oda_proxy.query.query import Query
+
+KEYS = [Key(digit * 64) for digit in "abcdef"]
+
+
+def recording(
+    key: Key = KEYS[0],
+    text: bytes = b'"catalog":{}',
+    *,
+    stored_at: float = 12.5,
+    cost: float = 0.0,
+    query: Query | None = None,
+    **changes: Any,
+) -> Recording:
+    """Give a recording whose head is this text."""
+    made = Recording(
+        key=key,
+        stored_at=stored_at,
+        head=HeldHead(text),
+        exit_status={"status": 0, "message": ""},
+        parameters={"analysis_parameters": {"RA": 83.0, "instrument": "isgri"}},
+        echoed=("session_id",),
+        query=query,
+        cost=cost,
+        small={"api_code": "disp.get_product()"},
+    )
+    return replace(made, **changes)
+
+
+def read(found: Recording | None) -> Recording | None:
+    """Take a recording into memory, and let go of the medium it came from."""
+    if found is None:
+        return None
+    with closing(found.head) as head:
+        return replace(found, head=HeldHead(b"".join(head.pieces())))

@@ -1,0 +1,118 @@
+"""Descriptions are remembered for a while, and for longer while the dispatcher is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.http.message import Ask
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.store.memory import MemoryStore
+from oda_proxy.upstream.description_cache import Remembered
+from tests.support.answers import written
+from tests.support.scripted_upstream import ORIGIN, Clock, Script, body_of, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASK = Ask("GET", "/api/par-names", "instrument=isgri")
+TTL = 300.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def upstream() -> Script:
+    return Script().then(["RA"])
+
+
+@pytest.fixture
+async def proxy(upstream: Script, clock: Clock) -> Proxy:
+    """Give a proxy that has just been told a description."""
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+    await told(proxy, ASK)
+    return proxy
+
+
+async def test_a_description_is_asked_for_again_after_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    upstream.then(["RA", "DEC"])
+    clock.now += TTL
+
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", written(["RA", "DEC"]))
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", written(["RA", "DEC"]))
+
+
+async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+    upstream.then(b"<h1>Bad Gateway</h1>", status=502)
+    clock.now += 3 * TTL
+
+    for _ in range(2):
+        answer = await proxy.answer(ASK, origin=ORIGIN)
+        assert (answer.status, str(answer.cache_status)) == (200, "oda-proxy; hit; detail=stale")
+        assert ("Age", "900") in answer.headers
+        assert await body_of(answer) == written(["RA"])
+
+
+async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clock) -> None:
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+
+    answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
+
+    assert {(status, body) for status, _, body in answers} == {(200, written(["RA"]))}
+    assert len(upstream.asked) == 1
+
+
+async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, clock: Clock) -> None:
+    upstream.replies[:] = [UpstreamUnreachableError(upstream.url, "Connection refused")]
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+
+    answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
+
+    assert {status for status, _, _ in answers} == {502}
+    assert len(upstream.asked) == 1
+
+
+async def test_a_description_nobody_knows_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+
+    assert (await told(proxy, Ask("GET", "/api/par-names", "instrument=jemx")))[0] == 502
+
+
+async def test_a_description_outlives_the_process_and_serves_offline(
+    upstream: Script, clock: Clock, tmp_path: Path
+) -> None:
+    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    await told(proxy, ASK)
+    clock.now += 10 * TTL
+    offline = Proxy(MemoryStore(), None, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+
+    assert await told(offline, ASK) == (200, "oda-proxy; hit; detail=stale", written(["RA"]))
+    assert (await told(offline, Ask("GET", "/api/par-names", "instrument=jemx")))[0] == 404
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"format":1}', b"\xff"])
+async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, tmp_path: Path, damage: bytes) -> None:
+    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    await told(proxy, ASK)
+    (file,) = (tmp_path / "descriptions").iterdir()
+    file.write_bytes(damage)
+    offline = Proxy(MemoryStore(), None, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+
+    assert (await told(offline, ASK))[0] == 404
+
+
+async def test_a_folder_that_cannot_be_written_is_no_obstacle(upstream: Script, clock: Clock, tmp_path: Path) -> None:
+    (tmp_path / "descriptions").write_text("")
+    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+
+    assert (await told(proxy, ASK))[0] == 200
+    assert (await told(proxy, ASK))[1] == "oda-proxy; hit"

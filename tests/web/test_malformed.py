@@ -1,0 +1,142 @@
+"""Whatever arrives at the door is answered: with the dispatcher's word on it, or a failure of its shape."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import threading
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes, urlencode, urlsplit
+
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.store.memory import MemoryStore
+from oda_proxy.upstream.dispatcher import Dispatcher
+from oda_proxy.web.app import make_app
+from oda_proxy.web.server import listening
+from tests.support.described import IMAGE_OF, meta_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUESTS = int(os.environ.get("ODA_PROXY_MALFORMED", "1000"))
+"""Requests that are tried; `make soak` tries more."""
+
+PATIENCE = 60.0
+"""Seconds after which an answer counts as missing."""
+
+ITS_WORD = b'{"error": "the dispatcher has its own words for it"}'
+
+
+@dataclass
+class House:
+    """A proxy over a dispatcher that understands nothing, in a thread with a loop of its own."""
+
+    port: int = 0
+    heard: list[tuple[str, bytes]] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    async def dispatcher(self, request: web.Request) -> web.Response:
+        if request.path == "/api/meta-data":
+            return web.Response(text=meta_data(), content_type="application/json")
+        self.heard.append((request.raw_path.partition("?")[2], await request.read()))
+        return web.Response(status=400, body=ITS_WORD, content_type="application/json")
+
+    async def run(self, end: asyncio.Event) -> None:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_route("*", "/{path:.*}", self.dispatcher)
+        async with AsyncExitStack() as stack:
+            address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+            upstream = await stack.enter_async_context(Dispatcher(address))
+            known = Descriptions(upstream, None, ttl=1e9, clock=time.monotonic)
+            door = make_app(Proxy(MemoryStore(), upstream, Policy(), instruments=known))
+            self.port = urlsplit(await stack.enter_async_context(listening(door, "127.0.0.1", 0))).port or 0
+            self.ready.set()
+            await end.wait()
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    house, loop, end = House(), asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(house.run(end)))
+    thread.start()
+    assert house.ready.wait(PATIENCE)
+    yield house
+    loop.call_soon_threadsafe(end.set)
+    thread.join(PATIENCE)
+    loop.close()
+
+
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=xYz"
+
+names = st.sampled_from(
+    ["RA", "T1", "T2", "T_format", "scw_list", "selected_catalog", "flag", "table", "band_units"]
+) | (
+    st.sampled_from(
+        ["instrument", "product_type", "query_type", "query_status", "session_id", "job_id", "token", "api"]
+    )
+)
+TIMES = ["9999-99-99T99:99:99", "mjd", "\u0663"]
+NUMBERS = ["nan", "-inf", "1e999999999", "9" * 5000, "0x1", "5h99m", "-1", "1_0"]
+TEXTS = ["", "\x00", "\ud800", "\r\n", "\u202e", "../..", "%", "isgri", "new", "ready", "[" * 5000, '{"a":' * 2000]
+odd = st.sampled_from([*TIMES, *NUMBERS, *TEXTS])
+values = odd | st.text(max_size=20)
+pairs = st.lists(st.tuples(names, values), max_size=12)
+
+
+def encoded(fields: list[tuple[str, str]]) -> str:
+    return urlencode(fields, errors="surrogatepass")
+
+
+asked = st.tuples(st.sampled_from(["", IMAGE_OF]), pairs).map(lambda parts: f"{parts[0]}&{encoded(parts[1])}")
+garbage = st.binary(max_size=60)
+query_strings = asked | garbage.map(quote_from_bytes) | st.text("%&=;+?/:@!$'()*,~a0", max_size=60)
+parts = st.tuples(names, values).map(
+    lambda pair: f'--xYz\r\nContent-Disposition: form-data; name="{pair[0]}"\r\n\r\n{pair[1]}\r\n'.encode(
+        "utf-8", "surrogatepass"
+    )
+)
+forms = (
+    st.tuples(st.just(FORM), asked.map(str.encode) | garbage)
+    | st.tuples(st.just(MULTIPART), st.lists(parts, max_size=6).map(lambda parts: b"".join(parts) + b"--xYz--\r\n"))
+    | st.tuples(
+        st.sampled_from([FORM, MULTIPART, "application/json", "text/plain", "multipart/form-data", ""]), garbage
+    )
+)
+
+
+@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(query_strings, st.none() | forms)
+@example(f"{IMAGE_OF}&{encoded([('selected_catalog', '[' * 50_000)])}", None)
+@example(IMAGE_OF, (FORM, b"&".join([b"a=1"] * 20_000)))
+@example(IMAGE_OF, (MULTIPART, b"--xYz\r\n" * 20_000))
+def test_nothing_is_answered_with_an_error_of_ours_or_not_at_all(
+    house: House, query_string: str, form: tuple[str, bytes] | None
+) -> None:
+    house.heard.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=PATIENCE)
+    content_type, body = form or ("", None)
+    try:
+        connection.request(
+            "GET" if form is None else "POST", f"/run_analysis?{query_string}", body, {"Content-Type": content_type}
+        )
+        response = connection.getresponse()
+        said = response.read()
+    finally:
+        connection.close()
+
+    assert response.status == 400
+    if said == ITS_WORD:
+        assert house.heard == [(query_string, body or b"")]
+    else:
+        assert json.loads(said)["query_status"] == "failed"
