@@ -87,10 +87,10 @@ def main() -> int:
     for name, asked in REQUESTS.items():
         words, keys = urlencode(asked), Keys()
         asyncio.run(keys.of(split(fields(words))[0], schemas))
-        fast = microseconds(lambda: keys.remembered(split(fields(words))[0], schemas))  # noqa: B023 - called at once
+        fast = microseconds(lambda: keys.description_cache(split(fields(words))[0], schemas))  # noqa: B023 - called at once
         full = microseconds(lambda: keys_of(split(fields(words))[0], schemas))  # noqa: B023 - as above
         print(f"{name:30} {fast:12.0f} {full:12.0f}")
-        assert keys.remembered(split(fields(words))[0], schemas) == keys_of(split(fields(words))[0], schemas)
+        assert keys.description_cache(split(fields(words))[0], schemas) == keys_of(split(fields(words))[0], schemas)
     return 0
 
 

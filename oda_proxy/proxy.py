@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from oda_proxy.compat.failure_answers import failure
-from oda_proxy.compat.pipeline import Mending
+from oda_proxy.compat.pipeline import RepairPipeline
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.http import headers, routes
 from oda_proxy.http.answer import OK, Answer, refusal
@@ -23,35 +23,35 @@ from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.routes import Kind
 from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.coalescing import Jobs, new_session, own_job_id
-from oda_proxy.jobs.inflight import Asker
+from oda_proxy.jobs.inflight import Client
 from oda_proxy.jobs.job import Job
-from oda_proxy.jobs.journal import Notes
-from oda_proxy.jobs.observer import Nobody
+from oda_proxy.jobs.journal import JobJournal
+from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import Counts, Policy
 from oda_proxy.jobs.polling import MAX_KEPT, Polling
-from oda_proxy.query import request
+from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, Tokens
 from oda_proxy.query.query import fields, split
-from oda_proxy.query.resolved import Questions
+from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.store.faults import Faults
 from oda_proxy.store.near_misses import NearMisses
-from oda_proxy.store.recording_cache import Archive, given
-from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.store.recording_cache import RecordingCache, given
+from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from oda_proxy.http.cache_status import Forwarded
-    from oda_proxy.http.message import Ask, Upstream
+    from oda_proxy.http.message import Request, Upstream
     from oda_proxy.http.routes import Route
-    from oda_proxy.jobs.observer import Witness
+    from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.query import Envelope, Query
-    from oda_proxy.query.resolved import Question
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recording.recording import Recording
     from oda_proxy.store.base import Store
-    from oda_proxy.store.near_misses import Missing
+    from oda_proxy.store.near_misses import MissHandler
 
 __all__ = ["Counts", "Policy", "Proxy"]
 
@@ -72,11 +72,11 @@ class Proxy:
         *,
         instruments: Descriptions | None = None,
         tokens: Tokens | None = None,
-        remembered: Remembered | None = None,
-        witness: Witness | None = None,
-        missing: Missing | None = None,
+        description_cache: DescriptionCache | None = None,
+        observer: QueryObserver | None = None,
+        missing: MissHandler | None = None,
         clock: Callable[[], float] = time.time,
-        notes: Notes | None = None,
+        journal: JobJournal | None = None,
         new_session: Callable[[], str] = new_session,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -86,34 +86,34 @@ class Proxy:
         self.store_faults = Faults(clock)
         self._policy = policy
         self._clock = clock
-        self._mending = Mending()
+        self._pipeline = RepairPipeline()
         self._relay = Relay(upstream)
-        self._questions = Questions(instruments)
+        self._resolver = QueryResolver(instruments)
         self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
-        self._remembered = remembered or Remembered(policy.description_ttl, clock)
-        self._archive = Archive(store, self.store_faults, self._questions, clock)
-        self._missing: Missing = missing or NearMisses(store, clock=clock)
-        self._witness: Witness = witness or Nobody()
-        notes = notes or Notes(None)
+        self._descriptions = description_cache or DescriptionCache(policy.description_ttl, clock)
+        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock)
+        self._miss_handler: MissHandler = missing or NearMisses(store, clock=clock)
+        self._observer: QueryObserver = observer or NullObserver()
+        journal = journal or JobJournal(None)
         polling = Polling(
             self._relay,
-            self._mending,
-            self._archive,
+            self._pipeline,
+            self._cache,
             self._tokens,
-            notes=notes,
+            journal=journal,
             at_once=policy.max_jobs,
             limits=policy.limits,
             clock=clock,
             sleep=sleep,
         )
-        self._counts = Counts(unsafe=self._mending.refused)
+        self._counts = Counts(unsafe=self._pipeline.refused)
         self.jobs = Jobs(
             polling=polling,
-            archive=self._archive,
-            mending=self._mending,
+            cache=self._cache,
+            pipeline=self._pipeline,
             tokens=self._tokens,
-            notes=notes,
-            witness=self._witness,
+            journal=journal,
+            observer=self._observer,
             policy=policy,
             counts=self._counts,
             clock=clock,
@@ -124,14 +124,12 @@ class Proxy:
     @property
     def counts(self) -> Counts:
         """What became of the requests since the start."""
-        return replace(
-            self._counts, echo_differs=self._archive.echo_differs, job_ids_shared=self._archive.job_ids_shared
-        )
+        return replace(self._counts, echo_differs=self._cache.echo_differs, job_ids_shared=self._cache.job_ids_shared)
 
     async def resume(self) -> None:
         """Take up the jobs that an earlier run left."""
         if self.upstream:
-            await self.jobs.resume(self._questions)
+            await self.jobs.resume(self._resolver)
 
     async def learn(self) -> None:
         """Learn from the recordings how long jobs take, a few at a time: requests are answered meanwhile."""
@@ -148,28 +146,30 @@ class Proxy:
         """Let go of the jobs that run."""
         await self.jobs.close()
 
-    async def answer(self, ask: Ask, *, origin: str) -> Answer:
+    async def answer(self, request: Request, *, origin: str) -> Answer:
         """Answer one request, whatever it is; `origin` is our scheme, host and port as the client knows them."""
         try:
-            route = routes.find(ask.path, opened=self._policy.opened)
-            ask, here = replace(ask, path=route.path), origin + route.prefix
-            if route.kind is Kind.ANALYSIS and ask.method in {"GET", "POST"}:
-                return await self._analysis(ask, here)
-            if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and ask.method == "GET":
-                return await self._description(ask, route, here)
-            return await self._relay.ask(ask, here, "bypass")
+            route = routes.find(request.path, opened=self._policy.opened)
+            request, here = replace(request, path=route.path), origin + route.prefix
+            if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
+                return await self._analysis(request, here)
+            if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and request.method == "GET":
+                return await self._description(request, route, here)
+            return await self._relay.send(request, here, "bypass")
         except OdaProxyError as error:
             return refusal(error)
 
-    async def _analysis(self, ask: Ask, here: str) -> Answer:
+    async def _analysis(self, request: Request, here: str) -> Answer:
         """Answer `run_analysis`."""
         try:
-            query, envelope = split(*request.read(ask))
+            query, envelope = split(*analysis_request.read(request))
         except BadQueryError:  # the dispatcher has its own words for it
             self._counts.asked += 1
-            return await self._asked(ask, here, "bypass", request.api_client(ask), detail="not-a-query")
+            return await self._asked(
+                request, here, "bypass", analysis_request.api_client(request), detail="not-a-query"
+            )
         try:
-            answer = await self._product(query, envelope, ask, here)
+            answer = await self._product(query, envelope, request, here)
         except OdaProxyError as error:
             self._counts.failed += 1
             return failure(error, envelope)
@@ -177,41 +177,41 @@ class Proxy:
         self._counts.asked += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
 
-    async def _product(self, query: Query, envelope: Envelope, ask: Ask, here: str) -> Answer:
+    async def _product(self, query: Query, envelope: Envelope, request: Request, here: str) -> Answer:
         """Answer a query from its recording, or from the one job that makes it."""
-        if reason := request.not_ours(query, ask):
-            return await self._asked(ask, here, "bypass", envelope if query.api else None, detail=reason)
+        if reason := analysis_request.not_ours(query, request):
+            return await self._asked(request, here, "bypass", envelope if query.api else None, detail=reason)
         if (audience := self._audience(envelope)) is None:
-            return await self._asked(ask, here, "bypass", envelope, detail="token")
-        question = await self._questions.read(query, audience=audience)
-        asker = Asker(request.uncompressed(ask), envelope, here)
+            return await self._asked(request, here, "bypass", envelope, detail="token")
+        resolved = await self._resolver.read(query, audience=audience)
+        client = Client(analysis_request.uncompressed(request), envelope, here)
         if not envelope.awaits_products:
-            return await self._polled(question, asker)
-        return await self._wanted(question, asker)
+            return await self._polled(resolved, client)
+        return await self._wanted(resolved, client)
 
-    async def _wanted(self, question: Question, asker: Asker) -> Answer:
+    async def _wanted(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer from a recording, where there is one and the asker wants none that is made anew."""
-        envelope, wishes = asker.envelope, headers.directives(asker.ask.headers)
+        envelope, wishes = client.envelope, headers.directives(client.request.headers)
         anew = envelope.query_status != "new" or envelope.job_id != "" or bool(wishes & {"no-cache", "no-store"})
         anew = anew or not self._tokens.verified(envelope.token)
         turn = self.jobs.turn
-        recording = None if anew else await self._archive.look_up(question)
+        recording = None if anew else await self._cache.look_up(resolved)
         if recording and self._is_good(recording):
-            return await self._recorded(recording, question, asker)
+            return await self._recorded(recording, resolved, client)
         if "only-if-cached" in wishes:
             raise NotCachedError
         if self.upstream is None:
-            return await self._missed(question, envelope)
+            return await self._missed(resolved, envelope)
         if "no-store" in wishes:
-            return await self._asked(asker.ask, asker.here, "request", envelope, detail="no-store")
-        if request.has_files(asker.ask):
-            return await self._asked_with_files(question, asker)
+            return await self._asked(client.request, client.here, "request", envelope, detail="no-store")
+        if analysis_request.has_files(client.request):
+            return await self._asked_with_files(resolved, client)
         try:
             forwarded: Forwarded = "request" if anew else "stale" if recording else "uri-miss"
-            return await self.jobs.joined(question, asker, forwarded, since=turn, has_other=recording is not None)
+            return await self.jobs.joined(resolved, client, forwarded, since=turn, has_other=recording is not None)
         except UpstreamUnreachableError:
-            if recording and (recording := await self._archive.look_up(question)):
-                return self._hit(recording, asker, CacheStatus(hit=True, detail="stale"))  # RFC 5861
+            if recording and (recording := await self._cache.look_up(resolved)):
+                return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
 
     def _audience(self, envelope: Envelope) -> str | None:
@@ -227,73 +227,76 @@ class Proxy:
         recording.head.close()
         return False
 
-    async def _polled(self, question: Question, asker: Asker) -> Answer:
+    async def _polled(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Tell how a job stands, as soon as there is something new; a job that we do not know is the dispatcher's."""
-        envelope = asker.envelope
-        if answer := await self.jobs.followed(question, asker):
+        envelope = client.envelope
+        if answer := await self.jobs.followed(resolved, client):
             return answer
-        if self._tokens.verified(envelope.token) and (recording := await self._archive.look_up(question)):
-            return self._hit(recording, asker, CacheStatus(hit=True))
+        if self._tokens.verified(envelope.token) and (recording := await self._cache.look_up(resolved)):
+            return self._hit(recording, client, CacheStatus(hit=True))
         if self.upstream is None:
-            return await self._missed(question, envelope)
-        if envelope.job_id == own_job_id(question):  # told by an earlier run of this program
-            return await self.jobs.joined(question, asker, "uri-miss")
-        return await self._asked(asker.ask, asker.here, "bypass", envelope, detail="poll")
+            return await self._missed(resolved, envelope)
+        if envelope.job_id == own_job_id(resolved):  # told by an earlier run of this program
+            return await self.jobs.joined(resolved, client, "uri-miss")
+        return await self._asked(client.request, client.here, "bypass", envelope, detail="poll")
 
-    async def _recorded(self, recording: Recording, question: Question, asker: Asker) -> Answer:
+    async def _recorded(self, recording: Recording, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer from a recording; a replay may take the time that its job took."""
-        await self._witness.given(recording)
-        replayed = await self.jobs.replayed(question, asker, recording) if self.upstream is None else None
-        return replayed or self._hit(recording, asker, CacheStatus(hit=True))
+        await self._observer.given(recording)
+        replayed = await self.jobs.replayed(resolved, client, recording) if self.upstream is None else None
+        return replayed or self._hit(recording, client, CacheStatus(hit=True))
 
-    def _hit(self, recording: Recording, asker: Asker, status: CacheStatus) -> Answer:
-        return given(recording, asker.envelope, asker.here, now=self._clock(), status=status)
+    def _hit(self, recording: Recording, client: Client, status: CacheStatus) -> Answer:
+        return given(recording, client.envelope, client.here, now=self._clock(), status=status)
 
-    async def _missed(self, question: Question, envelope: Envelope) -> Answer:
+    async def _missed(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer what was not recorded, where there is nobody to ask."""
         try:
-            return await self._missing.answer(question, envelope)
+            return await self._miss_handler.answer(resolved, envelope)
         except OdaProxyError as error:
-            await self._witness.missed(question, str(error))
+            await self._observer.missed(resolved, str(error))
             raise
 
     async def _asked(
-        self, ask: Ask, here: str, forwarded: Forwarded, client: Envelope | None, *, detail: str
+        self, request: Request, here: str, forwarded: Forwarded, client: Envelope | None, *, detail: str
     ) -> Answer:
         """Ask for what is not to be kept; what goes to an API client is repaired, other answers stay as they are."""
         if client is None:
-            return await self._relay.ask(ask, here, forwarded, detail=detail)
-        reply = await self._relay.ask(request.uncompressed(ask), here, forwarded, detail=detail)
+            return await self._relay.send(request, here, forwarded, detail=detail)
+        reply = await self._relay.send(analysis_request.uncompressed(request), here, forwarded, detail=detail)
         answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client))
-        return await self._mending.formed(await self._mending.repaired(answer, client), client)
+        return await self._pipeline.formed(await self._pipeline.repaired(answer, client), client)
 
-    async def _asked_with_files(self, question: Question, asker: Asker) -> Answer:
+    async def _asked_with_files(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Ask with files that are uploaded, which belong to the request: its job is the client's."""
         job = Job(self._clock())
-        reply = await self._relay.ask(asker.ask, asker.here, "uri-miss")
-        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(asker.envelope))
+        reply = await self._relay.send(client.request, client.here, "uri-miss")
+        answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client.envelope))
         if answer.status == OK:
-            self._tokens.vouch(asker.envelope.token)
-        answer = await self._mending.repaired(answer, asker.envelope)
-        kept = await self._archive.keep(answer, question, asker.envelope, job)
+            self._tokens.vouch(client.envelope.token)
+        answer = await self._pipeline.repaired(answer, client.envelope)
+        kept = await self._cache.keep(answer, resolved, client.envelope, job)
         self._counts.kept += kept.stored
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
-        return await self._mending.formed(replace(answer, cache_status=status), asker.envelope)
+        return await self._pipeline.formed(replace(answer, cache_status=status), client.envelope)
 
-    async def _description(self, ask: Ask, route: Route, here: str) -> Answer:
+    async def _description(self, request: Request, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
-        relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.ask
-        pairs, asked = fields(ask.query_string), replace(request.uncompressed(ask), patience=DESCRIPTION_PATIENCE)
-        if request.has_credentials(ask) or any(name == "token" for name, _ in pairs):
-            return await self._mending.described(await relay(asked, here, "bypass", detail="token"))
+        relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.send
+        pairs, asked = (
+            fields(request.query_string),
+            replace(analysis_request.uncompressed(request), patience=DESCRIPTION_PATIENCE),
+        )
+        if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
+            return await self._pipeline.described(await relay(asked, here, "bypass", detail="token"))
 
         async def describe(forwarded: Forwarded) -> Answer:
-            return await self._mending.described(await relay(asked, here, forwarded))
+            return await self._pipeline.described(await relay(asked, here, forwarded))
 
-        return await self._remembered.answer(
+        return await self._descriptions.answer(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
             describe,
-            anew=bool(headers.directives(ask.headers) & {"no-cache", "no-store"}),
+            anew=bool(headers.directives(request.headers) & {"no-cache", "no-store"}),
         )
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-    from oda_proxy.testing.cassette import Episodes, Wanted
-    from oda_proxy.testing.network_block import Blockade
+    from oda_proxy.testing.cassette import Cassette, Wanted
+    from oda_proxy.testing.network_block import NetworkBlock
 
 T = TypeVar("T")
 
@@ -32,12 +32,12 @@ _MOCK = ("fixtures", "scenario", "scenarios", "faults", "synthetic", "secret_key
 _WORDS = ("recording", "upstream", "include_private", *_MOCK, "time_scale")
 
 _TITLE = "oda-proxy"
-_EPISODES: pytest.StashKey[Episodes] = pytest.StashKey()
+_EPISODES: pytest.StashKey[Cassette] = pytest.StashKey()
 _REFUSALS: pytest.StashKey[list[str]] = pytest.StashKey()
 _PASSED: pytest.StashKey[bool] = pytest.StashKey()
 _IS_TOLD: pytest.StashKey[bool] = pytest.StashKey()
 """Whether the failure of a test says itself what was missed."""
-_BLOCKADE: pytest.StashKey[Blockade] = pytest.StashKey()
+_BLOCKADE: pytest.StashKey[NetworkBlock] = pytest.StashKey()
 _USED: pytest.StashKey[dict[str, dict[str, bool]]] = pytest.StashKey()
 """Of each folder of recordings, what is in it, and whether a test used it."""
 _RECORDED: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -79,9 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RECORDED] = []
     config.stash[_BEGUN] = {}
     if config.getoption("oda_block_network"):
-        from oda_proxy.testing.network_block import Blockade
+        from oda_proxy.testing.network_block import NetworkBlock
 
-        config.stash[_BLOCKADE] = Blockade()
+        config.stash[_BLOCKADE] = NetworkBlock()
 
 
 # -- fixtures --------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def dispatcher_live_fixture(oda_dispatcher_url: str) -> str:
 
 
 @pytest.fixture
-def oda_proxy(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) -> Iterator[Episodes]:
+def oda_proxy(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) -> Iterator[Cassette]:
     """Give what answers the test from its recordings, and records where `--oda-record-mode` says so."""
     from oda_proxy.testing.cassette import opened
 
@@ -300,7 +300,7 @@ def _shown(config: pytest.Config, folder: Path) -> str:
 # -- what is told of a run -------------------------------------------------------------------------
 
 
-def _take_note(config: pytest.Config, episodes: Episodes) -> None:
+def _take_note(config: pytest.Config, episodes: Cassette) -> None:
     """Take note of what a test used, or recorded; one that did not come to its end might have used everything."""
     folder = _shown(config, episodes.folder)
     if episodes.recorded or episodes.not_recorded:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ detection_threshold=5.0, radius=15.0)
 then ask again, and see data.show() come at once. Ctrl-C ends it."""
 
 
-class NobodyThereError(UpstreamUnreachableError):
+class NoDispatcherError(UpstreamUnreachableError):
     """The dispatcher is not there at the start, and nothing was recorded that could be given."""
 
     def __init__(self, error: UpstreamUnreachableError, url: str) -> None:
@@ -100,16 +100,16 @@ async def proxy_listening(
     """
     from oda_proxy.config import PRODUCTION, cache_folder
     from oda_proxy.jobs.job import Limits
-    from oda_proxy.jobs.journal import Notes
+    from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.proxy import Policy, Proxy
     from oda_proxy.query.audience import Sharing, Tokens
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.maintenance import looked_after
     from oda_proxy.store.near_misses import NearMisses
-    from oda_proxy.upstream.description_cache import Remembered
+    from oda_proxy.upstream.description_cache import DescriptionCache
     from oda_proxy.upstream.dispatcher import Dispatcher
-    from oda_proxy.upstream.throttling import Mannerly
+    from oda_proxy.upstream.throttling import ThrottledUpstream
     from oda_proxy.web.app import make_app
 
     if mock and upstream != PRODUCTION:
@@ -127,7 +127,7 @@ async def proxy_listening(
         asked: Upstream | None = None
         if not offline:
             dispatcher = await stack.enter_async_context(Dispatcher(address))
-            asked = Mannerly(dispatcher, at_once=max_requests, rate=max_rate)
+            asked = ThrottledUpstream(dispatcher, at_once=max_requests, rate=max_rate)
             await _greet(asked, store)
         policy = Policy(
             frozenset(open_route),
@@ -138,7 +138,7 @@ async def proxy_listening(
         )
         tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
-        remembered = Remembered(description_ttl, time.time, folder)
+        description_cache = DescriptionCache(description_ttl, time.time, folder)
         missing = NearMisses(store)
         proxy = Proxy(
             store,
@@ -146,9 +146,9 @@ async def proxy_listening(
             policy,
             instruments=instruments,
             tokens=tokens,
-            remembered=remembered,
+            description_cache=description_cache,
             missing=missing,
-            notes=Notes(folder),
+            journal=JobJournal(folder),
         )
         _see(store, proxy)
         stack.push_async_callback(proxy.close)
@@ -228,7 +228,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
     Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
     """
     try:
-        reply = await upstream.ask(Ask("GET", "/api/instr-list", "instrument=mock", patience=GREETING))
+        reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", patience=GREETING))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
         try:
@@ -236,7 +236,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
         except StoreUnusableError:
             kept = None
         if kept is None:
-            raise NobodyThereError(error, upstream.url) from error
+            raise NoDispatcherError(error, upstream.url) from error
         _log.warning("%s; answering from recordings until it is back", error)
 
 

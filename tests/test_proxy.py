@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.query import fields
 from oda_proxy.query.schema import read_schema
@@ -81,7 +81,7 @@ async def test_a_form_asks_the_same_as_a_query_string(proxy: Proxy, upstream: Sc
     upstream.then(answer())
     await told(proxy, request())
     content_type = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
-    form = Ask("POST", "/p/run_analysis", "", content_type, f"{QUERY}&query_status=new&session_id=S".encode())
+    form = Request("POST", "/p/run_analysis", "", content_type, f"{QUERY}&query_status=new&session_id=S".encode())
 
     status, cache_status, _ = await told(proxy, form)
 
@@ -137,7 +137,7 @@ async def test_what_may_belong_to_one_person_is_neither_kept_nor_looked_up(
 ) -> None:
     upstream.then(answer()).then(answer())
     asked = request(query)
-    asked = Ask("GET", asked.path, asked.query_string, headers)
+    asked = Request("GET", asked.path, asked.query_string, headers)
 
     expected = (200, f"oda-proxy; fwd=bypass; fwd-status=200; detail={detail}", written(answer()))
 
@@ -153,7 +153,7 @@ async def test_a_token_does_not_find_what_was_kept_for_everyone(proxy: Proxy, up
     assert (await told(proxy, request(f"{QUERY}&token=T")))[2] == written(answer(session_id="other"))
 
 
-def upload(content: bytes, boundary: str = "xYz") -> Ask:
+def upload(content: bytes, boundary: str = "xYz") -> Request:
     """Ask with a form that uploads a file."""
     fields = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -161,7 +161,7 @@ def upload(content: bytes, boundary: str = "xYz") -> Ask:
     )
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="user_catalog_file"; filename="c.fits"\r\n\r\n'
     body = f"{fields}{head}".encode() + content + f"\r\n--{boundary}--\r\n".encode()
-    return Ask("POST", "/run_analysis", "", (("Content-Type", f"multipart/form-data; boundary={boundary}"),), body)
+    return Request("POST", "/run_analysis", "", (("Content-Type", f"multipart/form-data; boundary={boundary}"),), body)
 
 
 async def test_an_uploaded_file_is_part_of_the_question_and_goes_on_byte_for_byte(
@@ -178,7 +178,7 @@ async def test_an_uploaded_file_is_part_of_the_question_and_goes_on_byte_for_byt
 async def test_large_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstream: Script) -> None:
     upstream.then(answer())
     parts = Body(b"--x\r\n\r\n--x--")
-    ask = Ask("POST", "/run_analysis", "", (("Content-Type", "multipart/form-data; boundary=x"),), parts)
+    ask = Request("POST", "/run_analysis", "", (("Content-Type", "multipart/form-data; boundary=x"),), parts)
 
     assert (await told(proxy, ask))[1] == "oda-proxy; fwd=bypass; fwd-status=200; detail=not-a-query"
     assert upstream.asked[0].body is parts
@@ -198,7 +198,7 @@ async def test_a_request_may_want_it_computed_anew(
     await told(proxy, request())
     ask = request()
 
-    anew = await told(proxy, Ask(ask.method, ask.path, ask.query_string, (("Cache-Control", wish),)))
+    anew = await told(proxy, Request(ask.method, ask.path, ask.query_string, (("Cache-Control", wish),)))
 
     assert anew == (200, cache_status, written(answer(products={"catalog": {}})))
     replaced = b'"catalog":{}' in (await told(proxy, request()))[2]
@@ -206,7 +206,7 @@ async def test_a_request_may_want_it_computed_anew(
 
 
 async def test_a_request_may_want_nothing_but_a_recording(proxy: Proxy, upstream: Script) -> None:
-    ask = Ask("GET", "/run_analysis", request().query_string, (("Cache-Control", "only-if-cached"),))
+    ask = Request("GET", "/run_analysis", request().query_string, (("Cache-Control", "only-if-cached"),))
 
     status, cache_status, body = await told(proxy, ask)
 
@@ -252,7 +252,7 @@ async def test_offline_a_miss_fails_at_once_and_a_hit_does_not(upstream: Script,
     status, cache_status, body = await told(offline, request(f"{QUERY}&DEC=1"))
     assert (status, cache_status) == (400, "oda-proxy; detail=no-recording")
     assert "offline" in json.loads(body)["error"]
-    assert (await told(offline, Ask("GET", "/api/meta-data", "instrument=isgri")))[0] == 404
+    assert (await told(offline, Request("GET", "/api/meta-data", "instrument=isgri")))[0] == 404
 
 
 class BrokenStore(MemoryStore):
@@ -297,8 +297,8 @@ async def test_an_answer_too_large_to_keep_passes_through_whole(
 
 async def test_a_description_is_asked_for_once_in_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
     upstream.then(["RA"])
-    ask = Ask("GET", "/p/api/par-names", "instrument=isgri&product_type=isgri_image")
-    again = Ask("GET", "/api/par-names", "product_type=isgri_image&instrument=isgri")
+    ask = Request("GET", "/p/api/par-names", "instrument=isgri&product_type=isgri_image")
+    again = Request("GET", "/api/par-names", "product_type=isgri_image&instrument=isgri")
 
     assert (await told(proxy, ask))[1:] == ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(["RA"]))
     clock.now += 299
@@ -310,15 +310,15 @@ async def test_a_description_is_asked_for_once_in_a_while(proxy: Proxy, upstream
 async def test_a_description_for_a_token_is_relayed(proxy: Proxy, upstream: Script) -> None:
     upstream.then(["isgri"]).then(["isgri", "private"])
 
-    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
-    with_token = await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock&token=T"))
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+    with_token = await told(proxy, Request("GET", "/api/instr-list", "instrument=mock&token=T"))
     assert with_token == (200, "oda-proxy; fwd=bypass; fwd-status=200; detail=token", written(["isgri", "private"]))
-    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
 
 
 async def test_a_description_that_failed_is_not_remembered(proxy: Proxy, upstream: Script) -> None:
     upstream.then({"error": "x"}, status=500).then(["RA"])
-    ask = Ask("GET", "/api/par-names", "instrument=isgri")
+    ask = Request("GET", "/api/par-names", "instrument=isgri")
 
     assert [(await told(proxy, ask))[0] for _ in range(2)] == [500, 200]
 
@@ -329,7 +329,7 @@ async def test_a_description_that_failed_tells_nothing_of_the_dispatchers_config
 ) -> None:
     upstream.then({"error": "x", "config": {"folder": "/srv"}}, status=403)
 
-    status, _, body = await told(proxy, Ask("GET", "/api/meta-data", query))
+    status, _, body = await told(proxy, Request("GET", "/api/meta-data", query))
 
     assert (status, json.loads(body)) == (403, {"error": "x"})
 
@@ -340,7 +340,7 @@ async def test_the_list_of_instruments_is_fetched_from_where_it_is(proxy: Proxy,
     redirect = upstream.replies[0]
     assert isinstance(redirect, Reply)
 
-    assert (await told(proxy, Ask("GET", "/api/instr-list", "instrument=mock")))[::2] == (200, written(["isgri"]))
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[::2] == (200, written(["isgri"]))
     assert [ask.path for ask in upstream.asked] == ["/api/instr-list", "/instr-list"]
     assert redirect.body.closed
 
@@ -350,20 +350,22 @@ async def test_other_routes_are_relayed_faithfully(proxy: Proxy, upstream: Scrip
     upstream.then(b"<p>", status=418, headers=(*headers, ("Connection", "close")))
     sent = (("Cookie", "c=1"), ("Host", "127.0.0.1:8400"), ("Accept-Encoding", "gzip"), ("TE", "trailers"))
 
-    result = await proxy.answer(Ask("PUT", "/p/dispatch-data/tap/sync", "a=%2B&token=T", sent, b"form"), origin=ORIGIN)
+    result = await proxy.answer(
+        Request("PUT", "/p/dispatch-data/tap/sync", "a=%2B&token=T", sent, b"form"), origin=ORIGIN
+    )
 
     assert (result.status, result.headers) == (418, (*headers, ("Via", "1.1 oda-proxy")))
     assert await body_of(result) == b"<p>"
     assert str(result.cache_status) == "oda-proxy; fwd=bypass; fwd-status=418"
     expected = (("Cookie", "c=1"), ("Accept-Encoding", "gzip"), ("Via", "1.1 oda-proxy"))
-    assert upstream.asked == [Ask("PUT", "/tap/sync", "a=%2B&token=T", expected, b"form", once=False)]
+    assert upstream.asked == [Request("PUT", "/tap/sync", "a=%2B&token=T", expected, b"form", once=False)]
 
 
 async def test_a_redirect_points_at_the_proxy_under_the_clients_prefix(proxy: Proxy, upstream: Script) -> None:
     location = "http://dispatcher.example/dispatch-data/download_products?file_list=a"
     upstream.then(b"", status=302, headers=(("Location", location),))
 
-    result = await proxy.answer(Ask("GET", "/mmoda/dispatch-data/download_file", "file_list=a"), origin=ORIGIN)
+    result = await proxy.answer(Request("GET", "/mmoda/dispatch-data/download_file", "file_list=a"), origin=ORIGIN)
 
     assert ("Location", f"{ORIGIN}/mmoda/dispatch-data/download_products?file_list=a") in result.headers
 
@@ -372,7 +374,7 @@ async def test_a_redirect_points_at_the_proxy_under_the_clients_prefix(proxy: Pr
 async def test_what_is_refused_never_reaches_the_upstream(
     proxy: Proxy, upstream: Script, path: str, status: int
 ) -> None:
-    assert (await told(proxy, Ask("GET", path)))[0] == status
+    assert (await told(proxy, Request("GET", path)))[0] == status
     assert upstream.asked == []
 
 
@@ -429,7 +431,7 @@ async def test_an_id_of_the_dispatcher_that_stands_for_two_questions_is_counted(
 
     await told(proxy, request())
     await told(proxy, other)
-    await told(proxy, Ask(other.method, other.path, other.query_string, (("Cache-Control", "no-cache"),)))
+    await told(proxy, Request(other.method, other.path, other.query_string, (("Cache-Control", "no-cache"),)))
 
     assert proxy.counts.job_ids_shared == 1
 

@@ -16,7 +16,7 @@ from tests.support.answers import SESSION, answer
 from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, body_of, request, told
 
 if TYPE_CHECKING:
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
 
 KEY = "a key of a dispatcher that is long enough for HS256"
 
@@ -25,7 +25,7 @@ def token(sub: str = "one", *, roles: str = "general", key: str = KEY, exp: floa
     return jwt.encode({"sub": sub, "roles": roles, "exp": exp}, key, "HS256")
 
 
-def with_token(text: str, who: str = SESSION) -> Ask:
+def with_token(text: str, who: str = SESSION) -> Request:
     return request(f"{QUERY}&token={text}", who=who)
 
 

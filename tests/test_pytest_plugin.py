@@ -16,7 +16,7 @@ import yaml
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.pytest_plugin import _WORDS
-from oda_proxy.testing.network_block import Blockade, NetworkBlockedError
+from oda_proxy.testing.network_block import NetworkBlock, NetworkBlockedError
 from tests.support.asking_images import ask, status
 from tests.support.paths import DOCS, SUPPORT
 
@@ -667,7 +667,7 @@ def test_files(tmp_path, monkeypatch):
 
 def test_the_network_is_as_before_after_each_test() -> None:
     before = [vars(socket.socket).copy(), socket.getaddrinfo, socket.gethostbyname]
-    blockade = Blockade()
+    blockade = NetworkBlock()
     with blockade.standing():
         with pytest.raises(NetworkBlockedError, match=r"192\.0\.2\.1 is not this machine"):
             socket.create_connection(("192.0.2.1", 80))

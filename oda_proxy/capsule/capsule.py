@@ -110,7 +110,7 @@ class DispatcherCapsule:
     addresses: tuple[str, ...]
     """Under which addresses the command named it, in the order in which they came; `url` is among them if it was."""
     folder: Path
-    """For `Remembered` and `Descriptions`."""
+    """For `DescriptionCache` and `Descriptions`."""
     failures: Mapping[Key, Failure]
     fixtures: tuple[Fixture, ...] = field(default=(), repr=False)
 
@@ -465,7 +465,7 @@ class DispatcherWriter:
     def __init__(self, book: _Book, name: str, *, include_private: bool) -> None:
         """Keep under this name what the dispatcher answers."""
         self.folder = book.folder / _DISPATCHERS / name
-        """For `Remembered` and `Descriptions`, which write there by themselves."""
+        """For `DescriptionCache` and `Descriptions`, which write there by themselves."""
         self.private_left_out = 0
         self._url, self._addresses = book.dispatchers[name]
         self._include_private = include_private

@@ -48,7 +48,7 @@ class Entry:
     """
 
     file: Path
-    question: str
+    resolved: str
     state: str
     mistaken_for: str = ""
     clashes: tuple[Path, ...] = ()
@@ -62,7 +62,7 @@ class Entry:
             said.append(f"holds an analysis that is {self.state!r:.50}, and is given for ever")
         if self.state == "unreadable":
             said.append("cannot be read")
-        elif not self.question:
+        elif not self.resolved:
             said.append("does not say what it answers")
         return said
 
@@ -79,8 +79,8 @@ def scan(folder: Path) -> list[Entry]:
 
 
 def _with_clashes(entry: Entry, namesakes: list[Entry]) -> Entry:
-    clashes = tuple(other.file for other in namesakes if other.question != entry.question)
-    return Entry(entry.file, entry.question, entry.state, entry.mistaken_for, clashes)
+    clashes = tuple(other.file for other in namesakes if other.resolved != entry.resolved)
+    return Entry(entry.file, entry.resolved, entry.state, entry.mistaken_for, clashes)
 
 
 def _entry(file: Path) -> Entry:

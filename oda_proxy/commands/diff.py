@@ -18,7 +18,7 @@ from oda_proxy.commands.output import say, say_json
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.drift.comparison import Compared, Verdict, compare
 from oda_proxy.drift.measure import Difference, Tolerance, members
-from oda_proxy.drift.rerun import Anew, why_not
+from oda_proxy.drift.rerun import Rerun, why_not
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
 from oda_proxy.fixture import fixtures
 from oda_proxy.jobs.coalescing import new_session
@@ -115,7 +115,7 @@ async def drifts(
     the dispatcher does not answer at all.
     """
     async with Dispatcher(url) as dispatcher:
-        asking = Anew(dispatcher, new_session(), clock=clock, sleep=sleep)
+        asking = Rerun(dispatcher, new_session(), clock=clock, sleep=sleep)
         for one in recorded:
             if isinstance(one, Drift):
                 yield one
@@ -124,7 +124,7 @@ async def drifts(
                 yield await drift_of(one, asking, tolerance, tell)
 
 
-async def drift_of(one: Recorded, asking: Anew, tolerance: Tolerance, tell: Callable[[str], None]) -> Drift:
+async def drift_of(one: Recorded, asking: Rerun, tolerance: Tolerance, tell: Callable[[str], None]) -> Drift:
     """Ask anew for one recording. Raises UpstreamUnreachableError where nobody has ever answered."""
     if one.recording.private:
         return Drift(one.name, Outcome.SKIPPED, "it was asked for with a token, and none is sent")

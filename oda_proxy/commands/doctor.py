@@ -16,11 +16,11 @@ def doctor(folder: Path, *, as_json: bool) -> int:
     entries = scan(folder)
     doubtful = [entry for entry in entries if entry.doubts]
     if as_json:
-        told = [{"file": str(entry.file), "answers": entry.question, "doubts": entry.doubts} for entry in entries]
+        told = [{"file": str(entry.file), "answers": entry.resolved, "doubts": entry.doubts} for entry in entries]
         say_json({"entries": told, "doubtful": len(doubtful)})
         return 1 if doubtful else 0
     for entry in doubtful:
-        say([f"{entry.file}", f"    answers {entry.question or 'nothing that it names'}"])
+        say([f"{entry.file}", f"    answers {entry.resolved or 'nothing that it names'}"])
         say(f"    {doubt}" for doubt in entry.doubts)
     say([f"{len(doubtful)} of {len(entries)} entries may be given for a question they do not answer"])
     if doubtful:

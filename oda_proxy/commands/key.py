@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from oda_proxy.commands.output import say, say_json, warn
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.errors import BadQueryError, UsageError
-from oda_proxy.query.cache_key import differences, explain, key_of_asked
+from oda_proxy.query.cache_key import differences, explain, key_of_normalised
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.query.normalised import asked
+from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import fields, split
 from oda_proxy.upstream.dispatcher import Dispatcher
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oda_proxy.query.normalised import Asked
+    from oda_proxy.query.normalised import NormalisedQuery
     from oda_proxy.query.query import Query
     from oda_proxy.query.schema import Schema
 
@@ -42,24 +42,24 @@ def key(
     if differs and len(requests) != 2:  # noqa: PLR2004 - as the message says
         raise UsageError(f"--diff compares two requests, here are {len(requests)}")
     read = [_question(request, upstream, cache_dir) for request in requests]
-    questions = [question for question, _ in read]
+    resolver = [resolved for resolved, _ in read]
     for doubt in dict.fromkeys(doubt for _, doubt in read if doubt):
         warn(doubt)
     if as_json:
         told = [
-            {"key": key_of_asked(one), "parameters": one.parameters, "left_out": sorted(one.left_out)}
-            for one in questions
+            {"key": key_of_normalised(one), "parameters": one.parameters, "left_out": sorted(one.left_out)}
+            for one in resolver
         ]
-        say_json({"questions": told, "differences": differences(*questions)} if differs else {"questions": told})
+        say_json({"questions": told, "differences": differences(*resolver)} if differs else {"questions": told})
     elif differs:
-        found = differences(*questions)
-        say(found or [f"both ask the same: key {key_of_asked(questions[0])}"])
+        found = differences(*resolver)
+        say(found or [f"both ask the same: key {key_of_normalised(resolver[0])}"])
     else:
-        say(explain(one) if explains else key_of_asked(one) for one in questions)
+        say(explain(one) if explains else key_of_normalised(one) for one in resolver)
     return 0
 
 
-def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tuple[Asked, str]:
+def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tuple[NormalisedQuery, str]:
     """Read a request under the description of its instrument, and say why words may be only words."""
     _, mark, query_string = request.partition("?")
     try:
@@ -73,7 +73,7 @@ def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tup
     elif query.product_type not in schema.products:
         named = f"{query.instrument} has no product {query.product_type!r:.100}"
         doubt = f"the description of {named}: words are taken as they are"
-    return asked(query, schema), doubt
+    return normalise(query, schema), doubt
 
 
 async def _schema(query: Query, upstream: str | None, cache_dir: Path | None) -> Schema | None:

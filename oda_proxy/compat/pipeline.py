@@ -31,7 +31,7 @@ MAX_NAMES = 100
 _OF_ANOTHER_BODY = frozenset({"content-length", "content-type", "content-md5", "content-digest", "digest", "etag"})
 
 
-class Mending:
+class RepairPipeline:
     """Repairs answers and screens them; large ones, of which there are several copies meanwhile, one by one."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Job, Limits, Said, State, heard, named, next_step, observe
 from oda_proxy.query.nearest import short
 from oda_proxy.query.query import FORM, Envelope, words
@@ -64,7 +64,7 @@ class _Heard:
     reason: str = ""
 
 
-class Anew:
+class Rerun:
     """Asks in one session; `clock` gives s, `sleep` waits for some."""
 
     def __init__(
@@ -117,8 +117,8 @@ class Anew:
         said = heard(status, told, query_status=step.query_status)
         return _Heard(said, body, named(told), _message(told) or _remark(status, body))
 
-    async def _exchange(self, ask: Ask) -> tuple[int, bytes]:
-        reply = await self._upstream.ask(ask)
+    async def _exchange(self, request: Request) -> tuple[int, bytes]:
+        reply = await self._upstream.send(request)
         pieces, size = [], 0
         try:
             async for piece in reply.body:
@@ -131,16 +131,16 @@ class Anew:
         return reply.status, b"".join(pieces)
 
 
-def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> Ask:
+def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> Request:
     sent = [*pairs, *envelope.others.items(), ("session_id", envelope.session_id), ("query_status", step.query_status)]
     sent += [("job_id", step.job_id)] if step.job_id else []
     text = urlencode(sent, errors="surrogateescape")
     polls = step.query_status not in {"new", "ready"}
     patience = POLL_PATIENCE if polls else None
     if len(text) <= _LONGEST_ADDRESS:
-        return Ask("GET", "/run_analysis", text, _HEADERS, patience=patience, once=not polls)
+        return Request("GET", "/run_analysis", text, _HEADERS, patience=patience, once=not polls)
     told = (*_HEADERS, ("Content-Type", FORM))
-    return Ask("POST", "/run_analysis", "", told, text.encode(), patience, once=not polls)
+    return Request("POST", "/run_analysis", "", told, text.encode(), patience, once=not polls)
 
 
 def _read(body: bytes) -> Any:

@@ -13,7 +13,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Request:
     """One request to a dispatcher: `path` is encoded and begins with a slash, below the dispatcher's own address."""
 
     method: str
@@ -60,7 +60,7 @@ class Upstream(Protocol):
     def url(self) -> str:
         """The address, without a slash at its end."""
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, request: Request) -> Reply:
         """Ask once; redirects are not followed.
 
         Raises UpstreamUnreachableError where nobody answers: UpstreamSlowError where only time ran out, and

@@ -15,10 +15,10 @@ from cachetools import TTLCache
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import OK, whole_json
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.jobs import progress
 from oda_proxy.jobs.estimates import Estimates
-from oda_proxy.jobs.inflight import Asker, InFlight, Outcome, Running
+from oda_proxy.jobs.inflight import Client, InFlight, Outcome, RunningJob
 from oda_proxy.jobs.job import State
 from oda_proxy.jobs.polling import GivenUpError
 from oda_proxy.jobs.remarks import remark
@@ -30,19 +30,19 @@ from oda_proxy.store.recording_cache import given
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from oda_proxy.compat.pipeline import Mending
+    from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.jobs.inflight import Group
-    from oda_proxy.jobs.journal import Notes, Unfinished
-    from oda_proxy.jobs.observer import Witness
+    from oda_proxy.jobs.journal import JobJournal, Unfinished
+    from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.jobs.policy import Counts, Policy
     from oda_proxy.jobs.polling import Polling
     from oda_proxy.query.audience import Tokens
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.query.resolved import Question, Questions
+    from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recording.recording import Recording
-    from oda_proxy.store.recording_cache import Archive
+    from oda_proxy.store.recording_cache import RecordingCache
 
 MOST_APART, APART_FOR = 4096, 3600.0
 """Questions of which it is remembered that their answers cannot be shared, and for how long, in s."""
@@ -60,11 +60,11 @@ class Jobs:
         self,
         *,
         polling: Polling,
-        archive: Archive,
-        mending: Mending,
+        cache: RecordingCache,
+        pipeline: RepairPipeline,
         tokens: Tokens,
-        notes: Notes,
-        witness: Witness,
+        journal: JobJournal,
+        observer: QueryObserver,
         policy: Policy,
         counts: Counts,
         clock: Callable[[], float],
@@ -72,11 +72,11 @@ class Jobs:
         new_session: Callable[[], str],
     ) -> None:
         self._polling = polling
-        self._archive = archive
-        self._mending = mending
+        self._cache = cache
+        self._pipeline = pipeline
         self._tokens = tokens
-        self._notes = notes
-        self._witness = witness
+        self._journal = journal
+        self._observer = observer
         self._policy = policy
         self._counts = counts
         self._clock = clock
@@ -87,7 +87,7 @@ class Jobs:
         self._apart: TTLCache[Key, None] = TTLCache(MOST_APART, ttl=APART_FOR, timer=clock)
         self._replayed: set[Key] = set()
 
-    def __iter__(self) -> Iterator[Running]:
+    def __iter__(self) -> Iterator[RunningJob]:
         """Give the jobs that run, the oldest first."""
         return iter(self._inflight)
 
@@ -96,23 +96,25 @@ class Jobs:
         """Counts the jobs that have ended."""
         return self._inflight.turn
 
-    async def resume(self, questions: Questions) -> None:
+    async def resume(self, resolver: QueryResolver) -> None:
         """Take up the jobs that an earlier run left; one that was begun with a token waits for somebody with one."""
-        for job in await self._notes.left():
-            question = await questions.read(job.query)
+        for job in await self._journal.left():
+            resolved = await resolver.read(job.query)
             if self._clock() - job.begun > self._policy.limits.longest:
-                await self._notes.forget(job.key)
-            elif not job.private and self._inflight.of((question.key,)) is None:
-                running = Running(question, _for_nobody(job, self._new_session()), begun=job.begun, clock=self._clock)
+                await self._journal.forget(job.key)
+            elif not job.private and self._inflight.of((resolved.key,)) is None:
+                running = RunningJob(
+                    resolved, _for_nobody(job, self._new_session()), begun=job.begun, clock=self._clock
+                )
                 running.resumed, running.job = True, replace(running.job, state=State.SUBMITTED, job_id=job.job_id)
-                self._inflight.begin((question.key,), running, partial(self._conduct, running))
+                self._inflight.begin((resolved.key,), running, partial(self._conduct, running))
 
-    def remark_on(self, running: Running, asker: Asker) -> str:
+    def remark_on(self, running: RunningJob, client: Client) -> str:
         """Say how a job stands for one of those who wait."""
         queued = [one for one in self._inflight if one.is_queued]
         before = queued.index(running) if running in queued else 0
-        estimate = self.estimates.of(running.question.query)
-        return remark(running, asker, estimate, before=before, now=self._clock())
+        estimate = self.estimates.of(running.resolved.query)
+        return remark(running, client, estimate, before=before, now=self._clock())
 
     def wake(self) -> None:
         """Answer all who wait, from now on at once: the end is near."""
@@ -124,8 +126,8 @@ class Jobs:
 
     async def joined(
         self,
-        question: Question,
-        asker: Asker,
+        resolved: ResolvedQuery,
+        client: Client,
         forwarded: Forwarded,
         *,
         since: int | None = None,
@@ -136,134 +138,136 @@ class Jobs:
         One that ended while its recording was looked for (`since` that turn) was missed by a moment. Raises
         UpstreamUnreachableError where the dispatcher is away and the asker has another answer.
         """
-        running = self._running(question, asker.envelope)
+        running = self._running(resolved, client.envelope)
         if running is None and since is not None:
-            groups = self._groups(question, asker.envelope)
+            groups = self._groups(resolved, client.envelope)
             running = next(filter(None, (self._inflight.ended_since(group, since) for group in groups)), None)
         collapsed = running is not None
         if running is None:
-            running = Running(question, asker, begun=self._clock(), clock=self._clock, forwarded=forwarded)
-            self._inflight.begin(self._groups(question, asker.envelope)[-1], running, partial(self._conduct, running))
+            running = RunningJob(resolved, client, begun=self._clock(), clock=self._clock, forwarded=forwarded)
+            self._inflight.begin(self._groups(resolved, client.envelope)[-1], running, partial(self._conduct, running))
             self._counts.jobs += 1
-        self._counts.joined += running.admit(asker) and collapsed
-        await running.begun(asker.envelope.session_id, self._policy.patience, or_troubled=has_other)
+        self._counts.joined += running.admit(client) and collapsed
+        await running.begun(client.envelope.session_id, self._policy.patience, or_troubled=has_other)
         if has_other and running.job.troubles and running.job.state is State.NEW:
             raise UpstreamUnreachableError("that is asked", "it is away")
-        return await self._told(running, asker, CacheStatus(forwarded=forwarded, collapsed=collapsed))
+        return await self._told(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
-    async def followed(self, question: Question, asker: Asker) -> Answer | None:
+    async def followed(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
         """Answer a poll from the job for its question, as soon as there is something new; None where none is known."""
-        envelope = asker.envelope
-        running = self._running(question, envelope) or self._ended(question, envelope)
+        envelope = client.envelope
+        running = self._running(resolved, envelope) or self._ended(resolved, envelope)
         if running is None:
             return None
-        self._counts.joined += running.admit(asker)
+        self._counts.joined += running.admit(client)
         await running.news(envelope.session_id, self._policy.patience)
-        collapsed = not running.is_owner(asker)
-        return await self._told(running, asker, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
+        collapsed = not running.is_owner(client)
+        return await self._told(running, client, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
 
-    def _groups(self, question: Question, envelope: Envelope) -> list[Group]:
+    def _groups(self, resolved: ResolvedQuery, envelope: Envelope) -> list[Group]:
         """Say with whom an asker may share a job, from the smallest group to that which a job of theirs is for."""
-        with_all, alone = (question.key,), (question.key, "session", envelope.session_id)
-        if question.key in self._apart:
+        with_all, alone = (resolved.key,), (resolved.key, "session", envelope.session_id)
+        if resolved.key in self._apart:
             return [alone]
         if envelope.token is None:
             return [alone, with_all]
-        with_this_token = (question.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
+        with_this_token = (resolved.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
         if self._tokens.verified(envelope.token):
             return [alone, with_this_token, with_all]
         return [alone, with_this_token]  # nobody has verified it: it is good for what itself began
 
-    def _running(self, question: Question, envelope: Envelope) -> Running | None:
-        found = (self._inflight.of(group) for group in self._groups(question, envelope))
+    def _running(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
+        found = (self._inflight.of(group) for group in self._groups(resolved, envelope))
         if running := next(filter(None, found), None):
             return running
-        running = self._inflight.of((question.key,))
+        running = self._inflight.of((resolved.key,))
         return running if running and running.has_admitted(envelope.token) else None
 
-    def _ended(self, question: Question, envelope: Envelope) -> Running | None:
-        found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(question, envelope))
+    def _ended(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
+        found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(resolved, envelope))
         if running := next(filter(None, found), None):
             return running
-        running = self._inflight.ended((question.key,), envelope.session_id)
+        running = self._inflight.ended((resolved.key,), envelope.session_id)
         return running if running and running.has_admitted(envelope.token) else None
 
-    async def _conduct(self, running: Running) -> Outcome:
+    async def _conduct(self, running: RunningJob) -> Outcome:
         """See a job to its end, and let the witness see it, too."""
         outcome = await self._polling.conduct(running)
-        await self._notes.forget(running.question.key)
+        await self._journal.forget(running.resolved.key)
         if outcome.stored and outcome.recording:
             self._counts.kept += 1
             if not outcome.recording.private:
                 self.estimates.note(outcome.recording.query, outcome.recording.cost)
-            await self._witness.kept(outcome.recording)
+            await self._observer.kept(outcome.recording)
             return replace(outcome, recording=None)  # the store has it
         if outcome.answer and not outcome.is_done:
-            await self._witness.failed(running.question, outcome.failure)
+            await self._observer.failed(running.resolved, outcome.failure)
         return outcome
 
-    async def _told(self, running: Running, asker: Asker, status: CacheStatus) -> Answer:
+    async def _told(self, running: RunningJob, client: Client, status: CacheStatus) -> Answer:
         """Tell one of those who wait for a job how it stands, or give them its end."""
-        outcome, envelope = running.outcome, asker.envelope
-        job_id = running.name_for(envelope, otherwise=own_job_id(running.question))
+        outcome, envelope = running.outcome, client.envelope
+        job_id = running.name_for(envelope, otherwise=own_job_id(running.resolved))
         if outcome is None:
             text = progress.running(
                 running.status,
                 envelope,
                 job_id=job_id,
                 reports=running.reports,
-                comment=self.remark_on(running, asker),
+                comment=self.remark_on(running, client),
                 urgent=envelope.awaits_products or running.job.troubles > 0,
                 now=self._clock(),
             )
             return whole_json(OK, text, replace(status, detail="running"))
-        if answer := running.take_original(asker):
+        if answer := running.take_original(client):
             if running.job.job_id not in {"", job_id}:
-                answer = await self._mending.renamed(answer, job_id)
-            return await self._mending.formed(answer, envelope)
+                answer = await self._pipeline.renamed(answer, job_id)
+            return await self._pipeline.formed(answer, envelope)
         envelope = replace(envelope, job_id=job_id)
         if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
-            raise outcome.error if asker.envelope.awaits_products else GivenUpError(str(outcome.error))
+            raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
-            text = failures.answered(outcome.failure, envelope, now=self._clock(), address=asker.here)
+            text = failures.answered(outcome.failure, envelope, now=self._clock(), address=client.here)
             return whole_json(outcome.failure.status, text, replace(status, detail="failed"))
-        recording = outcome.recording or (await self._archive.get(running.question.key) if outcome.stored else None)
+        recording = outcome.recording or (await self._cache.get(running.resolved.key) if outcome.stored else None)
         if recording:
-            return given(recording, envelope, asker.here, now=self._clock(), status=status)
+            return given(recording, envelope, client.here, now=self._clock(), status=status)
         if not outcome.is_done:
             raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
         if not outcome.stored:  # else it has just been given up for lack of space
-            self._apart[running.question.key] = None
-        return await self.joined(running.question, replace(asker, envelope=envelope), "uri-miss")
+            self._apart[running.resolved.key] = None
+        return await self.joined(running.resolved, replace(client, envelope=envelope), "uri-miss")
 
-    async def replayed(self, question: Question, asker: Asker, recording: Recording) -> Answer | None:
+    async def replayed(self, resolved: ResolvedQuery, client: Client, recording: Recording) -> Answer | None:
         """Answer from a recording after as long as its job took; None where that is not wanted, or was done before."""
         if self._policy.time_scale == 0 or not recording.timeline or recording.key in self._replayed:
             return None
         recording.head.close()
-        if (running := self._inflight.of((question.key,))) is None:
-            running = Running(question, asker, begun=self._clock(), clock=self._clock)
-            self._inflight.begin((question.key,), running, partial(self._replay, running, recording))
-        running.admit(asker)
-        await running.begun(asker.envelope.session_id, self._policy.patience)
-        return await self._told(running, asker, CacheStatus(hit=True))
+        if (running := self._inflight.of((resolved.key,))) is None:
+            running = RunningJob(resolved, client, begun=self._clock(), clock=self._clock)
+            self._inflight.begin((resolved.key,), running, partial(self._replay, running, recording))
+        running.admit(client)
+        await running.begun(client.envelope.session_id, self._policy.patience)
+        return await self._told(running, client, CacheStatus(hit=True))
 
-    async def _replay(self, running: Running, recording: Recording) -> Outcome:
+    async def _replay(self, running: RunningJob, recording: Recording) -> Outcome:
         """Take the time that a job took."""
         await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._sleep)
         self._replayed.add(recording.key)
         return Outcome(is_done=True, stored=True)
 
 
-def _for_nobody(job: Unfinished, session_id: str) -> Asker:
+def _for_nobody(job: Unfinished, session_id: str) -> Client:
     """Ask for a job that was begun by somebody who is not known any more."""
     others = {"oda_api_version": job.version} if job.version else {}
     sent = {"query_status": "new", "session_id": session_id, **others}
     form = urlencode([*words(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
-    ask = Ask("POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form)
-    return Asker(ask, Envelope(session_id=session_id, others=others), "")
+    request = Request(
+        "POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form
+    )
+    return Client(request, Envelope(session_id=session_id, others=others), "")
 
 
-def own_job_id(question: Question) -> str:
+def own_job_id(resolved: ResolvedQuery) -> str:
     """Name a job that the dispatcher has not named yet."""
-    return question.key[:16]
+    return resolved.key[:16]

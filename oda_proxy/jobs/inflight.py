@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.cache_status import Forwarded
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
     from oda_proxy.query.query import Envelope, Token
-    from oda_proxy.query.resolved import Question
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recording.failures import Failure
     from oda_proxy.recording.recording import Recording
 
@@ -38,10 +38,10 @@ WATCHED_FOR: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Client:
     """Who asks, with which request; `here` is our own address as they know it."""
 
-    ask: Ask
+    request: Request
     envelope: Envelope
     here: str
 
@@ -63,20 +63,20 @@ class Outcome:
     stored: bool = False
 
 
-class Running:
+class RunningJob:
     """One job, and everyone who waits for it. It changes only in the event loop."""
 
     def __init__(
         self,
-        question: Question,
-        asker: Asker,
+        resolved: ResolvedQuery,
+        client: Client,
         *,
         begun: float,
         clock: Callable[[], float],
         forwarded: Forwarded = "uri-miss",
     ) -> None:
-        self.question = question
-        self.asker = asker
+        self.resolved = resolved
+        self.client = client
         self.forwarded = forwarded
         """Why the dispatcher is asked."""
         self.job = Job(begun)
@@ -96,7 +96,7 @@ class Running:
         self.turn = 0
         """When it ended, as `InFlight.turn` counts."""
         self._clock = clock
-        self._successors: deque[Asker] = deque(maxlen=MOST_SUCCESSORS)
+        self._successors: deque[Client] = deque(maxlen=MOST_SUCCESSORS)
         self._tokens: set[Token | None] = set()
         self._refused: set[Token | None] = set()
         self._told: LRUCache[str, int] = LRUCache(MOST_SESSIONS)
@@ -116,16 +116,16 @@ class Running:
         """What clients are told of it while it runs."""
         return "progress" if self.job.state in {State.PROGRESS, State.READY} else "submitted"
 
-    def admit(self, asker: Asker) -> bool:
+    def admit(self, client: Client) -> bool:
         """Let somebody join; tell whether they are new."""
-        is_new = asker.envelope.session_id not in self._told
+        is_new = client.envelope.session_id not in self._told
         if is_new:
-            self._told[asker.envelope.session_id] = -1
+            self._told[client.envelope.session_id] = -1
             self.sessions += 1
-        self._tokens.add(asker.envelope.token)
-        token, known = asker.envelope.token, {one.envelope.token for one in (self.asker, *self._successors)}
+        self._tokens.add(client.envelope.token)
+        token, known = client.envelope.token, {one.envelope.token for one in (self.client, *self._successors)}
         if token is not None and token not in known | self._refused:
-            self._successors.append(asker)
+            self._successors.append(client)
         return is_new
 
     def knows(self, session_id: str) -> bool:
@@ -136,11 +136,11 @@ class Running:
         """Tell whether somebody with this token has joined: who was let in stays in, however long it takes."""
         return token in self._tokens
 
-    def is_owner(self, asker: Asker) -> bool:
+    def is_owner(self, client: Client) -> bool:
         """Tell whether somebody is the one with whose session the dispatcher is asked; without one, nobody else is."""
-        here, owner = asker.envelope, self.asker.envelope
+        here, owner = client.envelope, self.client.envelope
         named = here.session_id not in _ANONYMOUS
-        return asker is self.asker or (named and (here.session_id, here.token) == (owner.session_id, owner.token))
+        return client is self.client or (named and (here.session_id, here.token) == (owner.session_id, owner.token))
 
     def name_for(self, envelope: Envelope, *, otherwise: str) -> str:
         """Name the job to somebody, always the same: as they know it, as others do, as the dispatcher does."""
@@ -149,9 +149,9 @@ class Running:
         self.job_id = self.job_id or self.job.job_id or otherwise
         return self.job_id
 
-    def take_original(self, asker: Asker) -> Answer | None:
+    def take_original(self, client: Client) -> Answer | None:
         """Give the dispatcher's own answer: once, and only to whom it is for."""
-        if self.outcome is None or self.outcome.answer is None or not self.is_owner(asker):
+        if self.outcome is None or self.outcome.answer is None or not self.is_owner(client):
             return None
         answer = self.outcome.answer
         self.outcome = replace(self.outcome, answer=None)
@@ -159,10 +159,10 @@ class Running:
 
     def succeed(self) -> bool:
         """Have another token take over; say whether there is one."""
-        self._refused.add(self.asker.envelope.token)
+        self._refused.add(self.client.envelope.token)
         if not self._successors:
             return False
-        self.asker = self._successors.popleft()
+        self.client = self._successors.popleft()
         return True
 
     def changed(self) -> None:
@@ -218,7 +218,7 @@ Group: TypeAlias = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Conducted:
-    running: Running
+    running: RunningJob
     task: asyncio.Task[None] = field(repr=False)
 
 
@@ -229,35 +229,35 @@ class InFlight:
         self.turn = 0
         """Counts the jobs that have ended."""
         self._running: dict[Group, _Conducted] = {}
-        self._ended: TTLCache[Group, Running] = TTLCache(MOST_ENDED, ttl=ENDED_FOR, timer=clock)
+        self._ended: TTLCache[Group, RunningJob] = TTLCache(MOST_ENDED, ttl=ENDED_FOR, timer=clock)
         self._closing = False
 
-    def __iter__(self) -> Iterator[Running]:
+    def __iter__(self) -> Iterator[RunningJob]:
         """Give the jobs that run, the oldest first."""
         return iter([one.running for one in self._running.values()])
 
-    def of(self, group: Group) -> Running | None:
+    def of(self, group: Group) -> RunningJob | None:
         """Give the job that runs for a group."""
         conducted = self._running.get(group)
         return conducted.running if conducted else None
 
-    def ended(self, group: Group, session_id: str) -> Running | None:
+    def ended(self, group: Group, session_id: str) -> RunningJob | None:
         """Give the job that has just ended, to a session that had joined it."""
         running = self._ended.get(group)
         return running if running and running.knows(session_id) else None
 
-    def ended_since(self, group: Group, turn: int) -> Running | None:
+    def ended_since(self, group: Group, turn: int) -> RunningJob | None:
         """Give the last job that ended, where that was after a turn."""
         running = self._ended.get(group)
         return running if running and running.turn > turn else None
 
-    def begin(self, group: Group, running: Running, conduct: Callable[[], Awaitable[Outcome]]) -> None:
+    def begin(self, group: Group, running: RunningJob, conduct: Callable[[], Awaitable[Outcome]]) -> None:
         """Begin a job, which from now on goes on by itself, whoever goes away."""
-        running.admit(running.asker)
+        running.admit(running.client)
         running.closing = self._closing
         self._running[group] = _Conducted(running, asyncio.create_task(self._see_through(group, running, conduct)))
 
-    async def _see_through(self, group: Group, running: Running, conduct: Callable[[], Awaitable[Outcome]]) -> None:
+    async def _see_through(self, group: Group, running: RunningJob, conduct: Callable[[], Awaitable[Outcome]]) -> None:
         """Conduct a job to its end, and remember that for a while."""
         try:
             running.outcome = await conduct()
@@ -294,7 +294,7 @@ class InFlight:
             one.running.changed()
 
 
-async def _dismiss(running: Running) -> None:
+async def _dismiss(running: RunningJob) -> None:
     """Let go of an answer that nobody has fetched."""
     if running.outcome and running.outcome.answer:
         await running.outcome.answer.dismiss()

@@ -48,7 +48,7 @@ class Unfinished:
     """The `oda_api_version` of who began it, which says what form of answer is wanted."""
 
 
-class Notes:
+class JobJournal:
     """The jobs that run, in a folder; without one, nothing is noted."""
 
     def __init__(self, folder: Path | None) -> None:

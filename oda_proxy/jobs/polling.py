@@ -25,16 +25,16 @@ from oda_proxy.recording.redaction import NotKeptError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from oda_proxy.compat.pipeline import Mending
+    from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.answer import Answer
-    from oda_proxy.http.message import Ask
-    from oda_proxy.jobs.inflight import Asker, Running
+    from oda_proxy.http.message import Request
+    from oda_proxy.jobs.inflight import Client, RunningJob
     from oda_proxy.jobs.job import Step
-    from oda_proxy.jobs.journal import Notes
+    from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.query.audience import Tokens
     from oda_proxy.query.query import Envelope
     from oda_proxy.recording.failures import Failure
-    from oda_proxy.store.recording_cache import Archive
+    from oda_proxy.store.recording_cache import RecordingCache
     from oda_proxy.upstream.relay import Relay
 
 MAX_KEPT: Final = 256 * 1024 * 1024
@@ -71,28 +71,28 @@ class Polling:
     def __init__(
         self,
         relay: Relay,
-        mending: Mending,
-        archive: Archive,
+        pipeline: RepairPipeline,
+        cache: RecordingCache,
         tokens: Tokens,
         *,
-        notes: Notes,
+        journal: JobJournal,
         at_once: int,
         limits: Limits,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._relay = relay
-        self._mending = mending
-        self._archive = archive
+        self._pipeline = pipeline
+        self._cache = cache
         self._tokens = tokens
-        self._notes = notes
+        self._journal = journal
         self._places = asyncio.Semaphore(at_once)
         self._limits = limits
         self._reading = asyncio.Lock()
         self._clock = clock
         self._sleep = sleep
 
-    async def conduct(self, running: Running) -> Outcome:
+    async def conduct(self, running: RunningJob) -> Outcome:
         """Ask for a job until it has ended."""
         running.is_queued = self._places.locked()
         running.changed()
@@ -103,26 +103,26 @@ class Polling:
             while True:
                 step = next_step(running.job, self._clock(), watched=running.is_watched, retry_after=retry_after)
                 await self._pause(step.pause, running)
-                asker = running.asker
-                heard = await self._ask(asker, step, running)
+                client = running.client
+                heard = await self._ask(client, step, running)
                 if heard.said is Said.REFUSED and running.succeed():
                     await _dismiss(heard.answer)
-                    if not _is_same_subject(asker, running.asker):  # the dispatcher has a job for each
+                    if not _is_same_subject(client, running.client):  # the dispatcher has a job for each
                         running.job = begun_again(running.job)
                     continue
                 before, retry_after = running.job, heard.retry_after
                 running.job = observe(before, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits)
                 running.was_seen |= heard.said in {Said.SUBMITTED, Said.PROGRESS}
                 if running.job.state.is_end:
-                    return await self._ended(running, asker, heard)
+                    return await self._ended(running, client, heard)
                 await _dismiss(heard.answer)
                 if running.job.state is not State.NEW and (
                     before.state is State.NEW or _is_renamed(before, running.job)
                 ):
-                    await self._note(running, asker)
-                await self._take_note(running, asker, heard, before)
+                    await self._note(running, client)
+                await self._take_note(running, client, heard, before)
 
-    async def _pause(self, seconds: float, running: Running) -> None:
+    async def _pause(self, seconds: float, running: RunningJob) -> None:
         """Wait before the next request; where nobody waited for the job, only until somebody does."""
         if seconds <= 0 or (running.resumed and running.polls == 0):  # much may have happened meanwhile
             return
@@ -137,80 +137,80 @@ class Polling:
             watched.cancel()
             await asyncio.gather(sleep, watched, return_exceptions=True)
 
-    async def _ask(self, asker: Asker, step: Step, running: Running) -> _Heard:
+    async def _ask(self, client: Client, step: Step, running: RunningJob) -> _Heard:
         """Ask once, and say what is heard."""
         polls = step.query_status not in {"new", "ready"}
         running.polls += polls
         rest = max(running.job.begun + self._limits.longest - self._clock(), POLL_PATIENCE)
         patience = POLL_PATIENCE if polls else rest if step.query_status == "new" else FETCH_PATIENCE
-        ask = replace(_restated(asker.ask, step), patience=patience, once=not polls)
+        request = replace(_restated(client.request, step), patience=patience, once=not polls)
         try:
-            reply = await self._relay.ask(ask, asker.here, running.forwarded)
-            answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if asker.envelope.token else None)
+            reply = await self._relay.send(request, client.here, running.forwarded)
+            answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if client.envelope.token else None)
         except UpstreamPausedError as error:
             said = Said.UNREACHABLE if error.is_down else Said.AWAY
             return _Heard(said, error=error, retry_after=error.retry_after)
         except UpstreamUnreachableError as error:
             return _Heard(Said.UNREACHABLE, error=error)
         if answer.status == OK:
-            self._tokens.vouch(asker.envelope.token)
+            self._tokens.vouch(client.envelope.token)
         if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, Spooled)):
             return _Heard(Said.DONE, answer)  # nothing that we can look into: the asker may
         async with self._reading if _is_large(answer) else nullcontext():
             told = await asyncio.to_thread(_read, answer)
         return _Heard(heard(answer.status, told, query_status=step.query_status), answer, told)
 
-    async def _take_note(self, running: Running, asker: Asker, heard: _Heard, before: Job) -> None:
+    async def _take_note(self, running: RunningJob, client: Client, heard: _Heard, before: Job) -> None:
         """Tell who waits what is new; products that are ready are worth no word, they come next."""
         told = heard.told if isinstance(heard.told, dict) else {}
         # Each is searched for its asker: some 30 ms for a thousand of them, at every poll.
-        reports = await asyncio.to_thread(reports_of, told, asker.envelope)
+        reports = await asyncio.to_thread(reports_of, told, client.envelope)
         is_news = len(reports) > len(running.reports) or running.job.troubles == 1 or running.job.state != before.state
         running.reports = reports or running.reports
         if is_news and (running.job.state is not State.READY or before.state is State.READY):
             running.changed()
 
-    async def _note(self, running: Running, asker: Asker) -> None:
+    async def _note(self, running: RunningJob, client: Client) -> None:
         """Note a job that the dispatcher has taken, unless what is asked names the asker."""
-        envelope, question = asker.envelope, running.question
+        envelope, resolved = client.envelope, running.resolved
         try:
-            query = as_kept(question.query, envelope)
+            query = as_kept(resolved.query, envelope)
         except NotKeptError:
             return
         private = envelope.token is not None
         job = Unfinished(
-            key=question.key,
+            key=resolved.key,
             query=query,
             begun=running.job.begun,
             job_id="" if private else running.job.job_id,
             private=private,
             version=envelope.others.get("oda_api_version", ""),
         )
-        await self._notes.note(job)
+        await self._journal.note(job)
 
-    async def _ended(self, running: Running, asker: Asker, heard: _Heard) -> Outcome:
+    async def _ended(self, running: RunningJob, client: Client, heard: _Heard) -> Outcome:
         """Make of the last answer what all who waited may have."""
         if running.job.given_up:
             await _dismiss(heard.answer)
             return Outcome(error=GivenUpError(running.job.given_up))
         if heard.answer is None:
             return Outcome(error=heard.error)
-        envelope = replace(asker.envelope, job_id=running.job.job_id)
-        answer = await self._mending.repaired(heard.answer, envelope)
+        envelope = replace(client.envelope, job_id=running.job.job_id)
+        answer = await self._pipeline.repaired(heard.answer, envelope)
         if named(heard.told) not in {"", envelope.job_id}:
-            answer = await self._mending.renamed(answer, envelope.job_id)
+            answer = await self._pipeline.renamed(answer, envelope.job_id)
         if running.job.state is State.FAILED:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
         # Of one that ended while nobody looked, nobody knows how long it took.
         job = running.job if running.was_seen or not running.resumed else Job(self._clock())
-        kept = await self._archive.keep(answer, running.question, envelope, job)
+        kept = await self._cache.keep(answer, running.resolved, envelope, job)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         answer = replace(answer, cache_status=status)
         return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
 
-    def _failure(self, answer: Answer, running: Running, envelope: Envelope) -> Failure | None:
+    def _failure(self, answer: Answer, running: RunningJob, envelope: Envelope) -> Failure | None:
         """Make what all may have of a failure; None where it names its asker."""
-        question = running.question
+        resolved = running.resolved
         body = _whole(answer)
         if body is None:
             return None
@@ -221,9 +221,9 @@ class Polling:
                 envelope,
                 status=answer.status,
                 content_type=content_type,
-                key=question.key,
+                key=resolved.key,
                 failed_at=self._clock(),
-                query=as_kept(question.query, envelope),
+                query=as_kept(resolved.query, envelope),
             )
         except NotKeptError:
             return None
@@ -233,18 +233,18 @@ def _is_renamed(before: Job, after: Job) -> bool:
     return after.job_id not in {"", before.job_id}
 
 
-def _is_same_subject(one: Asker, other: Asker) -> bool:
-    said = [claims(asker.envelope.token) if asker.envelope.token else None for asker in (one, other)]
+def _is_same_subject(one: Client, other: Client) -> bool:
+    said = [claims(client.envelope.token) if client.envelope.token else None for client in (one, other)]
     return (said[0].subject if said[0] else None) == (said[1].subject if said[1] else None)
 
 
-def _restated(ask: Ask, step: Step) -> Ask:
+def _restated(request: Request, step: Step) -> Request:
     """Make the request for the next step: the asker's own, in another state."""
     changes = {"query_status": step.query_status, "job_id": step.job_id}
-    if not isinstance(ask.body, bytes):
-        return replace(ask, query_string=restated(ask.query_string, **changes))
-    form = restated(ask.body.decode("utf-8", "surrogateescape"), **changes).encode("utf-8", "surrogateescape")
-    return replace(ask, query_string=restated(ask.query_string, **dict.fromkeys(changes, "")), body=form)
+    if not isinstance(request.body, bytes):
+        return replace(request, query_string=restated(request.query_string, **changes))
+    form = restated(request.body.decode("utf-8", "surrogateescape"), **changes).encode("utf-8", "surrogateescape")
+    return replace(request, query_string=restated(request.query_string, **dict.fromkeys(changes, "")), body=form)
 
 
 def _read(answer: Answer) -> Any:

@@ -8,10 +8,10 @@ from oda_proxy.jobs.estimates import spoken
 
 if TYPE_CHECKING:
     from oda_proxy.jobs.estimates import Estimate
-    from oda_proxy.jobs.inflight import Asker, Running
+    from oda_proxy.jobs.inflight import Client, RunningJob
 
 
-def remark(running: Running, asker: Asker, estimate: Estimate | None, *, before: int, now: float) -> str:
+def remark(running: RunningJob, client: Client, estimate: Estimate | None, *, before: int, now: float) -> str:
     """Say how a job stands for one of those who wait.
 
     `before` is how many jobs wait for a place before it; `now` is in s since 1970 (UTC).
@@ -23,7 +23,7 @@ def remark(running: Running, asker: Asker, estimate: Estimate | None, *, before:
         told.append(f"the job waits for a place at the proxy; {waiting}{' before it' if before else ''}")
     elif running.resumed:
         told.append(f"the job was begun {age} ago, before the proxy was started again")
-    elif not running.is_owner(asker):
+    elif not running.is_owner(client):
         told.append(f"the same was asked {age} ago, and this request has joined that job")
     if running.job.troubles:
         since = spoken(max(now - running.job.troubled_since, 0.0))

@@ -10,13 +10,13 @@ from oda_proxy.jobs.job import State
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from oda_proxy.jobs.inflight import Running
+    from oda_proxy.jobs.inflight import RunningJob
 
 _TOLD = frozenset({State.SUBMITTED, State.PROGRESS, State.READY})
 
 
 async def replay(
-    running: Running,
+    running: RunningJob,
     timeline: Sequence[tuple[str, float]],
     *,
     scale: float,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NewType
 
 from cachetools import LRUCache
 
-from oda_proxy.query.normalised import Asked, asked
+from oda_proxy.query.normalised import NormalisedQuery, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,12 @@ Key = NewType("Key", str)
 
 def key_of(query: Query, schema: Schema | None = None, *, audience: str = PUBLIC) -> Key:
     """Give the key of a query for an audience, under a description of its instrument or without one."""
-    return key_of_asked(asked(query, schema), audience=audience)
+    return key_of_normalised(normalise(query, schema), audience=audience)
 
 
-def key_of_asked(question: Asked, *, audience: str = PUBLIC) -> Key:
+def key_of_normalised(resolved: NormalisedQuery, *, audience: str = PUBLIC) -> Key:
     """Give the key of a question in canonical form, for those whose answer it is."""
-    return Key(_digest({"key_version": KEY_VERSION, "audience": audience, **_everything(question)}))
+    return Key(_digest({"key_version": KEY_VERSION, "audience": audience, **_everything(resolved)}))
 
 
 def keys_of(query: Query, schemas: Sequence[Schema], *, audience: str = PUBLIC) -> tuple[Key, ...]:
@@ -60,31 +60,31 @@ class Keys:
     """Finds the keys of queries, quickly for words that were asked before."""
 
     def __init__(self) -> None:
-        self._remembered: LRUCache[tuple[str, str, tuple[Schema, ...]], tuple[Key, ...]] = LRUCache(REMEMBERED)
+        self._descriptions: LRUCache[tuple[str, str, tuple[Schema, ...]], tuple[Key, ...]] = LRUCache(REMEMBERED)
 
-    def remembered(
+    def description_cache(
         self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC
     ) -> tuple[Key, ...] | None:
         """Give the keys of words that were asked before, or None."""
-        return self._remembered.get((_words(query), audience, schemas))
+        return self._descriptions.get((_words(query), audience, schemas))
 
     async def of(self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC) -> tuple[Key, ...]:
         """Give the keys as `keys_of` does, and remember them. New words are read in a thread: astropy may be needed."""
-        keys = self.remembered(query, schemas, audience=audience)
+        keys = self.description_cache(query, schemas, audience=audience)
         if keys is None:
             keys = await asyncio.to_thread(keys_of, query, schemas, audience=audience)
-            self._remembered[_words(query), audience, schemas] = keys
+            self._descriptions[_words(query), audience, schemas] = keys
         return keys
 
 
-def explain(question: Asked) -> str:
+def explain(resolved: NormalisedQuery) -> str:
     """Say in lines what a question is, for a person: first the key, then what is in it."""
-    lines = [f"key {key_of_asked(question)}  (version {KEY_VERSION})"]
-    lines += [f"{name} = {value}" for name, value in _lines(question).items()]
+    lines = [f"key {key_of_normalised(resolved)}  (version {KEY_VERSION})"]
+    lines += [f"{name} = {value}" for name, value in _lines(resolved).items()]
     return "\n".join(lines)
 
 
-def differences(one: Asked, other: Asked) -> list[str]:
+def differences(one: NormalisedQuery, other: NormalisedQuery) -> list[str]:
     """Say in lines in what two questions differ; nothing where they are the same."""
     ours, theirs = _lines(one), _lines(other)
     names = dict.fromkeys((*ours, *theirs))
@@ -99,18 +99,18 @@ def differences(one: Asked, other: Asked) -> list[str]:
 _LEFT_OUT = ", left out"
 
 
-def _lines(question: Asked) -> dict[str, str]:
+def _lines(resolved: NormalisedQuery) -> dict[str, str]:
     """Give everything that is in a key, as a person reads it."""
     return {
-        "instrument": question.instrument,
-        "product_type": question.product_type,
-        "query_type": question.query_type,
-        "api": "present" if question.api else "absent",
+        "instrument": resolved.instrument,
+        "product_type": resolved.product_type,
+        "query_type": resolved.query_type,
+        "api": "present" if resolved.api else "absent",
         **{
-            f"parameter {name}": _shown(value) + (_LEFT_OUT if name in question.left_out else "")
-            for name, value in question.parameters.items()
+            f"parameter {name}": _shown(value) + (_LEFT_OUT if name in resolved.left_out else "")
+            for name, value in resolved.parameters.items()
         },
-        **{f"file {name}": f"SHA-256 {digest}" for name, digest in question.files},
+        **{f"file {name}": f"SHA-256 {digest}" for name, digest in resolved.files},
     }
 
 
@@ -125,14 +125,14 @@ def _shown(value: Value) -> str:
     return f"{' '.join(json.dumps(text) for text in texts)} ({tag})" if texts else tag
 
 
-def _everything(question: Asked) -> dict[str, Any]:
+def _everything(resolved: NormalisedQuery) -> dict[str, Any]:
     return {
-        "instrument": question.instrument,
-        "product_type": question.product_type,
-        "query_type": question.query_type,
-        "api": question.api,
-        "parameters": question.parameters,
-        "files": question.files,
+        "instrument": resolved.instrument,
+        "product_type": resolved.product_type,
+        "query_type": resolved.query_type,
+        "api": resolved.api,
+        "parameters": resolved.parameters,
+        "files": resolved.files,
     }
 
 

@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.files import atomic
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.query.schema import LARGEST, Schema, SchemaError, read_schema
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def _fetch(instrument: str, upstream: Upstream) -> str:
     `api/par-names` need not be asked: it has the names alone, all of which the description has, too.
     """
     headers = (("Accept-Encoding", "identity"), ("Via", "1.1 oda-proxy"))
-    reply = await upstream.ask(Ask("GET", "/api/meta-data", f"instrument={quote(instrument, safe='')}", headers))
+    reply = await upstream.send(Request("GET", "/api/meta-data", f"instrument={quote(instrument, safe='')}", headers))
     try:
         if reply.status != OK:
             raise SchemaError(f"the dispatcher answers {reply.status}")

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.query import canonical
-from oda_proxy.query.normalised import NULL, asked, read_one
+from oda_proxy.query.normalised import NULL, normalise, read_one
 from oda_proxy.query.query import NUL
 from oda_proxy.query.schema import TIME_FORMAT, Kind, Parameter
 
@@ -46,24 +46,24 @@ def contradictions(query: Query, schema: Schema | None, echo: Mapping[str, Any])
 
 def confirms(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> bool:
     """Tell whether an echo shows every parameter that a query gives, and contradicts none, be it left out."""
-    question = asked(query, schema)
-    given = question.parameters.keys() - question.left_out
+    resolved = normalise(query, schema)
+    given = resolved.parameters.keys() - resolved.left_out
     return bool(echo) and given <= echo.keys() and not contradictions(query, schema, echo)
 
 
 def _compared(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> dict[str, bool]:
     """Say of each name of a question whether an echo agrees, as far as it can be told."""
-    question = asked(query, schema)
+    resolved = normalise(query, schema)
     described = schema.products.get(query.product_type, {}) if schema else {}
     heads = {"instrument": query.instrument, "product_type": query.product_type, "query_type": query.query_type}
     agrees = {name: echo.get(name, word) == word for name, word in heads.items()}
-    for name, value in question.parameters.items():
-        if name not in echo or _is_rewritten(name, question.parameters):
+    for name, value in resolved.parameters.items():
+        if name not in echo or _is_rewritten(name, resolved.parameters):
             agrees[name] = True
         elif (parameter := described.get(name)) and value[0] != "words":
             agrees[name] = _agrees(parameter, value, echo, reads_json=bool(schema and schema.reads_json))
         else:
-            agrees[name] = _words_agree(value[1:], echo[name], is_time_free=TIME_FORMAT not in question.parameters)
+            agrees[name] = _words_agree(value[1:], echo[name], is_time_free=TIME_FORMAT not in resolved.parameters)
     return agrees
 
 

@@ -17,7 +17,7 @@ from oda_proxy.query.normalised import NULL
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from oda_proxy.query.normalised import Asked, Value
+    from oda_proxy.query.normalised import NormalisedQuery, Value
 
 MOST_TOLD: Final = 8
 """Differences that are told; the others are counted."""
@@ -52,15 +52,15 @@ class Near(Generic[Recorded]):
     differences: tuple[Difference, ...]
 
 
-def nearest(question: Asked, known: Iterable[tuple[Recorded, Asked]]) -> Near[Recorded] | None:
+def nearest(resolved: NormalisedQuery, known: Iterable[tuple[Recorded, NormalisedQuery]]) -> Near[Recorded] | None:
     """Find the nearest of the recordings with the same instrument and product; None where there is none.
 
     Near is what differs in the fewest things; of several, what differs least in them; of equals, the first.
     """
     near = (
-        Near(recorded, tuple(_differences(question, other)))
+        Near(recorded, tuple(_differences(resolved, other)))
         for recorded, other in known
-        if (other.instrument, other.product_type) == (question.instrument, question.product_type)
+        if (other.instrument, other.product_type) == (resolved.instrument, resolved.product_type)
     )
     return min(near, key=_distance, default=None)
 
@@ -83,26 +83,26 @@ def _distance(near: Near[Recorded]) -> tuple[int, float]:
     return len(near.differences), sum(one.size for one in near.differences)
 
 
-def _differences(question: Asked, other: Asked) -> list[Difference]:
-    here, there = _facts(question), _facts(other)
+def _differences(resolved: NormalisedQuery, other: NormalisedQuery) -> list[Difference]:
+    here, there = _facts(resolved), _facts(other)
     found = []
     for name in dict.fromkeys((*here, *there)):
         if _same(one := here.get(name), another := there.get(name)):
             continue
         difference = _difference(name, one, another)
-        if name in question.left_out and one is not None and not _is_nothing(one):
+        if name in resolved.left_out and one is not None and not _is_nothing(one):
             difference = Difference(f"{difference.told} (it was not given: that is its default)", difference.size)
         found.append(difference)
     return found
 
 
-def _facts(question: Asked) -> dict[str, Value]:
+def _facts(resolved: NormalisedQuery) -> dict[str, Value]:
     """Give everything that is asked of a product, by the name that a person knows."""
     return {
-        "query_type": ("text", question.query_type),
-        **({"api": ("text", "True")} if question.api else {}),
-        **question.parameters,
-        **{f"file {name}": ("text", digest) for name, digest in question.files},
+        "query_type": ("text", resolved.query_type),
+        **({"api": ("text", "True")} if resolved.api else {}),
+        **resolved.parameters,
+        **{f"file {name}": ("text", digest) for name, digest in resolved.files},
     }
 
 

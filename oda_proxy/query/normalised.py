@@ -29,7 +29,7 @@ _HINTS: Final = frozenset({"use_scws"})
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NormalisedQuery:
     """What is asked, in canonical form."""
 
     instrument: str
@@ -43,7 +43,7 @@ class Asked:
     """Names of parameters that the request left out, filled in with their defaults."""
 
 
-def asked(query: Query, schema: Schema | None) -> Asked:
+def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
     """Read a query under a description; without one, or for a product it does not know, as its words are."""
     described = schema.products.get(query.product_type) if schema else None
     given = dict(query.parameters)
@@ -57,7 +57,7 @@ def asked(query: Query, schema: Schema | None) -> Asked:
         left_out = frozenset(
             name for name, parameter in described.items() if parameter.filled_in and name not in given
         ) & frozenset(values)
-    return Asked(
+    return NormalisedQuery(
         query.instrument,
         query.product_type,
         query.query_type,

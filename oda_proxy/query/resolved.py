@@ -25,7 +25,7 @@ MOST_JOB_IDS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ResolvedQuery:
     """What is asked, as it is read today."""
 
     query: Query
@@ -59,22 +59,22 @@ class Question:
         return self.schemas[0] if self.schemas else None
 
 
-class Questions:
+class QueryResolver:
     """Reads queries; without descriptions their words are only words."""
 
     def __init__(self, descriptions: Descriptions | None) -> None:
         self._descriptions = descriptions
         self._keys = Keys()
 
-    async def read(self, query: Query, *, audience: str = PUBLIC) -> Question:
+    async def read(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
         """Read a query of an audience."""
         schemas = await self._descriptions.of(query.instrument) if self._descriptions else ()
-        return Question(query, schemas, await self._keys.of(query, schemas, audience=audience))
+        return ResolvedQuery(query, schemas, await self._keys.of(query, schemas, audience=audience))
 
-    def doubt(self, question: Question) -> None:
+    def doubt(self, resolved: ResolvedQuery) -> None:
         """Take note that an answer contradicted what the descriptions say."""
         if self._descriptions:
-            self._descriptions.doubt(question.query.instrument)
+            self._descriptions.doubt(resolved.query.instrument)
 
 
 class JobIds:

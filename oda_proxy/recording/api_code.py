@@ -36,7 +36,7 @@ def with_gaps(text: str) -> Program:
     return [*program, [text[end:]]]
 
 
-def filled(program: Sequence[Sequence[str]], asker: Mapping[str, Any], address: str) -> str:
+def filled(program: Sequence[Sequence[str]], client: Mapping[str, Any], address: str) -> str:
     """Write the program for this asker, who reaches us at `address`; a parameter that they did not send has no line."""
     pieces = []
     for part in program:
@@ -45,6 +45,6 @@ def filled(program: Sequence[Sequence[str]], asker: Mapping[str, Any], address: 
                 pieces.append(text)
             case [quote, "url"]:
                 pieces.append(f"{quote}{address}{quote}")
-            case [before, name, after] if asker.get(name) is not None:
-                pieces.append(f"{before}{json.dumps(asker[name])}{after}")
+            case [before, name, after] if client.get(name) is not None:
+                pieces.append(f"{before}{json.dumps(client[name])}{after}")
     return "".join(pieces)

@@ -110,7 +110,7 @@ def answered(failure: Failure, envelope: Envelope, *, now: float, address: str) 
     """Give the body of a failure for this asker, who reaches us at `address`; `now` is in s since 1970 (UTC)."""
     if isinstance(failure.body, str):
         return failure.body.encode("utf-8")
-    asker: dict[str, Any] = {
+    client: dict[str, Any] = {
         **envelope.others,
         "session_id": envelope.session_id,
         "job_id": envelope.job_id or failure.key[:16],
@@ -121,11 +121,11 @@ def answered(failure: Failure, envelope: Envelope, *, now: float, address: str) 
     for *way, name in failure.gaps:
         if name == _NOW:
             serialisation.at(answer, way)[name] = now
-        elif name in asker:
-            serialisation.at(answer, way)[name] = asker[name]
+        elif name in client:
+            serialisation.at(answer, way)[name] = client[name]
     products = answer.get("products")
     if isinstance(products, dict) and isinstance(program := products.get(_API_CODE), list):
-        products[_API_CODE] = api_code.filled(program, asker, address)
+        products[_API_CODE] = api_code.filled(program, client, address)
     return f"{compact(answer)}\n".encode()
 
 

@@ -66,14 +66,14 @@ def cut_out(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
     return b"".join((*pieces, text[end:].encode("utf-8"))), tuple(gaps)
 
 
-def filled(gaps: Iterable[Gap], asker: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
+def filled(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
     """Write the cards of this asker, each with its offset; what they did not send has no card."""
     written = []
     for offset, follows, cards in gaps:
         said = {
-            name: _url(told, asker) if isinstance(told, list) else asker[told]
+            name: _url(told, client) if isinstance(told, list) else client[told]
             for name, told in cards.items()
-            if isinstance(told, list) or asker.get(told) is not None
+            if isinstance(told, list) or client.get(told) is not None
         }
         if said:
             text = json.dumps(said, separators=(",", ":"))[1:-1]
@@ -117,11 +117,11 @@ def _parts(url: str) -> list[Any]:
     return [f"{before}{mark}", *pairs] if any(isinstance(pair, list) for pair in pairs) else []
 
 
-def _url(parts: list[Any], asker: Mapping[str, Any]) -> str:
+def _url(parts: list[Any], client: Mapping[str, Any]) -> str:
     before, *pairs = parts
     told = [
-        f"{pair[0]}={quote_plus(str(asker[pair[0]]))}" if isinstance(pair, list) else pair
+        f"{pair[0]}={quote_plus(str(client[pair[0]]))}" if isinstance(pair, list) else pair
         for pair in pairs
-        if not isinstance(pair, list) or asker.get(pair[0]) is not None
+        if not isinstance(pair, list) or client.get(pair[0]) is not None
     ]
     return f"{before}{'&'.join(told)}"

@@ -214,7 +214,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the asker reaches us.
     """
     session_id, job_id = envelope.session_id, envelope.job_id or recording.key[:16]
-    asker: dict[str, Any] = {
+    client: dict[str, Any] = {
         "session_id": session_id,
         "query_status": envelope.query_status,
         "token": envelope.token.text if envelope.token else None,
@@ -223,13 +223,13 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     products = {
         **{
-            name: api_code.filled(value, asker, address)
+            name: api_code.filled(value, client, address)
             if name == _API_CODE
             else formed(name, value, envelope.others.get("oda_api_version"))
             for name, value in recording.small.items()
         },
         **{
-            name: {**echo, **{known: asker[known] for known in recording.echoed if known in asker}}
+            name: {**echo, **{known: client[known] for known in recording.echoed if known in client}}
             for name, echo in recording.parameters.items()
         },
         "session_id": session_id,
@@ -244,7 +244,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     separator = "," if recording.head.size else ""
     tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
-    inserted = fits_cards.filled(recording.gaps, {**asker, "job_id": job_id})
+    inserted = fits_cards.filled(recording.gaps, {**client, "job_id": job_id})
     return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
 
     from oda_proxy.http.answer import Answer
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
     from oda_proxy.run.authority import Authority
 
 _log = logging.getLogger(__name__)
@@ -74,17 +74,17 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ForwardedRequest:
     """A request to any server; the path of `ask` is the whole path there, encoded as it was sent."""
 
     origin: Origin
-    ask: Ask
+    request: Request
 
     @property
     def url(self) -> str:
         """The address, with the query: it may hold a token."""
-        query = f"?{self.ask.query_string}" if self.ask.query_string else ""
-        return f"{self.origin}{self.ask.path}{query}"
+        query = f"?{self.request.query_string}" if self.request.query_string else ""
+        return f"{self.origin}{self.request.path}{query}"
 
 
 def is_loopback(host: str) -> bool:
@@ -120,7 +120,7 @@ _NEVER = ("ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_DIR", "GIT
 
 @asynccontextmanager
 async def forwarding(
-    handler: Callable[[Asked], Awaitable[Answer]],
+    handler: Callable[[ForwardedRequest], Awaitable[Answer]],
     authority: Authority,
     *,
     is_passed_through: Callable[[str, int], bool] = lambda _host, _port: False,
@@ -163,7 +163,7 @@ class _Door:
 
     def __init__(
         self,
-        handler: Callable[[Asked], Awaitable[Answer]],
+        handler: Callable[[ForwardedRequest], Awaitable[Answer]],
         authority: Authority,
         is_passed_through: Callable[[str, int], bool],
     ) -> None:
@@ -271,26 +271,28 @@ class _Door:
             )
         return self._servers[origin]
 
-    async def _answer(self, tunnel: Origin | None, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, tunnel: Origin | None, incoming: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, on a connection to `tunnel` or to anywhere."""
         began = time.monotonic()
         try:
-            origin, target = _target(request, tunnel)
+            origin, target = _target(incoming, tunnel)
         except NotForwardedError as error:
             response = web.Response(status=error.status, text=f"{error}\n")
             response.force_close()
             return response
-        if request.headers.get("Expect", "").casefold() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        ask = await read(request, target)
+        if incoming.headers.get("Expect", "").casefold() == "100-continue" and incoming.transport is not None:
+            incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request = await read(incoming, target)
         try:
-            answer = await self._handler(Asked(origin, ask))
+            answer = await self._handler(ForwardedRequest(origin, request))
         except OdaProxyError as error:
             answer = refusal(error)
-        sent = await send(answer, request)
+        sent = await send(answer, incoming)
         # Without the query: it may hold a token.
         took = time.monotonic() - began
-        _log.info("%s %s%s %d %s %.3f s", ask.method, origin, ask.path, answer.status, answer.cache_status, took)
+        _log.info(
+            "%s %s%s %d %s %.3f s", request.method, origin, request.path, answer.status, answer.cache_status, took
+        )
         return sent
 
 
@@ -325,10 +327,10 @@ _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.ASCII | re.DOTALL | re.IG
 _MAX_PORT = 65535
 
 
-def _target(request: web.BaseRequest, tunnel: Origin | None) -> tuple[Origin, str]:
+def _target(incoming: web.BaseRequest, tunnel: Origin | None) -> tuple[Origin, str]:
     """Read the target of a request: where it leads, and the path there with its query. Raises NotForwardedError."""
-    raw = request.raw_path
-    if request.headers.get("Upgrade", "").casefold() == "websocket":
+    raw = incoming.raw_path
+    if incoming.headers.get("Upgrade", "").casefold() == "websocket":
         raise NotForwardedError("websockets are not forwarded: connect without this proxy", HTTPStatus.NOT_IMPLEMENTED)
     if absolute := _ABSOLUTE.fullmatch(raw):
         scheme, authority, path = absolute.groups()
@@ -342,9 +344,9 @@ def _target(request: web.BaseRequest, tunnel: Origin | None) -> tuple[Origin, st
     raise NotForwardedError("this is a forward proxy: it has no pages, and forwards only http:// and https://")
 
 
-def _named(request: str) -> tuple[str, int]:
+def _named(incoming: str) -> tuple[str, int]:
     """Read whom a CONNECT request names. Raises NotForwardedError."""
-    match request.split("\r\n", 1)[0].split(" "):
+    match incoming.split("\r\n", 1)[0].split(" "):
         case ["CONNECT", authority, "HTTP/1.1" | "HTTP/1.0"]:
             return _host_and_port(authority, None)
     raise NotForwardedError("this is no request: write CONNECT host:port HTTP/1.1")

@@ -23,22 +23,22 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.recording.redaction import NotKeptError
 from oda_proxy.run.listeners import doors, is_description, passed_on, public_description
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.upstream.any_server import Anywhere, ServerUnreachableError
-from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
+from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.throttling import Mannerly
+from oda_proxy.upstream.throttling import ThrottledUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from oda_proxy.capsule.capsule import DispatcherWriter
     from oda_proxy.http.answer import Answer
-    from oda_proxy.http.message import Ask
-    from oda_proxy.query.resolved import Question
+    from oda_proxy.http.message import Request
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recording.failures import Failure
     from oda_proxy.recording.recording import Recording
-    from oda_proxy.run.forward_proxy import Asked
-    from oda_proxy.run.listeners import Doors, Opening
+    from oda_proxy.run.forward_proxy import ForwardedRequest
+    from oda_proxy.run.listeners import Listeners, Opening
 
 AT_ONCE, RATE = 32, 20.0
 """Requests to a dispatcher that are under way at once, and those in a second."""
@@ -93,9 +93,9 @@ class Recorder:
     `exit_status` is what the capsule is to say of the command's end; where nobody sets it, the run was interrupted.
     """
 
-    doors: Doors
+    doors: Listeners
 
-    def __init__(self, writer: Writer, upstream: str | None, servers: Anywhere, stack: AsyncExitStack) -> None:
+    def __init__(self, writer: Writer, upstream: str | None, servers: AnyServer, stack: AsyncExitStack) -> None:
         """Take what it stands on; `upstream` is asked for all dispatchers, where one is given."""
         self.exit_status: int | None = None
         self.tally = Tally()
@@ -111,38 +111,38 @@ class Recorder:
         """The addresses of the dispatchers that were asked."""
         return tuple(self._begun)
 
-    async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:
+    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher through a proxy for it."""
         proxy, writer = await self._proxy(self._upstream or address or PRODUCTION)
         if address is not None:
             writer.named(address)
-        if version := _client_version(ask):
+        if version := _client_version(request):
             self._writer.note_version("oda_api", version)
-        if public := public_description(ask):  # whoever replays the run may have no token
+        if public := public_description(request):  # whoever replays the run may have no token
             told = await proxy.answer(public, origin=origin)
             await told.dismiss()
             if told.cache_status.stored:
                 self.tally.descriptions.add((public.path, public.query_string))
-        answer = await proxy.answer(ask, origin=origin)
+        answer = await proxy.answer(request, origin=origin)
         status = answer.cache_status
-        if status.stored and is_description(ask):
-            self.tally.descriptions.add((ask.path, ask.query_string))
+        if status.stored and is_description(request):
+            self.tally.descriptions.add((request.path, request.query_string))
         if public is None and not (status.hit or status.stored):
             if status.detail not in _ORDINARY:
-                self.tally.miss(f"{ask.method} {ask.path}", status.detail)
+                self.tally.miss(f"{request.method} {request.path}", status.detail)
             elif status.forwarded == "bypass" and not status.detail:
-                self.tally.miss(f"{ask.method} {ask.path}", "neither products nor a description")
+                self.tally.miss(f"{request.method} {request.path}", "neither products nor a description")
         return answer
 
-    async def elsewhere(self, asked: Asked) -> Answer:
+    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
         """Ask another server, and keep what anybody may ask."""
-        what = f"{asked.ask.method} {_shown(asked)}"
+        what = f"{asked.request.method} {_shown(asked)}"
         try:
-            exchange.refuse_request(asked.ask.method, asked.url, asked.ask.headers)
+            exchange.refuse_request(asked.request.method, asked.url, asked.request.headers)
         except NotKeptError as reason:
             self.tally.miss(what, reason)
             return await passed_on(self._servers, asked)
-        asked = replace(asked, ask=replace(asked.ask, headers=exchange.asking(asked.ask.headers)))
+        asked = replace(asked, request=replace(asked.request, headers=exchange.asking(asked.request.headers)))
         try:
             answer = await passed_on(self._servers, asked)
             exchange.refuse_answer(answer.status, answer.headers)
@@ -150,7 +150,9 @@ class Recorder:
             if not isinstance(answer.body, tuple):
                 raise NotKeptError("too-large")  # noqa: TRY301 - as all other reasons
             body = b"".join(answer.body)
-            page = exchange.kept(asked.url, asked.ask.headers, answer.status, answer.headers, body, when=time.time())
+            page = exchange.kept(
+                asked.url, asked.request.headers, answer.status, answer.headers, body, when=time.time()
+            )
             document = json.loads(exchange.to_json(page))
             await asyncio.to_thread(self._writer.save_exchange, page.name, document, body)
             self._writer.used_exchange(page.name)
@@ -166,7 +168,7 @@ class Recorder:
         """Take note of the jobs that still run: nobody waits for them any more."""
         for proxy, _ in self._begun.values():
             for running in proxy.jobs:
-                self.tally.miss(_product(running.question), "its job still ran at the end")
+                self.tally.miss(_product(running.resolved), "its job still ran at the end")
 
     async def _proxy(self, url: str) -> tuple[Proxy, DispatcherWriter]:
         """Give the proxy for a dispatcher, and what keeps its answers."""
@@ -181,14 +183,14 @@ class Recorder:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
         dispatcher = await self._stack.enter_async_context(Dispatcher(url))
-        asked = Mannerly(dispatcher, at_once=AT_ONCE, rate=RATE)
+        asked = ThrottledUpstream(dispatcher, at_once=AT_ONCE, rate=RATE)
         proxy = Proxy(
             store,
             asked,
             Policy(description_ttl=DESCRIPTION_TTL),
             instruments=Descriptions(asked, writer.folder, ttl=DESCRIPTION_TTL, clock=time.monotonic),
-            remembered=Remembered(DESCRIPTION_TTL, time.time, writer.folder),
-            witness=_Keeping(writer, self.tally),
+            description_cache=DescriptionCache(DESCRIPTION_TTL, time.time, writer.folder),
+            observer=_Keeping(writer, self.tally),
         )
         self._stack.push_async_callback(proxy.close)
         return proxy
@@ -231,7 +233,7 @@ async def recording(
     recorder: Recorder | None = None
     try:
         async with AsyncExitStack() as stack:
-            servers = await stack.enter_async_context(Anywhere(through_proxies=True))
+            servers = await stack.enter_async_context(AnyServer(through_proxies=True))
             recorder = Recorder(writer, upstream, servers, stack)
             async with doors(recorder) as recorder.doors:
                 yield recorder
@@ -261,15 +263,15 @@ class _Keeping:
         """Take note that a recording was used again."""
         self._writer.used(recording.key)
 
-    async def failed(self, question: Question, failure: Failure | None) -> None:
+    async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
         """Keep a failure."""
         if failure is None:
-            self._tally.miss(f"a failure of {_product(question)}", "it names who asked")
+            self._tally.miss(f"a failure of {_product(resolved)}", "it names who asked")
         elif await self._saved(self._writer.save_failure, failure):
             self._tally.failures += 1
-            self._writer.used(question.key)
+            self._writer.used(resolved.key)
 
-    async def missed(self, question: Question, message: str) -> None:
+    async def missed(self, resolved: ResolvedQuery, message: str) -> None:
         """Do nothing: there is somebody to ask."""
 
     async def _saved(self, save: Callable[[Any], bool], what: Any) -> bool:
@@ -280,21 +282,21 @@ class _Keeping:
             return False
 
 
-def _shown(asked: Asked) -> str:
+def _shown(asked: ForwardedRequest) -> str:
     """Give the address of a page without its query, and without its path where that may hold a secret."""
     address = asked.url.partition("?")[0]
     return str(asked.origin) if exchange.names_a_secret(address) else address
 
 
-def _product(question: Question) -> str:
-    return f"{question.query.instrument} {question.query.product_type}"
+def _product(resolved: ResolvedQuery) -> str:
+    return f"{resolved.query.instrument} {resolved.query.product_type}"
 
 
 _VERSION = re.compile(r"(?:^|&)oda_api_version=([\w.]{1,40})(?:&|$)")
 
 
-def _client_version(ask: Ask) -> str | None:
+def _client_version(request: Request) -> str | None:
     """Give the version that a client says it has; those up to 1.1.0 say none."""
-    form = ask.body.decode("latin-1") if isinstance(ask.body, bytes) else ""
-    found = _VERSION.search(ask.query_string) or _VERSION.search(form)
+    form = request.body.decode("latin-1") if isinstance(request.body, bytes) else ""
+    found = _VERSION.search(request.query_string) or _VERSION.search(form)
     return found[1] if found else None

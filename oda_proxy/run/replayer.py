@@ -23,29 +23,29 @@ from oda_proxy.query.audience import Sharing, Tokens
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.nearest import short
-from oda_proxy.query.resolved import Questions
+from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recording import failures
 from oda_proxy.run.listeners import doors, public_description
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.near_misses import NearMisses
-from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.upstream.description_cache import DescriptionCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
     from oda_proxy.capsule.exchange import Exchange
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query, Token
-    from oda_proxy.query.resolved import Question
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recording.failures import Failure
     from oda_proxy.recording.recording import Recording
-    from oda_proxy.run.forward_proxy import Asked
-    from oda_proxy.run.listeners import Doors, Opening
+    from oda_proxy.run.forward_proxy import ForwardedRequest
+    from oda_proxy.run.listeners import Listeners, Opening
     from oda_proxy.store.base import Store
-    from oda_proxy.store.near_misses import Missing
+    from oda_proxy.store.near_misses import MissHandler
 
 IN_MEMORY = 256 * 1024 * 1024
 """Bytes of a capsule that is read into memory; a larger one is unpacked into a temporary folder."""
@@ -61,7 +61,7 @@ class NotInCapsuleError(OdaProxyError):
 
 
 @dataclass(slots=True)
-class Thing:
+class CapsuleItem:
     """Something in a capsule that a command may ask for, in a line for a person, and how often it did."""
 
     about: str
@@ -71,18 +71,18 @@ class Thing:
 class Replayer:
     """Answers a command from a capsule."""
 
-    doors: Doors
+    doors: Listeners
 
     def __init__(self, capsule: Capsule, *, time_scale: float) -> None:
         """Take a capsule, and how long jobs take: 1 as they did, 0 no time."""
         self.capsule = capsule
-        self.things: list[Thing] = []
+        self.things: list[CapsuleItem] = []
         self.missed: Counter[str] = Counter()
         """What was asked for in vain, in a line for a person, and how often."""
         self._policy = Policy(description_ttl=_FOR_EVER, time_scale=time_scale)
         self._proxies: dict[str, Proxy] = {}
         self._only: Proxy | None = None
-        self._pages: defaultdict[str, list[tuple[Exchange, Thing]]] = defaultdict(list)
+        self._pages: defaultdict[str, list[tuple[Exchange, CapsuleItem]]] = defaultdict(list)
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -114,31 +114,32 @@ class Replayer:
                 raise CapsuleError(self.capsule.folder / "exchanges", str(error)) from None
             self._pages[page.url].append((page, self._thing(f"GET {_shown(page.url)}")))
 
-    async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:
+    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher from what was recorded of it."""
         found = self._only or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
         proxy = found or self._unknown(address)
-        answer = await proxy.answer(public_description(ask) or ask, origin=origin)
-        if answer.cache_status.detail == NoRecordingError.word and not ask.path.endswith("/run_analysis"):
+        answer = await proxy.answer(public_description(request) or request, origin=origin)
+        if answer.cache_status.detail == NoRecordingError.word and not request.path.endswith("/run_analysis"):
             # The address of our own door is another one each time.
-            what = f"{'' if address is None else origin}{ask.path}{f'?{ask.query_string}' if ask.query_string else ''}"
-            self.missed[f"{ask.method} {_shown(what)}: not recorded" if found else self._nothing_of(address)] += 1
+            question = f"?{request.query_string}" if request.query_string else ""
+            what = f"{'' if address is None else origin}{request.path}{question}"
+            self.missed[f"{request.method} {_shown(what)}: not recorded" if found else self._nothing_of(address)] += 1
         return answer
 
-    async def elsewhere(self, asked: Asked) -> Answer:
+    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
         """Answer what was asked of another server as it was answered. Raises NotInCapsuleError."""
         for page, thing in self._pages.get(asked.url, ()):
-            if page.is_for(asked.ask.method, asked.url, asked.ask.headers):
+            if page.is_for(asked.request.method, asked.url, asked.request.headers):
                 thing.uses += 1
                 return page.answer(CacheStatus(hit=True))
-        what = f"{asked.ask.method} {_shown(asked.url)}"
+        what = f"{asked.request.method} {_shown(asked.url)}"
         self.missed[f"{what}: not in the capsule"] += 1
         raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay asks nobody")
 
     def _unknown(self, address: str | None) -> Proxy:
         """Make what answers for a dispatcher of which nothing is known."""
         nothing = _NothingOf(self._nothing_of(address))
-        return Proxy(MemoryStore(), None, self._policy, missing=nothing, witness=_Watching({}, self.missed))
+        return Proxy(MemoryStore(), None, self._policy, missing=nothing, observer=_Watching({}, self.missed))
 
     def _nothing_of(self, address: str | None) -> str:
         """Say that nothing is known of a dispatcher."""
@@ -148,17 +149,17 @@ class Replayer:
     async def _loaded(self, dispatcher: DispatcherCapsule, store: Store) -> Proxy:
         """Make a proxy over what was recorded of a dispatcher, under the keys that the same questions have today."""
         instruments = Descriptions(None, dispatcher.folder, ttl=_FOR_EVER, clock=time.monotonic)
-        questions = Questions(instruments)
-        things: dict[Key, Thing] = {}
+        resolver = QueryResolver(instruments)
+        things: dict[Key, CapsuleItem] = {}
         recordings = dispatcher.recordings()
         while (recording := await asyncio.to_thread(next, recordings, None)) is not None:
-            key = (await questions.read(recording.query)).key if recording.query else recording.key
+            key = (await resolver.read(recording.query)).key if recording.query else recording.key
             # Whoever has the capsule may see what is in it.
             await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
             things[key] = self._thing(_about(recording.query))
         failed: dict[Key, Failure] = {}
         for failure in dispatcher.failures.values():
-            key = (await questions.read(failure.query)).key if failure.query else failure.key
+            key = (await resolver.read(failure.query)).key if failure.query else failure.key
             failed[key] = failure
             things[key] = self._thing(f"{_about(failure.query)}, which failed")
         return Proxy(
@@ -167,13 +168,13 @@ class Replayer:
             self._policy,
             instruments=instruments,
             tokens=_Anybody(),
-            remembered=Remembered(_FOR_EVER, time.time, dispatcher.folder),
-            witness=_Watching(things, self.missed),
+            description_cache=DescriptionCache(_FOR_EVER, time.time, dispatcher.folder),
+            observer=_Watching(things, self.missed),
             missing=_Failed(failed, things, dispatcher.url, NearMisses(store)),
         )
 
-    def _thing(self, about: str) -> Thing:
-        self.things.append(thing := Thing(about))
+    def _thing(self, about: str) -> CapsuleItem:
+        self.things.append(thing := CapsuleItem(about))
         return thing
 
 
@@ -212,7 +213,7 @@ class _Anybody(Tokens):
 class _Watching:
     """Counts what is used and what is missed."""
 
-    def __init__(self, things: Mapping[Key, Thing], missed: Counter[str]) -> None:
+    def __init__(self, things: Mapping[Key, CapsuleItem], missed: Counter[str]) -> None:
         self._things = things
         self._missed = missed
 
@@ -223,10 +224,10 @@ class _Watching:
         """Count a recording."""
         self._things[recording.key].uses += 1
 
-    async def failed(self, question: Question, failure: Failure | None) -> None:
+    async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
         """Do nothing: nobody is asked, and nobody fails."""
 
-    async def missed(self, question: Question, message: str) -> None:  # noqa: ARG002 - the message says what was asked
+    async def missed(self, resolved: ResolvedQuery, message: str) -> None:  # noqa: ARG002 - the message says what was asked
         """Count what was not recorded."""
         self._missed[message] += 1
 
@@ -235,19 +236,19 @@ class _Failed:
     """Has a job fail that failed when it was recorded."""
 
     def __init__(
-        self, failed: Mapping[Key, Failure], things: Mapping[Key, Thing], address: str, otherwise: Missing
+        self, failed: Mapping[Key, Failure], things: Mapping[Key, CapsuleItem], address: str, otherwise: MissHandler
     ) -> None:
         self._failed = failed
         self._things = things
         self._address = address
         self._otherwise = otherwise
 
-    async def answer(self, question: Question, envelope: Envelope) -> Answer:
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Give the failure of a question. Raises NoRecordingError, with the nearest recording, where there is none."""
-        failure = self._failed.get(question.key)
+        failure = self._failed.get(resolved.key)
         if failure is None:
-            return await self._otherwise.answer(question, envelope)
-        self._things[question.key].uses += 1
+            return await self._otherwise.answer(resolved, envelope)
+        self._things[resolved.key].uses += 1
         body = failures.answered(failure, envelope, now=time.time(), address=self._address)
         told = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
         return Answer(failure.status, told, (body,), CacheStatus(hit=True, detail="failed"))
@@ -259,7 +260,7 @@ class _NothingOf:
 
     message: str
 
-    async def answer(self, question: Question, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whatever it is
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whatever it is
         """Raise NoRecordingError."""
         raise NoRecordingError(self.message)
 

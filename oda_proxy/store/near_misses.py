@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
-from oda_proxy.query.cache_key import key_of, key_of_asked
+from oda_proxy.query.cache_key import key_of, key_of_normalised
 from oda_proxy.query.nearest import nearest, short, told
-from oda_proxy.query.normalised import asked
+from oda_proxy.query.normalised import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.query.nearest import Near
-    from oda_proxy.query.normalised import Asked
+    from oda_proxy.query.normalised import NormalisedQuery
     from oda_proxy.query.query import Envelope, Query
-    from oda_proxy.query.resolved import Question
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.query.schema import Schema
     from oda_proxy.store.base import Entry, Store
 
@@ -45,10 +45,10 @@ _KEY_DIGITS: Final = 12
 """Digits of a key that are told: enough to name the recording to a command."""
 
 
-class Missing(Protocol):
+class MissHandler(Protocol):
     """Answers what was not recorded, where there is no dispatcher."""
 
-    async def answer(self, question: Question, envelope: Envelope) -> Answer:
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer a question; raises NoRecordingError, with what a person should know, where there is no answer."""
 
 
@@ -80,22 +80,22 @@ class NearMisses:
         """The last misses, the newest first; what was asked with a token is not among them."""
         return tuple(reversed(self._misses))
 
-    async def answer(self, question: Question, envelope: Envelope) -> NoReturn:
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:
         """Raise NoRecordingError with the nearest recording; one after the other, so that hits are not held up."""
         async with self._looking:
-            text = await asyncio.to_thread(self._explain, question)
+            text = await asyncio.to_thread(self._explain, resolved)
         if envelope.token is None:
-            query = question.query
+            query = resolved.query
             self._misses.append(Miss(self._clock(), short(query.instrument), short(query.product_type), text))
         raise NoRecordingError(text)
 
-    def _explain(self, question: Question) -> str:
+    def _explain(self, resolved: ResolvedQuery) -> str:
         """Say that nothing was recorded, and what is nearest."""
-        what = f"offline: there is no recording of {_product(question.query)}"
-        search = _Search(self._store, question.schemas, self._stopwatch)
-        here = asked(question.query, question.schemas[0] if question.schemas else None)
+        what = f"offline: there is no recording of {_product(resolved.query)}"
+        search = _Search(self._store, resolved.schemas, self._stopwatch)
+        here = normalise(resolved.query, resolved.schemas[0] if resolved.schemas else None)
         try:
-            near = nearest(here, search.of(question.query))
+            near = nearest(here, search.of(resolved.query))
         except StoreUnusableError as error:
             _log.warning("which recording is nearest cannot be told: %s", error)
             return f"{what} as asked, and the store cannot be read to tell which is nearest"
@@ -103,7 +103,7 @@ class NearMisses:
         if near is None:
             return f"{what}: {_others(search.products)}{rest}"
         named = f"{near.recorded.key[:_KEY_DIGITS]} (of {_day(near.recorded.stored_at)})"
-        return f"{what} as asked; the nearest is {named}{rest}: {_said(near, with_token=_for_somebody(question))}"
+        return f"{what} as asked; the nearest is {named}{rest}: {_said(near, with_token=_for_somebody(resolved))}"
 
 
 class _Search:
@@ -117,7 +117,7 @@ class _Search:
         self._schemas = schemas
         self._stopwatch = stopwatch
 
-    def of(self, query: Query) -> Iterator[tuple[Entry, Asked]]:
+    def of(self, query: Query) -> Iterator[tuple[Entry, NormalisedQuery]]:
         """Give the public recordings of the product. Raises StoreUnusableError."""
         until = self._stopwatch() + PATIENCE
         for entry in self._store.entries():
@@ -133,16 +133,16 @@ class _Search:
                 self.products.add(_product(entry.query))
 
 
-def _as_recorded(entry: Entry, query: Query, schemas: Sequence[Schema]) -> Asked:
+def _as_recorded(entry: Entry, query: Query, schemas: Sequence[Schema]) -> NormalisedQuery:
     """Read what was asked under the description of its day, which its key shows, or else under the newest.
 
     A default may have changed since: then the same words ask for something else today.
     """
     if len(schemas) > 1:
         for schema in schemas:
-            if key_of_asked(then := asked(query, schema)) == entry.key:
+            if key_of_normalised(then := normalise(query, schema)) == entry.key:
                 return then
-    return asked(query, schemas[0] if schemas else None)
+    return normalise(query, schemas[0] if schemas else None)
 
 
 def _said(near: Near[Entry], *, with_token: bool) -> str:
@@ -155,9 +155,9 @@ def _said(near: Near[Entry], *, with_token: bool) -> str:
     return f"in your query {told(differences)}"
 
 
-def _for_somebody(question: Question) -> bool:
+def _for_somebody(resolved: ResolvedQuery) -> bool:
     """Tell whether the question has an audience of its own: its key is another one than without a token."""
-    return question.key != key_of(question.query, question.schemas[0] if question.schemas else None)
+    return resolved.key != key_of(resolved.query, resolved.schemas[0] if resolved.schemas else None)
 
 
 def _product(query: Query) -> str:

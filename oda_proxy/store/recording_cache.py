@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.cache_status import CacheStatus
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope
-    from oda_proxy.query.resolved import Question, Questions
+    from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recording.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.faults import Faults
@@ -52,14 +52,14 @@ class JobTimes(Protocol):
         """The states it went through, each with s after `begun`."""
 
 
-class Archive:
+class RecordingCache:
     """Keeps answers of the dispatcher in a store; `clock` gives s since 1970 (UTC)."""
 
-    def __init__(self, store: Store, faults: Faults, questions: Questions, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, faults: Faults, resolver: QueryResolver, clock: Callable[[], float]) -> None:
         self.echo_differs = 0
         self._store = store
         self._faults = faults
-        self._questions = questions
+        self._resolver = resolver
         self._clock = clock
         self._job_ids = JobIds()
         self._redacting = asyncio.Lock()
@@ -69,13 +69,13 @@ class Archive:
         """Times that one id of the dispatcher stood for another query than before."""
         return self._job_ids.shared
 
-    async def look_up(self, question: Question) -> Recording | None:
+    async def look_up(self, resolved: ResolvedQuery) -> Recording | None:
         """Find a recording; one under an earlier key must show that it answers what is asked today."""
-        if recording := await self.get(question.key):
+        if recording := await self.get(resolved.key):
             return recording
-        for key in question.earlier_keys:
+        for key in resolved.earlier_keys:
             if recording := await self.get(key):
-                if await question.is_answered_by(recording.echo):
+                if await resolved.is_answered_by(recording.echo):
                     return recording
                 recording.head.close()
         return None
@@ -90,7 +90,7 @@ class Archive:
         self._faults.succeeded("read")
         return recording
 
-    async def keep(self, answer: Answer, question: Question, envelope: Envelope, job: JobTimes) -> Kept:
+    async def keep(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> Kept:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return Kept(detail=answer.cache_status.detail)
@@ -98,11 +98,11 @@ class Archive:
             return Kept(detail="too-large")
         recording = None
         try:
-            recording = await self._redacted(answer.body, question, envelope)
-            query = as_kept(question.query, envelope)
+            recording = await self._redacted(answer.body, resolved, envelope)
+            query = as_kept(resolved.query, envelope)
             cost = max(recording.stored_at - job.begun, 0.0)
             recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
-            await self._refuse_contradictions(recording, question)
+            await self._refuse_contradictions(recording, resolved)
             await asyncio.to_thread(self._store.put, recording)
         except NotKeptError as reason:
             return Kept(recording, detail=str(reason))
@@ -112,25 +112,25 @@ class Archive:
         self._faults.succeeded("kept")
         return Kept(recording, stored=True)
 
-    async def _redacted(self, body: Spooled, question: Question, envelope: Envelope) -> Recording:
+    async def _redacted(self, body: Spooled, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
 
         def make() -> Recording:
-            text, asked = body.read(), {name for name, _ in question.query.parameters}
-            self._job_ids.note(job_id_of(text), question.key)
-            return redact(text, envelope, key=question.key, stored_at=self._clock(), asked=asked)
+            text, asked = body.read(), {name for name, _ in resolved.query.parameters}
+            self._job_ids.note(job_id_of(text), resolved.key)
+            return redact(text, envelope, key=resolved.key, stored_at=self._clock(), asked=asked)
 
         async with self._redacting if body.size > IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)
 
-    async def _refuse_contradictions(self, recording: Recording, question: Question) -> None:
+    async def _refuse_contradictions(self, recording: Recording, resolved: ResolvedQuery) -> None:
         """Raise NotKeptError where the dispatcher says that it answered another question."""
-        names = await question.contradictions(recording.echo)
+        names = await resolved.contradictions(recording.echo)
         if not names:
             return
         self.echo_differs += 1
-        self._questions.doubt(question)
-        asked = f"{question.query.instrument!r:.100} {question.query.product_type!r:.100}"
+        self._resolver.doubt(resolved)
+        asked = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
         _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
         raise NotKeptError("echo-differs")
 

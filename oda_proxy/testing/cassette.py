@@ -22,7 +22,7 @@ from oda_proxy.errors import NoRecordingError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.nearest import short
-from oda_proxy.run.listeners import Doors, own_door, public_description
+from oda_proxy.run.listeners import Listeners, own_door, public_description
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
 from oda_proxy.store.memory import MemoryStore
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from oda_proxy.capsule.capsule import Capsule
     from oda_proxy.http.answer import Answer
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
     from oda_proxy.query.query import Envelope
-    from oda_proxy.query.resolved import Question
-    from oda_proxy.run.listeners import Behind
+    from oda_proxy.query.resolved import ResolvedQuery
+    from oda_proxy.run.listeners import CommandHandler
     from oda_proxy.run.recorder import Recorder
     from oda_proxy.run.replayer import Replayer
 
@@ -94,7 +94,7 @@ class Wanted:
         return self.records and self.is_there and (self.mode == "new_episodes" or self.is_shared)
 
 
-class Episodes:
+class Cassette:
     """Answers a test; what is said of it is told in a line each, for a person.
 
     Attributes
@@ -159,23 +159,23 @@ class Episodes:
         left_out = [f"answers asked for with a token: {private} (include_private=True keeps them)"] if private else []
         return (*self._recorder.tally.not_kept, *left_out)
 
-    async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:
+    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request: from the recordings, else from the dispatcher where one is asked."""
-        if self._replayer and (self._recorder is None or isinstance(ask.body, bytes | None)):
-            answer = await self._replayer.dispatcher(address, ask, origin=origin)
+        if self._replayer and (self._recorder is None or isinstance(request.body, bytes | None)):
+            answer = await self._replayer.dispatcher(address, request, origin=origin)
             if self._recorder is None or answer.cache_status.detail != NoRecordingError.word:
                 return answer
             await answer.dismiss()
         if self._recorder:
-            return await self._recorder.dispatcher(address, ask, origin=origin)
-        answer = await self._nothing.answer(public_description(ask) or ask, origin=origin)
+            return await self._recorder.dispatcher(address, request, origin=origin)
+        answer = await self._nothing.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.word:
-            self._missed[f"{ask.method} {ask.path}: there are no recordings"] += 1
+            self._missed[f"{request.method} {request.path}: there are no recordings"] += 1
         return answer
 
 
 @contextmanager
-def opened(wanted: Wanted) -> Iterator[Episodes]:
+def opened(wanted: Wanted) -> Iterator[Cassette]:
     """Answer a test at an address of its own until the block ends.
 
     Raises
@@ -203,7 +203,7 @@ def opened(wanted: Wanted) -> Iterator[Episodes]:
 
 
 @asynccontextmanager
-async def _answering(wanted: Wanted, fresh: Path | None) -> AsyncIterator[Episodes]:
+async def _answering(wanted: Wanted, fresh: Path | None) -> AsyncIterator[Cassette]:
     """Open the door to what answers a test; what is recorded goes to the folder `fresh`, where one is given."""
     scale = config.value_of(config.REPLAY[0], wanted.time_scale, "time_scale")
     upstream = config.value_of(config.RECORD[0], wanted.upstream, "upstream") if wanted.upstream else None
@@ -221,7 +221,7 @@ async def _answering(wanted: Wanted, fresh: Path | None) -> AsyncIterator[Episod
                     doors=_no_door,
                 )
             )
-        episodes = Episodes(wanted.folder, replayer, recorder)
+        episodes = Cassette(wanted.folder, replayer, recorder)
         episodes.url = (await stack.enter_async_context(own_door(episodes))).url
         yield episodes
         if recorder:
@@ -229,9 +229,9 @@ async def _answering(wanted: Wanted, fresh: Path | None) -> AsyncIterator[Episod
 
 
 @asynccontextmanager
-async def _no_door(_: Behind) -> AsyncIterator[Doors]:
+async def _no_door(_: CommandHandler) -> AsyncIterator[Listeners]:
     """Open no door: there is one already, before another house."""
-    yield Doors("", {})
+    yield Listeners("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +241,9 @@ class _NothingYet:
     folder: Path
     queries: Counter[str]
 
-    async def answer(self, question: Question, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whoever asks
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whoever asks
         """Raise NoRecordingError."""
-        query = question.query
+        query = resolved.query
         self.queries[f"{short(query.instrument)} {short(query.product_type)}: there are no recordings"] += 1
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
 

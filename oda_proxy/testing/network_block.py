@@ -24,7 +24,7 @@ class NetworkBlockedError(RuntimeError):
     """Something wanted to reach another machine; no OSError, after which programs would try again."""
 
 
-class Blockade:
+class NetworkBlock:
     """What keeps this process from other machines."""
 
     def __init__(self) -> None:

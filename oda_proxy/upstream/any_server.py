@@ -16,7 +16,7 @@ from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherRe
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
 
 CONNECT_PATIENCE, READ_PATIENCE = 30.0, 3600.0
 """Seconds to connect, and between two pieces of an answer; the command has its own patience."""
@@ -35,7 +35,7 @@ class ServerUnreachableError(OdaProxyError):
         super().__init__(f"cannot reach {origin}: {reason}")
 
 
-class Anywhere:
+class AnyServer:
     """Asks any server. Enter it as an asynchronous context: it holds connections.
 
     With `through_proxies`, proxies are used that the environment of this process names.
@@ -63,19 +63,19 @@ class Anywhere:
     ) -> None:
         await self._session.close()
 
-    async def ask(self, origin: str, ask: Ask) -> DispatcherReply:
+    async def send(self, origin: str, request: Request) -> DispatcherReply:
         """Ask the server at `origin` (scheme, host and port) once; redirects are not followed.
 
         The hop-by-hop headers of the request stay here. Raises ServerUnreachableError where nobody answers.
         """
-        query = f"?{ask.query_string}" if ask.query_string else ""
-        held = isinstance(ask.body, bytes)
+        query = f"?{request.query_string}" if request.query_string else ""
+        held = isinstance(request.body, bytes)
         try:
             response = await self._session.request(
-                ask.method,
-                URL(f"{origin}{ask.path}{query}", encoded=True),  # byte for byte what the client sent
-                headers=onward(ask.headers, without=("host", "expect", *(("content-length",) if held else ()))),
-                data=BytesIO(ask.body) if isinstance(ask.body, bytes) else ask.body,
+                request.method,
+                URL(f"{origin}{request.path}{query}", encoded=True),  # byte for byte what the client sent
+                headers=onward(request.headers, without=("host", "expect", *(("content-length",) if held else ()))),
+                data=BytesIO(request.body) if isinstance(request.body, bytes) else request.body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_PATIENCE, sock_read=READ_PATIENCE),
             )

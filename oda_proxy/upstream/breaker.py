@@ -33,7 +33,7 @@ TRIAL = 30.0
 State = Literal["closed", "open", "half-open"]
 
 
-class Request:
+class Attempt:
     """One request that was let through."""
 
 
@@ -44,7 +44,7 @@ class Breaker:
         self._clock = clock
         self._pause = 0.0  # while the circuit is closed
         self._until = 0.0  # the end of the pause, or of the patience with the trial
-        self._trial: Request | None = None
+        self._trial: Attempt | None = None
         self.failures = 0
 
     @property
@@ -61,25 +61,25 @@ class Breaker:
         wait = max(self._until - self._clock(), 0.0)
         return min(wait, FIRST_PAUSE) if self._trial else wait  # a trial may end at any moment
 
-    def begin(self) -> Request:
+    def begin(self) -> Attempt:
         """Let a request through, as the trial where the circuit is not closed; `wait` must be 0."""
-        request = Request()
+        attempt = Attempt()
         if self._pause:
-            self._trial, self._until = request, self._clock() + TRIAL
-        return request
+            self._trial, self._until = attempt, self._clock() + TRIAL
+        return attempt
 
     def succeeded(self) -> None:
         """Take note of an answer."""
         self._pause, self._trial, self.failures = 0.0, None, 0
 
-    def failed(self, request: Request) -> None:
+    def failed(self, attempt: Attempt) -> None:
         """Take note that a request had no answer because nobody was there."""
         self.failures += 1
-        if request is self._trial or (not self._pause and self.failures >= FAILURES):
+        if attempt is self._trial or (not self._pause and self.failures >= FAILURES):
             self._pause = min(2 * self._pause, LONGEST_PAUSE) or FIRST_PAUSE
             self._trial, self._until = None, self._clock() + self._pause
 
-    def given_up(self, request: Request) -> None:
+    def given_up(self, attempt: Attempt) -> None:
         """Take note that nobody waited for the answer to a request."""
-        if request is self._trial:
+        if attempt is self._trial:
             self._trial, self._until = None, self._clock()

@@ -39,7 +39,7 @@ MAX_DESCRIPTIONS = 1024
 _AWAY = frozenset({502, 503, 504})
 
 
-class Remembered:
+class DescriptionCache:
     """Answers that are good for `ttl` s, also in a folder where there is one; `clock` gives s since 1970 (UTC)."""
 
     def __init__(self, ttl: float, clock: Callable[[], float], folder: Path | None = None) -> None:
@@ -50,7 +50,7 @@ class Remembered:
         self._attempts: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
 
     async def answer(
-        self, name: tuple[str, ...], ask: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
+        self, name: tuple[str, ...], request: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
     ) -> Answer:
         """Give what is remembered under a name, or what `ask` gives; `anew` wants the latter.
 
@@ -58,12 +58,12 @@ class Remembered:
         """
         under_way = None if anew else self._attempts.get(name)
         if under_way is None:
-            attempt = asyncio.create_task(self._answered(name, ask, anew=anew))
+            attempt = asyncio.create_task(self._answered(name, request, anew=anew))
             self._attempts[name] = attempt
             attempt.add_done_callback(lambda done: self._over(name, done))
             return await asyncio.shield(attempt)
         answer = await asyncio.shield(under_way)
-        return answer if isinstance(answer.body, tuple) else await self._answered(name, ask, anew=anew)
+        return answer if isinstance(answer.body, tuple) else await self._answered(name, request, anew=anew)
 
     def _over(self, name: tuple[str, ...], attempt: asyncio.Task[Answer]) -> None:
         if self._attempts.get(name) is attempt:
@@ -72,7 +72,7 @@ class Remembered:
             attempt.exception()  # whoever wanted to know may have gone away
 
     async def _answered(
-        self, name: tuple[str, ...], ask: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
+        self, name: tuple[str, ...], request: Callable[[Forwarded], Awaitable[Answer]], *, anew: bool
     ) -> Answer:
         if name not in self._known and (kept := await asyncio.to_thread(self._read, name)):
             self._known[name] = kept
@@ -80,7 +80,7 @@ class Remembered:
         if known and not anew and self._clock() - remembered_at < self._ttl:
             return self._told(known, remembered_at)
         try:
-            answer = await whole(await ask("request" if anew else "stale" if known else "uri-miss"), MAX_SIZE)
+            answer = await whole(await request("request" if anew else "stale" if known else "uri-miss"), MAX_SIZE)
         except (UpstreamUnreachableError, NoRecordingError):
             if known is None:
                 raise

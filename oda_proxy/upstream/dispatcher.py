@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
-    from oda_proxy.http.message import Ask, Headers
+    from oda_proxy.http.message import Headers, Request
 
 MAX_LINE = 64 * 1024
 """Bytes in a status line, a header or a redirect's address, which repeats a query with its catalogue."""
@@ -50,29 +50,31 @@ class Dispatcher:
         await self._session.close()
         await self._session_for_once.close()
 
-    async def ask(self, ask: Ask) -> DispatcherReply:
+    async def send(self, request: Request) -> DispatcherReply:
         """Ask once; redirects are not followed.
 
         Raises UpstreamUnreachableError where nobody answers, UpstreamSlowError where somebody is there and does not
         answer in time.
         """
-        query = f"?{ask.query_string}" if ask.query_string else ""
-        url = URL(f"{self.url}{ask.path}{query}", encoded=True)  # byte for byte what the client sent
-        body = BytesIO(ask.body) if isinstance(ask.body, bytes) else ask.body  # large bytes are sent piece by piece
+        query = f"?{request.query_string}" if request.query_string else ""
+        url = URL(f"{self.url}{request.path}{query}", encoded=True)  # byte for byte what the client sent
+        body = (
+            BytesIO(request.body) if isinstance(request.body, bytes) else request.body
+        )  # large bytes are sent piece by piece
         # aiohttp's default of 5 minutes for the whole would cut long synchronous jobs.
         timeout = aiohttp.ClientTimeout(
-            total=ask.patience, sock_connect=self._time_to_connect(ask), sock_read=self._read_timeout
+            total=request.patience, sock_connect=self._time_to_connect(request), sock_read=self._read_timeout
         )
-        session = self._session_for_once if ask.once else self._session
+        session = self._session_for_once if request.once else self._session
         with _named(self.url):
             response = await session.request(
-                ask.method, url, headers=ask.headers, data=body, allow_redirects=False, timeout=timeout
+                request.method, url, headers=request.headers, data=body, allow_redirects=False, timeout=timeout
             )
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
 
-    def _time_to_connect(self, ask: Ask) -> float:
+    def _time_to_connect(self, request: Request) -> float:
         """Give up connecting, in s, before the asker's patience is over: then somebody was there who was only slow."""
-        return self._connect_timeout if ask.patience is None else min(self._connect_timeout, ask.patience / 2)
+        return self._connect_timeout if request.patience is None else min(self._connect_timeout, request.patience / 2)
 
 
 @dataclass(frozen=True, slots=True)

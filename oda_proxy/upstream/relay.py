@@ -14,7 +14,7 @@ from oda_proxy.http.routes import has_effects
 
 if TYPE_CHECKING:
     from oda_proxy.http.cache_status import Forwarded
-    from oda_proxy.http.message import Ask, Headers, Reply, Upstream
+    from oda_proxy.http.message import Headers, Reply, Request, Upstream
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT_ON = ("host", "expect")
@@ -27,7 +27,7 @@ class Relay:
 
     upstream: Upstream | None
 
-    async def ask(self, ask: Ask, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
+    async def send(self, request: Request, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
         """Ask, and give the answer as it comes; redirects point at `here`, our own address with the client's prefix.
 
         What a route changes is changed once: such requests are never sent a second time, unless they say otherwise.
@@ -36,23 +36,25 @@ class Relay:
         """
         if self.upstream is None:
             raise NoRecordingError("offline: there is no recording of this, and no dispatcher to ask")
-        without = (*_NOT_SENT_ON, "content-length") if isinstance(ask.body, bytes) else _NOT_SENT_ON
-        onward = headers.onward(ask.headers, without=without)
-        once = has_effects(ask.path) if ask.once is None else ask.once
-        reply = await self.upstream.ask(replace(ask, headers=onward, once=once))
+        without = (*_NOT_SENT_ON, "content-length") if isinstance(request.body, bytes) else _NOT_SENT_ON
+        onward = headers.onward(request.headers, without=without)
+        once = has_effects(request.path) if request.once is None else request.once
+        reply = await self.upstream.send(replace(request, headers=onward, once=once))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
         return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
 
-    async def ask_for_instruments(self, ask: Ask, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
+    async def ask_for_instruments(
+        self, request: Request, here: str, forwarded: Forwarded, *, detail: str = ""
+    ) -> Answer:
         """Ask for the list of instruments where it really is.
 
         Since 1.3.6 dispatchers redirect it, to the public site as they know it: a client that followed would leave us.
         """
-        answer = await self.ask(ask, here, forwarded, detail=detail)
+        answer = await self.send(request, here, forwarded, detail=detail)
         if answer.status not in _REDIRECTS:
             return answer
         await answer.dismiss()
-        return await self.ask(replace(ask, path="/instr-list"), here, forwarded, detail=detail)
+        return await self.send(replace(request, path="/instr-list"), here, forwarded, detail=detail)
 
 
 def _back(reply: Reply, upstream: str, here: str) -> Headers:

@@ -23,8 +23,8 @@ from oda_proxy.upstream.breaker import Breaker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from oda_proxy.http.message import Ask, Body, Headers, Reply, Upstream
-    from oda_proxy.upstream.breaker import Request, State
+    from oda_proxy.http.message import Body, Headers, Reply, Request, Upstream
+    from oda_proxy.upstream.breaker import Attempt, State
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Condition:
     waiting: int
 
 
-class Pace:
+class RateLimiter:
     """Gives turns: at most `rate` in each second and BURST seconds' worth at once, to whoever comes first.
 
     The rule is the generic cell rate algorithm (ITU-T I.371): a turn is due 1/rate after the one before, and may come
@@ -84,7 +84,7 @@ class Pace:
             self._due = max(self._due, at) + self._interval
 
 
-class Mannerly:
+class ThrottledUpstream:
     """A dispatcher that is asked with manners: at most `at_once` requests under way and `rate` a second."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Mannerly:
         self._places = asyncio.Semaphore(at_once)
         self._taken: set[_Place] = set()
         self._waiting = 0
-        self._pace = Pace(rate, clock, sleep)
+        self._pace = RateLimiter(rate, clock, sleep)
         self._breaker = Breaker(clock)
         self._since = 0.0
         self._reason = ""
@@ -127,7 +127,7 @@ class Mannerly:
             waiting=self._waiting,
         )
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, request: Request) -> Reply:
         """Ask once, when that is polite; redirects are not followed.
 
         Raises UpstreamPausedError where the dispatcher is left alone, or so busy with others that the asker's patience
@@ -136,15 +136,15 @@ class Mannerly:
         self._refuse()
         came = self._clock()
         try:
-            async with asyncio.timeout(ask.patience):
+            async with asyncio.timeout(request.patience):
                 place = await self._admitted()
         except TimeoutError as error:
             raise UpstreamPausedError(self.url, "too many other requests were waiting for it", BUSY) from error
         try:
             self._refuse()
-            if ask.patience is not None:
-                ask = replace(ask, patience=max(ask.patience - (self._clock() - came), _LEAST_PATIENCE))
-            reply = await self._sent(ask)
+            if request.patience is not None:
+                request = replace(request, patience=max(request.patience - (self._clock() - came), _LEAST_PATIENCE))
+            reply = await self._sent(request)
         except BaseException:
             place.leave()
             raise
@@ -173,33 +173,33 @@ class Mannerly:
         if wait := self._breaker.wait():
             raise UpstreamPausedError(self.url, f"it has failed {self._trouble()}", wait, is_down=True)
 
-    async def _sent(self, ask: Ask) -> Reply:
+    async def _sent(self, request: Request) -> Reply:
         """Send a request, and take note of what becomes of it; a body that is slow or breaks off says nothing more."""
-        request = self._breaker.begin()
+        attempt = self._breaker.begin()
         try:
-            reply = await self._upstream.ask(ask)
+            reply = await self._upstream.send(request)
         except UpstreamSlowError:
-            self._breaker.given_up(request)
+            self._breaker.given_up(attempt)
             raise
         except UpstreamUnreachableError as error:
-            self._failed(request, error.reason)
+            self._failed(attempt, error.reason)
             raise
         except BaseException:
-            self._breaker.given_up(request)
+            self._breaker.given_up(attempt)
             raise
         rest = _rest(reply, self._today())
         if reply.status in _AWAY and rest is None:
-            self._failed(request, f"it answers {reply.status}")
+            self._failed(attempt, f"it answers {reply.status}")
         else:
             self._answered()
         if rest:
             self._leave_alone(reply.status, rest)
         return reply
 
-    def _failed(self, request: Request, reason: str) -> None:
+    def _failed(self, attempt: Attempt, reason: str) -> None:
         """Take note of a failure, and log it where the dispatcher is left alone from now on."""
         before = self._breaker.state
-        self._breaker.failed(request)
+        self._breaker.failed(attempt)
         self._reason = reason
         if self._breaker.failures == 1:
             self._since = self._today()

@@ -42,13 +42,13 @@ async def _let_go(app: web.Application) -> None:
     app[PROXY].jobs.wake()
 
 
-async def _dispatch(request: web.Request) -> web.StreamResponse:
+async def _dispatch(incoming: web.Request) -> web.StreamResponse:
     """Answer whatever is not a page of our own."""
     began = time.monotonic()
-    ask = await read(request, request.raw_path)
-    answer = await request.app[PROXY].answer(ask, origin=f"{request.scheme}://{request.host}")
-    response = await send(answer, request)
+    request = await read(incoming, incoming.raw_path)
+    answer = await incoming.app[PROXY].answer(request, origin=f"{incoming.scheme}://{incoming.host}")
+    response = await send(answer, incoming)
     # The path only: a query may hold a token.
     took = time.monotonic() - began
-    _log.info("%s %s %d %s %.3f s", ask.method, ask.path, answer.status, answer.cache_status, took)
+    _log.info("%s %s %d %s %.3f s", request.method, request.path, answer.status, answer.cache_status, took)
     return response

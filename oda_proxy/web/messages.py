@@ -9,7 +9,7 @@ from aiohttp import web
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.headers import media_type
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.query.multipart import MULTIPART
 from oda_proxy.query.query import FORM
 
@@ -22,32 +22,32 @@ MAX_FORM = 64 * 1024 * 1024
 """Bytes of a form that is read: catalogues and long lists of science windows."""
 
 
-async def read(request: web.BaseRequest, target: str) -> Ask:
+async def read(incoming: web.BaseRequest, target: str) -> Request:
     """Give what is asked at `target`, an encoded path with its query; the body is read where it is a form."""
     path, _, query_string = target.partition("?")
-    ask = Ask(request.method, path, query_string, tuple(request.headers.items()))
-    if not request.can_read_body:
-        return ask
-    body = await request.read() if _is_form(request, ask) else request.content.iter_chunked(64 * 1024)
-    return Ask(ask.method, ask.path, ask.query_string, ask.headers, body)
+    request = Request(incoming.method, path, query_string, tuple(incoming.headers.items()))
+    if not incoming.can_read_body:
+        return request
+    body = await incoming.read() if _is_form(incoming, request) else incoming.content.iter_chunked(64 * 1024)
+    return Request(request.method, request.path, request.query_string, request.headers, body)
 
 
-def _is_form(request: web.BaseRequest, ask: Ask) -> bool:
+def _is_form(incoming: web.BaseRequest, request: Request) -> bool:
     """Tell whether a body is a form that has to be read; large files that are uploaded pass through as they come."""
-    if media_type(ask.headers) == MULTIPART and ask.path.endswith("/run_analysis"):
-        return request.content_length is not None and request.content_length <= MAX_FORM
-    return media_type(ask.headers) == FORM
+    if media_type(request.headers) == MULTIPART and request.path.endswith("/run_analysis"):
+        return incoming.content_length is not None and incoming.content_length <= MAX_FORM
+    return media_type(request.headers) == FORM
 
 
-async def send(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
     """Send an answer, piece by piece."""
     response = web.StreamResponse(status=answer.status)
     for name, value in answer.headers:
         response.headers.add(name, value)
     response.headers.add("Cache-Status", str(answer.cache_status))
     try:
-        await response.prepare(request)
-        if request.method != "HEAD":
+        await response.prepare(incoming)
+        if incoming.method != "HEAD":
             if isinstance(answer.body, tuple):
                 for piece in answer.body:
                     await response.write(piece)
@@ -58,8 +58,8 @@ async def send(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
     except OdaProxyError as error:
         # Too late for another status: a connection that breaks is how HTTP says that a body is not whole.
         _log.warning("%s", error)
-        if request.transport is not None:
-            request.transport.abort()
+        if incoming.transport is not None:
+            incoming.transport.abort()
     except ConnectionError:
         _log.debug("a client went away before it had its whole answer")
     finally:

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from oda_proxy._version import __version__
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.upstream.throttling import Mannerly
+from oda_proxy.upstream.throttling import ThrottledUpstream
 
 if TYPE_CHECKING:
-    from oda_proxy.jobs.inflight import Running
+    from oda_proxy.jobs.inflight import RunningJob
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMisses
 
@@ -29,7 +29,7 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMisses | None) -
         told = {
             "version": __version__,
             "upstream": upstream,
-            "asking": asdict(proxy.upstream.condition) if isinstance(proxy.upstream, Mannerly) else None,
+            "asking": asdict(proxy.upstream.condition) if isinstance(proxy.upstream, ThrottledUpstream) else None,
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
@@ -64,11 +64,11 @@ def _json(told: dict[str, Any]) -> web.Response:
     return web.json_response(text=f"{json.dumps(told)}\n", headers=_OWN)
 
 
-def _job(proxy: Proxy, running: Running) -> dict[str, Any]:
+def _job(proxy: Proxy, running: RunningJob) -> dict[str, Any]:
     """Tell how a job stands; what was asked with a token is for its asker to know."""
-    query, private = running.question.query, running.asker.envelope.token is not None
+    query, private = running.resolved.query, running.client.envelope.token is not None
     return {
-        "key": running.question.key,
+        "key": running.resolved.key,
         "instrument": None if private else query.instrument,
         "product_type": None if private else query.product_type,
         "state": "queued" if running.is_queued else running.job.state,
@@ -76,7 +76,7 @@ def _job(proxy: Proxy, running: Running) -> dict[str, Any]:
         "sessions": running.sessions,
         "polls": running.polls,
         "watched": running.is_watched,
-        "remark": "" if private else proxy.jobs.remark_on(running, running.asker),
+        "remark": "" if private else proxy.jobs.remark_on(running, running.client),
     }
 
 

@@ -30,7 +30,7 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import Envelope, Token
 from oda_proxy.query.schema import read_schema
 from oda_proxy.recording.head import HeldHead
-from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support import capsules
 from tests.support.answers import SESSION
 from tests.support.paths import SAMPLES
@@ -106,8 +106,8 @@ async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
     folder = only(open_capsule(made)).folder
 
     (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).of("isgri")
-    remembered = Remembered(float("inf"), lambda: 0.0, folder)
-    answer = await remembered.answer(("/api/instr-list",), pytest.fail, anew=False)
+    description_cache = DescriptionCache(float("inf"), lambda: 0.0, folder)
+    answer = await description_cache.answer(("/api/instr-list",), pytest.fail, anew=False)
 
     assert schema.products.keys() == capsules.SCHEMA.products.keys()
     assert answer.body == (b'["isgri"]',)

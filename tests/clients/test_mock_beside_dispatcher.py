@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
-from tests.support.compared import INSTRUMENTS, Asker, differences, write_folder
+from tests.support.compared import INSTRUMENTS, Client, differences, write_folder
 from tests.support.mock_differences import LISTED
 from tests.support.mock_requests import KEY, requests, sent
 
@@ -27,7 +27,7 @@ async def test_all_differences_are_listed_and_all_that_are_listed_occur(
     own_dispatcher_url: str, tmp_path: Path
 ) -> None:
     """The mock knows the real one's instruments from their descriptions, and from the end of each query."""
-    real = Asker(own_dispatcher_url)
+    real = Client(own_dispatcher_url)
     asked = requests()
     answers = [await asyncio.to_thread(real.ask, request) for request in asked]
     described = [sent(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]
@@ -37,7 +37,7 @@ async def test_all_differences_are_listed_and_all_that_are_listed_occur(
     await server.start_server(**RUNNER_OPTIONS)
     found = {}
     try:
-        mock = Asker(str(server.make_url("/")))
+        mock = Client(str(server.make_url("/")))
         for request, answer in zip(asked, answers, strict=True):
             mocked = await asyncio.to_thread(mock.ask, request)
             facts = differences(real.facts(request, answer), mock.facts(request, mocked))

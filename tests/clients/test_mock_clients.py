@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import TypeAlias
 
-    Ask: TypeAlias = Callable[..., Awaitable[Any]]
+    Request: TypeAlias = Callable[..., Awaitable[Any]]
 
 pytestmark = pytest.mark.real
 
@@ -71,7 +71,7 @@ NOT_A_NUMBER = {**IMAGE, "RA": "a"}
 
 
 @pytest.fixture
-async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Ask]:
+async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Request]:
     """Run a script with a client of a version against a mock with some settings."""
     servers = []
 
@@ -89,20 +89,20 @@ async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Ask]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_client_gets_the_lists_and_descriptions(ask: Ask, version: str) -> None:
+async def test_a_client_gets_the_lists_and_descriptions(ask: Request, version: str) -> None:
     answer = await ask(version, "describe.py", "isgri", "isgri_image")
     assert answer["instruments"] == ["isgri", "jemx", "polar", "spi_acs"]
     assert "query_name: isgri_image_query" in answer["said"]
     assert "name: detection_threshold,  value: 0.0,  units: sigma" in answer["said"]
 
 
-async def test_both_generations_of_descriptions_look_the_same_to_the_client_of_2019(ask: Ask) -> None:
+async def test_both_generations_of_descriptions_look_the_same_to_the_client_of_2019(ask: Request) -> None:
     today, then = [await ask("1.0", "describe.py", "jemx", "jemx_lc", generation=name) for name in ("today", "2019")]
     assert today["said"] == then["said"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_client_follows_a_job_to_its_products(ask: Ask, version: str) -> None:
+async def test_a_client_follows_a_job_to_its_products(ask: Request, version: str) -> None:
     answer = await ask(version, "get_product.py", IMAGE, time_scale=0.1)
     (got,) = answer["answers"]
     image, catalog = got["products"]
@@ -111,7 +111,7 @@ async def test_a_client_follows_a_job_to_its_products(ask: Ask, version: str) ->
     assert len(catalog["rows"]) == 4
 
 
-async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(ask: Ask) -> None:
+async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(ask: Request) -> None:
     bits = []
     for version in VERSIONS:
         got = (await ask(version, "get_product.py", *(call for call, _ in NOTEBOOK), time_scale=0))["answers"]
@@ -121,14 +121,14 @@ async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(a
     assert bits[0] == bits[1]
 
 
-async def test_a_client_that_polls_with_the_job_id_of_its_first_product_gets_the_second(ask: Ask) -> None:
+async def test_a_client_that_polls_with_the_job_id_of_its_first_product_gets_the_second(ask: Request) -> None:
     """oda_api 1.1.0 does: the mock goes by the parameters, as the dispatcher does when it runs a query."""
     calls = [call for call, _ in NOTEBOOK[:2]]
     got = (await ask("1.1.0", "get_product.py", *calls, time_scale=0.1))["answers"]
     assert [len(answer.get("products", [])) for answer in got] == [2, 30], got
 
 
-async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Ask) -> None:
+async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Request) -> None:
     told = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/"
     (today,) = (await ask("1.3.5", "get_product.py", TOO_FAR))["answers"]
     assert today["error"] == "RequestNotUnderstood"
@@ -138,7 +138,7 @@ async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Ask)
     assert told in then["said"]
 
 
-async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Ask) -> None:
+async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Request) -> None:
     answer = await ask("1.0", "get_product.py", {**NOT_A_NUMBER, "dry_run": True}, generation="2019")
     assert (
         "query failed!\n"
@@ -149,13 +149,15 @@ async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Ask)
     assert answer["answers"][0]["error"] == "SystemExit"
 
 
-async def test_a_client_of_today_is_told_of_a_bad_angle(ask: Ask) -> None:
+async def test_a_client_of_today_is_told_of_a_bad_angle(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", NOT_A_NUMBER))["answers"]
     assert got["error"] == "RequestNotUnderstood"
     assert "Parameter RA wrong value a. could not convert string to float: 'a'" in got["message"]
 
 
-async def test_the_dispatcher_of_2019_gives_all_products_and_repeats_queries_in_their_primary_headers(ask: Ask) -> None:
+async def test_the_dispatcher_of_2019_gives_all_products_and_repeats_queries_in_their_primary_headers(
+    ask: Request,
+) -> None:
     calls = [call for call, _ in NOTEBOOK]
     got = (await ask("1.0", "get_product.py", *calls, generation="2019", time_scale=0))["answers"]
     assert [len(answer.get("products", [])) for answer in got] == [number for _, number in NOTEBOOK], got
@@ -166,11 +168,11 @@ async def test_the_dispatcher_of_2019_gives_all_products_and_repeats_queries_in_
     assert "product_type=isgri_image" in header["url"]
 
 
-async def test_a_client_of_today_reports_a_job_that_failed(ask: Ask) -> None:
+async def test_a_client_of_today_reports_a_job_that_failed(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="failing-job", time_scale=0.1))["answers"]
     assert got["error"] == "RemoteException"
 
 
-async def test_a_client_of_today_notices_a_changed_job_id(ask: Ask) -> None:
+async def test_a_client_of_today_notices_a_changed_job_id(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="changed-job-id"))["answers"]
     assert got["error"] == "RuntimeError"

@@ -17,7 +17,7 @@ import pytest
 
 from oda_proxy.query.cache_key import differences, key_of
 from oda_proxy.query.echo import contradictions
-from oda_proxy.query.normalised import asked
+from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import ENVELOPE, fields, split
 from oda_proxy.query.schema import Schema, read_schema
 from tests.support.servers import running
@@ -101,7 +101,7 @@ def test_what_the_dispatcher_takes_for_one_question_has_one_key_and_what_it_take
         print(f"\n{len(judged)} of {VARIATIONS} answered, {len(by_echo)} questions, {len(missed)} missed:")  # noqa: T201 - the list is asked for
         for number, variation, _, used, key in missed:
             same = next(one for one in judged if one[3] == used and one[4] != key and one[4] == usual[used])
-            reasons = differences(asked(read(variation), schema), asked(read(same[1]), schema))
+            reasons = differences(normalise(read(variation), schema), normalise(read(same[1]), schema))
             print(f"  question {number}: {'; '.join(variation.done)}: {'; '.join(reasons)}")  # noqa: T201 - as above
 
     assert wrong == {}

@@ -679,8 +679,8 @@ def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, ne
     first = runs.record(
         *asking(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
     )
-    for asker in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
-        again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}{asker}"))
+    for client in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
+        again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}{client}"))
         assert told(again.out) == told(first.out)
         assert "1 of 1 used, nothing missed" in again.said
     files = [file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file()]

@@ -40,7 +40,7 @@ def test_an_entry_is_named_with_its_question_and_another_that_has_its_file(tmp_p
     (entry,) = scan(tmp_path)
 
     assert entry.file == file
-    assert entry.question == "DEC=22 RA=83.63 api=True instrument=isgri product_type=isgri_image query_type=Real"
+    assert entry.resolved == "DEC=22 RA=83.63 api=True instrument=isgri product_type=isgri_image query_type=Real"
     assert entry.doubts == ["is also given for RA=22 DEC=83.63"]
 
 
@@ -100,15 +100,15 @@ def test_a_person_is_told_and_the_exit_status_says_it(tmp_path: Path, capsys: py
 
 @pytest.mark.real
 def test_a_real_client_gives_the_questions_one_name(run_client: Callable[..., Any], tmp_path: Path) -> None:
-    questions: list[dict[str, Any]] = [
+    resolver: list[dict[str, Any]] = [
         {"RA": 83.63, "DEC": 22.01, "T1": "2003-01-12T00:00:00"},
         {"RA": 22.01, "DEC": 83.63, "T1": "2003-01-12T00:00:00"},
         {"RA": 83.63, "DEC": 22.01, "T1": "2003-01-21T00:00:00"},
         {"RA": 83.63, "DEC": 22.02, "T1": "2003-01-12T00:00:00"},
     ]
 
-    names = run_client("1.3.5", "cache_name.py", "http://127.0.0.1:1", json.dumps(questions))
+    names = run_client("1.3.5", "cache_name.py", "http://127.0.0.1:1", json.dumps(resolver))
 
     assert names[0] == names[1] == names[2] != names[3]
-    keep(tmp_path / names[0], **questions[0])
+    keep(tmp_path / names[0], **resolver[0])
     assert scan(tmp_path)[0].mistaken_for == "RA=22.01 DEC=83.63"

@@ -24,7 +24,7 @@ from oda_proxy.commands.diff import Drift, Outcome, Recorded, drifts
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.drift.comparison import Compared, Verdict
 from oda_proxy.drift.measure import EXACT, Difference, Tolerance
-from oda_proxy.drift.rerun import Anew, FailedNowError, why_not
+from oda_proxy.drift.rerun import FailedNowError, Rerun, why_not
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.fixture import fixtures
 from oda_proxy.query.cache_key import key_of
@@ -40,7 +40,7 @@ from tests.support.servers import running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from oda_proxy.http.message import Ask, Headers
+    from oda_proxy.http.message import Headers, Request
     from oda_proxy.query.query import Query
     from oda_proxy.recording.recording import Recording
 
@@ -268,10 +268,10 @@ class Scripted:
     """An upstream that gives these answers, one after the other: a document, a status and a text, or an error."""
 
     answers: list[Any]
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     url: str = "http://dispatcher.example"
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         self.asked.append(ask)
         said = self.answers.pop(0)
         if isinstance(said, Exception):
@@ -295,9 +295,9 @@ class Time:
         self.now += seconds
 
 
-def asking(upstream: Scripted, time: Time | None = None) -> Anew:
+def asking(upstream: Scripted, time: Time | None = None) -> Rerun:
     time = time or Time()
-    return Anew(upstream, "S" * 16, clock=time, sleep=time.sleep)
+    return Rerun(upstream, "S" * 16, clock=time, sleep=time.sleep)
 
 
 def state(word: str) -> dict[str, Any]:
@@ -410,7 +410,7 @@ def test_what_differs_is_said_and_ends_with_one(tmp_path: Path, capsys: pytest.C
 async def recorded_from(url: str, query: Query) -> Recording:
     """Record what a dispatcher answers to a query."""
     async with Dispatcher(url) as dispatcher:
-        anew = Anew(dispatcher, "S" * 16, clock=lambda: 0.0, sleep=no_time)
+        anew = Rerun(dispatcher, "S" * 16, clock=lambda: 0.0, sleep=no_time)
         body = repaired(await anew.ask(query, tell=nothing), 200, anew.envelope)
     return replace(redact(body, anew.envelope, key=key_of(query), stored_at=1.0), query=query)
 

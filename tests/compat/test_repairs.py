@@ -178,10 +178,10 @@ def test_texts_stay_as_they_are_beside_one_that_is_no_object() -> None:
 @pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.0.9", "dict"), ("1.2.1", "dict"), ("x", "dict")])
 def test_a_table_has_the_form_that_the_asker_reads_from_a_recording_too(version: str | None, form: str) -> None:
     body = repaired(BROKEN["table-meta"].body, 200, ASKER)
-    asker = Envelope("new", SESSION, JOB, others={} if version is None else {"oda_api_version": version})
+    client = Envelope("new", SESSION, JOB, others={} if version is None else {"oda_api_version": version})
 
     recording = redact(body, ASKER, key=KEY, stored_at=1.0)
-    hit = json.loads(b"".join(splice(recording, asker, now=1.0, address="http://p")))
+    hit = json.loads(b"".join(splice(recording, client, now=1.0, address="http://p")))
     first = json.loads(for_client(body, version))
 
     [table] = hit["products"]["astropy_table_product_ascii_list"]
@@ -200,10 +200,10 @@ def test_a_file_is_bare_base64_up_to_1_1_0(version: str | None, form: str) -> No
 def test_splicing_undoes_redacting_of_what_was_repaired(name: str) -> None:
     body = repaired(BROKEN[name].body, 200, ASKER)
     sent = json.loads(body)
-    asker = Envelope("new", sent["session_id"], sent["products"]["job_id"], others=ASKER.others)
+    client = Envelope("new", sent["session_id"], sent["products"]["job_id"], others=ASKER.others)
 
-    recording = redact(body, asker, key=KEY, stored_at=1.0)
-    got = json.loads(b"".join(splice(recording, asker, now=sent["time_request"], address="http://p")))
+    recording = redact(body, client, key=KEY, stored_at=1.0)
+    got = json.loads(b"".join(splice(recording, client, now=sent["time_request"], address="http://p")))
 
     assert {**got["products"], "api_code": "", "analysis_parameters": ""} == {
         **sent["products"],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.errors import BadQueryError, OdaProxyError, RouteClosedError, UpstreamUnreachableError
 from oda_proxy.http import routes
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.http.routes import Kind, Route, find, has_effects
 from oda_proxy.upstream.relay import Relay
 
@@ -170,10 +170,10 @@ def test_what_no_list_names_counts_as_changing_something(path: str) -> None:
 class Away:
     """An upstream that remembers what it was asked, and is not there."""
 
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     url: str = "http://there"
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         self.asked.append(ask)
         raise UpstreamUnreachableError(self.url, "gone")
 
@@ -185,7 +185,7 @@ async def test_what_changes_something_is_relayed_as_what_must_be_sent_once(path:
     upstream = Away()
 
     with pytest.raises(UpstreamUnreachableError):
-        await Relay(upstream).ask(Ask("GET", path), "http://here", "bypass")
+        await Relay(upstream).send(Request("GET", path), "http://here", "bypass")
 
     assert [ask.once for ask in upstream.asked] == [once]
 
@@ -194,6 +194,6 @@ async def test_what_its_asker_wants_sent_once_is_relayed_so() -> None:
     upstream = Away()
 
     with pytest.raises(UpstreamUnreachableError):
-        await Relay(upstream).ask(Ask("GET", "/api/meta-data", once=True), "http://here", "bypass")
+        await Relay(upstream).send(Request("GET", "/api/meta-data", once=True), "http://here", "bypass")
 
     assert upstream.asked[0].once

@@ -36,17 +36,17 @@ from tests.support.scripted import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recording.recording import Recording
-    from tests.support.scripted import Asked, Told
+    from tests.support.scripted import NormalisedQuery, Told
 
 NO_CACHE = (("Cache-Control", "no-cache"),)
 OTHER = token("another@example.org")
 
 
-def numbered(asked: Asked) -> Mapping[str, Any]:
+def numbered(asked: NormalisedQuery) -> Mapping[str, Any]:
     """Give products in which the number of the request stands that fetched them."""
     return {"numpy_data_product_list": [], "prod_process_message": f"request {asked.number}"}
 
@@ -140,7 +140,7 @@ async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
 
 @in_no_time
 async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
-    def renaming(asked: Asked) -> Any:
+    def renaming(asked: NormalisedQuery) -> Any:
         if asked.number == 1:
             return None
         if asked.status == "ready":
@@ -347,7 +347,7 @@ async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog
 @in_no_time
 async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None:
     class Unreadable(Dispatcher):
-        async def ask(self, ask: Ask) -> Any:
+        async def send(self, ask: Request) -> Any:
             raise SpoolError("No space left on device")
 
     async with proxied(Unreadable()) as proxy:
@@ -598,7 +598,7 @@ async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
 # -- what cannot be shared -------------------------------------------------------------------------
 
 
-def naming(asked: Asked) -> Mapping[str, Any]:
+def naming(asked: NormalisedQuery) -> Mapping[str, Any]:
     """Give products in which whoever asked is named."""
     who = asked.subject or asked.session_id
     return {"text_product_list": [{"text": f"made for {who}"}], "numpy_data_product_list": []}
@@ -641,7 +641,7 @@ async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_fr
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_a_failure_that_names_its_asker_is_told_to_nobody_else(status: int) -> None:
-    def failing(asked: Asked) -> Any:
+    def failing(asked: NormalisedQuery) -> Any:
         if asked.status == "new":
             return None
         said = {"query_status": "failed", "products": {}, "owner": asked.session_id.lower()}

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from oda_proxy.errors import UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Limits
 from oda_proxy.query.audience import Sharing
 from oda_proxy.store.freshness import Freshness, Rule
@@ -38,19 +38,21 @@ from tests.support.scripted import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.scripted import Asked, Told
+    from tests.support.scripted import NormalisedQuery, Told
 
 URL = Dispatcher.url
 UNREACHABLE = UpstreamUnreachableError(URL, "Connection refused")
 PAGE = reply(b"<html>Maintenance", headers=HTML)
 
 
-def between(begin: float, end: float, answer: Reply | Exception) -> Callable[[Asked], Reply | Exception | None]:
+def between(
+    begin: float, end: float, answer: Reply | Exception
+) -> Callable[[NormalisedQuery], Reply | Exception | None]:
     """Answer thus to what is asked at these times."""
     return lambda asked: answer if begin <= asked.at < end else None
 
 
-def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[Asked], Reply | Exception | None]:
+def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[NormalisedQuery], Reply | Exception | None]:
     """Answer thus to each request but the first."""
     return lambda asked: answer if asked.number > 1 and asked.number % every == 0 else None
 
@@ -110,17 +112,17 @@ async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_p
 
 @in_no_time
 async def test_a_question_that_came_as_a_form_goes_on_as_a_form() -> None:
-    asks: list[Ask] = []
+    asks: list[Request] = []
 
     class Listening(Dispatcher):
-        async def ask(self, ask: Ask) -> Reply:
+        async def send(self, ask: Request) -> Reply:
             asks.append(ask)
-            return await super().ask(ask)
+            return await super().send(ask)
 
     content_type = (("Content-Type", "application/x-www-form-urlencoded"),)
     form = f"{QUERY}&query_status=new&session_id=S&selected_catalog=%7B%22a%22%3A%20%22%2B%22%7D".encode()
     async with proxied(Listening(plan={0.0: "ready"})) as proxy:
-        await proxy.answer(Ask("POST", "/run_analysis", "", content_type, form), origin=ORIGIN)
+        await proxy.answer(Request("POST", "/run_analysis", "", content_type, form), origin=ORIGIN)
 
     assert [(ask.method, ask.query_string) for ask in asks] == [("POST", "")] * 2
     new, ready = [dict(parse_qsl(ask.body.decode())) for ask in asks if isinstance(ask.body, bytes)]
@@ -208,7 +210,7 @@ async def test_products_that_break_off_are_fetched_again() -> None:
     broken = Reply(200, (), Body(b"{" * 200, breaks=UpstreamUnreachableError(URL, "the connection broke")))
     fetched: list[int] = []
 
-    def instead(asked: Asked) -> Reply | None:
+    def instead(asked: NormalisedQuery) -> Reply | None:
         if asked.status != "ready":
             return None
         fetched.append(asked.number)
@@ -320,7 +322,7 @@ async def test_nonsense_has_a_limit() -> None:
 async def test_a_job_that_the_dispatcher_has_forgotten_begins_again_under_the_name_it_had() -> None:
     dispatcher = Dispatcher()
 
-    def forget_once(asked: Asked) -> None:
+    def forget_once(asked: NormalisedQuery) -> None:
         if asked.at > 30 and len(dispatcher.submissions) == 1:
             dispatcher.forget()
 
@@ -346,7 +348,7 @@ async def test_a_job_that_is_forgotten_again_and_again_is_given_up() -> None:
 
 @in_no_time
 async def test_products_that_are_said_to_be_ready_and_never_are_are_given_up() -> None:
-    def instead(asked: Asked) -> Reply | None:
+    def instead(asked: NormalisedQuery) -> Reply | None:
         told = {"query_status": "ready", "products": {}, "job_monitor": {"job_id": asked.name}}
         return reply(told) if asked.status == "ready" else None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.jobs.journal import Notes, Unfinished
+from oda_proxy.jobs.journal import JobJournal, Unfinished
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.audience import Sharing, Tokens
 from oda_proxy.query.cache_key import Key
@@ -34,7 +34,7 @@ async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> A
         Policy(),
         tokens=tokens,
         clock=now,
-        notes=Notes(folder),
+        journal=JobJournal(folder),
         new_session=lambda: "SESSIONOFTHEPROXY",
     )
     await proxy.resume()
@@ -148,29 +148,29 @@ DAMAGES = [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1, "key": "
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: bytes) -> None:
-    notes, key = Notes(tmp_path), Key("ab" * 32)
-    asyncio.run(notes.note(Unfinished(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
-    good = asyncio.run(notes.left())
+    journal, key = JobJournal(tmp_path), Key("ab" * 32)
+    asyncio.run(journal.note(Unfinished(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+    good = asyncio.run(journal.left())
     (tmp_path / "jobs" / f"{'cd' * 32}.json").write_bytes(damage)
 
-    assert asyncio.run(notes.left()) == good != []
+    assert asyncio.run(journal.left()) == good != []
 
 
 def test_a_note_comes_back_as_it_was(tmp_path: Path) -> None:
     query = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
     job = Unfinished(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
-    asyncio.run(Notes(tmp_path).note(job))
+    asyncio.run(JobJournal(tmp_path).note(job))
 
-    assert asyncio.run(Notes(tmp_path).left()) == [job]
+    assert asyncio.run(JobJournal(tmp_path).left()) == [job]
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("no folder")
-    notes = Notes(tmp_path)
+    journal = JobJournal(tmp_path)
 
-    asyncio.run(notes.note(Unfinished(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+    asyncio.run(journal.note(Unfinished(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
 
-    assert asyncio.run(notes.left()) == []
+    assert asyncio.run(journal.left()) == []
 
 
 @in_no_time

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.query.cache_key import Key, Keys, differences, explain, key_of, key_of_asked, keys_of
-from oda_proxy.query.normalised import asked
+from oda_proxy.query.cache_key import Key, Keys, differences, explain, key_of, key_of_normalised, keys_of
+from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import fields, split
 from tests.support.described import IMAGE_OF, OLD, TODAY, question
 from tests.support.pairs import cell, pairs_of_different_questions, window
@@ -44,7 +44,7 @@ def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> N
     )
     expected = "d1516ac95dc48c25baca68bb799b3b16997fb0d2632483ba0f5d7378711c5b02"
 
-    assert key_of_asked(question(f"{words}&{catalogue}", TODAY)) == expected
+    assert key_of_normalised(question(f"{words}&{catalogue}", TODAY)) == expected
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_query_is_looked_for_under_every_description_that_was_ever_known() -> 
 async def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
     query, keys = split(fields(f"{IMAGE_OF}&RA=83.0"))[0], Keys()
 
-    assert keys.remembered(query, (TODAY,)) is None
-    assert await keys.of(query, (TODAY,)) == keys.remembered(query, (TODAY,)) == keys_of(query, (TODAY,))
-    assert keys.remembered(query, ()) is None
+    assert keys.description_cache(query, (TODAY,)) is None
+    assert await keys.of(query, (TODAY,)) == keys.description_cache(query, (TODAY,)) == keys_of(query, (TODAY,))
+    assert keys.description_cache(query, ()) is None
 
 
 def test_each_audience_has_keys_of_its_own() -> None:
@@ -142,7 +142,9 @@ def test_an_uploaded_file_is_asked_by_its_content() -> None:
     one, other = (split(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
 
     assert len({key_of(one), key_of(other), key_of(split(pairs)[0])}) == 3
-    assert differences(asked(one, None), asked(other, None))[0].startswith("file user_catalog_file: SHA-256 aaa")
+    assert differences(normalise(one, None), normalise(other, None))[0].startswith(
+        "file user_catalog_file: SHA-256 aaa"
+    )
 
 
 def test_a_key_explains_itself() -> None:

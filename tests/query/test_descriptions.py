@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from oda_proxy.http.message import Ask, Headers
+    from oda_proxy.http.message import Headers, Request
 
 FIRST = meta_data()
 SECOND = meta_data().replace("15.0", "12.0")
@@ -50,14 +50,14 @@ class Upstream:
     text: str = FIRST
     status: int = 200
     error: Exception | None = None
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = "http://dispatcher.example"
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         self.asked.append(ask)
         await self.gate.wait()
         if self.error:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from oda_proxy.query.nearest import nearest, short, told
-from oda_proxy.query.normalised import Asked, asked
+from oda_proxy.query.normalised import NormalisedQuery, normalise
 from oda_proxy.query.query import fields, split
 from tests.support.described import IMAGE_OF, TODAY, question
 
@@ -33,7 +33,7 @@ PARAMETERS = {
 }
 
 
-def asks(schema: Schema | None = TODAY, /, **changes: str | None) -> Asked:
+def asks(schema: Schema | None = TODAY, /, **changes: str | None) -> NormalisedQuery:
     given = {name: value for name, value in {**PARAMETERS, **changes}.items() if value is not None}
     return question(urlencode(given), schema)
 
@@ -42,7 +42,7 @@ def catalog(**changes: Any) -> str:
     return json.dumps({**CATALOG, **changes})
 
 
-def differences(one: Asked, other: Asked) -> str:
+def differences(one: NormalisedQuery, other: NormalisedQuery) -> str:
     near = nearest(one, [("the only one", other)])
     assert near is not None
     return told(difference.told for difference in near.differences)
@@ -163,7 +163,7 @@ def test_query_type_and_files_are_told_too() -> None:
     query, _ = split(fields(f"{words}Dummy&api=True"), [("user_catalog_file", "0" * 64)])
     other, _ = split(fields(f"{words}Real&api=True"))
 
-    assert differences(asked(query, TODAY), asked(other, TODAY)) == (
+    assert differences(normalise(query, TODAY), normalise(other, TODAY)) == (
         f"query_type is Dummy and not Real; file user_catalog_file is given ({'0' * 60}...)"
     )
 
@@ -197,7 +197,7 @@ def test_another_product_or_instrument_is_never_near() -> None:
     curve, _ = split(fields(IMAGE_OF.replace("isgri_image", "isgri_lc")))
     jemx, _ = split(fields(IMAGE_OF.replace("=isgri&", "=jemx&")))
 
-    assert nearest(asks(), [("curve", asked(curve, TODAY)), ("jemx", asked(jemx, None))]) is None
+    assert nearest(asks(), [("curve", normalise(curve, TODAY)), ("jemx", normalise(jemx, None))]) is None
 
 
 def test_what_is_long_is_cut_and_what_does_not_print_is_spelled() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda_proxy.query.cache_key import differences, key_of_asked
-from oda_proxy.query.normalised import asked
+from oda_proxy.query.cache_key import differences, key_of_normalised
+from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import fields, split
 from oda_proxy.query.schema import Schema
 from tests.support.described import IMAGE_OF, OLD, TODAY, question
@@ -45,7 +45,7 @@ CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
 )
 def test_the_same_question_in_other_words_is_one(schema: Schema, one: str, other: str) -> None:
     assert differences(question(one, schema), question(other, schema)) == []
-    assert key_of_asked(question(one, schema)) == key_of_asked(question(other, schema))
+    assert key_of_normalised(question(one, schema)) == key_of_normalised(question(other, schema))
 
 
 @both
@@ -77,7 +77,7 @@ def test_the_same_question_in_other_words_is_one(schema: Schema, one: str, other
 )
 def test_another_question_is_another(schema: Schema, one: str, other: str) -> None:
     assert differences(question(one, schema), question(other, schema)) != []
-    assert key_of_asked(question(one, schema)) != key_of_asked(question(other, schema))
+    assert key_of_normalised(question(one, schema)) != key_of_normalised(question(other, schema))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_without_a_description_words_are_words(one: str, other: str) -> None:
 def test_a_product_that_the_description_lacks_is_taken_by_its_words() -> None:
     query, _ = split(fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
 
-    assert asked(query, TODAY) == asked(query, None)
+    assert normalise(query, TODAY) == normalise(query, None)
 
 
 def test_the_default_is_in_the_key_as_it_was() -> None:
@@ -129,8 +129,8 @@ def test_the_default_is_in_the_key_as_it_was() -> None:
     changed["E1_keV"] = replace(changed["E1_keV"], default="15.0")
     later = Schema("isgri", {"isgri_image": changed}, TODAY.reads_json)
 
-    assert key_of_asked(question("", TODAY)) != key_of_asked(question("", later))
-    assert key_of_asked(question("", TODAY)) == key_of_asked(question("E1_keV=20", later))
+    assert key_of_normalised(question("", TODAY)) != key_of_normalised(question("", later))
+    assert key_of_normalised(question("", TODAY)) == key_of_normalised(question("E1_keV=20", later))
 
 
 def test_another_unit_is_another_value_whatever_the_number() -> None:
@@ -138,7 +138,7 @@ def test_another_unit_is_another_value_whatever_the_number() -> None:
     counted["E1_keV"] = replace(counted["E1_keV"], unit="MeV")
     later = Schema("isgri", {"isgri_image": counted}, TODAY.reads_json)
 
-    assert key_of_asked(question("E1_keV=20", TODAY)) != key_of_asked(question("E1_keV=20", later))
+    assert key_of_normalised(question("E1_keV=20", TODAY)) != key_of_normalised(question("E1_keV=20", later))
 
 
 names = st.sampled_from(["RA", "T1", "T_format", "scw_list", "selected_catalog", "flag", "band", "band_units", "x"])
@@ -149,4 +149,4 @@ values = st.text() | st.sampled_from(["", "\x00", "mjd", "5", "[", "keV", "1e400
 def test_any_words_are_a_question(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
     query, _ = split([*fields(IMAGE_OF), *pairs])
 
-    assert len(key_of_asked(asked(query, schema))) == 64
+    assert len(key_of_normalised(normalise(query, schema))) == 64

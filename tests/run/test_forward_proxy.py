@@ -24,7 +24,7 @@ from oda_proxy.errors import ListenError, NoRecordingError, UpstreamUnreachableE
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.run.authority import Authority, certifying
-from oda_proxy.run.forward_proxy import Asked, Origin, environment, forwarding, is_loopback
+from oda_proxy.run.forward_proxy import ForwardedRequest, Origin, environment, forwarding, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,23 +37,23 @@ LONG = "x" * 200_000
 class Program:
     """What a program asked, and what it is told."""
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ForwardedRequest] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     error: Exception | None = None
     held: asyncio.Event | None = None
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def answer(self, asked: Asked) -> Answer:
+    async def answer(self, asked: ForwardedRequest) -> Answer:
         self.asked.append(asked)
         self.reached.set()
         if self.held is not None:
             await self.held.wait()
         if self.error is not None:
             raise self.error
-        body = asked.ask.body
+        body = asked.request.body
         if body is not None:
             self.bodies.append(body if isinstance(body, bytes) else b"".join([piece async for piece in body]))
-        text = f"{asked.ask.method} {asked.url}\n".encode("utf-8", "surrogateescape")
+        text = f"{asked.request.method} {asked.url}\n".encode("utf-8", "surrogateescape")
         return Answer(200, (("Content-Length", str(len(text))),), (text,), CacheStatus())
 
     @property
@@ -228,8 +228,8 @@ async def test_headers_and_method_are_given_as_they_were_sent(house: House) -> N
     )
 
     (asked,) = house.program.asked
-    assert asked.ask.method == "DELETE"
-    assert asked.ask.headers == (("Host", "example.org"), ("X-One", "1"), ("X-One", "2"), ("Connection", "close"))
+    assert asked.request.method == "DELETE"
+    assert asked.request.headers == (("Host", "example.org"), ("X-One", "1"), ("X-One", "2"), ("Connection", "close"))
 
 
 async def test_a_client_may_tell_no_name_for_tls(house: House) -> None:
@@ -301,7 +301,7 @@ async def test_a_long_address_goes_through(house: House, scheme: str) -> None:
         session.get(f"{scheme}://example.org/?{LONG}", proxy=house.url, ssl=house.trusting) as response,
     ):
         assert response.status == 200
-    assert house.program.asked[0].ask.query_string == LONG
+    assert house.program.asked[0].request.query_string == LONG
 
 
 async def test_a_form_is_read_whole(house: House) -> None:
@@ -311,7 +311,7 @@ async def test_a_form_is_read_whole(house: House) -> None:
         session.post("https://example.org/", data=BytesIO(form), proxy=house.url, ssl=house.trusting) as response,
     ):
         assert response.status == 200
-    assert house.program.asked[0].ask.body == form
+    assert house.program.asked[0].request.body == form
 
 
 async def test_an_upload_in_chunks_goes_through(house: House) -> None:

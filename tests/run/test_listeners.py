@@ -15,34 +15,34 @@ import pytest
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.run.listeners import dispatcher_prefix, doors, public_description
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.run.forward_proxy import Asked
-    from oda_proxy.run.listeners import Doors
+    from oda_proxy.run.forward_proxy import ForwardedRequest
+    from oda_proxy.run.listeners import Listeners
 
 
-class Behind:
+class CommandHandler:
     """Notes what it is asked, and says who it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, str, str]] = []
 
-    async def dispatcher(self, address: str | None, ask: Ask, *, origin: str) -> Answer:
+    async def dispatcher(self, address: str | None, ask: Request, *, origin: str) -> Answer:
         self.asked.append((address, ask.path, origin))
         return Answer(200, (("Content-Type", "text/plain"),), (b"dispatcher",), CacheStatus())
 
-    async def elsewhere(self, asked: Asked) -> Answer:
-        if asked.ask.path == "/refused":
+    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
+        if asked.request.path == "/refused":
             raise OdaProxyError("not here")
-        self.asked.append(("elsewhere", asked.ask.path, str(asked.origin)))
+        self.asked.append(("elsewhere", asked.request.path, str(asked.origin)))
         return Answer(200, (("Content-Type", "text/plain"),), (b"elsewhere",), CacheStatus())
 
 
-async def get(doors: Doors, url: str) -> str:
+async def get(doors: Listeners, url: str) -> str:
     """Ask as a program does whose environment says how."""
     proxy = doors.environment["HTTP_PROXY"]
     async with aiohttp.ClientSession() as session, session.get(url, proxy=proxy) as response:
@@ -73,7 +73,7 @@ def server_here() -> Iterator[str]:
 
 
 async def test_our_own_door_is_for_the_dispatcher_whoever_that_is() -> None:
-    behind = Behind()
+    behind = CommandHandler()
 
     async with doors(behind) as opened, aiohttp.ClientSession() as session:
         async with session.get(f"{opened.url}/any/path") as response:
@@ -84,7 +84,7 @@ async def test_our_own_door_is_for_the_dispatcher_whoever_that_is() -> None:
 
 async def test_our_own_door_is_found_through_the_forward_proxy_too() -> None:
     """A program that uses both is asked by neither twice."""
-    behind = Behind()
+    behind = CommandHandler()
 
     async with doors(behind) as opened:
         await get(opened, f"{opened.url}/run_analysis?instrument=isgri")
@@ -93,7 +93,7 @@ async def test_our_own_door_is_found_through_the_forward_proxy_too() -> None:
 
 
 async def test_a_dispatcher_that_is_named_is_known_by_its_routes() -> None:
-    behind = Behind()
+    behind = CommandHandler()
 
     async with doors(behind) as opened:
         await get(opened, "http://Example.ORG:80/mmoda/dispatch-data/run_analysis?instrument=isgri")
@@ -103,7 +103,7 @@ async def test_a_dispatcher_that_is_named_is_known_by_its_routes() -> None:
 
 
 async def test_a_dispatcher_on_this_machine_is_one_as_well() -> None:
-    behind = Behind()
+    behind = CommandHandler()
 
     async with doors(behind) as opened:
         await get(opened, "http://127.0.0.1:5000/api/meta-data?instrument=isgri")
@@ -112,7 +112,7 @@ async def test_a_dispatcher_on_this_machine_is_one_as_well() -> None:
 
 
 async def test_other_servers_are_elsewhere() -> None:
-    behind = Behind()
+    behind = CommandHandler()
 
     async with doors(behind) as opened:
         assert await get(opened, "http://example.org/page") == "elsewhere"
@@ -121,12 +121,12 @@ async def test_other_servers_are_elsewhere() -> None:
 
 
 async def test_an_error_is_told_in_plain_text() -> None:
-    async with doors(Behind()) as opened:
+    async with doors(CommandHandler()) as opened:
         assert await get(opened, "http://example.org/refused") == "not here\n"
 
 
 async def test_other_servers_on_this_machine_are_passed_through() -> None:
-    behind = Behind()
+    behind = CommandHandler()
 
     with server_here() as url:
         async with doors(behind) as opened:
@@ -136,12 +136,12 @@ async def test_other_servers_on_this_machine_are_passed_through() -> None:
 
 
 async def test_a_server_on_this_machine_that_is_not_there_is_told_as_such() -> None:
-    async with doors(Behind()) as opened:
+    async with doors(CommandHandler()) as opened:
         assert await get(opened, "http://127.0.0.1:1/") == "cannot reach http://127.0.0.1:1: Connection refused\n"
 
 
 async def test_a_command_has_the_doors_in_its_environment() -> None:
-    async with doors(Behind()) as opened:
+    async with doors(CommandHandler()) as opened:
         within = opened.within({"PATH": "/bin", "NO_PROXY": "*", "HTTPS_PROXY": "http://elsewhere"})
 
     assert within["PATH"] == "/bin"
@@ -151,7 +151,7 @@ async def test_a_command_has_the_doors_in_its_environment() -> None:
 
 
 async def test_what_programs_trust_is_gone_with_the_doors() -> None:
-    async with doors(Behind()) as opened:
+    async with doors(CommandHandler()) as opened:
         bundle = opened.within({})["SSL_CERT_FILE"]
         assert await asyncio.to_thread(os.path.exists, bundle)
 
@@ -182,7 +182,7 @@ async def test_what_programs_trust_is_gone_with_the_doors() -> None:
 def test_a_dispatcher_is_known_by_its_routes_below_a_prefix(address: str, prefix: str | None) -> None:
     path, _, query_string = address.partition("?")
 
-    assert dispatcher_prefix(Ask("GET", path, query_string)) == prefix
+    assert dispatcher_prefix(Request("GET", path, query_string)) == prefix
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_a_dispatcher_is_known_by_its_routes_below_a_prefix(address: str, prefix
 )
 def test_descriptions_are_asked_for_without_a_token_too(address: str, public: str | None) -> None:
     path, _, query_string = address.partition("?")
-    ask = public_description(Ask("GET", path, query_string))
+    ask = public_description(Request("GET", path, query_string))
 
     assert (ask and ask.query_string) == public

@@ -9,7 +9,7 @@ import pytest
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
 from oda_proxy.query.cache_key import PUBLIC, key_of, keys_of
 from oda_proxy.query.query import Envelope, Query, Token, fields, split
-from oda_proxy.query.resolved import Question
+from oda_proxy.query.resolved import ResolvedQuery
 from oda_proxy.query.schema import Schema, read_schema
 from oda_proxy.store import near_misses
 from oda_proxy.store.memory import MemoryStore
@@ -33,9 +33,9 @@ def query(words: str = "RA=83.5", of: str = IMAGE_OF) -> Query:
     return split(fields(f"{of}&{words}"))[0]
 
 
-def question(words: str = "RA=83.5", *schemas: Schema, audience: str = PUBLIC) -> Question:
+def question(words: str = "RA=83.5", *schemas: Schema, audience: str = PUBLIC) -> ResolvedQuery:
     described = schemas or (TODAY,)
-    return Question(query(words), described, keys_of(query(words), described, audience=audience))
+    return ResolvedQuery(query(words), described, keys_of(query(words), described, audience=audience))
 
 
 def store_with(*queries: Query, private: bool = False, schema: Schema = TODAY) -> MemoryStore:
@@ -49,7 +49,7 @@ def misses_of(store: MemoryStore) -> NearMisses:
     return NearMisses(store, clock=lambda: NOW, stopwatch=lambda: 0.0)
 
 
-async def said(misses: NearMisses, asked: Question, envelope: Envelope = NOBODY) -> str:
+async def said(misses: NearMisses, asked: ResolvedQuery, envelope: Envelope = NOBODY) -> str:
     with pytest.raises(NoRecordingError) as raised:
         await misses.answer(asked, envelope)
     return str(raised.value)
@@ -155,7 +155,7 @@ async def test_the_last_misses_are_remembered_the_newest_first() -> None:
     for _ in range(MOST_MISSES + 1):
         await said(misses, question())
     curve = query(of=IMAGE_OF.replace("isgri_image", "isgri_lc"))
-    last = await said(misses, Question(curve, (TODAY,), keys_of(curve, (TODAY,))))
+    last = await said(misses, ResolvedQuery(curve, (TODAY,), keys_of(curve, (TODAY,))))
 
     assert len(misses.misses) == MOST_MISSES
     assert misses.misses[0] == Miss(NOW, "isgri", "isgri_lc", last)

@@ -16,12 +16,12 @@ from oda_proxy.http.spool import Spooled
 from oda_proxy.jobs.job import Job
 from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
-from oda_proxy.query.resolved import Question, Questions
+from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
 from oda_proxy.query.schema import read_schema
 from oda_proxy.recording.head import HeldHead
 from oda_proxy.store.faults import Faults
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.store.recording_cache import Archive
+from oda_proxy.store.recording_cache import RecordingCache
 from tests.support.answers import JOB, SESSION, answer, written
 from tests.support.described import meta_data
 from tests.support.recordings import recording
@@ -72,15 +72,15 @@ class Described:
         self.doubted.append(instrument)
 
 
-def archive(store: MemoryStore, *, described: Described | None = None) -> Archive:
-    questions = Questions(cast("Descriptions", described) if described else None)
-    return Archive(store, Faults(lambda: NOW), questions, lambda: NOW)
+def cache(store: MemoryStore, *, described: Described | None = None) -> RecordingCache:
+    resolver = QueryResolver(cast("Descriptions", described) if described else None)
+    return RecordingCache(store, Faults(lambda: NOW), resolver, lambda: NOW)
 
 
-def question(query: Query = QUERY, *texts: str) -> Question:
+def question(query: Query = QUERY, *texts: str) -> ResolvedQuery:
     schemas = tuple(read_schema(text) for text in texts)
     keys = tuple(dict.fromkeys(key_of(query, schema) for schema in (*schemas, None)))
-    return Question(query, schemas, keys)
+    return ResolvedQuery(query, schemas, keys)
 
 
 def answered(value: Any = None, **changes: Any) -> Answer:
@@ -92,7 +92,7 @@ def answered(value: Any = None, **changes: Any) -> Answer:
 
 
 async def test_a_complete_answer_is_kept_with_what_was_asked_and_how_long_it_took() -> None:
-    kept = await archive(store := MemoryStore()).keep(answered(), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).keep(answered(), question(), ASKER, JOB_OF_9_S)
 
     found = store.get(question().key)
     assert kept.stored
@@ -102,7 +102,7 @@ async def test_a_complete_answer_is_kept_with_what_was_asked_and_how_long_it_too
 
 
 async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
-    kept = await archive(MemoryStore()).keep(answered(), question(), ASKER, Job(NOW + 5))
+    kept = await cache(MemoryStore()).keep(answered(), question(), ASKER, Job(NOW + 5))
 
     assert kept.recording
     assert kept.recording.cost == 0.0
@@ -121,7 +121,7 @@ async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
 async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
     changes: dict[str, Any], detail: str
 ) -> None:
-    kept = await archive(store := MemoryStore()).keep(answered(**changes), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).keep(answered(**changes), question(), ASKER, JOB_OF_9_S)
 
     assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
     assert list(store.keys()) == []
@@ -138,7 +138,7 @@ async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
     ],
 )
 async def test_what_is_not_for_everybody_is_not_kept_and_says_why(value: Any, detail: str) -> None:
-    kept = await archive(store := MemoryStore()).keep(answered(value), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).keep(answered(value), question(), ASKER, JOB_OF_9_S)
 
     assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
     assert list(store.keys()) == []
@@ -147,23 +147,23 @@ async def test_what_is_not_for_everybody_is_not_kept_and_says_why(value: Any, de
 async def test_what_names_its_asker_in_the_question_is_not_kept() -> None:
     own = replace(QUERY, parameters=(*QUERY.parameters, ("src_name", (f"for {SESSION}",))))
 
-    kept = await archive(store := MemoryStore()).keep(answered(), question(own), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).keep(answered(), question(own), ASKER, JOB_OF_9_S)
 
     assert (kept.stored, kept.detail) == (False, "names-a-session")
     assert list(store.keys()) == []
 
 
 async def test_what_was_asked_with_a_token_is_marked_as_private() -> None:
-    asker = replace(ASKER, token=Token(token("somebody")))
+    client = replace(ASKER, token=Token(token("somebody")))
 
-    kept = await archive(MemoryStore()).keep(answered(), question(), asker, JOB_OF_9_S)
+    kept = await cache(MemoryStore()).keep(answered(), question(), client, JOB_OF_9_S)
 
     assert kept.recording
     assert kept.recording.private
 
 
 async def test_where_the_store_fails_all_who_wait_have_the_answer_nevertheless() -> None:
-    failing = archive(Failing())
+    failing = cache(Failing())
 
     kept = await failing.keep(answered(), question(), ASKER, JOB_OF_9_S)
 
@@ -174,7 +174,7 @@ async def test_where_the_store_fails_all_who_wait_have_the_answer_nevertheless()
 
 async def test_an_answer_to_another_question_is_counted_doubted_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:
     described = Described(meta_data())
-    keeper = archive(store := MemoryStore(), described=described)
+    keeper = cache(store := MemoryStore(), described=described)
     other = answer(products={"analysis_parameters": {"instrument": "isgri", "RA": 38.0}})
 
     kept = await keeper.keep(answered(other), question(QUERY, meta_data()), ASKER, JOB_OF_9_S)
@@ -186,7 +186,7 @@ async def test_an_answer_to_another_question_is_counted_doubted_and_not_kept(cap
 
 
 async def test_one_id_of_the_dispatcher_for_two_questions_is_counted() -> None:
-    keeper = archive(MemoryStore())
+    keeper = cache(MemoryStore())
     other = replace(QUERY, parameters=(("RA", ("38.0",)),))
 
     for asked in (QUERY, QUERY, other, QUERY):
@@ -209,7 +209,7 @@ async def test_what_is_under_the_key_of_today_is_given_as_it_is() -> None:
     store.put(under(asked.key, RA=1.0)[0])
     store.put(under(asked.keys[1], RA=83.0)[0])
 
-    found = await archive(store).look_up(asked)
+    found = await cache(store).look_up(asked)
 
     assert found
     assert found.echo == {"RA": 1.0}
@@ -223,11 +223,11 @@ async def test_what_is_under_an_earlier_key_must_show_that_it_answers_the_questi
     kept, head = under(asked.keys[1], **echo)
     store.put(kept)
 
-    found = await archive(store).look_up(asked)
+    found = await cache(store).look_up(asked)
 
     assert (found == kept) == given
     assert head.closed != given, "what is not given is let go of"
 
 
 async def test_where_nothing_is_kept_nothing_is_found() -> None:
-    assert await archive(MemoryStore()).look_up(question()) is None
+    assert await cache(MemoryStore()).look_up(question()) is None

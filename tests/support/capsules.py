@@ -144,8 +144,8 @@ def write_capsule(folder: Path, **options: Any) -> Writer:
 
 def told(recording: Recording) -> Any:
     """Give what a client is told, each array by its type, shape and digest."""
-    asker = Envelope("new", "ANOTHERSESSION00", "aaaaaaaabbbbbbbb", others={"oda_api_version": "1.2.0"})
-    answer_told = _plain(json.loads(b"".join(splice(recording, asker, now=0.0, address="http://here/x"))))
+    client = Envelope("new", "ANOTHERSESSION00", "aaaaaaaabbbbbbbb", others={"oda_api_version": "1.2.0"})
+    answer_told = _plain(json.loads(b"".join(splice(recording, client, now=0.0, address="http://here/x"))))
     answer_told["products"] = dict(sorted(answer_told["products"].items()))  # in which order they come is nobody's
     return answer_told
 

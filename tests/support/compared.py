@@ -73,7 +73,7 @@ class Answer:
         return str(found)
 
 
-class Asker:
+class Client:
     """Sends requests to one server, and remembers the jobs that its answers name."""
 
     def __init__(self, url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from oda_proxy.query.normalised import Asked, asked
+from oda_proxy.query.normalised import NormalisedQuery, normalise
 from oda_proxy.query.query import fields, split
 from oda_proxy.query.schema import Schema, read_schema
 
@@ -90,6 +90,6 @@ OLD: Schema = read_schema(old_meta_data())
 IMAGE_OF = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True"
 
 
-def question(words: str, schema: Schema | None = TODAY) -> Asked:
+def question(words: str, schema: Schema | None = TODAY) -> NormalisedQuery:
     """Read the words of a request for an image, beside those that every such request has."""
-    return asked(split(fields(f"{IMAGE_OF}&{words}"))[0], schema)
+    return normalise(split(fields(f"{IMAGE_OF}&{words}"))[0], schema)

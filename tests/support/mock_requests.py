@@ -115,7 +115,7 @@ def requests() -> list[Request]:
         *_catalogs(),
         *_arguments(),
         *_products(),
-        *_missing(),
+        *_miss_handler(),
         *_sessions(),
         *_tokens(),
         *_jobs(),
@@ -355,7 +355,7 @@ def _products() -> Iterator[Request]:
         yield asked(name, changes)
 
 
-def _missing() -> Iterator[Request]:
+def _miss_handler() -> Iterator[Request]:
     for name in ("instrument", "product_type", "query_type", "query_status", "api"):
         yield asked(f"without {name}", {name: None})
     yield asked("without product_type and query_type", {"product_type": None, "query_type": None})

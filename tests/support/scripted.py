@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import jwt
 
 from oda_proxy.errors import UpstreamSlowError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.audience import Sharing, Tokens
 from oda_proxy.store.memory import MemoryStore
@@ -175,7 +175,7 @@ def refusal(text: str, status: int) -> Reply:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NormalisedQuery:
     """One request for an analysis, as the dispatcher sees it."""
 
     number: int
@@ -218,7 +218,7 @@ class Work:
     """A job at the dispatcher, and who began it when."""
 
     begun: float
-    owner: Asked
+    owner: NormalisedQuery
 
 
 Plan = dict[float, str]
@@ -235,20 +235,20 @@ class Dispatcher:
     plan: Plan = field(default_factory=lambda: {0.0: "submitted", 10.0: "progress", 60.0: "ready"})
     latency: float = 0.05
     """Seconds that each answer takes."""
-    instead: Callable[[Asked], Reply | Exception | None] = lambda _: None
+    instead: Callable[[NormalisedQuery], Reply | Exception | None] = lambda _: None
     revoked: set[str] = field(default_factory=set)
     """Tokens that it does not take."""
-    products: Callable[[Asked], Mapping[str, Any]] = lambda _: {}
+    products: Callable[[NormalisedQuery], Mapping[str, Any]] = lambda _: {}
     """What of the products is other than `answers.answer` has it."""
     reporting: float = 0.0
     """Seconds between two reports of a job; 0 where it reports nothing."""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[NormalisedQuery] = field(default_factory=list)
     works: dict[str, Work] = field(default_factory=dict)
     url: str = "http://dispatcher.example/dispatch-data"
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         text = ask.body.decode() if isinstance(ask.body, bytes) else ask.query_string
-        asked = Asked(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.patience, ask.once)
+        asked = NormalisedQuery(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.patience, ask.once)
         self.asked.append(asked)
         if ask.patience is not None and self.latency > ask.patience:
             await asyncio.sleep(ask.patience)
@@ -260,12 +260,12 @@ class Dispatcher:
         return instead or self._reply(asked)
 
     @property
-    def submissions(self) -> list[Asked]:
+    def submissions(self) -> list[NormalisedQuery]:
         """The requests that began a job."""
         return [asked for asked in self.asked if asked.status == "new"]
 
     @property
-    def polls(self) -> list[Asked]:
+    def polls(self) -> list[NormalisedQuery]:
         """The requests that only wanted to know how a job stands."""
         return [asked for asked in self.asked if asked.status not in {"new", "ready"}]
 
@@ -273,7 +273,7 @@ class Dispatcher:
         """Forget all jobs, as a dispatcher does whose folders were tidied up."""
         self.works.clear()
 
-    def _reply(self, asked: Asked) -> Reply:
+    def _reply(self, asked: NormalisedQuery) -> Reply:
         if asked.token in self.revoked:
             return refusal("The token provided is not valid", 403)
         if asked.status == "new":
@@ -291,7 +291,7 @@ class Dispatcher:
     def _state(self, work: Work) -> str:
         return [state for at, state in sorted(self.plan.items()) if at <= elapsed() - work.begun][-1]
 
-    def _told(self, asked: Asked, work: Work, state: str) -> dict[str, Any]:
+    def _told(self, asked: NormalisedQuery, work: Work, state: str) -> dict[str, Any]:
         if state == "failed":
             return self._failed(asked, "" if asked.job_id else "failed: get dataserver products")
         who = {"session_id": asked.session_id, "job_id": asked.name}
@@ -308,7 +308,7 @@ class Dispatcher:
         told = {**told, "job_monitor": {**monitor, "full_report_dict_list": reports}}
         return told if state == "done" else {**told, "products": {}}
 
-    def _failed(self, asked: Asked, message: str) -> dict[str, Any]:
+    def _failed(self, asked: NormalisedQuery, message: str) -> dict[str, Any]:
         status = {**answer()["exit_status"], "status": int(bool(message)), "message": message, "job_status": "failed"}
         monitor = {"job_id": asked.name, "session_id": asked.session_id, "status": "failed"}
         told = answer(query_status="failed", session_id=asked.session_id, job_status="failed")
@@ -317,7 +317,7 @@ class Dispatcher:
     def _reported(self, work: Work) -> int:
         return int((elapsed() - work.begun) / self.reporting) if self.reporting else 0
 
-    def _report(self, asked: Asked, work: Work, number: int) -> dict[str, Any]:
+    def _report(self, asked: NormalisedQuery, work: Work, number: int) -> dict[str, Any]:
         """Give a report as a call-back leaves it: with everything of the request that began the job."""
         return {
             **work.owner.fields,
@@ -395,7 +395,7 @@ class Client:
         """Ask once."""
         given = {"query_status": status, "session_id": self.session_id, "job_id": job_id, "token": self.token, **more}
         query = "&".join([self.query, *(f"{name}={value}" for name, value in given.items() if value)])
-        answer = await self.proxy.answer(Ask("GET", "/run_analysis", query, self.headers), origin=ORIGIN)
+        answer = await self.proxy.answer(Request("GET", "/run_analysis", query, self.headers), origin=ORIGIN)
         told = Told(elapsed(), answer.status, str(answer.cache_status), await _body(answer))
         self.told.append(told)
         return told

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from tests.support.answers import SESSION, written
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class Script:
     """An upstream that answers one request after the other as told, and remembers what it was asked."""
 
     replies: list[Reply | Exception] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     url: str = "http://dispatcher.example/dispatch-data"
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         self.asked.append(ask)
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
@@ -78,8 +78,8 @@ async def at_once(_: float) -> None:
     await asyncio.sleep(0)
 
 
-def request(query_string: str = "", *, path: str = "/run_analysis", who: str = SESSION, status: str = "new") -> Ask:
-    return Ask("GET", path, f"{query_string or QUERY}&query_status={status}&session_id={who}")
+def request(query_string: str = "", *, path: str = "/run_analysis", who: str = SESSION, status: str = "new") -> Request:
+    return Request("GET", path, f"{query_string or QUERY}&query_status={status}&session_id={who}")
 
 
 async def body_of(answer: Answer) -> bytes:
@@ -88,6 +88,6 @@ async def body_of(answer: Answer) -> bytes:
     return b"".join([piece async for piece in answer.body])
 
 
-async def told(proxy: Proxy, ask: Ask) -> tuple[int, str, bytes]:
+async def told(proxy: Proxy, ask: Request) -> tuple[int, str, bytes]:
     result = await proxy.answer(ask, origin=ORIGIN)
     return result.status, str(result.cache_status), await body_of(result)

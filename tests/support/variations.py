@@ -59,8 +59,8 @@ def vary(question: dict[str, str], chance: Random) -> Variation:
     if chance.random() < 0.1:
         done += _another(words, chance)
     fields = [*EVERY.items(), ("api", chance.choice(["True", "1"])), *_split_lists(words, chance)]
-    asker = chance.choice([_asked_by_1_0, _asked_by_1_3_5, _asked_by_hand])
-    fields += [(name, value) for name, value in asker(chance) if name not in words]
+    client = chance.choice([_asked_by_1_0, _asked_by_1_3_5, _asked_by_hand])
+    fields += [(name, value) for name, value in client(chance) if name not in words]
     chance.shuffle(fields)
     at = chance.choice([len(fields), len(fields), 0, chance.randrange(len(fields))])
     form = urlencode(fields[at:]).encode() if at < len(fields) else None

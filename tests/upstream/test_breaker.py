@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from oda_proxy.upstream.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, TRIAL, Breaker, Request
+from oda_proxy.upstream.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, TRIAL, Attempt, Breaker
 
 
 class Clock:
@@ -122,7 +122,7 @@ def test_a_failure_of_an_earlier_request_does_not_prolong_the_pause(breaker: Bre
 class Anything(RuleBasedStateMachine):
     """Requests come, end and are given up in any order, and time goes by."""
 
-    requests: Bundle[Request] = Bundle("requests")
+    requests: Bundle[Attempt] = Bundle("requests")
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,12 +130,12 @@ class Anything(RuleBasedStateMachine):
         self.breaker = Breaker(self.clock)
         self.failures = 0
         self.failed_trials = 0
-        self.trial: Request | None = None
+        self.trial: Attempt | None = None
         self.trial_began = 0.0
 
     @precondition(lambda self: self.breaker.wait() == 0)
     @rule(target=requests)
-    def a_request_comes(self) -> Request:
+    def a_request_comes(self) -> Attempt:
         request = self.breaker.begin()
         if self.breaker.state != "closed":
             assert self.trial is None or self.clock.now - self.trial_began >= TRIAL
@@ -143,12 +143,12 @@ class Anything(RuleBasedStateMachine):
         return request
 
     @rule(request=consumes(requests))
-    def it_is_answered(self, request: Request) -> None:
+    def it_is_answered(self, request: Attempt) -> None:
         self.breaker.succeeded()
         self.failures, self.failed_trials, self.trial = 0, 0, None
 
     @rule(request=consumes(requests))
-    def it_fails(self, request: Request) -> None:
+    def it_fails(self, request: Attempt) -> None:
         before = self.breaker.wait()
         self.breaker.failed(request)
         self.failures += 1
@@ -160,7 +160,7 @@ class Anything(RuleBasedStateMachine):
             assert self.breaker.wait() == (FIRST_PAUSE if self.failures == FAILURES else before)
 
     @rule(request=consumes(requests))
-    def it_is_given_up(self, request: Request) -> None:
+    def it_is_given_up(self, request: Attempt) -> None:
         before = self.breaker.wait()
         self.breaker.given_up(request)
         assert self.breaker.wait() == (0 if request is self.trial else before)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.upstream.description_cache import Remembered
+from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support.answers import written
 from tests.support.scripted_upstream import ORIGIN, Clock, Script, body_of, told
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ASK = Ask("GET", "/api/par-names", "instrument=isgri")
+ASK = Request("GET", "/api/par-names", "instrument=isgri")
 TTL = 300.0
 
 
@@ -84,35 +84,45 @@ async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, cloc
 async def test_a_description_nobody_knows_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
     upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
 
-    assert (await told(proxy, Ask("GET", "/api/par-names", "instrument=jemx")))[0] == 502
+    assert (await told(proxy, Request("GET", "/api/par-names", "instrument=jemx")))[0] == 502
 
 
 async def test_a_description_outlives_the_process_and_serves_offline(
     upstream: Script, clock: Clock, tmp_path: Path
 ) -> None:
-    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    proxy = Proxy(
+        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+    )
     await told(proxy, ASK)
     clock.now += 10 * TTL
-    offline = Proxy(MemoryStore(), None, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    offline = Proxy(
+        MemoryStore(), None, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+    )
 
     assert await told(offline, ASK) == (200, "oda-proxy; hit; detail=stale", written(["RA"]))
-    assert (await told(offline, Ask("GET", "/api/par-names", "instrument=jemx")))[0] == 404
+    assert (await told(offline, Request("GET", "/api/par-names", "instrument=jemx")))[0] == 404
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"format":1}', b"\xff"])
 async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, tmp_path: Path, damage: bytes) -> None:
-    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    proxy = Proxy(
+        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+    )
     await told(proxy, ASK)
     (file,) = (tmp_path / "descriptions").iterdir()
     file.write_bytes(damage)
-    offline = Proxy(MemoryStore(), None, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    offline = Proxy(
+        MemoryStore(), None, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+    )
 
     assert (await told(offline, ASK))[0] == 404
 
 
 async def test_a_folder_that_cannot_be_written_is_no_obstacle(upstream: Script, clock: Clock, tmp_path: Path) -> None:
     (tmp_path / "descriptions").write_text("")
-    proxy = Proxy(MemoryStore(), upstream, Policy(), remembered=Remembered(TTL, clock, tmp_path), clock=clock)
+    proxy = Proxy(
+        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+    )
 
     assert (await told(proxy, ASK))[0] == 200
     assert (await told(proxy, ASK))[1] == "oda-proxy; hit"

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.upstream.dispatcher import Dispatcher, DispatcherReply
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ async def test_a_request_arrives_as_it_was_asked(serve: Callable[[Handler], Awai
 
     url = await serve(handler)
     async with Dispatcher(f"{url}/dispatch-data/") as dispatcher:
-        ask = Ask("POST", "/run_analysis", "T1=27%3A40&a=%2C+%00&a=b", (("X-One", "1"), ("Accept", "*/*")), b"form")
-        await whole(await dispatcher.ask(ask))
+        ask = Request("POST", "/run_analysis", "T1=27%3A40&a=%2C+%00&a=b", (("X-One", "1"), ("Accept", "*/*")), b"form")
+        await whole(await dispatcher.send(ask))
 
     ((method, path, headers, body),) = seen
     assert (method, path, body) == ("POST", "/dispatch-data/run_analysis?T1=27%3A40&a=%2C+%00&a=b", b"form")
@@ -67,7 +67,7 @@ async def test_a_reply_is_given_as_it_came(serve: Callable[[Handler], Awaitable[
         return web.Response(status=302, headers=headers, body=b"no gzip")
 
     async with Dispatcher(await serve(handler)) as dispatcher:
-        reply = await dispatcher.ask(Ask("GET", "/download_file"))
+        reply = await dispatcher.send(Request("GET", "/download_file"))
 
         assert (reply.status, await whole(reply)) == (302, b"no gzip")
         assert ("Location", "/elsewhere") in reply.headers
@@ -84,7 +84,7 @@ async def test_no_cookie_of_one_client_goes_with_the_request_of_another(
 
     async with Dispatcher(await serve(handler)) as dispatcher:
         for _ in range(2):
-            await whole(await dispatcher.ask(Ask("GET", "/")))
+            await whole(await dispatcher.send(Request("GET", "/")))
 
     assert seen == [None, None]
 
@@ -100,7 +100,7 @@ async def test_a_body_that_ends_too_early_is_noticed(serve: Callable[[Handler], 
 
     url = await serve(handler)
     async with Dispatcher(url) as dispatcher:
-        reply = await dispatcher.ask(Ask("GET", "/", "token=secret"))
+        reply = await dispatcher.send(Request("GET", "/", "token=secret"))
         with pytest.raises(UpstreamUnreachableError, match="the connection broke") as raised:
             await whole(reply)
 
@@ -119,7 +119,7 @@ async def test_a_dispatcher_that_is_there_and_does_not_answer_in_time_is_slow(
 
     async with Dispatcher(await serve(handler), read_timeout=read_timeout) as dispatcher:
         with pytest.raises(UpstreamSlowError, match="no answer in time"):
-            await dispatcher.ask(Ask("GET", "/", patience=patience))
+            await dispatcher.send(Request("GET", "/", patience=patience))
     never.set()
 
 
@@ -144,7 +144,7 @@ async def test_a_dispatcher_that_takes_no_connection_in_time_is_not_just_slow(
 ) -> None:
     async with Dispatcher(unconnected, connect_timeout=connect_timeout) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="no connection in time") as raised:
-            await dispatcher.ask(Ask("GET", "/", patience=patience))
+            await dispatcher.send(Request("GET", "/", patience=patience))
 
     assert not isinstance(raised.value, UpstreamSlowError)
 
@@ -160,7 +160,7 @@ async def test_a_dispatcher_that_takes_no_connection_in_time_is_not_just_slow(
 async def test_where_nobody_is_the_error_says_so(url: str, reason: str) -> None:
     async with Dispatcher(url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match=reason):
-            await dispatcher.ask(Ask("GET", "/"))
+            await dispatcher.send(Request("GET", "/"))
 
 
 async def test_the_connection_of_a_reply_that_nobody_reads_is_closed(
@@ -178,7 +178,7 @@ async def test_the_connection_of_a_reply_that_nobody_reads_is_closed(
             closed.set()
 
     async with Dispatcher(await serve(handler)) as dispatcher:
-        await (await dispatcher.ask(Ask("GET", "/"))).body.aclose()
+        await (await dispatcher.send(Request("GET", "/"))).body.aclose()
         await closed.wait()
 
 
@@ -219,16 +219,16 @@ REPEATED = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 async def test_what_must_be_sent_once_is_read_once_where_the_connection_breaks(method: str) -> None:
     async with dropping(answered=0) as server, Dispatcher(server.url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="the connection broke"):
-            await dispatcher.ask(Ask(method, "/refresh_token", once=True))
+            await dispatcher.send(Request(method, "/refresh_token", once=True))
 
     assert server.read == [f"{method} /refresh_token"]
 
 
 async def test_what_must_be_sent_once_does_not_meet_a_connection_that_was_kept_and_is_dead() -> None:
     async with dropping(answered=1) as server, Dispatcher(server.url) as dispatcher:
-        await whole(await dispatcher.ask(Ask("GET", "/kept")))
+        await whole(await dispatcher.send(Request("GET", "/kept")))
         for _ in range(2):
-            assert (await dispatcher.ask(Ask("GET", "/refresh_token", once=True))).status == 200
+            assert (await dispatcher.send(Request("GET", "/refresh_token", once=True))).status == 200
 
     assert server.read == ["GET /kept", "GET /refresh_token", "GET /refresh_token"]
 
@@ -236,8 +236,8 @@ async def test_what_must_be_sent_once_does_not_meet_a_connection_that_was_kept_a
 async def test_what_may_be_repeated_is_where_a_connection_that_was_kept_is_dead() -> None:
     """The danger that `once` is there for."""
     async with dropping(answered=1) as server, Dispatcher(server.url) as dispatcher:
-        await whole(await dispatcher.ask(Ask("GET", "/1")))
-        await whole(await dispatcher.ask(Ask("GET", "/2")))
+        await whole(await dispatcher.send(Request("GET", "/1")))
+        await whole(await dispatcher.send(Request("GET", "/2")))
 
     assert server.read == ["GET /1", "GET /2", "GET /2"]
 
@@ -245,4 +245,4 @@ async def test_what_may_be_repeated_is_where_a_connection_that_was_kept_is_dead(
 async def test_what_must_be_sent_once_says_why_nobody_was_reached() -> None:
     async with Dispatcher("http://127.0.0.1:1") as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="Connection refused"):
-            await dispatcher.ask(Ask("GET", "/", once=True))
+            await dispatcher.send(Request("GET", "/", once=True))

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.errors import UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
-from oda_proxy.http.message import Ask
+from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.breaker import FAILURES
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.throttling import BURST, LONGEST_REST, Condition, Mannerly
+from oda_proxy.upstream.throttling import BURST, LONGEST_REST, Condition, ThrottledUpstream
 from oda_proxy.web.app import make_app
 
 if TYPE_CHECKING:
@@ -103,13 +103,13 @@ class Stage:
     """A dispatcher that takes note of what it is asked, and does what the path says."""
 
     world: World
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     under_way: set[int] = field(default_factory=set)
     most_under_way: int = 0
     url: str = "http://dispatcher.example"
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def send(self, ask: Request) -> Reply:
         number = len(self.asked)
         self.asked.append(ask)
         self.times.append(self.world.now)
@@ -121,7 +121,7 @@ class Stage:
             self.under_way.discard(number)
             raise
 
-    async def _answer(self, ask: Ask, body: Text) -> Reply:
+    async def _answer(self, ask: Request, body: Text) -> Reply:
         status = 200
         match ask.path.split("/")[1:]:
             case ["gone"]:
@@ -150,14 +150,14 @@ def stage(world: World) -> Stage:
     return Stage(world)
 
 
-def mannerly(stage: Stage, *, at_once: int = 100, rate: float = 1e6) -> Mannerly:
+def mannerly(stage: Stage, *, at_once: int = 100, rate: float = 1e6) -> ThrottledUpstream:
     world = stage.world
-    return Mannerly(stage, at_once=at_once, rate=rate, clock=world.clock, sleep=world.sleep, today=world.today)
+    return ThrottledUpstream(stage, at_once=at_once, rate=rate, clock=world.clock, sleep=world.sleep, today=world.today)
 
 
-async def visit(upstream: Mannerly, path: str = "/", *, body: float = 0.0, **ask: Any) -> int:
+async def visit(upstream: ThrottledUpstream, path: str = "/", *, body: float = 0.0, **ask: Any) -> int:
     """Ask, read a body that takes so long, and give the status."""
-    reply = await upstream.ask(Ask("GET", path, str(body), **ask))
+    reply = await upstream.send(Request("GET", path, str(body), **ask))
     try:
         async for _ in reply.body:
             pass
@@ -166,9 +166,9 @@ async def visit(upstream: Mannerly, path: str = "/", *, body: float = 0.0, **ask
     return reply.status
 
 
-async def status_of(upstream: Mannerly, path: str = "/", **ask: Any) -> int:
+async def status_of(upstream: ThrottledUpstream, path: str = "/", **ask: Any) -> int:
     """Ask, and give the status, the body unread."""
-    reply = await upstream.ask(Ask("GET", path, **ask))
+    reply = await upstream.send(Request("GET", path, **ask))
     await reply.body.aclose()
     return reply.status
 
@@ -254,7 +254,7 @@ async def test_a_place_is_held_until_the_body_was_read(world: World, stage: Stag
 
 async def test_a_body_that_was_read_to_its_end_needs_no_more_to_give_its_place_back(world: World, stage: Stage) -> None:
     upstream = mannerly(stage)
-    reply = await upstream.ask(Ask("GET", "/"))
+    reply = await upstream.send(Request("GET", "/"))
 
     async def read() -> list[bytes]:
         return [piece async for piece in reply.body]
@@ -268,7 +268,7 @@ async def test_a_body_that_was_read_to_its_end_needs_no_more_to_give_its_place_b
 
 async def test_a_place_is_given_back_once(world: World, stage: Stage) -> None:
     upstream = mannerly(stage, at_once=1)
-    reply = await upstream.ask(Ask("GET", "/"))
+    reply = await upstream.send(Request("GET", "/"))
     for _ in range(3):
         await reply.body.aclose()
 
@@ -282,7 +282,7 @@ async def test_a_request_that_fails_gives_its_place_back(stage: Stage, path: str
     upstream = mannerly(stage, at_once=1)
     for _ in range(FAILURES - 1):
         with pytest.raises((UpstreamUnreachableError, RuntimeError)):
-            await upstream.ask(Ask("GET", path))
+            await upstream.send(Request("GET", path))
 
     assert upstream.condition.under_way == 0
     assert await status_of(upstream) == 200
@@ -333,7 +333,7 @@ async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage)
     await world.settle()
 
     with pytest.raises(UpstreamPausedError, match="too many other requests were waiting for it; ask again in 1 s"):
-        await upstream.ask(Ask("GET", "/", patience=0.0))
+        await upstream.send(Request("GET", "/", patience=0.0))
 
     await world.done(first)
     assert len(stage.asked) == 1
@@ -371,7 +371,7 @@ async def test_a_dispatcher_that_wants_to_be_left_alone_is_for_so_long(
     assert await status_of(upstream, f"/status/{status}", headers=(("Retry-after", value),)) == status
     if rest:
         with pytest.raises(UpstreamPausedError) as raised:
-            await upstream.ask(Ask("GET", "/"))
+            await upstream.send(Request("GET", "/"))
         assert raised.value.retry_after == rest
         assert upstream.condition.until == TODAY + rest
         assert len(stage.asked) == 1
@@ -421,7 +421,7 @@ async def test_it_is_said_since_when_and_how_long_a_dispatcher_is_left_alone(sta
     await status_of(upstream, "/status/503", headers=(("Retry-After", "30"),))
 
     with pytest.raises(UpstreamPausedError) as raised:
-        await upstream.ask(Ask("GET", "/"))
+        await upstream.send(Request("GET", "/"))
 
     assert str(raised.value) == (
         "cannot reach the dispatcher http://dispatcher.example: it answered 503 at 2023-11-14 22:13:20 UTC "
@@ -458,10 +458,10 @@ async def test_who_waits_for_a_turn_when_the_dispatcher_wants_to_be_left_alone_i
 # A dispatcher that is away
 
 
-async def fail(upstream: Mannerly, times: int = FAILURES, path: str = "/gone") -> None:
+async def fail(upstream: ThrottledUpstream, times: int = FAILURES, path: str = "/gone") -> None:
     for _ in range(times):
         with pytest.raises(UpstreamUnreachableError):
-            await upstream.ask(Ask("GET", path))
+            await upstream.send(Request("GET", path))
 
 
 async def test_a_dispatcher_that_failed_often_is_left_alone_and_tried_again(
@@ -472,7 +472,7 @@ async def test_a_dispatcher_that_failed_often_is_left_alone_and_tried_again(
     await fail(upstream)
 
     with pytest.raises(UpstreamPausedError) as raised:
-        await upstream.ask(Ask("GET", "/"))
+        await upstream.send(Request("GET", "/"))
 
     assert str(raised.value) == (
         "cannot reach the dispatcher http://dispatcher.example: it has failed since 2023-11-14 22:13:20 UTC, "
@@ -500,7 +500,7 @@ async def test_while_one_tries_others_are_not_sent(world: World, stage: Stage) -
 
     assert upstream.condition.state == "half-open"
     with pytest.raises(UpstreamPausedError, match="ask again in 1 s"):
-        await upstream.ask(Ask("GET", "/"))
+        await upstream.send(Request("GET", "/"))
     await world.done(trial)
     assert (upstream.condition.state, len(stage.asked)) == ("closed", FAILURES + 1)
 
@@ -512,7 +512,7 @@ async def test_a_gateway_that_finds_nobody_is_a_failure_and_passed_on(stage: Sta
         assert await status_of(upstream, f"/status/{status}") == status
 
     with pytest.raises(UpstreamPausedError, match=rf"5 times in a row \(it answers {status}\)"):
-        await upstream.ask(Ask("GET", "/"))
+        await upstream.send(Request("GET", "/"))
 
 
 @pytest.mark.parametrize("path", ["/status/500", "/status/404", "/status/429"])
@@ -583,7 +583,7 @@ async def test_through_the_whole_proxy_a_dispatcher_is_left_alone_and_the_status
 ) -> None:
     server, seen = restless
     async with Dispatcher(str(server.make_url(""))) as dispatcher:
-        upstream = Mannerly(dispatcher, at_once=4, rate=100.0, today=lambda: TODAY)
+        upstream = ThrottledUpstream(dispatcher, at_once=4, rate=100.0, today=lambda: TODAY)
         async with (
             TestServer(make_app(Proxy(MemoryStore(), upstream, Policy()))) as house,
             ClientSession(str(house.make_url(""))) as client,

@@ -11,50 +11,50 @@ from oda_proxy.query.multipart import MULTIPART, read_form
 from oda_proxy.query.query import FORM, Envelope, Query, fields
 
 if TYPE_CHECKING:
-    from oda_proxy.http.message import Ask
+    from oda_proxy.http.message import Request
 
 
-def read(ask: Ask) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def read(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Give what a request asks: its fields, and the digests of the files it uploads."""
-    if ask.body is None:
-        return fields(ask.query_string), []
-    if isinstance(ask.body, bytes) and headers.media_type(ask.headers) == FORM:
-        return fields(ask.query_string, ask.body), []
-    if isinstance(ask.body, bytes) and headers.media_type(ask.headers) == MULTIPART:
-        sent, files = read_form(headers.values(ask.headers, "content-type")[0], ask.body)
-        return [*fields(ask.query_string), *sent], files
+    if request.body is None:
+        return fields(request.query_string), []
+    if isinstance(request.body, bytes) and headers.media_type(request.headers) == FORM:
+        return fields(request.query_string, request.body), []
+    if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:
+        sent, files = read_form(headers.values(request.headers, "content-type")[0], request.body)
+        return [*fields(request.query_string), *sent], files
     raise BadQueryError("the body of the request is no form, or too large to be read")
 
 
-def api_client(ask: Ask) -> Envelope | None:
+def api_client(request: Request) -> Envelope | None:
     """Tell who sent a request that is no query; None where that is no API client, or cannot be told."""
     try:
-        sent = dict(read(ask)[0])
+        sent = dict(read(request)[0])
     except BadQueryError:
         return None
     return Envelope("", sent.get("session_id", ""), sent.get("job_id", "")) if "api" in sent else None
 
 
-def not_ours(query: Query, ask: Ask) -> str:
+def not_ours(query: Query, request: Request) -> str:
     """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
-    if has_credentials(ask):
+    if has_credentials(request):
         return "credentials"
     if not query.api:
         return "not-api"  # pages for the web frontend name files that belong to one session
     return "partial" if query.partial else ""
 
 
-def has_credentials(ask: Ask) -> bool:
+def has_credentials(request: Request) -> bool:
     """Tell whether the headers say who asks: the answer may then be theirs alone (RFC 9111, section 3.5)."""
-    return bool(headers.values(ask.headers, "authorization") or headers.values(ask.headers, "cookie"))
+    return bool(headers.values(request.headers, "authorization") or headers.values(request.headers, "cookie"))
 
 
-def uncompressed(ask: Ask) -> Ask:
+def uncompressed(request: Request) -> Request:
     """Ask for a body that we can read."""
-    others = tuple((name, value) for name, value in ask.headers if name.casefold() != "accept-encoding")
-    return replace(ask, headers=(*others, ("Accept-Encoding", "identity")))
+    others = tuple((name, value) for name, value in request.headers if name.casefold() != "accept-encoding")
+    return replace(request, headers=(*others, ("Accept-Encoding", "identity")))
 
 
-def has_files(ask: Ask) -> bool:
+def has_files(request: Request) -> bool:
     """Tell whether a request may upload files."""
-    return headers.media_type(ask.headers) == MULTIPART
+    return headers.media_type(request.headers) == MULTIPART
