@@ -1,6 +1,7 @@
-"""Every error this project raises: whose fault it was, and what to do.
+"""The errors of this project.
 
-Each message is one line for a person. A command ends with `exit_status`; a client is told `http_status`.
+Each message is one line that names the cause and what to do. `exit_status` is the status of a command that fails with
+the error, `http_status` that of a response.
 """
 
 from __future__ import annotations
@@ -13,45 +14,45 @@ if TYPE_CHECKING:
 
 
 class OdaProxyError(Exception):
-    """Base of all errors raised here."""
+    """Base of all errors of this project."""
 
     exit_status: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
-    word: ClassVar[str] = "error"
-    """What `Cache-Status` calls it."""
+    detail: ClassVar[str] = "error"
+    """The `detail` parameter of `Cache-Status` (RFC 9211, section 2.8)."""
 
 
 class UsageError(OdaProxyError):
-    """A command line, environment variable or configuration file says something impossible."""
+    """A command line, an environment variable or a configuration file is not valid."""
 
     exit_status = 2
 
 
 class BadQueryError(OdaProxyError):
-    """A request cannot be read as a query."""
+    """A request is not a valid query."""
 
     http_status = 400
-    word = "bad-request"
+    detail = "bad-request"
 
 
 class RouteClosedError(OdaProxyError):
-    """A route that no client should reach through a proxy."""
+    """The route is closed to clients of the proxy."""
 
     http_status = 403
-    word = "closed-route"
+    detail = "closed-route"
 
     def __init__(self, route: str) -> None:
         super().__init__(
-            f"the route /{route} of the dispatcher is closed here: it changes or reveals what belongs to the server; "
+            f"this proxy does not forward /{route}, which changes or reveals data of the server; "
             f"to open it, start the proxy with --open-route {route}"
         )
 
 
 class UpstreamUnreachableError(OdaProxyError):
-    """The dispatcher cannot be asked."""
+    """The dispatcher cannot be reached."""
 
     http_status = 502
-    word = "unreachable"
+    detail = "unreachable"
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"cannot reach the dispatcher {url}: {reason}")
@@ -59,34 +60,34 @@ class UpstreamUnreachableError(OdaProxyError):
 
 
 class UpstreamSlowError(UpstreamUnreachableError):
-    """The dispatcher took the connection and did not answer in time; it may still be at work on the request."""
+    """The dispatcher accepted the connection but did not respond in time; it may still process the request."""
 
 
 class UpstreamPausedError(UpstreamUnreachableError):
-    """The dispatcher is left alone for a while: it wants that, or failed lately. Nothing was sent to it."""
+    """No request was sent: the dispatcher demanded a pause, or failed repeatedly (circuit breaker)."""
 
     http_status = 503
-    word = "paused"
+    detail = "paused"
 
     def __init__(self, url: str, reason: str, retry_after: float, *, is_down: bool = False) -> None:
-        """Take how long, in s, until it is worth asking again, and whether nobody answers there."""
-        super().__init__(url, f"{reason}; ask again in {math.ceil(retry_after)} s")
+        """`retry_after` is in s; `is_down` means that the dispatcher does not respond at all."""
+        super().__init__(url, f"{reason}; retry in {math.ceil(retry_after)} s")
         self.retry_after = retry_after
         self.is_down = is_down
 
 
 class NoRecordingError(OdaProxyError):
-    """Nothing was recorded for a query, and there is nobody to ask."""
+    """There is no recording for a query, and no dispatcher to send it to."""
 
     http_status = 400
-    word = "no-recording"
+    detail = "no-recording"
 
 
 class TokenRefusedError(OdaProxyError):
-    """A token has expired or was not signed by the dispatcher, in the dispatcher's own words."""
+    """A token has expired or has an invalid signature; the message is that of the dispatcher."""
 
     http_status = 403
-    word = "token"
+    detail = "token"
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -96,32 +97,32 @@ class TokenRefusedError(OdaProxyError):
 
 
 class NotCachedError(NoRecordingError):
-    """Nothing was recorded for a query, and the request wants nothing else (RFC 9111, section 5.2.1.7)."""
+    """There is no recording for a request with `only-if-cached` (RFC 9111, section 5.2.1.7)."""
 
     http_status = 504
 
     def __init__(self) -> None:
-        super().__init__("there is no recording of this, and the request said only-if-cached")
+        super().__init__("there is no recording of this query, and the request has Cache-Control: only-if-cached")
 
 
 class StoreUnusableError(OdaProxyError):
-    """The folder of the store cannot be used."""
+    """The folder of the store cannot be read or written."""
 
-    word = "store-failed"
+    detail = "store-failed"
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"cannot keep recordings in {folder}: {reason}; name another folder with --cache-dir")
 
 
 class ListenError(OdaProxyError):
-    """A server cannot listen where it was told to."""
+    """A server cannot listen on its address."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(f"cannot listen on {host} port {port}: {reason}; choose others with --host and --port")
 
 
 class FixtureError(OdaProxyError):
-    """A file of a folder of fixtures is missing, changed, or not what the format says."""
+    """A file in a folder of fixtures is missing, changed, or not in the format of fixtures."""
 
     def __init__(self, file: Path | str, reason: str) -> None:
         super().__init__(f"{file}: {reason}")
@@ -129,12 +130,12 @@ class FixtureError(OdaProxyError):
 
 
 class CodecError(OdaProxyError):
-    """A product cannot be encoded, or its bytes do not decode to one."""
+    """A product cannot be encoded or decoded."""
 
 
 class ForbiddenPickleError(CodecError):
-    """A pickle names something that is not on the allow-list."""
+    """A pickle refers to a name that is not on the allow-list."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the pickle names {name}, which is not on the allow-list; nothing of it was loaded")
+        super().__init__(f"the pickle refers to {name}, which is not on the allow-list; it was not loaded")
         self.name = name

@@ -239,7 +239,7 @@ async def test_who_asks_a_dispatcher_that_is_left_alone_is_told_when_to_ask_agai
     result = await proxy.answer(request(path=path), origin=ORIGIN)
 
     assert ("Retry-After", "4") in result.headers
-    assert b"ask again in 4 s" in await body_of(result)
+    assert b"retry in 4 s" in await body_of(result)
 
 
 async def test_offline_a_miss_fails_at_once_and_a_hit_does_not(upstream: Script, clock: Clock) -> None:

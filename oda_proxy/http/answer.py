@@ -119,4 +119,4 @@ def own_answer(status: int, content_type: str, body: bytes, error: OdaProxyError
     told = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
     if isinstance(error, UpstreamPausedError):
         told.append(("Retry-After", str(math.ceil(error.retry_after))))
-    return Answer(status, tuple(told), (body,), CacheStatus(detail=error.word))
+    return Answer(status, tuple(told), (body,), CacheStatus(detail=error.detail))

@@ -160,7 +160,7 @@ class Recorder:
         except (NotKeptError, CapsuleError) as reason:
             self.tally.miss(what, reason)
         except (ServerUnreachableError, UpstreamUnreachableError) as error:
-            self.tally.miss(what, error.word)
+            self.tally.miss(what, error.detail)
             raise
         return answer
 

@@ -119,7 +119,7 @@ class Replayer:
         found = self._only or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
         proxy = found or self._unknown(address)
         answer = await proxy.answer(public_description(request) or request, origin=origin)
-        if answer.cache_status.detail == NoRecordingError.word and not request.path.endswith("/run_analysis"):
+        if answer.cache_status.detail == NoRecordingError.detail and not request.path.endswith("/run_analysis"):
             # The address of our own door is another one each time.
             question = f"?{request.query_string}" if request.query_string else ""
             what = f"{'' if address is None else origin}{request.path}{question}"

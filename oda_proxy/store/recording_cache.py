@@ -108,7 +108,7 @@ class RecordingCache:
             return Kept(recording, detail=str(reason))
         except StoreUnusableError as error:
             self._faults.failed("kept", error)
-            return Kept(recording, detail=error.word)
+            return Kept(recording, detail=error.detail)
         self._faults.succeeded("kept")
         return Kept(recording, stored=True)
 

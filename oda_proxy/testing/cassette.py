@@ -163,13 +163,13 @@ class Cassette:
         """Answer a request: from the recordings, else from the dispatcher where one is asked."""
         if self._replayer and (self._recorder is None or isinstance(request.body, bytes | None)):
             answer = await self._replayer.dispatcher(address, request, origin=origin)
-            if self._recorder is None or answer.cache_status.detail != NoRecordingError.word:
+            if self._recorder is None or answer.cache_status.detail != NoRecordingError.detail:
                 return answer
             await answer.dismiss()
         if self._recorder:
             return await self._recorder.dispatcher(address, request, origin=origin)
         answer = await self._nothing.answer(public_description(request) or request, origin=origin)
-        if answer.cache_status.detail == NoRecordingError.word:
+        if answer.cache_status.detail == NoRecordingError.detail:
             self._missed[f"{request.method} {request.path}: there are no recordings"] += 1
         return answer
 

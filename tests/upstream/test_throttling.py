@@ -332,7 +332,7 @@ async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage)
     first = asyncio.create_task(visit(upstream, body=3.0))
     await world.settle()
 
-    with pytest.raises(UpstreamPausedError, match="too many other requests were waiting for it; ask again in 1 s"):
+    with pytest.raises(UpstreamPausedError, match="too many other requests were waiting for it; retry in 1 s"):
         await upstream.send(Request("GET", "/", patience=0.0))
 
     await world.done(first)
@@ -425,7 +425,7 @@ async def test_it_is_said_since_when_and_how_long_a_dispatcher_is_left_alone(sta
 
     assert str(raised.value) == (
         "cannot reach the dispatcher http://dispatcher.example: it answered 503 at 2023-11-14 22:13:20 UTC "
-        "and wants to be left alone; ask again in 30 s"
+        "and wants to be left alone; retry in 30 s"
     )
 
 
@@ -476,7 +476,7 @@ async def test_a_dispatcher_that_failed_often_is_left_alone_and_tried_again(
 
     assert str(raised.value) == (
         "cannot reach the dispatcher http://dispatcher.example: it has failed since 2023-11-14 22:13:20 UTC, "
-        "5 times in a row (Connection refused); ask again in 1 s"
+        "5 times in a row (Connection refused); retry in 1 s"
     )
     assert (raised.value.retry_after, raised.value.http_status) == (1.0, 503)
     assert upstream.condition == Condition("open", 5, TODAY, "Connection refused", TODAY + 1, 0, 0)
@@ -499,7 +499,7 @@ async def test_while_one_tries_others_are_not_sent(world: World, stage: Stage) -
     await world.settle()
 
     assert upstream.condition.state == "half-open"
-    with pytest.raises(UpstreamPausedError, match="ask again in 1 s"):
+    with pytest.raises(UpstreamPausedError, match="retry in 1 s"):
         await upstream.send(Request("GET", "/"))
     await world.done(trial)
     assert (upstream.condition.state, len(stage.asked)) == ("closed", FAILURES + 1)
