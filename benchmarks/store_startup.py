@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from oda_proxy.config import cache_folder
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
-from oda_proxy.recording.head import HeldHead
-from oda_proxy.recording.recording import Recording
+from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.recording import Recording
 from oda_proxy.store import rows
 from oda_proxy.store.disk import DiskStore
 

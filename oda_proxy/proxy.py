@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.query import Envelope, Query
     from oda_proxy.query.resolved import ResolvedQuery
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import MissHandler
 

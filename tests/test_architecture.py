@@ -38,7 +38,7 @@ PACKAGES: Final = {
     "http",
     "jobs",
     "query",
-    "recording",
+    "recordings",
     "run",
     "store",
     "testing",

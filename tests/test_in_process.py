@@ -290,7 +290,7 @@ def test_importing_the_package_imports_nothing_of_it() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert told.stdout.splitlines() == ["oda_proxy", "oda_proxy.in_process True"]
+    assert told.stdout.splitlines() == ["oda_proxy oda_proxy._version", "oda_proxy.in_process True"]
 
 
 def test_the_names_at_the_top_are_not_those_of_modules() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.schema import Schema
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 
 @pytest.fixture

@@ -30,14 +30,14 @@ from oda_proxy.files.digests import Member
 from oda_proxy.fixture import fixtures
 from oda_proxy.fixture.fixtures import Fixture
 from oda_proxy.query.cache_key import KEY_VERSION
-from oda_proxy.recording import failures, serialisation
+from oda_proxy.recordings import failures, serialisation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
 
 FORMAT: Final = 1
 """Version of the manifest."""

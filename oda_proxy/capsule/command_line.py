@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oda_proxy.recording.redaction import REMOVED, without_addresses
+from oda_proxy.recordings.redaction import REMOVED, without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

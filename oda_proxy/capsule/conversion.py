@@ -20,17 +20,17 @@ from oda_proxy.fixture import fixtures
 from oda_proxy.fixture.fixtures import FixtureAnswer, FixtureQuery
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, split
-from oda_proxy.recording import fits_cards, serialisation
-from oda_proxy.recording.recording import redact
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings import fits_cards, serialisation
+from oda_proxy.recordings.recording import redact
+from oda_proxy.recordings.redaction import NotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oda_proxy.fixture.fixtures import Fixture
     from oda_proxy.query.query import Query
-    from oda_proxy.recording.recording import Recording
-    from oda_proxy.recording.serialisation import Place
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.recordings.serialisation import Place
 
 _NOBODY: Final = Envelope(query_status="new")
 _ECHOED: Final[Mapping[str, Any]] = {

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers as _headers
 from oda_proxy.http.answer import OK, Answer
-from oda_proxy.recording.redaction import ASKER, NotKeptError, without_addresses
+from oda_proxy.recordings.redaction import ASKER, NotKeptError, without_addresses
 
 if TYPE_CHECKING:
     from oda_proxy.http.cache_status import CacheStatus

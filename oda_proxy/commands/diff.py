@@ -24,8 +24,8 @@ from oda_proxy.fixture import fixtures
 from oda_proxy.jobs.coalescing import new_session
 from oda_proxy.query import echo
 from oda_proxy.query.query import CLIENT_DEFAULTS
-from oda_proxy.recording.recording import redact
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.recording import redact
+from oda_proxy.recordings.redaction import NotKeptError
 from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from oda_proxy.capsule.capsule import DispatcherCapsule
     from oda_proxy.fixture.fixtures import Fixture
     from oda_proxy.query.query import Query
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 _OK = 200
 

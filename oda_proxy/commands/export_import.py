@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.fixture.fixtures import Fixture
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.disk import DiskStore
 

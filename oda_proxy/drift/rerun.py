@@ -12,7 +12,7 @@ from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Job, Limits, Said, State, heard, named, next_step, observe
 from oda_proxy.query.nearest import short
 from oda_proxy.query.query import FORM, Envelope, words
-from oda_proxy.recording.redaction import REMOVED
+from oda_proxy.recordings.redaction import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

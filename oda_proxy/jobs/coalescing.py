@@ -24,7 +24,7 @@ from oda_proxy.jobs.polling import GivenUpError
 from oda_proxy.jobs.remarks import remark
 from oda_proxy.jobs.replay import replay
 from oda_proxy.query.query import FORM, Envelope, words
-from oda_proxy.recording import failures
+from oda_proxy.recordings import failures
 from oda_proxy.store.recording_cache import given
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.audience import Tokens
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.recording_cache import RecordingCache
 
 MOST_APART, APART_FOR = 4096, 3600.0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
     from oda_proxy.query.query import Envelope, Token
     from oda_proxy.query.resolved import ResolvedQuery
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
 
 _log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
 
 
 class QueryObserver(Protocol):

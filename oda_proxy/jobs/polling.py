@@ -18,9 +18,9 @@ from oda_proxy.jobs.journal import Unfinished
 from oda_proxy.jobs.progress import reports_of
 from oda_proxy.query.audience import claims
 from oda_proxy.query.query import restated
-from oda_proxy.recording import failures
-from oda_proxy.recording.recording import as_kept
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings import failures
+from oda_proxy.recordings.recording import as_kept
+from oda_proxy.recordings.redaction import NotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.query.audience import Tokens
     from oda_proxy.query.query import Envelope
-    from oda_proxy.recording.failures import Failure
+    from oda_proxy.recordings.failures import Failure
     from oda_proxy.store.recording_cache import RecordingCache
     from oda_proxy.upstream.relay import Relay
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.recording.redaction import NotKeptError, refuse_traces, secrets, without_asker
+from oda_proxy.recordings.redaction import NotKeptError, refuse_traces, secrets, without_asker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

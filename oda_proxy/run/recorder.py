@@ -20,7 +20,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import whole
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotKeptError
 from oda_proxy.run.listeners import doors, is_description, passed_on, public_description
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
     from oda_proxy.query.resolved import ResolvedQuery
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.run.forward_proxy import ForwardedRequest
     from oda_proxy.run.listeners import Listeners, Opening
 

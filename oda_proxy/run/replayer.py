@@ -24,7 +24,7 @@ from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.nearest import short
 from oda_proxy.query.resolved import QueryResolver
-from oda_proxy.recording import failures
+from oda_proxy.recordings import failures
 from oda_proxy.run.listeners import doors, public_description
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query, Token
     from oda_proxy.query.resolved import ResolvedQuery
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.run.forward_proxy import ForwardedRequest
     from oda_proxy.run.listeners import Listeners, Opening
     from oda_proxy.store.base import Store

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.rows import Kept
 
 _log = logging.getLogger(__name__)

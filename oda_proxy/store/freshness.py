@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 DAY = 86400.0
 

@@ -25,7 +25,7 @@ from oda_proxy.store.rows import Kept
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.recording.head import Head
+    from oda_proxy.recordings.head import Head
 
 _LEVEL = 3
 _WINDOW_LOG = 17

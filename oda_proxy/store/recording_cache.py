@@ -14,8 +14,8 @@ from oda_proxy.http.answer import OK, Answer, Read, age, is_plain
 from oda_proxy.http.spool import IN_MEMORY, Spooled
 from oda_proxy.query.echo import job_id_of
 from oda_proxy.query.resolved import JobIds
-from oda_proxy.recording.recording import as_kept, redact, splice
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.recording import as_kept, redact, splice
+from oda_proxy.recordings.redaction import NotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.faults import Faults
 

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.query.query import Query
-from oda_proxy.recording.fits_cards import Gap
-from oda_proxy.recording.recording import FORMAT, Recording
+from oda_proxy.recordings.fits_cards import Gap
+from oda_proxy.recordings.recording import FORMAT, Recording
 from oda_proxy.store.base import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.recording.head import Head
+    from oda_proxy.recordings.head import Head
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 

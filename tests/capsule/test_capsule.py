@@ -29,7 +29,7 @@ from oda_proxy.query.cache_key import Key, keys_of
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import Envelope, Token
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recording.head import HeldHead
+from oda_proxy.recordings.head import HeldHead
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support import capsules
 from tests.support.answers import SESSION
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oda_proxy.files.digests import Member
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 SAMPLE = SAMPLES / "capsule-1"
 HERE = "dispatchers/dispatcher.example_mmoda_dispatch-data"

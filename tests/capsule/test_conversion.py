@@ -21,9 +21,9 @@ from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.fixture.fixtures import Fixture, open_folder, verify, write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, split
-from oda_proxy.recording.head import HeldHead
-from oda_proxy.recording.recording import redact
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.recording import redact
+from oda_proxy.recordings.redaction import NotKeptError
 from tests.support import capsules
 from tests.support.answers import SESSION
 from tests.support.broken_answers import BROKEN, captured, product, unit
@@ -33,7 +33,7 @@ from tests.support.tables import images, tables
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 ORIGIN = {"kind": "recorded", "source": "a test", "modelled": []}
 PROGRAM = [["disp.get_product()"]]

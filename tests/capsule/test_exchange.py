@@ -22,7 +22,7 @@ from oda_proxy.capsule.exchange import (
     to_json,
 )
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotKeptError
 
 SITES = "https://odahub.io/oda-sites.ttl"
 TURTLE = (("Content-Type", "text/turtle"),)

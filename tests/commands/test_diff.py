@@ -29,7 +29,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.fixture import fixtures
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import fields, split
-from oda_proxy.recording.recording import redact
+from oda_proxy.recordings.recording import redact
 from oda_proxy.upstream.dispatcher import Dispatcher
 from tests.support.answers import answer, written
 from tests.support.mock_folders import failure_of, write_folder, write_json, write_manifest_again
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.message import Headers, Request
     from oda_proxy.query.query import Query
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 IMAGE = "jemx/jemx_image/010200230010"
 CURVES = "polar/polar_lc/2016-12-18"

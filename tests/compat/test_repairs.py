@@ -18,7 +18,7 @@ from oda_proxy.codec import pickles
 from oda_proxy.compat.repairs import REPAIRS, for_client, repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
-from oda_proxy.recording.recording import redact, splice
+from oda_proxy.recordings.recording import redact, splice
 from tests.support.answers import JOB, SESSION, answer, written
 from tests.support.broken_answers import BROKEN, NULL, arrays, captured, encoded, fits_table, unit, with_products
 from tests.support.paths import DOCS, SAMPLES

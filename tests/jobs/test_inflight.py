@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
     from tests.support.scripted import NormalisedQuery, Told
 
 NO_CACHE = (("Cache-Control", "no-cache"),)

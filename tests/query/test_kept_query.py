@@ -6,8 +6,8 @@ import jwt
 import pytest
 
 from oda_proxy.query.query import Envelope, Token, split
-from oda_proxy.recording.recording import as_kept
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.recording import as_kept
+from oda_proxy.recordings.redaction import NotKeptError
 
 SESSION = "SESSIONCANARY000"
 TOKEN = jwt.encode({"sub": "canary@example.org"}, "a key that is long enough for HS256, and made up", "HS256")

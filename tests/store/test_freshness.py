@@ -8,7 +8,7 @@ import pytest
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
-from oda_proxy.recording.recording import Recording, redact
+from oda_proxy.recordings.recording import Recording, redact
 from oda_proxy.store.freshness import DAY, FOR_EVER, Freshness, Rule
 from tests.support.answers import SESSION, answer, written
 

@@ -18,7 +18,7 @@ from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recording.head import HeldHead
+from oda_proxy.recordings.head import HeldHead
 from oda_proxy.store.faults import Faults
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import RecordingCache
@@ -30,7 +30,7 @@ from tests.support.scripted import token
 if TYPE_CHECKING:
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.schema import Schema
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.recording import Recording
 
 NOW: Final = 1_700_000_000.0
 ASKER: Final = Envelope(session_id=SESSION, job_id=JOB)

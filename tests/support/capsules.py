@@ -21,16 +21,16 @@ from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import Envelope, Query, split
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recording import failures
-from oda_proxy.recording.recording import as_kept, redact, splice
+from oda_proxy.recordings import failures
+from oda_proxy.recordings.recording import as_kept, redact, splice
 from tests.support.answers import SESSION, answer, written
 from tests.support.broken_answers import captured, product, unit
 from tests.support.described import meta_data
 
 if TYPE_CHECKING:
     from oda_proxy.capsule.exchange import Exchange
-    from oda_proxy.recording.failures import Failure
-    from oda_proxy.recording.recording import Recording
+    from oda_proxy.recordings.failures import Failure
+    from oda_proxy.recordings.recording import Recording
 
 URL = "https://dispatcher.example/mmoda/dispatch-data"
 ENVELOPE = Envelope("new", SESSION, others={"oda_api_version": "1.3.5", "off_line": "False"})

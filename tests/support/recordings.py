@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.query.cache_key import Key
-from oda_proxy.recording.head import HeldHead
-from oda_proxy.recording.recording import Recording
+from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.recording import Recording
 
 if TYPE_CHECKING:
     from oda_proxy.query.query import Query

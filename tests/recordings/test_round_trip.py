@@ -13,7 +13,7 @@ from mock_server.settings import MockSettings
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, split
-from oda_proxy.recording.recording import redact, splice
+from oda_proxy.recordings.recording import redact, splice
 from tests.support.broken_answers import captured
 
 KEY = Key("0123456789abcdef" * 4)

@@ -15,8 +15,8 @@ from oda_proxy.compat.failure_answers import failed
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
-from oda_proxy.recording.failures import MAX_DOCUMENT, MAX_SIZE, Failure, answered, read, redact, written
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.failures import MAX_DOCUMENT, MAX_SIZE, Failure, answered, read, redact, written
+from oda_proxy.recordings.redaction import NotKeptError
 from tests.support.answers import JOB, SESSION
 from tests.support.broken_answers import captured
 

@@ -19,8 +19,8 @@ from oda_proxy.compat import screening
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, key_of
 from oda_proxy.query.query import ENVELOPE
-from oda_proxy.recording import api_code, serialisation
-from oda_proxy.recording.redaction import (
+from oda_proxy.recordings import api_code, serialisation
+from oda_proxy.recordings.redaction import (
     ASKER,
     REMOVED,
     NotKeptError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
-    from oda_proxy.recording.serialisation import Place
+    from oda_proxy.recordings.serialisation import Place
 
 FORMAT: Final = 1
 """Version of the document."""

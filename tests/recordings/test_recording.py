@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
-from oda_proxy.recording.recording import Recording, redact, splice
-from oda_proxy.recording.redaction import NotKeptError
+from oda_proxy.recordings.recording import Recording, redact, splice
+from oda_proxy.recordings.redaction import NotKeptError
 from tests.support.answers import JOB, SESSION, answer, written
 
 KEY = Key("0123456789abcdef" * 4)

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.codec.json_spans import Member, compact, members
 from oda_proxy.compat.generations import FORMED, formed
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
-from oda_proxy.recording import api_code, fits_cards
-from oda_proxy.recording.head import HeldHead
-from oda_proxy.recording.redaction import NotKeptError, refuse_traces, secrets, without_asker
+from oda_proxy.recordings import api_code, fits_cards
+from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.redaction import NotKeptError, refuse_traces, secrets, without_asker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
-    from oda_proxy.recording.fits_cards import Gap
-    from oda_proxy.recording.head import Head
+    from oda_proxy.recordings.fits_cards import Gap
+    from oda_proxy.recordings.head import Head
 
 FORMAT = 2
 """Version of what a recording holds."""

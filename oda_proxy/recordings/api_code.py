@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.recording.redaction import ASKER
+from oda_proxy.recordings.redaction import ASKER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

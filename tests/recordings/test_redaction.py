@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
-from oda_proxy.recording.fits_cards import woven
-from oda_proxy.recording.recording import Recording, redact, splice
-from oda_proxy.recording.redaction import (
+from oda_proxy.recordings.fits_cards import woven
+from oda_proxy.recordings.recording import Recording, redact, splice
+from oda_proxy.recordings.redaction import (
     REMOVED,
     NotKeptError,
     refuse_traces,

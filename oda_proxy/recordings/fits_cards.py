@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote_plus, unquote_plus
 
 from oda_proxy.query.query import ENVELOPE
-from oda_proxy.recording.redaction import NotKeptError, plain
+from oda_proxy.recordings.redaction import NotKeptError, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
