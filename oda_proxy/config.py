@@ -34,9 +34,9 @@ def _folder(value: str) -> Path:
 
 
 def _route(value: str) -> str:
-    from oda_proxy.http.routes import CLOSED  # not needed where no route is opened
+    from oda_proxy.http.routes import CLOSED_ROUTES  # not needed where no route is opened
 
-    if value not in CLOSED:
+    if value not in CLOSED_ROUTES:
         raise ValueError(value)
     return value
 

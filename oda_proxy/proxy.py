@@ -14,11 +14,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from oda_proxy.compat.failure_answers import failure
+from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
 from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.http import headers, routes
-from oda_proxy.http.answer import OK, Answer, refusal
+from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.routes import Kind
 from oda_proxy.http.spool import spooled
@@ -149,7 +149,7 @@ class Proxy:
     async def answer(self, request: Request, *, origin: str) -> Answer:
         """Answer one request, whatever it is; `origin` is our scheme, host and port as the client knows them."""
         try:
-            route = routes.find(request.path, opened=self._policy.opened)
+            route = routes.find(request.path, open_routes=self._policy.opened)
             request, here = replace(request, path=route.path), origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, here)
@@ -157,7 +157,7 @@ class Proxy:
                 return await self._description(request, route, here)
             return await self._relay.send(request, here, "bypass")
         except OdaProxyError as error:
-            return refusal(error)
+            return text_error(error)
 
     async def _analysis(self, request: Request, here: str) -> Answer:
         """Answer `run_analysis`."""
@@ -172,7 +172,7 @@ class Proxy:
             answer = await self._product(query, envelope, request, here)
         except OdaProxyError as error:
             self._counts.failed += 1
-            return failure(error, envelope)
+            return failure_answer(error, envelope)
         self._counts.hits += answer.cache_status.hit
         self._counts.asked += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
@@ -265,7 +265,7 @@ class Proxy:
             return await self._relay.send(request, here, forwarded, detail=detail)
         reply = await self._relay.send(analysis_request.uncompressed(request), here, forwarded, detail=detail)
         answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client))
-        return await self._pipeline.formed(await self._pipeline.repaired(answer, client), client)
+        return await self._pipeline.adapted(await self._pipeline.repaired(answer, client), client)
 
     async def _asked_with_files(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Ask with files that are uploaded, which belong to the request: its job is the client's."""
@@ -278,20 +278,20 @@ class Proxy:
         kept = await self._cache.keep(answer, resolved, client.envelope, job)
         self._counts.kept += kept.stored
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
-        return await self._pipeline.formed(replace(answer, cache_status=status), client.envelope)
+        return await self._pipeline.adapted(replace(answer, cache_status=status), client.envelope)
 
     async def _description(self, request: Request, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
         relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.send
         pairs, asked = (
             fields(request.query_string),
-            replace(analysis_request.uncompressed(request), patience=DESCRIPTION_PATIENCE),
+            replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_PATIENCE),
         )
         if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
-            return await self._pipeline.described(await relay(asked, here, "bypass", detail="token"))
+            return await self._pipeline.without_configuration(await relay(asked, here, "bypass", detail="token"))
 
         async def describe(forwarded: Forwarded) -> Answer:
-            return await self._pipeline.described(await relay(asked, here, forwarded))
+            return await self._pipeline.without_configuration(await relay(asked, here, forwarded))
 
         return await self._descriptions.answer(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),

@@ -228,7 +228,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
     Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
     """
     try:
-        reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", patience=GREETING))
+        reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", timeout=GREETING))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
         try:

@@ -358,7 +358,7 @@ async def test_other_routes_are_relayed_faithfully(proxy: Proxy, upstream: Scrip
     assert await body_of(result) == b"<p>"
     assert str(result.cache_status) == "oda-proxy; fwd=bypass; fwd-status=418"
     expected = (("Cookie", "c=1"), ("Accept-Encoding", "gzip"), ("Via", "1.1 oda-proxy"))
-    assert upstream.asked == [Request("PUT", "/tap/sync", "a=%2B&token=T", expected, b"form", once=False)]
+    assert upstream.asked == [Request("PUT", "/tap/sync", "a=%2B&token=T", expected, b"form", at_most_once=False)]
 
 
 async def test_a_redirect_points_at_the_proxy_under_the_clients_prefix(proxy: Proxy, upstream: Script) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from mock_server.settings import fixtures_folder
 from mock_server.synthetic.sky import ISGRI, JEMX
 from oda_proxy.codec import described, fits
-from oda_proxy.codec.json_text import Document
+from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.fixture.fixtures import open_folder
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _shipped(instrument: str, product: str) -> Fixture:
 
 
 def _read(fixture: Fixture, entry: Mapping[str, Any]) -> DataProduct:
-    return described.read_product(Document.of(entry), lambda name: fits.read(fixture.read_file(name)))
+    return described.read_product(JsonObject.of(entry), lambda name: fits.read(fixture.read_file(name)))
 
 
 def _table(product: DataProduct, column: str) -> NDArray[Any]:

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy._version import __version__
 from oda_proxy.capsule import command_line, conversion, crate, exchange
 from oda_proxy.codec import json_text
-from oda_proxy.codec.json_text import Document
+from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
 from oda_proxy.files import atomic, digests
-from oda_proxy.files.digests import Member
+from oda_proxy.files.digests import FileDigest
 from oda_proxy.fixture import fixtures
 from oda_proxy.fixture.fixtures import Fixture
 from oda_proxy.query.cache_key import KEY_VERSION
@@ -139,7 +139,7 @@ class Capsule:
     dispatchers: tuple[DispatcherCapsule, ...]
     uses: Mapping[str, Use]
     """Uses of things, by their path in the capsule."""
-    files: Mapping[str, Member] = field(repr=False)
+    files: Mapping[str, FileDigest] = field(repr=False)
     """What the manifest lists, by its path in the capsule."""
     unlisted: tuple[str, ...] = ()
     """Files in the capsule's own folders that the manifest does not list; of these only descriptions are read."""
@@ -149,7 +149,7 @@ class Capsule:
         for path in self.files:
             if _kind(path) == _EXCHANGES and path.endswith(".json"):
                 with _blaming(self.folder / path):
-                    document = Document.of(json_text.loads(_content(self.folder, path, self.files[path])))
+                    document = JsonObject.of(json_text.loads(_content(self.folder, path, self.files[path])))
                 body = path.removesuffix(".json") + ".body"
                 with _blaming(self.folder / body):
                     content = _content(self.folder, body, self.files[body])
@@ -175,7 +175,7 @@ def open_capsule(folder: Path) -> Capsule:
     if not is_capsule(folder):
         raise NoCapsuleError(folder)
     with _blaming(folder / MANIFEST):
-        manifest = _manifest(digests.read(folder, MANIFEST, limit=MAX_MANIFEST))
+        manifest = _manifest(digests.read_within(folder, MANIFEST, limit=MAX_MANIFEST))
         files, named = _files(manifest), _named(manifest)
         capsule = Capsule(
             folder=folder,
@@ -186,7 +186,7 @@ def open_capsule(folder: Path) -> Capsule:
             key_version=manifest.count("key_version"),
             versions=manifest.mapping("versions"),
             dispatchers=(),
-            uses={path: _use(Document.of(use)) for path, use in manifest.mapping("uses").items()},
+            uses={path: _use(JsonObject.of(use)) for path, use in manifest.mapping("uses").items()},
             files=files,
         )
     for path, member in files.items():
@@ -245,14 +245,14 @@ def _kind(path: str) -> str:
     return ""
 
 
-def _manifest(content: bytes) -> Document:
-    manifest = Document.of(json_text.loads(content))
+def _manifest(content: bytes) -> JsonObject:
+    manifest = JsonObject.of(json_text.loads(content))
     if (version := manifest.count("format")) != FORMAT:
         raise CodecError(f"is of format {version}; this release reads format {FORMAT}")
     return manifest
 
 
-def _files(manifest: Document) -> dict[str, Member]:
+def _files(manifest: JsonObject) -> dict[str, FileDigest]:
     """Read which files a capsule has."""
     given = manifest.mapping("files")
     if len(given) > MAX_FILES:
@@ -261,10 +261,10 @@ def _files(manifest: Document) -> dict[str, Member]:
     for path, value in sorted(given.items()):
         if not _kind(path):
             raise CodecError(f"lists {path[:200]!r}, which is no path of the format")
-        member = Document.of(value)
+        member = JsonObject.of(value)
         if not digests.SHA256.fullmatch(member.text("sha256")):
             raise CodecError(f"gives no SHA-256 for {path}")
-        files[path] = Member(member.count("size"), member.text("sha256"))
+        files[path] = FileDigest(member.count("size"), member.text("sha256"))
     for path in files:
         is_exchange = _kind(path) == _EXCHANGES and path.endswith(".json")
         if is_exchange and path.removesuffix(".json") + ".body" not in files:
@@ -272,10 +272,10 @@ def _files(manifest: Document) -> dict[str, Member]:
     return files
 
 
-def _named(manifest: Document) -> dict[str, Document]:
+def _named(manifest: JsonObject) -> dict[str, JsonObject]:
     """Read which dispatchers a capsule has, by the names of their folders."""
     named = {}
-    for one in manifest.documents("dispatchers"):
+    for one in manifest.objects("dispatchers"):
         name = one.text("name")
         if not _NAME.fullmatch(name) or name in named:
             raise CodecError(f"names the dispatcher {name[:80]!r}, which is no name, or twice")
@@ -285,22 +285,22 @@ def _named(manifest: Document) -> dict[str, Document]:
     return named
 
 
-def _use(use: Document) -> Use:
+def _use(use: JsonObject) -> Use:
     return Use(use.count("count"), use.text("first"))
 
 
-def _whole_or_none(manifest: Document, name: str) -> int | None:
+def _whole_or_none(manifest: JsonObject, name: str) -> int | None:
     value = manifest.members.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise CodecError(f"{name!r} should be a whole number")
     return value
 
 
-def _content(folder: Path, path: str, member: Member) -> bytes:
-    return digests.read_member(folder, path, member, limit=MAX_FILE)
+def _content(folder: Path, path: str, member: FileDigest) -> bytes:
+    return digests.read_verified(folder, path, member, limit=MAX_FILE)
 
 
-def _check_file(folder: Path, path: str, member: Member, named: Mapping[str, Document]) -> None:
+def _check_file(folder: Path, path: str, member: FileDigest, named: Mapping[str, JsonObject]) -> None:
     """Check that a file is as the manifest says, and what can be said of it alone."""
     content = _content(folder, path, member)
     kind = _kind(path)
@@ -309,21 +309,21 @@ def _check_file(folder: Path, path: str, member: Member, named: Mapping[str, Doc
     if kind == _DESCRIPTIONS:
         _check_description(content)
     elif kind == _EXCHANGES and path.endswith(".json"):
-        Document.of(json_text.loads(content))
+        JsonObject.of(json_text.loads(content))
 
 
 def _check_description(content: bytes) -> None:
-    Document.of(json_text.loads(content)).count("format")
+    JsonObject.of(json_text.loads(content)).count("format")
 
 
 def _check_unlisted(folder: Path, path: str, *, ended: bool) -> None:
     """Check a description that is not listed: only a run that was interrupted leaves one, and it would be read."""
     if ended:
         raise CodecError("is not in the manifest")
-    _check_description(digests.read(folder, path, limit=MAX_FILE))
+    _check_description(digests.read_within(folder, path, limit=MAX_FILE))
 
 
-def _unlisted(folder: Path, files: Mapping[str, Member]) -> Iterator[str]:
+def _unlisted(folder: Path, files: Mapping[str, FileDigest]) -> Iterator[str]:
     """Give the files in the capsule's folders that the manifest does not list."""
     for own in (_DISPATCHERS, _EXCHANGES):
         for file in sorted((folder / own).rglob("*")):
@@ -332,7 +332,7 @@ def _unlisted(folder: Path, files: Mapping[str, Member]) -> Iterator[str]:
                 yield path
 
 
-def _dispatcher(folder: Path, described: Document, files: Mapping[str, Member]) -> DispatcherCapsule:
+def _dispatcher(folder: Path, described: JsonObject, files: Mapping[str, FileDigest]) -> DispatcherCapsule:
     """Read what was recorded of a dispatcher, but for the arrays."""
     name = described.text("name")
     own = f"{_DISPATCHERS}/{name}"
@@ -347,7 +347,7 @@ def _dispatcher(folder: Path, described: Document, files: Mapping[str, Member]) 
     )
 
 
-def _failures(root: Path, here: Mapping[str, Member]) -> dict[Key, Failure]:
+def _failures(root: Path, here: Mapping[str, FileDigest]) -> dict[Key, Failure]:
     found: dict[Key, Failure] = {}
     for path, member in here.items():
         if path.startswith(f"{_FAILURES}/"):
@@ -358,9 +358,9 @@ def _failures(root: Path, here: Mapping[str, Member]) -> dict[Key, Failure]:
     return found
 
 
-def _fixtures(root: Path, here: Mapping[str, Member]) -> tuple[Fixture, ...]:
+def _fixtures(root: Path, here: Mapping[str, FileDigest]) -> tuple[Fixture, ...]:
     """Give the fixtures; what clients would load from one that is not from an array was looked at."""
-    members: dict[str, dict[str, Member]] = {}
+    members: dict[str, dict[str, FileDigest]] = {}
     for path, member in here.items():
         slug, _, file = path.removeprefix(f"{_FIXTURES}/").rpartition("/")
         if path.startswith(f"{_FIXTURES}/") and slug:
@@ -437,7 +437,7 @@ class Writer:
                 contents = {f"{_EXCHANGES}/{name}.body": body, thing: json_text.dumps(document).encode()}
                 for path, content in contents.items():
                     atomic.write(self.folder / path, content)
-                self._book.keep(thing, {path: digests.measure(self.folder, path) for path in contents})
+                self._book.keep(thing, {path: digests.compute_digest(self.folder, path) for path in contents})
 
     def used_exchange(self, name: str) -> None:
         """Take note that another exchange was given."""
@@ -452,7 +452,7 @@ class Writer:
         """List everything, say how the command ended, and describe the capsule as an RO-Crate."""
         with self._book.changing(self.folder / CRATE):
             document = self._book.finish(exit_status)
-            itself = {"name": MANIFEST, **asdict(digests.measure(self.folder, MANIFEST))}
+            itself = {"name": MANIFEST, **asdict(digests.compute_digest(self.folder, MANIFEST))}
             described = crate.metadata(document, manifest_file=itself)
             atomic.write(self.folder / CRATE, json_text.dumps(described).encode())
             for path in (MANIFEST, CRATE, *document["files"]):  # a capsule is there to be read by others
@@ -475,7 +475,7 @@ class DispatcherWriter:
         """The path of each fixture in its folder."""
         self._failures: dict[Key, str] = {}
         """The name of each file."""
-        self._measured: dict[str, Member] = {}
+        self._measured: dict[str, FileDigest] = {}
 
     def named(self, address: str) -> None:
         """Take note of an address under which the command named the dispatcher."""
@@ -517,7 +517,7 @@ class DispatcherWriter:
             atomic.write(self._book.folder / thing, failures.written(failure).encode())
             before = self._failures.get(failure.key)
             self._failures[failure.key] = name
-            files = {thing: digests.measure(self._book.folder, thing)}
+            files = {thing: digests.compute_digest(self._book.folder, thing)}
             self._book.keep(thing, files, in_place_of=before and f"{at}/{before}.json")
         return True
 
@@ -552,7 +552,7 @@ class _Book:
         self._created = self._now()
         self._ended: str | None = None
         self._exit_status: int | None = None
-        self._things: dict[str, dict[str, Member]] = {}
+        self._things: dict[str, dict[str, FileDigest]] = {}
         """The files of each thing that was saved; both by their paths in the capsule."""
         self._uses: Counter[str] = Counter()
         self._first_uses: dict[str, str] = {}
@@ -569,7 +569,7 @@ class _Book:
         """Tell whether a thing was saved."""
         return thing in self._things
 
-    def keep(self, thing: str, files: Mapping[str, Member], *, in_place_of: str | None = None) -> None:
+    def keep(self, thing: str, files: Mapping[str, FileDigest], *, in_place_of: str | None = None) -> None:
         """List the files of a thing, in place of another's, which are removed then."""
         self._things[thing] = dict(files)
         gone = self._things.pop(in_place_of, {}) if in_place_of else {}
@@ -593,7 +593,7 @@ class _Book:
         """Write the manifest for the last time, with all that changed until now; give what it says."""
         for name in self.dispatchers:
             for path in self._changed_until_now(f"{_DISPATCHERS}/{name}"):
-                self._things[path] = {path: digests.measure(self.folder, path)}
+                self._things[path] = {path: digests.compute_digest(self.folder, path)}
         self._ended, self._exit_status = self._now(), exit_status
         return self.write()
 
@@ -653,7 +653,7 @@ def _make_room(folder: Path, *, replace: bool) -> None:
     if not (folder / MANIFEST).exists():
         raise NotACapsuleError(f"{folder} is not empty, and holds no capsule; name another folder")
     try:
-        manifest = _manifest(digests.read(folder, MANIFEST, limit=MAX_MANIFEST))
+        manifest = _manifest(digests.read_within(folder, MANIFEST, limit=MAX_MANIFEST))
         nothing_to_lose = _holds_nothing(folder, manifest)
     except (CodecError, FixtureError) as error:
         raise NotACapsuleError(f"{folder} is not replaced, it holds no capsule that we know: {error}") from None
@@ -668,7 +668,7 @@ def _make_room(folder: Path, *, replace: bool) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _holds_nothing(folder: Path, manifest: Document) -> bool:
+def _holds_nothing(folder: Path, manifest: JsonObject) -> bool:
     """Tell whether a capsule's run has ended without a recording, a failure or a page; descriptions may be there."""
     files = _files(manifest)
     if manifest.text_or_none("ended") is None:  # the run may still go on

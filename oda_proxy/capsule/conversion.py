@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_text import Document
+from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.compat import screening
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
@@ -86,7 +86,7 @@ def to_recording(one: Fixture, *, now: float) -> Recording:
     if answer.query_status != "done":
         raise NoFixtureError(f"its answer is {answer.query_status!r}, and failures are not kept")
     products = one.wire_products()
-    if names := screening.refused(products):
+    if names := screening.forbidden_names(products):
         raise NoFixtureError(f"a client that reads it would load {', '.join(names)}")
     if answer.recorded is None:
         echo = {"instrument": asked.instrument, "product_type": asked.product_type, "query_type": asked.query_type}
@@ -106,7 +106,7 @@ def key_in(one: Fixture) -> Key:
     recorded = one.answer().recorded
     if recorded is None:
         raise CodecError("says no key: it was not recorded")
-    return serialisation.key(Document(dict(recorded)), "key")
+    return serialisation.key(JsonObject(dict(recorded)), "key")
 
 
 def refuse_unsafe(one: Fixture) -> None:
@@ -114,7 +114,7 @@ def refuse_unsafe(one: Fixture) -> None:
 
     Arrays in FITS files cannot do so: they are encoded by us. Raises FixtureError where a file cannot be read.
     """
-    if names := screening.refused(one.verbatim()):
+    if names := screening.forbidden_names(one.verbatim()):
         raise NoFixtureError(f"a client that reads it would load {', '.join(names)}")
 
 
@@ -243,15 +243,15 @@ def _name(text: str) -> str:
 
 def _as_recorded(asked: FixtureQuery, answer: FixtureAnswer, products: dict[str, Any]) -> Recording:
     """Put together what was recorded; raises CodecError where that is not as `_recorded` writes it."""
-    said = Document(dict(answer.recorded or {}))
-    echoes = {name: Document.of(echo).members for name, echo in said.mapping("echo").items()}
-    gaps = said.documents("gaps") if "gaps" in said.members else []
+    said = JsonObject(dict(answer.recorded or {}))
+    echoes = {name: JsonObject.of(echo).members for name, echo in said.mapping("echo").items()}
+    gaps = said.objects("gaps") if "gaps" in said.members else []
     for gap in gaps:
         _put_cards(gap, products)
     recording = _redacted(answer, products, echoes, serialisation.seconds(said, "stored_at"))
     if len(recording.gaps) != len(gaps):
         raise CodecError("'gaps' are not where dispatchers have them")
-    query = serialisation.query(Document.of(said.members["query"])) if "query" in said.members else _query(asked)
+    query = serialisation.query(JsonObject.of(said.members["query"])) if "query" in said.members else _query(asked)
     private = said.boolean("private", default=True)
     is_of_today = said.count("key_version") == KEY_VERSION or private
     program = {_API_CODE: serialisation.program(said.members[_API_CODE])} if _API_CODE in said.members else {}
@@ -268,7 +268,7 @@ def _as_recorded(asked: FixtureQuery, answer: FixtureAnswer, products: dict[str,
     )
 
 
-def _put_cards(gap: Document, products: dict[str, Any]) -> None:
+def _put_cards(gap: JsonObject, products: dict[str, Any]) -> None:
     """Write the cards of nobody where an asker's stood, for the redaction to take them out again."""
     header = serialisation.at(products, gap.items("at"))
     if not isinstance(header, dict):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from oda_proxy.codec import fits, recast, wire
-from oda_proxy.codec.json_text import Document
+from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.codec.product import Card, DataProduct
 from oda_proxy.errors import CodecError, ForbiddenPickleError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oda_proxy.codec.product import Array, DataUnit, HduType
 
 
-def read_product(entry: Document, units_of: Callable[[str], tuple[DataUnit, ...]]) -> DataProduct:
+def read_product(entry: JsonObject, units_of: Callable[[str], tuple[DataUnit, ...]]) -> DataProduct:
     """Put a product together from its description; `units_of` gives the data units of a FITS file by its name.
 
     Raises
@@ -26,7 +26,7 @@ def read_product(entry: Document, units_of: Callable[[str], tuple[DataUnit, ...]
         The description is not as the format says, or contradicts the file.
     """
     units = units_of(entry.text("file"))
-    described = [_read_unit(unit, units) for unit in entry.documents("units")]
+    described = [_read_unit(unit, units) for unit in entry.objects("units")]
     return DataProduct(entry.text("name"), entry.mapping("meta_data", default={}), tuple(described))
 
 
@@ -86,7 +86,7 @@ def describe_wired(wired: Any) -> tuple[dict[str, Any], bytes] | None:
 
 
 def wire_product(
-    entry: Document, units_of: Callable[[str], tuple[DataUnit, ...]], *, form: wire.Form = "pickle"
+    entry: JsonObject, units_of: Callable[[str], tuple[DataUnit, ...]], *, form: wire.Form = "pickle"
 ) -> dict[str, Any]:
     """Give a product as on the wire, from its description; `units_of` as for `read_product`.
 
@@ -97,7 +97,7 @@ def wire_product(
     """
     encoded = wire.encode_product(read_product(entry, units_of), form=form)
     encoded |= _sent_again(entry)
-    for unit, described in zip(encoded["data_unit_list"], entry.documents("units"), strict=True):
+    for unit, described in zip(encoded["data_unit_list"], entry.objects("units"), strict=True):
         type_of_text = {"dt": unit["dt"]} if form == "json" else {}  # clients read the text by it
         unit.update(_sent_again(described) | type_of_text)
     return encoded
@@ -117,7 +117,7 @@ def _is_said(value: Any, encoded: dict[str, Any], name: str) -> bool:
     return name in encoded and json.dumps(value) == json.dumps(encoded[name])  # which tells 1 from 1.0 and true
 
 
-def _sent_again(entry: Document) -> dict[str, Any]:
+def _sent_again(entry: JsonObject) -> dict[str, Any]:
     sent = entry.mapping("sent", default={})
     if sent.keys() & _ARRAYS:
         raise CodecError("'sent' holds an array, which belongs in a file")
@@ -125,7 +125,7 @@ def _sent_again(entry: Document) -> dict[str, Any]:
 
 
 def _read(description: dict[str, Any], content: bytes) -> DataProduct:
-    return read_product(Document({**description, "file": ""}), lambda _: fits.read(content))
+    return read_product(JsonObject({**description, "file": ""}), lambda _: fits.read(content))
 
 
 def _same(one: Array | None, other: Array | None) -> bool:
@@ -142,7 +142,7 @@ def _object(value: Any) -> dict[str, Any]:
     return read
 
 
-def _read_unit(entry: Document, units: tuple[DataUnit, ...]) -> DataUnit:
+def _read_unit(entry: JsonObject, units: tuple[DataUnit, ...]) -> DataUnit:
     number = entry.count("hdu")
     if number >= len(units):
         raise CodecError(f"the data unit {entry.text('name')!r} is HDU {number} of a file that has {len(units)}")

@@ -12,7 +12,7 @@ _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """A member, and where its value begins and ends in the text."""
 
     name: str
@@ -21,7 +21,7 @@ class Member(NamedTuple):
     end: int
 
 
-def members(text: str, at: int = 0) -> Iterator[Member]:
+def json_members(text: str, at: int = 0) -> Iterator[JsonMember]:
     """Read the members of the JSON object that begins at `at`.
 
     Raises ValueError where there is no object, or where a name comes twice: clients would not agree on which counts.
@@ -38,7 +38,7 @@ def members(text: str, at: int = 0) -> Iterator[Member]:
         seen.add(name)
         begin = _expect(text, at, ":")
         value, end = _DECODER.raw_decode(text, begin)
-        yield Member(name, value, begin, end)
+        yield JsonMember(name, value, begin, end)
         at = _after_space(text, end)
         if text[at : at + 1] == "}":
             return

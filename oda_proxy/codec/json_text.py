@@ -61,13 +61,13 @@ def dumps(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Document:
+class JsonObject:
     """A JSON object whose members are checked when they are taken out; each method raises CodecError."""
 
     members: dict[str, Any]
 
     @classmethod
-    def of(cls, value: Any) -> Document:
+    def of(cls, value: Any) -> JsonObject:
         """Take any JSON value, if it is an object."""
         if not isinstance(value, dict):
             raise CodecError(f"expected an object, found {_shown(value)}")
@@ -112,9 +112,9 @@ class Document:
             raise CodecError(f"{name!r} should be an object, found {_shown(value)}")
         return value
 
-    def documents(self, name: str) -> list[Document]:
+    def objects(self, name: str) -> list[JsonObject]:
         """Return a list of objects."""
-        return [Document.of(item) for item in self.items(name)]
+        return [JsonObject.of(item) for item in self.items(name)]
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.http.answer import own_answer
+from oda_proxy.http.answer import error_answer
 
 if TYPE_CHECKING:
     from oda_proxy.errors import OdaProxyError
@@ -17,7 +17,7 @@ NO_JOB = "0" * 16
 """The job_id of an answer to which no job belongs: clients since 1.0.9 want text there."""
 
 
-def failure(error: OdaProxyError, envelope: Envelope) -> Answer:
+def failure_answer(error: OdaProxyError, envelope: Envelope) -> Answer:
     """End a job at once, with its reason, in every generation of the client.
 
     Clients read the reason from different places: those before 1.1.46 from `exit_status` whatever the HTTP status is,
@@ -28,11 +28,11 @@ def failure(error: OdaProxyError, envelope: Envelope) -> Answer:
     status = error.http_status
     if isinstance(error, UpstreamUnreachableError) and envelope.query_status == "new":
         status = 500
-    text = json.dumps(failed(str(error), envelope), separators=(",", ":")).encode("ascii")
-    return own_answer(status, "application/json", text, error)
+    text = json.dumps(failure_body(str(error), envelope), separators=(",", ":")).encode("ascii")
+    return error_answer(status, "application/json", text, error)
 
 
-def failed(message: str, envelope: Envelope) -> dict[str, Any]:
+def failure_body(message: str, envelope: Envelope) -> dict[str, Any]:
     """Say that a job failed, so that every generation of the client reads why."""
     session_id, job_id = envelope.session_id, envelope.job_id or NO_JOB
     return {

@@ -22,7 +22,7 @@ class Generation(IntEnum):
     """From 1.1.46."""
 
 
-FORMED = frozenset(
+VERSION_DEPENDENT = frozenset(
     {"astropy_table_product_ascii_list", "astropy_table_product_binary_list", "binary_data_product_list"}
 )
 """Members of `products` whose form depends on the generation."""
@@ -40,8 +40,8 @@ def generation(version: str | None) -> Generation:
     return Generation.MODERN
 
 
-def formed(name: str, value: Any, version: str | None) -> Any:
-    """Give a member of `products` that is in `FORMED` as this client reads it: the same object where it already is.
+def adapted(name: str, value: Any, version: str | None) -> Any:
+    """Return a member of `products` in the form that this client reads: the same object where it already has it.
 
     Repaired answers hold tables as objects (`repairs`). 1.0 reads the bare text of a table, and fails on an object. Up
     to 1.1.0 binary products are bare texts without a name, and a pickled table makes the whole answer unreadable: such

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.compat import repairs, screening
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
-from oda_proxy.http.spool import IN_MEMORY, PIECE, Spooled, spooled
+from oda_proxy.http.spool import CHUNK_SIZE, MAX_IN_MEMORY, SpooledBody, spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,35 +55,35 @@ class RepairPipeline:
         self._count(names)
         return replace(mended, cache_status=replace(mended.cache_status, detail=UNSAFE))
 
-    async def formed(self, answer: Answer, envelope: Envelope) -> Answer:
+    async def adapted(self, answer: Answer, envelope: Envelope) -> Answer:
         """Give a repaired answer the forms that its asker reads."""
         version = envelope.others.get("oda_api_version")
         if generation(version) is Generation.MODERN:
             return answer
-        return await self._with_body(answer, lambda body: repairs.for_client(body, version))
+        return await self._with_body(answer, lambda body: repairs.adapted(body, version))
 
-    async def renamed(self, answer: Answer, job_id: str) -> Answer:
+    async def with_job_id(self, answer: Answer, job_id: str) -> Answer:
         """Name the job in an answer as its asker knows it."""
-        return await self._with_body(answer, lambda body: repairs.renamed(body, job_id))
+        return await self._with_body(answer, lambda body: repairs.with_job_id(body, job_id))
 
-    async def described(self, answer: Answer) -> Answer:
+    async def without_configuration(self, answer: Answer) -> Answer:
         """Leave the dispatcher's configuration out of a failure to describe an instrument."""
         if answer.status < repairs.FAILED:
             return answer
-        return await self._with_body(await spooled(answer, IN_MEMORY), repairs.without_configuration)
+        return await self._with_body(await spooled(answer, MAX_IN_MEMORY), repairs.without_configuration)
 
     async def _with_body(self, answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
         """Give an answer the body that `change` makes of its own."""
-        if not isinstance(answer.body, Spooled) or headers.values(answer.headers, "content-encoding"):
+        if not isinstance(answer.body, SpooledBody) or headers.values(answer.headers, "content-encoding"):
             return answer
         old = answer.body
 
-        def changed() -> tuple[int, Spooled | tuple[bytes, ...]] | None:
+        def changed() -> tuple[int, SpooledBody | tuple[bytes, ...]] | None:
             before = old.read()
             after = change(before)
             return None if after is before or after == before else (len(after), _spooled(after, old.in_memory))
 
-        async with self._large if old.size > IN_MEMORY else nullcontext():
+        async with self._large if old.size > MAX_IN_MEMORY else nullcontext():
             new = await asyncio.to_thread(changed)
         if new is None:
             return answer
@@ -109,15 +109,15 @@ def _refused(body: bytes) -> tuple[str, ...]:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return ()
-    return screening.refused(answer.get("products")) if isinstance(answer, dict) else ()
+    return screening.forbidden_names(answer.get("products")) if isinstance(answer, dict) else ()
 
 
-def _spooled(body: bytes, in_memory: int) -> Spooled | tuple[bytes, ...]:
+def _spooled(body: bytes, in_memory: int) -> SpooledBody | tuple[bytes, ...]:
     """Put a body where large ones lie; in memory where there is no room."""
-    spool = Spooled(in_memory)
+    spool = SpooledBody(in_memory)
     try:
-        for at in range(0, len(body), PIECE):
-            spool.add(body[at : at + PIECE])
+        for at in range(0, len(body), CHUNK_SIZE):
+            spool.add(body[at : at + CHUNK_SIZE])
     except OSError:
         return (body,)
     return spool

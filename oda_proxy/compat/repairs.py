@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_spans import Member, compact, members
-from oda_proxy.compat.failure_answers import NO_JOB, failed
-from oda_proxy.compat.generations import FORMED, formed
+from oda_proxy.codec.json_spans import JsonMember, compact, json_members
+from oda_proxy.compat.failure_answers import NO_JOB, failure_body
+from oda_proxy.compat.generations import VERSION_DEPENDENT
+from oda_proxy.compat.generations import adapted as adapted_member
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def repaired(body: bytes, status: int, envelope: Envelope) -> bytes:
     try:
         text, top, products = _parsed(body)
     except (ValueError, RecursionError):
-        return _dumped(failed(_plain_reason(body, status), envelope)) if status >= FAILED else body
+        return _dumped(failure_body(_plain_reason(body, status), envelope)) if status >= FAILED else body
     told = {m.name: _everywhere(m.value) for m in top if m.name != "products"}
     if status < FAILED and "query_status" not in told:
         return body
@@ -57,19 +58,21 @@ def repaired(body: bytes, status: int, envelope: Envelope) -> bytes:
     return _rewritten(text, top, told, products, new)
 
 
-def for_client(body: bytes, version: str | None) -> bytes:
+def adapted(body: bytes, version: str | None) -> bytes:
     """Give a repaired answer the forms that a client of this `oda_api_version` reads (`forms`)."""
-    if not any(name.encode() in body for name in FORMED):
+    if not any(name.encode() in body for name in VERSION_DEPENDENT):
         return body
     try:
         text, top, products = _parsed(body)
     except (ValueError, RecursionError):
         return body
-    new = {m.name: formed(m.name, m.value, version) if m.name in FORMED else m.value for m in products}
+    new = {
+        m.name: adapted_member(m.name, m.value, version) if m.name in VERSION_DEPENDENT else m.value for m in products
+    }
     return _rewritten(text, top, {m.name: m.value for m in top if m.name != "products"}, products, new)
 
 
-def renamed(body: bytes, job_id: str) -> bytes:
+def with_job_id(body: bytes, job_id: str) -> bytes:
     """Give an answer the job_id that its asker was told: clients since 1.1.46 end with an error where it changes."""
     try:
         text, top, products = _parsed(body)
@@ -93,16 +96,16 @@ def without_configuration(body: bytes) -> bytes:
     return _dumped({name: value for name, value in answer.items() if name != "config"})
 
 
-def _parsed(body: bytes) -> tuple[str, list[Member], list[Member]]:
+def _parsed(body: bytes) -> tuple[str, list[JsonMember], list[JsonMember]]:
     """Read an answer: its text, its members, and those of its products; raises as `members`."""
     text = body.decode("utf-8")
-    top = list(members(text))
+    top = list(json_members(text))
     begins = [m.begin for m in top if m.name == "products" and isinstance(m.value, dict)]
-    return text, top, [member for begin in begins for member in members(text, begin)]
+    return text, top, [member for begin in begins for member in json_members(text, begin)]
 
 
 def _rewritten(
-    text: str, top: list[Member], told: dict[str, Any], products: list[Member], new: dict[str, Any]
+    text: str, top: list[JsonMember], told: dict[str, Any], products: list[JsonMember], new: dict[str, Any]
 ) -> bytes:
     """Write an answer anew, its unchanged parts as they were: `told` are its members beside products, `new` those."""
     before = {m.name: m.value for m in top}
@@ -124,7 +127,7 @@ def _rewritten(
     return f"{{{','.join(parts)}}}\n".encode()
 
 
-def _written(text: str, member: Member, value: Any) -> str:
+def _written(text: str, member: JsonMember, value: Any) -> str:
     raw = text[member.begin : member.end] if value is member.value else compact(value)
     return f"{json.dumps(member.name)}:{raw}"
 
@@ -343,7 +346,7 @@ def _completed(answer: dict[str, Any], status: int, envelope: Envelope) -> dict[
     if status < FAILED and answer.get("query_status") != "failed":
         return _with(answer, **_job(answer, envelope))
     answer = {name: value for name, value in answer.items() if name != "config"}
-    full = failed(_reason(answer, status), envelope)
+    full = failure_body(_reason(answer, status), envelope)
     if status < FAILED:
         del full["error"], full["error_message"]
     ended = answer.get("exit_status")

@@ -24,7 +24,7 @@ _MAX_NAME = 100
 """Characters of a name that are shown: it comes from outside."""
 
 
-def refused(products: Any) -> tuple[str, ...]:
+def forbidden_names(products: Any) -> tuple[str, ...]:
     """List what the products of an answer would have a client load or run, and is not on the allow-list; sorted."""
     found: set[str] = set()
     for kind, text in dict.fromkeys(_loaded(products)):  # the same response matrix comes with each spectrum

@@ -138,9 +138,9 @@ def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> Re
     polls = step.query_status not in {"new", "ready"}
     patience = POLL_PATIENCE if polls else None
     if len(text) <= _LONGEST_ADDRESS:
-        return Request("GET", "/run_analysis", text, _HEADERS, patience=patience, once=not polls)
+        return Request("GET", "/run_analysis", text, _HEADERS, timeout=patience, at_most_once=not polls)
     told = (*_HEADERS, ("Content-Type", FORM))
-    return Request("POST", "/run_analysis", "", told, text.encode(), patience, once=not polls)
+    return Request("POST", "/run_analysis", "", told, text.encode(), patience, at_most_once=not polls)
 
 
 def _read(body: bytes) -> Any:

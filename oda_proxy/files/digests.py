@@ -18,14 +18,14 @@ SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FileDigest:
     """Size and digest of a file, as a manifest gives them."""
 
     size: int
     sha256: str
 
 
-def measure(root: Path, relative: str) -> Member:
+def compute_digest(root: Path, relative: str) -> FileDigest:
     """Measure a file for a manifest.
 
     Raises
@@ -39,12 +39,12 @@ def measure(root: Path, relative: str) -> Member:
             raise FixtureError(file, "is no file")
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")
-        return Member(file.stat().st_size, digest.hexdigest())
+        return FileDigest(file.stat().st_size, digest.hexdigest())
     except OSError as error:
         raise FixtureError(file, f"cannot be read: {error.strerror}") from None
 
 
-def read_member(root: Path, relative: str, member: Member, *, limit: int) -> bytes:
+def read_verified(root: Path, relative: str, expected: FileDigest, *, limit: int) -> bytes:
     """Read a file as the manifest lists it.
 
     Raises
@@ -52,17 +52,17 @@ def read_member(root: Path, relative: str, member: Member, *, limit: int) -> byt
     FixtureError
         It is missing, changed, larger than `limit` bytes, or lies outside the folder.
     """
-    if member.size > limit:
+    if expected.size > limit:
         raise FixtureError(root / relative, f"is larger than {limit} bytes")
-    content, size = _begin(root, relative, member.size, missing="it is missing, though the manifest lists it")
-    if size != member.size:
-        raise FixtureError(root / relative, f"was changed: it has {size} bytes and not {member.size}")
-    if hashlib.sha256(content).hexdigest() != member.sha256:
+    content, size = _begin(root, relative, expected.size, missing="it is missing, though the manifest lists it")
+    if size != expected.size:
+        raise FixtureError(root / relative, f"was changed: it has {size} bytes and not {expected.size}")
+    if hashlib.sha256(content).hexdigest() != expected.sha256:
         raise FixtureError(root / relative, "was changed: its SHA-256 is not the one in the manifest")
     return content
 
 
-def read(root: Path, relative: str, *, limit: int) -> bytes:
+def read_within(root: Path, relative: str, *, limit: int) -> bytes:
     """Read a file of a folder; a link must lead to one in the same folder.
 
     Raises

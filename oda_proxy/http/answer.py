@@ -29,14 +29,14 @@ class Answer:
     body: tuple[bytes, ...] | Body
     cache_status: CacheStatus
 
-    async def dismiss(self) -> None:
+    async def close(self) -> None:
         """Let go of a body of which nobody wants more."""
         if not isinstance(self.body, tuple):
             await self.body.aclose()
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ThreadedBody:
     """A body that is read from a medium piece by piece, each in a thread, so that nobody else waits for it."""
 
     pieces: Iterable[bytes]
@@ -65,7 +65,7 @@ def age(since: float, now: float) -> tuple[str, str]:
     return "Age", str(max(0, int(now - since)))
 
 
-async def whole(answer: Answer, limit: int) -> Answer:
+async def buffered(answer: Answer, limit: int) -> Answer:
     """Read the body of an answer, up to a limit in bytes; what is longer still goes on as it comes."""
     if isinstance(answer.body, tuple):
         return answer
@@ -76,15 +76,15 @@ async def whole(answer: Answer, limit: int) -> Answer:
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                return replace(answer, body=_Begun(pieces, rest, answer.body))
+                return replace(answer, body=_PartlyRead(pieces, rest, answer.body))
     except BaseException:
-        await answer.dismiss()
+        await answer.close()
         raise
     return replace(answer, body=tuple(pieces))
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PartlyRead:
     """A body of which the first pieces were read already."""
 
     pieces: list[bytes]
@@ -102,19 +102,19 @@ class _Begun:
         await self.body.aclose()
 
 
-def refusal(error: OdaProxyError) -> Answer:
+def text_error(error: OdaProxyError) -> Answer:
     """Refuse in plain text: as JSON, clients before 1.1.46 would take it for the description they asked for."""
     status = 404 if error.http_status == 400 else error.http_status  # noqa: PLR2004 - as in RFC 9110
-    return own_answer(status, "text/plain; charset=utf-8", f"{error}\n".encode(), error)
+    return error_answer(status, "text/plain; charset=utf-8", f"{error}\n".encode(), error)
 
 
-def whole_json(status: int, text: bytes, cache_status: CacheStatus) -> Answer:
+def json_answer(status: int, text: bytes, cache_status: CacheStatus) -> Answer:
     """Answer with a JSON text."""
     told = (("Content-Type", "application/json"), ("Content-Length", str(len(text))))
     return Answer(status, told, (text,), cache_status)
 
 
-def own_answer(status: int, content_type: str, body: bytes, error: OdaProxyError) -> Answer:
+def error_answer(status: int, content_type: str, body: bytes, error: OdaProxyError) -> Answer:
     """Make an answer of our own that says what `error` says."""
     told = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
     if isinstance(error, UpstreamPausedError):

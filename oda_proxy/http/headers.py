@@ -30,7 +30,7 @@ def values(headers: Headers, name: str) -> list[str]:
     return [value for given, value in headers if given.casefold() == name.casefold()]
 
 
-def onward(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
+def end_to_end(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
     """Give the headers that the next one is to see, with our `Via`; `without` names others to leave out."""
     dropped = {*_HOP_BY_HOP, "via", *(name.casefold() for name in without)}
     for value in values(headers, "connection"):

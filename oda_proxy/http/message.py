@@ -21,9 +21,9 @@ class Request:
     query_string: str = field(default="", repr=False)  # it may hold a token
     headers: Headers = field(default=(), repr=False)
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
-    patience: float | None = None
+    timeout: float | None = None
     """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
-    once: bool | None = None
+    at_most_once: bool | None = None
     """Whether it must not reach the dispatcher twice, also where nobody knows if it did; None: as its route says."""
 
 

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit, urlunsplit
 from oda_proxy.http.routes import MOUNT
 
 
-def rewritten(location: str, *, upstream: str, here: str) -> str:
+def rewrite_location(location: str, *, upstream: str, base_url: str) -> str:
     """Point a `Location` at the proxy where it names the dispatcher; leave others as they are.
 
     The dispatcher's locations are absolute: its own address as configured there, which need not be the one we ask
-    (`upstream`), with a path that ends in the public mount. `here` is the proxy as the client knows it, with its
+    (`upstream`), with a path that ends in the public mount. `base_url` is the proxy as the client knows it, with its
     prefix, without a slash at the end.
     """
     asked, there = urlsplit(upstream), urlsplit(location)
@@ -25,5 +25,5 @@ def rewritten(location: str, *, upstream: str, here: str) -> str:
         path = "/" + "/".join(segments[segments.index(MOUNT) + 1 :])
     else:
         return location
-    ours = urlsplit(here)
+    ours = urlsplit(base_url)
     return urlunsplit((ours.scheme, ours.netloc, ours.path + path, there.query, there.fragment))

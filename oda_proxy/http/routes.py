@@ -22,10 +22,10 @@ _DESCRIPTIONS = frozenset({_INSTRUMENTS, "instr-list", "api/meta-data", "meta-da
 _FILES = "api/v1.0/oda/product"
 """Below it lies any file of the server."""
 
-CLOSED = (_FILES, "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
+CLOSED_ROUTES = (_FILES, "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
 """Routes that read or change what belongs to the server and ask for no token, or fetch any address."""
 
-ACTING = frozenset(
+UNSAFE_ROUTES = frozenset(
     {
         "call_back",
         "delete_product_to_gallery",
@@ -46,7 +46,7 @@ ACTING = frozenset(
 )
 """Routes that change something, give out a secret or start work, many of them with GET: relayed once, never kept."""
 
-_TELLING = frozenset(
+_SAFE_ROUTES = frozenset(
     {
         "api/parameters",
         "check_satus",
@@ -94,10 +94,10 @@ class Route:
     path: str
 
 
-def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
+def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
     """Say where the encoded `path` of a request leads.
 
-    Raises RouteClosedError for a closed route that is not among those `opened`, and BadQueryError for a path that two
+    Raises RouteClosedError for a closed route that is not among `open_routes`, and BadQueryError for a path that two
     servers might read differently.
     """
     segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
@@ -106,7 +106,7 @@ def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
     for segment in segments:
         if segment in {".", ".."} or any(character in segment for character in "/\\;") or not segment.isprintable():
             raise BadQueryError(f"the path {path!r} is ambiguous; ask for it without dots and encoded separators")
-    _refuse_closed(segments, opened)
+    _refuse_closed(segments, open_routes)
     at, kind = _locate(segments)
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
 
@@ -114,16 +114,16 @@ def find(path: str, *, opened: frozenset[str] = frozenset()) -> Route:
 def has_effects(path: str) -> bool:
     """Tell whether a request for a route's `path` changes something: true unless the route is known to tell only."""
     name = path.removeprefix("/")
-    if not name or name in _DESCRIPTIONS or name in _TELLING:
+    if not name or name in _DESCRIPTIONS or name in _SAFE_ROUTES:
         return False
     return not any(f"{name}/".startswith(f"{page}/") for page in _PAGES)
 
 
-def _refuse_closed(segments: list[str], opened: frozenset[str]) -> None:
+def _refuse_closed(segments: list[str], open_routes: frozenset[str]) -> None:
     """Refuse a closed route under any prefix, in any case, however often it is encoded."""
     plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()
-    for route in CLOSED:
-        if route not in opened and f"/{route}/" in plain:
+    for route in CLOSED_ROUTES:
+        if route not in open_routes and f"/{route}/" in plain:
             raise RouteClosedError(route)
 
 
@@ -145,7 +145,7 @@ def _locate(segments: list[str]) -> tuple[int, Kind]:
             return at, Kind.INSTRUMENTS
         if name in _DESCRIPTIONS:
             return at, Kind.DESCRIPTION
-        if name in _TELLING or name in ACTING:
+        if name in _SAFE_ROUTES or name in UNSAFE_ROUTES:
             return at, Kind.RELAY
     if MOUNT in segments:
         return segments.index(MOUNT) + 1, Kind.RELAY

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Body
 
-PIECE = 64 * 1024
+CHUNK_SIZE = 64 * 1024
 """Bytes of a piece at most: what one reader of a large text keeps in memory."""
-IN_MEMORY = 8 * 1024 * 1024
+MAX_IN_MEMORY = 8 * 1024 * 1024
 """Bytes of an answer in memory.
 
 What is longer goes to a file in the system's folder for temporary ones. It has no name: nobody else opens it, and it is
@@ -36,11 +36,11 @@ class SpoolError(OdaProxyError):
         super().__init__(f"cannot read a temporary file in {tempfile.gettempdir()}: {reason}; name another with TMPDIR")
 
 
-class Spooled:
-    """A body that was read: in memory up to `in_memory` bytes, `IN_MEMORY` where nothing is said."""
+class SpooledBody:
+    """A body that was read: in memory up to `in_memory` bytes, `MAX_IN_MEMORY` where nothing is said."""
 
     def __init__(self, in_memory: int | None = None) -> None:
-        self.in_memory = IN_MEMORY if in_memory is None else in_memory
+        self.in_memory = MAX_IN_MEMORY if in_memory is None else in_memory
         self.size = 0
         self._pieces: list[bytes] = []
         self._file: FileIO | None = None
@@ -66,9 +66,9 @@ class Spooled:
         if self._file is None:
             yield from self._pieces
             return
-        for at in range(0, self.size, PIECE):
+        for at in range(0, self.size, CHUNK_SIZE):
             try:
-                yield os.pread(self._file.fileno(), min(PIECE, self.size - at), at)
+                yield os.pread(self._file.fileno(), min(CHUNK_SIZE, self.size - at), at)
             except OSError as error:
                 raise SpoolError(error.strerror or str(error)) from error
 
@@ -95,10 +95,10 @@ class Spooled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PartlyRead:
     """A body of which the first pieces were read already."""
 
-    read: Spooled
+    read: SpooledBody
     piece: bytes
     rest: AsyncIterator[bytes]
     body: Body
@@ -117,27 +117,27 @@ class _Begun:
 
 
 async def spooled(answer: Answer, limit: int, *, in_memory: int | None = None) -> Answer:
-    """Read the body of an answer, so that it is `Spooled`; what is longer than `limit` bytes goes on as it comes.
+    """Read the body of an answer, so that it is `SpooledBody`; what is longer than `limit` bytes goes on as it comes.
 
     So does what the folder for temporary files has no room for. An answer that must not touch a disk says `in_memory`.
     """
     if isinstance(answer.body, tuple) or _length(answer) > limit:
         return answer
-    read = Spooled(in_memory)
+    read = SpooledBody(in_memory)
     rest = aiter(answer.body)
     try:
         async for piece in rest:
             if read.size + len(piece) > limit or not await _taken(read, piece):
-                return replace(answer, body=_Begun(read, piece, rest, answer.body))
+                return replace(answer, body=_PartlyRead(read, piece, rest, answer.body))
     except BaseException:
         await read.aclose()
-        await answer.dismiss()
+        await answer.close()
         raise
-    await answer.dismiss()
+    await answer.close()
     return replace(answer, body=read)
 
 
-async def _taken(read: Spooled, piece: bytes) -> bool:
+async def _taken(read: SpooledBody, piece: bytes) -> bool:
     """Add a piece where there is room for it."""
     if read.takes_at_once(piece):
         read.add(piece)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from cachetools import TTLCache
 
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.http.answer import OK, whole_json
+from oda_proxy.http.answer import OK, json_answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.message import Request
 from oda_proxy.jobs import progress
@@ -218,17 +218,17 @@ class Jobs:
                 urgent=envelope.awaits_products or running.job.troubles > 0,
                 now=self._clock(),
             )
-            return whole_json(OK, text, replace(status, detail="running"))
+            return json_answer(OK, text, replace(status, detail="running"))
         if answer := running.take_original(client):
             if running.job.job_id not in {"", job_id}:
-                answer = await self._pipeline.renamed(answer, job_id)
-            return await self._pipeline.formed(answer, envelope)
+                answer = await self._pipeline.with_job_id(answer, job_id)
+            return await self._pipeline.adapted(answer, envelope)
         envelope = replace(envelope, job_id=job_id)
         if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
             raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
             text = failures.answered(outcome.failure, envelope, now=self._clock(), address=client.here)
-            return whole_json(outcome.failure.status, text, replace(status, detail="failed"))
+            return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
         recording = outcome.recording or (await self._cache.get(running.resolved.key) if outcome.stored else None)
         if recording:
             return given(recording, envelope, client.here, now=self._clock(), status=status)

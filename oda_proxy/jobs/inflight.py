@@ -297,4 +297,4 @@ class InFlight:
 async def _dismiss(running: RunningJob) -> None:
     """Let go of an answer that nobody has fetched."""
     if running.outcome and running.outcome.answer:
-        await running.outcome.answer.dismiss()
+        await running.outcome.answer.close()

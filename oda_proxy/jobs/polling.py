@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, is_plain
-from oda_proxy.http.spool import IN_MEMORY, Spooled, spooled
+from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
 from oda_proxy.jobs.inflight import Outcome
 from oda_proxy.jobs.job import LONGEST_PAUSE, Job, Limits, Said, State, begun_again, heard, named, next_step, observe
 from oda_proxy.jobs.journal import Unfinished
@@ -143,7 +143,7 @@ class Polling:
         running.polls += polls
         rest = max(running.job.begun + self._limits.longest - self._clock(), POLL_PATIENCE)
         patience = POLL_PATIENCE if polls else rest if step.query_status == "new" else FETCH_PATIENCE
-        request = replace(_restated(client.request, step), patience=patience, once=not polls)
+        request = replace(_restated(client.request, step), timeout=patience, at_most_once=not polls)
         try:
             reply = await self._relay.send(request, client.here, running.forwarded)
             answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if client.envelope.token else None)
@@ -154,7 +154,7 @@ class Polling:
             return _Heard(Said.UNREACHABLE, error=error)
         if answer.status == OK:
             self._tokens.vouch(client.envelope.token)
-        if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, Spooled)):
+        if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, SpooledBody)):
             return _Heard(Said.DONE, answer)  # nothing that we can look into: the asker may
         async with self._reading if _is_large(answer) else nullcontext():
             told = await asyncio.to_thread(_read, answer)
@@ -198,7 +198,7 @@ class Polling:
         envelope = replace(client.envelope, job_id=running.job.job_id)
         answer = await self._pipeline.repaired(heard.answer, envelope)
         if named(heard.told) not in {"", envelope.job_id}:
-            answer = await self._pipeline.renamed(answer, envelope.job_id)
+            answer = await self._pipeline.with_job_id(answer, envelope.job_id)
         if running.job.state is State.FAILED:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
         # Of one that ended while nobody looked, nobody knows how long it took.
@@ -261,16 +261,16 @@ def _read(answer: Answer) -> Any:
 
 def _is_large(answer: Answer) -> bool:
     """Tell whether an answer had better be read while no other is: several copies are in memory meanwhile."""
-    return isinstance(answer.body, Spooled) and answer.body.size > IN_MEMORY
+    return isinstance(answer.body, SpooledBody) and answer.body.size > MAX_IN_MEMORY
 
 
 def _whole(answer: Answer) -> bytes | None:
     """Give the bytes of an answer that was read."""
-    if isinstance(answer.body, Spooled):
+    if isinstance(answer.body, SpooledBody):
         return answer.body.read()
     return b"".join(answer.body) if isinstance(answer.body, tuple) else None
 
 
 async def _dismiss(answer: Answer | None) -> None:
     if answer is not None:
-        await answer.dismiss()
+        await answer.close()

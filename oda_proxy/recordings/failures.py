@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec import json_text
 from oda_proxy.codec.json_spans import compact
-from oda_proxy.codec.json_text import Document
+from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.compat import screening
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, key_of
@@ -92,7 +92,7 @@ def redact(
     told = answer if isinstance(answer, dict) else {}
     if status == _OK and told.get(_STATE) != "failed":
         raise NotKeptError("not-failed")
-    if screening.refused(told.get("products")):
+    if screening.forbidden_names(told.get("products")):
         raise NotKeptError("unsafe")
     known = _secrets(envelope, answer)
     gaps: list[Place] = []
@@ -224,13 +224,13 @@ def read(text: bytes) -> Failure:
     """Read what `written` wrote. Raises CodecError for anything else."""
     if len(text) > MAX_DOCUMENT:
         raise CodecError(f"is larger than {MAX_DOCUMENT} bytes")
-    document = Document.of(json_text.loads(text))
+    document = JsonObject.of(json_text.loads(text))
     if (version := document.count("format")) != FORMAT:
         raise CodecError(f"is of format {version}; this release reads format {FORMAT}")
     if (status := document.count("status")) not in _STATUSES:
         raise CodecError(f"{status} is not the status of a final failure")
     query = (
-        None if document.members.get("query") is None else serialisation.query(Document.of(document.members["query"]))
+        None if document.members.get("query") is None else serialisation.query(JsonObject.of(document.members["query"]))
     )
     private = document.boolean("private", default=True)
     key = serialisation.key(document, "key")
@@ -262,7 +262,7 @@ _LONGEST_HEADER: Final = 200
 def _check_products(body: Mapping[str, Any] | str) -> None:
     """Refuse what clients would load, and an `api_code` that is no program."""
     products = None if isinstance(body, str) else body.get("products")
-    if names := screening.refused(products):
+    if names := screening.forbidden_names(products):
         raise CodecError(f"a client that reads it would load {', '.join(names)}")
     if isinstance(products, dict) and isinstance(program := products.get(_API_CODE), list):
         serialisation.program(program)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from oda_proxy.http.spool import PIECE
+from oda_proxy.http.spool import CHUNK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class HeldHead:
 
     def pieces(self) -> Iterator[bytes]:
         """Give the text from its beginning."""
-        return (self.text[at : at + PIECE] for at in range(0, len(self.text), PIECE))
+        return (self.text[at : at + CHUNK_SIZE] for at in range(0, len(self.text), CHUNK_SIZE))
 
     def close(self) -> None:
         """Keep the text: there is no medium."""

@@ -17,8 +17,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.codec.json_spans import Member, compact, members
-from oda_proxy.compat.generations import FORMED, formed
+from oda_proxy.codec.json_spans import JsonMember, compact, json_members
+from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
 from oda_proxy.recordings.head import HeldHead
@@ -135,8 +135,8 @@ def redact(
     """
     try:
         text = body.decode("utf-8")
-        top = {member.name: member for member in members(text)}
-        products = list(members(text, top.pop("products").begin))
+        top = {member.name: member for member in json_members(text)}
+        products = list(json_members(text, top.pop("products").begin))
     except (ValueError, KeyError, RecursionError):
         raise NotKeptError("not-an-answer") from None
     answer = {name: member.value for name, member in top.items()}
@@ -225,7 +225,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
         **{
             name: api_code.filled(value, client, address)
             if name == _API_CODE
-            else formed(name, value, envelope.others.get("oda_api_version"))
+            else adapted(name, value, envelope.others.get("oda_api_version"))
             for name, value in recording.small.items()
         },
         **{
@@ -251,19 +251,19 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
 _API_CODE = "api_code"
 
 
-def _is_small(member: Member) -> bool:
+def _is_small(member: JsonMember) -> bool:
     """Tell whether a member of `products` is made anew for each asker."""
     if member.name == _API_CODE:
         return isinstance(member.value, str)
-    return member.name in FORMED and member.end - member.begin <= MAX_SMALL
+    return member.name in VERSION_DEPENDENT and member.end - member.begin <= MAX_SMALL
 
 
-def _anyones(member: Member) -> Any:
+def _anyones(member: JsonMember) -> Any:
     """Give a small member without its asker."""
     return without_asker(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
 
 
-def _head(text: str, products: list[Member], large: Mapping[str, Any]) -> str:
+def _head(text: str, products: list[JsonMember], large: Mapping[str, Any]) -> str:
     """Put the members of `products` that are kept together: as they were written, or as they had to be changed."""
     return ",".join(
         f"{json.dumps(m.name)}:{text[m.begin : m.end] if large[m.name] is m.value else compact(large[m.name])}"

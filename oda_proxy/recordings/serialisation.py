@@ -14,7 +14,7 @@ from oda_proxy.query.query import Query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oda_proxy.codec.json_text import Document
+    from oda_proxy.codec.json_text import JsonObject
 
 Place = tuple[str | int, ...]
 """Names and numbers that lead to a member of a JSON value."""
@@ -22,14 +22,14 @@ Place = tuple[str | int, ...]
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
-def key(document: Document, name: str) -> Key:
+def key(document: JsonObject, name: str) -> Key:
     """Read a key. Raises CodecError, as do all functions here."""
     if not _DIGEST.fullmatch(text := document.text(name)):
         raise CodecError(f"{name!r} is no key")
     return Key(text)
 
 
-def seconds(document: Document, name: str) -> float:
+def seconds(document: JsonObject, name: str) -> float:
     """Read a number of seconds from 0."""
     value = document.members.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
@@ -37,7 +37,7 @@ def seconds(document: Document, name: str) -> float:
     return float(value)
 
 
-def texts(document: Document, name: str) -> tuple[str, ...]:
+def texts(document: JsonObject, name: str) -> tuple[str, ...]:
     """Read a list of texts."""
     if not all(isinstance(item, str) for item in document.items(name)):
         raise CodecError(f"{name!r} should be a list of texts")
@@ -49,7 +49,7 @@ def query_written(query: Query) -> dict[str, Any]:
     return asdict(query)
 
 
-def query(document: Document) -> Query:
+def query(document: JsonObject) -> Query:
     """Read a query."""
     return Query(
         instrument=document.text("instrument"),
@@ -61,7 +61,7 @@ def query(document: Document) -> Query:
     )
 
 
-def parameters(document: Document) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def parameters(document: JsonObject) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Read the parameters of a query: names, each with its words."""
     read = []
     for item in document.items("parameters"):
@@ -73,7 +73,7 @@ def parameters(document: Document) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(read)
 
 
-def files(document: Document) -> tuple[tuple[str, str], ...]:
+def files(document: JsonObject) -> tuple[tuple[str, str], ...]:
     """Read the uploaded files of a query: names of fields, each with a digest."""
     read = []
     for item in document.items("files"):

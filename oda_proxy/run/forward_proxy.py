@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from oda_proxy.errors import ListenError, OdaProxyError
-from oda_proxy.http.answer import refusal
+from oda_proxy.http.answer import text_error
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import MAX_LINE, UNEXPECTED, reason_of
 
@@ -286,7 +286,7 @@ class _Door:
         try:
             answer = await self._handler(ForwardedRequest(origin, request))
         except OdaProxyError as error:
-            answer = refusal(error)
+            answer = text_error(error)
         sent = await send(answer, incoming)
         # Without the query: it may hold a token.
         took = time.monotonic() - began

@@ -126,7 +126,7 @@ async def passed_on(servers: AnyServer, asked: ForwardedRequest) -> Answer:
     """Ask the server that a program named, and give its answer as it comes. Raises ServerUnreachableError."""
     reply = await servers.send(str(asked.origin), asked.request)
     status = CacheStatus(forwarded="bypass", status=reply.status)
-    return Answer(reply.status, headers.onward(reply.headers), reply.body, status)
+    return Answer(reply.status, headers.end_to_end(reply.headers), reply.body, status)
 
 
 def dispatcher_prefix(request: Request) -> str | None:
@@ -136,7 +136,7 @@ def dispatcher_prefix(request: Request) -> str | None:
     make of them count.
     """
     try:
-        route = routes.find(request.path, opened=frozenset(routes.CLOSED))
+        route = routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES))
     except BadQueryError:
         return None
     is_mounted = f"/{routes.MOUNT}/" in f"{route.prefix}/"
@@ -150,7 +150,7 @@ def dispatcher_prefix(request: Request) -> str | None:
 def is_description(request: Request) -> bool:
     """Tell whether a request is for what describes instruments and products."""
     try:
-        return routes.find(request.path, opened=frozenset(routes.CLOSED)).kind in _DESCRIBING
+        return routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES)).kind in _DESCRIBING
     except BadQueryError:
         return False
 

@@ -17,7 +17,7 @@ from oda_proxy.capsule import exchange
 from oda_proxy.capsule.capsule import CapsuleError, Writer
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.http.answer import whole
+from oda_proxy.http.answer import buffered
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.recordings.redaction import NotKeptError
@@ -120,7 +120,7 @@ class Recorder:
             self._writer.note_version("oda_api", version)
         if public := public_description(request):  # whoever replays the run may have no token
             told = await proxy.answer(public, origin=origin)
-            await told.dismiss()
+            await told.close()
             if told.cache_status.stored:
                 self.tally.descriptions.add((public.path, public.query_string))
         answer = await proxy.answer(request, origin=origin)
@@ -146,7 +146,7 @@ class Recorder:
         try:
             answer = await passed_on(self._servers, asked)
             exchange.refuse_answer(answer.status, answer.headers)
-            answer = await whole(answer, exchange.MAX_BODY)
+            answer = await buffered(answer, exchange.MAX_BODY)
             if not isinstance(answer.body, tuple):
                 raise NotKeptError("too-large")  # noqa: TRY301 - as all other reasons
             body = b"".join(answer.body)

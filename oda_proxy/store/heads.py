@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, cast
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.http.spool import PIECE
+from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.store.rows import Kept
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class StoredHead:
         remain = self.kept.size
         try:
             with decompressor.stream_reader(cast("IO[bytes]", _At(self._file)), read_size=_READ) as text:
-                while piece := text.read(min(PIECE, remain + 1)):
+                while piece := text.read(min(CHUNK_SIZE, remain + 1)):
                     if (remain := remain - len(piece)) < 0:
                         break
                     yield piece

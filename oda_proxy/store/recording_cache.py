@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.http.answer import OK, Answer, Read, age, is_plain
-from oda_proxy.http.spool import IN_MEMORY, Spooled
+from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
+from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
 from oda_proxy.query.echo import job_id_of
 from oda_proxy.query.resolved import JobIds
 from oda_proxy.recordings.recording import as_kept, redact, splice
@@ -94,7 +94,7 @@ class RecordingCache:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return Kept(detail=answer.cache_status.detail)
-        if not isinstance(answer.body, Spooled):
+        if not isinstance(answer.body, SpooledBody):
             return Kept(detail="too-large")
         recording = None
         try:
@@ -112,7 +112,7 @@ class RecordingCache:
         self._faults.succeeded("kept")
         return Kept(recording, stored=True)
 
-    async def _redacted(self, body: Spooled, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
+    async def _redacted(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
 
         def make() -> Recording:
@@ -120,7 +120,7 @@ class RecordingCache:
             self._job_ids.note(job_id_of(text), resolved.key)
             return redact(text, envelope, key=resolved.key, stored_at=self._clock(), asked=asked)
 
-        async with self._redacting if body.size > IN_MEMORY else nullcontext():
+        async with self._redacting if body.size > MAX_IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)
 
     async def _refuse_contradictions(self, recording: Recording, resolved: ResolvedQuery) -> None:
@@ -139,4 +139,4 @@ def given(recording: Recording, envelope: Envelope, here: str, *, now: float, st
     """Give a recording to somebody who reaches us at `here`; `now` is in s since 1970 (UTC)."""
     spliced = splice(recording, envelope, now=now, address=here)
     told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
-    return Answer(OK, (*told, age(recording.stored_at, now)), Read(spliced, recording.head.close), status)
+    return Answer(OK, (*told, age(recording.stored_at, now)), ThreadedBody(spliced, recording.head.close), status)

@@ -165,7 +165,7 @@ class Cassette:
             answer = await self._replayer.dispatcher(address, request, origin=origin)
             if self._recorder is None or answer.cache_status.detail != NoRecordingError.detail:
                 return answer
-            await answer.dismiss()
+            await answer.close()
         if self._recorder:
             return await self._recorder.dispatcher(address, request, origin=origin)
         answer = await self._nothing.answer(public_description(request) or request, origin=origin)

@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from oda_proxy.errors import OdaProxyError
-from oda_proxy.http.headers import onward
+from oda_proxy.http.headers import end_to_end
 from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherReply
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class AnyServer:
             response = await self._session.request(
                 request.method,
                 URL(f"{origin}{request.path}{query}", encoded=True),  # byte for byte what the client sent
-                headers=onward(request.headers, without=("host", "expect", *(("content-length",) if held else ()))),
+                headers=end_to_end(request.headers, without=("host", "expect", *(("content-length",) if held else ()))),
                 data=BytesIO(request.body) if isinstance(request.body, bytes) else request.body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_PATIENCE, sock_read=READ_PATIENCE),

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from oda_proxy.errors import NoRecordingError, UpstreamUnreachableError
 from oda_proxy.files import atomic
 from oda_proxy.http import headers
-from oda_proxy.http.answer import OK, Answer, age, is_plain, whole
+from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_status import CacheStatus
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ class DescriptionCache:
         if known and not anew and self._clock() - remembered_at < self._ttl:
             return self._told(known, remembered_at)
         try:
-            answer = await whole(await request("request" if anew else "stale" if known else "uri-miss"), MAX_SIZE)
+            answer = await buffered(await request("request" if anew else "stale" if known else "uri-miss"), MAX_SIZE)
         except (UpstreamUnreachableError, NoRecordingError):
             if known is None:
                 raise
             return self._told(known, remembered_at, detail="stale")
         if known and answer.status in _AWAY:
-            await answer.dismiss()
+            await answer.close()
             return self._told(known, remembered_at, detail="stale")
         if not is_plain(answer) or not isinstance(answer.body, tuple):
             return answer

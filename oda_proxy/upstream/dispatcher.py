@@ -63,9 +63,9 @@ class Dispatcher:
         )  # large bytes are sent piece by piece
         # aiohttp's default of 5 minutes for the whole would cut long synchronous jobs.
         timeout = aiohttp.ClientTimeout(
-            total=request.patience, sock_connect=self._time_to_connect(request), sock_read=self._read_timeout
+            total=request.timeout, sock_connect=self._time_to_connect(request), sock_read=self._read_timeout
         )
-        session = self._session_for_once if request.once else self._session
+        session = self._session_for_once if request.at_most_once else self._session
         with _named(self.url):
             response = await session.request(
                 request.method, url, headers=request.headers, data=body, allow_redirects=False, timeout=timeout
@@ -74,7 +74,7 @@ class Dispatcher:
 
     def _time_to_connect(self, request: Request) -> float:
         """Give up connecting, in s, before the asker's patience is over: then somebody was there who was only slow."""
-        return self._connect_timeout if request.patience is None else min(self._connect_timeout, request.patience / 2)
+        return self._connect_timeout if request.timeout is None else min(self._connect_timeout, request.timeout / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from oda_proxy.errors import NoRecordingError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.redirects import rewritten
+from oda_proxy.http.redirects import rewrite_location
 from oda_proxy.http.routes import has_effects
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Relay:
         if self.upstream is None:
             raise NoRecordingError("offline: there is no recording of this, and no dispatcher to ask")
         without = (*_NOT_SENT_ON, "content-length") if isinstance(request.body, bytes) else _NOT_SENT_ON
-        onward = headers.onward(request.headers, without=without)
-        once = has_effects(request.path) if request.once is None else request.once
-        reply = await self.upstream.send(replace(request, headers=onward, once=once))
+        onward = headers.end_to_end(request.headers, without=without)
+        at_most_once = has_effects(request.path) if request.at_most_once is None else request.at_most_once
+        reply = await self.upstream.send(replace(request, headers=onward, at_most_once=at_most_once))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
         return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
 
@@ -53,13 +53,13 @@ class Relay:
         answer = await self.send(request, here, forwarded, detail=detail)
         if answer.status not in _REDIRECTS:
             return answer
-        await answer.dismiss()
+        await answer.close()
         return await self.send(replace(request, path="/instr-list"), here, forwarded, detail=detail)
 
 
 def _back(reply: Reply, upstream: str, here: str) -> Headers:
     """Give the headers of a reply as our client is to see them."""
     return tuple(
-        (name, rewritten(value, upstream=upstream, here=here) if name.casefold() == "location" else value)
-        for name, value in headers.onward(reply.headers)
+        (name, rewrite_location(value, upstream=upstream, base_url=here) if name.casefold() == "location" else value)
+        for name, value in headers.end_to_end(reply.headers)
     )

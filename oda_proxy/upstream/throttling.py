@@ -136,14 +136,14 @@ class ThrottledUpstream:
         self._refuse()
         came = self._clock()
         try:
-            async with asyncio.timeout(request.patience):
+            async with asyncio.timeout(request.timeout):
                 place = await self._admitted()
         except TimeoutError as error:
             raise UpstreamPausedError(self.url, "too many other requests were waiting for it", BUSY) from error
         try:
             self._refuse()
-            if request.patience is not None:
-                request = replace(request, patience=max(request.patience - (self._clock() - came), _LEAST_PATIENCE))
+            if request.timeout is not None:
+                request = replace(request, timeout=max(request.timeout - (self._clock() - came), _LEAST_PATIENCE))
             reply = await self._sent(request)
         except BaseException:
             place.leave()

@@ -63,5 +63,5 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
     except ConnectionError:
         _log.debug("a client went away before it had its whole answer")
     finally:
-        await answer.dismiss()
+        await answer.close()
     return response

@@ -38,7 +38,7 @@ from tests.support.paths import SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oda_proxy.files.digests import Member
+    from oda_proxy.files.digests import FileDigest
     from oda_proxy.recordings.recording import Recording
 
 SAMPLE = SAMPLES / "capsule-1"
@@ -277,9 +277,9 @@ def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatc
     _, dispatcher = capsules.begun(tmp_path / "c")
     dispatcher.save_recording(capsules.with_arrays())
     measured: list[str] = []
-    measure = digests.measure
+    measure = digests.compute_digest
 
-    def noting(root: Path, path: str) -> Member:
+    def noting(root: Path, path: str) -> FileDigest:
         measured.append(path)
         return measure(root, path)
 

@@ -79,10 +79,10 @@ def test_what_json_has_no_form_for_is_not_written(value: Any) -> None:
 )
 def test_a_member_of_another_kind_is_refused(take: str, members: dict[str, Any]) -> None:
     with pytest.raises(CodecError):
-        getattr(json_text.Document(members), take)("a")
+        getattr(json_text.JsonObject(members), take)("a")
 
 
 @pytest.mark.parametrize("value", [None, 1, "{}", []])
 def test_only_an_object_is_a_document(value: Any) -> None:
     with pytest.raises(CodecError, match="expected an object"):
-        json_text.Document.of(value)
+        json_text.JsonObject.of(value)

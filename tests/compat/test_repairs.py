@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.codec import pickles
-from oda_proxy.compat.repairs import REPAIRS, for_client, repaired
+from oda_proxy.compat.repairs import REPAIRS, adapted, repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import redact, splice
@@ -182,7 +182,7 @@ def test_a_table_has_the_form_that_the_asker_reads_from_a_recording_too(version:
 
     recording = redact(body, ASKER, key=KEY, stored_at=1.0)
     hit = json.loads(b"".join(splice(recording, client, now=1.0, address="http://p")))
-    first = json.loads(for_client(body, version))
+    first = json.loads(adapted(body, version))
 
     [table] = hit["products"]["astropy_table_product_ascii_list"]
     assert type(table).__name__ == form
@@ -191,7 +191,7 @@ def test_a_table_has_the_form_that_the_asker_reads_from_a_recording_too(version:
 
 @pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.1.0", "str"), ("1.1.46", "dict"), ("1.3.5", "dict")])
 def test_a_file_is_bare_base64_up_to_1_1_0(version: str | None, form: str) -> None:
-    body = json.loads(for_client(repaired(BROKEN["file-object"].body, 200, ASKER), version))
+    body = json.loads(adapted(repaired(BROKEN["file-object"].body, 200, ASKER), version))
 
     assert [type(item).__name__ for item in body["products"]["binary_data_product_list"]] == [form]
 

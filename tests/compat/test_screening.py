@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from oda_proxy.compat import repairs
-from oda_proxy.compat.screening import CODE, NO_PICKLE, refused
+from oda_proxy.compat.screening import CODE, NO_PICKLE, forbidden_names
 from oda_proxy.query.query import Envelope
 from tests.support.answers import answer, written
 from tests.support.broken_answers import BROKEN, PICKLED_TABLE, RATES, arrays, encoded, unit, with_products
@@ -48,8 +48,8 @@ def products(body: bytes) -> Any:
 
 @pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.status == 200])
 def test_what_dispatchers_send_is_not_refused(name: str) -> None:
-    assert refused(products(BROKEN[name].body)) == ()
-    assert refused(json.loads(BROKEN[name].body)["products"]) == ()
+    assert forbidden_names(products(BROKEN[name].body)) == ()
+    assert forbidden_names(json.loads(BROKEN[name].body)["products"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_dispatchers_send_is_not_refused(name: str) -> None:
     ],
 )
 def test_a_hostile_pickle_is_refused_wherever_it_stands(place: Any, pickled: str) -> None:
-    found = refused(products(place(pickled)))
+    found = forbidden_names(products(place(pickled)))
 
     assert set(found) <= {"posix.system", "nt.system", "os.system", NO_PICKLE}
     assert found
@@ -87,7 +87,7 @@ def test_a_hostile_pickle_is_refused_wherever_it_stands(place: Any, pickled: str
 def test_a_text_that_clients_evaluate_is_refused_where_it_calls_or_computes(changes: dict[str, Any]) -> None:
     hostile = "(" * 1000 not in str(changes)  # what does not parse does not run
 
-    assert refused(products(arrays(**changes))) == ((CODE,) if hostile else ())
+    assert forbidden_names(products(arrays(**changes))) == ((CODE,) if hostile else ())
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_a_text_that_clients_evaluate_is_refused_where_it_calls_or_computes(chan
     ],
 )
 def test_a_plain_text_is_not_refused(changes: dict[str, Any]) -> None:
-    assert refused(products(arrays(**changes))) == ()
+    assert forbidden_names(products(arrays(**changes))) == ()
 
 
 def test_a_pickled_table_may_not_stand_where_an_array_belongs() -> None:
-    found = refused(products(arrays(unit(RATES, binarys=PICKLED_TABLE["binary"]))))
+    found = forbidden_names(products(arrays(unit(RATES, binarys=PICKLED_TABLE["binary"]))))
 
     assert "astropy.table.table.Table" in found
 
@@ -111,7 +111,7 @@ def test_a_pickled_table_may_not_stand_where_an_array_belongs() -> None:
 def test_long_names_are_cut() -> None:
     data = b"\x80\x02c" + b"x" * 5000 + b"\ny\n."
 
-    assert [len(name) for name in refused({"binarys": text(data)})] == [100]
+    assert [len(name) for name in forbidden_names({"binarys": text(data)})] == [100]
 
 
 # -- through the proxy -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oda_proxy.http.headers import directives, media_type, onward, values
+from oda_proxy.http.headers import directives, end_to_end, media_type, values
 
 
 def test_what_is_about_one_connection_stays_there() -> None:
@@ -16,17 +16,19 @@ def test_what_is_about_one_connection_stays_there() -> None:
         ("Upgrade", "h2c"),
     )
 
-    assert onward(headers) == (("Accept", "*/*"), ("Via", "1.1 oda-proxy"))
+    assert end_to_end(headers) == (("Accept", "*/*"), ("Via", "1.1 oda-proxy"))
 
 
 def test_we_add_ourselves_to_those_before_us() -> None:
-    assert onward((("Via", "1.0 first"), ("via", "1.1 second"))) == (("Via", "1.0 first, 1.1 second, 1.1 oda-proxy"),)
+    assert end_to_end((("Via", "1.0 first"), ("via", "1.1 second"))) == (
+        ("Via", "1.0 first, 1.1 second, 1.1 oda-proxy"),
+    )
 
 
 def test_repeated_headers_keep_their_order_and_case() -> None:
     headers = (("Set-Cookie", "a=1"), ("X-Custom", "1"), ("Set-Cookie", "b=2"))
 
-    assert onward(headers, without=["x-custom"]) == (headers[0], headers[2], ("Via", "1.1 oda-proxy"))
+    assert end_to_end(headers, without=["x-custom"]) == (headers[0], headers[2], ("Via", "1.1 oda-proxy"))
 
 
 def test_directives_are_read_from_every_line() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oda_proxy.http.redirects import rewritten
+from oda_proxy.http.redirects import rewrite_location
 
 SITE = "https://www.astro.unige.ch/mmoda/dispatch-data"
 HERE = "http://127.0.0.1:8400"
@@ -24,7 +24,7 @@ HERE = "http://127.0.0.1:8400"
 def test_a_redirect_to_the_dispatcher_points_at_the_proxy(
     location: str, upstream: str, here: str, expected: str
 ) -> None:
-    assert rewritten(location, upstream=upstream, here=here) == expected
+    assert rewrite_location(location, upstream=upstream, base_url=here) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_a_redirect_to_the_dispatcher_points_at_the_proxy(
     ],
 )
 def test_a_redirect_to_elsewhere_is_left_alone(location: str) -> None:
-    assert rewritten(location, upstream=SITE, here=HERE) == location
+    assert rewrite_location(location, upstream=SITE, base_url=HERE) == location

@@ -75,7 +75,7 @@ def test_a_path_that_servers_read_differently_is_refused(path: str) -> None:
 
 
 def test_a_route_that_is_opened_is_relayed() -> None:
-    assert find("/p/call_back", opened=frozenset({"call_back"})).kind is Kind.RELAY
+    assert find("/p/call_back", open_routes=frozenset({"call_back"})).kind is Kind.RELAY
 
 
 @given(st.text("/.%25eE_callbackrun;\\x", max_size=30))
@@ -150,15 +150,15 @@ def test_what_only_tells_has_no_effects(path: str) -> None:
 
 @pytest.mark.parametrize("path", ACTING)
 def test_what_changes_something_has_effects_under_any_prefix(path: str) -> None:
-    everything = frozenset(routes.CLOSED)
+    everything = frozenset(routes.CLOSED_ROUTES)
 
     assert has_effects(path)
-    assert has_effects(find(f"/p{path}", opened=everything).path)
-    assert has_effects(find(f"/p/dispatch-data{path}", opened=everything).path)
+    assert has_effects(find(f"/p{path}", open_routes=everything).path)
+    assert has_effects(find(f"/p/dispatch-data{path}", open_routes=everything).path)
 
 
 def test_the_list_of_what_changes_something_names_the_routes_and_no_other() -> None:
-    assert {path.split("/")[1] for path in ACTING} == routes.ACTING
+    assert {path.split("/")[1] for path in ACTING} == routes.UNSAFE_ROUTES
 
 
 @pytest.mark.parametrize("path", ["/unknown", "/tapestry", "/run_analysis/", "/meta-data/", "/p/js9/js9.js", "//"])
@@ -187,13 +187,13 @@ async def test_what_changes_something_is_relayed_as_what_must_be_sent_once(path:
     with pytest.raises(UpstreamUnreachableError):
         await Relay(upstream).send(Request("GET", path), "http://here", "bypass")
 
-    assert [ask.once for ask in upstream.asked] == [once]
+    assert [ask.at_most_once for ask in upstream.asked] == [once]
 
 
 async def test_what_its_asker_wants_sent_once_is_relayed_so() -> None:
     upstream = Away()
 
     with pytest.raises(UpstreamUnreachableError):
-        await Relay(upstream).send(Request("GET", "/api/meta-data", once=True), "http://here", "bypass")
+        await Relay(upstream).send(Request("GET", "/api/meta-data", at_most_once=True), "http://here", "bypass")
 
-    assert upstream.asked[0].once
+    assert upstream.asked[0].at_most_once

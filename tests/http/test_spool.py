@@ -12,7 +12,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http import spool
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.spool import Spooled, SpoolError, spooled
+from oda_proxy.http.spool import SpooledBody, SpoolError, spooled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,8 +54,8 @@ async def read(body: object) -> bytes:
 @pytest.fixture(params=[1000, 35, 0])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Set how much is kept in memory: all, some, nothing."""
-    monkeypatch.setattr(spool, "IN_MEMORY", request.param)
-    monkeypatch.setattr(spool, "PIECE", 7)
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", request.param)
+    monkeypatch.setattr(spool, "CHUNK_SIZE", 7)
     return int(request.param)
 
 
@@ -65,7 +65,7 @@ async def test_a_body_is_read_whole_and_let_go() -> None:
 
     result = (await spooled(answer(body), 100)).body
 
-    assert isinstance(result, Spooled)
+    assert isinstance(result, SpooledBody)
     assert body.closed
     assert result.size == 100
     assert result.read() == await read(result) == await read(result) == b"".join(PIECES)
@@ -78,7 +78,7 @@ async def test_what_is_too_long_goes_on_as_it_comes() -> None:
 
     result = (await spooled(answer(body), 55)).body
 
-    assert not isinstance(result, (Spooled, tuple))
+    assert not isinstance(result, (SpooledBody, tuple))
     assert body.taken == 6
     assert not body.closed
     assert await read(result) == b"".join(PIECES)
@@ -97,12 +97,12 @@ async def test_what_says_that_it_is_too_long_is_not_read_at_all() -> None:
 
 @pytest.mark.parametrize("told", ["-1", "x", "", "²"])
 async def test_a_length_that_is_none_says_nothing(told: str) -> None:
-    assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", told),)), 100)).body, Spooled)
+    assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", told),)), 100)).body, SpooledBody)
 
 
 async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "IN_MEMORY", 35)
-    monkeypatch.setattr(spool, "PIECE", 7)
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 35)
+    monkeypatch.setattr(spool, "CHUNK_SIZE", 7)
     write, room = os.pwrite, 52
 
     def into_little_room(file: int, content: bytes, at: int) -> int:
@@ -114,7 +114,7 @@ async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pyte
 
     result = (await spooled(answer(Body(PIECES)), 1000)).body
 
-    assert not isinstance(result, (Spooled, tuple))
+    assert not isinstance(result, (SpooledBody, tuple))
     assert await read(result) == b"".join(PIECES)
     await result.aclose()
 
@@ -123,7 +123,7 @@ async def test_no_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.M
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(spool, "IN_MEMORY", 35)
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 35)
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
 
     result = (await spooled(answer(Body(PIECES)), 1000)).body
@@ -142,9 +142,9 @@ async def test_a_body_that_breaks_off_is_let_go() -> None:
 
 
 async def test_a_spool_that_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "IN_MEMORY", 0)
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 0)
     result = (await spooled(answer(Body(PIECES)), 1000)).body
-    assert isinstance(result, Spooled)
+    assert isinstance(result, SpooledBody)
 
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")

@@ -101,13 +101,13 @@ async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_p
     dispatcher = Dispatcher()
     await got(dispatcher)
 
-    assert {(one.status, one.once) for one in dispatcher.asked} == {
+    assert {(one.status, one.at_most_once) for one in dispatcher.asked} == {
         ("new", True),
         ("submitted", False),
         ("progress", False),
         ("ready", True),
     }
-    assert {one.patience for one in dispatcher.polls} == {60.0}
+    assert {one.timeout for one in dispatcher.polls} == {60.0}
 
 
 @in_no_time

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.compat.failure_answers import failed
+from oda_proxy.compat.failure_answers import failure_body
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
@@ -46,7 +46,7 @@ def given_to(failure: Failure, envelope: Envelope = OTHER) -> Any:
 
 def full(message: str = "no data", **members: Any) -> dict[str, Any]:
     """Give a failure as the dispatcher writes it."""
-    return {**failed(message, ASKER), "time_request": 1.5, **members}
+    return {**failure_body(message, ASKER), "time_request": 1.5, **members}
 
 
 # -- there and back --------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.spool import Spooled
+from oda_proxy.http.spool import SpooledBody
 from oda_proxy.jobs.job import Job
 from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
@@ -85,7 +85,7 @@ def question(query: Query = QUERY, *texts: str) -> ResolvedQuery:
 
 def answered(value: Any = None, **changes: Any) -> Answer:
     """Give an answer that was read, as it comes from the dispatcher."""
-    body = Spooled()
+    body = SpooledBody()
     body.add(written(answer() if value is None else value))
     made = Answer(200, (("Content-Type", "application/json"),), cast("Any", body), CacheStatus())
     return replace(made, **changes)

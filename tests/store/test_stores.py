@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.http.spool import PIECE
+from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.query.query import Query
 from oda_proxy.store.base import Filling
 from oda_proxy.store.disk import DiskStore
@@ -127,7 +127,7 @@ def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None
 
 
 def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:
-    text = bytes(range(251)) * (3 * PIECE // 251 + 1)
+    text = bytes(range(251)) * (3 * CHUNK_SIZE // 251 + 1)
     store.put(recording(text=text))
 
     found = store.get(KEYS[0])
@@ -137,7 +137,7 @@ def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_want
         assert (head.size, head.digest) == (len(text), hashlib.sha256(text).hexdigest())
         one, other = head.pieces(), head.pieces()
         assert b"".join(piece for pair in zip(one, other, strict=True) for piece in pair[:1]) == text
-        assert all(0 < len(piece) <= PIECE for piece in head.pieces())
+        assert all(0 < len(piece) <= CHUNK_SIZE for piece in head.pieces())
         assert b"".join(head.pieces()) == text
 
 

@@ -182,8 +182,8 @@ class NormalisedQuery:
     """Counted from 1."""
     at: float
     fields: Mapping[str, str]
-    patience: float | None
-    once: bool | None
+    timeout: float | None
+    at_most_once: bool | None
 
     @property
     def status(self) -> str:
@@ -248,10 +248,10 @@ class Dispatcher:
 
     async def send(self, ask: Request) -> Reply:
         text = ask.body.decode() if isinstance(ask.body, bytes) else ask.query_string
-        asked = NormalisedQuery(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.patience, ask.once)
+        asked = NormalisedQuery(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.timeout, ask.at_most_once)
         self.asked.append(asked)
-        if ask.patience is not None and self.latency > ask.patience:
-            await asyncio.sleep(ask.patience)
+        if ask.timeout is not None and self.latency > ask.timeout:
+            await asyncio.sleep(ask.timeout)
             raise UpstreamSlowError(self.url, "no answer")
         await asyncio.sleep(self.latency)
         instead = self.instead(asked)

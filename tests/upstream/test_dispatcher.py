@@ -119,7 +119,7 @@ async def test_a_dispatcher_that_is_there_and_does_not_answer_in_time_is_slow(
 
     async with Dispatcher(await serve(handler), read_timeout=read_timeout) as dispatcher:
         with pytest.raises(UpstreamSlowError, match="no answer in time"):
-            await dispatcher.send(Request("GET", "/", patience=patience))
+            await dispatcher.send(Request("GET", "/", timeout=patience))
     never.set()
 
 
@@ -144,7 +144,7 @@ async def test_a_dispatcher_that_takes_no_connection_in_time_is_not_just_slow(
 ) -> None:
     async with Dispatcher(unconnected, connect_timeout=connect_timeout) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="no connection in time") as raised:
-            await dispatcher.send(Request("GET", "/", patience=patience))
+            await dispatcher.send(Request("GET", "/", timeout=patience))
 
     assert not isinstance(raised.value, UpstreamSlowError)
 
@@ -219,7 +219,7 @@ REPEATED = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 async def test_what_must_be_sent_once_is_read_once_where_the_connection_breaks(method: str) -> None:
     async with dropping(answered=0) as server, Dispatcher(server.url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="the connection broke"):
-            await dispatcher.send(Request(method, "/refresh_token", once=True))
+            await dispatcher.send(Request(method, "/refresh_token", at_most_once=True))
 
     assert server.read == [f"{method} /refresh_token"]
 
@@ -228,7 +228,7 @@ async def test_what_must_be_sent_once_does_not_meet_a_connection_that_was_kept_a
     async with dropping(answered=1) as server, Dispatcher(server.url) as dispatcher:
         await whole(await dispatcher.send(Request("GET", "/kept")))
         for _ in range(2):
-            assert (await dispatcher.send(Request("GET", "/refresh_token", once=True))).status == 200
+            assert (await dispatcher.send(Request("GET", "/refresh_token", at_most_once=True))).status == 200
 
     assert server.read == ["GET /kept", "GET /refresh_token", "GET /refresh_token"]
 
@@ -245,4 +245,4 @@ async def test_what_may_be_repeated_is_where_a_connection_that_was_kept_is_dead(
 async def test_what_must_be_sent_once_says_why_nobody_was_reached() -> None:
     async with Dispatcher("http://127.0.0.1:1") as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="Connection refused"):
-            await dispatcher.send(Request("GET", "/", once=True))
+            await dispatcher.send(Request("GET", "/", at_most_once=True))

@@ -321,10 +321,10 @@ async def test_time_spent_waiting_is_taken_from_the_patience(world: World, stage
     upstream = mannerly(stage, at_once=1)
     first = asyncio.create_task(visit(upstream, body=3.0))
     await world.settle()
-    second = asyncio.create_task(visit(upstream, patience=15.0))
+    second = asyncio.create_task(visit(upstream, timeout=15.0))
     await world.done(first, second)
 
-    assert [ask.patience for ask in stage.asked] == [None, 12.0]
+    assert [ask.timeout for ask in stage.asked] == [None, 12.0]
 
 
 async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage) -> None:
@@ -333,7 +333,7 @@ async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage)
     await world.settle()
 
     with pytest.raises(UpstreamPausedError, match="too many other requests were waiting for it; retry in 1 s"):
-        await upstream.send(Request("GET", "/", patience=0.0))
+        await upstream.send(Request("GET", "/", timeout=0.0))
 
     await world.done(first)
     assert len(stage.asked) == 1
@@ -434,7 +434,7 @@ async def test_who_waits_for_a_place_when_the_dispatcher_wants_to_be_left_alone_
 ) -> None:
     upstream = mannerly(stage, at_once=1, rate=0.1)
     first = asyncio.create_task(visit(upstream, "/takes/1/503", headers=(("Retry-After", "60"),)))
-    others = [asyncio.create_task(visit(upstream, once=True)) for _ in range(3)]
+    others = [asyncio.create_task(visit(upstream, at_most_once=True)) for _ in range(3)]
     await world.done(first, *others)
 
     assert world.now == 1001.0  # nobody waits for a turn first
@@ -447,7 +447,7 @@ async def test_who_waits_for_a_turn_when_the_dispatcher_wants_to_be_left_alone_i
 ) -> None:
     upstream = mannerly(stage, rate=0.5)
     first = asyncio.create_task(visit(upstream, "/takes/1/503", headers=(("Retry-After", "60"),)))
-    second = asyncio.create_task(visit(upstream, once=True))
+    second = asyncio.create_task(visit(upstream, at_most_once=True))
     await world.done(first, second)
 
     assert world.now == 1002.0
