@@ -82,8 +82,8 @@ def fill(cache: Path, upstream: str) -> None:
             for number in range(1, RECORDINGS):
                 index.set(recording(number).key, rows.written(recording(number), kept))
             index.set(f"head:{kept.name}", str(RECORDINGS))
-            index.set("filling", f"{RECORDINGS} {kept.occupies}")
-        assert store.filling().recordings == RECORDINGS
+            index.set("filling", f"{RECORDINGS} {kept.stored_size}")
+        assert store.usage().recordings == RECORDINGS
 
 
 def starting(cache: Path, log: Path, upstream: str) -> float:

@@ -33,9 +33,9 @@ from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, Tokens
 from oda_proxy.query.query import fields, split
 from oda_proxy.query.resolved import QueryResolver
-from oda_proxy.store.faults import Faults
-from oda_proxy.store.near_misses import NearMisses
-from oda_proxy.store.recording_cache import RecordingCache, given
+from oda_proxy.store.faults import StoreFaults
+from oda_proxy.store.near_misses import NearMissHandler
+from oda_proxy.store.recording_cache import RecordingCache, answer_from
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
@@ -83,7 +83,7 @@ class Proxy:
         """Take what it stands on; `clock` gives s since 1970 (UTC). Without descriptions words are only words."""
         self.store = store
         self.upstream = upstream
-        self.store_faults = Faults(clock)
+        self.store_faults = StoreFaults(clock)
         self._policy = policy
         self._clock = clock
         self._pipeline = RepairPipeline()
@@ -92,7 +92,7 @@ class Proxy:
         self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._descriptions = description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock)
-        self._miss_handler: MissHandler = missing or NearMisses(store, clock=clock)
+        self._miss_handler: MissHandler = missing or NearMissHandler(store, clock=clock)
         self._observer: QueryObserver = observer or NullObserver()
         journal = journal or JobJournal(None)
         polling = Polling(
@@ -140,7 +140,7 @@ class Proxy:
                 entries = await asyncio.to_thread(list, map(self.store.entry, some))
                 self.jobs.estimates.learn(filter(None, entries))
         except StoreUnusableError as error:
-            self.store_faults.failed("read", error)
+            self.store_faults.note_failure("read", error)
 
     async def close(self) -> None:
         """Let go of the jobs that run."""
@@ -247,7 +247,7 @@ class Proxy:
         return replayed or self._hit(recording, client, CacheStatus(hit=True))
 
     def _hit(self, recording: Recording, client: Client, status: CacheStatus) -> Answer:
-        return given(recording, client.envelope, client.here, now=self._clock(), status=status)
+        return answer_from(recording, client.envelope, client.here, now=self._clock(), status=status)
 
     async def _missed(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer what was not recorded, where there is nobody to ask."""
@@ -275,14 +275,14 @@ class Proxy:
         if answer.status == OK:
             self._tokens.vouch(client.envelope.token)
         answer = await self._pipeline.repaired(answer, client.envelope)
-        kept = await self._cache.keep(answer, resolved, client.envelope, job)
+        kept = await self._cache.store(answer, resolved, client.envelope, job)
         self._counts.kept += kept.stored
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         return await self._pipeline.adapted(replace(answer, cache_status=status), client.envelope)
 
     async def _description(self, request: Request, route: Route, here: str) -> Answer:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
-        relay = self._relay.ask_for_instruments if route.kind is Kind.INSTRUMENTS else self._relay.send
+        relay = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
         pairs, asked = (
             fields(request.query_string),
             replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_PATIENCE),
@@ -293,10 +293,10 @@ class Proxy:
         async def describe(forwarded: Forwarded) -> Answer:
             return await self._pipeline.without_configuration(await relay(asked, here, forwarded))
 
-        return await self._descriptions.answer(
+        return await self._descriptions.get(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
             describe,
-            anew=bool(headers.directives(request.headers) & {"no-cache", "no-store"}),
+            refresh=bool(headers.directives(request.headers) & {"no-cache", "no-store"}),
         )
 
 

@@ -105,8 +105,8 @@ async def proxy_listening(
     from oda_proxy.query.audience import Sharing, Tokens
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.store.freshness import Freshness
-    from oda_proxy.store.maintenance import looked_after
-    from oda_proxy.store.near_misses import NearMisses
+    from oda_proxy.store.maintenance import background_maintenance
+    from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.upstream.description_cache import DescriptionCache
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.upstream.throttling import ThrottledUpstream
@@ -127,7 +127,7 @@ async def proxy_listening(
         asked: Upstream | None = None
         if not offline:
             dispatcher = await stack.enter_async_context(Dispatcher(address))
-            asked = ThrottledUpstream(dispatcher, at_once=max_requests, rate=max_rate)
+            asked = ThrottledUpstream(dispatcher, max_concurrent=max_requests, rate=max_rate)
             await _greet(asked, store)
         policy = Policy(
             frozenset(open_route),
@@ -139,7 +139,7 @@ async def proxy_listening(
         tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
         description_cache = DescriptionCache(description_ttl, time.time, folder)
-        missing = NearMisses(store)
+        missing = NearMissHandler(store)
         proxy = Proxy(
             store,
             asked,
@@ -153,7 +153,7 @@ async def proxy_listening(
         _see(store, proxy)
         stack.push_async_callback(proxy.close)
         await proxy.resume()
-        await stack.enter_async_context(looked_after(store, max_size, proxy.store_faults))
+        await stack.enter_async_context(background_maintenance(store, max_size, proxy.store_faults))
         app = make_app(proxy, missing)
         url = await stack.enter_async_context(listening(app, host, port, shutdown_timeout=shutdown_timeout))
         if asked:
@@ -243,7 +243,7 @@ async def _greet(upstream: Upstream, store: Store) -> None:
 def _tell(store: Store, folder: Path | None, upstream: str, *, offline: bool) -> None:
     """Tell whom the proxy asks, and where its recordings are; `upstream` is empty where it is our own mock."""
     if offline:
-        _log.info("offline: recordings here: %d, in %s", store.filling().recordings, folder or "memory")
+        _log.info("offline: recordings here: %d, in %s", store.usage().recordings, folder or "memory")
         if others := _others(folder):
             _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
     elif upstream:
@@ -267,11 +267,11 @@ def _see(store: Store, proxy: Proxy) -> None:
     Raises StoreUnusableError where nobody can be asked either.
     """
     try:
-        store.filling()
+        store.usage()
     except StoreUnusableError as error:
         if proxy.upstream is None:
             raise
-        proxy.store_faults.failed("read", error)
+        proxy.store_faults.note_failure("read", error)
 
 
 def _say(text: str) -> None:

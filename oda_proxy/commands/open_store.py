@@ -48,7 +48,7 @@ def opened_folder(folder: Path, *, make: bool = False) -> Iterator[DiskStore]:
 
     if not make and not (folder / "index").is_dir():
         raise NoStoreError(folder)
-    with closing(DiskStore(folder, looks_on=True)) as store:
+    with closing(DiskStore(folder, track_use=False)) as store:
         yield store
 
 

@@ -63,7 +63,7 @@ def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | N
 def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Count what is kept."""
     with opened(upstream, cache_dir) as store:
-        filling, entries = store.filling(), list(store.entries())
+        usage, entries = store.usage(), list(store.entries())
     by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
     for entry in entries:
         row = by_instrument[entry.query.instrument if entry.query else _UNKNOWN]
@@ -72,8 +72,8 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         row["cost"] += entry.cost
     counted: dict[str, Any] = {
         "upstream": upstream,
-        "recordings": filling.recordings,
-        "occupied": filling.occupied,
+        "recordings": usage.recordings,
+        "occupied": usage.occupied,
         "size": sum(entry.size for entry in entries),
         "cost": sum(entry.cost for entry in entries),
         "pinned": sum(entry.pinned for entry in entries),
@@ -82,11 +82,11 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     if as_json:
         say_json(counted)
         return 0
-    held = formatting.number(filling.recordings, "recording")
+    held = formatting.number(usage.recordings, "recording")
     say(
         [
             f"{held} of {formatting.plain(upstream)}, {counted['pinned']} pinned",
-            f"{formatting.size(counted['size'])} of products in {formatting.size(filling.occupied)} on the disk",
+            f"{formatting.size(counted['size'])} of products in {formatting.size(usage.occupied)} on the disk",
             f"{formatting.span(counted['cost'])} of the dispatcher's time",
         ]
     )
@@ -104,8 +104,8 @@ def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool
 
     with opened(upstream, cache_dir) as store:
         given_up = maintenance.prune(store, max_size)
-        swept = store.sweep()
-        left = store.filling()
+        swept = store.remove_orphans()
+        left = store.usage()
     if as_json:
         say_json({"removed": [entry.key for entry in given_up], "leftovers": swept, "occupied": left.occupied})
         return 0
@@ -120,12 +120,12 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
     with opened_folder(folder) if folder else opened(upstream, cache_dir) as store:
         faults = list(store.verify(fix=fix))
         left = list(store.verify(fix=False)) if fix and faults else faults
-        number = store.filling().recordings if not left else 0
+        number = store.usage().recordings if not left else 0
     if as_json:
-        found = [{"about": fault.about, "said": fault.said} for fault in faults]
+        found = [{"about": fault.subject, "said": fault.message} for fault in faults]
         say_json({"sound": not left, "faults": found, "mended": len(faults) - len(left)})
     else:
-        say(f"{fault.about}: {formatting.plain(fault.said)}" for fault in faults)
+        say(f"{fault.subject}: {formatting.plain(fault.message)}" for fault in faults)
         say([_verdict(len(faults), len(left), number)])
     return 1 if left else 0
 

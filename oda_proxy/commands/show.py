@@ -75,7 +75,7 @@ def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]
         ("recorded", f"{stored}, {formatting.span(max(now - entry.stored_at, 0))} ago"),
         ("asked for", f"{formatting.span(max(now - entry.used_at, 0))} ago"),
         ("took", formatting.span(entry.cost) if entry.cost else ""),
-        ("size", f"{formatting.size(entry.size)}, {formatting.size(entry.occupies)} on the disk"),
+        ("size", f"{formatting.size(entry.size)}, {formatting.size(entry.stored_size)} on the disk"),
         ("pinned", "yes" if entry.pinned else ""),
         ("private", "asked for with a token" if entry.private else ""),
     ]

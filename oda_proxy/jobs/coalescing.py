@@ -25,7 +25,7 @@ from oda_proxy.jobs.remarks import remark
 from oda_proxy.jobs.replay import replay
 from oda_proxy.query.query import FORM, Envelope, words
 from oda_proxy.recordings import failures
-from oda_proxy.store.recording_cache import given
+from oda_proxy.store.recording_cache import answer_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -231,7 +231,7 @@ class Jobs:
             return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
         recording = outcome.recording or (await self._cache.get(running.resolved.key) if outcome.stored else None)
         if recording:
-            return given(recording, envelope, client.here, now=self._clock(), status=status)
+            return answer_from(recording, envelope, client.here, now=self._clock(), status=status)
         if not outcome.is_done:
             raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
         if not outcome.stored:  # else it has just been given up for lack of space

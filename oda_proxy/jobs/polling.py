@@ -203,7 +203,7 @@ class Polling:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
         # Of one that ended while nobody looked, nobody knows how long it took.
         job = running.job if running.was_seen or not running.resumed else Job(self._clock())
-        kept = await self._cache.keep(answer, running.resolved, envelope, job)
+        kept = await self._cache.store(answer, running.resolved, envelope, job)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         answer = replace(answer, cache_status=status)
         return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)

@@ -183,7 +183,7 @@ class Recorder:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
         dispatcher = await self._stack.enter_async_context(Dispatcher(url))
-        asked = ThrottledUpstream(dispatcher, at_once=AT_ONCE, rate=RATE)
+        asked = ThrottledUpstream(dispatcher, max_concurrent=AT_ONCE, rate=RATE)
         proxy = Proxy(
             store,
             asked,

@@ -28,7 +28,7 @@ from oda_proxy.recordings import failures
 from oda_proxy.run.listeners import doors, public_description
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.store.near_misses import NearMisses
+from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.upstream.description_cache import DescriptionCache
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Replayer:
             tokens=_Anybody(),
             description_cache=DescriptionCache(_FOR_EVER, time.time, dispatcher.folder),
             observer=_Watching(things, self.missed),
-            missing=_Failed(failed, things, dispatcher.url, NearMisses(store)),
+            missing=_Failed(failed, things, dispatcher.url, NearMissHandler(store)),
         )
 
     def _thing(self, about: str) -> CapsuleItem:

@@ -27,9 +27,9 @@ class Entry:
     """When it was last asked for; when it was stored, if never since."""
     size: int
     """Bytes of the head as it is sent."""
-    occupies: int
+    stored_size: int
     """Bytes of the head on the medium."""
-    place: str
+    head_name: str
     """What holds the head: recordings with the same products may share it."""
     cost: float
     """How long the dispatcher took, in s; 0 where that is not known."""
@@ -42,7 +42,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class Usage:
     """How much a store holds: recordings, and bytes that their heads occupy on the medium."""
 
     recordings: int
@@ -65,7 +65,7 @@ class Store(Protocol):
     def remove(self, key: Key) -> bool:
         """Forget a recording; tell whether it was there."""
 
-    def give_up(self, entry: Entry) -> bool:
+    def evict(self, entry: Entry) -> bool:
         """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
@@ -80,11 +80,11 @@ class Store(Protocol):
     def entries(self) -> Iterator[Entry]:
         """Describe what is kept, in any order."""
 
-    def filling(self) -> Filling:
+    def usage(self) -> Usage:
         """Tell how much is kept, at once."""
 
-    def tidy(self) -> None:
+    def save_use_times(self) -> None:
         """Write down when recordings were asked for since the last time: a hit writes nothing."""
 
-    def sweep(self) -> int:
+    def remove_orphans(self) -> int:
         """Remove what crashed writers left, and tell how many files that were."""

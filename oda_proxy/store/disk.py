@@ -28,7 +28,7 @@ import zstandard
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store import rows
-from oda_proxy.store.base import Entry, Filling
+from oda_proxy.store.base import Entry, Usage
 from oda_proxy.store.heads import Heads
 from oda_proxy.store.index import check, is_damage, open_index
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.rows import Kept
+    from oda_proxy.store.rows import HeadFile
 
 _log = logging.getLogger(__name__)
 
-UNFINISHED_AGE = 3600.0
+PENDING_AGE = 3600.0
 """How old, in s, a head under a temporary name must be to be a crashed writer's."""
 
 _TRY_AGAIN = 10.0
@@ -59,8 +59,8 @@ _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
 class Fault:
     """One thing that is wrong in a store, in a line for a person."""
 
-    about: str
-    said: str
+    subject: str
+    message: str
 
 
 class DiskStore:
@@ -69,7 +69,7 @@ class DiskStore:
     An index that cannot be opened fails every call until it can; one that is damaged is moved aside and begun anew.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, looks_on: bool = False) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, track_use: bool = True) -> None:
         """Take the folder; `clock` gives s since 1970 (UTC). Who only looks on uses no recording by reading it."""
         self._folder = folder
         self._clock = clock
@@ -79,7 +79,7 @@ class DiskStore:
         self._doubted = False
         self._failed: tuple[float, Exception] | None = None
         self._uses: dict[Key, float] = {}
-        self._looks_on = looks_on
+        self._track_use = track_use
         with self._errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # some recordings are for one person
             self._heads.folder.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ class DiskStore:
     def close(self) -> None:
         """Write down what was noted, and let go of the index."""
         try:
-            self.tidy()
+            self.save_use_times()
         except StoreUnusableError as error:
             _log.warning("%s", error)
         if self._opened is not None:
@@ -109,7 +109,7 @@ class DiskStore:
                         _log.warning("a recording was damaged and is removed: %s (%s)", key, error)
                         return None
                     continue  # another has put it anew, or removed it, while we read
-                if not self._looks_on:
+                if self._track_use:
                     self._uses[key] = self._clock()
                 return recording
 
@@ -132,7 +132,7 @@ class DiskStore:
         with self._medium() as index:
             return self._remove(index, key, lambda: key in index)
 
-    def give_up(self, entry: Entry) -> bool:
+    def evict(self, entry: Entry) -> bool:
         """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
 
         def may_go() -> bool:
@@ -172,12 +172,12 @@ class DiskStore:
         """Describe what is kept; a row that cannot be read is left out, and removed when it is asked for."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
-    def filling(self) -> Filling:
+    def usage(self) -> Usage:
         """Tell how much is kept, at once."""
         with self._medium() as index:
             return _filling(index)
 
-    def tidy(self) -> None:
+    def save_use_times(self) -> None:
         """Write down when recordings were asked for since the last time."""
         if not (uses := self._uses.copy()):
             return
@@ -189,9 +189,9 @@ class DiskStore:
             if self._uses.get(key) == used_at:
                 self._uses.pop(key, None)
 
-    def sweep(self) -> int:
+    def remove_orphans(self) -> int:
         """Remove what crashed writers left, and tell how many files that were."""
-        return len(list(self._leftovers(remove=True)))
+        return len(list(self._orphans(remove=True)))
 
     def verify(self, *, fix: bool) -> Iterator[Fault]:
         """Read everything and say what is wrong; where told so, mend it.
@@ -207,7 +207,7 @@ class DiskStore:
             self._opened, self._doubted = None, True
         for key in self.keys():
             yield from self._verify(key, fix=fix)
-        for name in self._leftovers(remove=fix):
+        for name in self._orphans(remove=fix):
             yield Fault(name, "a crashed writer left it")
         with self._medium() as index, index.transact():
             miscounted = list(_recount(index, fix=fix))
@@ -231,10 +231,10 @@ class DiskStore:
                 if fix:
                     self._drop(index, key, text)
 
-    def _leftovers(self, *, remove: bool) -> Iterator[str]:
+    def _orphans(self, *, remove: bool) -> Iterator[str]:
         """Name the files that belong to no recording; where told so, remove them."""
         with self._medium() as index:
-            for file in self._heads.unfinished(before=self._clock() - UNFINISHED_AGE):
+            for file in self._heads.unfinished(before=self._clock() - PENDING_AGE):
                 if remove:
                     file.unlink(missing_ok=True)
                 yield file.name
@@ -325,9 +325,9 @@ def _row(index: diskcache.Cache, key: Key) -> rows.Row | None:
         return None
 
 
-def _filling(index: diskcache.Cache) -> Filling:
+def _filling(index: diskcache.Cache) -> Usage:
     numbers = _NUMBERS.fullmatch(_text(index, _FILLING) or "")
-    return Filling(int(numbers[1]), int(numbers[2])) if numbers else Filling(0, 0)
+    return Usage(int(numbers[1]), int(numbers[2])) if numbers else Usage(0, 0)
 
 
 def _set_filling(index: diskcache.Cache, recordings: int, occupied: int) -> None:
@@ -341,13 +341,13 @@ def _take_out(index: diskcache.Cache, key: Key) -> str | None:
     row = _row(index, key)
     index.delete(key)
     if row is None:  # what it named cannot be told: its head is found when all are counted again
-        filling = _filling(index)
-        _set_filling(index, filling.recordings - 1, filling.occupied)
+        usage = _filling(index)
+        _set_filling(index, usage.recordings - 1, usage.occupied)
         return None
     return None if _count(index, row.kept, -1) else row.kept.name
 
 
-def _count(index: diskcache.Cache, kept: Kept, by: int) -> int:
+def _count(index: diskcache.Cache, kept: HeadFile, by: int) -> int:
     """Count a row that names a head in or out, within a transaction, and give the number of them."""
     before = int(_text(index, _named(kept.name)) or "0")
     after = max(before + by, 0)
@@ -355,9 +355,9 @@ def _count(index: diskcache.Cache, kept: Kept, by: int) -> int:
         index.set(_named(kept.name), str(after))
     else:
         index.delete(_named(kept.name))
-    filling = _filling(index)
+    usage = _filling(index)
     heads = bool(after) - bool(before)
-    _set_filling(index, filling.recordings + by, filling.occupied + heads * kept.occupies)
+    _set_filling(index, usage.recordings + by, usage.occupied + heads * kept.stored_size)
     return after
 
 
@@ -374,7 +374,7 @@ def _recount(index: diskcache.Cache, *, fix: bool) -> Iterator[Fault]:
     counts: dict[str, int] = {}
     for row in found:
         counts[row.kept.name] = counts.get(row.kept.name, 0) + 1
-    occupied = sum({row.kept.name: row.kept.occupies for row in found}.values())
+    occupied = sum({row.kept.name: row.kept.stored_size for row in found}.values())
     wanted = {_named(name): str(number) for name, number in counts.items()}
     wanted[_FILLING] = f"{len(found)} {occupied}"
     counted = {key: _text(index, key) for key in keys if key == _FILLING or key.startswith(_named(""))}

@@ -33,13 +33,13 @@ def victims(entries: Iterable[Entry], *, most: float) -> list[Entry]:
     """Choose what to give up so that the rest occupies `most` bytes at most, or nothing but what is pinned is left."""
     sharing: dict[str, list[Entry]] = {}
     for entry in entries:
-        sharing.setdefault(entry.place, []).append(entry)
-    occupied = sum(group[0].occupies for group in sharing.values())
+        sharing.setdefault(entry.head_name, []).append(entry)
+    occupied = sum(group[0].stored_size for group in sharing.values())
     chosen: list[Entry] = []
     for group in sorted(sharing.values(), key=lambda group: max(map(due, group))):
         if occupied <= most:
             break
         if not any(entry.pinned for entry in group):
             chosen += group
-            occupied -= group[0].occupies
+            occupied -= group[0].stored_size
     return chosen

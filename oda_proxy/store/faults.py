@@ -24,7 +24,7 @@ class Fault:
     times: int = 0
 
 
-class Faults:
+class StoreFaults:
     """The failures of a store that are not over."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -35,7 +35,7 @@ class Faults:
     def __iter__(self) -> Iterator[Fault]:
         return iter(list(self._known.values()))
 
-    def failed(self, doing: str, error: StoreUnusableError) -> None:
+    def note_failure(self, doing: str, error: StoreUnusableError) -> None:
         """Take note of a failure, and log it where it is a new one."""
         name = doing, str(error)
         if name not in self._known:
@@ -44,7 +44,7 @@ class Faults:
             self._known[name] = Fault(doing, str(error), self._clock())
         self._known[name].times += 1
 
-    def succeeded(self, doing: str) -> None:
+    def note_success(self, doing: str) -> None:
         """Take note that the store does this again."""
         for name in [name for name in self._known if name[0] == doing]:
             fault = self._known.pop(name)

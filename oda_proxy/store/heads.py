@@ -20,7 +20,7 @@ import zstandard
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.spool import CHUNK_SIZE
-from oda_proxy.store.rows import Kept
+from oda_proxy.store.rows import HeadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ _UNFINISHED = "new-"
 class StoredHead:
     """A head in a file that was checked; it stays open, so that it can be read after its name is gone."""
 
-    kept: Kept
+    kept: HeadFile
     _file: FileIO = field(repr=False, compare=False)
 
     @property
@@ -91,10 +91,10 @@ class _At:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class PendingHead:
     """A head that was written and flushed under a temporary name."""
 
-    kept: Kept
+    kept: HeadFile
     temporary: Path
     file: Path
 
@@ -117,29 +117,29 @@ class Heads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, head: Head) -> Unfinished:
+    def write(self, head: Head) -> PendingHead:
         """Write a head under a temporary name; raises OSError."""
         parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG, write_checksum=True)
         compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=head.size)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
         temporary = Path(name)
-        text, stored, occupies = hashlib.sha256(), hashlib.sha256(), 0
+        text, stored, stored_size = hashlib.sha256(), hashlib.sha256(), 0
         try:
             with os.fdopen(descriptor, "wb") as file:
                 for piece in chain(head.pieces(), (b"",)):
                     compressed = compressor.compress(piece) if piece else compressor.flush()
                     text.update(piece)
                     stored.update(compressed)
-                    occupies += file.write(compressed)
+                    stored_size += file.write(compressed)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        kept = Kept(text.hexdigest(), head.size, stored.hexdigest(), occupies)
-        return Unfinished(kept, temporary, self.file(kept.name))
+        kept = HeadFile(text.hexdigest(), head.size, stored.hexdigest(), stored_size)
+        return PendingHead(kept, temporary, self.file(kept.name))
 
-    def open(self, kept: Kept) -> StoredHead:
+    def open(self, kept: HeadFile) -> StoredHead:
         """Open a head and check all of it; raises FileNotFoundError, ValueError for a changed one, or OSError."""
         file = FileIO(self.file(kept.name))
         with ExitStack() as stack:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oda_proxy.store.base import Entry, Store
-    from oda_proxy.store.faults import Faults
+    from oda_proxy.store.faults import StoreFaults
 
 _log = logging.getLogger(__name__)
 
@@ -28,22 +28,22 @@ SWEEP = 360
 
 def prune(store: Store, limit: int) -> list[Entry]:
     """Give up recordings so that `limit` bytes are enough, and say which. Raises StoreUnusableError."""
-    return [entry for entry in eviction.victims(store.entries(), most=limit) if store.give_up(entry)]
+    return [entry for entry in eviction.victims(store.entries(), most=limit) if store.evict(entry)]
 
 
-def look_after(store: Store, limit: int, *, sweep: bool) -> None:
+def maintain(store: Store, limit: int, *, remove_orphans: bool) -> None:
     """Do one round: write down what was noted, give up what is too much. Raises StoreUnusableError."""
-    store.tidy()
-    if store.filling().occupied > limit * eviction.HIGH:
+    store.save_use_times()
+    if store.usage().occupied > limit * eviction.HIGH:
         given_up = prune(store, int(limit * eviction.LOW))
-        freed = sum({entry.place: entry.occupies for entry in given_up}.values())
+        freed = sum({entry.head_name: entry.stored_size for entry in given_up}.values())
         _log.info("gave up %d recordings of %d bytes for lack of space", len(given_up), freed)
-    if sweep and (swept := store.sweep()):
+    if remove_orphans and (swept := store.remove_orphans()):
         _log.info("removed %d files that crashed writers left", swept)
 
 
 @asynccontextmanager
-async def looked_after(store: Store, limit: int, faults: Faults) -> AsyncIterator[None]:
+async def background_maintenance(store: Store, limit: int, faults: StoreFaults) -> AsyncIterator[None]:
     """Look after a store in the background until the block ends, and once more at the end."""
     task = asyncio.create_task(_rounds(store, limit, faults))
     try:
@@ -53,14 +53,14 @@ async def looked_after(store: Store, limit: int, faults: Faults) -> AsyncIterato
         with suppress(asyncio.CancelledError):
             await task
         with suppress(StoreUnusableError):
-            await asyncio.to_thread(store.tidy)
+            await asyncio.to_thread(store.save_use_times)
 
 
-async def _rounds(store: Store, limit: int, faults: Faults) -> None:
+async def _rounds(store: Store, limit: int, faults: StoreFaults) -> None:
     for number in count(1):
         await asyncio.sleep(ROUND)
         try:
-            await asyncio.to_thread(look_after, store, limit, sweep=number % SWEEP == 0)
-            faults.succeeded("looked after")
+            await asyncio.to_thread(maintain, store, limit, remove_orphans=number % SWEEP == 0)
+            faults.note_success("looked after")
         except StoreUnusableError as error:
-            faults.failed("looked after", error)
+            faults.note_failure("looked after", error)

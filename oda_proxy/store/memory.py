@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from oda_proxy.store.base import Entry, Filling
+from oda_proxy.store.base import Entry, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class MemoryStore:
         self._pins.discard(key)
         return self._recordings.pop(key, None) is not None
 
-    def give_up(self, entry: Entry) -> bool:
+    def evict(self, entry: Entry) -> bool:
         """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
         recording = self._recordings.get(entry.key)
         if recording is None or recording.stored_at != entry.stored_at or entry.key in self._pins:
@@ -69,8 +69,8 @@ class MemoryStore:
             stored_at=recording.stored_at,
             used_at=max(self._uses.get(key, 0.0), recording.stored_at),
             size=recording.head.size,
-            occupies=recording.head.size,
-            place=recording.head.digest,
+            stored_size=recording.head.size,
+            head_name=recording.head.digest,
             cost=recording.cost,
             private=recording.private,
             pinned=key in self._pins,
@@ -81,14 +81,14 @@ class MemoryStore:
         """Describe what is kept."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
-    def filling(self) -> Filling:
+    def usage(self) -> Usage:
         """Tell how much is kept."""
         heads = {recording.head.digest: recording.head.size for recording in list(self._recordings.values())}
-        return Filling(len(self._recordings), sum(heads.values()))
+        return Usage(len(self._recordings), sum(heads.values()))
 
-    def tidy(self) -> None:
+    def save_use_times(self) -> None:
         """Do nothing: what is noted is noted."""
 
-    def sweep(self) -> int:
+    def remove_orphans(self) -> int:
         """Do nothing: who crashes leaves nothing here."""
         return 0

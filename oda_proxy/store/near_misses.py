@@ -62,7 +62,7 @@ class Miss:
     text: str
 
 
-class NearMisses:
+class NearMissHandler:
     """Says which recording of a store is nearest to what was asked."""
 
     def __init__(

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
-    from oda_proxy.store.faults import Faults
+    from oda_proxy.store.faults import StoreFaults
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoreResult:
     """What became of an answer: the recording that all may have where there is one, and whether it was stored."""
 
     recording: Recording | None = None
@@ -55,7 +55,7 @@ class JobTimes(Protocol):
 class RecordingCache:
     """Keeps answers of the dispatcher in a store; `clock` gives s since 1970 (UTC)."""
 
-    def __init__(self, store: Store, faults: Faults, resolver: QueryResolver, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, faults: StoreFaults, resolver: QueryResolver, clock: Callable[[], float]) -> None:
         self.echo_differs = 0
         self._store = store
         self._faults = faults
@@ -85,17 +85,17 @@ class RecordingCache:
         try:
             recording = await asyncio.to_thread(self._store.get, key)
         except StoreUnusableError as error:
-            self._faults.failed("read", error)
+            self._faults.note_failure("read", error)
             return None
-        self._faults.succeeded("read")
+        self._faults.note_success("read")
         return recording
 
-    async def keep(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> Kept:
+    async def store(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> StoreResult:
         """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
-            return Kept(detail=answer.cache_status.detail)
+            return StoreResult(detail=answer.cache_status.detail)
         if not isinstance(answer.body, SpooledBody):
-            return Kept(detail="too-large")
+            return StoreResult(detail="too-large")
         recording = None
         try:
             recording = await self._redacted(answer.body, resolved, envelope)
@@ -105,12 +105,12 @@ class RecordingCache:
             await self._refuse_contradictions(recording, resolved)
             await asyncio.to_thread(self._store.put, recording)
         except NotKeptError as reason:
-            return Kept(recording, detail=str(reason))
+            return StoreResult(recording, detail=str(reason))
         except StoreUnusableError as error:
-            self._faults.failed("kept", error)
-            return Kept(recording, detail=error.detail)
-        self._faults.succeeded("kept")
-        return Kept(recording, stored=True)
+            self._faults.note_failure("kept", error)
+            return StoreResult(recording, detail=error.detail)
+        self._faults.note_success("kept")
+        return StoreResult(recording, stored=True)
 
     async def _redacted(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
@@ -135,7 +135,7 @@ class RecordingCache:
         raise NotKeptError("echo-differs")
 
 
-def given(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:
+def answer_from(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:
     """Give a recording to somebody who reaches us at `here`; `now` is in s since 1970 (UTC)."""
     spliced = splice(recording, envelope, now=now, address=here)
     told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))

@@ -22,16 +22,16 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class HeadFile:
     """A head on a medium: the digest of its text and the bytes of it, the name of its file and the bytes of that."""
 
     digest: str
     size: int
     name: str
-    occupies: int
+    stored_size: int
 
 
-def written(recording: Recording, kept: Kept) -> str:
+def written(recording: Recording, kept: HeadFile) -> str:
     """Write the row of a recording whose head is kept there."""
     row = {
         "format": FORMAT,
@@ -39,7 +39,7 @@ def written(recording: Recording, kept: Kept) -> str:
         "cost": recording.cost,
         "timeline": recording.timeline,
         "private": recording.private,
-        "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.occupies},
+        "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.stored_size},
         "query": _query_written(recording.query),
         "exit_status": recording.exit_status,
         "parameters": recording.parameters,
@@ -55,7 +55,7 @@ class Row:
     """A row that was read, of this format."""
 
     key: Key
-    kept: Kept
+    kept: HeadFile
     stored_at: float
     cost: float
     private: bool
@@ -86,8 +86,8 @@ class Row:
             stored_at=self.stored_at,
             used_at=used_at,
             size=self.kept.size,
-            occupies=self.kept.occupies,
-            place=self.kept.name,
+            stored_size=self.kept.stored_size,
+            head_name=self.kept.name,
             cost=self.cost,
             private=self.private,
             pinned=pinned,
@@ -103,7 +103,7 @@ def read(key: Key, text: str) -> Row:
     head = row["head"]
     if not (_DIGEST.fullmatch(head["sha256"]) and _DIGEST.fullmatch(head["name"])):
         raise ValueError("the name of its head is no digest")
-    kept = Kept(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
+    kept = HeadFile(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
     times = float(row["stored_at"]), float(row["cost"])
     return Row(
         key, kept, *times, row["private"] is not False, None if row["query"] is None else Query.of(row["query"]), row

@@ -43,7 +43,7 @@ class Relay:
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
         return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
 
-    async def ask_for_instruments(
+    async def send_instrument_list(
         self, request: Request, here: str, forwarded: Forwarded, *, detail: str = ""
     ) -> Answer:
         """Ask for the list of instruments where it really is.

@@ -43,7 +43,7 @@ _LEAST_PATIENCE = 0.001  # in s; 0 would be no limit
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class UpstreamHealth:
     """How it stands between us and a dispatcher; times are in s since 1970 (UTC)."""
 
     state: State
@@ -91,7 +91,7 @@ class ThrottledUpstream:
         self,
         upstream: Upstream,
         *,
-        at_once: int,
+        max_concurrent: int,
         rate: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -102,7 +102,7 @@ class ThrottledUpstream:
         self._upstream = upstream
         self._clock = clock
         self._today = today
-        self._places = asyncio.Semaphore(at_once)
+        self._places = asyncio.Semaphore(max_concurrent)
         self._taken: set[_Place] = set()
         self._waiting = 0
         self._pace = RateLimiter(rate, clock, sleep)
@@ -113,11 +113,11 @@ class ThrottledUpstream:
         self._rest_reason = ""
 
     @property
-    def condition(self) -> Condition:
+    def health(self) -> UpstreamHealth:
         """How it stands, for a person."""
         rest = self._rest_until - self._clock()
         wait = max(rest, self._breaker.wait())
-        return Condition(
+        return UpstreamHealth(
             state=self._breaker.state,
             failures=self._breaker.failures,
             since=self._since if self._breaker.failures else None,

@@ -14,14 +14,14 @@ from oda_proxy.web import pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
 if TYPE_CHECKING:
-    from oda_proxy.store.near_misses import NearMisses
+    from oda_proxy.store.near_misses import NearMissHandler
 
 _log = logging.getLogger(__name__)
 
 PROXY = web.AppKey("proxy", Proxy)
 
 
-def make_app(proxy: Proxy, near_misses: NearMisses | None = None) -> web.Application:
+def make_app(proxy: Proxy, near_misses: NearMissHandler | None = None) -> web.Application:
     """Make the application that lets clients reach `proxy`, and people what it and its near misses tell."""
     app = web.Application(client_max_size=MAX_FORM)
     app[PROXY] = proxy

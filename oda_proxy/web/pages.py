@@ -16,12 +16,12 @@ from oda_proxy.upstream.throttling import ThrottledUpstream
 if TYPE_CHECKING:
     from oda_proxy.jobs.inflight import RunningJob
     from oda_proxy.proxy import Proxy
-    from oda_proxy.store.near_misses import NearMisses
+    from oda_proxy.store.near_misses import NearMissHandler
 
 _OWN = {"Cache-Control": "no-store"}
 
 
-def add_to(app: web.Application, proxy: Proxy, near_misses: NearMisses | None) -> None:
+def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | None) -> None:
     """Add the pages to an application."""
 
     async def status(_: web.Request) -> web.Response:
@@ -29,7 +29,7 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMisses | None) -
         told = {
             "version": __version__,
             "upstream": upstream,
-            "asking": asdict(proxy.upstream.condition) if isinstance(proxy.upstream, ThrottledUpstream) else None,
+            "asking": asdict(proxy.upstream.health) if isinstance(proxy.upstream, ThrottledUpstream) else None,
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
@@ -84,8 +84,8 @@ async def _store(proxy: Proxy) -> dict[str, Any]:
     """Say how much is kept, in bytes on the medium, and what of it fails."""
     told: dict[str, Any] = {}
     try:
-        told = asdict(await asyncio.to_thread(proxy.store.filling))
-        proxy.store_faults.succeeded("counted")
+        told = asdict(await asyncio.to_thread(proxy.store.usage))
+        proxy.store_faults.note_success("counted")
     except StoreUnusableError as error:
-        proxy.store_faults.failed("counted", error)
+        proxy.store_faults.note_failure("counted", error)
     return {**told, "faults": [asdict(fault) for fault in proxy.store_faults]}

@@ -107,7 +107,7 @@ async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
 
     (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).of("isgri")
     description_cache = DescriptionCache(float("inf"), lambda: 0.0, folder)
-    answer = await description_cache.answer(("/api/instr-list",), pytest.fail, anew=False)
+    answer = await description_cache.get(("/api/instr-list",), pytest.fail, refresh=False)
 
     assert schema.products.keys() == capsules.SCHEMA.products.keys()
     assert answer.body == (b'["isgri"]',)

@@ -101,7 +101,7 @@ async def mock(stack: AsyncExitStack, scenario: str, scenarios: Path) -> str:
 
 async def proxy(stack: AsyncExitStack, upstream: str) -> str:
     """Start a proxy that knows nothing yet, as `oda-proxy serve` does, and give its address."""
-    dispatcher = ThrottledUpstream(await stack.enter_async_context(Dispatcher(upstream)), at_once=32, rate=20)
+    dispatcher = ThrottledUpstream(await stack.enter_async_context(Dispatcher(upstream)), max_concurrent=32, rate=20)
     tokens = Tokens(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=time.time)
     instruments = Descriptions(dispatcher, None, ttl=300.0, clock=time.monotonic)
     one = Proxy(MemoryStore(), dispatcher, Policy(patience=PATIENCE), instruments=instruments, tokens=tokens)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oda_proxy.query.cache_key import Key
-from oda_proxy.store.disk import UNFINISHED_AGE, DiskStore
+from oda_proxy.store.disk import PENDING_AGE, DiskStore
 from tests.support.recordings import recording
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write(folder: Path, journal: Path, writer: int, seed: int) -> None:
             store.put(recording(key, text_of(number), stored_at=float(number)))
         os.write(lines, f"done {key} {number}\n".encode())
         if step > 0.98:
-            store.sweep()
+            store.remove_orphans()
 
 
 def expected(journals: list[Path]) -> dict[Key, Expected]:
@@ -111,14 +111,14 @@ def compare(folder: Path, journals: list[Path], *, thorough: bool) -> None:
             allowed = {may.acknowledged, *may.begun}
             assert number in allowed, f"{key}: found {number}, acknowledged {may.acknowledged}, begun {may.begun}"
         if thorough:
-            damage = [fault for fault in store.verify(fix=False) if fault.said != LEFT_BY_A_CRASH]
+            damage = [fault for fault in store.verify(fix=False) if fault.message != LEFT_BY_A_CRASH]
             assert not damage, damage
 
 
 def settle(folder: Path) -> None:
     """See that what the crashes left can be swept away."""
-    with closing(DiskStore(folder, clock=lambda: time.time() + UNFINISHED_AGE + 1)) as store:
-        store.sweep()
+    with closing(DiskStore(folder, clock=lambda: time.time() + PENDING_AGE + 1)) as store:
+        store.remove_orphans()
         assert not list(store.verify(fix=False))
 
 

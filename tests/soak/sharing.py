@@ -69,10 +69,10 @@ def work(folder: Path, program: int, until: float) -> dict[str, int]:
                     with closing(found.head) as head:
                         assert b"".join(head.pieces()) == text_of(int(found.stored_at)), f"{key} has a wrong body"
             elif step < 0.995:
-                store.tidy()
+                store.save_use_times()
                 steps["given up"] += len(prune(store, LIMIT))
             else:
-                store.sweep()
+                store.remove_orphans()
     return steps
 
 

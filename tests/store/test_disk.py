@@ -17,8 +17,8 @@ import pytest
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
-from oda_proxy.store.base import Filling
-from oda_proxy.store.disk import UNFINISHED_AGE, DiskStore
+from oda_proxy.store.base import Usage
+from oda_proxy.store.disk import PENDING_AGE, DiskStore
 from tests.support.recordings import KEYS, read, recording
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def heads(folder: Path) -> list[Path]:
 
 
 def faults(store: DiskStore, *, fix: bool = False) -> list[str]:
-    return [fault.about for fault in store.verify(fix=fix)]
+    return [fault.subject for fault in store.verify(fix=fix)]
 
 
 def test_a_folder_keeps_what_another_process_put_there(disk: DiskStore, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_hit_writes_nothing(disk: DiskStore, tmp_path: Path) -> None:
         read(disk.get(KEYS[0]))
 
     assert state() == before
-    disk.tidy()
+    disk.save_use_times()
     assert state() != before
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_left_behind_where_writing_fails(
             disk.put(recording())
 
     assert disk.get(KEYS[0]) is None
-    disk.sweep()
+    disk.remove_orphans()
     assert len(heads(tmp_path)) == 1
     assert faults(disk) == []
     disk.put(recording())
@@ -313,7 +313,7 @@ def test_what_can_be_read_of_a_damaged_index_stays(disk: DiskStore, tmp_path: Pa
     for key in left:
         assert read(disk.get(key)) == recording(key, key.encode(), parameters=large)
     assert faults(disk) == []
-    assert disk.filling().recordings == len(left)
+    assert disk.usage().recordings == len(left)
 
 
 def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,11 +348,11 @@ def test_what_crashed_writers_left_is_swept(tmp_path: Path) -> None:
         os.utime(unfinished, (clock.now, clock.now))
         being_written = tmp_path / "heads" / "new-now"
         being_written.write_bytes(b"x")
-        os.utime(being_written, (clock.now + UNFINISHED_AGE, clock.now + UNFINISHED_AGE))
-        clock.now += UNFINISHED_AGE + 1
+        os.utime(being_written, (clock.now + PENDING_AGE, clock.now + PENDING_AGE))
+        clock.now += PENDING_AGE + 1
 
         assert sorted(faults(store)) == sorted([unnamed.name, unfinished.name])
-        assert store.sweep() == 2
+        assert store.remove_orphans() == 2
 
         assert sorted(heads(tmp_path)) == sorted([*kept, being_written])
         assert faults(store) == []
@@ -367,8 +367,9 @@ def test_a_sweep_does_not_take_what_is_being_put(
 
     script = (
         "import sys; from pathlib import Path; from oda_proxy.store.disk import DiskStore;"
-        "store = DiskStore(Path(sys.argv[1])); store.filling(); print('ready', flush=True);"
-        "sys.stdin.readline(); print(len(list(store._leftovers(remove=False))), flush=True); print(store.sweep())"
+        "store = DiskStore(Path(sys.argv[1])); store.usage(); print('ready', flush=True);"
+        "sys.stdin.readline(); print(len(list(store._orphans(remove=False))), flush=True);"
+        "print(store.remove_orphans())"
     )
     write = rows.written
     with subprocess.Popen(
@@ -409,7 +410,7 @@ def test_verify_finds_and_mends_what_is_damaged(disk: DiskStore, tmp_path: Path)
     assert faults(disk, fix=True)[0] == KEYS[0]
     assert faults(disk) == []
     assert sorted(disk.keys()) == KEYS[1:4]
-    assert disk.filling().recordings == 3
+    assert disk.usage().recordings == 3
 
 
 def test_verify_says_that_the_index_is_no_database(tmp_path: Path) -> None:
@@ -423,7 +424,7 @@ def test_verify_says_that_the_index_is_no_database(tmp_path: Path) -> None:
         assert faults(store) == ["index"]
         assert faults(store, fix=True)[0] == "index"
         assert faults(store) == []
-        assert store.filling() == Filling(0, 0)
+        assert store.usage() == Usage(0, 0)
 
 
 def test_a_folder_of_its_own_making_that_vanishes_is_an_error_and_not_a_crash(disk: DiskStore, tmp_path: Path) -> None:
@@ -452,7 +453,7 @@ def test_what_was_noted_is_not_lost_where_it_cannot_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(disk._index(), "transact", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            disk.tidy()
+            disk.save_use_times()
 
     assert next(disk.entries()).used_at == used_at > 1.0
 
@@ -468,7 +469,7 @@ def test_a_large_row_survives_whole(disk: DiskStore) -> None:
 def test_who_only_looks_on_uses_nothing(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 100.0)) as store:
         store.put(recording(stored_at=50.0))
-    with closing(DiskStore(tmp_path, clock=lambda: 200.0, looks_on=True)) as store:
+    with closing(DiskStore(tmp_path, clock=lambda: 200.0, track_use=False)) as store:
         assert read(store.get(KEYS[0])) is not None
     with closing(DiskStore(tmp_path)) as store:
         (entry,) = store.entries()

@@ -51,7 +51,7 @@ def test_what_is_pinned_stays_even_where_there_is_no_room() -> None:
 
 
 def test_recordings_that_share_their_products_go_together_when_the_last_is_due() -> None:
-    one, other = (replace(entry(name, used_at), place="shared") for name, used_at in (("a", 1.0), ("b", 5.0)))
+    one, other = (replace(entry(name, used_at), head_name="shared") for name, used_at in (("a", 1.0), ("b", 5.0)))
 
     assert gone(one, other, entry("c", 3), most=10) == ["c"]
     assert gone(one, other, entry("c", 3), most=9) == ["c", "a", "b"]
@@ -76,5 +76,5 @@ def test_afterwards_there_is_room_or_only_what_is_pinned(entries: list[Entry], m
     chosen = victims(entries, most=most)
     rest = [entry for entry in entries if entry not in chosen]
 
-    assert sum(entry.occupies for entry in rest) <= most or all(entry.pinned for entry in rest)
+    assert sum(entry.stored_size for entry in rest) <= most or all(entry.pinned for entry in rest)
     assert not any(entry.pinned for entry in chosen)

@@ -150,4 +150,4 @@ async def test_the_status_page_says_how_much_is_kept(house: House, store: DiskSt
     async with house.client.get(f"{house.url}/-/status") as response:
         told = (await response.json())["store"]
 
-    assert told == {"recordings": 1, "occupied": store.filling().occupied, "faults": []}
+    assert told == {"recordings": 1, "occupied": store.usage().occupied, "faults": []}

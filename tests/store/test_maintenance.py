@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction, maintenance
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.store.faults import Faults
-from oda_proxy.store.maintenance import look_after, looked_after, prune
+from oda_proxy.store.faults import StoreFaults
+from oda_proxy.store.maintenance import background_maintenance, maintain, prune
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, read, recording
 from tests.support.servers import PATIENCE
@@ -36,7 +36,7 @@ def fill(store: MemoryStore | DiskStore) -> None:
 def test_a_store_below_the_high_mark_is_left_alone() -> None:
     fill(store := MemoryStore())
 
-    look_after(store, int(6000 / eviction.HIGH) + 1, sweep=False)
+    maintain(store, int(6000 / eviction.HIGH) + 1, remove_orphans=False)
 
     assert len(list(store.keys())) == 6
 
@@ -44,7 +44,7 @@ def test_a_store_below_the_high_mark_is_left_alone() -> None:
 def test_a_store_above_the_high_mark_is_brought_down_to_the_low_mark() -> None:
     fill(store := MemoryStore())
 
-    look_after(store, 6000, sweep=False)
+    maintain(store, 6000, remove_orphans=False)
 
     assert list(store.keys()) == KEYS[1:], "5100 bytes are 0.85 of the limit"
 
@@ -53,20 +53,20 @@ def test_pruning_says_what_went() -> None:
     fill(store := MemoryStore())
 
     assert [entry.key for entry in prune(store, 2500)] == KEYS[:4]
-    assert store.filling().occupied == 2000
+    assert store.usage().occupied == 2000
 
 
 def test_on_disk_what_was_asked_for_lately_stays(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path)) as store:
         fill(store)
         read(store.get(KEYS[0]))
-        size = store.filling().occupied // 6
+        size = store.usage().occupied // 6
 
-        look_after(store, size * 5, sweep=True)
+        maintain(store, size * 5, remove_orphans=True)
 
         assert KEYS[0] in list(store.keys())
         assert KEYS[1] not in list(store.keys())
-        assert store.filling().occupied <= size * 5
+        assert store.usage().occupied <= size * 5
         assert list(store.verify(fix=False)) == []
 
 
@@ -94,7 +94,7 @@ class Failing(MemoryStore):
         self.rounds = 0
         self.enough = threading.Event()
 
-    def tidy(self) -> None:
+    def save_use_times(self) -> None:
         self.rounds += 1
         if self.rounds == 5:
             self.enough.set()
@@ -106,7 +106,7 @@ async def test_in_the_background_a_failure_is_logged_once(
 ) -> None:
     monkeypatch.setattr(maintenance, "ROUND", 0.0)
     store = Failing()
-    async with looked_after(store, 1000, Faults(lambda: 0.0)):
+    async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -118,13 +118,13 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
     class Watched(MemoryStore):
         def remove(self, key: Key) -> bool:
             removed = super().remove(key)
-            if self.filling().recordings == 2:
+            if self.usage().recordings == 2:
                 enough.set()
             return removed
 
     enough = threading.Event()
     fill(store := Watched())
-    async with looked_after(store, 2500, Faults(lambda: 0.0)):
+    async with background_maintenance(store, 2500, StoreFaults(lambda: 0.0)):
         await asyncio.to_thread(enough.wait, PATIENCE)
 
     assert list(store.keys()) == KEYS[4:]
@@ -133,6 +133,6 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
 async def test_at_the_end_what_was_noted_is_written_down(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
-        async with looked_after(store, 1000, Faults(lambda: 0.0)):
+        async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
             read(store.get(KEYS[0]))
         assert store._index().get(f"used:{KEYS[0]}") == "77.0"

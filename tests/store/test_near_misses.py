@@ -13,7 +13,7 @@ from oda_proxy.query.resolved import ResolvedQuery
 from oda_proxy.query.schema import Schema, read_schema
 from oda_proxy.store import near_misses
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.store.near_misses import MOST_MISSES, Miss, NearMisses
+from oda_proxy.store.near_misses import MOST_MISSES, Miss, NearMissHandler
 from tests.support.described import IMAGE_OF, TODAY, meta_data
 from tests.support.recordings import recording
 
@@ -45,11 +45,11 @@ def store_with(*queries: Query, private: bool = False, schema: Schema = TODAY) -
     return store
 
 
-def misses_of(store: MemoryStore) -> NearMisses:
-    return NearMisses(store, clock=lambda: NOW, stopwatch=lambda: 0.0)
+def misses_of(store: MemoryStore) -> NearMissHandler:
+    return NearMissHandler(store, clock=lambda: NOW, stopwatch=lambda: 0.0)
 
 
-async def said(misses: NearMisses, asked: ResolvedQuery, envelope: Envelope = NOBODY) -> str:
+async def said(misses: NearMissHandler, asked: ResolvedQuery, envelope: Envelope = NOBODY) -> str:
     with pytest.raises(NoRecordingError) as raised:
         await misses.answer(asked, envelope)
     return str(raised.value)
@@ -131,7 +131,7 @@ async def test_a_recording_of_which_is_not_known_what_was_asked_is_passed_over()
 async def test_the_search_ends_when_patience_does() -> None:
     store = store_with(*(query(f"RA={number}") for number in range(10)))
     times = iter([0.0, *(near_misses.PATIENCE * number / 3 for number in range(20))])
-    misses = NearMisses(store, stopwatch=lambda: next(times))
+    misses = NearMissHandler(store, stopwatch=lambda: next(times))
 
     text = await said(misses, question("RA=9"))
 

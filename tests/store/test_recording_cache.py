@@ -19,7 +19,7 @@ from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
 from oda_proxy.query.schema import read_schema
 from oda_proxy.recordings.head import HeldHead
-from oda_proxy.store.faults import Faults
+from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import RecordingCache
 from tests.support.answers import JOB, SESSION, answer, written
@@ -74,7 +74,7 @@ class Described:
 
 def cache(store: MemoryStore, *, described: Described | None = None) -> RecordingCache:
     resolver = QueryResolver(cast("Descriptions", described) if described else None)
-    return RecordingCache(store, Faults(lambda: NOW), resolver, lambda: NOW)
+    return RecordingCache(store, StoreFaults(lambda: NOW), resolver, lambda: NOW)
 
 
 def question(query: Query = QUERY, *texts: str) -> ResolvedQuery:
@@ -92,7 +92,7 @@ def answered(value: Any = None, **changes: Any) -> Answer:
 
 
 async def test_a_complete_answer_is_kept_with_what_was_asked_and_how_long_it_took() -> None:
-    kept = await cache(store := MemoryStore()).keep(answered(), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).store(answered(), question(), ASKER, JOB_OF_9_S)
 
     found = store.get(question().key)
     assert kept.stored
@@ -102,7 +102,7 @@ async def test_a_complete_answer_is_kept_with_what_was_asked_and_how_long_it_too
 
 
 async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
-    kept = await cache(MemoryStore()).keep(answered(), question(), ASKER, Job(NOW + 5))
+    kept = await cache(MemoryStore()).store(answered(), question(), ASKER, Job(NOW + 5))
 
     assert kept.recording
     assert kept.recording.cost == 0.0
@@ -121,7 +121,7 @@ async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
 async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
     changes: dict[str, Any], detail: str
 ) -> None:
-    kept = await cache(store := MemoryStore()).keep(answered(**changes), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).store(answered(**changes), question(), ASKER, JOB_OF_9_S)
 
     assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
     assert list(store.keys()) == []
@@ -138,7 +138,7 @@ async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
     ],
 )
 async def test_what_is_not_for_everybody_is_not_kept_and_says_why(value: Any, detail: str) -> None:
-    kept = await cache(store := MemoryStore()).keep(answered(value), question(), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).store(answered(value), question(), ASKER, JOB_OF_9_S)
 
     assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
     assert list(store.keys()) == []
@@ -147,7 +147,7 @@ async def test_what_is_not_for_everybody_is_not_kept_and_says_why(value: Any, de
 async def test_what_names_its_asker_in_the_question_is_not_kept() -> None:
     own = replace(QUERY, parameters=(*QUERY.parameters, ("src_name", (f"for {SESSION}",))))
 
-    kept = await cache(store := MemoryStore()).keep(answered(), question(own), ASKER, JOB_OF_9_S)
+    kept = await cache(store := MemoryStore()).store(answered(), question(own), ASKER, JOB_OF_9_S)
 
     assert (kept.stored, kept.detail) == (False, "names-a-session")
     assert list(store.keys()) == []
@@ -156,7 +156,7 @@ async def test_what_names_its_asker_in_the_question_is_not_kept() -> None:
 async def test_what_was_asked_with_a_token_is_marked_as_private() -> None:
     client = replace(ASKER, token=Token(token("somebody")))
 
-    kept = await cache(MemoryStore()).keep(answered(), question(), client, JOB_OF_9_S)
+    kept = await cache(MemoryStore()).store(answered(), question(), client, JOB_OF_9_S)
 
     assert kept.recording
     assert kept.recording.private
@@ -165,7 +165,7 @@ async def test_what_was_asked_with_a_token_is_marked_as_private() -> None:
 async def test_where_the_store_fails_all_who_wait_have_the_answer_nevertheless() -> None:
     failing = cache(Failing())
 
-    kept = await failing.keep(answered(), question(), ASKER, JOB_OF_9_S)
+    kept = await failing.store(answered(), question(), ASKER, JOB_OF_9_S)
 
     assert (kept.stored, kept.detail) == (False, "store-failed")
     assert kept.recording
@@ -177,7 +177,7 @@ async def test_an_answer_to_another_question_is_counted_doubted_and_not_kept(cap
     keeper = cache(store := MemoryStore(), described=described)
     other = answer(products={"analysis_parameters": {"instrument": "isgri", "RA": 38.0}})
 
-    kept = await keeper.keep(answered(other), question(QUERY, meta_data()), ASKER, JOB_OF_9_S)
+    kept = await keeper.store(answered(other), question(QUERY, meta_data()), ASKER, JOB_OF_9_S)
 
     assert (kept.stored, kept.detail, keeper.echo_differs) == (False, "echo-differs", 1)
     assert described.doubted == ["isgri"]
@@ -190,7 +190,7 @@ async def test_one_id_of_the_dispatcher_for_two_questions_is_counted() -> None:
     other = replace(QUERY, parameters=(("RA", ("38.0",)),))
 
     for asked in (QUERY, QUERY, other, QUERY):
-        await keeper.keep(answered(), question(asked), ASKER, JOB_OF_9_S)
+        await keeper.store(answered(), question(asked), ASKER, JOB_OF_9_S)
 
     assert keeper.job_ids_shared == 2
 
@@ -215,9 +215,9 @@ async def test_what_is_under_the_key_of_today_is_given_as_it_is() -> None:
     assert found.echo == {"RA": 1.0}
 
 
-@pytest.mark.parametrize(("echo", "given"), [({"RA": 83.0}, True), ({"RA": 38.0}, False), ({}, False)])
+@pytest.mark.parametrize(("echo", "is_returned"), [({"RA": 83.0}, True), ({"RA": 38.0}, False), ({}, False)])
 async def test_what_is_under_an_earlier_key_must_show_that_it_answers_the_question(
-    echo: dict[str, Any], *, given: bool
+    echo: dict[str, Any], *, is_returned: bool
 ) -> None:
     asked, store = question(QUERY, meta_data()), MemoryStore()
     kept, head = under(asked.keys[1], **echo)
@@ -225,8 +225,8 @@ async def test_what_is_under_an_earlier_key_must_show_that_it_answers_the_questi
 
     found = await cache(store).look_up(asked)
 
-    assert (found == kept) == given
-    assert head.closed != given, "what is not given is let go of"
+    assert (found == kept) == is_returned
+    assert head.closed != is_returned, "what is not returned is closed"
 
 
 async def test_where_nothing_is_kept_nothing_is_found() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.query.query import Query
-from oda_proxy.store.base import Filling
+from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, read, recording
@@ -62,7 +62,7 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
     assert list(store.keys()) == []
     assert list(store.entries()) == []
     assert store.entry(KEYS[0]) is None
-    assert store.filling() == Filling(0, 0)
+    assert store.usage() == Usage(0, 0)
 
 
 def test_what_was_put_is_got(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_a_second_recording_replaces_the_first(store: Store) -> None:
     store.put(recording(text=b"second", cost=1.0))
 
     assert read(store.get(KEYS[0])) == recording(text=b"second", cost=1.0)
-    assert store.filling().recordings == 1
+    assert store.usage().recordings == 1
 
 
 def test_what_is_private_stays_so(store: Store) -> None:
@@ -107,23 +107,23 @@ def test_what_was_removed_is_gone(store: Store) -> None:
     assert not store.remove(KEYS[0])
     assert not store.remove(KEYS[1])
     assert store.get(KEYS[0]) is None
-    assert store.filling() == Filling(0, 0)
+    assert store.usage() == Usage(0, 0)
 
 
 def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None:
     store.put(recording(stored_at=1.0))
     before = entry(store, KEYS[0])
     store.put(recording(stored_at=2.0))
-    assert not store.give_up(before)
+    assert not store.evict(before)
 
     now = entry(store, KEYS[0])
     store.pin(KEYS[0], pinned=True)
-    assert not store.give_up(now)
+    assert not store.evict(now)
 
     store.pin(KEYS[0], pinned=False)
-    assert store.give_up(now)
-    assert not store.give_up(now)
-    assert store.filling() == Filling(0, 0)
+    assert store.evict(now)
+    assert not store.evict(now)
+    assert store.usage() == Usage(0, 0)
 
 
 def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:
@@ -152,15 +152,15 @@ def test_a_head_that_is_open_can_be_read_when_its_recording_is_gone(store: Store
 
 def test_recordings_of_the_same_products_take_their_place_once(store: Store) -> None:
     store.put(recording(KEYS[0], b"text"))
-    once = store.filling().occupied
+    once = store.usage().occupied
     store.put(recording(KEYS[1], b"text"))
 
-    assert store.filling() == Filling(2, once)
-    assert entry(store, KEYS[0]).place == entry(store, KEYS[1]).place
+    assert store.usage() == Usage(2, once)
+    assert entry(store, KEYS[0]).head_name == entry(store, KEYS[1]).head_name
 
     store.remove(KEYS[0])
     assert read(store.get(KEYS[1])) == recording(KEYS[1], b"text")
-    assert store.filling() == Filling(1, once)
+    assert store.usage() == Usage(1, once)
 
 
 def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> None:
@@ -169,7 +169,7 @@ def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> N
     found = entry(store, KEYS[0])
 
     assert (found.size, found.cost, found.query, found.stored_at, found.used_at) == (4, 3.5, QUERY, 12.5, 12.5)
-    assert found.occupies == store.filling().occupied
+    assert found.stored_size == store.usage().occupied
     assert not found.pinned
 
 
@@ -180,12 +180,12 @@ def test_when_a_recording_was_asked_for_is_known_before_and_after_it_is_written_
     read(store.get(KEYS[0]))
     assert entry(store, KEYS[0]).used_at == 1000.0
 
-    store.tidy()
+    store.save_use_times()
     assert entry(store, KEYS[0]).used_at == 1000.0
 
     clock.now = 2000.0
     read(store.get(KEYS[0]))
-    store.tidy()
+    store.save_use_times()
     assert entry(store, KEYS[0]).used_at == 2000.0
 
 
@@ -220,7 +220,7 @@ def test_the_numbers_agree_after_anything(store: Store) -> None:
             store.remove(key)
 
     entries = list(store.entries())
-    assert store.filling() == Filling(len(entries), sum({entry.place: entry.occupies for entry in entries}.values()))
+    assert store.usage() == Usage(len(entries), sum({entry.head_name: entry.stored_size for entry in entries}.values()))
 
 
 def test_threads_put_get_and_remove_at_once(store: Store) -> None:
@@ -243,4 +243,4 @@ def test_threads_put_get_and_remove_at_once(store: Store) -> None:
         list(pool.map(work, range(4)))
 
     entries = list(store.entries())
-    assert store.filling() == Filling(len(entries), sum(entry.occupies for entry in entries))
+    assert store.usage() == Usage(len(entries), sum(entry.stored_size for entry in entries))

@@ -23,7 +23,7 @@ from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.breaker import FAILURES
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.throttling import BURST, LONGEST_REST, Condition, ThrottledUpstream
+from oda_proxy.upstream.throttling import BURST, LONGEST_REST, ThrottledUpstream, UpstreamHealth
 from oda_proxy.web.app import make_app
 
 if TYPE_CHECKING:
@@ -150,9 +150,11 @@ def stage(world: World) -> Stage:
     return Stage(world)
 
 
-def mannerly(stage: Stage, *, at_once: int = 100, rate: float = 1e6) -> ThrottledUpstream:
+def mannerly(stage: Stage, *, max_concurrent: int = 100, rate: float = 1e6) -> ThrottledUpstream:
     world = stage.world
-    return ThrottledUpstream(stage, at_once=at_once, rate=rate, clock=world.clock, sleep=world.sleep, today=world.today)
+    return ThrottledUpstream(
+        stage, max_concurrent=max_concurrent, rate=rate, clock=world.clock, sleep=world.sleep, today=world.today
+    )
 
 
 async def visit(upstream: ThrottledUpstream, path: str = "/", *, body: float = 0.0, **ask: Any) -> int:
@@ -191,14 +193,14 @@ VISITORS = st.lists(st.builds(Visitor, TIMES, TIMES, TIMES, st.none() | TIMES), 
 
 
 @settings(deadline=None, max_examples=200)
-@given(visitors=VISITORS, at_once=st.integers(1, 4), rate=st.sampled_from([0.25, 1.0, 2.0, 8.0]))
+@given(visitors=VISITORS, max_concurrent=st.integers(1, 4), rate=st.sampled_from([0.25, 1.0, 2.0, 8.0]))
 def test_never_more_than_allowed_at_once_or_in_any_time_and_first_come_first_served(
-    visitors: list[Visitor], at_once: int, rate: float
+    visitors: list[Visitor], max_concurrent: int, rate: float
 ) -> None:
     async def story() -> None:
         world = World()
         stage = Stage(world)
-        upstream = mannerly(stage, at_once=at_once, rate=rate)
+        upstream = mannerly(stage, max_concurrent=max_concurrent, rate=rate)
 
         async def come(name: int, visitor: Visitor) -> None:
             ask = visit(upstream, f"/takes/{visitor.takes}", body=visitor.body, headers=(("Name", str(name)),))
@@ -214,14 +216,14 @@ def test_never_more_than_allowed_at_once_or_in_any_time_and_first_come_first_ser
             coming.append(asyncio.create_task(come(name, visitor)))
         await world.done(*coming)
 
-        assert stage.most_under_way <= at_once
+        assert stage.most_under_way <= max_concurrent
         burst = max(1.0, BURST * rate)
         for (first, begin), (last, end) in itertools.combinations(enumerate(stage.times), 2):
             assert last - first + 1 <= burst + rate * (end - begin) + 1e-6
         sent = [int(ask.headers[0][1]) for ask in stage.asked]
         assert sent == sorted(sent)
         assert {name for name, visitor in enumerate(visitors) if visitor.patience is None} <= set(sent)
-        assert (upstream.condition.under_way, upstream.condition.waiting) == (0, 0)
+        assert (upstream.health.under_way, upstream.health.waiting) == (0, 0)
 
     asyncio.run(story())
 
@@ -243,11 +245,11 @@ async def test_a_rate_below_one_lets_one_through_at_a_time(world: World, stage: 
 
 
 async def test_a_place_is_held_until_the_body_was_read(world: World, stage: Stage) -> None:
-    upstream = mannerly(stage, at_once=1)
+    upstream = mannerly(stage, max_concurrent=1)
     first, second = (asyncio.create_task(visit(upstream, body=7.0)) for _ in range(2))
     await world.settle()
 
-    assert (upstream.condition.under_way, upstream.condition.waiting) == (1, 1)
+    assert (upstream.health.under_way, upstream.health.waiting) == (1, 1)
     await world.done(first, second)
     assert stage.times == [1000.0, 1007.0]
 
@@ -261,13 +263,13 @@ async def test_a_body_that_was_read_to_its_end_needs_no_more_to_give_its_place_b
 
     reading = asyncio.create_task(read())
     await world.settle()
-    assert upstream.condition.under_way == 1
+    assert upstream.health.under_way == 1
     await world.done(reading)
-    assert (reading.result(), upstream.condition.under_way) == ([b"1", b"2"], 0)
+    assert (reading.result(), upstream.health.under_way) == ([b"1", b"2"], 0)
 
 
 async def test_a_place_is_given_back_once(world: World, stage: Stage) -> None:
-    upstream = mannerly(stage, at_once=1)
+    upstream = mannerly(stage, max_concurrent=1)
     reply = await upstream.send(Request("GET", "/"))
     for _ in range(3):
         await reply.body.aclose()
@@ -279,12 +281,12 @@ async def test_a_place_is_given_back_once(world: World, stage: Stage) -> None:
 
 @pytest.mark.parametrize("path", ["/gone", "/slow", "/broken"])
 async def test_a_request_that_fails_gives_its_place_back(stage: Stage, path: str) -> None:
-    upstream = mannerly(stage, at_once=1)
+    upstream = mannerly(stage, max_concurrent=1)
     for _ in range(FAILURES - 1):
         with pytest.raises((UpstreamUnreachableError, RuntimeError)):
             await upstream.send(Request("GET", path))
 
-    assert upstream.condition.under_way == 0
+    assert upstream.health.under_way == 0
     assert await status_of(upstream) == 200
 
 
@@ -294,7 +296,7 @@ async def test_whoever_is_cancelled_wherever_it_waits_leaves_no_trace() -> None:
     for ticks in itertools.count():
         world = World()
         stage = Stage(world)
-        upstream = mannerly(stage, at_once=2, rate=0.25)
+        upstream = mannerly(stage, max_concurrent=2, rate=0.25)
         before = [asyncio.create_task(visit(upstream, "/takes/1", body=1.0)) for _ in range(3)]
         await world.settle()
         visitor = asyncio.create_task(visit(upstream, "/takes/2", body=1.0))
@@ -304,8 +306,8 @@ async def test_whoever_is_cancelled_wherever_it_waits_leaves_no_trace() -> None:
                 world.wake()
         if visitor.done():
             break
-        condition = upstream.condition
-        seen.add((condition.under_way, condition.waiting, "/takes/2" in {ask.path for ask in stage.asked}))
+        health = upstream.health
+        seen.add((health.under_way, health.waiting, "/takes/2" in {ask.path for ask in stage.asked}))
         visitor.cancel()
         await world.done(*before, visitor)
         after = [asyncio.create_task(visit(upstream, "/takes/99")) for _ in range(3)]
@@ -313,12 +315,12 @@ async def test_whoever_is_cancelled_wherever_it_waits_leaves_no_trace() -> None:
 
         assert [task.result() for task in [*before, *after]] == [200] * 6
         assert stage.most_under_way == 2  # no place was lost, and none was made
-        assert (upstream.condition.under_way, upstream.condition.waiting) == (0, 0)
+        assert (upstream.health.under_way, upstream.health.waiting) == (0, 0)
     assert seen >= {(2, 3, False), (2, 2, False), (2, 1, False), (1, 1, False), (1, 0, True)}
 
 
 async def test_time_spent_waiting_is_taken_from_the_patience(world: World, stage: Stage) -> None:
-    upstream = mannerly(stage, at_once=1)
+    upstream = mannerly(stage, max_concurrent=1)
     first = asyncio.create_task(visit(upstream, body=3.0))
     await world.settle()
     second = asyncio.create_task(visit(upstream, timeout=15.0))
@@ -328,7 +330,7 @@ async def test_time_spent_waiting_is_taken_from_the_patience(world: World, stage
 
 
 async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage) -> None:
-    upstream = mannerly(stage, at_once=1)
+    upstream = mannerly(stage, max_concurrent=1)
     first = asyncio.create_task(visit(upstream, body=3.0))
     await world.settle()
 
@@ -337,7 +339,7 @@ async def test_who_has_no_patience_left_was_not_sent(world: World, stage: Stage)
 
     await world.done(first)
     assert len(stage.asked) == 1
-    assert (upstream.condition.under_way, upstream.condition.waiting) == (0, 0)
+    assert (upstream.health.under_way, upstream.health.waiting) == (0, 0)
 
 
 # A dispatcher that wants to be left alone
@@ -373,11 +375,11 @@ async def test_a_dispatcher_that_wants_to_be_left_alone_is_for_so_long(
         with pytest.raises(UpstreamPausedError) as raised:
             await upstream.send(Request("GET", "/"))
         assert raised.value.retry_after == rest
-        assert upstream.condition.until == TODAY + rest
+        assert upstream.health.until == TODAY + rest
         assert len(stage.asked) == 1
         world.now += rest
     assert await status_of(upstream) == 200
-    assert upstream.condition.until is None
+    assert upstream.health.until is None
 
 
 async def test_a_dispatcher_that_says_when_to_come_back_is_not_away(stage: Stage) -> None:
@@ -385,7 +387,7 @@ async def test_a_dispatcher_that_says_when_to_come_back_is_not_away(stage: Stage
     for _ in range(FAILURES):
         await status_of(upstream, "/status/503", headers=(("Retry-After", "0"),))
 
-    assert (upstream.condition.state, upstream.condition.failures) == ("closed", 0)
+    assert (upstream.health.state, upstream.health.failures) == ("closed", 0)
 
 
 @given(value=st.text())
@@ -413,7 +415,7 @@ async def test_a_shorter_rest_does_not_end_a_longer_one(world: World, stage: Sta
     wishes = [(("Retry-After", seconds),) for seconds in ("60", "5")]
     await world.done(*[asyncio.create_task(visit(upstream, "/takes/1/503", headers=wish)) for wish in wishes])
 
-    assert upstream.condition.until == TODAY + 1 + 60
+    assert upstream.health.until == TODAY + 1 + 60
 
 
 async def test_it_is_said_since_when_and_how_long_a_dispatcher_is_left_alone(stage: Stage) -> None:
@@ -432,7 +434,7 @@ async def test_it_is_said_since_when_and_how_long_a_dispatcher_is_left_alone(sta
 async def test_who_waits_for_a_place_when_the_dispatcher_wants_to_be_left_alone_is_not_sent(
     world: World, stage: Stage
 ) -> None:
-    upstream = mannerly(stage, at_once=1, rate=0.1)
+    upstream = mannerly(stage, max_concurrent=1, rate=0.1)
     first = asyncio.create_task(visit(upstream, "/takes/1/503", headers=(("Retry-After", "60"),)))
     others = [asyncio.create_task(visit(upstream, at_most_once=True)) for _ in range(3)]
     await world.done(first, *others)
@@ -479,11 +481,11 @@ async def test_a_dispatcher_that_failed_often_is_left_alone_and_tried_again(
         "5 times in a row (Connection refused); retry in 1 s"
     )
     assert (raised.value.retry_after, raised.value.http_status) == (1.0, 503)
-    assert upstream.condition == Condition("open", 5, TODAY, "Connection refused", TODAY + 1, 0, 0)
+    assert upstream.health == UpstreamHealth("open", 5, TODAY, "Connection refused", TODAY + 1, 0, 0)
     assert len(stage.asked) == FAILURES
     world.now += 1.0
     assert await status_of(upstream) == 200
-    assert upstream.condition == Condition("closed", 0, None, "", None, 0, 0)
+    assert upstream.health == UpstreamHealth("closed", 0, None, "", None, 0, 0)
     trouble = "since 2023-11-14 22:13:20 UTC, 5 times in a row (Connection refused)"
     assert [record.message for record in caplog.records] == [
         f"the dispatcher http://dispatcher.example has failed {trouble}; it is asked now and then",
@@ -498,11 +500,11 @@ async def test_while_one_tries_others_are_not_sent(world: World, stage: Stage) -
     trial = asyncio.create_task(visit(upstream, "/takes/5"))
     await world.settle()
 
-    assert upstream.condition.state == "half-open"
+    assert upstream.health.state == "half-open"
     with pytest.raises(UpstreamPausedError, match="retry in 1 s"):
         await upstream.send(Request("GET", "/"))
     await world.done(trial)
-    assert (upstream.condition.state, len(stage.asked)) == ("closed", FAILURES + 1)
+    assert (upstream.health.state, len(stage.asked)) == ("closed", FAILURES + 1)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -522,7 +524,7 @@ async def test_any_other_answer_is_no_failure(stage: Stage, path: str) -> None:
     await status_of(upstream, path)
     await fail(upstream, FAILURES - 1)
 
-    assert upstream.condition.state == "closed"
+    assert upstream.health.state == "closed"
 
 
 async def test_a_dispatcher_that_is_only_slow_is_not_left_alone(stage: Stage) -> None:
@@ -530,7 +532,7 @@ async def test_a_dispatcher_that_is_only_slow_is_not_left_alone(stage: Stage) ->
     upstream = mannerly(stage)
     await fail(upstream, 3 * FAILURES, "/slow")
 
-    assert (upstream.condition.state, upstream.condition.failures) == ("closed", 0)
+    assert (upstream.health.state, upstream.health.failures) == ("closed", 0)
 
 
 async def test_a_request_that_is_cancelled_is_no_failure(world: World, stage: Stage) -> None:
@@ -541,7 +543,7 @@ async def test_a_request_that_is_cancelled_is_no_failure(world: World, stage: St
     task.cancel()
     await world.done(task)
 
-    assert (upstream.condition.state, upstream.condition.failures) == ("closed", FAILURES - 1)
+    assert (upstream.health.state, upstream.health.failures) == ("closed", FAILURES - 1)
 
 
 async def test_after_a_trial_that_is_cancelled_another_comes_at_once(world: World, stage: Stage) -> None:
@@ -583,7 +585,7 @@ async def test_through_the_whole_proxy_a_dispatcher_is_left_alone_and_the_status
 ) -> None:
     server, seen = restless
     async with Dispatcher(str(server.make_url(""))) as dispatcher:
-        upstream = ThrottledUpstream(dispatcher, at_once=4, rate=100.0, today=lambda: TODAY)
+        upstream = ThrottledUpstream(dispatcher, max_concurrent=4, rate=100.0, today=lambda: TODAY)
         async with (
             TestServer(make_app(Proxy(MemoryStore(), upstream, Policy()))) as house,
             ClientSession(str(house.make_url(""))) as client,
