@@ -16,8 +16,8 @@ import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from oda_proxy.query.cache_key import Keys, keys_of
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.cache_key import KeyMemo, keys_of
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema, read_schema
 
 if TYPE_CHECKING:
@@ -85,12 +85,14 @@ def main() -> int:
     schemas = (described(),)
     print(f"{'microseconds a request':30} {'asked before':>12} {'new words':>12}")
     for name, asked in REQUESTS.items():
-        words, keys = urlencode(asked), Keys()
-        asyncio.run(keys.of(split(fields(words))[0], schemas))
-        fast = microseconds(lambda: keys.description_cache(split(fields(words))[0], schemas))  # noqa: B023 - called at once
-        full = microseconds(lambda: keys_of(split(fields(words))[0], schemas))  # noqa: B023 - as above
+        words, keys = urlencode(asked), KeyMemo()
+        asyncio.run(keys.keys(split_query(parse_fields(words))[0], schemas))
+        fast = microseconds(lambda: keys.cached(split_query(parse_fields(words))[0], schemas))  # noqa: B023 - called at once
+        full = microseconds(lambda: keys_of(split_query(parse_fields(words))[0], schemas))  # noqa: B023 - as above
         print(f"{name:30} {fast:12.0f} {full:12.0f}")
-        assert keys.description_cache(split(fields(words))[0], schemas) == keys_of(split(fields(words))[0], schemas)
+        assert keys.cached(split_query(parse_fields(words))[0], schemas) == keys_of(
+            split_query(parse_fields(words))[0], schemas
+        )
     return 0
 
 

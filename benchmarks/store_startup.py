@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.config import cache_folder
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
-from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import Recording
 from oda_proxy.store import rows
 from oda_proxy.store.disk import DiskStore
@@ -63,7 +63,7 @@ def recording(number: int) -> Recording:
     return Recording(
         key=Key(f"{number:064x}"),
         stored_at=float(number),
-        head=HeldHead(b'"numpy_data_product_list":[]'),
+        head=MemoryHead(b'"numpy_data_product_list":[]'),
         exit_status={"status": 0, "message": ""},
         parameters={"analysis_parameters": {name: values[0] for name, values in words}},
         echoed=("session_id", "query_status", "token", "oda_api_version"),

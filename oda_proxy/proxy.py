@@ -30,8 +30,8 @@ from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import Counts, Policy
 from oda_proxy.jobs.polling import MAX_KEPT, Polling
 from oda_proxy.query import analysis_request
-from oda_proxy.query.audience import Sharing, Tokens
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.near_misses import NearMissHandler
@@ -71,7 +71,7 @@ class Proxy:
         policy: Policy,
         *,
         instruments: Descriptions | None = None,
-        tokens: Tokens | None = None,
+        tokens: TokenVerifier | None = None,
         description_cache: DescriptionCache | None = None,
         observer: QueryObserver | None = None,
         missing: MissHandler | None = None,
@@ -89,7 +89,7 @@ class Proxy:
         self._pipeline = RepairPipeline()
         self._relay = Relay(upstream)
         self._resolver = QueryResolver(instruments)
-        self._tokens = tokens or Tokens(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
+        self._tokens = tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._descriptions = description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock)
         self._miss_handler: MissHandler = missing or NearMissHandler(store, clock=clock)
@@ -162,11 +162,11 @@ class Proxy:
     async def _analysis(self, request: Request, here: str) -> Answer:
         """Answer `run_analysis`."""
         try:
-            query, envelope = split(*analysis_request.read(request))
+            query, envelope = split_query(*analysis_request.read_fields(request))
         except BadQueryError:  # the dispatcher has its own words for it
             self._counts.asked += 1
             return await self._asked(
-                request, here, "bypass", analysis_request.api_client(request), detail="not-a-query"
+                request, here, "bypass", analysis_request.api_envelope(request), detail="not-a-query"
             )
         try:
             answer = await self._product(query, envelope, request, here)
@@ -179,11 +179,11 @@ class Proxy:
 
     async def _product(self, query: Query, envelope: Envelope, request: Request, here: str) -> Answer:
         """Answer a query from its recording, or from the one job that makes it."""
-        if reason := analysis_request.not_ours(query, request):
+        if reason := analysis_request.bypass_reason(query, request):
             return await self._asked(request, here, "bypass", envelope if query.api else None, detail=reason)
         if (audience := self._audience(envelope)) is None:
             return await self._asked(request, here, "bypass", envelope, detail="token")
-        resolved = await self._resolver.read(query, audience=audience)
+        resolved = await self._resolver.resolve(query, audience=audience)
         client = Client(analysis_request.uncompressed(request), envelope, here)
         if not envelope.awaits_products:
             return await self._polled(resolved, client)
@@ -193,7 +193,7 @@ class Proxy:
         """Answer from a recording, where there is one and the asker wants none that is made anew."""
         envelope, wishes = client.envelope, headers.directives(client.request.headers)
         anew = envelope.query_status != "new" or envelope.job_id != "" or bool(wishes & {"no-cache", "no-store"})
-        anew = anew or not self._tokens.verified(envelope.token)
+        anew = anew or not self._tokens.is_verified(envelope.token)
         turn = self.jobs.turn
         recording = None if anew else await self._cache.look_up(resolved)
         if recording and self._is_good(recording):
@@ -217,7 +217,7 @@ class Proxy:
     def _audience(self, envelope: Envelope) -> str | None:
         """Name whom the answer is for, as the asker claims; None where the token says nothing that we understand."""
         if self.upstream is None:
-            self._tokens.refuse(envelope.token)  # elsewhere the dispatcher does
+            self._tokens.check(envelope.token)  # elsewhere the dispatcher does
         return self._tokens.audience(envelope.token)
 
     def _is_good(self, recording: Recording) -> bool:
@@ -232,7 +232,7 @@ class Proxy:
         envelope = client.envelope
         if answer := await self.jobs.followed(resolved, client):
             return answer
-        if self._tokens.verified(envelope.token) and (recording := await self._cache.look_up(resolved)):
+        if self._tokens.is_verified(envelope.token) and (recording := await self._cache.look_up(resolved)):
             return self._hit(recording, client, CacheStatus(hit=True))
         if self.upstream is None:
             return await self._missed(resolved, envelope)
@@ -273,7 +273,7 @@ class Proxy:
         reply = await self._relay.send(client.request, client.here, "uri-miss")
         answer = await spooled(reply, MAX_KEPT, in_memory=_in_memory(client.envelope))
         if answer.status == OK:
-            self._tokens.vouch(client.envelope.token)
+            self._tokens.mark_verified(client.envelope.token)
         answer = await self._pipeline.repaired(answer, client.envelope)
         kept = await self._cache.store(answer, resolved, client.envelope, job)
         self._counts.kept += kept.stored
@@ -284,7 +284,7 @@ class Proxy:
         """Answer what describes instruments and products: it changes seldom, and clients ask before each query."""
         relay = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
         pairs, asked = (
-            fields(request.query_string),
+            parse_fields(request.query_string),
             replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_PATIENCE),
         )
         if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):

@@ -102,7 +102,7 @@ async def proxy_listening(
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.proxy import Policy, Proxy
-    from oda_proxy.query.audience import Sharing, Tokens
+    from oda_proxy.query.audience import Sharing, TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.maintenance import background_maintenance
@@ -136,7 +136,7 @@ async def proxy_listening(
             max_jobs=max_jobs,
             limits=Limits(longest=longest_job * HOUR),
         )
-        tokens = Tokens(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
+        tokens = TokenVerifier(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
         instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
         description_cache = DescriptionCache(description_ttl, time.time, folder)
         missing = NearMissHandler(store)

@@ -11,7 +11,7 @@ import pytest
 from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.query import fields
+from oda_proxy.query.query import parse_fields
 from oda_proxy.query.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
 from tests.support.answers import JOB, SESSION, answer, written
@@ -102,7 +102,7 @@ async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstrea
     assert states[0] == ("submitted", "oda-proxy; fwd=uri-miss; detail=running")
     assert states[-1] == ("done", "oda-proxy; fwd=uri-miss; fwd-status=200; stored")
     assert job_id == JOB
-    asked = [dict(fields(ask.query_string)) for ask in upstream.asked]
+    asked = [dict(parse_fields(ask.query_string)) for ask in upstream.asked]
     assert [(one["query_status"], one.get("job_id", "")) for one in asked] == [
         ("new", ""),
         ("submitted", JOB),
@@ -382,14 +382,14 @@ class Described:
     """An upstream's descriptions, as it gives them now and gave them before."""
 
     def __init__(self, *texts: str) -> None:
-        self.schemas = tuple(read_schema(text) for text in texts)
-        self.doubted: list[str] = []
+        self._schemas = tuple(read_schema(text) for text in texts)
+        self.invalidated: list[str] = []
 
-    async def of(self, instrument: str) -> tuple[Schema, ...]:
-        return self.schemas
+    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
+        return self._schemas
 
-    def doubt(self, instrument: str) -> None:
-        self.doubted.append(instrument)
+    def invalidate(self, instrument: str) -> None:
+        self.invalidated.append(instrument)
 
 
 def describing(upstream: Script, store: MemoryStore, clock: Clock, *texts: str) -> Proxy:

@@ -9,7 +9,7 @@ import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
 from tests.support.answers import SESSION, answer
@@ -48,7 +48,7 @@ def upstream() -> Script:
 def house(
     upstream: Script | None, clock: Clock, *, secret_key: str | None = None, sharing: Sharing = Sharing.SUBJECT
 ) -> Proxy:
-    tokens = Tokens(sharing, secret_key=secret_key, trust=300.0, clock=clock)
+    tokens = TokenVerifier(sharing, secret_key=secret_key, trust=300.0, clock=clock)
     return Proxy(MemoryStore(), upstream, Policy(), tokens=tokens, clock=clock)
 
 

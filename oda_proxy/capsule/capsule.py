@@ -182,7 +182,7 @@ def open_capsule(folder: Path) -> Capsule:
             created=manifest.text("created"),
             ended=manifest.text_or_none("ended"),
             exit_status=_whole_or_none(manifest, "exit_status"),
-            command=serialisation.texts(manifest, "command"),
+            command=serialisation.read_texts(manifest, "command"),
             key_version=manifest.count("key_version"),
             versions=manifest.mapping("versions"),
             dispatchers=(),
@@ -280,7 +280,7 @@ def _named(manifest: JsonObject) -> dict[str, JsonObject]:
         if not _NAME.fullmatch(name) or name in named:
             raise CodecError(f"names the dispatcher {name[:80]!r}, which is no name, or twice")
         one.text("url")
-        serialisation.texts(one, "addresses")
+        serialisation.read_texts(one, "addresses")
         named[name] = one
     return named
 
@@ -340,7 +340,7 @@ def _dispatcher(folder: Path, described: JsonObject, files: Mapping[str, FileDig
     return DispatcherCapsule(
         name=name,
         url=described.text("url"),
-        addresses=serialisation.texts(described, "addresses"),
+        addresses=serialisation.read_texts(described, "addresses"),
         folder=folder / own,
         failures=_failures(folder / own, here),
         fixtures=_fixtures(folder / own / _FIXTURES, here),
@@ -352,7 +352,7 @@ def _failures(root: Path, here: Mapping[str, FileDigest]) -> dict[Key, Failure]:
     for path, member in here.items():
         if path.startswith(f"{_FAILURES}/"):
             with _blaming(root / path):
-                failure = failures.read(_content(root, path, member))
+                failure = failures.parse(_content(root, path, member))
                 _refuse_second(failure.key, found)
             found[failure.key] = failure
     return found
@@ -514,7 +514,7 @@ class DispatcherWriter:
         with self._book.changing(self._book.folder / at):
             name = _free(failure.key, self._failures.values())
             thing = f"{at}/{name}.json"
-            atomic.write(self._book.folder / thing, failures.written(failure).encode())
+            atomic.write(self._book.folder / thing, failures.serialise(failure).encode())
             before = self._failures.get(failure.key)
             self._failures[failure.key] = name
             files = {thing: digests.compute_digest(self._book.folder, thing)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oda_proxy.recordings.redaction import REMOVED, without_addresses
+from oda_proxy.recordings.redaction import REMOVED, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ def _cleaned(word: str, secrets: Iterable[str], home: str) -> str:
     word = word.encode("utf-8", "replace").decode("utf-8")  # what is no UTF-8 has no form in the manifest
     for secret in secrets:
         word = word.replace(secret, REMOVED)
-    word = without_addresses(without_user(word))
+    word = redact_text(without_user(word))
     word = _ASSIGNED.sub(rf"\1{REMOVED}", word)
     if len(home) > 1:
         word = re.sub(rf"{re.escape(home.rstrip('/'))}(?![\w.-])", "~", word)

@@ -19,10 +19,10 @@ from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
 from oda_proxy.fixture import fixtures
 from oda_proxy.fixture.fixtures import FixtureAnswer, FixtureQuery
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
-from oda_proxy.query.query import Envelope, split
+from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings import fits_cards, serialisation
 from oda_proxy.recordings.recording import redact
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,7 +106,7 @@ def key_in(one: Fixture) -> Key:
     recorded = one.answer().recorded
     if recorded is None:
         raise CodecError("says no key: it was not recorded")
-    return serialisation.key(JsonObject(dict(recorded)), "key")
+    return serialisation.read_key(JsonObject(dict(recorded)), "key")
 
 
 def refuse_unsafe(one: Fixture) -> None:
@@ -130,7 +130,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _formed(recording: Recording) -> dict[str, Any]:
-    return {name: value for name, value in recording.small.items() if name != _API_CODE}
+    return {name: value for name, value in recording.client_members.items() if name != _API_CODE}
 
 
 _MARK: Final = "\0"
@@ -139,10 +139,10 @@ _MARK: Final = "\0"
 def _without_gaps(recording: Recording) -> tuple[dict[str, Any], list[Place]]:
     """Give `products` as on the wire, and the headers with gaps: offsets in the text do not survive in a fixture."""
     marks = [(gap.offset, f"{',' * gap.follows}{json.dumps(_MARK)}:0".encode("ascii")) for gap in recording.gaps]
-    products = _parsed(b"".join(fits_cards.woven(recording.head.pieces(), marks)))
+    products = _parsed(b"".join(fits_cards.interleave(recording.head.pieces(), marks)))
     places = list(_marked(products)) if marks else []
     for place in places:
-        del serialisation.at(products, place)[_MARK]
+        del serialisation.follow(products, place)[_MARK]
     if len(places) != len(marks):
         raise CodecError("the recording names its asker where there is no header")
     return products | _formed(recording), places
@@ -201,13 +201,13 @@ def _recorded(recording: Recording, query: FixtureQuery, answer: FixtureAnswer, 
         "echoed": list(recording.echoed),
     }
     if _query(query) != recording.query and recording.query:
-        said["query"] = serialisation.query_written(recording.query)
+        said["query"] = serialisation.dump_query(recording.query)
     if json.dumps(answer.exit_status) != json.dumps(recording.exit_status):
         said["exit_status"] = dict(recording.exit_status)
     if answer.timeline != recording.timeline:
         said["timeline"] = [list(moment) for moment in recording.timeline]
-    if _API_CODE in recording.small:
-        said[_API_CODE] = recording.small[_API_CODE]
+    if _API_CODE in recording.client_members:
+        said[_API_CODE] = recording.client_members[_API_CODE]
     if places:
         said["gaps"] = [
             {"at": list(place), "cards": gap.cards} for place, gap in zip(places, recording.gaps, strict=True)
@@ -248,29 +248,29 @@ def _as_recorded(asked: FixtureQuery, answer: FixtureAnswer, products: dict[str,
     gaps = said.objects("gaps") if "gaps" in said.members else []
     for gap in gaps:
         _put_cards(gap, products)
-    recording = _redacted(answer, products, echoes, serialisation.seconds(said, "stored_at"))
+    recording = _redacted(answer, products, echoes, serialisation.read_seconds(said, "stored_at"))
     if len(recording.gaps) != len(gaps):
         raise CodecError("'gaps' are not where dispatchers have them")
-    query = serialisation.query(JsonObject.of(said.members["query"])) if "query" in said.members else _query(asked)
+    query = serialisation.read_query(JsonObject.of(said.members["query"])) if "query" in said.members else _query(asked)
     private = said.boolean("private", default=True)
     is_of_today = said.count("key_version") == KEY_VERSION or private
-    program = {_API_CODE: serialisation.program(said.members[_API_CODE])} if _API_CODE in said.members else {}
+    program = {_API_CODE: serialisation.read_program(said.members[_API_CODE])} if _API_CODE in said.members else {}
     return replace(
         recording,
-        key=serialisation.key(said, "key") if is_of_today else key_of(query),
+        key=serialisation.read_key(said, "key") if is_of_today else key_of(query),
         exit_status=said.mapping("exit_status", dict(answer.exit_status)),
-        echoed=serialisation.texts(said, "echoed"),
+        echoed=serialisation.read_texts(said, "echoed"),
         query=query,
         private=private,
-        cost=serialisation.seconds(said, "cost"),
+        cost=serialisation.read_seconds(said, "cost"),
         timeline=_timeline(said.items("timeline")) if "timeline" in said.members else answer.timeline,
-        small={**recording.small, **program},
+        client_members={**recording.client_members, **program},
     )
 
 
 def _put_cards(gap: JsonObject, products: dict[str, Any]) -> None:
     """Write the cards of nobody where an asker's stood, for the redaction to take them out again."""
-    header = serialisation.at(products, gap.items("at"))
+    header = serialisation.follow(products, gap.items("at"))
     if not isinstance(header, dict):
         raise CodecError("'gaps' leads nowhere")
     for name, told in gap.mapping("cards").items():
@@ -314,7 +314,7 @@ def _redacted(
     try:
         text = repaired(json.dumps(body).encode("ascii"), _OK, _NOBODY)
         return redact(text, _NOBODY, key=Key(""), stored_at=stored_at)
-    except NotKeptError as error:
+    except NotStorableError as error:
         raise NoFixtureError(f"it is not kept: {error}") from None
     except ValueError as error:
         raise CodecError(f"it has no form on the wire: {error}") from None
@@ -330,4 +330,4 @@ def _query(asked: FixtureQuery) -> Query:
     pairs += [("dry_run", "True")] if asked.dry_run else []
     for name, value in asked.parameters.items():
         pairs += [(name, str(word)) for word in (value if isinstance(value, list) else [value])]
-    return split(pairs, asked.files.items())[0]
+    return split_query(pairs, asked.files.items())[0]

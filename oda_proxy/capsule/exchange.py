@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers as _headers
 from oda_proxy.http.answer import OK, Answer
-from oda_proxy.recordings.redaction import ASKER, NotKeptError, without_addresses
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, redact_text
 
 if TYPE_CHECKING:
     from oda_proxy.http.cache_status import CacheStatus
@@ -98,13 +98,13 @@ class Exchange:
 def refuse_request(method: str, url: str, headers: Headers) -> None:
     """Raise NotKeptError where the answer to a request must not be kept, whatever it is."""
     if method != "GET":
-        raise NotKeptError("method")
+        raise NotStorableError("method")
     if any(name.casefold() in _CREDENTIALS for name, _ in headers):
-        raise NotKeptError("credentials")
+        raise NotStorableError("credentials")
     if not _ADDRESS.fullmatch(url):
-        raise NotKeptError("address")
+        raise NotStorableError("address")
     if names_a_secret(url):
-        raise NotKeptError("secret-in-address")
+        raise NotStorableError("secret-in-address")
 
 
 _ADDRESS = re.compile(r"https?://[!-\"$-~]+")
@@ -130,9 +130,9 @@ def _holds_a_secret(text: str) -> bool:
     names = _NAME.findall(text)
     words = {name.casefold() for name in names}
     parts = {part.casefold() for name in names for part in _PART.findall(name)}
-    if words & ASKER or (words | parts) & _SECRET:
+    if words & CLIENT_MEMBERS or (words | parts) & _SECRET:
         return True
-    return without_addresses(text) != text or bool(_LOGIN.search(text) or _KEY.search(text))
+    return redact_text(text) != text or bool(_LOGIN.search(text) or _KEY.search(text))
 
 
 _SECRET = frozenset(
@@ -184,11 +184,11 @@ def asking(headers: Headers) -> Headers:
 def refuse_answer(status: int, headers: Headers) -> None:
     """Raise NotKeptError where an answer must not be kept, whatever its body is."""
     if status != OK and status not in REDIRECTS:
-        raise NotKeptError("status")
+        raise NotStorableError("status")
     if "*" in _varying(headers):
-        raise NotKeptError("varies")
+        raise NotStorableError("varies")
     if any(names_a_secret(target) for target in _headers.values(headers, "location")):
-        raise NotKeptError("secret-in-address")
+        raise NotStorableError("secret-in-address")
 
 
 def kept(url: str, asked: Headers, status: int, headers: Headers, body: bytes, *, when: float) -> Exchange:
@@ -237,7 +237,7 @@ def from_json(text: bytes, body: bytes, *, max_body: int = MAX_BODY) -> Exchange
     told = _read(text, body)
     try:
         again = kept(told.url, told.asked, told.status, told.headers, body, when=told.when)
-    except NotKeptError as error:
+    except NotStorableError as error:
         raise ExchangeError(f"an exchange like this is never kept ({error})") from error
     if again != told:
         raise ExchangeError("an exchange is never kept with these headers")

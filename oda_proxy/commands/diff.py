@@ -25,7 +25,7 @@ from oda_proxy.jobs.coalescing import new_session
 from oda_proxy.query import echo
 from oda_proxy.query.query import CLIENT_DEFAULTS
 from oda_proxy.recordings.recording import redact
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ async def drift_of(one: Recorded, asking: Rerun, tolerance: Tolerance, tell: Cal
         said = tuple(_parameters(one, query, anew.echo, tolerance))
     except UpstreamUnreachableError:
         raise
-    except NotKeptError as error:
+    except NotStorableError as error:
         return Drift(one.name, Outcome.FAILED, f"the answer is none of which a recording could be made: {error}")
     except OdaProxyError as error:
         return Drift(one.name, Outcome.FAILED, str(error))

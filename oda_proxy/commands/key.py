@@ -13,7 +13,7 @@ from oda_proxy.errors import BadQueryError, UsageError
 from oda_proxy.query.cache_key import differences, explain, key_of_normalised
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.normalised import normalise
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def key(
         warn(doubt)
     if as_json:
         told = [
-            {"key": key_of_normalised(one), "parameters": one.parameters, "left_out": sorted(one.left_out)}
+            {"key": key_of_normalised(one), "parameters": one.parameters, "left_out": sorted(one.defaulted)}
             for one in resolver
         ]
         say_json({"questions": told, "differences": differences(*resolver)} if differs else {"questions": told})
@@ -63,7 +63,7 @@ def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tup
     """Read a request under the description of its instrument, and say why words may be only words."""
     _, mark, query_string = request.partition("?")
     try:
-        query, _ = split(fields(query_string if mark else request))
+        query, _ = split_query(parse_fields(query_string if mark else request))
     except BadQueryError as error:
         raise UsageError(f"this is no request for run_analysis: {error}") from error
     schema, doubt = asyncio.run(_schema(query, upstream, cache_dir)), ""
@@ -80,8 +80,8 @@ async def _schema(query: Query, upstream: str | None, cache_dir: Path | None) ->
     """Find the description of a query's instrument: asked for where an upstream is named, or kept."""
     folder = cache_folder(cache_dir, upstream or PRODUCTION)
     if upstream is None:
-        known = await Descriptions(None, folder, ttl=math.inf, clock=time.monotonic).of(query.instrument)
+        known = await Descriptions(None, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
     else:
         async with Dispatcher(upstream) as dispatcher:
-            known = await Descriptions(dispatcher, folder, ttl=math.inf, clock=time.monotonic).of(query.instrument)
+            known = await Descriptions(dispatcher, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
     return known[0] if known else None

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Job, Limits, Said, State, heard, named, next_step, observe
-from oda_proxy.query.nearest import short
-from oda_proxy.query.query import FORM, Envelope, words
+from oda_proxy.query.nearest import shorten
+from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings.redaction import REMOVED
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def why_not(query: Query) -> str:
     """Say why a query cannot be asked again, or nothing: it would need what was not recorded."""
     if query.files:
         return "a file was uploaded with it, of which only the digest was recorded"
-    if any(REMOVED in word for _, word in words(query)):
+    if any(REMOVED in word for _, word in query_fields(query)):
         return "an address was taken out of what was asked"
     return ""
 
@@ -91,7 +91,7 @@ class Rerun:
         UpstreamUnreachableError
             Nobody answers, and nobody has answered before.
         """
-        pairs = words(query)
+        pairs = query_fields(query)
         job = Job(begun=self._clock())
         while True:
             step = next_step(job, self._clock(), watched=True)
@@ -101,7 +101,7 @@ class Rerun:
             if job.state is State.DONE:
                 return once.body
             if job.state is State.FAILED:
-                raise FailedNowError(job.given_up or short(once.reason, _LONGEST_REASON))
+                raise FailedNowError(job.given_up or shorten(once.reason, _LONGEST_REASON))
             tell(f"{job.state}, {self._clock() - job.begun:.0f} s")
 
     async def _once(self, pairs: list[tuple[str, str]], step: Step) -> _Heard:

@@ -23,7 +23,7 @@ from oda_proxy.jobs.job import State
 from oda_proxy.jobs.polling import GivenUpError
 from oda_proxy.jobs.remarks import remark
 from oda_proxy.jobs.replay import replay
-from oda_proxy.query.query import FORM, Envelope, words
+from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings import failures
 from oda_proxy.store.recording_cache import answer_from
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.jobs.policy import Counts, Policy
     from oda_proxy.jobs.polling import Polling
-    from oda_proxy.query.audience import Tokens
+    from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
@@ -62,7 +62,7 @@ class Jobs:
         polling: Polling,
         cache: RecordingCache,
         pipeline: RepairPipeline,
-        tokens: Tokens,
+        tokens: TokenVerifier,
         journal: JobJournal,
         observer: QueryObserver,
         policy: Policy,
@@ -99,7 +99,7 @@ class Jobs:
     async def resume(self, resolver: QueryResolver) -> None:
         """Take up the jobs that an earlier run left; one that was begun with a token waits for somebody with one."""
         for job in await self._journal.left():
-            resolved = await resolver.read(job.query)
+            resolved = await resolver.resolve(job.query)
             if self._clock() - job.begun > self._policy.limits.longest:
                 await self._journal.forget(job.key)
             elif not job.private and self._inflight.of((resolved.key,)) is None:
@@ -172,7 +172,7 @@ class Jobs:
         if envelope.token is None:
             return [alone, with_all]
         with_this_token = (resolved.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
-        if self._tokens.verified(envelope.token):
+        if self._tokens.is_verified(envelope.token):
             return [alone, with_this_token, with_all]
         return [alone, with_this_token]  # nobody has verified it: it is good for what itself began
 
@@ -227,7 +227,7 @@ class Jobs:
         if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
             raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
-            text = failures.answered(outcome.failure, envelope, now=self._clock(), address=client.here)
+            text = failures.render(outcome.failure, envelope, now=self._clock(), address=client.here)
             return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
         recording = outcome.recording or (await self._cache.get(running.resolved.key) if outcome.stored else None)
         if recording:
@@ -261,7 +261,7 @@ def _for_nobody(job: Unfinished, session_id: str) -> Client:
     """Ask for a job that was begun by somebody who is not known any more."""
     others = {"oda_api_version": job.version} if job.version else {}
     sent = {"query_status": "new", "session_id": session_id, **others}
-    form = urlencode([*words(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
+    form = urlencode([*query_fields(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
     request = Request(
         "POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form
     )

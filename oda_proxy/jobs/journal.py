@@ -94,4 +94,4 @@ def _unfinished(key: Key, noted: dict[str, Any]) -> Unfinished:
     if noted["format"] != FORMAT or noted["key"] != key:
         raise ValueError("it is of another version, or of another job")
     words = str(noted["job_id"]), bool(noted["private"]), str(noted["version"])
-    return Unfinished(key, Query.of(noted["query"]), float(noted["begun"]), *words)
+    return Unfinished(key, Query.from_dict(noted["query"]), float(noted["begun"]), *words)

@@ -16,11 +16,11 @@ from oda_proxy.jobs.inflight import Outcome
 from oda_proxy.jobs.job import LONGEST_PAUSE, Job, Limits, Said, State, begun_again, heard, named, next_step, observe
 from oda_proxy.jobs.journal import Unfinished
 from oda_proxy.jobs.progress import reports_of
-from oda_proxy.query.audience import claims
-from oda_proxy.query.query import restated
+from oda_proxy.query.audience import read_claims
+from oda_proxy.query.query import replace_fields
 from oda_proxy.recordings import failures
-from oda_proxy.recordings.recording import as_kept
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.recording import redact_query
+from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.inflight import Client, RunningJob
     from oda_proxy.jobs.job import Step
     from oda_proxy.jobs.journal import JobJournal
-    from oda_proxy.query.audience import Tokens
+    from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.query import Envelope
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.store.recording_cache import RecordingCache
@@ -73,7 +73,7 @@ class Polling:
         relay: Relay,
         pipeline: RepairPipeline,
         cache: RecordingCache,
-        tokens: Tokens,
+        tokens: TokenVerifier,
         *,
         journal: JobJournal,
         at_once: int,
@@ -153,7 +153,7 @@ class Polling:
         except UpstreamUnreachableError as error:
             return _Heard(Said.UNREACHABLE, error=error)
         if answer.status == OK:
-            self._tokens.vouch(client.envelope.token)
+            self._tokens.mark_verified(client.envelope.token)
         if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, SpooledBody)):
             return _Heard(Said.DONE, answer)  # nothing that we can look into: the asker may
         async with self._reading if _is_large(answer) else nullcontext():
@@ -174,8 +174,8 @@ class Polling:
         """Note a job that the dispatcher has taken, unless what is asked names the asker."""
         envelope, resolved = client.envelope, running.resolved
         try:
-            query = as_kept(resolved.query, envelope)
-        except NotKeptError:
+            query = redact_query(resolved.query, envelope)
+        except NotStorableError:
             return
         private = envelope.token is not None
         job = Unfinished(
@@ -223,9 +223,9 @@ class Polling:
                 content_type=content_type,
                 key=resolved.key,
                 failed_at=self._clock(),
-                query=as_kept(resolved.query, envelope),
+                query=redact_query(resolved.query, envelope),
             )
-        except NotKeptError:
+        except NotStorableError:
             return None
 
 
@@ -234,7 +234,7 @@ def _is_renamed(before: Job, after: Job) -> bool:
 
 
 def _is_same_subject(one: Client, other: Client) -> bool:
-    said = [claims(client.envelope.token) if client.envelope.token else None for client in (one, other)]
+    said = [read_claims(client.envelope.token) if client.envelope.token else None for client in (one, other)]
     return (said[0].subject if said[0] else None) == (said[1].subject if said[1] else None)
 
 
@@ -242,9 +242,9 @@ def _restated(request: Request, step: Step) -> Request:
     """Make the request for the next step: the asker's own, in another state."""
     changes = {"query_status": step.query_status, "job_id": step.job_id}
     if not isinstance(request.body, bytes):
-        return replace(request, query_string=restated(request.query_string, **changes))
-    form = restated(request.body.decode("utf-8", "surrogateescape"), **changes).encode("utf-8", "surrogateescape")
-    return replace(request, query_string=restated(request.query_string, **dict.fromkeys(changes, "")), body=form)
+        return replace(request, query_string=replace_fields(request.query_string, **changes))
+    form = replace_fields(request.body.decode("utf-8", "surrogateescape"), **changes).encode("utf-8", "surrogateescape")
+    return replace(request, query_string=replace_fields(request.query_string, **dict.fromkeys(changes, "")), body=form)
 
 
 def _read(answer: Answer) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.recordings.redaction import NotKeptError, refuse_traces, secrets, without_asker
+from oda_proxy.recordings.redaction import NotStorableError, check_no_secrets, collect_secrets, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,19 +32,19 @@ def reports_of(answer: Mapping[str, Any], envelope: Envelope) -> tuple[Mapping[s
     if not isinstance(told, list):
         return ()
     reports = [_report(report) for report in told[-MOST_REPORTS:] if isinstance(report, dict)]
-    known = secrets(envelope, monitor)
+    known = collect_secrets(envelope, monitor)
     return tuple(report for report in reports if _is_anyones(report, known))
 
 
 def _report(report: Mapping[str, Any]) -> Mapping[str, Any]:
     told = {name: value for name, value in report.items() if name in _TOLD and isinstance(value, str | int | float)}
-    return {**_REPORT, **without_asker(told)}
+    return {**_REPORT, **redact_value(told)}
 
 
 def _is_anyones(report: Mapping[str, Any], known: Any) -> bool:
     try:
-        refuse_traces([dict(report)], known)
-    except NotKeptError:
+        check_no_secrets([dict(report)], known)
+    except NotStorableError:
         return False
     return True
 

@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING
 from oda_proxy.errors import BadQueryError
 from oda_proxy.http import headers
 from oda_proxy.query.multipart import MULTIPART, read_form
-from oda_proxy.query.query import FORM, Envelope, Query, fields
+from oda_proxy.query.query import FORM, Envelope, Query, parse_fields
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Request
 
 
-def read(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Give what a request asks: its fields, and the digests of the files it uploads."""
     if request.body is None:
-        return fields(request.query_string), []
+        return parse_fields(request.query_string), []
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == FORM:
-        return fields(request.query_string, request.body), []
+        return parse_fields(request.query_string, request.body), []
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:
         sent, files = read_form(headers.values(request.headers, "content-type")[0], request.body)
-        return [*fields(request.query_string), *sent], files
+        return [*parse_fields(request.query_string), *sent], files
     raise BadQueryError("the body of the request is no form, or too large to be read")
 
 
-def api_client(request: Request) -> Envelope | None:
+def api_envelope(request: Request) -> Envelope | None:
     """Tell who sent a request that is no query; None where that is no API client, or cannot be told."""
     try:
-        sent = dict(read(request)[0])
+        sent = dict(read_fields(request)[0])
     except BadQueryError:
         return None
     return Envelope("", sent.get("session_id", ""), sent.get("job_id", "")) if "api" in sent else None
 
 
-def not_ours(query: Query, request: Request) -> str:
+def bypass_reason(query: Query, request: Request) -> str:
     """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
     if has_credentials(request):
         return "credentials"
     if not query.api:
         return "not-api"  # pages for the web frontend name files that belong to one session
-    return "partial" if query.partial else ""
+    return "partial" if query.is_partial else ""
 
 
 def has_credentials(request: Request) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_TOKEN = 16 * 1024
 """Characters of a token that is looked at."""
 
-MAX_VOUCHED = 10_000
+MAX_VERIFIED = 10_000
 """Tokens remembered at once."""
 
 
@@ -61,7 +61,7 @@ class Claims:
         return json.dumps(whose, sort_keys=True)
 
 
-def claims(token: Token) -> Claims | None:
+def read_claims(token: Token) -> Claims | None:
     """Read what a token claims, its signature unseen; None where it is no token that we understand.
 
     The dispatcher takes `sub`, or `email` where there is none, and roles as a list or as text with commas.
@@ -92,7 +92,7 @@ def _read(payload: Mapping[str, Any]) -> Claims:
     return Claims(subject, told, None if expires is None else float(expires))
 
 
-class Tokens:
+class TokenVerifier:
     """Knows which tokens were verified; it remembers digests of them, never themselves.
 
     `trust` is how long, in s, the dispatcher's word for a token counts; `clock` gives s since 1970.
@@ -102,7 +102,7 @@ class Tokens:
         self._sharing = sharing
         self._secret_key = secret_key
         self._clock = clock
-        self._vouched: TTLCache[bytes, None] = TTLCache(MAX_VOUCHED, ttl=trust, timer=clock)
+        self._vouched: TTLCache[bytes, None] = TTLCache(MAX_VERIFIED, ttl=trust, timer=clock)
 
     def audience(self, token: Token | None) -> str | None:
         """Name the audience that a token claims; None for a token that has expired or says nothing that we understand.
@@ -111,25 +111,25 @@ class Tokens:
         """
         if token is None:
             return PUBLIC
-        claimed = claims(token)
+        claimed = read_claims(token)
         if claimed is None or (claimed.expires is not None and claimed.expires <= self._clock()):
             return None
         return claimed.audience(self._sharing)
 
-    def verified(self, token: Token | None) -> bool:
+    def is_verified(self, token: Token | None) -> bool:
         """Tell whether what a token claims is true, as far as its signature says; no token claims nothing."""
         return token is None or _digest(token) in self._vouched or self._signed_by_us(token)
 
-    def refuse(self, token: Token | None) -> None:
+    def check(self, token: Token | None) -> None:
         """Raise TokenRefusedError for a token of which we know by ourselves that the dispatcher would not take it."""
-        if token is None or (claimed := claims(token)) is None:
+        if token is None or (claimed := read_claims(token)) is None:
             return
         if claimed.expires is not None and claimed.expires <= self._clock():
             raise TokenRefusedError("expired")
         if self._secret_key is not None and not self._signed_by_us(token):
             raise TokenRefusedError("not valid")
 
-    def vouch(self, token: Token | None) -> None:
+    def mark_verified(self, token: Token | None) -> None:
         """Take note that the dispatcher has just answered a request with this token."""
         if token is not None:
             self._vouched[_digest(token)] = None

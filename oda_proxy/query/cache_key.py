@@ -56,21 +56,19 @@ def keys_of(query: Query, schemas: Sequence[Schema], *, audience: str = PUBLIC) 
     return tuple(dict.fromkeys(key_of(query, schema, audience=audience) for schema in (*schemas, None)))
 
 
-class Keys:
+class KeyMemo:
     """Finds the keys of queries, quickly for words that were asked before."""
 
     def __init__(self) -> None:
         self._descriptions: LRUCache[tuple[str, str, tuple[Schema, ...]], tuple[Key, ...]] = LRUCache(REMEMBERED)
 
-    def description_cache(
-        self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC
-    ) -> tuple[Key, ...] | None:
+    def cached(self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC) -> tuple[Key, ...] | None:
         """Give the keys of words that were asked before, or None."""
         return self._descriptions.get((_words(query), audience, schemas))
 
-    async def of(self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC) -> tuple[Key, ...]:
+    async def keys(self, query: Query, schemas: tuple[Schema, ...], *, audience: str = PUBLIC) -> tuple[Key, ...]:
         """Give the keys as `keys_of` does, and remember them. New words are read in a thread: astropy may be needed."""
-        keys = self.description_cache(query, schemas, audience=audience)
+        keys = self.cached(query, schemas, audience=audience)
         if keys is None:
             keys = await asyncio.to_thread(keys_of, query, schemas, audience=audience)
             self._descriptions[_words(query), audience, schemas] = keys
@@ -107,7 +105,7 @@ def _lines(resolved: NormalisedQuery) -> dict[str, str]:
         "query_type": resolved.query_type,
         "api": "present" if resolved.api else "absent",
         **{
-            f"parameter {name}": _shown(value) + (_LEFT_OUT if name in resolved.left_out else "")
+            f"parameter {name}": _shown(value) + (_LEFT_OUT if name in resolved.defaulted else "")
             for name, value in resolved.parameters.items()
         },
         **{f"file {name}": f"SHA-256 {digest}" for name, digest in resolved.files},

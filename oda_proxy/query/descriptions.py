@@ -77,7 +77,7 @@ class Descriptions:
         self._fresh_until: LRUCache[str, float] = LRUCache(MOST_INSTRUMENTS)
         self._refreshing: dict[str, tuple[asyncio.Task[None], float]] = {}
 
-    async def of(self, instrument: str) -> tuple[Schema, ...]:
+    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
         """Give every description of an instrument, newest first; none where nobody knows one.
 
         One that is no longer fresh is asked for again, once however many want it; whoever answers late or not at all
@@ -95,7 +95,7 @@ class Descriptions:
             await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), 0))
         return self._known.get(instrument, _Known()).schemas
 
-    def doubt(self, instrument: str) -> None:
+    def invalidate(self, instrument: str) -> None:
         """Have a description asked for again before it is used: an answer contradicted it."""
         self._fresh_until.pop(instrument, None)
 

@@ -47,7 +47,7 @@ def contradictions(query: Query, schema: Schema | None, echo: Mapping[str, Any])
 def confirms(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> bool:
     """Tell whether an echo shows every parameter that a query gives, and contradicts none, be it left out."""
     resolved = normalise(query, schema)
-    given = resolved.parameters.keys() - resolved.left_out
+    given = resolved.parameters.keys() - resolved.defaulted
     return bool(echo) and given <= echo.keys() and not contradictions(query, schema, echo)
 
 
@@ -147,7 +147,7 @@ def _as_sent(repeated: Any) -> str:
 _JOB_ID: Final = re.compile(rb'"job_id"\s*:\s*"([^"\\]{1,100})"')
 
 
-def job_id_of(body: bytes) -> str:
+def read_job_id(body: bytes) -> str:
     """Find the id under which an answer says its job runs, or nothing; products stand before it and are not read."""
     found = _JOB_ID.search(body, max(body.rfind(b'"job_monitor"'), 0))
     return found[1].decode("utf-8", "replace") if found else ""

@@ -40,7 +40,7 @@ Recorded = TypeVar("Recorded")
 class Difference:
     """What differs in one thing that was asked, and how much: 0 is nothing, 1 is altogether."""
 
-    told: str
+    text: str
     size: float = 1.0
 
 
@@ -65,7 +65,7 @@ def nearest(resolved: NormalisedQuery, known: Iterable[tuple[Recorded, Normalise
     return min(near, key=_distance, default=None)
 
 
-def told(differences: Iterable[str]) -> str:
+def join_differences(differences: Iterable[str]) -> str:
     """Tell differences in one line."""
     texts = list(differences)
     if len(texts) > MOST_TOLD:
@@ -73,7 +73,7 @@ def told(differences: Iterable[str]) -> str:
     return "; ".join(texts)
 
 
-def short(text: str, longest: int = LONGEST) -> str:
+def shorten(text: str, longest: int = LONGEST) -> str:
     """Write a text from outside so that it stays in its line: what would not print is spelled, what is long is cut."""
     cut = text if len(text) <= longest else f"{text[:longest]}..."
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
@@ -90,8 +90,8 @@ def _differences(resolved: NormalisedQuery, other: NormalisedQuery) -> list[Diff
         if _same(one := here.get(name), another := there.get(name)):
             continue
         difference = _difference(name, one, another)
-        if name in resolved.left_out and one is not None and not _is_nothing(one):
-            difference = Difference(f"{difference.told} (it was not given: that is its default)", difference.size)
+        if name in resolved.defaulted and one is not None and not _is_nothing(one):
+            difference = Difference(f"{difference.text} (it was not given: that is its default)", difference.size)
         found.append(difference)
     return found
 
@@ -114,7 +114,7 @@ def _same(one: Value | None, other: Value | None) -> bool:
 
 
 def _difference(name: str, one: Value | None, another: Value | None) -> Difference:
-    called = short(name)
+    called = shorten(name)
     if one is None or (another is not None and _is_nothing(one)):
         return Difference(f"{called} is missing")
     if another is None or _is_nothing(another):
@@ -135,7 +135,7 @@ def _difference(name: str, one: Value | None, another: Value | None) -> Differen
                 measured = _catalogs(here[1], there[1])
     if measured is None:
         return Difference(f"{called} is {_shown(name, here)} and not {_shown(name, there)}")
-    return Difference(f"{called} {measured.told}", measured.size)
+    return Difference(f"{called} {measured.text}", measured.size)
 
 
 def _is_nothing(value: Value) -> bool:
@@ -159,7 +159,7 @@ def _read(value: Value) -> Value:
 
 def _written(value: Value) -> str:
     tag, *texts = value
-    return "as its default" if tag == "default" else short(",".join(texts))
+    return "as its default" if tag == "default" else shorten(",".join(texts))
 
 
 def _moment(text: str) -> datetime | None:
@@ -192,7 +192,7 @@ def _numbers(here: Value, there: Value) -> Difference | None:
 
 
 def _number(value: Value) -> str:
-    return short(" ".join(value[1:]))
+    return shorten(" ".join(value[1:]))
 
 
 def _lists(here: Sequence[str], there: Sequence[str]) -> Difference:
@@ -222,7 +222,7 @@ def _sources(text: str) -> list[str] | None:
 
 
 def _enumerated(members: Collection[str]) -> str:
-    first = ", ".join(short(member) for member in list(members)[:_NAMES_TOLD])
+    first = ", ".join(shorten(member) for member in list(members)[:_NAMES_TOLD])
     return first if len(members) <= _NAMES_TOLD else f"{first} and {len(members) - _NAMES_TOLD} more"
 
 
@@ -233,4 +233,4 @@ def _shown(name: str, value: Value) -> str:
         return _number((tag, *texts))
     if name == _CATALOG and (sources := _sources(texts[0] if texts else "")):
         return f"with {_enumerated(sources)}"
-    return short(",".join(texts)) if texts else tag
+    return shorten(",".join(texts)) if texts else tag

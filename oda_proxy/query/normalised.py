@@ -39,7 +39,7 @@ class NormalisedQuery:
     parameters: Mapping[str, Value]
     """By name; sorted."""
     files: tuple[tuple[str, str], ...]
-    left_out: frozenset[str]
+    defaulted: frozenset[str]
     """Names of parameters that the request left out, filled in with their defaults."""
 
 
@@ -48,13 +48,13 @@ def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
     described = schema.products.get(query.product_type) if schema else None
     given = dict(query.parameters)
     values: dict[str, Value] = {}
-    left_out: frozenset[str] = frozenset()
+    defaulted: frozenset[str] = frozenset()
     if schema is None or described is None:
         values = {name: ("words", *words) for name, words in given.items()}
     else:
         reading = _Reading(given, described, schema.reads_json)
         values = reading.values()
-        left_out = frozenset(
+        defaulted = frozenset(
             name for name, parameter in described.items() if parameter.filled_in and name not in given
         ) & frozenset(values)
     return NormalisedQuery(
@@ -64,7 +64,7 @@ def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
         query.api,
         dict(sorted(values.items())),
         query.files,
-        left_out,
+        defaulted,
     )
 
 

@@ -66,7 +66,7 @@ class Query:
     """Uploaded files: the name of the field and the SHA-256 of the content, sorted."""
 
     @classmethod
-    def of(cls, members: Mapping[str, Any]) -> Query:
+    def from_dict(cls, members: Mapping[str, Any]) -> Query:
         """Read what `dataclasses.asdict` made of a query; raises KeyError, TypeError or ValueError for damage."""
         return cls(
             instrument=str(members["instrument"]),
@@ -78,7 +78,7 @@ class Query:
         )
 
     @property
-    def partial(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether the products of a running job are asked for, which are not the answer to the query."""
         return any(name == "return_progress" for name, _ in self.parameters)
 
@@ -100,7 +100,7 @@ class Envelope:
         return self.query_status in {"new", "ready"}
 
 
-def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
+def parse_fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
     """Read names and values from a query string and an url-encoded form, in this order.
 
     Of several values of a name dispatchers read the first, so those of the query string count. Bytes that are no UTF-8
@@ -116,14 +116,14 @@ def fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
         raise BadQueryError(f"a request may have {MAX_FIELDS} fields at most") from error
 
 
-def words(query: Query) -> list[tuple[str, str]]:
+def query_fields(query: Query) -> list[tuple[str, str]]:
     """Give the names and words with which a query can be asked again; files are not among them."""
     pairs = [(name, value) for name, values in query.parameters for value in values]
     named = [("instrument", query.instrument), ("product_type", query.product_type), ("query_type", query.query_type)]
     return [*pairs, *named, *([("api", "True")] if query.api else [])]
 
 
-def restated(text: str, **changes: str) -> str:
+def replace_fields(text: str, **changes: str) -> str:
     """Write a query string or form again with other values for some names; an empty value takes the name out.
 
     What is not changed keeps its bytes and its place.
@@ -138,7 +138,7 @@ def restated(text: str, **changes: str) -> str:
     return "&".join([*parts, *(urlencode({name: value}) for name, value in left.items() if value)])
 
 
-def split(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = ()) -> tuple[Query, Envelope]:
+def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = ()) -> tuple[Query, Envelope]:
     """Tell what is asked from who is asking.
 
     Raises BadQueryError where the instrument, product_type or query_type is missing or the envelope says two things

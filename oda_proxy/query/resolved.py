@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachetools import LRUCache
 
 from oda_proxy.query import echo
-from oda_proxy.query.cache_key import PUBLIC, Keys
+from oda_proxy.query.cache_key import PUBLIC, KeyMemo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class ResolvedQuery:
         """The keys that the same words had under other descriptions, or without one."""
         return self.keys[1:]
 
-    async def is_answered_by(self, parameters: Mapping[str, Any]) -> bool:
+    async def is_confirmed_by(self, parameters: Mapping[str, Any]) -> bool:
         """Tell whether an analysis with these parameters, as a dispatcher repeats them, surely answers the question.
 
         What stands under an earlier key answered the same words; what they mean may have changed since.
@@ -64,30 +64,30 @@ class QueryResolver:
 
     def __init__(self, descriptions: Descriptions | None) -> None:
         self._descriptions = descriptions
-        self._keys = Keys()
+        self._keys = KeyMemo()
 
-    async def read(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
+    async def resolve(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
         """Read a query of an audience."""
-        schemas = await self._descriptions.of(query.instrument) if self._descriptions else ()
-        return ResolvedQuery(query, schemas, await self._keys.of(query, schemas, audience=audience))
+        schemas = await self._descriptions.schemas(query.instrument) if self._descriptions else ()
+        return ResolvedQuery(query, schemas, await self._keys.keys(query, schemas, audience=audience))
 
-    def doubt(self, resolved: ResolvedQuery) -> None:
+    def invalidate(self, resolved: ResolvedQuery) -> None:
         """Take note that an answer contradicted what the descriptions say."""
         if self._descriptions:
-            self._descriptions.doubt(resolved.query.instrument)
+            self._descriptions.invalidate(resolved.query.instrument)
 
 
-class JobIds:
+class JobIdCollisions:
     """Counts how often an id of the dispatcher stands for another query than before: its ids collide."""
 
     def __init__(self) -> None:
-        self.shared = 0
+        self.count = 0
         self._keys: LRUCache[str, Key] = LRUCache(MOST_JOB_IDS)
         self._lock = Lock()
 
-    def note(self, job_id: str, key: Key) -> None:
+    def record(self, job_id: str, key: Key) -> None:
         """Take note of the id of an answer to the query of a key; may be called from several threads."""
         if job_id:
             with self._lock:
-                self.shared += self._keys.get(job_id, key) != key
+                self.count += self._keys.get(job_id, key) != key
                 self._keys[job_id] = key

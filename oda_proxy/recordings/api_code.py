@@ -10,14 +10,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.recordings.redaction import ASKER
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _GAP = re.compile(
     r"(?<=DispatcherAPI\(url=)(?P<quote>['\"])[^'\"\n]*['\"]"
-    rf"|^(?P<before>[ \t]*\"(?P<name>{'|'.join(sorted(ASKER))})\"[ \t]*:[ \t]*).*?(?P<after>,?[ \t]*\n)",
+    rf"|^(?P<before>[ \t]*\"(?P<name>{'|'.join(sorted(CLIENT_MEMBERS))})\"[ \t]*:[ \t]*).*?(?P<after>,?[ \t]*\n)",
     re.MULTILINE,
 )
 
@@ -36,7 +36,7 @@ def with_gaps(text: str) -> Program:
     return [*program, [text[end:]]]
 
 
-def filled(program: Sequence[Sequence[str]], client: Mapping[str, Any], address: str) -> str:
+def fill_gaps(program: Sequence[Sequence[str]], client: Mapping[str, Any], address: str) -> str:
     """Write the program for this asker, who reaches us at `address`; a parameter that they did not send has no line."""
     pieces = []
     for part in program:

@@ -21,14 +21,14 @@ from oda_proxy.query.cache_key import KEY_VERSION, key_of
 from oda_proxy.query.query import ENVELOPE
 from oda_proxy.recordings import api_code, serialisation
 from oda_proxy.recordings.redaction import (
-    ASKER,
+    CLIENT_MEMBERS,
     REMOVED,
-    NotKeptError,
+    NotStorableError,
     Secrets,
-    plain,
-    refuse_traces,
-    secrets,
-    without_addresses,
+    bare_name,
+    check_no_secrets,
+    collect_secrets,
+    redact_text,
 )
 
 if TYPE_CHECKING:
@@ -79,34 +79,34 @@ def redact(
     failed_at: float,
     query: Query | None = None,
 ) -> Failure:
-    """Make a failure of an answer that ended a job; `query` is as `recording.as_kept` gives it.
+    """Make a failure of an answer that ended a job; `query` is as `recording.redact_query` gives it.
 
     Raises NotKeptError for an answer that is no final failure, is larger than `MAX_SIZE`, would have a client load what
     is not on the allow-list, or cannot be freed of its asker.
     """
     if len(body) > MAX_SIZE:
-        raise NotKeptError("too-large")
+        raise NotStorableError("too-large")
     if status not in _STATUSES:
-        raise NotKeptError("not-final")
+        raise NotStorableError("not-final")
     answer = _parsed(body)
     told = answer if isinstance(answer, dict) else {}
     if status == _OK and told.get(_STATE) != "failed":
-        raise NotKeptError("not-failed")
+        raise NotStorableError("not-failed")
     if screening.forbidden_names(told.get("products")):
-        raise NotKeptError("unsafe")
+        raise NotStorableError("unsafe")
     known = _secrets(envelope, answer)
     gaps: list[Place] = []
     try:
         kept = _without_asker(answer, known, gaps)
         failure = Failure(key, status, content_type, kept, failed_at, tuple(gaps), query, envelope.token is not None)
-        written(failure)
+        serialise(failure)
     except (CodecError, RecursionError):  # half a pair of surrogates, a number beyond the range of a float
-        raise NotKeptError("not-an-answer") from None
-    refuse_traces([kept], known)
+        raise NotStorableError("not-an-answer") from None
+    check_no_secrets([kept], known)
     return failure
 
 
-def answered(failure: Failure, envelope: Envelope, *, now: float, address: str) -> bytes:
+def render(failure: Failure, envelope: Envelope, *, now: float, address: str) -> bytes:
     """Give the body of a failure for this asker, who reaches us at `address`; `now` is in s since 1970 (UTC)."""
     if isinstance(failure.body, str):
         return failure.body.encode("utf-8")
@@ -120,12 +120,12 @@ def answered(failure: Failure, envelope: Envelope, *, now: float, address: str) 
     answer: dict[str, Any] = json.loads(compact(failure.body))
     for *way, name in failure.gaps:
         if name == _NOW:
-            serialisation.at(answer, way)[name] = now
+            serialisation.follow(answer, way)[name] = now
         elif name in client:
-            serialisation.at(answer, way)[name] = client[name]
+            serialisation.follow(answer, way)[name] = client[name]
     products = answer.get("products")
     if isinstance(products, dict) and isinstance(program := products.get(_API_CODE), list):
-        products[_API_CODE] = api_code.filled(program, client, address)
+        products[_API_CODE] = api_code.fill_gaps(program, client, address)
     return f"{compact(answer)}\n".encode()
 
 
@@ -151,12 +151,12 @@ def _parsed(body: bytes) -> dict[str, Any] | str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        raise NotKeptError("not-an-answer") from None
+        raise NotStorableError("not-an-answer") from None
 
 
 def _secrets(envelope: Envelope, answer: Any) -> Secrets:
     """Collect the secrets of an exchange; noughts are the job of what was refused before there was one."""
-    known = secrets(envelope, answer)
+    known = collect_secrets(envelope, answer)
     return Secrets({word: frozenset(s for s in texts if s.strip("0")) for word, texts in known.by_word.items()})
 
 
@@ -177,7 +177,7 @@ def _without_asker(value: Any, known: Secrets, gaps: list[Place], at: Place = ()
             kept[name] = inner
         elif name in ENVELOPE or place == (_NOW,):
             gaps.append(place)
-        elif plain(name) in ASKER:
+        elif bare_name(name) in CLIENT_MEMBERS:
             continue
         elif place == ("products", _API_CODE):
             program = api_code.with_gaps(inner) if isinstance(inner, str) else []
@@ -193,7 +193,7 @@ def _cleaned(text: str, known: Secrets) -> str:
     secret = {one for texts in known.by_word.values() for one in texts if len(one) >= _LONG and one in text}
     for one in sorted(secret, key=len, reverse=True):
         text = text.replace(one, REMOVED)
-    return _FOLDER.sub(REMOVED, without_addresses(text))
+    return _FOLDER.sub(REMOVED, redact_text(text))
 
 
 _LONG: Final = 8
@@ -203,7 +203,7 @@ _LONG: Final = 8
 # -- the document ----------------------------------------------------------------------------------
 
 
-def written(failure: Failure) -> str:
+def serialise(failure: Failure) -> str:
     """Write a failure as strict JSON. Raises CodecError where it has no such form."""
     document = {
         "format": FORMAT,
@@ -213,14 +213,14 @@ def written(failure: Failure) -> str:
         "content_type": failure.content_type,
         "failed_at": failure.failed_at,
         "private": failure.private,
-        "query": failure.query and serialisation.query_written(failure.query),
+        "query": failure.query and serialisation.dump_query(failure.query),
         "gaps": failure.gaps,
         "text" if isinstance(failure.body, str) else "body": failure.body,
     }
     return json_text.dumps(document)
 
 
-def read(text: bytes) -> Failure:
+def parse(text: bytes) -> Failure:
     """Read what `written` wrote. Raises CodecError for anything else."""
     if len(text) > MAX_DOCUMENT:
         raise CodecError(f"is larger than {MAX_DOCUMENT} bytes")
@@ -230,10 +230,12 @@ def read(text: bytes) -> Failure:
     if (status := document.count("status")) not in _STATUSES:
         raise CodecError(f"{status} is not the status of a final failure")
     query = (
-        None if document.members.get("query") is None else serialisation.query(JsonObject.of(document.members["query"]))
+        None
+        if document.members.get("query") is None
+        else serialisation.read_query(JsonObject.of(document.members["query"]))
     )
     private = document.boolean("private", default=True)
-    key = serialisation.key(document, "key")
+    key = serialisation.read_key(document, "key")
     if document.count("key_version") != KEY_VERSION and query and not private:
         key = key_of(query)
     body: dict[str, Any] | str = document.text("text") if "text" in document.members else document.mapping("body")
@@ -243,8 +245,8 @@ def read(text: bytes) -> Failure:
         status=status,
         content_type=_header(document.text("content_type")),
         body=body,
-        failed_at=serialisation.seconds(document, "failed_at"),
-        gaps=tuple(serialisation.place(place, body) for place in document.items("gaps")),
+        failed_at=serialisation.read_seconds(document, "failed_at"),
+        gaps=tuple(serialisation.read_path(place, body) for place in document.items("gaps")),
         query=query,
         private=private,
     )
@@ -265,4 +267,4 @@ def _check_products(body: Mapping[str, Any] | str) -> None:
     if names := screening.forbidden_names(products):
         raise CodecError(f"a client that reads it would load {', '.join(names)}")
     if isinstance(products, dict) and isinstance(program := products.get(_API_CODE), list):
-        serialisation.program(program)
+        serialisation.read_program(program)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote_plus, unquote_plus
 
 from oda_proxy.query.query import ENVELOPE
-from oda_proxy.recordings.redaction import NotKeptError, plain
+from oda_proxy.recordings.redaction import NotStorableError, bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,14 +29,14 @@ class Gap(NamedTuple):
     cards: Cards
 
 
-def marked(value: Any, taken: list[Cards]) -> Any:
+def mark_cards(value: Any, taken: list[Cards]) -> Any:
     """Put a mark at the end of each header of which cards are `taken`; the same object where there is none."""
     if isinstance(value, list):
-        items = [marked(inner, taken) for inner in value]
+        items = [mark_cards(inner, taken) for inner in value]
         return value if all(one is other for one, other in zip(items, value, strict=True)) else items
     if not isinstance(value, dict):
         return value
-    members = {name: marked(inner, taken) for name, inner in value.items()}
+    members = {name: mark_cards(inner, taken) for name, inner in value.items()}
     if isinstance(header := value.get("header"), dict) and (cards := _cards(header)):
         rest = {name: card for name, card in header.items() if name not in cards}
         members["header"] = {**rest, f"\0{len(taken)}": 0}
@@ -47,7 +47,7 @@ def marked(value: Any, taken: list[Cards]) -> Any:
 _MARK = re.compile(r'(,?)"\\u0000(\d{1,9})":0')
 
 
-def cut_out(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
+def extract_cards(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
     """Take the marks out of a head, as UTF-8, and remember where they stood.
 
     Raises NotKeptError where other marks stand there than were put.
@@ -57,16 +57,16 @@ def cut_out(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
     pieces, gaps, size, end = [], [], 0, 0
     for number, mark in enumerate(_MARK.finditer(text)):
         if number >= len(taken) or int(mark[2]) != number:
-            raise NotKeptError("not-an-answer")
+            raise NotStorableError("not-an-answer")
         pieces.append(text[end : mark.start()].encode("utf-8"))
         size, end = size + len(pieces[-1]), mark.end()
         gaps.append(Gap(size, bool(mark[1]), taken[number]))
     if len(gaps) != len(taken):
-        raise NotKeptError("not-an-answer")
+        raise NotStorableError("not-an-answer")
     return b"".join((*pieces, text[end:].encode("utf-8"))), tuple(gaps)
 
 
-def filled(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
+def fill_gaps(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
     """Write the cards of this asker, each with its offset; what they did not send has no card."""
     written = []
     for offset, follows, cards in gaps:
@@ -81,7 +81,7 @@ def filled(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int, b
     return tuple(written)
 
 
-def woven(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+def interleave(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
     """Give a text piece by piece, with others inserted at their offsets."""
     at, waiting = 0, list(inserted)
     for piece in pieces:
@@ -99,9 +99,9 @@ def woven(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Ite
 
 def _cards(header: dict[str, Any]) -> Cards:
     """Name the cards of a header that say who asked."""
-    cards: Cards = {name: plain(name) for name in header if plain(name) in ENVELOPE}
+    cards: Cards = {name: bare_name(name) for name in header if bare_name(name) in ENVELOPE}
     for name, value in header.items():
-        if plain(name) == "url" and isinstance(value, str) and (parts := _parts(value)):
+        if bare_name(name) == "url" and isinstance(value, str) and (parts := _parts(value)):
             cards[name] = parts
     return cards
 

@@ -32,7 +32,7 @@ class Head(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldHead:
+class MemoryHead:
     """A head in memory."""
 
     text: bytes = field(repr=False)

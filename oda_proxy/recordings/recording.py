@@ -21,8 +21,8 @@ from oda_proxy.codec.json_spans import JsonMember, compact, json_members
 from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
-from oda_proxy.recordings.head import HeldHead
-from oda_proxy.recordings.redaction import NotKeptError, refuse_traces, secrets, without_asker
+from oda_proxy.recordings.head import MemoryHead
+from oda_proxy.recordings.redaction import NotStorableError, check_no_secrets, collect_secrets, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -90,8 +90,8 @@ class Recording:
     """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
     timeline: tuple[tuple[str, float], ...] = ()
     """The states that the job went through, each with its time in s after the first question; empty if not known."""
-    small: Mapping[str, Any] = field(default_factory=dict)
-    """Members of `products` whose form depends on the asker: `api_code`, and those of `forms`."""
+    client_members: Mapping[str, Any] = field(default_factory=dict)
+    """Members of `products` whose form depends on the asker: `api_code`, and those of `compat.generations.FORMED`."""
     gaps: tuple[Gap, ...] = ()
     """Where in the head cards of the asker stand, in order."""
 
@@ -102,7 +102,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Spliced:
+class SplicedAnswer:
     """An answer for one asker: one JSON text in three parts, of which only the last was made anew.
 
     `inserted` are the texts that stand in the head for this asker, each with its offset, in order.
@@ -121,7 +121,7 @@ class Spliced:
     def __iter__(self) -> Iterator[bytes]:
         """Give the answer piece by piece; blocks while the head is read. Raises StoreUnusableError."""
         yield self.begin
-        yield from fits_cards.woven(self.head.pieces(), self.inserted)
+        yield from fits_cards.interleave(self.head.pieces(), self.inserted)
         yield self.end
 
 
@@ -138,39 +138,39 @@ def redact(
         top = {member.name: member for member in json_members(text)}
         products = list(json_members(text, top.pop("products").begin))
     except (ValueError, KeyError, RecursionError):
-        raise NotKeptError("not-an-answer") from None
+        raise NotStorableError("not-an-answer") from None
     answer = {name: member.value for name, member in top.items()}
     exit_status = answer.get("exit_status")
     if answer.get("query_status") != "done" or not isinstance(exit_status, dict) or exit_status.get("status") != 0:
-        raise NotKeptError("not-done")
+        raise NotStorableError("not-done")
     if not products:
-        raise NotKeptError("no-products")
+        raise NotStorableError("no-products")
     echoes = {member.name: member.value for member in products if member.name in _PARAMETERS}
     if not all(isinstance(echo, dict) for echo in echoes.values()):
-        raise NotKeptError("not-an-answer")
+        raise NotStorableError("not-an-answer")
     taken: list[fits_cards.Cards] = []
     large = {
-        m.name: without_asker(fits_cards.marked(m.value, taken))
+        m.name: redact_value(fits_cards.mark_cards(m.value, taken))
         for m in products
         if m.name in _PRODUCTS and not _is_small(m)
     }
-    head, gaps = fits_cards.cut_out(_head(text, products, large), taken)
+    head, gaps = fits_cards.extract_cards(_head(text, products, large), taken)
     recording = Recording(
         key=key,
         stored_at=stored_at,
-        head=HeldHead(head),
+        head=MemoryHead(head),
         exit_status=_anyones_status(exit_status, CLIENT_DEFAULTS.keys() - asked),
         parameters={
-            name: without_asker({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
+            name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
         echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
         private=envelope.token is not None,
-        small={m.name: _anyones(m) for m in products if _is_small(m)},
+        client_members={m.name: _anyones(m) for m in products if _is_small(m)},
         gaps=gaps,
     )
     said = {m.name: m.value for m in products if m.name not in _PRODUCTS}
-    kept = [large, taken, recording.exit_status, recording.parameters, recording.small]
-    refuse_traces(kept, secrets(envelope, answer, said))
+    kept = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
+    check_no_secrets(kept, collect_secrets(envelope, answer, said))
     return recording
 
 
@@ -182,7 +182,7 @@ def _anyones_status(exit_status: Mapping[str, Any], of_clients: Collection[str])
 
     Dispatchers remark on arguments that they do not know, and clients up to 1.1.0 always send two of them.
     """
-    kept: dict[str, Any] = without_asker({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
+    kept: dict[str, Any] = redact_value({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
     if isinstance(comment := kept.get("comment"), str):
         kept["comment"] = _UNUSED.sub(lambda remark: _unused_by_all(remark, of_clients), comment)
     return kept
@@ -198,17 +198,17 @@ def _unused_by_all(remark: re.Match[str], of_clients: Collection[str]) -> str:
     return words if others else ""
 
 
-def as_kept(query: Query, envelope: Envelope) -> Query:
+def redact_query(query: Query, envelope: Envelope) -> Query:
     """Give what was asked as it may be kept beside the answer, without what a client says of itself among the words.
 
     Raises NotKeptError where the asker can be read in it nevertheless.
     """
-    words = without_asker({name: list(values) for name, values in query.parameters})
-    refuse_traces([query.instrument, query.product_type, query.query_type, words], secrets(envelope))
+    words = redact_value({name: list(values) for name, values in query.parameters})
+    check_no_secrets([query.instrument, query.product_type, query.query_type, words], collect_secrets(envelope))
     return replace(query, parameters=tuple((name, tuple(values)) for name, values in words.items()))
 
 
-def splice(recording: Recording, envelope: Envelope, *, now: float, address: str) -> Spliced:
+def splice(recording: Recording, envelope: Envelope, *, now: float, address: str) -> SplicedAnswer:
     """Give a recording back as an answer to this asker, without reading its head.
 
     `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the asker reaches us.
@@ -223,10 +223,10 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     products = {
         **{
-            name: api_code.filled(value, client, address)
+            name: api_code.fill_gaps(value, client, address)
             if name == _API_CODE
             else adapted(name, value, envelope.others.get("oda_api_version"))
-            for name, value in recording.small.items()
+            for name, value in recording.client_members.items()
         },
         **{
             name: {**echo, **{known: client[known] for known in recording.echoed if known in client}}
@@ -244,8 +244,8 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     separator = "," if recording.head.size else ""
     tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
-    inserted = fits_cards.filled(recording.gaps, {**client, "job_id": job_id})
-    return Spliced(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)
+    inserted = fits_cards.fill_gaps(recording.gaps, {**client, "job_id": job_id})
+    return SplicedAnswer(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)
 
 
 _API_CODE = "api_code"
@@ -260,7 +260,7 @@ def _is_small(member: JsonMember) -> bool:
 
 def _anyones(member: JsonMember) -> Any:
     """Give a small member without its asker."""
-    return without_asker(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
+    return redact_value(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
 
 
 def _head(text: str, products: list[JsonMember], large: Mapping[str, Any]) -> str:

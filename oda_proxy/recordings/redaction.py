@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REMOVED = "(removed)"
 """What stands in a text in place of an address that was taken out."""
 
-ASKER = ENVELOPE | {
+CLIENT_MEMBERS = ENVELOPE | {
     "call_back_url",
     "callback_url",
     "email",
@@ -37,7 +37,7 @@ ASKER = ENVELOPE | {
 """Names of members that say who asks, or where their job runs, wherever they stand."""
 
 
-class NotKeptError(Exception):
+class NotStorableError(Exception):
     """An answer must not be kept; the message is one short word that says why, as in `Cache-Status`."""
 
 
@@ -51,7 +51,7 @@ class Secrets:
     by_word: Mapping[str, frozenset[str]] = field(repr=False)
 
 
-def secrets(envelope: Envelope, *answers: Any) -> Secrets:
+def collect_secrets(envelope: Envelope, *answers: Any) -> Secrets:
     """Collect what an exchange says of its asker, and of others: the session of a job can be another person's.
 
     `answers` are the parts of the answer that are not products; members are found at any depth.
@@ -95,7 +95,7 @@ def _named(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _named(inner, name)
-    elif isinstance(value, str) or (isinstance(value, int) and name in ASKER):
+    elif isinstance(value, str) or (isinstance(value, int) and name in CLIENT_MEMBERS):
         yield name, str(value)
 
 
@@ -113,22 +113,22 @@ def _claims(token: str) -> set[str]:
 # -- taking out ------------------------------------------------------------------------------------
 
 
-def without_asker(value: Any) -> Any:
+def redact_value(value: Any) -> Any:
     """Give a JSON value without what names an asker: the same object where there is nothing to take out."""
     if isinstance(value, str):
-        return without_addresses(value)
+        return redact_text(value)
     if isinstance(value, list):
-        cleaned = [without_asker(inner) for inner in value]
+        cleaned = [redact_value(inner) for inner in value]
         return value if all(map(_is, cleaned, value)) else cleaned
     if isinstance(value, dict):
-        kept = {name: inner for name, inner in value.items() if plain(name) not in ASKER}
-        kept = {without_addresses(name): without_asker(inner) for name, inner in kept.items()}
+        kept = {name: inner for name, inner in value.items() if bare_name(name) not in CLIENT_MEMBERS}
+        kept = {redact_text(name): redact_value(inner) for name, inner in kept.items()}
         same = len(kept) == len(value) and all(name in kept and kept[name] is value[name] for name in value)
         return value if same else kept
     return value
 
 
-def plain(name: str) -> str:
+def bare_name(name: str) -> str:
     """Give a name as we compare it: FITS knows no case, and writes long ones as HIERARCH cards."""
     return re.sub(r"^hierarch\s+", "", name.casefold()).strip()
 
@@ -141,7 +141,7 @@ _URL = re.compile(r"(https?://[^\s\"'<>\\?]*)\?([^\s\"'<>\\]*)")
 _ASKS = re.compile(r"(?:^|[?&]|%26|%3F)(?:session_id|job_id|token)(?:=|%3D)", re.IGNORECASE)
 
 
-def without_addresses(text: str) -> str:
+def redact_text(text: str) -> str:
     """Take out of a text what leads to a person or to the folders and call-backs of a job."""
     if "@" in text or "%40" in text:
         text = _EMAIL.sub(REMOVED, text)
@@ -177,7 +177,7 @@ _NOT_BASE64 = bytes(byte for byte in _DELETED if byte not in b"+/")
 _LOWER = bytes(range(256)).lower()
 
 
-def refuse_traces(kept: Any, known: Secrets) -> None:
+def check_no_secrets(kept: Any, known: Secrets) -> None:
     """Raise NotKeptError where a secret can be read anywhere in `kept`, a JSON value.
 
     Long secrets are searched among letters and digits alone, so that no way of folding, quoting or encoding hides them;
@@ -191,11 +191,11 @@ def refuse_traces(kept: Any, known: Secrets) -> None:
     for seen in _readings(texts):
         for word, long in sought.items():
             if any(_skeleton(secret.encode()) in seen for secret in long):
-                raise NotKeptError(word)
+                raise NotStorableError(word)
     words = "\n".join(text for text in texts if len(text) < _PROSE)
     for word, few in short.items():
         if any(re.search(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", words) for secret in few):
-            raise NotKeptError(word)
+            raise NotStorableError(word)
 
 
 _PROSE = 4096

@@ -22,14 +22,14 @@ Place = tuple[str | int, ...]
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
-def key(document: JsonObject, name: str) -> Key:
+def read_key(document: JsonObject, name: str) -> Key:
     """Read a key. Raises CodecError, as do all functions here."""
     if not _DIGEST.fullmatch(text := document.text(name)):
         raise CodecError(f"{name!r} is no key")
     return Key(text)
 
 
-def seconds(document: JsonObject, name: str) -> float:
+def read_seconds(document: JsonObject, name: str) -> float:
     """Read a number of seconds from 0."""
     value = document.members.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
@@ -37,31 +37,31 @@ def seconds(document: JsonObject, name: str) -> float:
     return float(value)
 
 
-def texts(document: JsonObject, name: str) -> tuple[str, ...]:
+def read_texts(document: JsonObject, name: str) -> tuple[str, ...]:
     """Read a list of texts."""
     if not all(isinstance(item, str) for item in document.items(name)):
         raise CodecError(f"{name!r} should be a list of texts")
     return tuple(document.items(name))
 
 
-def query_written(query: Query) -> dict[str, Any]:
+def dump_query(query: Query) -> dict[str, Any]:
     """Write a query, its words as they were sent."""
     return asdict(query)
 
 
-def query(document: JsonObject) -> Query:
+def read_query(document: JsonObject) -> Query:
     """Read a query."""
     return Query(
         instrument=document.text("instrument"),
         product_type=document.text("product_type"),
         query_type=document.text("query_type"),
-        parameters=parameters(document),
+        parameters=read_parameters(document),
         api=document.boolean("api", default=False),
-        files=files(document),
+        files=read_files(document),
     )
 
 
-def parameters(document: JsonObject) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def read_parameters(document: JsonObject) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Read the parameters of a query: names, each with its words."""
     read = []
     for item in document.items("parameters"):
@@ -73,7 +73,7 @@ def parameters(document: JsonObject) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(read)
 
 
-def files(document: JsonObject) -> tuple[tuple[str, str], ...]:
+def read_files(document: JsonObject) -> tuple[tuple[str, str], ...]:
     """Read the uploaded files of a query: names of fields, each with a digest."""
     read = []
     for item in document.items("files"):
@@ -85,7 +85,7 @@ def files(document: JsonObject) -> tuple[tuple[str, str], ...]:
     return tuple(read)
 
 
-def program(value: Any) -> list[list[str]]:
+def read_program(value: Any) -> list[list[str]]:
     """Read a program with gaps, as `api_code` makes it."""
     if not isinstance(value, list) or not all(_is_part(part) for part in value):
         raise CodecError("'api_code' is no program with gaps")
@@ -98,17 +98,17 @@ def _is_part(part: Any) -> bool:
     return len(part) in {1, 3} or (len(part) == 2 and part[0] in {"'", '"'} and part[1] == "url")  # noqa: PLR2004 - as `api_code` has it
 
 
-def place(value: Any, within: Any) -> Place:
+def read_path(value: Any, within: Any) -> Place:
     """Read a place, which must lead to a name in an object."""
     if not isinstance(value, list) or not value or not isinstance(value[-1], str):
         raise CodecError(f"{str(value)[:80]!r} is no place")
-    holder = at(within, value[:-1])
+    holder = follow(within, value[:-1])
     if not isinstance(holder, dict):
         raise CodecError(f"the place {str(value)[:80]!r} leads nowhere")
     return tuple(value)
 
 
-def at(value: Any, way: Sequence[Any]) -> Any:
+def follow(value: Any, way: Sequence[Any]) -> Any:
     """Follow a way into a JSON value; None where there is none."""
     for step in way:
         match value, step:

@@ -19,7 +19,7 @@ from oda_proxy.http import headers, routes
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.routes import Kind
-from oda_proxy.query.query import restated
+from oda_proxy.query.query import replace_fields
 from oda_proxy.run.authority import certifying
 from oda_proxy.run.forward_proxy import environment, forwarding, is_loopback
 from oda_proxy.upstream.any_server import AnyServer
@@ -162,7 +162,7 @@ def public_description(request: Request) -> Request | None:
     """Give a request for a description without its token; None for what is none, or has no token."""
     if not _TOKEN.search(request.query_string) or not is_description(request):
         return None
-    return replace(request, query_string=restated(request.query_string, token=""))
+    return replace(request, query_string=replace_fields(request.query_string, token=""))
 
 
 _TOKEN = re.compile("(?:^|&)token=")

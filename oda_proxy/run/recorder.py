@@ -20,7 +20,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import buffered
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.run.listeners import doors, is_description, passed_on, public_description
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
@@ -139,7 +139,7 @@ class Recorder:
         what = f"{asked.request.method} {_shown(asked)}"
         try:
             exchange.refuse_request(asked.request.method, asked.url, asked.request.headers)
-        except NotKeptError as reason:
+        except NotStorableError as reason:
             self.tally.miss(what, reason)
             return await passed_on(self._servers, asked)
         asked = replace(asked, request=replace(asked.request, headers=exchange.asking(asked.request.headers)))
@@ -148,7 +148,7 @@ class Recorder:
             exchange.refuse_answer(answer.status, answer.headers)
             answer = await buffered(answer, exchange.MAX_BODY)
             if not isinstance(answer.body, tuple):
-                raise NotKeptError("too-large")  # noqa: TRY301 - as all other reasons
+                raise NotStorableError("too-large")  # noqa: TRY301 - as all other reasons
             body = b"".join(answer.body)
             page = exchange.kept(
                 asked.url, asked.request.headers, answer.status, answer.headers, body, when=time.time()
@@ -157,7 +157,7 @@ class Recorder:
             await asyncio.to_thread(self._writer.save_exchange, page.name, document, body)
             self._writer.used_exchange(page.name)
             self.tally.pages.add(page.name)
-        except (NotKeptError, CapsuleError) as reason:
+        except (NotStorableError, CapsuleError) as reason:
             self.tally.miss(what, reason)
         except (ServerUnreachableError, UpstreamUnreachableError) as error:
             self.tally.miss(what, error.detail)

@@ -19,10 +19,10 @@ from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.query.nearest import short
+from oda_proxy.query.nearest import shorten
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings import failures
 from oda_proxy.run.listeners import doors, public_description
@@ -153,13 +153,13 @@ class Replayer:
         things: dict[Key, CapsuleItem] = {}
         recordings = dispatcher.recordings()
         while (recording := await asyncio.to_thread(next, recordings, None)) is not None:
-            key = (await resolver.read(recording.query)).key if recording.query else recording.key
+            key = (await resolver.resolve(recording.query)).key if recording.query else recording.key
             # Whoever has the capsule may see what is in it.
             await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
             things[key] = self._thing(_about(recording.query))
         failed: dict[Key, Failure] = {}
         for failure in dispatcher.failures.values():
-            key = (await resolver.read(failure.query)).key if failure.query else failure.key
+            key = (await resolver.resolve(failure.query)).key if failure.query else failure.key
             failed[key] = failure
             things[key] = self._thing(f"{_about(failure.query)}, which failed")
         return Proxy(
@@ -192,7 +192,7 @@ async def replaying(folder: Path, *, time_scale: float = 0.0, doors: Opening = d
         yield replayer
 
 
-class _Anybody(Tokens):
+class _Anybody(TokenVerifier):
     """Takes any token, expired or not, for none: whoever has the capsule may see what is in it."""
 
     def __init__(self) -> None:
@@ -202,11 +202,11 @@ class _Anybody(Tokens):
         """Name everybody."""
         return PUBLIC
 
-    def verified(self, token: Token | None) -> bool:  # noqa: ARG002 - as above
+    def is_verified(self, token: Token | None) -> bool:  # noqa: ARG002 - as above
         """Tell that a token claims nothing."""
         return True
 
-    def refuse(self, token: Token | None) -> None:
+    def check(self, token: Token | None) -> None:
         """Refuse none."""
 
 
@@ -249,7 +249,7 @@ class _Failed:
         if failure is None:
             return await self._otherwise.answer(resolved, envelope)
         self._things[resolved.key].uses += 1
-        body = failures.answered(failure, envelope, now=time.time(), address=self._address)
+        body = failures.render(failure, envelope, now=time.time(), address=self._address)
         told = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
         return Answer(failure.status, told, (body,), CacheStatus(hit=True, detail="failed"))
 
@@ -269,8 +269,8 @@ def _about(query: Query | None) -> str:
     """Say in a line what was asked."""
     if query is None:
         return "a query that is not known"
-    asked = ", ".join(f"{short(name)}={short(' '.join(values))}" for name, values in query.parameters)
-    return f"{short(query.instrument)} {short(query.product_type)} ({asked})"
+    asked = ", ".join(f"{shorten(name)}={shorten(' '.join(values))}" for name, values in query.parameters)
+    return f"{shorten(query.instrument)} {shorten(query.product_type)} ({asked})"
 
 
 def _shown(url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
 from oda_proxy.query.cache_key import key_of, key_of_normalised
-from oda_proxy.query.nearest import nearest, short, told
+from oda_proxy.query.nearest import join_differences, nearest, shorten
 from oda_proxy.query.normalised import normalise
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class NearMissHandler:
             text = await asyncio.to_thread(self._explain, resolved)
         if envelope.token is None:
             query = resolved.query
-            self._misses.append(Miss(self._clock(), short(query.instrument), short(query.product_type), text))
+            self._misses.append(Miss(self._clock(), shorten(query.instrument), shorten(query.product_type), text))
         raise NoRecordingError(text)
 
     def _explain(self, resolved: ResolvedQuery) -> str:
@@ -147,12 +147,12 @@ def _as_recorded(entry: Entry, query: Query, schemas: Sequence[Schema]) -> Norma
 
 def _said(near: Near[Entry], *, with_token: bool) -> str:
     """Say in what the question differs."""
-    differences = [one.told for one in near.differences]
+    differences = [one.text for one in near.differences]
     if with_token:
         differences.insert(0, "a token is given")
     if not differences:
         return "it was asked for in the same words, which may have meant something else then"
-    return f"in your query {told(differences)}"
+    return f"in your query {join_differences(differences)}"
 
 
 def _for_somebody(resolved: ResolvedQuery) -> bool:
@@ -161,7 +161,7 @@ def _for_somebody(resolved: ResolvedQuery) -> bool:
 
 
 def _product(query: Query) -> str:
-    return f"{short(query.instrument)} {short(query.product_type)}"
+    return f"{shorten(query.instrument)} {shorten(query.product_type)}"
 
 
 def _others(products: set[str]) -> str:

@@ -12,10 +12,10 @@ from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
-from oda_proxy.query.echo import job_id_of
-from oda_proxy.query.resolved import JobIds
-from oda_proxy.recordings.recording import as_kept, redact, splice
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.query.echo import read_job_id
+from oda_proxy.query.resolved import JobIdCollisions
+from oda_proxy.recordings.recording import redact, redact_query, splice
+from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,13 +61,13 @@ class RecordingCache:
         self._faults = faults
         self._resolver = resolver
         self._clock = clock
-        self._job_ids = JobIds()
+        self._job_ids = JobIdCollisions()
         self._redacting = asyncio.Lock()
 
     @property
     def job_ids_shared(self) -> int:
         """Times that one id of the dispatcher stood for another query than before."""
-        return self._job_ids.shared
+        return self._job_ids.count
 
     async def look_up(self, resolved: ResolvedQuery) -> Recording | None:
         """Find a recording; one under an earlier key must show that it answers what is asked today."""
@@ -75,7 +75,7 @@ class RecordingCache:
             return recording
         for key in resolved.earlier_keys:
             if recording := await self.get(key):
-                if await resolved.is_answered_by(recording.echo):
+                if await resolved.is_confirmed_by(recording.echo):
                     return recording
                 recording.head.close()
         return None
@@ -99,12 +99,12 @@ class RecordingCache:
         recording = None
         try:
             recording = await self._redacted(answer.body, resolved, envelope)
-            query = as_kept(resolved.query, envelope)
+            query = redact_query(resolved.query, envelope)
             cost = max(recording.stored_at - job.begun, 0.0)
             recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
             await self._refuse_contradictions(recording, resolved)
             await asyncio.to_thread(self._store.put, recording)
-        except NotKeptError as reason:
+        except NotStorableError as reason:
             return StoreResult(recording, detail=str(reason))
         except StoreUnusableError as error:
             self._faults.note_failure("kept", error)
@@ -117,7 +117,7 @@ class RecordingCache:
 
         def make() -> Recording:
             text, asked = body.read(), {name for name, _ in resolved.query.parameters}
-            self._job_ids.note(job_id_of(text), resolved.key)
+            self._job_ids.record(read_job_id(text), resolved.key)
             return redact(text, envelope, key=resolved.key, stored_at=self._clock(), asked=asked)
 
         async with self._redacting if body.size > MAX_IN_MEMORY else nullcontext():
@@ -129,10 +129,10 @@ class RecordingCache:
         if not names:
             return
         self.echo_differs += 1
-        self._resolver.doubt(resolved)
+        self._resolver.invalidate(resolved)
         asked = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
         _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
-        raise NotKeptError("echo-differs")
+        raise NotStorableError("echo-differs")
 
 
 def answer_from(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:

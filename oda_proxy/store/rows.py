@@ -44,7 +44,7 @@ def written(recording: Recording, kept: HeadFile) -> str:
         "exit_status": recording.exit_status,
         "parameters": recording.parameters,
         "echoed": recording.echoed,
-        "small": recording.small,
+        "small": recording.client_members,
         "gaps": recording.gaps,
     }
     return json.dumps(row, separators=(",", ":"))
@@ -75,7 +75,7 @@ class Row:
             private=self.private,
             cost=self.cost,
             timeline=tuple((str(state), float(at)) for state, at in self.members.get("timeline", ())),
-            small=dict(self.members["small"]),
+            client_members=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
         )
 
@@ -106,7 +106,12 @@ def read(key: Key, text: str) -> Row:
     kept = HeadFile(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
     times = float(row["stored_at"]), float(row["cost"])
     return Row(
-        key, kept, *times, row["private"] is not False, None if row["query"] is None else Query.of(row["query"]), row
+        key,
+        kept,
+        *times,
+        row["private"] is not False,
+        None if row["query"] is None else Query.from_dict(row["query"]),
+        row,
     )
 
 

@@ -21,7 +21,7 @@ from oda_proxy.capsule.capsule import NotACapsuleError, Writer, open_capsule
 from oda_proxy.errors import NoRecordingError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.nearest import short
+from oda_proxy.query.nearest import shorten
 from oda_proxy.run.listeners import Listeners, own_door, public_description
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
@@ -244,7 +244,7 @@ class _NothingYet:
     async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whoever asks
         """Raise NoRecordingError."""
         query = resolved.query
-        self.queries[f"{short(query.instrument)} {short(query.product_type)}: there are no recordings"] += 1
+        self.queries[f"{shorten(query.instrument)} {shorten(query.product_type)}: there are no recordings"] += 1
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
 
 

@@ -29,7 +29,7 @@ from oda_proxy.query.cache_key import Key, keys_of
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import Envelope, Token
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support import capsules
 from tests.support.answers import SESSION
@@ -105,7 +105,7 @@ def test_an_exchange_comes_out_as_it_went_in(made: Path) -> None:
 async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
     folder = only(open_capsule(made)).folder
 
-    (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).of("isgri")
+    (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).schemas("isgri")
     description_cache = DescriptionCache(float("inf"), lambda: 0.0, folder)
     answer = await description_cache.get(("/api/instr-list",), pytest.fail, refresh=False)
 
@@ -167,7 +167,10 @@ def test_the_capsule_of_format_1_says_what_it_always_said() -> None:
     rest = [
         [[failure.status, failure.body, failure.gaps] for failure in dispatcher.failures.values()],
         [[document, body.decode()] for document, body in capsule.exchanges()],
-        [[one.stored_at, one.cost, one.timeline, one.private, one.parameters, one.small] for one in recordings],
+        [
+            [one.stored_at, one.cost, one.timeline, one.private, one.parameters, one.client_members]
+            for one in recordings
+        ],
         [[one.query and [one.query.parameters, one.query.files], len(one.gaps)] for one in recordings],
         [dispatcher.url, dispatcher.addresses, capsule.command, capsule.created, capsule.ended],
     ]
@@ -315,7 +318,7 @@ def test_what_was_asked_for_with_a_token_is_kept_only_where_that_is_said(tmp_pat
 def test_what_cannot_be_kept_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
     writer, dispatcher = capsules.begun(tmp_path / "c")
     recording = capsules.with_arrays()
-    for bad in (replace(recording, query=None), replace(recording, head=HeldHead(b"no JSON"), gaps=())):
+    for bad in (replace(recording, query=None), replace(recording, head=MemoryHead(b"no JSON"), gaps=())):
         with pytest.raises(CapsuleError, match=r"what was asked is not known|no JSON"):
             dispatcher.save_recording(bad)
     for name in ("../x", "a/b", ""):

@@ -20,10 +20,10 @@ from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.fixture.fixtures import Fixture, open_folder, verify, write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
-from oda_proxy.query.query import Envelope, Query, split
-from oda_proxy.recordings.head import HeldHead
+from oda_proxy.query.query import Envelope, Query, split_query
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import redact
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 from tests.support import capsules
 from tests.support.answers import SESSION
 from tests.support.broken_answers import BROKEN, captured, product, unit
@@ -55,7 +55,7 @@ def rewritten(made: Recording, factory: pytest.TempPathFactory) -> Recording:
 
 def everything(made: Recording) -> tuple[Any, ...]:
     """Give all of a recording: what stands in its text as clients see it, all else as it is."""
-    row = replace(made, head=HeldHead(b""), gaps=())
+    row = replace(made, head=MemoryHead(b""), gaps=())
     return row, json.dumps([made.parameters, made.exit_status]), [gap.cards for gap in made.gaps], capsules.told(made)
 
 
@@ -81,7 +81,7 @@ def queries(draw: st.DrawFn) -> Query:
     pairs = draw(st.lists(st.tuples(NAMES, WORDS), max_size=6))
     named = [(name, draw(WORDS)) for name in ("instrument", "product_type", "query_type")]
     api = [("api", "True")] if draw(st.booleans()) else []
-    return split([*named, *api, *pairs], draw(st.lists(st.tuples(NAMES, DIGESTS), max_size=3)))[0]
+    return split_query([*named, *api, *pairs], draw(st.lists(st.tuples(NAMES, DIGESTS), max_size=3)))[0]
 
 
 STATES = st.sampled_from(["submitted", "progress", "ready", "done", "post-processing"])
@@ -128,7 +128,7 @@ def test_what_was_asked_and_what_was_said_of_it_survives(
         exit_status={"status": 0, **status},
         parameters={spelled: echo},
         echoed=echoed,
-        small={"api_code": PROGRAM},
+        client_members={"api_code": PROGRAM},
     )
 
     again = rewritten(made, tmp_path_factory)
@@ -203,7 +203,7 @@ def test_answers_that_clients_could_not_read_survive_as_they_were_mended(
         pytest.skip("it is not kept: a client would load what it holds")
     try:
         made = redact(body, envelope, key=Key("0" * 64), stored_at=5.5)
-    except NotKeptError as reason:
+    except NotStorableError as reason:
         pytest.skip(f"it is not kept: {reason}")
     made = replace(made, query=capsules.query(RA="83"))
 
@@ -221,7 +221,7 @@ async def test_answers_of_the_mock_in_both_generations_survive(
     await server.start_server(**RUNNER_OPTIONS)
     async with TestClient(server) as mock:
         body = await (await mock.get("/run_analysis", params=pairs)).read()
-    query, envelope = split(pairs)
+    query, envelope = split_query(pairs)
     made = replace(redact(repaired(body, 200, envelope), envelope, key=key_of(query), stored_at=1.0), query=query)
 
     assert bool(made.gaps) == (generation == "2019")

@@ -22,7 +22,7 @@ from oda_proxy.capsule.exchange import (
     to_json,
 )
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 
 SITES = "https://odahub.io/oda-sites.ttl"
 TURTLE = (("Content-Type", "text/turtle"),)
@@ -54,13 +54,13 @@ def test_what_anybody_may_ask_can_be_kept(url: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"])
 def test_only_a_get_is_kept(method: str) -> None:
-    with pytest.raises(NotKeptError, match="method"):
+    with pytest.raises(NotStorableError, match="method"):
         refuse_request(method, SITES, ())
 
 
 @pytest.mark.parametrize("name", ["Authorization", "COOKIE", "proxy-authorization", "X-Api-Key"])
 def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
-    with pytest.raises(NotKeptError, match="credentials"):
+    with pytest.raises(NotStorableError, match="credentials"):
         refuse_request("GET", SITES, ((name, "x"),))
 
 
@@ -85,13 +85,13 @@ def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
 )
 def test_no_address_with_a_secret_or_a_person_in_it_is_kept(rest: str) -> None:
     assert names_a_secret(f"https://example.org{rest}")
-    with pytest.raises(NotKeptError, match="secret-in-address"):
+    with pytest.raises(NotStorableError, match="secret-in-address"):
         refuse_request("GET", f"https://example.org{rest}", ())
 
 
 @pytest.mark.parametrize("rest", [f"%{'25' * 10}40", "x" * 10_000])
 def test_an_address_that_takes_long_to_look_through_is_not_kept(rest: str) -> None:
-    with pytest.raises(NotKeptError, match="secret-in-address"):
+    with pytest.raises(NotStorableError, match="secret-in-address"):
         refuse_request("GET", f"https://example.org/{rest}", ())
 
 
@@ -101,19 +101,19 @@ def test_no_address_with_a_login_is_kept() -> None:
 
 def test_no_redirect_to_an_address_with_a_secret_is_kept() -> None:
     signed = "https://files.example.org/x?X-Amz-Signature=1"
-    with pytest.raises(NotKeptError, match="secret-in-address"):
+    with pytest.raises(NotStorableError, match="secret-in-address"):
         refuse_answer(302, (("Location", signed),))
     refuse_answer(302, (("Location", "https://files.example.org/x"),))
 
 
 @pytest.mark.parametrize("status", [201, 206, 304, 400, 403, 404, 429, 500, 502])
 def test_neither_parts_nor_failures_are_kept(status: int) -> None:
-    with pytest.raises(NotKeptError, match="status"):
+    with pytest.raises(NotStorableError, match="status"):
         refuse_answer(status, ())
 
 
 def test_an_answer_that_varies_by_anything_is_not_kept() -> None:
-    with pytest.raises(NotKeptError, match="varies"):
+    with pytest.raises(NotStorableError, match="varies"):
         refuse_answer(200, (("Vary", "Accept, *"),))
 
 

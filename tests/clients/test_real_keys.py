@@ -18,7 +18,7 @@ import pytest
 from oda_proxy.query.cache_key import differences, key_of
 from oda_proxy.query.echo import contradictions
 from oda_proxy.query.normalised import normalise
-from oda_proxy.query.query import ENVELOPE, fields, split
+from oda_proxy.query.query import ENVELOPE, parse_fields, split_query
 from oda_proxy.query.schema import Schema, read_schema
 from tests.support.servers import running
 from tests.support.variations import EVERY, QUESTIONS, Variation, vary
@@ -49,7 +49,7 @@ def fetched(url: str, variation: Variation) -> dict[str, Any] | None:
     return echo
 
 
-def without_asker(echo: dict[str, Any]) -> str:
+def without_client(echo: dict[str, Any]) -> str:
     """Give what was used for the analysis: without the envelope, and what clients up to 1.1.0 always send."""
     used = {name: value for name, value in echo.items() if name not in ENVELOPE}
     used["api"] = "api" in echo  # its presence counts
@@ -66,7 +66,7 @@ def schema(dispatcher_url: str) -> Schema:
 
 
 def read(variation: Variation) -> Query:
-    return split(fields(variation.query_string, variation.form or b""))[0]
+    return split_query(parse_fields(variation.query_string, variation.form or b""))[0]
 
 
 def all_variations() -> Iterator[tuple[int, Variation]]:
@@ -84,7 +84,7 @@ def test_what_the_dispatcher_takes_for_one_question_has_one_key_and_what_it_take
     with ThreadPoolExecutor(AT_ONCE) as pool:
         echoes = list(pool.map(lambda numbered: fetched(dispatcher_url, numbered[1]), variations))
     judged = [
-        (number, variation, echo, without_asker(echo), key_of(read(variation), schema))
+        (number, variation, echo, without_client(echo), key_of(read(variation), schema))
         for (number, variation), echo in zip(variations, echoes, strict=True)
         if echo is not None
     ]
@@ -161,7 +161,7 @@ def test_one_key_means_one_question_to_the_dispatcher(
     keys = [key_of(read(way), schema) for way in ways]
 
     assert any(echoes)
-    used = [echo and without_asker(echo) for echo in echoes]
+    used = [echo and without_client(echo) for echo in echoes]
     assert keys[0] != keys[1] or used[0] == used[1] or None in used
 
 

@@ -16,7 +16,7 @@ from mock_server.scenarios import load_scenarios
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
@@ -102,7 +102,7 @@ async def mock(stack: AsyncExitStack, scenario: str, scenarios: Path) -> str:
 async def proxy(stack: AsyncExitStack, upstream: str) -> str:
     """Start a proxy that knows nothing yet, as `oda-proxy serve` does, and give its address."""
     dispatcher = ThrottledUpstream(await stack.enter_async_context(Dispatcher(upstream)), max_concurrent=32, rate=20)
-    tokens = Tokens(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=time.time)
+    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=time.time)
     instruments = Descriptions(dispatcher, None, ttl=300.0, clock=time.monotonic)
     one = Proxy(MemoryStore(), dispatcher, Policy(patience=PATIENCE), instruments=instruments, tokens=tokens)
     stack.push_async_callback(one.close)

@@ -28,7 +28,7 @@ from oda_proxy.drift.rerun import FailedNowError, Rerun, why_not
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.fixture import fixtures
 from oda_proxy.query.cache_key import key_of
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.recordings.recording import redact
 from oda_proxy.upstream.dispatcher import Dispatcher
 from tests.support.answers import answer, written
@@ -179,7 +179,7 @@ async def test_a_fixture_of_a_failure_is_skipped(tmp_path: Path) -> None:
 
 
 def query(words: str = "RA=83.0") -> Query:
-    return split(fields(f"instrument=polar&product_type=polar_lc&query_type=Real&api=True&{words}"))[0]
+    return split_query(parse_fields(f"instrument=polar&product_type=polar_lc&query_type=Real&api=True&{words}"))[0]
 
 
 def recorded_of(folder: Path, **changes: Any) -> Recorded:
@@ -484,7 +484,7 @@ def test_progress_is_one_line_on_a_terminal(
 @pytest.mark.parametrize("product", ["dummy", "parametrical"])
 async def test_a_real_dispatcher_that_was_not_changed_answers_as_before(dispatcher_url: str, product: str) -> None:
     words = f"instrument=empty&product_type={product}&query_type=Dummy&api=True&RA=83.63"
-    recorded = await recorded_from(dispatcher_url, split(fields(words))[0])
+    recorded = await recorded_from(dispatcher_url, split_query(parse_fields(words))[0])
 
     found = [
         one async for one in drifts([Recorded("one", recorded, has_echo=True)], dispatcher_url, EXACT, tell=nothing)

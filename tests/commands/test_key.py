@@ -10,7 +10,7 @@ import pytest
 from oda_proxy.cli import main
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.query.cache_key import key_of
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, TODAY, meta_data
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_request_has_the_key_it_has_for_the_proxy(prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", prefix + REQUEST]) == 0
-    assert capsys.readouterr().out.strip() == key_of(split(fields(REQUEST))[0], TODAY)
+    assert capsys.readouterr().out.strip() == key_of(split_query(parse_fields(REQUEST))[0], TODAY)
 
 
 def test_a_key_is_explained_without_who_asks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -334,9 +334,9 @@ def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
             ours, theirs = read(one.get(key)), read(other.get(key))
             assert ours is not None
             assert theirs is not None
-            assert (ours.head, ours.small, ours.query, ours.cost) == (
+            assert (ours.head, ours.client_members, ours.query, ours.cost) == (
                 theirs.head,
-                theirs.small,
+                theirs.client_members,
                 theirs.query,
                 theirs.cost,
             )

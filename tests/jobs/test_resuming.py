@@ -11,7 +11,7 @@ import pytest
 
 from oda_proxy.jobs.journal import JobJournal, Unfinished
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
 from oda_proxy.store.memory import MemoryStore
@@ -27,7 +27,7 @@ DAY = 86400.0
 @asynccontextmanager
 async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> AsyncIterator[Proxy]:
     """Start a proxy on a folder; it dies at the end, and tells nobody."""
-    tokens = Tokens(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
+    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
     proxy = Proxy(
         store,
         dispatcher,

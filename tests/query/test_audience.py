@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda_proxy.query.audience import Claims, Sharing, Tokens, claims
+from oda_proxy.query.audience import Claims, Sharing, TokenVerifier, read_claims
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.query import Token
 
@@ -32,19 +32,19 @@ def token(key: str = KEY, **payload: Any) -> Token:
     )
 
 
-def tokens(sharing: Sharing = Sharing.SUBJECT, key: str | None = KEY, clock: Clock | None = None) -> Tokens:
-    return Tokens(sharing, secret_key=key, trust=300.0, clock=clock or Clock())
+def tokens(sharing: Sharing = Sharing.SUBJECT, key: str | None = KEY, clock: Clock | None = None) -> TokenVerifier:
+    return TokenVerifier(sharing, secret_key=key, trust=300.0, clock=clock or Clock())
 
 
 def test_claims_are_read_as_the_dispatcher_reads_them() -> None:
-    assert claims(token()) == Claims("one@example.org", ("general", "x"), NOW + 60)
+    assert read_claims(token()) == Claims("one@example.org", ("general", "x"), NOW + 60)
     listed = Token(jwt.encode({"email": "e@example.org", "roles": ["b", "a"]}, KEY, "HS256"))
-    assert claims(listed) == Claims("e@example.org", ("a", "b"), None)
+    assert read_claims(listed) == Claims("e@example.org", ("a", "b"), None)
 
 
 @pytest.mark.parametrize("text", ["", "None", "a.b.c", "a.b", "..", "x" * 20_000, "a." + "W10" + ".c", "é.é.é"])
 def test_what_is_no_token_claims_nothing(text: str) -> None:
-    assert claims(Token(text)) is None
+    assert read_claims(Token(text)) is None
 
 
 @given(
@@ -55,15 +55,15 @@ def test_what_is_no_token_claims_nothing(text: str) -> None:
 def test_any_payload_is_read_or_is_none(payload: Any) -> None:
     text = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
 
-    claims(Token(f"a.{text}.c"))
+    read_claims(Token(f"a.{text}.c"))
 
 
 def test_a_token_with_our_signature_is_verified() -> None:
-    assert tokens().verified(token())
+    assert tokens().is_verified(token())
 
 
 def test_who_has_no_token_is_anyone() -> None:
-    assert tokens().verified(None)
+    assert tokens().is_verified(None)
     assert tokens().audience(None) == PUBLIC
     assert tokens().audience(token()) != PUBLIC
 
@@ -77,7 +77,7 @@ def test_who_has_no_token_is_anyone() -> None:
     ],
 )
 def test_a_forged_token_is_not(forged: Token) -> None:
-    assert not tokens().verified(forged)
+    assert not tokens().is_verified(forged)
 
 
 def test_an_expired_token_has_no_audience() -> None:
@@ -92,13 +92,13 @@ def test_an_expired_token_has_no_audience() -> None:
 def test_the_dispatchers_word_counts_for_a_while() -> None:
     clock = Clock()
     known = tokens(key=None, clock=clock)
-    assert not known.verified(token())
-    known.vouch(token())
+    assert not known.is_verified(token())
+    known.mark_verified(token())
 
-    assert known.verified(token())
-    assert not known.verified(token(sub="another"))
+    assert known.is_verified(token())
+    assert not known.is_verified(token(sub="another"))
     clock.now += 301
-    assert not known.verified(token())
+    assert not known.is_verified(token())
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_no_two_audiences_have_one_name(one: tuple[str, list[str]], other: tuple
 
 def test_a_token_is_not_remembered_itself() -> None:
     known = tokens(key=None)
-    known.vouch(token())
+    known.mark_verified(token())
 
     assert token().text not in repr(vars(known))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.query.cache_key import Key, Keys, differences, explain, key_of, key_of_normalised, keys_of
+from oda_proxy.query.cache_key import Key, KeyMemo, differences, explain, key_of, key_of_normalised, keys_of
 from oda_proxy.query.normalised import normalise
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, OLD, TODAY, question
 from tests.support.pairs import cell, pairs_of_different_questions, window
 
@@ -28,7 +28,7 @@ ASKED = "instrument=isgri&product_type=isgri_image&query_type=Real"
 
 
 def key(query_string: str) -> Key:
-    return key_of(split(fields(query_string))[0])
+    return key_of(split_query(parse_fields(query_string))[0])
 
 
 def test_a_key_stays_the_same_from_release_to_release() -> None:
@@ -80,15 +80,18 @@ requests = st.lists(st.tuples(st.sampled_from(["RA", "DEC", "T1", "list"]), st.t
 
 @given(requests, requests)
 def test_keys_are_equal_only_for_equal_questions(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
-    first, second = (split([*fields(ASKED), *extra])[0] for extra in (one, other))
+    first, second = (split_query([*parse_fields(ASKED), *extra])[0] for extra in (one, other))
 
     assert (key_of(first) == key_of(second)) == (first == second)
 
 
 @pytest.mark.parametrize("schema", [TODAY, OLD, None], ids=["today", "old", "none"])
 def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | None) -> None:
-    windows = {key_of(split(fields(f"{IMAGE_OF}&{urlencode(window(n))}"))[0], schema) for n in range(500)}
-    sky = {key_of(split(fields(f"{IMAGE_OF}&{urlencode(cell(n // 20, n % 20))}"))[0], schema) for n in range(400)}
+    windows = {key_of(split_query(parse_fields(f"{IMAGE_OF}&{urlencode(window(n))}"))[0], schema) for n in range(500)}
+    sky = {
+        key_of(split_query(parse_fields(f"{IMAGE_OF}&{urlencode(cell(n // 20, n % 20))}"))[0], schema)
+        for n in range(400)
+    }
 
     assert (len(windows), len(sky)) == (500, 400)
 
@@ -96,7 +99,7 @@ def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | N
 @settings(max_examples=PAIRS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pairs_of_different_questions(), st.sampled_from([TODAY, OLD, None]))
 def test_no_two_different_questions_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
-    one, other = (split(fields(words))[0] for words in pair)
+    one, other = (split_query(parse_fields(words))[0] for words in pair)
     schemas = (schema,) if schema else ()
 
     assert not set(keys_of(one, schemas)) & set(keys_of(other, schemas))
@@ -109,28 +112,28 @@ def test_order_and_method_and_asker_do_not_change_a_key(pair: tuple[str, str], c
     at = chance.randrange(len(words) + 1)
     form = "&".join([*words[at:], "session_id=S", "token=T", "off_line=False", "oda_api_version=1.0", "dry_run=False"])
 
-    moved = split(fields("&".join(words[:at]), form.encode()))[0]
+    moved = split_query(parse_fields("&".join(words[:at]), form.encode()))[0]
 
-    assert key_of(moved, TODAY) == key_of(split(fields(pair[0]))[0], TODAY)
+    assert key_of(moved, TODAY) == key_of(split_query(parse_fields(pair[0]))[0], TODAY)
 
 
 def test_a_query_is_looked_for_under_every_description_that_was_ever_known() -> None:
-    query = split(fields(f"{IMAGE_OF}&RA=83.0"))[0]
+    query = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0]
 
     assert keys_of(query, (TODAY, OLD)) == (key_of(query, TODAY), key_of(query, OLD), key_of(query))
     assert keys_of(query, ()) == (key_of(query),)
 
 
 async def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
-    query, keys = split(fields(f"{IMAGE_OF}&RA=83.0"))[0], Keys()
+    query, keys = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0], KeyMemo()
 
-    assert keys.description_cache(query, (TODAY,)) is None
-    assert await keys.of(query, (TODAY,)) == keys.description_cache(query, (TODAY,)) == keys_of(query, (TODAY,))
-    assert keys.description_cache(query, ()) is None
+    assert keys.cached(query, (TODAY,)) is None
+    assert await keys.keys(query, (TODAY,)) == keys.cached(query, (TODAY,)) == keys_of(query, (TODAY,))
+    assert keys.cached(query, ()) is None
 
 
 def test_each_audience_has_keys_of_its_own() -> None:
-    query = split(fields(f"{IMAGE_OF}&RA=83.0"))[0]
+    query = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0]
 
     keys = {key_of(query, schema, audience=audience) for schema in (TODAY, None) for audience in ("", "a", "b")}
 
@@ -138,10 +141,10 @@ def test_each_audience_has_keys_of_its_own() -> None:
 
 
 def test_an_uploaded_file_is_asked_by_its_content() -> None:
-    pairs = fields(IMAGE_OF)
-    one, other = (split(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
+    pairs = parse_fields(IMAGE_OF)
+    one, other = (split_query(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
 
-    assert len({key_of(one), key_of(other), key_of(split(pairs)[0])}) == 3
+    assert len({key_of(one), key_of(other), key_of(split_query(pairs)[0])}) == 3
     assert differences(normalise(one, None), normalise(other, None))[0].startswith(
         "file user_catalog_file: SHA-256 aaa"
     )
@@ -150,7 +153,7 @@ def test_an_uploaded_file_is_asked_by_its_content() -> None:
 def test_a_key_explains_itself() -> None:
     lines = explain(question("RA=083.630&x=1")).splitlines()
 
-    assert lines[0].startswith(f"key {key_of(split(fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
+    assert lines[0].startswith(f"key {key_of(split_query(parse_fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
     assert "parameter RA = 83.63 deg" in lines
     assert "parameter DEC = -29.74516667 deg, left out" in lines
     assert 'parameter x = "1" (words)' in lines

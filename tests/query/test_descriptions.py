@@ -88,15 +88,15 @@ def known(upstream: Upstream, clock: Clock, tmp_path: Path) -> Descriptions:
 
 
 async def radii(known: Descriptions) -> list[object]:
-    return [schema.products["isgri_image"]["radius"].default for schema in await known.of("isgri")]
+    return [schema.products["isgri_image"]["radius"].default for schema in await known.schemas("isgri")]
 
 
 async def test_a_description_is_asked_for_without_anybodys_token_and_remembered(
     known: Descriptions, upstream: Upstream, clock: Clock
 ) -> None:
-    first = await known.of("isgri")
+    first = await known.schemas("isgri")
     clock.now = 299
-    again = await known.of("isgri")
+    again = await known.schemas("isgri")
 
     assert [schema.instrument for schema in first] == ["isgri"]
     assert again[0] is first[0]
@@ -106,7 +106,7 @@ async def test_a_description_is_asked_for_without_anybodys_token_and_remembered(
 async def test_one_that_changed_becomes_the_newest_and_the_old_one_stays(
     known: Descriptions, upstream: Upstream, clock: Clock
 ) -> None:
-    await known.of("isgri")
+    await known.schemas("isgri")
     upstream.text, clock.now = SECOND, 300
 
     assert await radii(known) == ["12.0", "15.0"]
@@ -117,9 +117,9 @@ async def test_one_that_changed_becomes_the_newest_and_the_old_one_stays(
 async def test_they_are_found_again_without_an_upstream(
     known: Descriptions, upstream: Upstream, clock: Clock, tmp_path: Path
 ) -> None:
-    await known.of("isgri")
+    await known.schemas("isgri")
     upstream.text, clock.now = SECOND, 300
-    await known.of("isgri")
+    await known.schemas("isgri")
 
     assert await radii(Descriptions(None, tmp_path, ttl=300, clock=clock)) == ["12.0", "15.0"]
 
@@ -137,7 +137,7 @@ async def test_they_are_found_again_without_an_upstream(
 async def test_where_none_comes_the_known_one_has_to_do(
     known: Descriptions, upstream: Upstream, clock: Clock, answers: tuple[int, str, Exception | None]
 ) -> None:
-    await known.of("isgri")
+    await known.schemas("isgri")
     clock.now = 300
     upstream.status, upstream.text, upstream.error = answers
 
@@ -149,26 +149,26 @@ async def test_where_none_comes_the_known_one_has_to_do(
 async def test_where_there_is_none_there_is_none(known: Descriptions, upstream: Upstream, clock: Clock) -> None:
     upstream.status = 400
 
-    assert await known.of("nosuch") == ()
-    assert await Descriptions(None, None, ttl=300, clock=clock).of("isgri") == ()
+    assert await known.schemas("nosuch") == ()
+    assert await Descriptions(None, None, ttl=300, clock=clock).schemas("isgri") == ()
 
 
 @pytest.mark.parametrize("name", ["a" * 101, "\x00", "a\nb"])
 async def test_what_can_be_no_name_is_not_asked_for(known: Descriptions, upstream: Upstream, name: str) -> None:
-    assert await known.of(name) == ()
+    assert await known.schemas(name) == ()
     assert upstream.asked == []
 
 
 async def test_a_name_cannot_leave_the_folder(known: Descriptions, upstream: Upstream, tmp_path: Path) -> None:
     upstream.text = meta_data(instrument="../../x")
 
-    assert len(await known.of("../../x")) == 1
+    assert len(await known.schemas("../../x")) == 1
     assert os.listdir(tmp_path / "descriptions") == ["..%2F..%2Fx.json"]  # noqa: PTH208 - a folder of the test
 
 
 async def test_many_who_want_one_ask_once(known: Descriptions, upstream: Upstream) -> None:
     upstream.gate.clear()
-    waiting = [asyncio.create_task(known.of("isgri")) for _ in range(5)]
+    waiting = [asyncio.create_task(known.schemas("isgri")) for _ in range(5)]
     while not upstream.asked:  # noqa: ASYNC110 - what it waits for is done by the same loop
         await asyncio.sleep(0)
     upstream.gate.set()
@@ -183,7 +183,7 @@ async def test_an_upstream_that_hangs_is_not_waited_for(
     monkeypatch.setattr(descriptions, "PATIENCE", 0)
     upstream.gate.clear()
 
-    assert [await known.of("isgri") for _ in range(2)] == [(), ()]
+    assert [await known.schemas("isgri") for _ in range(2)] == [(), ()]
     assert len(upstream.asked) == 1
     upstream.gate.set()
 
@@ -193,19 +193,19 @@ async def test_an_upstream_that_hangs_for_long_is_given_up(
 ) -> None:
     monkeypatch.setattr(descriptions, "LONGEST_WAIT", 0)
     upstream.gate.clear()
-    assert await known.of("isgri") == ()
+    assert await known.schemas("isgri") == ()
 
     monkeypatch.setattr(descriptions, "LONGEST_WAIT", 60)
     upstream.gate.set()
     clock.now = 300
 
-    assert len(await known.of("isgri")) == 1
+    assert len(await known.schemas("isgri")) == 1
 
 
 async def test_one_that_is_in_doubt_is_asked_for_again(known: Descriptions, upstream: Upstream) -> None:
-    await known.of("isgri")
+    await known.schemas("isgri")
     upstream.text = SECOND
-    known.doubt("isgri")
+    known.invalidate("isgri")
 
     assert await radii(known) == ["12.0", "15.0"]
 
@@ -227,5 +227,5 @@ async def test_a_folder_that_cannot_be_written_fails_no_request(
 ) -> None:
     (tmp_path / "descriptions").write_text("a file")
 
-    assert len(await Descriptions(upstream, tmp_path, ttl=300, clock=clock).of("isgri")) == 1
+    assert len(await Descriptions(upstream, tmp_path, ttl=300, clock=clock).schemas("isgri")) == 1
     assert "cannot keep the description" in caplog.text

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from oda_proxy.query.echo import confirms, contradictions, job_id_of
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.echo import confirms, contradictions, read_job_id
+from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, OLD, TODAY
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
 
 
 def asking(words: str) -> Query:
-    return split(fields(f"{IMAGE_OF}&{words}"))[0]
+    return split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0]
 
 
 @pytest.mark.parametrize("schema", [TODAY, OLD, None], ids=["today", "old", "none"])
@@ -155,5 +155,5 @@ def test_an_echo_without_what_was_left_out_confirms_and_one_with_another_default
 def test_a_job_id_is_found_behind_the_products() -> None:
     body = {"products": {"job_id": "old"}, "job_monitor": {"session_id": "S", "job_id": "0f1e"}, "job_status": "done"}
 
-    assert job_id_of(json.dumps(body).encode()) == "0f1e"
-    assert job_id_of(b"<p>nothing") == ""
+    assert read_job_id(json.dumps(body).encode()) == "0f1e"
+    assert read_job_id(b"<p>nothing") == ""

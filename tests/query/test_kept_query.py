@@ -5,9 +5,9 @@ from __future__ import annotations
 import jwt
 import pytest
 
-from oda_proxy.query.query import Envelope, Token, split
-from oda_proxy.recordings.recording import as_kept
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.query.query import Envelope, Token, split_query
+from oda_proxy.recordings.recording import redact_query
+from oda_proxy.recordings.redaction import NotStorableError
 
 SESSION = "SESSIONCANARY000"
 TOKEN = jwt.encode({"sub": "canary@example.org"}, "a key that is long enough for HS256, and made up", "HS256")
@@ -16,20 +16,22 @@ ASKED = [("instrument", "isgri"), ("product_type", "isgri_image"), ("query_type"
 
 
 def test_what_was_asked_is_kept_as_it_is() -> None:
-    query, _ = split([*ASKED, ("scw_list", "1"), ("scw_list", "2")])
+    query, _ = split_query([*ASKED, ("scw_list", "1"), ("scw_list", "2")])
 
-    assert as_kept(query, ASKER) == query
+    assert redact_query(query, ASKER) == query
 
 
 def test_what_a_client_says_of_itself_is_left_out() -> None:
-    query, _ = split([*ASKED, ("email", "canary@example.org"), ("note", "by canary@example.org"), ("work_dir", "/x")])
+    query, _ = split_query(
+        [*ASKED, ("email", "canary@example.org"), ("note", "by canary@example.org"), ("work_dir", "/x")]
+    )
 
-    assert dict(as_kept(query, ASKER).parameters) == {"RA": ("83.0",), "note": ("by (removed)",)}
+    assert dict(redact_query(query, ASKER).parameters) == {"RA": ("83.0",), "note": ("by (removed)",)}
 
 
 @pytest.mark.parametrize("words", [SESSION, f"http://x/?a={SESSION}", TOKEN[40:], "canary%2540example.org"])
 def test_words_in_which_the_asker_can_be_read_are_not_kept(words: str) -> None:
-    query, _ = split([*ASKED, ("note", words)])
+    query, _ = split_query([*ASKED, ("note", words)])
 
-    with pytest.raises(NotKeptError, match="names-a-"):
-        as_kept(query, ASKER)
+    with pytest.raises(NotStorableError, match="names-a-"):
+        redact_query(query, ASKER)

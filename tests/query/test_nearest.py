@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from oda_proxy.query.nearest import nearest, short, told
+from oda_proxy.query.nearest import join_differences, nearest, shorten
 from oda_proxy.query.normalised import NormalisedQuery, normalise
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, TODAY, question
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def catalog(**changes: Any) -> str:
 def differences(one: NormalisedQuery, other: NormalisedQuery) -> str:
     near = nearest(one, [("the only one", other)])
     assert near is not None
-    return told(difference.told for difference in near.differences)
+    return join_differences(difference.text for difference in near.differences)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_very_many_differences_are_counted() -> None:
 
 def test_query_type_and_files_are_told_too() -> None:
     words = "instrument=isgri&product_type=isgri_image&query_type="
-    query, _ = split(fields(f"{words}Dummy&api=True"), [("user_catalog_file", "0" * 64)])
-    other, _ = split(fields(f"{words}Real&api=True"))
+    query, _ = split_query(parse_fields(f"{words}Dummy&api=True"), [("user_catalog_file", "0" * 64)])
+    other, _ = split_query(parse_fields(f"{words}Real&api=True"))
 
     assert differences(normalise(query, TODAY), normalise(other, TODAY)) == (
         f"query_type is Dummy and not Real; file user_catalog_file is given ({'0' * 60}...)"
@@ -194,12 +194,12 @@ def test_of_equals_the_first_is_taken() -> None:
 
 
 def test_another_product_or_instrument_is_never_near() -> None:
-    curve, _ = split(fields(IMAGE_OF.replace("isgri_image", "isgri_lc")))
-    jemx, _ = split(fields(IMAGE_OF.replace("=isgri&", "=jemx&")))
+    curve, _ = split_query(parse_fields(IMAGE_OF.replace("isgri_image", "isgri_lc")))
+    jemx, _ = split_query(parse_fields(IMAGE_OF.replace("=isgri&", "=jemx&")))
 
     assert nearest(asks(), [("curve", normalise(curve, TODAY)), ("jemx", normalise(jemx, None))]) is None
 
 
 def test_what_is_long_is_cut_and_what_does_not_print_is_spelled() -> None:
-    assert short("a" * 61) == "a" * 60 + "..."
-    assert short("a\udc80\u202e") == "a\\udc80\\u202e"
+    assert shorten("a" * 61) == "a" * 60 + "..."
+    assert shorten("a\udc80\u202e") == "a\\udc80\\u202e"

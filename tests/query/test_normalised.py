@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.query.cache_key import differences, key_of_normalised
 from oda_proxy.query.normalised import normalise
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema
 from tests.support.described import IMAGE_OF, OLD, TODAY, question
 
@@ -119,7 +119,7 @@ def test_without_a_description_words_are_words(one: str, other: str) -> None:
 
 
 def test_a_product_that_the_description_lacks_is_taken_by_its_words() -> None:
-    query, _ = split(fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
+    query, _ = split_query(parse_fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
 
     assert normalise(query, TODAY) == normalise(query, None)
 
@@ -147,6 +147,6 @@ values = st.text() | st.sampled_from(["", "\x00", "mjd", "5", "[", "keV", "1e400
 
 @given(st.lists(st.tuples(names, values)), st.sampled_from([TODAY, OLD, None]))
 def test_any_words_are_a_question(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
-    query, _ = split([*fields(IMAGE_OF), *pairs])
+    query, _ = split_query([*parse_fields(IMAGE_OF), *pairs])
 
     assert len(key_of_normalised(normalise(query, schema))) == 64

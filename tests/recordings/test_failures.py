@@ -15,8 +15,8 @@ from oda_proxy.compat.failure_answers import failure_body
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
-from oda_proxy.recordings.failures import MAX_DOCUMENT, MAX_SIZE, Failure, answered, read, redact, written
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.failures import MAX_DOCUMENT, MAX_SIZE, Failure, parse, redact, render, serialise
+from oda_proxy.recordings.redaction import NotStorableError
 from tests.support.answers import JOB, SESSION
 from tests.support.broken_answers import captured
 
@@ -41,7 +41,7 @@ def kept(body: Any, status: int = 400, envelope: Envelope = ASKER, **options: An
 
 def given_to(failure: Failure, envelope: Envelope = OTHER) -> Any:
     """Give a failure to somebody."""
-    return json.loads(answered(failure, envelope, now=99.5, address="http://here/x"))
+    return json.loads(render(failure, envelope, now=99.5, address="http://here/x"))
 
 
 def full(message: str = "no data", **members: Any) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def test_a_text_stays_a_text() -> None:
     failure = kept(b"<html>The token\xc3\xa9 is not valid</html>", 403, content_type="text/html")
 
     assert failure.body == "<html>The token\N{LATIN SMALL LETTER E WITH ACUTE} is not valid</html>"
-    assert answered(failure, OTHER, now=0.0, address="") == b"<html>The token\xc3\xa9 is not valid</html>"
-    assert read(written(failure).encode()) == failure
+    assert render(failure, OTHER, now=0.0, address="") == b"<html>The token\xc3\xa9 is not valid</html>"
+    assert parse(serialise(failure).encode()) == failure
 
 
 @pytest.mark.parametrize("body", [b"[1, 2]", b'"text"', b"", b"null"])
 def test_json_that_is_no_object_is_a_text(body: bytes) -> None:
-    assert answered(kept(body), OTHER, now=0.0, address="") == body
+    assert render(kept(body), OTHER, now=0.0, address="") == body
 
 
 # -- what is taken out -----------------------------------------------------------------------------
@@ -133,7 +133,7 @@ FOLDER = "/home/disp/scratch/work/x.py"
 )
 def test_a_message_says_what_failed_and_not_for_whom_or_where(message: str, shown: str) -> None:
     for failure in (kept(full(message)), kept(message.encode(), content_type="text/plain")):
-        assert SESSION not in written(failure)
+        assert SESSION not in serialise(failure)
         told = failure.body if isinstance(failure.body, str) else failure.body["exit_status"]["message"]
         assert told == shown
 
@@ -143,7 +143,7 @@ def test_the_configuration_of_the_server_is_left_out() -> None:
 
     assert isinstance(failure.body, dict)
     assert "config" not in failure.body
-    assert "/PATH/" not in written(failure)
+    assert "/PATH/" not in serialise(failure)
     assert "Parameter RA wrong value a." in failure.body["error"]
 
 
@@ -154,9 +154,9 @@ def test_one_asked_for_with_a_token_is_private() -> None:
 
 @pytest.mark.parametrize("hidden", [SESSION.lower(), "%53" + SESSION[1:], "-".join(SESSION), "ZXZlQGV4YW1wbGUub3Jn"])
 def test_what_still_shows_its_asker_is_not_kept(hidden: str) -> None:
-    with pytest.raises(NotKeptError, match="names-a-"):
+    with pytest.raises(NotStorableError, match="names-a-"):
         kept(full(hidden))
-    with pytest.raises(NotKeptError, match="names-a-"):
+    with pytest.raises(NotStorableError, match="names-a-"):
         kept(hidden.encode())
 
 
@@ -180,7 +180,7 @@ HOSTILE = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": "gAJjcG9z
     ],
 )
 def test_what_is_no_final_failure_is_not_kept(body: Any, status: int, word: str) -> None:
-    with pytest.raises(NotKeptError, match=word):
+    with pytest.raises(NotStorableError, match=word):
         kept(body, status)
 
 
@@ -190,21 +190,21 @@ def test_what_is_no_final_failure_is_not_kept(body: Any, status: int, word: str)
 def test_what_is_written_is_read_again() -> None:
     failure = kept(full(products={"api_code": API_CODE}))
 
-    assert read(written(failure).encode()) == failure
-    assert read(written(replace(failure, query=None)).encode()) == replace(failure, query=None)
-    assert written(failure) == written(read(written(failure).encode()))
+    assert parse(serialise(failure).encode()) == failure
+    assert parse(serialise(replace(failure, query=None)).encode()) == replace(failure, query=None)
+    assert serialise(failure) == serialise(parse(serialise(failure).encode()))
 
 
 @pytest.mark.parametrize("private", [False, True])
 def test_one_kept_under_another_version_of_keys_stands_under_that_of_its_words(private: bool) -> None:
-    document = json.loads(written(kept(full())))
+    document = json.loads(serialise(kept(full())))
     document |= {"key_version": KEY_VERSION + 1, "private": private}
 
-    assert read(json.dumps(document).encode()).key == (KEY if private else key_of(QUERY))
+    assert parse(json.dumps(document).encode()).key == (KEY if private else key_of(QUERY))
 
 
 def spoilt(**members: Any) -> bytes:
-    return json.dumps({**json.loads(written(kept(full()))), **members}).encode()
+    return json.dumps({**json.loads(serialise(kept(full()))), **members}).encode()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def spoilt(**members: Any) -> bytes:
 )
 def test_what_is_not_as_written_is_refused(text: bytes, reason: str) -> None:
     with pytest.raises(CodecError, match=reason):
-        read(text)
+        parse(text)
 
 
 NAMES = st.sampled_from(["session_id", "job_id", "token", "message", "api_code", "products", "Token"])
@@ -252,8 +252,8 @@ JSON = st.recursive(
 def test_whatever_is_kept_can_be_written_read_and_given(body: dict[str, Any]) -> None:
     try:
         failure = kept({**body, "session_id": SESSION})
-    except NotKeptError:
+    except NotStorableError:
         return
-    assert read(written(failure).encode()) == failure
-    assert SESSION not in written(failure)
+    assert parse(serialise(failure).encode()) == failure
+    assert SESSION not in serialise(failure)
     assert given_to(failure)["session_id"] == OTHER.session_id

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact, splice
-from oda_proxy.recordings.redaction import NotKeptError
+from oda_proxy.recordings.redaction import NotStorableError
 from tests.support.answers import JOB, SESSION, answer, written
 
 KEY = Key("0123456789abcdef" * 4)
@@ -101,12 +101,12 @@ def test_what_is_not_known_to_be_anyones_is_dropped() -> None:
     ],
 )
 def test_what_is_not_the_complete_answer_is_not_kept(changes: dict[str, Any], word: str) -> None:
-    with pytest.raises(NotKeptError, match=word):
+    with pytest.raises(NotStorableError, match=word):
         kept(answer(**changes))
 
 
 def test_a_poll_answer_without_products_is_not_kept() -> None:
-    with pytest.raises(NotKeptError, match="no-products"):
+    with pytest.raises(NotStorableError, match="no-products"):
         kept({**answer(), "products": {}})
 
 
@@ -126,7 +126,7 @@ def test_a_poll_answer_without_products_is_not_kept() -> None:
     ],
 )
 def test_what_is_no_answer_is_not_kept(body: bytes) -> None:
-    with pytest.raises(NotKeptError):
+    with pytest.raises(NotStorableError):
         redact(body, ASKER, key=KEY, stored_at=1.0)
 
 
@@ -135,7 +135,7 @@ def test_a_truncated_answer_is_never_kept(data: st.DataObject) -> None:
     whole = written(answer()).strip()
     size = data.draw(st.integers(0, len(whole) - 1))
 
-    with pytest.raises(NotKeptError):
+    with pytest.raises(NotStorableError):
         redact(whole[:size], ASKER, key=KEY, stored_at=1.0)
 
 

@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 import pickle  # noqa: TID251  # a secret is hidden in one
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
-from oda_proxy.recordings.fits_cards import woven
+from oda_proxy.recordings.fits_cards import interleave
 from oda_proxy.recordings.recording import Recording, redact, splice
 from oda_proxy.recordings.redaction import (
     REMOVED,
-    NotKeptError,
-    refuse_traces,
-    secrets,
-    without_addresses,
-    without_asker,
+    NotStorableError,
+    check_no_secrets,
+    collect_secrets,
+    redact_text,
+    redact_value,
 )
 from oda_proxy.store.disk import DiskStore
 from tests.support.answers import JOB, answer, written
@@ -243,7 +243,7 @@ def test_cards_are_taken_out_of_every_product_whatever_stands_around_them() -> N
 def test_a_mark_in_an_answer_is_no_gap() -> None:
     header = {"session_id": CANARY, "\x001": 0}
 
-    with pytest.raises(NotKeptError, match="not-an-answer"):
+    with pytest.raises(NotStorableError, match="not-an-answer"):
         kept(asked_with(ENVELOPE, products={"numpy_data_product_list": [product(header=header)]}))
 
 
@@ -260,13 +260,13 @@ def test_texts_are_woven_in_at_their_offsets_however_the_head_is_cut(data: st.Da
         text[begin:end] + mark
         for begin, end, mark in zip([0, *offsets], [*offsets, len(text)], [*[m for _, m in inserted], b""], strict=True)
     )
-    assert b"".join(woven(pieces, inserted)) == (expected if pieces else b"")
+    assert b"".join(interleave(pieces, inserted)) == (expected if pieces else b"")
 
 
 def test_a_url_that_names_no_asker_stays() -> None:
     header = {"URL": "https://www.example.org/doc?page=2", "COMMENT": "see http://a.example/?q=1"}
 
-    assert without_asker({"header": header}) == {"header": header}
+    assert redact_value({"header": header}) == {"header": header}
 
 
 @pytest.mark.parametrize(
@@ -282,19 +282,19 @@ def test_a_url_that_names_no_asker_stays() -> None:
     ],
 )
 def test_addresses_are_taken_out_of_texts(text: str, cleaned: str) -> None:
-    assert without_addresses(text) == cleaned
+    assert redact_text(text) == cleaned
 
 
 def test_members_that_name_an_asker_or_a_place_of_theirs_are_dropped_at_any_depth() -> None:
     value = {"work_dir": "w", "list": [{"TOKEN": 1, "email": "e", "rate": 2}], "meta": {"call_back_url": "u"}}
 
-    assert without_asker(value) == {"list": [{"rate": 2}], "meta": {}}
+    assert redact_value(value) == {"list": [{"rate": 2}], "meta": {}}
 
 
 def test_what_names_nobody_is_the_same_object() -> None:
     value = {"a": [1, {"b": "text"}], "header": {"RA": 1.0}}
 
-    assert without_asker(value) is value
+    assert redact_value(value) is value
 
 
 # -- what cannot be taken out ----------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_a_secret_in_a_product_is_recognised_however_it_is_written(secret: str, 
     sent = asked_with(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](secret))]})
     sent["job_monitor"]["session_id"] = OTHER_CANARY  # a job that another person began
 
-    with pytest.raises(NotKeptError, match=word):
+    with pytest.raises(NotStorableError, match=word):
         kept(sent)
 
 
@@ -345,7 +345,7 @@ def test_a_secret_in_a_product_is_recognised_however_it_is_written(secret: str, 
 def test_a_short_session_is_recognised_as_a_word(short: str) -> None:
     envelope = Envelope("new", short, JOB)
 
-    with pytest.raises(NotKeptError, match="names-a-session"):
+    with pytest.raises(NotStorableError, match="names-a-session"):
         kept(asked_with(envelope, products={"text_product_list": [f"for {short}: done"]}), envelope)
     kept(asked_with(envelope, products={"text_product_list": ["ISDCabcme-12"]}), envelope)
 
@@ -353,7 +353,7 @@ def test_a_short_session_is_recognised_as_a_word(short: str) -> None:
 def test_a_name_of_a_member_can_be_a_secret() -> None:
     sent = asked_with(ENVELOPE, products={"gw_skymap_product": {"skymaps": {CANARY: {}}}})
 
-    with pytest.raises(NotKeptError, match="names-a-session"):
+    with pytest.raises(NotStorableError, match="names-a-session"):
         kept(sent)
 
 
@@ -407,13 +407,17 @@ def members_with_canaries(draw: st.DrawFn) -> Any:
     return draw(st.sampled_from(forms))
 
 
-survivors: list[Recording] = []
-refusals: list[str] = []
+@dataclass
+class Canaries:
+    """What became of the answers of one run: recordings, and the reasons of those that are not stored."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
 @given(st.dictionaries(st.sampled_from(MEMBERS), members_with_canaries(), min_size=1, max_size=3), taken_out)
 @settings(max_examples=500, deadline=None, database=None)
-def test_no_canary_survives_in_what_is_kept(members: dict[str, Any], canary: Any) -> None:
+def redact_canaries(found: Canaries, members: dict[str, Any], canary: Any) -> None:
     sent = asked_with(ENVELOPE, products=members)
     sent["products"]["analysis_parameters"] |= {"work_dir": WORK_DIR, "note": ""}
     sent["exit_status"] |= {"comment": json.dumps(canary), "email_status": f"sent to {EMAIL}"}
@@ -421,19 +425,21 @@ def test_no_canary_survives_in_what_is_kept(members: dict[str, Any], canary: Any
     sent["job_monitor"] |= {"session_id": OTHER_CANARY, "full_report_dict_list": [report]}
     try:
         recording = redact(repaired(written(sent), 200, ENVELOPE), ENVELOPE, key=KEY, stored_at=1.0)
-    except NotKeptError as reason:
+    except NotStorableError as reason:
         assert str(reason).startswith("names-a-"), reason  # noqa: PT017 - one of two ways
-        refusals.append(str(reason))
+        found.refusals.append(str(reason))
         return
-    survivors.append(recording)
+    found.recordings.append(recording)
     assert traces(spliced(recording, STRANGER), SECRETS) == []
 
 
-def test_no_canary_of_those_answers_is_on_the_disk(tmp_path: Path) -> None:
-    """The canaries were taken out of some answers, and others were refused: neither way alone was tested."""
-    assert min(len(survivors), len(refusals)) > 25
+def test_no_canary_survives_in_a_recording_or_on_the_disk(tmp_path: Path) -> None:
+    """The canaries are taken out of some answers, and others are refused: both ways are tested."""
+    redact_canaries(found := Canaries())
+
+    assert min(len(found.recordings), len(found.refusals)) > 25
     store = DiskStore(tmp_path)
-    for number, recording in enumerate(survivors):
+    for number, recording in enumerate(found.recordings):
         store.put(replace(recording, key=Key(f"{number:064x}")))
     store.close()
 
@@ -441,4 +447,4 @@ def test_no_canary_of_those_answers_is_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_job_its_name_is_no_secret() -> None:
-    refuse_traces([{"n": 25 * 10**16, "text": "0" * 20}], secrets(Envelope(job_id="0" * 16)))
+    check_no_secrets([{"n": 25 * 10**16, "text": "0" * 20}], collect_secrets(Envelope(job_id="0" * 16)))

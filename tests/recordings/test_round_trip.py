@@ -12,7 +12,7 @@ from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.query.cache_key import Key
-from oda_proxy.query.query import Envelope, split
+from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings.recording import redact, splice
 from tests.support.broken_answers import captured
 
@@ -72,7 +72,7 @@ async def test_an_answer_of_the_mock_comes_back_to_its_own_asker(instrument: str
     answer = json.loads(body)
     assert answer["query_status"] == "done", answer
     assert body.count(SESSION.encode()) > (5 if generation == "2019" else 3)
-    _, envelope = split(list(asked.items()), [])
+    _, envelope = split_query(list(asked.items()), [])
     code = answer["products"].get("api_code", "url='-'")
     job_id = answer["job_monitor"]["job_id"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
 from oda_proxy.query.cache_key import PUBLIC, key_of, keys_of
-from oda_proxy.query.query import Envelope, Query, Token, fields, split
+from oda_proxy.query.query import Envelope, Query, Token, parse_fields, split_query
 from oda_proxy.query.resolved import ResolvedQuery
 from oda_proxy.query.schema import Schema, read_schema
 from oda_proxy.store import near_misses
@@ -30,7 +30,7 @@ SOMEBODY = Envelope(token=Token("a.b.c"))
 
 
 def query(words: str = "RA=83.5", of: str = IMAGE_OF) -> Query:
-    return split(fields(f"{of}&{words}"))[0]
+    return split_query(parse_fields(f"{of}&{words}"))[0]
 
 
 def question(words: str = "RA=83.5", *schemas: Schema, audience: str = PUBLIC) -> ResolvedQuery:

@@ -18,7 +18,7 @@ from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import RecordingCache
@@ -39,7 +39,7 @@ TIMELINE: Final = (("submitted", 1.0), ("done", 9.0))
 JOB_OF_9_S: Final = Job(NOW - 10, timeline=TIMELINE)
 
 
-class Watched(HeldHead):
+class Watched(MemoryHead):
     """A head that knows whether it was let go of."""
 
     closed = False
@@ -62,14 +62,14 @@ class Described:
     """Descriptions, as they are now and were before."""
 
     def __init__(self, *texts: str) -> None:
-        self.schemas = tuple(read_schema(text) for text in texts)
-        self.doubted: list[str] = []
+        self._schemas = tuple(read_schema(text) for text in texts)
+        self.invalidated: list[str] = []
 
-    async def of(self, instrument: str) -> tuple[Schema, ...]:
-        return self.schemas
+    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
+        return self._schemas
 
-    def doubt(self, instrument: str) -> None:
-        self.doubted.append(instrument)
+    def invalidate(self, instrument: str) -> None:
+        self.invalidated.append(instrument)
 
 
 def cache(store: MemoryStore, *, described: Described | None = None) -> RecordingCache:
@@ -180,7 +180,7 @@ async def test_an_answer_to_another_question_is_counted_doubted_and_not_kept(cap
     kept = await keeper.store(answered(other), question(QUERY, meta_data()), ASKER, JOB_OF_9_S)
 
     assert (kept.stored, kept.detail, keeper.echo_differs) == (False, "echo-differs", 1)
-    assert described.doubted == ["isgri"]
+    assert described.invalidated == ["isgri"]
     assert list(store.keys()) == []
     assert "differs from what was asked in ['RA']" in caplog.text
 

@@ -19,10 +19,10 @@ from oda_proxy.codec import pickles
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import key_of
-from oda_proxy.query.query import Envelope, Query, split
+from oda_proxy.query.query import Envelope, Query, split_query
 from oda_proxy.query.schema import read_schema
 from oda_proxy.recordings import failures
-from oda_proxy.recordings.recording import as_kept, redact, splice
+from oda_proxy.recordings.recording import redact, redact_query, splice
 from tests.support.answers import SESSION, answer, written
 from tests.support.broken_answers import captured, product, unit
 from tests.support.described import meta_data
@@ -49,7 +49,7 @@ def query(**words: str | list[str]) -> Query:
     pairs = [("instrument", "isgri"), ("product_type", "isgri_image"), ("query_type", "Real"), ("api", "True")]
     for name, given in words.items():
         pairs += [(name, word) for word in ([given] if isinstance(given, str) else given)]
-    return split(pairs)[0]
+    return split_query(pairs)[0]
 
 
 def recorded(asked: Query, *, envelope: Envelope = ENVELOPE, **products: Any) -> Recording:
@@ -59,7 +59,7 @@ def recorded(asked: Query, *, envelope: Envelope = ENVELOPE, **products: Any) ->
     body = repaired(written(sent), 200, envelope)
     made = redact(body, envelope, key=key_of(asked, SCHEMA), stored_at=STORED_AT)
     timeline = (("submitted", 0.0), ("progress", 2.5), ("ready", 6.125))
-    return replace(made, query=as_kept(asked, envelope), cost=6.25, timeline=timeline)
+    return replace(made, query=redact_query(asked, envelope), cost=6.25, timeline=timeline)
 
 
 def with_arrays() -> Recording:
@@ -95,7 +95,7 @@ def failed(name: str, asked: Query, envelope: Envelope = ENVELOPE) -> Failure:
         content_type="application/json",
         key=key_of(asked, SCHEMA),
         failed_at=STORED_AT,
-        query=as_kept(asked, envelope),
+        query=redact_query(asked, envelope),
     )
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from oda_proxy.query.normalised import NormalisedQuery, normalise
-from oda_proxy.query.query import fields, split
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema, read_schema
 
 _ONTOLOGY = "http://odahub.io/ontology#"
@@ -92,4 +92,4 @@ IMAGE_OF = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True"
 
 def question(words: str, schema: Schema | None = TODAY) -> NormalisedQuery:
     """Read the words of a request for an image, beside those that every such request has."""
-    return normalise(split(fields(f"{IMAGE_OF}&{words}"))[0], schema)
+    return normalise(split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0], schema)

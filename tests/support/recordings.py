@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.query.cache_key import Key
-from oda_proxy.recordings.head import HeldHead
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import Recording
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def recording(
     made = Recording(
         key=key,
         stored_at=stored_at,
-        head=HeldHead(text),
+        head=MemoryHead(text),
         exit_status={"status": 0, "message": ""},
         parameters={"analysis_parameters": {"RA": 83.0, "instrument": "isgri"}},
         echoed=("session_id",),
         query=query,
         cost=cost,
-        small={"api_code": "disp.get_product()"},
+        client_members={"api_code": "disp.get_product()"},
     )
     return replace(made, **changes)
 
@@ -45,4 +45,4 @@ def read(found: Recording | None) -> Recording | None:
     if found is None:
         return None
     with closing(found.head) as head:
-        return replace(found, head=HeldHead(b"".join(head.pieces())))
+        return replace(found, head=MemoryHead(b"".join(head.pieces())))

@@ -21,7 +21,7 @@ import jwt
 from oda_proxy.errors import UpstreamSlowError
 from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
-from oda_proxy.query.audience import Sharing, Tokens
+from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.store.memory import MemoryStore
 from tests.support.answers import answer, written
 
@@ -436,7 +436,7 @@ async def proxied(
     **policy: Any,
 ) -> AsyncIterator[Proxy]:
     """Put a proxy before a dispatcher; when the story ends, nothing of it may go on."""
-    tokens = Tokens(sharing, secret_key=secret_key, trust=trust, clock=now)
+    tokens = TokenVerifier(sharing, secret_key=secret_key, trust=trust, clock=now)
     kept = store or MemoryStore(clock=now)
     proxy = Proxy(kept, dispatcher, Policy(**policy), tokens=tokens, clock=now, sleep=asyncio.sleep)
     before = asyncio.all_tasks()
