@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact, splice
-from oda_proxy.recordings.redaction import NotStorableError
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_text
 from tests.support.answers import JOB, SESSION, answer, written
 
 KEY = Key("0123456789abcdef" * 4)
@@ -139,9 +139,11 @@ def test_a_truncated_answer_is_never_kept(data: st.DataObject) -> None:
         redact(whole[:size], ASKER, key=KEY, stored_at=1.0)
 
 
+texts = st.text().filter(lambda text: redact_text(text) == text)
+names = texts.filter(lambda name: bare_name(name) not in CLIENT_MEMBERS)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=10,
 )
 
