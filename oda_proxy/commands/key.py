@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from oda_proxy.commands.output import say, say_json, warn
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.errors import BadQueryError, UsageError
-from oda_proxy.query.cache_key import differences, explain, key_of_normalised
+from oda_proxy.query.cache_key import key_of_normalised
 from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.query.explanation import differences, explain
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.upstream.dispatcher import Dispatcher

@@ -1,8 +1,8 @@
-"""What is asked: a request as a query, its canonical form, its cache key.
+"""Queries: from the fields of a request to a canonical form and a cache key.
 
-Splits what is asked (`Query`) from who asks (`Envelope`), reads it under the description of its instrument, and names
-the audience of its answer. Nothing is asked of a dispatcher but descriptions, and nothing is stored (`upstream`,
-`store`).
+Separates the query (`Query`) from the client that sends it (`Envelope`), normalises it with the description of its
+instrument, and names the audience of its answer. Does no I/O but to fetch and store descriptions of instruments;
+requests are sent by `upstream`, recordings are stored by `store`.
 
 Begin with `query.py`, then `normalised.py` and `cache_key.py`; `audience.py` keeps a private answer from another user.
 """

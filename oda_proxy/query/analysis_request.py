@@ -1,4 +1,4 @@
-"""What a request for an analysis says, in its address, its form and its headers."""
+"""Read a `run_analysis` request: its fields, its uploaded files and its headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Give what a request asks: its fields, and the digests of the files it uploads."""
+    """Return the fields of a request, and for each uploaded file the name of its field and the SHA-256 of its content.
+
+    Raises BadQueryError where the body is not a form that we can read.
+    """
     if request.body is None:
         return parse_fields(request.query_string), []
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == FORM:
@@ -23,11 +26,11 @@ def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:
         sent, files = read_form(headers.values(request.headers, "content-type")[0], request.body)
         return [*parse_fields(request.query_string), *sent], files
-    raise BadQueryError("the body of the request is no form, or too large to be read")
+    raise BadQueryError("the body of the request is not a form, or is too large")
 
 
 def api_envelope(request: Request) -> Envelope | None:
-    """Tell who sent a request that is no query; None where that is no API client, or cannot be told."""
+    """Return the envelope of a request that is not a query; None where it is not from an API client, or unreadable."""
     try:
         sent = dict(read_fields(request)[0])
     except BadQueryError:
@@ -36,7 +39,7 @@ def api_envelope(request: Request) -> Envelope | None:
 
 
 def bypass_reason(query: Query, request: Request) -> str:
-    """Say why a request is not answered from recordings and its answer not kept, or nothing where both may be."""
+    """Return why a request must bypass the recordings, as a word for `Cache-Status`; "" where it need not."""
     if has_credentials(request):
         return "credentials"
     if not query.api:
@@ -45,12 +48,12 @@ def bypass_reason(query: Query, request: Request) -> str:
 
 
 def has_credentials(request: Request) -> bool:
-    """Tell whether the headers say who asks: the answer may then be theirs alone (RFC 9111, section 3.5)."""
+    """Tell whether the headers identify the client: the answer may then be for it alone (RFC 9111, section 3.5)."""
     return bool(headers.values(request.headers, "authorization") or headers.values(request.headers, "cookie"))
 
 
 def uncompressed(request: Request) -> Request:
-    """Ask for a body that we can read."""
+    """Return the request with `Accept-Encoding: identity`, for an answer that we can read."""
     others = tuple((name, value) for name, value in request.headers if name.casefold() != "accept-encoding")
     return replace(request, headers=(*others, ("Accept-Encoding", "identity")))
 

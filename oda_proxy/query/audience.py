@@ -1,8 +1,8 @@
-"""Token -> Audience: for whom an answer is, once somebody who can tell has verified the token.
+"""The audience of an answer: which users may see it, by the claims of a verified token.
 
-What stands in a token is a claim until its signature was checked, by us with the dispatcher's key or by the dispatcher,
-which answered a request with it a short while ago. The dispatcher decides by the roles what a person may see, and makes
-jobs its own for each subject: both are the audience, unless the house says that more people share.
+The claims of a token count only once its signature has been verified: by this program with the dispatcher's secret key,
+or by the dispatcher, which answered a request with the token a short while ago. The dispatcher grants access by roles
+and runs separate jobs for each subject: both make the audience, unless the deployment shares more widely.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Token
 
 MAX_TOKEN = 16 * 1024
-"""Characters of a token that is looked at."""
+"""Longest token that is parsed, in characters."""
 
 MAX_VERIFIED = 10_000
-"""Tokens remembered at once."""
+"""Verified tokens that are cached."""
 
 
 class Sharing(StrEnum):
-    """Who shares what was computed for a token."""
+    """Which users share what was computed for one of them."""
 
     SUBJECT = "subject"
-    """The same person, with the same roles."""
+    """One user, with the same roles."""
     ROLES = "roles"
-    """All who have the same roles."""
+    """All users with the same roles."""
     TEAM = "team"
-    """All who have a verified token."""
+    """All users with a verified token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says: whose it is, what that one may do, and until when, in s since 1970."""
+    """The claims of a token: its subject, the subject's roles, and when it expires, in s since 1970 (UTC)."""
 
     subject: str
     roles: tuple[str, ...]
     expires: float | None
 
     def audience(self, sharing: Sharing) -> str:
-        """Name those who may see what this one may, so that no two audiences have one name."""
-        whose: dict[str, Any] = {"sharing": sharing}
+        """Return a unique name of the users who may see what this one may."""
+        shared_by: dict[str, Any] = {"sharing": sharing}
         if sharing is Sharing.SUBJECT:
-            whose["subject"] = self.subject
+            shared_by["subject"] = self.subject
         if sharing is not Sharing.TEAM:
-            whose["roles"] = self.roles
-        return json.dumps(whose, sort_keys=True)
+            shared_by["roles"] = self.roles
+        return json.dumps(shared_by, sort_keys=True)
 
 
 def read_claims(token: Token) -> Claims | None:
-    """Read what a token claims, its signature unseen; None where it is no token that we understand.
+    """Read the claims of a token without verifying its signature; None where it cannot be parsed.
 
-    The dispatcher takes `sub`, or `email` where there is none, and roles as a list or as text with commas.
+    As for the dispatcher, the subject is `sub` or else `email`; roles are a list, or a text with commas.
     """
     parts = token.text.split(".")
     if len(parts) != 3 or len(token.text) > MAX_TOKEN:  # noqa: PLR2004 - RFC 7519: header, payload, signature
@@ -81,33 +81,35 @@ def _padded(text: str) -> str:
 
 
 def _read(payload: Mapping[str, Any]) -> Claims:
-    """Read the payload of a token; raises TypeError or ValueError where it is not as the dispatcher makes it."""
+    """Read the payload of a token. Raises TypeError or ValueError where the dispatcher would not make such a one."""
     if not isinstance(payload, dict):
         raise TypeError(payload)
     subject, roles, expires = payload.get("sub", payload.get("email", "")), payload.get("roles", ""), payload.get("exp")
-    named = roles.split(",") if isinstance(roles, str) else roles
-    if not isinstance(subject, str) or not all(isinstance(role, str) for role in named):
+    names = roles.split(",") if isinstance(roles, str) else roles
+    if not isinstance(subject, str) or not all(isinstance(role, str) for role in names):
         raise TypeError(payload)
-    told = tuple(sorted({role.strip() for role in named} - {""}))
-    return Claims(subject, told, None if expires is None else float(expires))
+    return Claims(
+        subject, tuple(sorted({role.strip() for role in names} - {""})), None if expires is None else float(expires)
+    )
 
 
 class TokenVerifier:
-    """Knows which tokens were verified; it remembers digests of them, never themselves.
+    """Verifies tokens and caches, as digests, those that the dispatcher verified.
 
-    `trust` is how long, in s, the dispatcher's word for a token counts; `clock` gives s since 1970.
+    `trust` is how long, in s, a token counts as verified after the dispatcher accepted it; `clock` returns s since 1970
+    (UTC).
     """
 
     def __init__(self, sharing: Sharing, *, secret_key: str | None, trust: float, clock: Callable[[], float]) -> None:
         self._sharing = sharing
         self._secret_key = secret_key
         self._clock = clock
-        self._vouched: TTLCache[bytes, None] = TTLCache(MAX_VERIFIED, ttl=trust, timer=clock)
+        self._verified: TTLCache[bytes, None] = TTLCache(MAX_VERIFIED, ttl=trust, timer=clock)
 
     def audience(self, token: Token | None) -> str | None:
-        """Name the audience that a token claims; None for a token that has expired or says nothing that we understand.
+        """Return the audience that a token claims; None for a token that has expired or cannot be parsed.
 
-        Nothing may be given to it before the token was verified.
+        Return nothing private to a client before `is_verified` is true of its token.
         """
         if token is None:
             return PUBLIC
@@ -117,29 +119,29 @@ class TokenVerifier:
         return claimed.audience(self._sharing)
 
     def is_verified(self, token: Token | None) -> bool:
-        """Tell whether what a token claims is true, as far as its signature says; no token claims nothing."""
-        return token is None or _digest(token) in self._vouched or self._signed_by_us(token)
+        """Tell whether the signature of a token is verified; a request without a token claims nothing."""
+        return token is None or _digest(token) in self._verified or self._has_our_signature(token)
 
     def check(self, token: Token | None) -> None:
-        """Raise TokenRefusedError for a token of which we know by ourselves that the dispatcher would not take it."""
+        """Raise TokenRefusedError for a token that the dispatcher would refuse, as far as we can tell offline."""
         if token is None or (claimed := read_claims(token)) is None:
             return
         if claimed.expires is not None and claimed.expires <= self._clock():
             raise TokenRefusedError("expired")
-        if self._secret_key is not None and not self._signed_by_us(token):
+        if self._secret_key is not None and not self._has_our_signature(token):
             raise TokenRefusedError("not valid")
 
     def mark_verified(self, token: Token | None) -> None:
-        """Take note that the dispatcher has just answered a request with this token."""
+        """Record that the dispatcher has just accepted this token."""
         if token is not None:
-            self._vouched[_digest(token)] = None
+            self._verified[_digest(token)] = None
 
-    def _signed_by_us(self, token: Token) -> bool:
+    def _has_our_signature(self, token: Token) -> bool:
         if self._secret_key is None:
             return False
         import jwt
 
-        # Expiry is looked at by our own clock; of the other claims the dispatcher makes nothing.
+        # Expiry is checked with our own clock; the dispatcher ignores the other claims.
         options: jwt.types.Options = {
             "verify_aud": False,
             "verify_exp": False,

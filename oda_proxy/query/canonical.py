@@ -1,8 +1,8 @@
-"""A value as it stands in a request -> its canonical form: equal for equal values, different for different ones.
+"""Canonical forms of the values in a request: equal for equal values, different for different ones.
 
-Each rule takes text and gives text, or None where the text is no such value. No rule rounds what the dispatcher does
-not round itself: numbers are exact decimals and never floats; times are rounded to the millisecond, as the dispatcher
-does before it computes. Which rule applies is said elsewhere, by the description of the instrument.
+Each function takes the text of a value and returns its canonical text, or None where it is no such value. Nothing is
+rounded that the dispatcher does not round: numbers are exact decimals and never floats; times are rounded to the
+millisecond, as the dispatcher does before it computes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LONGEST: Final = 1000
-"""Characters of a number, a time or an angle that is read."""
+"""Longest number, time or angle that is read, in characters."""
 
 LARGEST_JSON: Final = 8 * 1024 * 1024
-"""Characters of a JSON text that is read: the longest known catalogue has some ten thousand."""
+"""Longest JSON text that is read, in characters: the longest known catalogue has some tens of thousands."""
 
 TIME_FORMATS: Final = frozenset(
     {"byear", "byear_str", "cxcsec", "decimalyear", "fits", "galexsec", "gps", "iso", "isot", "jd", "jyear"}
     | {"jyear_str", "mjd", "unix", "unix_tai", "yday"}
 )
-"""Formats of astropy that are written as one text or number."""
+"""Time formats of astropy that are written as one text or number."""
 
 _TRUE: Final = frozenset({"True", "true", "yes", "1"})
 _FALSE: Final = frozenset({"False", "false", "no", "0"})
@@ -39,22 +39,22 @@ _ISO: Final = re.compile(
 _SEPARATORS: Final = {"isot": "T", "iso": " "}
 
 _ANGLE: Final = re.compile("[-+]?\\s*\\d[-+\\d.\\s:dhmsourega°'\"\N{PRIME}\N{DOUBLE PRIME}]*", re.ASCII)
-"""What could be degrees or hours with minutes and seconds: astropy has the last word."""
+"""What may be degrees or hours with minutes and seconds; astropy decides."""
 
 _PLAIN_NAMES: Final = re.compile(r"[^\s'\"\[\]{}\\]*")
-"""Lists of names with nothing in them that dispatchers are known to split in odd ways."""
+"""Lists of names without any characters at which dispatchers are known to split in odd ways."""
 
 _POWERS: Final = {"eV": 0, "keV": 3, "MeV": 6, "GeV": 9, "TeV": 12}
 """Units that differ by powers of ten."""
 
 _ASTROPY = threading.Lock()
-"""Held while astropy reads: what it warns of is silenced, which Python does for all threads at once."""
+"""Held while astropy reads: its warnings are silenced, which Python does for all threads at once."""
 
 
 def number(text: str) -> str | None:
-    """Write a number that Python's `float` reads as an exact decimal; `nan`, `inf` and `-0` stay what they are.
+    """Return a number that Python's `float` reads, as an exact decimal; `nan`, `inf` and `-0` stay distinct.
 
-    Two texts have one form only where they are one number, however many digits they have.
+    Two texts have one form only if they are the same number, however many digits they have.
     """
     text = text.strip()
     if len(text) > LONGEST or not text.isascii():
@@ -79,14 +79,14 @@ def number(text: str) -> str | None:
 
 
 _ZEROS_WRITTEN: Final = 20
-"""Zeros at the end of a whole number that are written out, for people who read it."""
+"""Trailing zeros of a whole number up to which it is written without an exponent."""
 
 
 def in_unit(value: str, unit: str, wanted: str) -> str | None:
-    """Convert a canonical number to the unit `wanted`, where that is exact, or give None.
+    """Convert a canonical number to the unit `wanted`; None where that is not exact.
 
-    The dispatcher converts with floats. Equality is claimed only where its result is the float nearest to ours: else
-    a converted value and one that was given in the other unit would be one for us and two for the dispatcher.
+    The dispatcher converts with floats. The conversion counts as exact only if its result is the float nearest to ours:
+    otherwise a converted value and one sent in the other unit would be one value here and two for the dispatcher.
     """
     if unit == wanted:
         return value
@@ -101,9 +101,9 @@ def in_unit(value: str, unit: str, wanted: str) -> str | None:
 
 
 def angle(text: str, unit: str) -> str | None:
-    """Write an angle as a number of `unit`: a number, or degrees or hours with minutes and seconds, as astropy reads.
+    """Return an angle as a number of `unit`; it may be written with minutes and seconds, as astropy reads them.
 
-    Angles with minutes and seconds become the float that the dispatcher, which asks astropy too, computes from them.
+    Angles with minutes and seconds become the float that the dispatcher, which uses astropy too, computes from them.
     """
     if (plain := number(text)) is not None:
         return plain
@@ -111,7 +111,7 @@ def angle(text: str, unit: str) -> str | None:
         return None
 
     def read() -> str:
-        from astropy.coordinates import Angle  # takes a while to import, and few write angles like this
+        from astropy.coordinates import Angle  # slow to import, and seldom needed
 
         return repr(float(Angle(text, unit=unit).to_value(unit)))
 
@@ -119,7 +119,7 @@ def angle(text: str, unit: str) -> str | None:
 
 
 def time(text: str, time_format: str) -> str | None:
-    """Write a time as ISO with a `T` and milliseconds, as the dispatcher does; `time_format` is one of astropy's."""
+    """Return a time as ISO with a `T` and milliseconds, as the dispatcher does; `time_format` is a name of astropy."""
     match = _ISO.fullmatch(text) if len(text) <= LONGEST else None
     if match and match["between"] == _SEPARATORS.get(time_format) and _is_moment(text[:19]):
         return f"{text[:10]}T{text[11:19]}.{match['fraction'] or '':0<3}"
@@ -127,9 +127,9 @@ def time(text: str, time_format: str) -> str | None:
         return None
 
     def read() -> str:
-        from astropy.utils import iers  # takes a while to import
+        from astropy.utils import iers  # slow to import
 
-        iers.conf.auto_download = False  # nobody asked for it, and offline is offline
+        iers.conf.auto_download = False  # reading a request must not use the network
         from astropy.time import Time
 
         return str(Time(text, format=time_format).isot)
@@ -138,7 +138,7 @@ def time(text: str, time_format: str) -> str | None:
 
 
 def _is_moment(text: str) -> bool:
-    """Tell whether this is a moment as it reads: leap seconds, and the seconds of UTC before 1972, are astropy's."""
+    """Tell whether a text is a valid time; leap seconds, and UTC before 1973, are left to astropy."""
     if text < "1973":
         return False
     try:
@@ -149,23 +149,23 @@ def _is_moment(text: str) -> bool:
 
 
 def _by_astropy(read: Callable[[], str]) -> str | None:
-    """Have astropy read something that it may not like."""
+    """Call a function that uses astropy; None where it raises."""
     with _ASTROPY, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return read()
-        except Exception:  # noqa: BLE001 - whatever it raises: what it cannot read is no such value
+        except Exception:  # noqa: BLE001 - whatever it raises, the text is no such value
             return None
 
 
 def boolean(text: str) -> str | None:
-    """Write `true` or `false`."""
+    """Return `true` or `false`."""
     text = text.strip()
     return "true" if text in _TRUE else "false" if text in _FALSE else None
 
 
 def names(values: Sequence[str]) -> tuple[str, ...] | None:
-    """Read a list that was sent as repeated values or as one text with commas; the order is kept."""
+    """Read a list that was sent as repeated values or as one text with commas, in its order."""
     if not all(_PLAIN_NAMES.fullmatch(value) for value in values):
         return None
     if len(values) > 1:
@@ -183,10 +183,10 @@ def json_names(text: str) -> tuple[str, ...] | None:
 
 
 def json_form(text: str) -> str | None:
-    """Write a JSON list or object so that spacing and the order of names do not matter, and values do.
+    """Return a JSON list or object in one spelling: spacing and the order of names do not matter, values do.
 
-    Whole numbers and others stay apart, as the types of a catalogue's columns do; digits are not lost. An object in
-    which a name comes twice has no form: readers would not agree on which counts.
+    Integers and floats stay distinct, as the types of a catalogue's columns do, and no digit is lost. An object in
+    which a name comes twice has no canonical form: parsers do not agree on which value counts.
     """
     if len(text) > LARGEST_JSON or not text.lstrip().startswith(("[", "{")):
         return None
@@ -200,7 +200,7 @@ def json_form(text: str) -> str | None:
 
 
 class _Literal(str):
-    """A number, as text."""
+    """The text of a number."""
 
     __slots__ = ()
 

@@ -1,8 +1,7 @@
-"""A form that uploads files -> its fields and the digests of its files (RFC 7578).
+"""Parse a multipart form into its fields and the digests of its uploaded files (RFC 7578).
 
-Only what clients really send is read: browsers, curl and requests write such forms in one way. Anything else is refused
-rather than guessed at: the dispatcher might read it in another way than we do, and an answer to its reading must not be
-kept under ours. The body itself goes on to the dispatcher byte for byte.
+Only forms as browsers, curl and requests write them are read. Any other is refused: the dispatcher might read it
+differently, and the answer to its reading must not be stored under ours. The body itself is forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ _DISPOSITION: Final = re.compile(
     rb"(?:; filename\*=[\w.'%+-]+)?",
     re.IGNORECASE,
 )
-_IDLE_OF_FILES: Final = re.compile(
+_IGNORED_OF_FILES: Final = re.compile(
     rb"content-(?:type: (?!\s*(?:multipart|message)/)[^\r\n]*|length: \d+)", re.IGNORECASE
 )
-_IDLE_OF_FIELDS: Final = re.compile(rb"content-(?:type: text/plain(?:; charset=utf-8)?|length: \d+)", re.IGNORECASE)
-"""Headers that change nothing: in a field, another character set would."""
+_IGNORED_OF_FIELDS: Final = re.compile(rb"content-(?:type: text/plain(?:; charset=utf-8)?|length: \d+)", re.IGNORECASE)
+"""Headers that change nothing; in a field, another character set would."""
 
 
 def read_form(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Give the fields of a form, and of each file the name of its field and the SHA-256 of its content.
+    """Return the fields of a form, and for each file the name of its field and the SHA-256 of its content.
 
     Raises BadQueryError for a form that is not written as clients write it.
     """
@@ -56,7 +55,7 @@ def read_form(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], li
 
 
 def _part(part: bytes) -> tuple[str, bool, bytes]:
-    """Read one part: the name of its field, whether it is a file, and its content."""
+    """Parse one part: the name of its field, whether it is a file, and its content."""
     head, separator, content = part.partition(b"\r\n\r\n")
     first, *headers = head.split(b"\r\n")
     if first or not separator or len(head) > _HEADER_LIMIT:
@@ -64,10 +63,10 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
     dispositions = [match for line in headers if (match := _DISPOSITION.fullmatch(line))]
     others = [line for line in headers if not _DISPOSITION.fullmatch(line)]
     if len(dispositions) != 1:
-        raise BadQueryError("a part of the form has not one name")
+        raise BadQueryError("a part of the form must have one name")
     disposition = dispositions[0]
     is_file = b"filename" in disposition[0][disposition.end("name") :]
-    idle = _IDLE_OF_FILES if is_file else _IDLE_OF_FIELDS
-    if not all(idle.fullmatch(line) for line in others):
+    ignored = _IGNORED_OF_FILES if is_file else _IGNORED_OF_FIELDS
+    if not all(ignored.fullmatch(line) for line in others):
         raise BadQueryError("a part of the form has other headers than clients write")
     return disposition["name"].decode("utf-8", "surrogateescape"), is_file, content

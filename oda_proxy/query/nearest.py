@@ -1,6 +1,6 @@
-"""Which recorded question is nearest to one that was not recorded, and what differs, in an astronomer's words.
+"""Find the recorded query that is nearest to one without a recording, and describe the differences.
 
-Questions are compared in canonical form: what is only written otherwise is no difference.
+Queries are compared in canonical form: two spellings of one value are no difference.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.normalised import NormalisedQuery, Value
 
-MOST_TOLD: Final = 8
-"""Differences that are told; the others are counted."""
+MAX_DIFFERENCES: Final = 8
+"""Differences that are described; the others are counted."""
 
-LONGEST: Final = 60
-"""Characters of a name or a value that are told."""
+MAX_LENGTH: Final = 60
+"""Longest name or value in a description, in characters."""
 
-_NAMES_TOLD: Final = 3
+_MAX_NAMES: Final = 3
 _NO_LIST: Final = ("list",)
 _CATALOG: Final = "selected_catalog"
 _DEGREES: Final = "deg"
 _SPANS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-_FEW: Final = 3.0  # of a unit of time; less is told in a smaller one
+_FEW: Final = 3.0  # of a unit of time; shorter times are written in a smaller unit
 
 Recorded = TypeVar("Recorded")
-"""What stands for a recording; it is given back as it is."""
+"""The caller's object for a recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs in one thing that was asked, and how much: 0 is nothing, 1 is altogether."""
+    """A difference in one parameter; `size` is from 0, no difference, to 1, nothing in common."""
 
     text: str
     size: float = 1.0
@@ -46,35 +46,35 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Near(Generic[Recorded]):
-    """The nearest recording, and how the question differs from what was recorded."""
+    """The nearest recording, and how the query differs from the recorded one."""
 
     recorded: Recorded
     differences: tuple[Difference, ...]
 
 
-def nearest(resolved: NormalisedQuery, known: Iterable[tuple[Recorded, NormalisedQuery]]) -> Near[Recorded] | None:
+def nearest(query: NormalisedQuery, recorded: Iterable[tuple[Recorded, NormalisedQuery]]) -> Near[Recorded] | None:
     """Find the nearest of the recordings with the same instrument and product; None where there is none.
 
-    Near is what differs in the fewest things; of several, what differs least in them; of equals, the first.
+    The nearest differs in the fewest parameters; of several, in the smallest total size; of equals, it is the first.
     """
     near = (
-        Near(recorded, tuple(_differences(resolved, other)))
-        for recorded, other in known
-        if (other.instrument, other.product_type) == (resolved.instrument, resolved.product_type)
+        Near(recording, tuple(_differences(query, other)))
+        for recording, other in recorded
+        if (other.instrument, other.product_type) == (query.instrument, query.product_type)
     )
     return min(near, key=_distance, default=None)
 
 
 def join_differences(differences: Iterable[str]) -> str:
-    """Tell differences in one line."""
+    """Join descriptions of differences in one line."""
     texts = list(differences)
-    if len(texts) > MOST_TOLD:
-        texts[MOST_TOLD:] = [f"and {len(texts) - MOST_TOLD} more differences"]
+    if len(texts) > MAX_DIFFERENCES:
+        texts[MAX_DIFFERENCES:] = [f"and {len(texts) - MAX_DIFFERENCES} more differences"]
     return "; ".join(texts)
 
 
-def shorten(text: str, longest: int = LONGEST) -> str:
-    """Write a text from outside so that it stays in its line: what would not print is spelled, what is long is cut."""
+def shorten(text: str, longest: int = MAX_LENGTH) -> str:
+    """Return a text that fits in a line of a message: unprintable characters escaped, a long text cut."""
     cut = text if len(text) <= longest else f"{text[:longest]}..."
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
 
@@ -83,59 +83,59 @@ def _distance(near: Near[Recorded]) -> tuple[int, float]:
     return len(near.differences), sum(one.size for one in near.differences)
 
 
-def _differences(resolved: NormalisedQuery, other: NormalisedQuery) -> list[Difference]:
-    here, there = _facts(resolved), _facts(other)
+def _differences(query: NormalisedQuery, other: NormalisedQuery) -> list[Difference]:
+    here, there = _values(query), _values(other)
     found = []
     for name in dict.fromkeys((*here, *there)):
         if _same(one := here.get(name), another := there.get(name)):
             continue
         difference = _difference(name, one, another)
-        if name in resolved.defaulted and one is not None and not _is_nothing(one):
+        if name in query.defaulted and one is not None and not _is_nothing(one):
             difference = Difference(f"{difference.text} (it was not given: that is its default)", difference.size)
         found.append(difference)
     return found
 
 
-def _facts(resolved: NormalisedQuery) -> dict[str, Value]:
-    """Give everything that is asked of a product, by the name that a person knows."""
+def _values(query: NormalisedQuery) -> dict[str, Value]:
+    """Return everything that is requested of a product, by the name that a person knows."""
     return {
-        "query_type": ("text", resolved.query_type),
-        **({"api": ("text", "True")} if resolved.api else {}),
-        **resolved.parameters,
-        **{f"file {name}": ("text", digest) for name, digest in resolved.files},
+        "query_type": ("text", query.query_type),
+        **({"api": ("text", "True")} if query.api else {}),
+        **query.parameters,
+        **{f"file {name}": ("text", digest) for name, digest in query.files},
     }
 
 
 def _same(one: Value | None, other: Value | None) -> bool:
-    """Tell whether two values are the same; two descriptions may call the same text a word and a number."""
+    """Tell whether two values are the same; two descriptions may give one text different tags."""
     if one is None or other is None:
         return one is other
     return one == other or (len(one) > 1 and one[1:] == other[1:])
 
 
 def _difference(name: str, one: Value | None, another: Value | None) -> Difference:
-    called = shorten(name)
+    label = shorten(name)
     if one is None or (another is not None and _is_nothing(one)):
-        return Difference(f"{called} is missing")
+        return Difference(f"{label} is missing")
     if another is None or _is_nothing(another):
-        return Difference(f"{called} is given ({_shown(name, one)})")
+        return Difference(f"{label} is given ({_shown(name, one)})")
     here, there = _read(one), _read(another)
-    if here == there:  # one is a default which the dispatcher does not convert like what is sent, or words differ
-        return Difference(f"{called} is written {_written(one)} and not {_written(another)}", 0.0)
-    measured = None
+    if here == there:  # a default that is not converted like a sent value, or two spellings
+        return Difference(f"{label} is written {_written(one)} and not {_written(another)}", 0.0)
+    compared = None
     if here[0] == there[0]:
         match here[0]:
             case "time":
-                measured = _times(here[1], there[1])
+                compared = _times(here[1], there[1])
             case "number" if here[2:] == there[2:]:
-                measured = _numbers(here, there)
+                compared = _numbers(here, there)
             case "list":
-                measured = _lists(here[1:], there[1:])
+                compared = _lists(here[1:], there[1:])
             case "JSON" if name == _CATALOG:
-                measured = _catalogs(here[1], there[1])
-    if measured is None:
-        return Difference(f"{called} is {_shown(name, here)} and not {_shown(name, there)}")
-    return Difference(f"{called} {measured.text}", measured.size)
+                compared = _catalogs(here[1], there[1])
+    if compared is None:
+        return Difference(f"{label} is {_shown(name, here)} and not {_shown(name, there)}")
+    return Difference(f"{label} {compared.text}", compared.size)
 
 
 def _is_nothing(value: Value) -> bool:
@@ -143,7 +143,7 @@ def _is_nothing(value: Value) -> bool:
 
 
 def _read(value: Value) -> Value:
-    """Read what is compared: a default as the value it is, and bare words as the number or time they look like."""
+    """Return a value for comparison: a default as its value, and a text as the number or time that it looks like."""
     tag, *texts = value
     if tag == "default":
         return tuple(texts)
@@ -197,12 +197,12 @@ def _number(value: Value) -> str:
 
 def _lists(here: Sequence[str], there: Sequence[str]) -> Difference:
     ours, theirs = set(here), set(there)
-    lacks, besides = [one for one in there if one not in ours], [one for one in here if one not in theirs]
-    if not lacks and not besides:
-        how = "is in another order" if sorted(here) == sorted(there) else "has the same members in other numbers"
+    missing, extra = [one for one in there if one not in ours], [one for one in here if one not in theirs]
+    if not missing and not extra:
+        how = "is in another order" if sorted(here) == sorted(there) else "has the same items, some repeated"
         return Difference(how, 0.0)
-    parts = [f"{verb} {_enumerated(members)}" for verb, members in (("lacks", lacks), ("has also", besides)) if members]
-    return Difference(" and ".join(parts), (len(lacks) + len(besides)) / (len(here) + len(there)))
+    parts = [f"{verb} {_enumerated(items)}" for verb, items in (("lacks", missing), ("has also", extra)) if items]
+    return Difference(" and ".join(parts), (len(missing) + len(extra)) / (len(here) + len(there)))
 
 
 def _catalogs(here: str, there: str) -> Difference:
@@ -213,7 +213,7 @@ def _catalogs(here: str, there: str) -> Difference:
 
 
 def _sources(text: str) -> list[str] | None:
-    """Name the sources of a catalogue; None where it does not."""
+    """Return the names of the sources of a catalogue; None where it has none."""
     try:
         catalog = json.loads(text)
         return [str(name) for name in catalog["cat_column_list"][catalog["cat_column_names"].index("src_names")]]
@@ -221,13 +221,13 @@ def _sources(text: str) -> list[str] | None:
         return None
 
 
-def _enumerated(members: Collection[str]) -> str:
-    first = ", ".join(shorten(member) for member in list(members)[:_NAMES_TOLD])
-    return first if len(members) <= _NAMES_TOLD else f"{first} and {len(members) - _NAMES_TOLD} more"
+def _enumerated(items: Collection[str]) -> str:
+    first = ", ".join(shorten(item) for item in list(items)[:_MAX_NAMES])
+    return first if len(items) <= _MAX_NAMES else f"{first} and {len(items) - _MAX_NAMES} more"
 
 
 def _shown(name: str, value: Value) -> str:
-    """Write a value for a person."""
+    """Return a value as text for a person."""
     tag, *texts = _read(value)
     if tag == "number":
         return _number((tag, *texts))

@@ -1,7 +1,7 @@
-"""A query under an instrument's description: every parameter in its canonical form, defaults filled in.
+"""Normalise a query: every parameter in its canonical form, defaults filled in, by the instrument's description.
 
-Two requests that become the same here are the same question to the dispatcher. Without a description nothing is read
-into the words: then two requests are the same where their words are.
+Two requests that are equal once normalised are the same query to the dispatcher. Without a description the values are
+not interpreted: two requests are then equal where they send the same text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from oda_proxy.query.schema import Schema
 
 Value = tuple[str, ...]
-"""What kind of value it is, then its text: `("number", "83.63", "deg")`, `("list", "a", "b")`, `("null",)`."""
+"""A tag for the kind of value, then its text: `("number", "83.63", "deg")`, `("list", "a", "b")`, `("null",)`.
+
+Tags are part of the key. The tag `words` marks values that are compared as they were sent.
+"""
 
 NULL: Final[Value] = ("null",)
 
@@ -30,32 +33,32 @@ _HINTS: Final = frozenset({"use_scws"})
 
 @dataclass(frozen=True, slots=True)
 class NormalisedQuery:
-    """What is asked, in canonical form."""
+    """A query in canonical form."""
 
     instrument: str
     product_type: str
     query_type: str
     api: bool
     parameters: Mapping[str, Value]
-    """By name; sorted."""
+    """By name, sorted."""
     files: tuple[tuple[str, str], ...]
     defaulted: frozenset[str]
-    """Names of parameters that the request left out, filled in with their defaults."""
+    """Names of the parameters that the request does not have, filled in with their defaults."""
 
 
 def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
-    """Read a query under a description; without one, or for a product it does not know, as its words are."""
+    """Normalise a query; without a description of its product its values stay as they were sent."""
     described = schema.products.get(query.product_type) if schema else None
-    given = dict(query.parameters)
+    sent = dict(query.parameters)
     values: dict[str, Value] = {}
     defaulted: frozenset[str] = frozenset()
     if schema is None or described is None:
-        values = {name: ("words", *words) for name, words in given.items()}
+        values = {name: ("words", *texts) for name, texts in sent.items()}
     else:
-        reading = _Reading(given, described, schema.reads_json)
+        reading = _Reading(sent, described, schema.reads_json)
         values = reading.values()
         defaulted = frozenset(
-            name for name, parameter in described.items() if parameter.filled_in and name not in given
+            name for name, parameter in described.items() if parameter.filled_in and name not in sent
         ) & frozenset(values)
     return NormalisedQuery(
         query.instrument,
@@ -68,12 +71,12 @@ def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
     )
 
 
-def read_one(parameter: Parameter, words: Sequence[str], written_in: str, *, reads_json: bool) -> Value:
-    """Give the canonical form of the values of one parameter; `written_in` is its unit or time format.
+def read_one(parameter: Parameter, sent: Sequence[str], written_in: str, *, reads_json: bool) -> Value:
+    """Return the canonical form of one parameter; `written_in` is its unit or time format.
 
-    Of several values the first counts, as for the dispatcher, except for the list of science windows.
+    As for the dispatcher, only the first of several values counts, except in the list of science windows.
     """
-    text = words[0]
+    text = sent[0]
     if text == NUL or (text == "" and parameter.kind is Kind.NUMBER):
         return NULL
     form: str | tuple[str, ...] | None
@@ -87,14 +90,14 @@ def read_one(parameter: Parameter, words: Sequence[str], written_in: str, *, rea
         case Kind.BOOLEAN:
             form = canonical.boolean(text)
         case Kind.LIST:
-            form = _list(parameter.name, words, reads_json)
+            form = _list(parameter.name, sent, reads_json)
         case Kind.STRUCTURE:
             form = canonical.json_form(text)
-        case Kind.WORDS:
-            form = canonical.json_form(text) if reads_json and len(words) == 1 else None
+        case Kind.VERBATIM:
+            form = canonical.json_form(text) if reads_json and len(sent) == 1 else None
     if form is None:
-        return ("words", *words)
-    tag = "JSON" if parameter.kind is Kind.WORDS else _TAGS[parameter.kind]
+        return ("words", *sent)
+    tag = "JSON" if parameter.kind is Kind.VERBATIM else _TAGS[parameter.kind]
     return (tag, form) if isinstance(form, str) else (tag, *form)
 
 
@@ -110,25 +113,25 @@ _TAGS: Final = {
 
 
 def _quantity(parameter: Parameter, text: str, unit: str) -> tuple[str, ...] | None:
-    """Read a number and its unit: that of the parameter, or the one it was given in, where it cannot be converted.
+    """Read a number and its unit: the unit of the parameter, or the one it was sent in if it cannot be converted.
 
-    The unit belongs to the value: in another release of the dispatcher the same number may be counted in another one.
+    The unit is part of the value: another release of the dispatcher may read the same number in another unit.
     """
     value = canonical.angle(text, parameter.unit) if parameter.kind is Kind.ANGLE else canonical.number(text)
     if value is None:
         return None
     converted = canonical.in_unit(value, unit, parameter.unit)
-    number, counted_in = (value, unit) if converted is None else (converted, parameter.unit)
-    return (number, counted_in) if counted_in else (number,)
+    number, number_unit = (value, unit) if converted is None else (converted, parameter.unit)
+    return (number, number_unit) if number_unit else (number,)
 
 
-def _list(name: str, words: Sequence[str], reads_json: bool) -> tuple[str, ...] | None:
+def _list(name: str, sent: Sequence[str], reads_json: bool) -> tuple[str, ...] | None:
     """Read a list of names."""
     if name == INPUT_LIST:
-        return canonical.names(words)
-    if reads_json and (names := canonical.json_names(words[0])) is not None:
+        return canonical.names(sent)
+    if reads_json and (names := canonical.json_names(sent[0])) is not None:
         return names
-    return canonical.names(words[:1])
+    return canonical.names(sent[:1])
 
 
 _UNDESCRIBED: Final = {INPUT_LIST: Parameter(INPUT_LIST, Kind.LIST, filled_in=False)}
@@ -136,38 +139,38 @@ _UNDESCRIBED: Final = {INPUT_LIST: Parameter(INPUT_LIST, Kind.LIST, filled_in=Fa
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One request being read under the description of its product."""
+    """One request being read with the description of its product."""
 
-    given: Mapping[str, tuple[str, ...]]
+    sent: Mapping[str, tuple[str, ...]]
     described: Mapping[str, Parameter]
     reads_json: bool
 
     def values(self) -> dict[str, Value]:
-        """Read everything that was given, and fill in the rest."""
-        read = {name: self._given(name, words) for name, words in self.given.items() if name not in _HINTS}
+        """Read everything that was sent, and fill in the defaults."""
+        read = {name: self._read(name, sent) for name, sent in self.sent.items() if name not in _HINTS}
         for name in self._units_and_formats(read):
             read.pop(name, None)
         for name, parameter in self.described.items():
-            if parameter.filled_in and name not in self.given:
+            if parameter.filled_in and name not in self.sent:
                 read[name] = self._default(parameter)
         return read
 
-    def _given(self, name: str, words: tuple[str, ...]) -> Value:
-        parameter = self.described.get(name) or _UNDESCRIBED.get(name) or Parameter(name, Kind.WORDS)
-        return read_one(parameter, words, self._written_in(parameter), reads_json=self.reads_json)
+    def _read(self, name: str, sent: tuple[str, ...]) -> Value:
+        parameter = self.described.get(name) or _UNDESCRIBED.get(name) or Parameter(name, Kind.VERBATIM)
+        return read_one(parameter, sent, self._written_in(parameter), reads_json=self.reads_json)
 
     def _written_in(self, parameter: Parameter) -> str:
-        """Give the unit or format of a value: the one the request names, or the usual one."""
+        """Return the unit or format of a value: the one that the request names, or the usual one."""
         usual = "isot" if parameter.kind is Kind.TIME else parameter.unit
-        return self.given.get(parameter.written_by, (usual,))[0]
+        return self.sent.get(parameter.written_by, (usual,))[0]
 
     def _units_and_formats(self, read: Mapping[str, Value]) -> set[str]:
-        """Name the arguments that have done their work: what they say is in the values."""
-        wanting: dict[str, bool] = {}
+        """Return the names of the units and formats that were applied to every value that they belong to."""
+        needed: dict[str, bool] = {}
         for name, parameter in self.described.items():
             if name in read and parameter.written_by:
-                wanting[parameter.written_by] = wanting.get(parameter.written_by, False) or read[name][0] == "words"
-        return {name for name, words_left in wanting.items() if not words_left}
+                needed[parameter.written_by] = needed.get(parameter.written_by, False) or read[name][0] == "words"
+        return {name for name, is_needed in needed.items() if not is_needed}
 
     def _default(self, parameter: Parameter) -> Value:
         default = parameter.default

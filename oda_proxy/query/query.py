@@ -1,7 +1,7 @@
-"""Request parameters -> what is asked (Query) and who is asking now (Envelope).
+"""Separate the fields of a request into the query and the envelope, which names the client.
 
-The rules are those by which the dispatcher reads a request: query string and form are one set of names, and the order
-of names does not matter. Values are not interpreted here, they stay the words that were sent.
+The rules are the dispatcher's: query string and form are one set of names, and the order of names does not matter.
+Values are not interpreted here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_FIELDS = 10_000
-"""Fields read from one request: the longest known lists (science windows) have some hundred."""
+"""Fields read from one request: the longest known lists (science windows) have some hundreds."""
 
 FORM = "application/x-www-form-urlencoded"
-"""The type of a form without files."""
+"""Media type of a form without files."""
 
 NUL = "\x00"
-"""What clients since 1.2.42 send for `None`."""
+"""The text that clients since 1.2.42 send for `None`."""
 
 ENVELOPE = frozenset(
     {
@@ -37,24 +37,25 @@ ENVELOPE = frozenset(
         "client-name",
     }
 )
-"""Names that say who asks, and at which step, never what is asked."""
+"""Fields that name the client, its job and its state. None of them is part of the query."""
 
 CLIENT_DEFAULTS = {"verbose": "False", "dry_run": "False"}
-"""What clients up to 1.1.0 always send and later ones leave out."""
+"""Fields that clients up to 1.1.0 always send with these values and later clients leave out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A caller's secret; it does not print."""
+    """The token of a client: a secret, which does not print."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked.
+    """What a client wants computed.
 
-    `parameters` holds every other name of the request with all its values, sorted by name, values in the order sent.
+    `parameters` holds every other field of the request with all its values as sent: sorted by name, the values of one
+    name in the order sent.
     """
 
     instrument: str
@@ -67,7 +68,10 @@ class Query:
 
     @classmethod
     def from_dict(cls, members: Mapping[str, Any]) -> Query:
-        """Read what `dataclasses.asdict` made of a query; raises KeyError, TypeError or ValueError for damage."""
+        """Read a query from what `dataclasses.asdict` returns.
+
+        Raises KeyError, TypeError or ValueError where the members are damaged.
+        """
         return cls(
             instrument=str(members["instrument"]),
             product_type=str(members["product_type"]),
@@ -79,13 +83,13 @@ class Query:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the products of a running job are asked for, which are not the answer to the query."""
+        """Whether it requests the products of a job that is still running, which are not the answer to the query."""
         return any(name == "return_progress" for name, _ in self.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who is asking now: never stored, never logged, never in a key."""
+    """The client and the state of its job: never stored, never logged, never in a key."""
 
     query_status: str = "new"
     session_id: str = field(default="", repr=False)
@@ -101,10 +105,10 @@ class Envelope:
 
 
 def parse_fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
-    """Read names and values from a query string and an url-encoded form, in this order.
+    """Parse the fields of a query string and of a URL-encoded form, in this order.
 
-    Of several values of a name dispatchers read the first, so those of the query string count. Bytes that are no UTF-8
-    stay distinct from each other. Raises BadQueryError beyond `MAX_FIELDS` fields.
+    Dispatchers read the first of several values of a name, so the query string takes precedence. Bytes that are not
+    UTF-8 stay distinct from each other. Raises BadQueryError beyond `MAX_FIELDS` fields.
     """
     try:
         return [
@@ -117,14 +121,14 @@ def parse_fields(query_string: str, form: bytes = b"") -> list[tuple[str, str]]:
 
 
 def query_fields(query: Query) -> list[tuple[str, str]]:
-    """Give the names and words with which a query can be asked again; files are not among them."""
+    """Return the fields with which a query can be sent again; uploaded files are not among them."""
     pairs = [(name, value) for name, values in query.parameters for value in values]
     named = [("instrument", query.instrument), ("product_type", query.product_type), ("query_type", query.query_type)]
     return [*pairs, *named, *([("api", "True")] if query.api else [])]
 
 
 def replace_fields(text: str, **changes: str) -> str:
-    """Write a query string or form again with other values for some names; an empty value takes the name out.
+    """Return a query string or form with other values for some names; an empty value removes the name.
 
     What is not changed keeps its bytes and its place.
     """
@@ -139,10 +143,11 @@ def replace_fields(text: str, **changes: str) -> str:
 
 
 def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str]] = ()) -> tuple[Query, Envelope]:
-    """Tell what is asked from who is asking.
+    """Separate the fields of a request into its query and its envelope.
 
-    Raises BadQueryError where the instrument, product_type or query_type is missing or the envelope says two things
-    at once: the dispatcher has its own words for the former, and what it makes of the latter is not certain.
+    Raises BadQueryError where the instrument, product_type or query_type is missing or comes twice, or where a field
+    of the envelope has two values: the dispatcher answers the former with its own error, and which of two values it
+    reads is not certain.
     """
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in pairs:
@@ -153,27 +158,27 @@ def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str
             del values[name]
     api = values.pop("api", None) is not None  # its presence counts, whatever its value
     named = {name: values.pop(name, []) for name in ("instrument", "product_type", "query_type")}
-    for name, given in named.items():
-        if len(given) != 1:
-            raise BadQueryError(f"the request must have one {name}, it has {len(given)}")
-    parameters = tuple(sorted((name, tuple(given)) for name, given in values.items()))
+    for name, sent in named.items():
+        if len(sent) != 1:
+            raise BadQueryError(f"the request must have one {name}, it has {len(sent)}")
+    parameters = tuple(sorted((name, tuple(sent)) for name, sent in values.items()))
     query = Query(
-        **{name: given[0] for name, given in named.items()}, parameters=parameters, api=api, files=_by_name(files)
+        **{name: sent[0] for name, sent in named.items()}, parameters=parameters, api=api, files=_by_name(files)
     )
     return query, envelope
 
 
 def _by_name(files: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Sort files by their fields; of two in one field dispatchers read the first."""
+    """Sort uploaded files by their fields; dispatchers read the first of two files in one field."""
     return tuple(sorted(files, key=lambda file: file[0]))
 
 
-def _envelope(given: Mapping[str, list[str]]) -> Envelope:
-    """Read the envelope; a name that comes twice with two values is an error."""
-    for name, values in given.items():
+def _envelope(sent: Mapping[str, list[str]]) -> Envelope:
+    """Read the envelope. Raises BadQueryError for a field with two different values."""
+    for name, values in sent.items():
         if len(set(values)) > 1:
             raise BadQueryError(f"the request has {len(values)} different values of {name}")
-    one = {name: values[0] for name, values in given.items()}
+    one = {name: values[0] for name, values in sent.items()}
     token = one.pop("token", NUL)
     return Envelope(
         query_status=one.pop("query_status", ""),

@@ -1,8 +1,8 @@
-"""What an instrument's own description says of its parameters: type, unit, default.
+"""Parse the description of an instrument: the type, unit and default of its parameters.
 
 A dispatcher describes its instruments at `api/meta-data`, in one of two encodings. Up to November 2024 each part is a
-string that holds JSON, and its items have a name, a unit and a default: what they are is told by the default. Since
-then parts are plain JSON, and items name their type. Whatever is not told for certain is `Kind.WORDS`: taken as it is.
+string that holds JSON, and its items have a name, a unit and a default, from which the type is inferred. Since then
+parts are plain JSON, and items name their type. A parameter whose type is not certain is `Kind.VERBATIM`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LARGEST: Final = 4 * 1024 * 1024
-"""Bytes of a description; that of the largest known instrument has some thousand."""
+"""Largest description that is parsed, in bytes; that of the largest known instrument has some thousands."""
 
 TIME_FORMAT: Final = "T_format"
-"""Argument that says how T1 and T2 are written."""
+"""Argument with the format of T1 and T2."""
 
 INPUT_LIST: Final = "scw_list"
-"""The one list whose repeated values dispatchers read, whether or not an instrument describes it."""
+"""The only list whose repeated values dispatchers read, whether or not an instrument describes it."""
 
 
 class SchemaError(OdaProxyError):
-    """A description cannot be read as one."""
+    """A description cannot be parsed."""
 
     word = "no-description"
 
@@ -37,7 +37,7 @@ class SchemaError(OdaProxyError):
 class Kind(Enum):
     """How the values of a parameter are compared."""
 
-    WORDS = "as it is"
+    VERBATIM = "as sent"
     NUMBER = "number"
     ANGLE = "angle"
     TEXT = "text"
@@ -55,28 +55,28 @@ class Parameter:
     kind: Kind
     unit: str = ""
     default: str | tuple[str, ...] | None = None
-    """As it would be sent; JSON text for structures; None for null."""
+    """As a request would send it; JSON text for structures; None for null."""
     filled_in: bool = True
-    """Whether the dispatcher fills it in where it is left out."""
+    """Whether the dispatcher fills it in where a request does not have it."""
     written_by: str = ""
-    """The argument, if any, that says in which unit or format the value is."""
+    """The argument, if any, that has the unit or format of the value."""
     default_apart: bool = False
-    """Whether a default left out and one written out may be two: the dispatcher converts only what was sent."""
+    """Whether the default may differ from the same value when sent: the dispatcher converts only what was sent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schema:
-    """What is known of one instrument."""
+    """The description of one instrument."""
 
     instrument: str
     products: Mapping[str, Mapping[str, Parameter]] = field(repr=False)
-    """Name of a product -> its parameters, with those of the source and the instrument, by name."""
+    """For each product its parameters by name, including those of the source and the instrument."""
     reads_json: bool
-    """Whether the dispatcher reads JSON lists and objects in any argument: those of today do."""
+    """Whether the dispatcher reads JSON lists and objects in any argument, as current ones do."""
 
 
 def read_schema(meta_data: bytes | str) -> Schema:
-    """Read the answer of `api/meta-data` for one instrument, without `product_type`. Raises SchemaError."""
+    """Parse the answer of `api/meta-data` for one instrument, requested without `product_type`. Raises SchemaError."""
     if len(meta_data) > LARGEST:
         raise SchemaError(f"the description has more than {LARGEST} bytes")
     try:
@@ -88,7 +88,7 @@ def read_schema(meta_data: bytes | str) -> Schema:
         common = [items for name, items in queries.items() if name not in products.values()]
         described = {product: _parameters(common, queries[query], reads_json) for product, query in named.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise SchemaError(f"the description is not what dispatchers are known to give: {error!r:.200}") from error
+        raise SchemaError(f"the description has an unknown form: {error!r:.200}") from error
     return Schema(instrument, described, reads_json)
 
 
@@ -100,27 +100,27 @@ def _loads(text: bytes | str) -> Any:
 
 
 def _query(part: Any) -> tuple[str, list[_Item]]:
-    """Give the name of a part and its parameters."""
+    """Return the name of a part and its parameters."""
     named, *items = part
     return named["query_name"], [item for item in items if isinstance(item.get("name"), str)]
 
 
 def _parameters(common: list[list[_Item]], own: list[_Item], reads_json: bool) -> dict[str, Parameter]:
-    """Read the parameters of one product; its own definition of a name counts before a common one."""
+    """Parse the parameters of one product; its own definition of a name overrides a common one."""
     found: dict[str, Parameter] = {}
     for items in (*common, own):
         for item, companion in _with_companions(items):
-            if item["name"] not in _NOT_ASKED:
+            if item["name"] not in _NOT_PARAMETERS:
                 found[item["name"]] = _parameter(item, companion, reads_json, is_own=items is own)
     return found
 
 
-_NOT_ASKED: Final = frozenset({"token", "user_catalog"})
-"""The asker's, and what the dispatcher makes by itself from an uploaded file."""
+_NOT_PARAMETERS: Final = frozenset({"token", "user_catalog"})
+"""The client's token, and what the dispatcher itself makes of an uploaded file."""
 
 
 def _with_companions(items: list[_Item]) -> Iterator[tuple[_Item, _Item | None]]:
-    """Pair each parameter with the argument for its unit or format, which stands behind it and says no more of itself.
+    """Pair each parameter with the argument for its unit or format, which follows it without a type of its own.
 
     Descriptions in the older encoding do not list these arguments.
     """
@@ -139,12 +139,12 @@ def _is_companion(item: _Item, of: _Item) -> bool:
 
 
 def _parameter(item: _Item, companion: _Item | None, reads_json: bool, *, is_own: bool) -> Parameter:
-    """Read one parameter."""
+    """Parse one parameter."""
     name, default, unit = item["name"], item.get("value"), item.get("units") or ""
     kind = _kind(name, default, unit, item.get("owl_uri") or [])
     written_by = companion["name"] if companion else TIME_FORMAT if kind is Kind.TIME else ""
-    # What was sent is converted from `unit` to a unit that the older encoding does not tell: for energies it is keV,
-    # for angles of a source or an instrument degrees, for others it may be any.
+    # A sent value is converted from `unit` to a unit that the older encoding does not name: keV for energies, degrees
+    # for angles of a source or an instrument, any for others.
     if companion:
         apart = kind in {Kind.NUMBER, Kind.ANGLE} and companion.get("value") != unit
     else:
@@ -181,7 +181,7 @@ _KINDS_BY_TYPE: Final = {
     "int": Kind.NUMBER,
     "str": Kind.TEXT,
 }
-"""Last words of the addresses of types; the first one that is known counts."""
+"""Kinds by the last part of a type's URI; the first known type of a parameter counts."""
 
 _KINDS_BY_NAME: Final = {
     "T1": Kind.TIME,
@@ -189,14 +189,14 @@ _KINDS_BY_NAME: Final = {
     INPUT_LIST: Kind.LIST,
     "selected_catalog": Kind.STRUCTURE,
 }
-"""Parameters of every instrument, of which not every dispatcher tells the type."""
+"""Parameters of every instrument, whose type not every dispatcher names."""
 
 _ANGLE_UNITS: Final = frozenset({"deg", "arcmin", "arcsec", "rad", "hourangle"})
 _NUMBER_UNITS: Final = frozenset({"eV", "keV", "MeV", "GeV", "TeV", "sec", "s", "sigma", *_ANGLE_UNITS})
 
 
 def _kind(name: str, default: Any, unit: Any, types: Any) -> Kind:
-    """Tell the kind of a parameter, or that it is not known."""
+    """Return the kind of a parameter, `Kind.VERBATIM` where it is not certain."""
     if name in _KINDS_BY_NAME and (default is None or isinstance(default, str | list)):
         return _KINDS_BY_NAME[name]
     is_number = isinstance(default, Decimal | int) and not isinstance(default, bool)
@@ -204,18 +204,18 @@ def _kind(name: str, default: Any, unit: Any, types: Any) -> Kind:
         kind = _KINDS_BY_TYPE.get(str(address).replace("#", "/").rpartition("/")[2])
         if kind is not None:
             contradicted = kind in {Kind.NUMBER, Kind.ANGLE} and not is_number and default is not None
-            return Kind.WORDS if contradicted else kind
+            return Kind.VERBATIM if contradicted else kind
     if is_number or (default is None and unit in _NUMBER_UNITS):
         return Kind.ANGLE if unit in _ANGLE_UNITS else Kind.NUMBER
     if isinstance(default, list) and all(isinstance(one, str) for one in default):
         return Kind.LIST
     if default is None or isinstance(default, str):
-        return Kind.TIME if unit == "isot" else Kind.TEXT if unit == "str" else Kind.WORDS
-    return Kind.WORDS
+        return Kind.TIME if unit == "isot" else Kind.TEXT if unit == "str" else Kind.VERBATIM
+    return Kind.VERBATIM
 
 
 def _default(kind: Kind, value: Any) -> str | tuple[str, ...] | None:
-    """Write a default as it would be sent."""
+    """Return a default as a request would send it."""
     if value is None or isinstance(value, str):
         return value
     if kind is Kind.LIST and isinstance(value, list):

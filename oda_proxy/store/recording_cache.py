@@ -12,8 +12,7 @@ from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
-from oda_proxy.query.echo import read_job_id
-from oda_proxy.query.resolved import JobIdCollisions
+from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
 from oda_proxy.recordings.recording import redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
 

@@ -15,8 +15,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from oda_proxy.query.cache_key import differences, key_of
+from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.echo import contradictions
+from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import ENVELOPE, parse_fields, split_query
 from oda_proxy.query.schema import Schema, read_schema

@@ -42,7 +42,7 @@ def test_a_key_is_explained_without_who_asks(capsys: pytest.CaptureFixture[str])
 
     said = capsys.readouterr().out
     assert "parameter RA = 83.63 deg\n" in said
-    assert "parameter E1_keV = 20 keV, left out\n" in said
+    assert "parameter E1_keV = 20 keV (default)\n" in said
     assert "SECRET" not in said
 
 
@@ -58,7 +58,7 @@ def test_a_program_reads_json(capsys: pytest.CaptureFixture[str]) -> None:
 
     told = json.loads(capsys.readouterr().out)
     assert told["questions"][0]["parameters"]["RA"] == ["number", "83.63", "deg"]
-    assert told["differences"] == ["parameter DEC: -29.74516667 deg, left out | 1 deg"]
+    assert told["differences"] == ["parameter DEC: -29.74516667 deg (default) | 1 deg"]
 
 
 @pytest.mark.parametrize("words", [REQUEST.replace("isgri&", "jemx&"), REQUEST.replace("isgri_image", "nosuch")])
@@ -66,7 +66,7 @@ def test_words_are_words_where_no_description_is_known(words: str, capsys: pytes
     assert main(["key", "--explain", words]) == 0
 
     told = capsys.readouterr()
-    assert 'parameter RA = "83.630" (words)' in told.out
+    assert 'parameter RA = "83.630" (as sent)' in told.out
     assert "words are taken as they are" in told.err
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.query.cache_key import Key, KeyMemo, differences, explain, key_of, key_of_normalised, keys_of
+from oda_proxy.query.cache_key import Key, KeyMemo, key_of, key_of_normalised, keys_of
+from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, OLD, TODAY, question
@@ -148,18 +149,3 @@ def test_an_uploaded_file_is_asked_by_its_content() -> None:
     assert differences(normalise(one, None), normalise(other, None))[0].startswith(
         "file user_catalog_file: SHA-256 aaa"
     )
-
-
-def test_a_key_explains_itself() -> None:
-    lines = explain(question("RA=083.630&x=1")).splitlines()
-
-    assert lines[0].startswith(f"key {key_of(split_query(parse_fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
-    assert "parameter RA = 83.63 deg" in lines
-    assert "parameter DEC = -29.74516667 deg, left out" in lines
-    assert 'parameter x = "1" (words)' in lines
-
-
-def test_a_difference_is_said_with_both_values() -> None:
-    assert differences(question("RA=83.63"), question("RA=38.63&DEC=-29.74516667")) == [
-        "parameter RA: 83.63 deg | 38.63 deg"
-    ]

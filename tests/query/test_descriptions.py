@@ -191,11 +191,11 @@ async def test_an_upstream_that_hangs_is_not_waited_for(
 async def test_an_upstream_that_hangs_for_long_is_given_up(
     known: Descriptions, upstream: Upstream, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptions, "LONGEST_WAIT", 0)
+    monkeypatch.setattr(descriptions, "TIMEOUT", 0)
     upstream.gate.clear()
     assert await known.schemas("isgri") == ()
 
-    monkeypatch.setattr(descriptions, "LONGEST_WAIT", 60)
+    monkeypatch.setattr(descriptions, "TIMEOUT", 60)
     upstream.gate.set()
     clock.now = 300
 
@@ -228,4 +228,4 @@ async def test_a_folder_that_cannot_be_written_fails_no_request(
     (tmp_path / "descriptions").write_text("a file")
 
     assert len(await Descriptions(upstream, tmp_path, ttl=300, clock=clock).schemas("isgri")) == 1
-    assert "cannot keep the description" in caplog.text
+    assert "cannot store the description" in caplog.text

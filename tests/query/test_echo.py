@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
-from oda_proxy.query.echo import confirms, contradictions, read_job_id
+from oda_proxy.query.echo import confirms, contradictions
 from oda_proxy.query.query import parse_fields, split_query
 from tests.support.described import IMAGE_OF, OLD, TODAY
 
@@ -150,10 +149,3 @@ def test_an_echo_without_what_was_left_out_confirms_and_one_with_another_default
 
     assert confirms(asking(""), TODAY, shorter)
     assert not confirms(asking(""), TODAY, ECHO | {"max_pointings": 100})
-
-
-def test_a_job_id_is_found_behind_the_products() -> None:
-    body = {"products": {"job_id": "old"}, "job_monitor": {"session_id": "S", "job_id": "0f1e"}, "job_status": "done"}
-
-    assert read_job_id(json.dumps(body).encode()) == "0f1e"
-    assert read_job_id(b"<p>nothing") == ""

@@ -78,7 +78,7 @@ def differences(one: NormalisedQuery, other: NormalisedQuery) -> str:
         ({"scw_list": "010200230010.001"}, "scw_list lacks 010200240010.001"),
         (
             {"scw_list": "010200230010.001,010200230010.001,010200240010.001"},
-            "scw_list has the same members in other numbers",
+            "scw_list has the same items, some repeated",
         ),
         (
             {"scw_list": "010200230010.001,010200240010.001,a,b,c,d"},

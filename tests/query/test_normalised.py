@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda_proxy.query.cache_key import differences, key_of_normalised
+from oda_proxy.query.cache_key import key_of_normalised
+from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema

@@ -36,7 +36,7 @@ def test_both_encodings_tell_the_same_kinds(schema: Schema, name: str, kind: Kin
 def test_only_todays_encoding_tells_the_type_of_what_has_no_default() -> None:
     kinds = [schema.products["isgri_image"]["image_scale_min"].kind for schema in (TODAY, OLD)]
 
-    assert kinds == [Kind.NUMBER, Kind.WORDS]
+    assert kinds == [Kind.NUMBER, Kind.VERBATIM]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_only_todays_encoding_tells_the_type_of_what_has_no_default() -> None:
         ("scw_list", [], "names_list", Kind.LIST),
         ("E1_keV", None, "keV", Kind.NUMBER),
         ("radius", None, "deg", Kind.ANGLE),
-        ("image_scale_min", None, None, Kind.WORDS),
-        ("level", "ordinary", None, Kind.WORDS),
+        ("image_scale_min", None, None, Kind.VERBATIM),
+        ("level", "ordinary", None, Kind.VERBATIM),
     ],
 )
 def test_the_dispatcher_of_2019_tells_less(name: str, default: object, units: str | None, kind: Kind) -> None:
@@ -96,7 +96,7 @@ def test_a_default_in_another_unit_than_values_are_converted_to_stands_apart() -
 def test_a_type_that_contradicts_the_default_is_not_believed() -> None:
     odd = [{"query_name": "q"}, item("x", "float", "ten")]
 
-    assert read_schema(meta_data(odd, products={"p": "q"})).products["p"]["x"].kind is Kind.WORDS
+    assert read_schema(meta_data(odd, products={"p": "q"})).products["p"]["x"].kind is Kind.VERBATIM
 
 
 @pytest.mark.parametrize(
