@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from tests.support.compared import INSTRUMENTS, Client, differences, write_folder
-from tests.support.mock_differences import LISTED
+from tests.support.mock_differences import DIFFERENCES
 from tests.support.mock_requests import KEY, requests, sent
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def test_all_differences_are_listed_and_all_that_are_listed_occur(
                 found[request.name] = facts
     finally:
         await server.close()
-    listed = {name: facts for table in LISTED.values() for facts, names in table.items() for name in names}
+    listed = {name: facts for table in DIFFERENCES.values() for facts, names in table.items() for name in names}
     assert found == listed
 
 
@@ -55,9 +55,9 @@ def test_there_are_many_requests_and_each_has_a_name_of_its_own() -> None:
 
 
 def test_no_difference_is_listed_twice(pytestconfig: pytest.Config) -> None:
-    names = [name for table in LISTED.values() for listed in table.values() for name in listed]
+    names = [name for table in DIFFERENCES.values() for listed in table.values() for name in listed]
     assert len(names) == len(set(names))
     assert set(names) <= {request.name for request in requests()}
     document = (pytestconfig.rootpath / DOCUMENT).read_text("utf-8")
-    for reason, table in LISTED.items():
+    for reason, table in DIFFERENCES.items():
         assert f"| {sum(map(len, table.values()))} | {reason} |" in document

@@ -1,12 +1,12 @@
 """Every difference between the real dispatcher 1.3.3 and the mock, which imitates 1.3.6, with its reason.
 
-First the reason, then the facts that differ, then the requests in whose answers they do.
+`DIFFERENCES` maps each reason to the parts of a response that differ, and these to the names of the requests.
 """
 
 from __future__ import annotations
 
-LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
-    "1.3.6 has other words for bad values; those here are of its recorded refusals, or modelled on them": {
+DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
+    "1.3.6 words errors for bad values differently; the mock's texts are recorded, or modelled on recorded ones": {
         ("error_message",): (
             "RA is text",
             "RA with a comma",
@@ -29,7 +29,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "form with a bad parameter",
         ),
     },
-    "1.3.3 read RA and DEC as angles; 1.3.6 takes what Python takes for a number, nan and inf too": {
+    "1.3.3 reads RA and DEC as angles; 1.3.6 accepts what Python's float() accepts, also nan and inf": {
         ("status",): ("RA in hours", "RA in degrees"),
         ("error_message",): ("RA is nan", "RA is inf", "RA with underscores"),
     },
@@ -48,7 +48,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
     "an empty number is null for 1.3.6, and the default for 1.3.3": {
         ("products.analysis_parameters.RA",): ("RA is empty",),
     },
-    "1.3.6 leaves out arguments that the instrument does not know (units among them, here), and says so": {
+    "1.3.6 ignores arguments that are unknown to the instrument (here also units), and names them in a comment": {
         ("exit_status.comment", "job_monitor.job_id", "products.analysis_parameters.energ_units"): (
             "energ in default units",
             "energ in MeV",
@@ -91,10 +91,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "name with a dot",
         ),
     },
-    "1.3.3 converts the default from one unit to another, which a description does not tell": {
+    "1.3.3 converts the default to another unit, which is not in the description": {
         ("job_monitor.job_id", "products.analysis_parameters.ang_deg"): ("ang_deg",),
     },
-    "1.3.6 reads lists as JSON, 1.3.3 splits any text at its commas": {
+    "1.3.6 reads lists as JSON, 1.3.3 splits every text at commas": {
         ("job_monitor.job_id", "products.analysis_parameters.p_list", "products.job_id"): (
             "list as JSON",
             "list as JSON with blanks",
@@ -103,7 +103,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "list as JSON of numbers",
         ),
     },
-    "1.3.6 lists reports from the first answer on": {
+    "1.3.6 lists reports from the first response on": {
         ("job_monitor.full_report_dict_list",): (
             "windows",
             "one window",
@@ -124,7 +124,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "file of windows with commas",
         ),
     },
-    "1.3.3 lists reports in the order in which the disk gives their files": {
+    "1.3.3 lists reports in the order of the files on the disk": {
         ("job_monitor.full_report_dict_list",): (
             "asynchronous job in progress, asked again",
             "asynchronous job after something unknown",
@@ -132,7 +132,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "asynchronous job ready",
         ),
     },
-    "prod_process_message: a product of the dummy plugin that is not made by the common code does not have it": {
+    "prod_process_message: missing in products of the dummy plugin that are not made by the common code": {
         ("products.prod_process_message",): (
             "sb",
             "sb with fraction",
@@ -142,7 +142,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "parametrical",
         ),
     },
-    "a check, a failure or an array of the dummy plugin's own code, which no description holds": {
+    "a check, a failure or an array of the dummy plugin's code, which is not in the description": {
         ("status",): ("numerical without a role",),
         ("products.numpy_data_product_list", "products.prod_process_message"): (
             "numerical with a role",
@@ -155,7 +155,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("error_message",): ("numerical out of bounds",),
     },
-    "1.3.3, as it is installed for the tests, refuses every catalogue": {
+    "1.3.3, as installed for the tests, rejects every catalogue": {
         ("error_message",): (
             "catalogue",
             "catalogue with other blanks",
@@ -163,10 +163,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "form with a catalogue",
         ),
     },
-    "the mock does not read uploaded catalogues, but compares them": {
+    "the mock compares uploaded catalogues, but does not read them": {
         ("error_message",): ("file that is no catalogue",),
     },
-    "1.3.3 knew dry runs; for 1.3.6 dry_run is unknown": {
+    "1.3.3 supports dry runs; for 1.3.6 dry_run is an unknown argument": {
         (
             "exit_status.comment",
             "exit_status.message",
@@ -178,7 +178,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "products.session_id",
         ): ("dry run",),
     },
-    "1.3.6 shows the session that began a job, 1.3.3 the one that asks, once the job is done": {
+    "once the job is done, 1.3.6 shows the session that started it, 1.3.3 the session of the request": {
         ("job_monitor.session_id",): (
             "session of one letter",
             "session with dots",
@@ -193,10 +193,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("job_monitor.session_id", "job_status"): ("job asked by another session",),
     },
-    "1.3.3 falls over session names that are no names of folders": {
+    "1.3.3 crashes on session names that are not folder names": {
         ("status",): ("session with a slash", "session is NUL"),
     },
-    "1.3.6 describes the format of times and restrictions, in lists": {
+    "1.3.6 describes time formats and restrictions, in lists": {
         ("body",): (
             "description with token valid",
             "description with token of another user",
@@ -224,7 +224,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "/meta-data-src of an empty product",
         ),
     },
-    "1.3.6 says debug_message in refusals of tokens": {
+    "1.3.6 has debug_message in errors about tokens": {
         ("debug_message",): (
             "token expired",
             "description with token expired",
@@ -237,10 +237,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "form with an expired token",
         ),
     },
-    "1.3.6 takes a NUL for no token": {
+    "1.3.6 reads a NUL as no token": {
         ("status",): ("token NUL",),
     },
-    "1.3.3 does not know the job when it is asked with a strange status": {
+    "1.3.3 does not find the job for an unknown query_status": {
         ("job_status",): (
             "job asked with 'done'",
             "job asked with 'prepared'",
@@ -251,14 +251,14 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("job_monitor.full_report_dict_list", "job_status"): ("asynchronous job asked for done too early",),
     },
-    "the dummy plugin's back end says submitted again whenever it is asked; that of the mock is done": {
+    "the dummy plugin's back end returns submitted to every request; that of the mock is done": {
         ("job_status",): (
             "asynchronous job fetched",
             "asynchronous job asked after it was fetched",
             "asynchronous job asked anew",
         ),
     },
-    "1.3.3 has no state for a report without an action; 1.3.6 is in progress": {
+    "a report without an action has no state in 1.3.3; in 1.3.6 the job is in progress": {
         ("job_status",): ("asynchronous job after no action",),
     },
     "1.3.6 leaves return_progress out of the parameters": {
@@ -273,23 +273,23 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "asynchronous job with progress from the start",
         ),
     },
-    "1.3.6 answers return_progress with what there is of the products, 1.3.3 only to a request that runs the query": {
+    "1.3.6 returns the products so far for return_progress, 1.3.3 only if the request runs the query": {
         ("products",): ("asynchronous job with its progress",),
         ("job_monitor.full_report_dict_list", "products", "query_status"): (
             "asynchronous job in progress, with its progress",
         ),
     },
-    "1.3.3 takes some job for that of an empty job_id": {
+    "1.3.3 finds some job for an empty job_id": {
         ("status",): ("submitted with an empty job_id",),
     },
-    "1.3.3 knew the instrument mock": {
+    "1.3.3 has an instrument named mock": {
         ("status",): ("instrument is mock", "/meta-data-src of mock"),
     },
-    "1.3.6 lists instruments by another route, which asks for no instrument and refuses tokens with a page": {
+    "1.3.6 lists instruments on another route, which needs no instrument and rejects tokens with an HTML page": {
         ("status",): ("list of instruments without an instrument",),
         ("error_message",): ("list of instruments with an expired token",),
     },
-    "the mock does not imitate this route": {
+    "the mock does not have this route": {
         ("status",): (
             "parameters",
             "parameters of no instrument",
@@ -304,7 +304,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "parents of terms without a token",
         ),
     },
-    "1.3.3 takes job_id first; 1.3.6 names all that is missing": {
+    "1.3.3 reports job_id first; 1.3.6 names all missing arguments": {
         ("location",): (
             "/resolve-job-url with nothing",
             "/resolve-job-url with token valid",
@@ -313,7 +313,7 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "/resolve-job-url with token of another key",
         ),
     },
-    "1.3.3 falls over downloads that it cannot give; 1.3.6 refuses them": {
+    "1.3.3 crashes on downloads that do not exist; 1.3.6 rejects them": {
         ("status",): (
             "download of an unknown job",
             "download for a new job",
@@ -322,10 +322,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "download without a list of files",
         ),
     },
-    "the mock says nothing of who else it could be": {
+    "the mock does not list other dispatchers": {
         ("exit_status.debug_message",): ("download for somebody else",),
     },
-    "the mock answers under any path, since public dispatchers stand under one": {
+    "the mock answers under any path prefix, because public dispatchers have one": {
         ("status",): (
             "path /api/run_analysis",
             "path /prefix/run_analysis",
@@ -333,10 +333,10 @@ LISTED: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "path /../run_analysis",
         ),
     },
-    "the mock has a front page of its own": {
+    "the mock has its own front page": {
         ("text",): ("path /",),
     },
-    "1.3.3 had no route behind the redirect": {
+    "1.3.3 does not have the route that the redirect leads to": {
         ("status",): ("list of instruments where it is redirected to",),
     },
 }
