@@ -122,14 +122,14 @@ def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until it is told to stop."""
     from oda_proxy.servers import serve  # commands that need no server start without one
 
-    return _run(serve(**values))
+    return _run(serve(config.ServeOptions(**values)))
 
 
 def _mock(values: dict[str, Any]) -> int:
     """Run the mock dispatcher until it is told to stop."""
     from oda_proxy.servers import mock
 
-    return _run(mock(**values))
+    return _run(mock(config.MockOptions(**values)))
 
 
 def _run(server: Coroutine[Any, Any, None]) -> int:

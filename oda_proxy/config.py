@@ -6,7 +6,7 @@ A flag counts before `ODA_PROXY_<OPTION>`, that before a key in `oda-proxy.toml`
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +252,47 @@ MOCK = (
     Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),
     _SECRET_KEY,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The values of `SERVE`."""
+
+    upstream: str
+    mock: bool
+    host: str
+    port: int
+    cache_dir: Path | None
+    max_size: int
+    max_requests: int
+    max_jobs: int
+    longest_job: float
+    max_rate: float
+    offline: bool
+    open_route: tuple[str, ...]
+    lifetime: tuple[Rule, ...]
+    sharing: str
+    secret_key: str | None = field(repr=False)
+    token_trust: float
+    description_ttl: float
+    fixtures: tuple[Path, ...]
+    time_scale: float
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockOptions:
+    """The values of `MOCK`."""
+
+    fixtures: tuple[Path, ...]
+    host: str
+    port: int
+    scenario: str | None
+    scenarios: tuple[Path, ...]
+    time_scale: float
+    synthetic: bool
+    generation: str
+    secret_key: str | None = field(repr=False)
 
 
 def resolve(

@@ -69,7 +69,8 @@ def serving(upstream: str | None = None, *, mock: bool = False, **options: Any) 
         There is no place for recordings, or no such port.
     """
     given = {"upstream": upstream, "mock": mock, "port": 0, **options}
-    with in_thread(proxy_listening(**_values(config.SERVE, given), shutdown_timeout=SHUTDOWN)) as url:
+    serve_options = config.ServeOptions(**_values(config.SERVE, given))
+    with in_thread(proxy_listening(serve_options, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 
 

@@ -1,6 +1,6 @@
-"""Putting the parts together to servers, as options say, and running them until they are told to stop.
+"""The servers: builds the proxy or the mock from its options and runs it until a signal stops it.
 
-Each imports its own parts: the mock has to be ready in a blink, and needs no more of the proxy than the door.
+Each function imports what it needs: the mock starts fast, and uses no module of the proxy but its listener.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from oda_proxy.config import MockOptions, ServeOptions
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
-    from oda_proxy.store.freshness import Rule
-
+    from oda_proxy.store.near_misses import NearMissHandler
 
 _log = logging.getLogger(__name__)
 
 HOUR = 3600.0
-GREETING = 5.0
-"""Seconds that a dispatcher has to show that it is there."""
-SHUTDOWN = 5.0
-"""Seconds that answers under way may take after the end."""
+START_TIMEOUT = 5.0
+"""Seconds that a dispatcher has to answer the first request of all."""
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that answers under way may take when the server stops."""
 
 _TO_PASTE = """\
 paste into Python, where oda_api is installed (version 1.0 wants host= instead of url=):
@@ -50,7 +50,7 @@ then ask again, and see data.show() come at once. Ctrl-C ends it."""
 
 
 class NoDispatcherError(UpstreamUnreachableError):
-    """The dispatcher is not there at the start, and nothing was recorded that could be given."""
+    """The dispatcher does not answer at the start, and the store is empty."""
 
     def __init__(self, error: UpstreamUnreachableError, url: str) -> None:
         super().__init__(
@@ -58,113 +58,143 @@ class NoDispatcherError(UpstreamUnreachableError):
         )
 
 
-async def serve(**options: Any) -> None:
-    """Run the proxy until it is told to stop; the options are those of `oda_proxy.config.SERVE`."""
-    stop = _told_to_stop()
-    async with proxy_listening(**options) as url:
-        _say(f"listening on {url}")
-        if options["mock"]:
-            _say(_TO_PASTE.format(url=url))
+async def serve(options: ServeOptions) -> None:
+    """Run the proxy until a signal stops it."""
+    stop = _stop_event()
+    async with proxy_listening(options) as url:
+        _print(f"listening on {url}")
+        if options.mock:
+            _print(_TO_PASTE.format(url=url))
+        await stop.wait()
+
+
+async def mock(options: MockOptions) -> None:
+    """Run the mock dispatcher until a signal stops it."""
+    stop = _stop_event()
+    app = mock_app(
+        fixtures=options.fixtures,
+        time_scale=options.time_scale,
+        synthetic=options.synthetic,
+        scenario=options.scenario,
+        scenario_files=options.scenarios,
+        generation=options.generation,
+        secret_key=options.secret_key,
+    )
+    async with listening(app, options.host, options.port) as url:
+        _print(f"listening on {url}")
         await stop.wait()
 
 
 @asynccontextmanager
-async def proxy_listening(
-    *,
-    upstream: str,
-    mock: bool,
-    host: str,
-    port: int,
-    cache_dir: Path | None,
-    max_size: int,
-    max_requests: int,
-    max_jobs: int,
-    longest_job: float,
-    max_rate: float,
-    offline: bool,
-    open_route: tuple[str, ...],
-    description_ttl: float,
-    lifetime: tuple[Rule, ...],
-    sharing: str,
-    secret_key: str | None,
-    token_trust: float,
-    fixtures: tuple[Path, ...],
-    time_scale: float,
-    synthetic: bool,
-    shutdown_timeout: float = SHUTDOWN,
-) -> AsyncIterator[str]:
-    """Serve the proxy and give its address; the options are those of `oda_proxy.config.SERVE`.
+async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT) -> AsyncIterator[str]:
+    """Serve the proxy and yield its address; `shutdown_timeout` is as for `listening`.
 
-    `shutdown_timeout` is as for `listening`. Raises UsageError, UpstreamUnreachableError where nothing was recorded
-    either, StoreUnusableError and ListenError.
+    Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
-    from oda_proxy.config import PRODUCTION, cache_folder
-    from oda_proxy.jobs.job import Limits
-    from oda_proxy.jobs.journal import JobJournal
-    from oda_proxy.proxy import Policy, Proxy
-    from oda_proxy.query.audience import Sharing, TokenVerifier
-    from oda_proxy.query.descriptions import Descriptions
-    from oda_proxy.store.freshness import Freshness
+    from oda_proxy.config import PRODUCTION
     from oda_proxy.store.maintenance import background_maintenance
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.upstream.description_cache import DescriptionCache
-    from oda_proxy.upstream.dispatcher import Dispatcher
-    from oda_proxy.upstream.throttling import ThrottledUpstream
     from oda_proxy.web.app import make_app
 
-    if mock and upstream != PRODUCTION:
-        raise UsageError(f"--mock asks a mock dispatcher, and --upstream {upstream} another one: say one of them")
+    if options.mock and options.upstream != PRODUCTION:
+        raise UsageError(
+            f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
+        )
     async with AsyncExitStack() as stack:
-        if mock:
-            # A port of its own, which changes: what the mock answers is kept only where a folder is named for it.
-            app = mock_app(fixtures=fixtures, time_scale=time_scale, synthetic=synthetic, secret_key=secret_key)
-            address = await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=shutdown_timeout))
-            folder = cache_folder(cache_dir, "http://mock") if cache_dir else None
-        else:
-            address = upstream
-            folder = cache_folder(cache_dir, upstream)
-        store = _store(folder, stack) if folder else _no_store()
-        asked: Upstream | None = None
-        if not offline:
-            dispatcher = await stack.enter_async_context(Dispatcher(address))
-            asked = ThrottledUpstream(dispatcher, max_concurrent=max_requests, rate=max_rate)
-            await _greet(asked, store)
-        policy = Policy(
-            frozenset(open_route),
-            description_ttl,
-            Freshness(lifetime),
-            max_jobs=max_jobs,
-            limits=Limits(longest=longest_job * HOUR),
-        )
-        tokens = TokenVerifier(Sharing(sharing), secret_key=secret_key, trust=token_trust, clock=time.time)
-        instruments = Descriptions(asked, folder, ttl=description_ttl, clock=time.monotonic)
-        description_cache = DescriptionCache(description_ttl, time.time, folder)
-        missing = NearMissHandler(store)
-        proxy = Proxy(
-            store,
-            asked,
-            policy,
-            instruments=instruments,
-            tokens=tokens,
-            description_cache=description_cache,
-            missing=missing,
-            journal=JobJournal(folder),
-        )
-        _see(store, proxy)
+        address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
+        folder = _store_folder(options)
+        store = _open_store(folder, stack)
+        upstream = None if options.offline else await _connect(address, options, store, stack)
+        near_misses = NearMissHandler(store)
+        proxy = _make_proxy(store, upstream, folder, options, near_misses)
+        _check_store(store, proxy)
         stack.push_async_callback(proxy.close)
         await proxy.resume()
-        await stack.enter_async_context(background_maintenance(store, max_size, proxy.store_faults))
-        app = make_app(proxy, missing)
-        url = await stack.enter_async_context(listening(app, host, port, shutdown_timeout=shutdown_timeout))
-        if asked:
-            await stack.enter_async_context(_meanwhile(proxy.learn()))
-        _tell(store, folder, "" if mock else upstream, offline=offline)
+        await stack.enter_async_context(background_maintenance(store, options.max_size, proxy.store_faults))
+        app = make_app(proxy, near_misses)
+        url = await stack.enter_async_context(
+            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
+        )
+        if upstream:
+            await stack.enter_async_context(_in_background(proxy.estimate()))
+        _log_start(store, folder, options)
         yield url
 
 
+async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
+    """Start a mock dispatcher beside the proxy and return its address."""
+    app = mock_app(
+        fixtures=options.fixtures,
+        time_scale=options.time_scale,
+        synthetic=options.synthetic,
+        secret_key=options.secret_key,
+    )
+    return await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=shutdown_timeout))
+
+
+def _store_folder(options: ServeOptions) -> Path | None:
+    """Return the folder for recordings; those of a mock, whose port changes, need a folder named for them."""
+    from oda_proxy.config import cache_folder
+
+    if options.mock:
+        return cache_folder(options.cache_dir, "http://mock") if options.cache_dir else None
+    return cache_folder(options.cache_dir, options.upstream)
+
+
+def _open_store(folder: Path | None, stack: AsyncExitStack) -> Store:
+    if folder is None:
+        from oda_proxy.store.memory import MemoryStore
+
+        return MemoryStore()
+    from oda_proxy.store.disk import DiskStore
+
+    return stack.enter_context(closing(DiskStore(folder)))
+
+
+async def _connect(address: str, options: ServeOptions, store: Store, stack: AsyncExitStack) -> Upstream:
+    """Return the dispatcher at an address, asked once whether it is there."""
+    from oda_proxy.upstream.dispatcher import Dispatcher
+    from oda_proxy.upstream.throttling import ThrottledUpstream
+
+    dispatcher = await stack.enter_async_context(Dispatcher(address))
+    upstream = ThrottledUpstream(dispatcher, max_concurrent=options.max_requests, rate=options.max_rate)
+    await _check_upstream(upstream, store)
+    return upstream
+
+
+def _make_proxy(
+    store: Store, upstream: Upstream | None, folder: Path | None, options: ServeOptions, near_misses: NearMissHandler
+) -> Proxy:
+    from oda_proxy.jobs.job import Limits
+    from oda_proxy.jobs.journal import JobJournal
+    from oda_proxy.jobs.policy import JobPolicy
+    from oda_proxy.proxy import Policy, Proxy, Services
+    from oda_proxy.query.audience import Sharing, TokenVerifier
+    from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.store.freshness import Freshness
+    from oda_proxy.upstream.description_cache import DescriptionCache
+
+    policy = Policy(
+        open_routes=frozenset(options.open_route),
+        description_ttl=options.description_ttl,
+        freshness=Freshness(options.lifetime),
+        jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),
+    )
+    services = Services(
+        instruments=Descriptions(upstream, folder, ttl=options.description_ttl, clock=time.monotonic),
+        tokens=TokenVerifier(
+            Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
+        ),
+        description_cache=DescriptionCache(options.description_ttl, time.time, folder),
+        journal=JobJournal(folder),
+        miss_handler=near_misses,
+    )
+    return Proxy(store, upstream, policy, services=services)
+
+
 @asynccontextmanager
-async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do something in the background, as far as it comes until the block ends."""
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine until it ends or the block does."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -174,84 +204,54 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-async def mock(
-    *,
-    fixtures: tuple[Path, ...],
-    host: str,
-    port: int,
-    scenario: str | None,
-    scenarios: tuple[Path, ...],
-    time_scale: float,
-    synthetic: bool,
-    generation: str,
-    secret_key: str | None,
-) -> None:
-    """Run the mock dispatcher; the options are those of `oda_proxy.config.MOCK`."""
-    stop = _told_to_stop()
-    app = mock_app(
-        fixtures=fixtures,
-        time_scale=time_scale,
-        synthetic=synthetic,
-        scenario=scenario,
-        scenario_files=scenarios,
-        generation=generation,
-        secret_key=secret_key,
-    )
-    async with listening(app, host, port) as url:
-        _say(f"listening on {url}")
-        await stop.wait()
-
-
 def mock_app(**settings: Any) -> web.Application:
-    """Make a mock dispatcher; the settings are those of `mock_server.settings.MockSettings`."""
+    """Return a mock dispatcher; the settings are those of `mock_server.settings.MockSettings`."""
     from mock_server.app import make_app
     from mock_server.settings import MockSettings
 
     return make_app(MockSettings(**settings))
 
 
-def _store(folder: Path, stack: AsyncExitStack) -> Store:
-    from oda_proxy.store.disk import DiskStore
+async def _check_upstream(upstream: Upstream, store: Store) -> None:
+    """Check that the dispatcher answers.
 
-    return stack.enter_context(closing(DiskStore(folder)))
-
-
-def _no_store() -> Store:
-    from oda_proxy.store.memory import MemoryStore
-
-    return MemoryStore()
-
-
-async def _greet(upstream: Upstream, store: Store) -> None:
-    """See whether the dispatcher is there: a proxy that could answer nothing at all had better not start.
-
-    Raises UpstreamUnreachableError where it is not, and nothing was recorded either.
+    Raises UpstreamUnreachableError where it does not and the store is empty: the proxy could answer nothing at all.
     """
     try:
-        reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", timeout=GREETING))
+        reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", timeout=START_TIMEOUT))
         await reply.body.aclose()
     except UpstreamUnreachableError as error:
         try:
-            kept = next(store.keys(), None)
+            key = next(store.keys(), None)
         except StoreUnusableError:
-            kept = None
-        if kept is None:
+            key = None
+        if key is None:
             raise NoDispatcherError(error, upstream.url) from error
         _log.warning("%s; answering from recordings until it is back", error)
 
 
-def _tell(store: Store, folder: Path | None, upstream: str, *, offline: bool) -> None:
-    """Tell whom the proxy asks, and where its recordings are; `upstream` is empty where it is our own mock."""
-    if offline:
+def _check_store(store: Store, proxy: Proxy) -> None:
+    """Check that the store can be used; raises StoreUnusableError where it cannot, and there is no upstream either."""
+    try:
+        store.usage()
+    except StoreUnusableError as error:
+        if proxy.upstream is None:
+            raise
+        proxy.store_faults.note_failure("read", error)
+
+
+def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
+    """Log which dispatcher the proxy asks, and where its recordings are."""
+    if options.offline:
         _log.info("offline: recordings here: %d, in %s", store.usage().recordings, folder or "memory")
-        if others := _others(folder):
+        if others := _other_dispatchers(folder):
             _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
-    elif upstream:
-        _log.info("asking %s; recordings are in %s", upstream, folder)
+    elif not options.mock:
+        _log.info("asking %s; recordings are in %s", options.upstream, folder)
 
 
-def _others(folder: Path | None) -> list[str]:
-    """Name the other dispatchers of which something was recorded in the same place."""
+def _other_dispatchers(folder: Path | None) -> list[str]:
+    """Return the addresses of other dispatchers with recordings in the same place."""
     if folder is None or not folder.parent.is_dir():
         return []
     return sorted(
@@ -261,25 +261,12 @@ def _others(folder: Path | None) -> list[str]:
     )
 
 
-def _see(store: Store, proxy: Proxy) -> None:
-    """See whether the store can be used: where it cannot, the dispatcher can still be asked.
-
-    Raises StoreUnusableError where nobody can be asked either.
-    """
-    try:
-        store.usage()
-    except StoreUnusableError as error:
-        if proxy.upstream is None:
-            raise
-        proxy.store_faults.note_failure("read", error)
-
-
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - what the command was asked for
 
 
-def _told_to_stop() -> asyncio.Event:
-    """Give the event that an interrupt or a request to end sets, from now on."""
+def _stop_event() -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

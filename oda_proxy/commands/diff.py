@@ -21,7 +21,7 @@ from oda_proxy.drift.measure import Difference, Tolerance, members
 from oda_proxy.drift.rerun import Rerun, why_not
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
 from oda_proxy.fixture import fixtures
-from oda_proxy.jobs.coalescing import new_session
+from oda_proxy.jobs.runtime import new_session
 from oda_proxy.query import echo
 from oda_proxy.query.query import CLIENT_DEFAULTS
 from oda_proxy.recordings.recording import redact

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
-from oda_proxy.jobs.job import Job, Limits, Said, State, heard, named, next_step, observe
+from oda_proxy.jobs.job import Event, Job, Limits, State, advance, classify, job_id_in, next_step
 from oda_proxy.query.nearest import shorten
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings.redaction import REMOVED
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CLIENT: Final = "1.3.5"
 """The release of the client as which we ask: it decides on the form of some products."""
 
-LIMITS: Final = Limits(away=600.0)
+LIMITS: Final = Limits(max_outage=600.0)
 """How much patience a job is given: a person waits, but the dispatcher may take as long as it did."""
 
 MAX_ANSWER: Final = 256 * 1024 * 1024
@@ -55,10 +55,10 @@ def why_not(query: Query) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _Response:
     """What came of one request: what it says of the job, the answer, and why the job failed, if it did."""
 
-    said: Said
+    event: Event
     body: bytes = b""
     job_id: str = ""
     reason: str = ""
@@ -92,30 +92,30 @@ class Rerun:
             Nobody answers, and nobody has answered before.
         """
         pairs = query_fields(query)
-        job = Job(begun=self._clock())
+        job = Job(started_at=self._clock())
         while True:
             step = next_step(job, self._clock(), watched=True)
             await self._sleep(step.pause)
             once = await self._once(pairs, step)
-            job = observe(job, once.said, self._clock(), job_id=once.job_id, limits=LIMITS)
+            job = advance(job, once.event, self._clock(), job_id=once.job_id, limits=LIMITS)
             if job.state is State.DONE:
                 return once.body
             if job.state is State.FAILED:
-                raise FailedNowError(job.given_up or shorten(once.reason, _LONGEST_REASON))
-            tell(f"{job.state}, {self._clock() - job.begun:.0f} s")
+                raise FailedNowError(job.give_up_reason or shorten(once.reason, _LONGEST_REASON))
+            tell(f"{job.state}, {self._clock() - job.started_at:.0f} s")
 
-    async def _once(self, pairs: list[tuple[str, str]], step: Step) -> _Heard:
+    async def _once(self, pairs: list[tuple[str, str]], step: Step) -> _Response:
         """Ask once, and say what is heard."""
         try:
             status, body = await self._exchange(_request(pairs, step, self.envelope))
         except UpstreamUnreachableError as error:
             if not self._was_there:
                 raise
-            return _Heard(Said.UNREACHABLE, reason=str(error))
+            return _Response(Event.UNREACHABLE, reason=str(error))
         self._was_there = True
         told = _read(body)
-        said = heard(status, told, query_status=step.query_status)
-        return _Heard(said, body, named(told), _message(told) or _remark(status, body))
+        event = classify(status, told, query_status=step.query_status)
+        return _Response(event, body, job_id_in(told), _message(told) or _remark(status, body))
 
     async def _exchange(self, request: Request) -> tuple[int, bytes]:
         reply = await self._upstream.send(request)

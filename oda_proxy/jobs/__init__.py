@@ -1,7 +1,7 @@
-"""One job of the dispatcher for each query, however many ask.
+"""One job of the dispatcher for each query, however many clients ask.
 
-Coalesces clients on one job, polls the dispatcher until it has ended, and tells clients how it stands. Nothing is
-looked up in the store before a job is wanted (`proxy`).
+Coalesces clients on one job, polls the dispatcher until it ends, and answers the clients meanwhile. Recordings are
+looked up before a job is started, in `proxy`.
 
-Begin with `job.py`: the states of a job; `coalescing.py`: who joins; `polling.py`: asking until the end.
+Begin with `job.py`, the state machine; `coalescing.py` says who joins a job, `polling.py` runs it.
 """

@@ -1,10 +1,8 @@
-"""Who asks a question begins a job or joins the one that runs, is told how it stands, and is given its end."""
+"""Coalescing: clients with the same query share one job and receive its state and its end."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-import string
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,257 +15,239 @@ from oda_proxy.http.answer import OK, json_answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.message import Request
 from oda_proxy.jobs import progress
+from oda_proxy.jobs.client import Client
+from oda_proxy.jobs.comments import comment
+from oda_proxy.jobs.counts import JobCounts
 from oda_proxy.jobs.estimates import Estimates
-from oda_proxy.jobs.inflight import Client, InFlight, Outcome, RunningJob
 from oda_proxy.jobs.job import State
-from oda_proxy.jobs.polling import GivenUpError
-from oda_proxy.jobs.remarks import remark
+from oda_proxy.jobs.outcome import Outcome
+from oda_proxy.jobs.polling import GivenUpError, Poller
+from oda_proxy.jobs.registry import JobRegistry
 from oda_proxy.jobs.replay import replay
+from oda_proxy.jobs.running_job import RunningJob
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings import failures
 from oda_proxy.store.recording_cache import answer_from
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
-    from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.cache_status import Forwarded
-    from oda_proxy.jobs.inflight import Group
-    from oda_proxy.jobs.journal import JobJournal, Unfinished
-    from oda_proxy.jobs.observer import QueryObserver
-    from oda_proxy.jobs.policy import Counts, Policy
-    from oda_proxy.jobs.polling import Polling
-    from oda_proxy.query.audience import TokenVerifier
+    from oda_proxy.jobs.journal import JournalEntry
+    from oda_proxy.jobs.policy import JobPolicy
+    from oda_proxy.jobs.registry import CoalescingKey
+    from oda_proxy.jobs.runtime import Runtime
+    from oda_proxy.jobs.services import JobServices
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.recording_cache import RecordingCache
 
-MOST_APART, APART_FOR = 4096, 3600.0
-"""Questions of which it is remembered that their answers cannot be shared, and for how long, in s."""
-
-
-def new_session() -> str:
-    """Make a session for a job that has lost its own, in the form that clients use."""
-    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(16))
+MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
+"""Queries whose answers were found to name their client: how many are remembered, and for how long, in s."""
 
 
 class Jobs:
-    """The jobs of a proxy; `clock` gives s since 1970 (UTC), `sleep` waits for some s."""
+    """The jobs of a proxy."""
 
-    def __init__(
-        self,
-        *,
-        polling: Polling,
-        cache: RecordingCache,
-        pipeline: RepairPipeline,
-        tokens: TokenVerifier,
-        journal: JobJournal,
-        observer: QueryObserver,
-        policy: Policy,
-        counts: Counts,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
-        new_session: Callable[[], str],
-    ) -> None:
-        self._polling = polling
-        self._cache = cache
-        self._pipeline = pipeline
-        self._tokens = tokens
-        self._journal = journal
-        self._observer = observer
-        self._policy = policy
-        self._counts = counts
-        self._clock = clock
-        self._sleep = sleep
-        self._new_session = new_session
+    def __init__(self, services: JobServices, policy: JobPolicy, runtime: Runtime) -> None:
+        self.counts = JobCounts()
         self.estimates = Estimates()
-        self._inflight = InFlight(clock)
-        self._apart: TTLCache[Key, None] = TTLCache(MOST_APART, ttl=APART_FOR, timer=clock)
+        self._services = services
+        self._policy = policy
+        self._runtime = runtime
+        self._poller = Poller(services, policy, runtime)
+        self._registry = JobRegistry(runtime.clock)
+        self._unshared: TTLCache[Key, None] = TTLCache(MAX_UNSHARED, ttl=UNSHARED_TTL, timer=runtime.clock)
         self._replayed: set[Key] = set()
 
     def __iter__(self) -> Iterator[RunningJob]:
-        """Give the jobs that run, the oldest first."""
-        return iter(self._inflight)
+        """Iterate over the running jobs, the oldest first."""
+        return iter(self._registry)
 
     @property
-    def turn(self) -> int:
-        """Counts the jobs that have ended."""
-        return self._inflight.turn
+    def completions(self) -> int:
+        """How many jobs have ended."""
+        return self._registry.completions
 
     async def resume(self, resolver: QueryResolver) -> None:
-        """Take up the jobs that an earlier run left; one that was begun with a token waits for somebody with one."""
-        for job in await self._journal.left():
-            resolved = await resolver.resolve(job.query)
-            if self._clock() - job.begun > self._policy.limits.longest:
-                await self._journal.forget(job.key)
-            elif not job.private and self._inflight.of((resolved.key,)) is None:
-                running = RunningJob(
-                    resolved, _for_nobody(job, self._new_session()), begun=job.begun, clock=self._clock
-                )
-                running.resumed, running.job = True, replace(running.job, state=State.SUBMITTED, job_id=job.job_id)
-                self._inflight.begin((resolved.key,), running, partial(self._conduct, running))
+        """Resume the jobs in the journal; one that was submitted with a token waits for a client with a token."""
+        for entry in await self._services.journal.load():
+            resolved = await resolver.resolve(entry.query)
+            if self._runtime.clock() - entry.started_at > self._policy.limits.max_duration:
+                await self._services.journal.remove(entry.key)
+            elif not entry.private and self._registry.get((resolved.key,)) is None:
+                client = _client_of(entry, self._runtime.new_session())
+                running = RunningJob(resolved, client, started_at=entry.started_at, clock=self._runtime.clock)
+                running.resumed = True
+                running.job = replace(running.job, state=State.SUBMITTED, job_id=entry.job_id)
+                self._registry.start((resolved.key,), running, partial(self._run, running))
 
-    def remark_on(self, running: RunningJob, client: Client) -> str:
-        """Say how a job stands for one of those who wait."""
-        queued = [one for one in self._inflight if one.is_queued]
+    def comment_on(self, running: RunningJob, client: Client) -> str:
+        """Return the proxy's comment on a job for one of its clients."""
+        queued = [one for one in self._registry if one.is_queued]
         before = queued.index(running) if running in queued else 0
-        estimate = self.estimates.of(running.resolved.query)
-        return remark(running, client, estimate, before=before, now=self._clock())
+        estimate = self.estimates.estimate(running.resolved.query)
+        return comment(running, client, estimate, queued_before=before, now=self._runtime.clock())
 
-    def wake(self) -> None:
-        """Answer all who wait, from now on at once: the end is near."""
-        self._inflight.wake()
+    def release_waiters(self) -> None:
+        """Answer all waiting clients, and later requests, at once: the server stops."""
+        self._registry.release_waiters()
 
     async def close(self) -> None:
-        """Let go of the jobs that run."""
-        await self._inflight.close()
+        """Cancel the running jobs."""
+        await self._registry.close()
 
-    async def joined(
+    async def join(
         self,
         resolved: ResolvedQuery,
         client: Client,
         forwarded: Forwarded,
         *,
-        since: int | None = None,
-        has_other: bool = False,
+        completions: int | None = None,
+        has_stale: bool = False,
     ) -> Answer:
-        """Answer from the job for a question, which begins where none runs; wait for the dispatcher's first word.
+        """Answer from the running job of a query, or start one; wait for the dispatcher's first answer.
 
-        One that ended while its recording was looked for (`since` that turn) was missed by a moment. Raises
-        UpstreamUnreachableError where the dispatcher is away and the asker has another answer.
+        A job that ended while its recording was looked up, after `completions` others, counts as running. Raises
+        UpstreamUnreachableError where the dispatcher is away and the client has a stale recording.
         """
-        running = self._running(resolved, client.envelope)
-        if running is None and since is not None:
-            groups = self._groups(resolved, client.envelope)
-            running = next(filter(None, (self._inflight.ended_since(group, since) for group in groups)), None)
+        running = self._find_running(resolved, client.envelope)
+        if running is None and completions is not None:
+            keys = self._coalescing_keys(resolved, client.envelope)
+            running = next(filter(None, (self._registry.ended_since(key, completions) for key in keys)), None)
         collapsed = running is not None
         if running is None:
-            running = RunningJob(resolved, client, begun=self._clock(), clock=self._clock, forwarded=forwarded)
-            self._inflight.begin(self._groups(resolved, client.envelope)[-1], running, partial(self._conduct, running))
-            self._counts.jobs += 1
-        self._counts.joined += running.admit(client) and collapsed
-        await running.begun(client.envelope.session_id, self._policy.patience, or_troubled=has_other)
-        if has_other and running.job.troubles and running.job.state is State.NEW:
+            running = RunningJob(
+                resolved, client, started_at=self._runtime.clock(), clock=self._runtime.clock, forwarded=forwarded
+            )
+            key = self._coalescing_keys(resolved, client.envelope)[-1]
+            self._registry.start(key, running, partial(self._run, running))
+            self.counts.started += 1
+        self.counts.joined += running.join(client) and collapsed
+        await running.wait_for_start(client.envelope.session_id, self._policy.long_poll, or_error=has_stale)
+        if has_stale and running.job.errors and running.job.state is State.NEW:
             raise UpstreamUnreachableError("that is asked", "it is away")
-        return await self._told(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
+        return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
-    async def followed(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
-        """Answer a poll from the job for its question, as soon as there is something new; None where none is known."""
+    async def poll(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
+        """Answer a poll from the job of its query as soon as there is something new; None where there is no job."""
         envelope = client.envelope
-        running = self._running(resolved, envelope) or self._ended(resolved, envelope)
+        running = self._find_running(resolved, envelope) or self._find_ended(resolved, envelope)
         if running is None:
             return None
-        self._counts.joined += running.admit(client)
-        await running.news(envelope.session_id, self._policy.patience)
+        self.counts.joined += running.join(client)
+        await running.wait_for_change(envelope.session_id, self._policy.long_poll)
         collapsed = not running.is_owner(client)
-        return await self._told(running, client, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
+        return await self._respond(running, client, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
 
-    def _groups(self, resolved: ResolvedQuery, envelope: Envelope) -> list[Group]:
-        """Say with whom an asker may share a job, from the smallest group to that which a job of theirs is for."""
-        with_all, alone = (resolved.key,), (resolved.key, "session", envelope.session_id)
-        if resolved.key in self._apart:
-            return [alone]
-        if envelope.token is None:
-            return [alone, with_all]
-        with_this_token = (resolved.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
-        if self._tokens.is_verified(envelope.token):
-            return [alone, with_this_token, with_all]
-        return [alone, with_this_token]  # nobody has verified it: it is good for what itself began
-
-    def _running(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
-        found = (self._inflight.of(group) for group in self._groups(resolved, envelope))
-        if running := next(filter(None, found), None):
-            return running
-        running = self._inflight.of((resolved.key,))
-        return running if running and running.has_admitted(envelope.token) else None
-
-    def _ended(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
-        found = (self._inflight.ended(group, envelope.session_id) for group in self._groups(resolved, envelope))
-        if running := next(filter(None, found), None):
-            return running
-        running = self._inflight.ended((resolved.key,), envelope.session_id)
-        return running if running and running.has_admitted(envelope.token) else None
-
-    async def _conduct(self, running: RunningJob) -> Outcome:
-        """See a job to its end, and let the witness see it, too."""
-        outcome = await self._polling.conduct(running)
-        await self._journal.forget(running.resolved.key)
-        if outcome.stored and outcome.recording:
-            self._counts.kept += 1
-            if not outcome.recording.private:
-                self.estimates.note(outcome.recording.query, outcome.recording.cost)
-            await self._observer.kept(outcome.recording)
-            return replace(outcome, recording=None)  # the store has it
-        if outcome.answer and not outcome.is_done:
-            await self._observer.failed(running.resolved, outcome.failure)
-        return outcome
-
-    async def _told(self, running: RunningJob, client: Client, status: CacheStatus) -> Answer:
-        """Tell one of those who wait for a job how it stands, or give them its end."""
-        outcome, envelope = running.outcome, client.envelope
-        job_id = running.name_for(envelope, otherwise=own_job_id(running.resolved))
-        if outcome is None:
-            text = progress.running(
-                running.status,
-                envelope,
-                job_id=job_id,
-                reports=running.reports,
-                comment=self.remark_on(running, client),
-                urgent=envelope.awaits_products or running.job.troubles > 0,
-                now=self._clock(),
-            )
-            return json_answer(OK, text, replace(status, detail="running"))
-        if answer := running.take_original(client):
-            if running.job.job_id not in {"", job_id}:
-                answer = await self._pipeline.with_job_id(answer, job_id)
-            return await self._pipeline.adapted(answer, envelope)
-        envelope = replace(envelope, job_id=job_id)
-        if outcome.error:  # the job has ended: 502 would have a client ask for it for half an hour
-            raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
-        if outcome.failure:
-            text = failures.render(outcome.failure, envelope, now=self._clock(), address=client.here)
-            return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
-        recording = outcome.recording or (await self._cache.get(running.resolved.key) if outcome.stored else None)
-        if recording:
-            return answer_from(recording, envelope, client.here, now=self._clock(), status=status)
-        if not outcome.is_done:
-            raise GivenUpError("the job failed, and what the dispatcher says of it names another asker; ask again")
-        if not outcome.stored:  # else it has just been given up for lack of space
-            self._apart[running.resolved.key] = None
-        return await self.joined(running.resolved, replace(client, envelope=envelope), "uri-miss")
-
-    async def replayed(self, resolved: ResolvedQuery, client: Client, recording: Recording) -> Answer | None:
+    async def replay(self, resolved: ResolvedQuery, client: Client, recording: Recording) -> Answer | None:
         """Answer from a recording after as long as its job took; None where that is not wanted, or was done before."""
         if self._policy.time_scale == 0 or not recording.timeline or recording.key in self._replayed:
             return None
         recording.head.close()
-        if (running := self._inflight.of((resolved.key,))) is None:
-            running = RunningJob(resolved, client, begun=self._clock(), clock=self._clock)
-            self._inflight.begin((resolved.key,), running, partial(self._replay, running, recording))
-        running.admit(client)
-        await running.begun(client.envelope.session_id, self._policy.patience)
-        return await self._told(running, client, CacheStatus(hit=True))
+        if (running := self._registry.get((resolved.key,))) is None:
+            running = RunningJob(resolved, client, started_at=self._runtime.clock(), clock=self._runtime.clock)
+            self._registry.start((resolved.key,), running, partial(self._replay, running, recording))
+        running.join(client)
+        await running.wait_for_start(client.envelope.session_id, self._policy.long_poll)
+        return await self._respond(running, client, CacheStatus(hit=True))
 
     async def _replay(self, running: RunningJob, recording: Recording) -> Outcome:
         """Take the time that a job took."""
-        await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._sleep)
+        await replay(running, recording.timeline, scale=self._policy.time_scale, sleep=self._runtime.sleep)
         self._replayed.add(recording.key)
         return Outcome(is_done=True, stored=True)
 
+    def _coalescing_keys(self, resolved: ResolvedQuery, envelope: Envelope) -> list[CoalescingKey]:
+        """Return the keys of the jobs that a client may join; a job that it starts has the last one."""
+        shared, own = (resolved.key,), (resolved.key, "session", envelope.session_id)
+        if resolved.key in self._unshared:
+            return [own]
+        if envelope.token is None:
+            return [own, shared]
+        of_token = (resolved.key, "token", hashlib.sha256(envelope.token.text.encode()).hexdigest())
+        if self._services.tokens.is_verified(envelope.token):
+            return [own, of_token, shared]
+        return [own, of_token]  # a token that was not verified may only see what it started itself
 
-def _for_nobody(job: Unfinished, session_id: str) -> Client:
-    """Ask for a job that was begun by somebody who is not known any more."""
-    others = {"oda_api_version": job.version} if job.version else {}
+    def _find_running(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
+        found = (self._registry.get(key) for key in self._coalescing_keys(resolved, envelope))
+        if running := next(filter(None, found), None):
+            return running
+        running = self._registry.get((resolved.key,))
+        return running if running and running.has_token(envelope.token) else None
+
+    def _find_ended(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
+        keys = self._coalescing_keys(resolved, envelope)
+        found = (self._registry.get_ended(key, envelope.session_id) for key in keys)
+        if running := next(filter(None, found), None):
+            return running
+        running = self._registry.get_ended((resolved.key,), envelope.session_id)
+        return running if running and running.has_token(envelope.token) else None
+
+    async def _run(self, running: RunningJob) -> Outcome:
+        """Run a job to its end, and let the observer see it."""
+        outcome = await self._poller.run(running)
+        await self._services.journal.remove(running.resolved.key)
+        if outcome.stored and outcome.recording:
+            self.counts.stored += 1
+            if not outcome.recording.private:
+                self.estimates.add(outcome.recording.query, outcome.recording.cost)
+            await self._services.observer.stored(outcome.recording)
+            return replace(outcome, recording=None)  # clients read it from the store
+        if outcome.answer and not outcome.is_done:
+            await self._services.observer.failed(running.resolved, outcome.failure)
+        return outcome
+
+    async def _respond(self, running: RunningJob, client: Client, status: CacheStatus) -> Answer:
+        """Return the state of a job, or its end, for one of its clients."""
+        outcome, envelope, now = running.outcome, client.envelope, self._runtime.clock()
+        job_id = running.job_id_for(envelope, default=provisional_job_id(running.resolved))
+        if outcome is None:
+            text = progress.running_answer(
+                running.status,
+                envelope,
+                job_id=job_id,
+                reports=running.reports,
+                comment=self.comment_on(running, client),
+                urgent=envelope.awaits_products or running.job.errors > 0,
+                now=now,
+            )
+            return json_answer(OK, text, replace(status, detail="running"))
+        if answer := running.take_answer(client):
+            if running.job.job_id not in {"", job_id}:
+                answer = await self._services.pipeline.with_job_id(answer, job_id)
+            return await self._services.pipeline.adapted(answer, envelope)
+        envelope = replace(envelope, job_id=job_id)
+        if outcome.error:  # the job has ended: after a 502 a client would poll for another half hour
+            raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
+        if outcome.failure:
+            text = failures.render(outcome.failure, envelope, now=now, address=client.base_url)
+            return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
+        recording = outcome.recording
+        if outcome.stored:
+            recording = recording or await self._services.cache.get(running.resolved.key)
+        if recording:
+            return answer_from(recording, envelope, client.base_url, now=now, status=status)
+        if not outcome.is_done:
+            raise GivenUpError("the job failed, and the dispatcher's message names another client; ask again")
+        if not outcome.stored:  # a stored one has just been evicted
+            self._unshared[running.resolved.key] = None
+        return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+
+def _client_of(entry: JournalEntry, session_id: str) -> Client:
+    """Return the client of a resumed job: one without a name, in a new session."""
+    others = {"oda_api_version": entry.version} if entry.version else {}
     sent = {"query_status": "new", "session_id": session_id, **others}
-    form = urlencode([*query_fields(job.query), *sent.items()], errors="surrogateescape").encode("ascii")
-    request = Request(
-        "POST", "/run_analysis", headers=(("Content-Type", FORM), ("Accept-Encoding", "identity")), body=form
+    form = urlencode([*query_fields(entry.query), *sent.items()], errors="surrogateescape").encode("ascii")
+    headers = (("Content-Type", FORM), ("Accept-Encoding", "identity"))
+    return Client(
+        Request("POST", "/run_analysis", headers=headers, body=form), Envelope(session_id=session_id, others=others), ""
     )
-    return Client(request, Envelope(session_id=session_id, others=others), "")
 
 
-def own_job_id(resolved: ResolvedQuery) -> str:
-    """Name a job that the dispatcher has not named yet."""
+def provisional_job_id(resolved: ResolvedQuery) -> str:
+    """Return the job_id for clients of a job that the dispatcher has not named yet."""
     return resolved.key[:16]

@@ -1,4 +1,4 @@
-"""How long jobs take, as far as earlier ones of the same product tell."""
+"""Estimates of how long a job takes, from earlier jobs for the same product."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Query
     from oda_proxy.store.base import Entry
 
-MOST_PRODUCTS: Final = 1000
-MOST_RUNS: Final = 50
-"""Runs of one product that are remembered, the last ones."""
+MAX_PRODUCTS: Final = 1000
+MAX_RUNS: Final = 50
+"""Runs of one product that count, the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +31,39 @@ class Estimate:
 
     def __str__(self) -> str:
         if self.runs == 1:
-            return f"an earlier run took {spoken(self.median)}"
-        shortest, middle, longest = (spoken(seconds) for seconds in (self.shortest, self.median, self.longest))
+            return f"an earlier run took {format_duration(self.median)}"
+        shortest, middle, longest = map(format_duration, (self.shortest, self.median, self.longest))
         return f"{self.runs} earlier runs took {shortest} to {longest}, the median is {middle}"
 
 
 class Estimates:
-    """Remembers how long jobs took."""
+    """The durations of earlier jobs, by instrument and product."""
 
     def __init__(self) -> None:
-        self._costs: LRUCache[tuple[str, str], deque[float]] = LRUCache(MOST_PRODUCTS)
+        self._durations: LRUCache[tuple[str, str], deque[float]] = LRUCache(MAX_PRODUCTS)
 
-    def note(self, query: Query | None, cost: float) -> None:
-        """Take note of a job that took `cost` s; 0 is not known."""
-        if query is not None and cost > 0:
-            self._costs.setdefault((query.instrument, query.product_type), deque(maxlen=MOST_RUNS)).append(cost)
+    def add(self, query: Query | None, duration: float) -> None:
+        """Add a job that took `duration` s; 0 means that it is not known."""
+        if query is not None and duration > 0:
+            product = query.instrument, query.product_type
+            self._durations.setdefault(product, deque(maxlen=MAX_RUNS)).append(duration)
 
-    def learn(self, entries: Iterable[Entry]) -> None:
-        """Take note of what was recorded without a token."""
+    def add_recordings(self, entries: Iterable[Entry]) -> None:
+        """Add the jobs of the public recordings."""
         for entry in entries:
             if not entry.private:
-                self.note(entry.query, entry.cost)
+                self.add(entry.query, entry.cost)
 
-    def of(self, query: Query) -> Estimate | None:
-        """Estimate how long a query will take; None where there were no runs of its product."""
-        costs = self._costs.get((query.instrument, query.product_type))
-        return Estimate(len(costs), min(costs), median(costs), max(costs)) if costs else None
+    def estimate(self, query: Query) -> Estimate | None:
+        """Return the estimate for a query; None where there were no jobs for its product."""
+        durations = self._durations.get((query.instrument, query.product_type))
+        if not durations:
+            return None
+        return Estimate(len(durations), min(durations), median(durations), max(durations))
 
 
-def spoken(seconds: float) -> str:
-    """Say a time as a person does."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for a person: seconds, minutes or hours."""
     if seconds < 90:  # noqa: PLR2004 - above, minutes are easier to read
         return f"{seconds:.0f} s"
     minutes = seconds / 60

@@ -1,19 +1,19 @@
-"""One job of the dispatcher, as its owner sees it: what the dispatcher says of it, and what is asked next.
+"""The state machine of one job: what an answer of the dispatcher means, and which request is next.
 
-A client asks `new`, then repeats the question with the state it was told last, until that is `done` or `failed`.
-Only answers to `new` and `ready` carry products: `ready` is no end, it has to be sent back once. A `done` that comes on
-a poll is therefore not the end either, but says that the products wait. Whoever polls keeps the session that began:
-another one's poll may have the dispatcher begin the job a second time.
+A client sends `new`, then repeats its query with the last state it received, until that is `done` or `failed`. Only
+answers to `new` and `ready` carry products, so `ready` has to be sent back once, and a `done` in the answer to a poll
+means that the products can be fetched. Polls keep the session that submitted the job: a poll from another session can
+make the dispatcher submit it again.
 
-                    .----------------------- forgotten ----------------------.
+                    .-------------------- unknown job -----------------------.
                     v                                                        |
-    NEW ---> AGAIN ---> SUBMITTED <---> PROGRESS ---> READY ---> DONE        |
+    NEW --> RESUBMIT --> SUBMITTED <---> PROGRESS ---> READY ---> DONE       |
       '------------------^   '-------------'------------'--------------------'
                                             any of them ---> FAILED
 
-What was asked and not answered (a gateway's 502, a page of HTML, a connection that broke) is asked again, in the same
-state, after a pause; `Limits` say how often. Only the very first question is not repeated where nobody answers: who
-asks a dispatcher that is not there wants to know at once.
+A request without a usable answer (502 from a gateway, an HTML page, a broken connection) is repeated in the same state
+after a pause; `Limits` bound the repetitions. Only the very first request is not repeated where nobody answers: the
+client of a dispatcher that is not there learns so at once.
 """
 
 from __future__ import annotations
@@ -27,261 +27,270 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """Where a job stands; the last two are ends."""
+    """The state of a job; the last two are final."""
 
     NEW = "new"
-    """Nobody has asked for it."""
-    AGAIN = "again"
-    """The dispatcher has forgotten it: it has to begin once more."""
+    """Not submitted yet."""
+    RESUBMIT = "resubmit"
+    """To be submitted once more: the dispatcher does not know it any longer."""
     SUBMITTED = "submitted"
     PROGRESS = "progress"
     READY = "ready"
-    """Its products wait to be fetched."""
+    """The products can be fetched."""
     DONE = "done"
     FAILED = "failed"
 
     @property
-    def is_end(self) -> bool:
-        """Whether nothing is left to ask."""
+    def is_final(self) -> bool:
+        """Whether no further request is needed."""
         return self in {State.DONE, State.FAILED}
 
 
-class Said(StrEnum):
-    """What an answer says of a job."""
+class Event(StrEnum):
+    """What an answer, or the lack of one, means for a job."""
 
     SUBMITTED = "submitted"
     PROGRESS = "progress"
     READY = "ready"
-    EMPTY = "done, without products"
+    DONE_EMPTY = "done, without products"
     DONE = "done"
     FAILED = "failed"
-    FORGOTTEN = "no such job"
-    """The dispatcher has no record of the job that was asked for."""
-    REFUSED = "not with this token"
-    REJECTED = "not like this"
-    """The request itself is wrong: asking again would not help."""
-    BROKEN = "nothing that can be read"
-    AWAY = "later"
-    """A gateway has lost its dispatcher, or the dispatcher has too much to do."""
-    UNREACHABLE = "nothing"
+    UNKNOWN_JOB = "unknown job"
+    """The dispatcher has no record of the job."""
+    UNAUTHORIZED = "unauthorized"
+    """The token was refused."""
+    INVALID = "invalid request"
+    """Repeating the request would not help."""
+    UNREADABLE = "unreadable answer"
+    UNAVAILABLE = "unavailable"
+    """A gateway does not reach the dispatcher, or the dispatcher is too busy."""
+    UNREACHABLE = "no answer"
 
 
-def _row(**said: State) -> dict[Said, State]:
-    return {Said[name]: state for name, state in said.items()}
+def _row(**events: State) -> dict[Event, State]:
+    return {Event[name]: state for name, state in events.items()}
 
 
-def _begun(state: State) -> dict[Said, State]:
-    """Give the transitions of a job that the dispatcher knows."""
+def _after_submission(state: State) -> dict[Event, State]:
+    """Return the transitions of a job that the dispatcher knows."""
     return _row(
         SUBMITTED=State.SUBMITTED,
         PROGRESS=State.PROGRESS,
         READY=State.READY,
-        EMPTY=State.READY,
+        DONE_EMPTY=State.READY,
         DONE=State.DONE,
         FAILED=State.FAILED,
-        FORGOTTEN=State.AGAIN,
-        REFUSED=State.FAILED,
-        REJECTED=State.FAILED,
-        BROKEN=state,
-        AWAY=state,
+        UNKNOWN_JOB=State.RESUBMIT,
+        UNAUTHORIZED=State.FAILED,
+        INVALID=State.FAILED,
+        UNREADABLE=state,
+        UNAVAILABLE=state,
         UNREACHABLE=state,
     )
 
 
-_BEGINNING: Final = _row(
+_SUBMISSION: Final = _row(
     SUBMITTED=State.SUBMITTED,
     PROGRESS=State.PROGRESS,
     READY=State.READY,
-    EMPTY=State.DONE,
+    DONE_EMPTY=State.DONE,
     DONE=State.DONE,
     FAILED=State.FAILED,
-    FORGOTTEN=State.FAILED,
-    REFUSED=State.FAILED,
-    REJECTED=State.FAILED,
-    BROKEN=State.FAILED,
-    AWAY=State.NEW,
+    UNKNOWN_JOB=State.FAILED,
+    UNAUTHORIZED=State.FAILED,
+    INVALID=State.FAILED,
+    UNREADABLE=State.FAILED,
+    UNAVAILABLE=State.NEW,
     UNREACHABLE=State.FAILED,
 )
 
-TRANSITIONS: Final[Mapping[State, Mapping[Said, State]]] = {
-    State.NEW: _BEGINNING,
-    State.AGAIN: {**_BEGINNING, Said.BROKEN: State.AGAIN, Said.AWAY: State.AGAIN, Said.UNREACHABLE: State.AGAIN},
-    State.SUBMITTED: _begun(State.SUBMITTED),
-    State.PROGRESS: _begun(State.PROGRESS),
-    State.READY: {**_begun(State.READY), Said.EMPTY: State.DONE},
+TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
+    State.NEW: _SUBMISSION,
+    State.RESUBMIT: {
+        **_SUBMISSION,
+        Event.UNREADABLE: State.RESUBMIT,
+        Event.UNAVAILABLE: State.RESUBMIT,
+        Event.UNREACHABLE: State.RESUBMIT,
+    },
+    State.SUBMITTED: _after_submission(State.SUBMITTED),
+    State.PROGRESS: _after_submission(State.PROGRESS),
+    State.READY: {**_after_submission(State.READY), Event.DONE_EMPTY: State.DONE},
 }
-"""(where the job stands, what is said) -> where it stands then; ends have no way out."""
+"""(state, event) -> next state; final states have no transitions."""
 
-_TROUBLE: Final = frozenset({Said.BROKEN, Said.AWAY, Said.UNREACHABLE})
+_ERRORS: Final = frozenset({Event.UNREADABLE, Event.UNAVAILABLE, Event.UNREACHABLE})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much patience a job is given."""
+    """When a job is given up."""
 
-    longest: float = 86400.0
-    """Seconds from the first question to the end."""
-    away: float = 1800.0
-    """Seconds for which a dispatcher may be away in mid-job; clients since 1.1.46 wait as long by themselves."""
-    broken: int = 5
-    """Answers in a row that cannot be read."""
-    begins: int = 3
-    """Times that a forgotten job begins again."""
-    fetches: int = 20
-    """Times that products which were ready turn out not to be."""
+    max_duration: float = 86400.0
+    """Seconds from the first request to the end."""
+    max_outage: float = 1800.0
+    """Seconds without a usable answer in mid-job; clients since 1.1.46 wait as long by themselves."""
+    max_unreadable: int = 5
+    """Unreadable answers in a row."""
+    max_resubmissions: int = 3
+    """Resubmissions of a job that the dispatcher does not know any longer."""
+    max_fetches: int = 20
+    """Times that products which were ready could not be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job so far; times are in s of one clock."""
 
-    begun: float
+    started_at: float
     state: State = State.NEW
     job_id: str = ""
     """The dispatcher's name for it."""
     timeline: tuple[tuple[str, float], ...] = ()
-    """The states it went through, with s after `begun`."""
-    troubles: int = 0
-    """Answers in a row that told nothing of it."""
-    broken: int = 0
-    """Answers in a row that could not be read."""
-    troubled_since: float = 0.0
-    begins: int = 0
+    """The states it went through, each with s after `started_at`."""
+    errors: int = 0
+    """Requests in a row without a usable answer."""
+    unreadable: int = 0
+    """Unreadable answers in a row."""
+    failing_since: float = 0.0
+    resubmissions: int = 0
     fetches: int = 0
-    given_up: str = ""
-    """Why we gave it up, where the dispatcher did not end it."""
+    give_up_reason: str = ""
+    """Why the proxy gave it up, where the dispatcher did not end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is asked next: after `pause` s, with this state and this job_id, which is empty where none is sent."""
+    """The next request: sent after `pause` s with this state and this job_id, which may be empty."""
 
     query_status: str
     job_id: str
     pause: float
 
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 1.0
-"""Seconds between two polls while somebody waits: as one client since 1.1.46, which has to hear of no end later."""
-UNWATCHED_PAUSE: Final = 15.0
-"""Seconds between two polls while nobody waits for the job."""
-GROWTH: Final = 0.1
-"""A pause is this part of the time that the job has run."""
-MOST_TROUBLED_PAUSE: Final = 30.0
-"""Seconds between two attempts to reach a dispatcher that is away."""
+MIN_PAUSE: Final = 0.5
+MAX_PAUSE: Final = 1.0
+"""Seconds between two polls while a client waits: as one client since 1.1.46 polls by itself."""
+IDLE_PAUSE: Final = 15.0
+"""Seconds between two polls while no client waits."""
+PAUSE_GROWTH: Final = 0.1
+"""A pause is this fraction of the time that the job has run."""
+MAX_BACKOFF: Final = 30.0
+"""Seconds between two attempts to reach a dispatcher that does not answer."""
 
 
-def begun_again(job: Job) -> Job:
-    """Give a job that somebody else begins anew, for whom the dispatcher has another one."""
-    return job if job.state is State.NEW else replace(job, state=State.AGAIN, job_id="", troubles=0, broken=0)
+def resubmitted(job: Job) -> Job:
+    """Return a job that has to be submitted once more; one that was not submitted yet stays as it is."""
+    return job if job.state is State.NEW else replace(job, state=State.RESUBMIT, job_id="", errors=0, unreadable=0)
 
 
 def next_step(job: Job, now: float, *, watched: bool, retry_after: float = 0.0) -> Step:
-    """Say what is asked next of a job that has not ended; for `retry_after` s the dispatcher wants peace."""
+    """Return the next request of a job that has not ended; the dispatcher accepts none for `retry_after` s."""
     pause = max(_pause(job, now, watched=watched), retry_after)
-    if job.state in {State.NEW, State.AGAIN}:
+    if job.state in {State.NEW, State.RESUBMIT}:
         return Step("new", "", pause)
     return Step(job.state, job.job_id, pause)
 
 
 def _pause(job: Job, now: float, *, watched: bool) -> float:
-    if job.troubles:
-        return min(2.0 ** (job.troubles - 1), MOST_TROUBLED_PAUSE)
-    if job.state is State.NEW or (job.state in {State.READY, State.AGAIN} and job.fetches + job.begins <= 1):
+    if job.errors:
+        return min(2.0 ** (job.errors - 1), MAX_BACKOFF)
+    if job.state is State.NEW or (job.state in {State.READY, State.RESUBMIT} and job.fetches + job.resubmissions <= 1):
         return 0.0
-    longest = LONGEST_PAUSE if watched else UNWATCHED_PAUSE
-    return min(max((now - job.begun) * GROWTH, FIRST_PAUSE), longest)
+    longest = MAX_PAUSE if watched else IDLE_PAUSE
+    return min(max((now - job.started_at) * PAUSE_GROWTH, MIN_PAUSE), longest)
 
 
-def observe(job: Job, said: Said, now: float, *, job_id: str = "", limits: Limits = Limits()) -> Job:
-    """Give a job after an answer; `job_id` is the name that the answer gives it, if any. The first one stays.
+def advance(job: Job, event: Event, now: float, *, job_id: str = "", limits: Limits = Limits()) -> Job:
+    """Return a job after an event; `job_id` is the name in the answer, if any. The first name stays.
 
-    Where the limits are passed it has failed, and `given_up` says why. Raises KeyError for a job that has ended.
+    A job beyond its limits has failed, and `give_up_reason` says why. Raises KeyError for a job that has ended.
     """
-    state = TRANSITIONS[job.state][said]
-    troubled = said in _TROUBLE
+    state = TRANSITIONS[job.state][event]
+    is_error = event in _ERRORS
     after = replace(
         job,
         state=state,
-        job_id="" if state is State.AGAIN else job.job_id or ("" if troubled else job_id),
-        troubles=job.troubles + 1 if troubled else 0,
-        broken=job.broken + 1 if said is Said.BROKEN else 0,
-        troubled_since=job.troubled_since if job.troubles else now,
-        begins=job.begins + (state is State.AGAIN and said is Said.FORGOTTEN),
+        job_id="" if state is State.RESUBMIT else job.job_id or ("" if is_error else job_id),
+        errors=job.errors + 1 if is_error else 0,
+        unreadable=job.unreadable + 1 if event is Event.UNREADABLE else 0,
+        failing_since=job.failing_since if job.errors else now,
+        resubmissions=job.resubmissions + (state is State.RESUBMIT and event is Event.UNKNOWN_JOB),
         fetches=job.fetches
         + (job.state is not State.READY and state is State.READY)
-        + (job.state is State.READY and state is State.READY and not troubled),
-        timeline=job.timeline if state in {job.state, State.AGAIN} else (*job.timeline, (str(state), _age(job, now))),
+        + (job.state is State.READY and state is State.READY and not is_error),
+        timeline=job.timeline
+        if state in {job.state, State.RESUBMIT}
+        else (*job.timeline, (str(state), _age(job, now))),
     )
-    if state.is_end or not (reason := _exhausted(after, now, limits)):
+    if state.is_final or not (reason := _exceeded(after, now, limits)):
         return after
-    return replace(after, state=State.FAILED, given_up=reason)
+    return replace(after, state=State.FAILED, give_up_reason=reason)
 
 
 def _age(job: Job, now: float) -> float:
-    """Say how long a job has run, in s; a clock that is set back does not turn it back."""
-    return max(now - job.begun, job.timeline[-1][1] if job.timeline else 0.0)
+    """Return how long a job has run, in s; never less than before, whatever the clock does."""
+    return max(now - job.started_at, job.timeline[-1][1] if job.timeline else 0.0)
 
 
-def _exhausted(job: Job, now: float, limits: Limits) -> str:
-    """Say why a job is given up, or nothing."""
-    if now - job.begun > limits.longest:
-        return f"the job has run for {_hours(now - job.begun)} and is given up; ask again to see whether it still runs"
-    if job.troubles and now - job.troubled_since > limits.away:
-        return f"the dispatcher has not answered for {_hours(now - job.troubled_since)}; ask again when it is back"
-    if job.broken > limits.broken:
-        return f"the dispatcher gave {job.broken} answers in a row that cannot be read; ask again later"
-    if job.begins > limits.begins:
-        return f"the dispatcher has forgotten the job {job.begins} times; ask again later"
-    if job.fetches > limits.fetches:
-        return f"the dispatcher said {job.fetches} times that the products are ready, and did not give them"
+def _exceeded(job: Job, now: float, limits: Limits) -> str:
+    """Return which limit a job exceeds, as a sentence, or an empty string."""
+    if now - job.started_at > limits.max_duration:
+        duration = _duration(now - job.started_at)
+        return f"the job has run for {duration} and is given up; ask again to see whether it still runs"
+    if job.errors and now - job.failing_since > limits.max_outage:
+        return f"the dispatcher has not answered for {_duration(now - job.failing_since)}; ask again when it is back"
+    if job.unreadable > limits.max_unreadable:
+        return f"the dispatcher gave {job.unreadable} answers in a row that cannot be read; ask again later"
+    if job.resubmissions > limits.max_resubmissions:
+        return f"the dispatcher has forgotten the job {job.resubmissions} times; ask again later"
+    if job.fetches > limits.max_fetches:
+        return f"the dispatcher said {job.fetches} times that the products are ready, and did not send them"
     return ""
 
 
-def _hours(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - s of an hour
 
 
-_GATEWAY: Final = frozenset({408, 425, 429, 502, 503, 504})
-_NO_TOKEN: Final = frozenset({401, 403})
-_NO_JOB: Final = frozenset({400, 404, 410})
-_BROKEN_FROM: Final = 500
+_UNAVAILABLE: Final = frozenset({408, 425, 429, 502, 503, 504})
+_UNAUTHORIZED: Final = frozenset({401, 403})
+_UNKNOWN_JOB: Final = frozenset({400, 404, 410})
+_SERVER_ERROR: Final = 500
 _OK: Final = 200
-_WAITING: Final = {"not-prepared": Said.SUBMITTED, "prepared": Said.SUBMITTED, "post-processing": Said.PROGRESS}
-_PLAIN: Final = {word: Said(word) for word in ("submitted", "progress", "ready", "failed")}
+_WAITING: Final = {"not-prepared": Event.SUBMITTED, "prepared": Event.SUBMITTED, "post-processing": Event.PROGRESS}
+_SIMPLE: Final = {status: Event(status) for status in ("submitted", "progress", "ready", "failed")}
 
 
-def heard(status: int, answer: object, *, query_status: str) -> Said:
-    """Say what an answer tells: its HTTP status, its JSON (None where it has none), and the state that was sent.
+def classify(status: int, answer: object, *, query_status: str) -> Event:
+    """Return what an answer means: its HTTP status, its JSON (None if it has none), and the state that was sent.
 
-    What a dispatcher that was asked with a job_id finds wrong is the job: everything else it had taken before.
+    An error in the answer to a request with a job_id concerns the job: the dispatcher had accepted the query before.
     """
     if status != _OK:
-        return _refusal(status, begins=query_status == "new")
+        return _classify_error(status, submits=query_status == "new")
     if not isinstance(answer, dict):
-        return Said.BROKEN
-    told = answer.get("query_status")
-    if told == "done":
+        return Event.UNREADABLE
+    state = answer.get("query_status")
+    if state == "done":
         products = answer.get("products")
-        return Said.DONE if query_status in {"new", "ready"} or products else Said.EMPTY
-    if not isinstance(told, str):
-        return Said.BROKEN
-    return _PLAIN.get(told) or _WAITING.get(told, Said.BROKEN)
+        return Event.DONE if query_status in {"new", "ready"} or products else Event.DONE_EMPTY
+    if not isinstance(state, str):
+        return Event.UNREADABLE
+    return _SIMPLE.get(state) or _WAITING.get(state, Event.UNREADABLE)
 
 
-def _refusal(status: int, *, begins: bool) -> Said:
-    if status in _GATEWAY:
-        return Said.AWAY
-    if status in _NO_TOKEN:
-        return Said.REFUSED
-    if status in _NO_JOB and not begins:
-        return Said.FORGOTTEN
-    return Said.BROKEN if status >= _BROKEN_FROM else Said.REJECTED
+def _classify_error(status: int, *, submits: bool) -> Event:
+    if status in _UNAVAILABLE:
+        return Event.UNAVAILABLE
+    if status in _UNAUTHORIZED:
+        return Event.UNAUTHORIZED
+    if status in _UNKNOWN_JOB and not submits:
+        return Event.UNKNOWN_JOB
+    return Event.UNREADABLE if status >= _SERVER_ERROR else Event.INVALID
 
 
-def named(answer: Any) -> str:
-    """Give the job_id in an answer's JSON, or nothing."""
+def job_id_in(answer: Any) -> str:
+    """Return the job_id in an answer's JSON, or an empty string."""
     monitor = answer.get("job_monitor") if isinstance(answer, dict) else None
     job_id = monitor.get("job_id") if isinstance(monitor, dict) else None
     return job_id if isinstance(job_id, str) else ""

@@ -1,8 +1,8 @@
-"""Jobs that run, noted in a folder beside the recordings, so that whoever starts here next takes them up.
+"""The journal of running jobs, in a folder beside the recordings: the next process resumes them.
 
-    jobs/<key>.json    what is asked, the dispatcher's name for the job, and since when it runs
+    jobs/<key>.json    the query, the dispatcher's name for the job, and when it was started
 
-Of the asker nothing is noted. A job that was begun with a token goes on when somebody with a token asks again.
+Nothing of the client is written. A job that was submitted with a token is resumed by the next client with a token.
 """
 
 from __future__ import annotations
@@ -28,70 +28,84 @@ FORMAT: Final = 1
 """Version of the files."""
 MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a file: a query may hold a catalogue."""
-MOST: Final = 1000
-"""Jobs that are taken up."""
+MAX_JOBS: Final = 1000
+"""Jobs that are resumed."""
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A job that ran when it was noted; `begun` is in s since 1970 (UTC)."""
+class JournalEntry:
+    """A job that ran when it was written; `started_at` is in s since 1970 (UTC)."""
 
     key: Key
     query: Query
-    begun: float
+    started_at: float
     job_id: str = ""
-    """The dispatcher's name for it; not noted of what was asked with a token."""
+    """The dispatcher's name for it; empty for a job that was submitted with a token."""
     private: bool = False
     version: str = ""
-    """The `oda_api_version` of who began it, which says what form of answer is wanted."""
+    """The `oda_api_version` of the client that submitted it, which decides on the form of the answer."""
 
 
 class JobJournal:
-    """The jobs that run, in a folder; without one, nothing is noted."""
+    """The journal in a folder; without a folder, nothing is written."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder / "jobs" if folder else None
 
-    async def note(self, job: Unfinished) -> None:
-        """Note a job; where that fails, it is known for as long as this process lives."""
+    async def write(self, entry: JournalEntry) -> None:
+        """Write an entry; where that fails, the job lives as long as this process."""
         if self._folder is None:
             return
-        content = json.dumps({"format": FORMAT, **asdict(job)}, indent=1).encode()
+        members = {
+            "key": entry.key,
+            "query": asdict(entry.query),
+            "begun": entry.started_at,
+            "job_id": entry.job_id,
+            "private": entry.private,
+            "version": entry.version,
+        }
+        content = json.dumps({"format": FORMAT, **members}, indent=1).encode()
         try:
-            await asyncio.to_thread(atomic.write, self._folder / f"{job.key}.json", content)
+            await asyncio.to_thread(atomic.write, self._folder / f"{entry.key}.json", content)
         except OSError as error:
-            _log.warning("cannot note a job that runs: %s", error.strerror or error)
+            _log.warning("cannot write a running job to the journal: %s", error.strerror or error)
 
-    async def forget(self, key: Key) -> None:
-        """Forget a job that has ended."""
+    async def remove(self, key: Key) -> None:
+        """Remove the entry of a job that has ended."""
         if self._folder is None:
             return
         try:
             await asyncio.to_thread((self._folder / f"{key}.json").unlink, missing_ok=True)
         except OSError as error:
-            _log.warning("cannot forget a job that has ended: %s", error.strerror or error)
+            _log.warning("cannot remove an ended job from the journal: %s", error.strerror or error)
 
-    async def left(self) -> list[Unfinished]:
-        """Give the jobs that an earlier run left, the oldest first; what cannot be read is passed over."""
-        return await asyncio.to_thread(lambda: sorted(self._read(), key=lambda job: job.begun))
+    async def load(self) -> list[JournalEntry]:
+        """Return the entries of earlier processes, the oldest first; unreadable ones are logged and skipped."""
+        return await asyncio.to_thread(lambda: sorted(self._read(), key=lambda entry: entry.started_at))
 
-    def _read(self) -> Iterator[Unfinished]:
+    def _read(self) -> Iterator[JournalEntry]:
         if self._folder is None or not self._folder.is_dir():
             return
-        for file in sorted(self._folder.glob("*.json"))[:MOST]:
+        for file in sorted(self._folder.glob("*.json"))[:MAX_JOBS]:
             try:
                 if not _KEY.fullmatch(file.stem) or file.stat().st_size > MAX_SIZE:
                     continue
-                yield _unfinished(Key(file.stem), json.loads(file.read_bytes()))
+                yield _entry(Key(file.stem), json.loads(file.read_bytes()))
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                _log.warning("the job noted in %s cannot be read: %s", file, error)
+                _log.warning("the job in %s cannot be read: %s", file, error)
 
 
-def _unfinished(key: Key, noted: dict[str, Any]) -> Unfinished:
-    """Read a note; raises KeyError, TypeError or ValueError for what is none."""
-    if noted["format"] != FORMAT or noted["key"] != key:
+def _entry(key: Key, members: dict[str, Any]) -> JournalEntry:
+    """Read an entry; raises KeyError, TypeError or ValueError where it is damaged."""
+    if members["format"] != FORMAT or members["key"] != key:
         raise ValueError("it is of another version, or of another job")
-    words = str(noted["job_id"]), bool(noted["private"]), str(noted["version"])
-    return Unfinished(key, Query.from_dict(noted["query"]), float(noted["begun"]), *words)
+    return JournalEntry(
+        key,
+        Query.from_dict(members["query"]),
+        float(members["begun"]),
+        job_id=str(members["job_id"]),
+        private=bool(members["private"]),
+        version=str(members["version"]),
+    )

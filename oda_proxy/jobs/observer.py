@@ -1,4 +1,4 @@
-"""Seeing what becomes of the queries that a proxy answers, to keep it elsewhere too."""
+"""The interface of what observes the outcome of each query, to store it elsewhere, too."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
 
 
 class QueryObserver(Protocol):
-    """Is told what became of each query, before the asker is; it raises nothing."""
+    """Called with the outcome of each query before the client receives it; raises nothing."""
 
-    async def kept(self, recording: Recording) -> None:
-        """See a complete answer that was just kept: what was asked, its timeline and its products can be read."""
+    async def stored(self, recording: Recording) -> None:
+        """Observe a recording that was just stored; its products can be read."""
 
-    async def given(self, recording: Recording) -> None:
-        """See a recording that is given to an asker, who reads its products: they are not ours to read or close."""
+    async def served(self, recording: Recording) -> None:
+        """Observe a recording that is sent to a client, which reads and closes its products."""
 
     async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
-        """See how the dispatcher said that a job failed; None where its words name who asked."""
+        """Observe a job that failed; the failure is None where its text names the client."""
 
     async def missed(self, resolved: ResolvedQuery, message: str) -> None:
-        """See a query that was not recorded, where there is nobody to ask."""
+        """Observe a query that was not recorded, where there is no upstream."""
 
 
 class NullObserver:
-    """Looks away."""
+    """Does nothing."""
 
-    async def kept(self, recording: Recording) -> None:
-        """Look away."""
+    async def stored(self, recording: Recording) -> None:
+        """Do nothing."""
 
-    async def given(self, recording: Recording) -> None:
-        """Look away."""
+    async def served(self, recording: Recording) -> None:
+        """Do nothing."""
 
     async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
-        """Look away."""
+        """Do nothing."""
 
     async def missed(self, resolved: ResolvedQuery, message: str) -> None:
-        """Look away."""
+        """Do nothing."""

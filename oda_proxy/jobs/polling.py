@@ -1,4 +1,4 @@
-"""Asking the dispatcher for one job, again and again, until it has ended."""
+"""Polling the dispatcher for one job until it ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreach
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, is_plain
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
-from oda_proxy.jobs.inflight import Outcome
-from oda_proxy.jobs.job import LONGEST_PAUSE, Job, Limits, Said, State, begun_again, heard, named, next_step, observe
-from oda_proxy.jobs.journal import Unfinished
-from oda_proxy.jobs.progress import reports_of
+from oda_proxy.jobs.job import (
+    MAX_PAUSE,
+    Event,
+    Job,
+    State,
+    advance,
+    classify,
+    job_id_in,
+    next_step,
+    resubmitted,
+)
+from oda_proxy.jobs.journal import JournalEntry
+from oda_proxy.jobs.outcome import Outcome
+from oda_proxy.jobs.progress import public_reports
 from oda_proxy.query.audience import read_claims
 from oda_proxy.query.query import replace_fields
 from oda_proxy.recordings import failures
@@ -23,113 +33,93 @@ from oda_proxy.recordings.recording import redact_query
 from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
-    from oda_proxy.jobs.inflight import Client, RunningJob
+    from oda_proxy.jobs.client import Client
     from oda_proxy.jobs.job import Step
-    from oda_proxy.jobs.journal import JobJournal
-    from oda_proxy.query.audience import TokenVerifier
+    from oda_proxy.jobs.policy import JobPolicy
+    from oda_proxy.jobs.running_job import RunningJob
+    from oda_proxy.jobs.runtime import Runtime
+    from oda_proxy.jobs.services import JobServices
     from oda_proxy.query.query import Envelope
     from oda_proxy.recordings.failures import Failure
-    from oda_proxy.store.recording_cache import RecordingCache
-    from oda_proxy.upstream.relay import Relay
 
-MAX_KEPT: Final = 256 * 1024 * 1024
-"""Bytes of an answer that is kept; the largest known, 31 response matrices, has 57 million. Others pass through."""
-POLL_PATIENCE: Final = 60.0
-"""Seconds that the answer to a poll may take: it only tells how the job stands."""
-FETCH_PATIENCE: Final = 1800.0
-"""Seconds in which products that are ready have to come."""
+MAX_STORED: Final = 256 * 1024 * 1024
+"""Bytes of an answer that is stored; the largest known, 31 response matrices, has 57 million. Others pass through."""
+POLL_TIMEOUT: Final = 60.0
+"""Seconds for the answer to a poll, which has no products."""
+FETCH_TIMEOUT: Final = 1800.0
+"""Seconds for products that are ready."""
 
 
 class GivenUpError(OdaProxyError):
-    """A job was given up: the dispatcher did not end it."""
+    """The proxy gave a job up: the dispatcher did not end it."""
 
     word = "given-up"
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What came of one request: what it says, and the answer with its JSON, or why there is none."""
+class _Response:
+    """The result of one request: its event, and the answer with its JSON, or the error in its place."""
 
-    said: Said
+    event: Event
     answer: Answer | None = None
-    told: Any = None
+    json: Any = None
     error: OdaProxyError | None = None
     retry_after: float = 0.0
 
 
-class Polling:
-    """Conducts jobs: at most `at_once` of them, the others wait in the order in which they came.
+class Poller:
+    """Runs jobs, at most `policy.max_jobs` at once; others wait in the order of their start."""
 
-    `clock` gives s since 1970 (UTC); `sleep` waits for some s.
-    """
+    def __init__(self, services: JobServices, policy: JobPolicy, runtime: Runtime) -> None:
+        self._services = services
+        self._limits = policy.limits
+        self._runtime = runtime
+        self._places = asyncio.Semaphore(policy.max_jobs)
+        self._parsing = asyncio.Lock()
 
-    def __init__(
-        self,
-        relay: Relay,
-        pipeline: RepairPipeline,
-        cache: RecordingCache,
-        tokens: TokenVerifier,
-        *,
-        journal: JobJournal,
-        at_once: int,
-        limits: Limits,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
-        self._relay = relay
-        self._pipeline = pipeline
-        self._cache = cache
-        self._tokens = tokens
-        self._journal = journal
-        self._places = asyncio.Semaphore(at_once)
-        self._limits = limits
-        self._reading = asyncio.Lock()
-        self._clock = clock
-        self._sleep = sleep
-
-    async def conduct(self, running: RunningJob) -> Outcome:
-        """Ask for a job until it has ended."""
+    async def run(self, running: RunningJob) -> Outcome:
+        """Poll the dispatcher until a job has ended."""
+        clock = self._runtime.clock
         running.is_queued = self._places.locked()
-        running.changed()
+        running.notify()
         async with self._places:
             running.is_queued = False
-            running.changed()
+            running.notify()
             retry_after = 0.0
             while True:
-                step = next_step(running.job, self._clock(), watched=running.is_watched, retry_after=retry_after)
+                step = next_step(running.job, clock(), watched=running.is_watched, retry_after=retry_after)
                 await self._pause(step.pause, running)
                 client = running.client
-                heard = await self._ask(client, step, running)
-                if heard.said is Said.REFUSED and running.succeed():
-                    await _dismiss(heard.answer)
+                response = await self._request(client, step, running)
+                if response.event is Event.UNAUTHORIZED and running.hand_over():
+                    await _dismiss(response.answer)
                     if not _is_same_subject(client, running.client):  # the dispatcher has a job for each
-                        running.job = begun_again(running.job)
+                        running.job = resubmitted(running.job)
                     continue
-                before, retry_after = running.job, heard.retry_after
-                running.job = observe(before, heard.said, self._clock(), job_id=named(heard.told), limits=self._limits)
-                running.was_seen |= heard.said in {Said.SUBMITTED, Said.PROGRESS}
-                if running.job.state.is_end:
-                    return await self._ended(running, client, heard)
-                await _dismiss(heard.answer)
+                before, retry_after = running.job, response.retry_after
+                job_id = job_id_in(response.json)
+                running.job = advance(before, response.event, clock(), job_id=job_id, limits=self._limits)
+                running.seen_running |= response.event in {Event.SUBMITTED, Event.PROGRESS}
+                if running.job.state.is_final:
+                    return await self._finish(running, client, response)
+                await _dismiss(response.answer)
                 if running.job.state is not State.NEW and (
                     before.state is State.NEW or _is_renamed(before, running.job)
                 ):
-                    await self._note(running, client)
-                await self._take_note(running, client, heard, before)
+                    await self._write_journal(running, client)
+                await self._update(running, client, response, before)
 
     async def _pause(self, seconds: float, running: RunningJob) -> None:
-        """Wait before the next request; where nobody waited for the job, only until somebody does."""
+        """Wait before the next request; a long pause of a job without clients ends when a client comes."""
         if seconds <= 0 or (running.resumed and running.polls == 0):  # much may have happened meanwhile
             return
-        if running.is_watched or seconds <= LONGEST_PAUSE:
-            await self._sleep(seconds)
+        if running.is_watched or seconds <= MAX_PAUSE:
+            await self._runtime.sleep(seconds)
             return
-        sleep, watched = asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(running.until_watched())
+        sleep = asyncio.ensure_future(self._runtime.sleep(seconds))
+        watched = asyncio.ensure_future(running.wait_until_watched())
         try:
             await asyncio.wait({sleep, watched}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -137,81 +127,82 @@ class Polling:
             watched.cancel()
             await asyncio.gather(sleep, watched, return_exceptions=True)
 
-    async def _ask(self, client: Client, step: Step, running: RunningJob) -> _Heard:
-        """Ask once, and say what is heard."""
-        polls = step.query_status not in {"new", "ready"}
-        running.polls += polls
-        rest = max(running.job.begun + self._limits.longest - self._clock(), POLL_PATIENCE)
-        patience = POLL_PATIENCE if polls else rest if step.query_status == "new" else FETCH_PATIENCE
-        request = replace(_restated(client.request, step), timeout=patience, at_most_once=not polls)
+    async def _request(self, client: Client, step: Step, running: RunningJob) -> _Response:
+        """Send one request and classify its answer."""
+        is_poll = step.query_status not in {"new", "ready"}
+        running.polls += is_poll
+        left = max(running.job.started_at + self._limits.max_duration - self._runtime.clock(), POLL_TIMEOUT)
+        patience = POLL_TIMEOUT if is_poll else left if step.query_status == "new" else FETCH_TIMEOUT
+        request = replace(_restated(client.request, step), timeout=patience, at_most_once=not is_poll)
         try:
-            reply = await self._relay.send(request, client.here, running.forwarded)
-            answer = await spooled(reply, MAX_KEPT, in_memory=MAX_KEPT if client.envelope.token else None)
+            reply = await self._services.relay.send(request, client.base_url, running.forwarded)
+            answer = await spooled(reply, MAX_STORED, in_memory=MAX_STORED if client.envelope.token else None)
         except UpstreamPausedError as error:
-            said = Said.UNREACHABLE if error.is_down else Said.AWAY
-            return _Heard(said, error=error, retry_after=error.retry_after)
+            event = Event.UNREACHABLE if error.is_down else Event.UNAVAILABLE
+            return _Response(event, error=error, retry_after=error.retry_after)
         except UpstreamUnreachableError as error:
-            return _Heard(Said.UNREACHABLE, error=error)
+            return _Response(Event.UNREACHABLE, error=error)
         if answer.status == OK:
-            self._tokens.mark_verified(client.envelope.token)
+            self._services.tokens.mark_verified(client.envelope.token)
         if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, SpooledBody)):
-            return _Heard(Said.DONE, answer)  # nothing that we can look into: the asker may
-        async with self._reading if _is_large(answer) else nullcontext():
-            told = await asyncio.to_thread(_read, answer)
-        return _Heard(heard(answer.status, told, query_status=step.query_status), answer, told)
+            return _Response(Event.DONE, answer)  # compressed or too large to be read here: the client may read it
+        async with self._parsing if _is_large(answer) else nullcontext():
+            parsed = await asyncio.to_thread(_parse, answer)
+        return _Response(classify(answer.status, parsed, query_status=step.query_status), answer, parsed)
 
-    async def _take_note(self, running: RunningJob, client: Client, heard: _Heard, before: Job) -> None:
-        """Tell who waits what is new; products that are ready are worth no word, they come next."""
-        told = heard.told if isinstance(heard.told, dict) else {}
-        # Each is searched for its asker: some 30 ms for a thousand of them, at every poll.
-        reports = await asyncio.to_thread(reports_of, told, client.envelope)
-        is_news = len(reports) > len(running.reports) or running.job.troubles == 1 or running.job.state != before.state
+    async def _update(self, running: RunningJob, client: Client, response: _Response, before: Job) -> None:
+        """Notify clients of what is new; that products are ready is no news, they come next."""
+        parsed = response.json if isinstance(response.json, dict) else {}
+        # Each report is searched for names of the client: some 30 ms for a thousand of them, at every poll.
+        reports = await asyncio.to_thread(public_reports, parsed, client.envelope)
+        is_new = len(reports) > len(running.reports) or running.job.errors == 1 or running.job.state != before.state
         running.reports = reports or running.reports
-        if is_news and (running.job.state is not State.READY or before.state is State.READY):
-            running.changed()
+        if is_new and (running.job.state is not State.READY or before.state is State.READY):
+            running.notify()
 
-    async def _note(self, running: RunningJob, client: Client) -> None:
-        """Note a job that the dispatcher has taken, unless what is asked names the asker."""
+    async def _write_journal(self, running: RunningJob, client: Client) -> None:
+        """Write a job that the dispatcher has accepted to the journal, unless its query names the client."""
         envelope, resolved = client.envelope, running.resolved
         try:
             query = redact_query(resolved.query, envelope)
         except NotStorableError:
             return
         private = envelope.token is not None
-        job = Unfinished(
+        entry = JournalEntry(
             key=resolved.key,
             query=query,
-            begun=running.job.begun,
+            started_at=running.job.started_at,
             job_id="" if private else running.job.job_id,
             private=private,
             version=envelope.others.get("oda_api_version", ""),
         )
-        await self._journal.note(job)
+        await self._services.journal.write(entry)
 
-    async def _ended(self, running: RunningJob, client: Client, heard: _Heard) -> Outcome:
-        """Make of the last answer what all who waited may have."""
-        if running.job.given_up:
-            await _dismiss(heard.answer)
-            return Outcome(error=GivenUpError(running.job.given_up))
-        if heard.answer is None:
-            return Outcome(error=heard.error)
+    async def _finish(self, running: RunningJob, client: Client, response: _Response) -> Outcome:
+        """Make the last answer an outcome for all clients."""
+        if running.job.give_up_reason:
+            await _dismiss(response.answer)
+            return Outcome(error=GivenUpError(running.job.give_up_reason))
+        if response.answer is None:
+            return Outcome(error=response.error)
+        pipeline = self._services.pipeline
         envelope = replace(client.envelope, job_id=running.job.job_id)
-        answer = await self._pipeline.repaired(heard.answer, envelope)
-        if named(heard.told) not in {"", envelope.job_id}:
-            answer = await self._pipeline.with_job_id(answer, envelope.job_id)
+        answer = await pipeline.repaired(response.answer, envelope)
+        if job_id_in(response.json) not in {"", envelope.job_id}:
+            answer = await pipeline.with_job_id(answer, envelope.job_id)
         if running.job.state is State.FAILED:
             return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
-        # Of one that ended while nobody looked, nobody knows how long it took.
-        job = running.job if running.was_seen or not running.resumed else Job(self._clock())
-        kept = await self._cache.store(answer, running.resolved, envelope, job)
+        # The duration of a job that ended between two processes is not known.
+        job = running.job if running.seen_running or not running.resumed else Job(self._runtime.clock())
+        kept = await self._services.cache.store(answer, running.resolved, envelope, job)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         answer = replace(answer, cache_status=status)
         return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
 
     def _failure(self, answer: Answer, running: RunningJob, envelope: Envelope) -> Failure | None:
-        """Make what all may have of a failure; None where it names its asker."""
+        """Return the failure without its client; None where its text names the client."""
         resolved = running.resolved
-        body = _whole(answer)
+        body = _body(answer)
         if body is None:
             return None
         content_type = (headers.values(answer.headers, "content-type") or ["application/json"])[0]
@@ -222,7 +213,7 @@ class Polling:
                 status=answer.status,
                 content_type=content_type,
                 key=resolved.key,
-                failed_at=self._clock(),
+                failed_at=self._runtime.clock(),
                 query=redact_query(resolved.query, envelope),
             )
         except NotStorableError:
@@ -234,12 +225,12 @@ def _is_renamed(before: Job, after: Job) -> bool:
 
 
 def _is_same_subject(one: Client, other: Client) -> bool:
-    said = [read_claims(client.envelope.token) if client.envelope.token else None for client in (one, other)]
-    return (said[0].subject if said[0] else None) == (said[1].subject if said[1] else None)
+    both = [read_claims(client.envelope.token) if client.envelope.token else None for client in (one, other)]
+    return (both[0].subject if both[0] else None) == (both[1].subject if both[1] else None)
 
 
 def _restated(request: Request, step: Step) -> Request:
-    """Make the request for the next step: the asker's own, in another state."""
+    """Return the request of a client with the state and job_id of a step."""
     changes = {"query_status": step.query_status, "job_id": step.job_id}
     if not isinstance(request.body, bytes):
         return replace(request, query_string=replace_fields(request.query_string, **changes))
@@ -247,25 +238,25 @@ def _restated(request: Request, step: Step) -> Request:
     return replace(request, query_string=replace_fields(request.query_string, **dict.fromkeys(changes, "")), body=form)
 
 
-def _read(answer: Answer) -> Any:
-    """Give the JSON of an answer, or None; of its products only whether there are any, for they may be large."""
-    body = _whole(answer)
+def _parse(answer: Answer) -> Any:
+    """Return the JSON of an answer, or None; its products, which may be large, become true or false."""
+    body = _body(answer)
     try:
-        told = None if body is None else json.loads(body)
+        parsed = None if body is None else json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if isinstance(told, dict) and "products" in told:
-        told["products"] = bool(told["products"])
-    return told
+    if isinstance(parsed, dict) and "products" in parsed:
+        parsed["products"] = bool(parsed["products"])
+    return parsed
 
 
 def _is_large(answer: Answer) -> bool:
-    """Tell whether an answer had better be read while no other is: several copies are in memory meanwhile."""
+    """Return whether an answer is parsed alone: several copies of it are in memory meanwhile."""
     return isinstance(answer.body, SpooledBody) and answer.body.size > MAX_IN_MEMORY
 
 
-def _whole(answer: Answer) -> bytes | None:
-    """Give the bytes of an answer that was read."""
+def _body(answer: Answer) -> bytes | None:
+    """Return the bytes of an answer that was read."""
     if isinstance(answer.body, SpooledBody):
         return answer.body.read()
     return b"".join(answer.body) if isinstance(answer.body, tuple) else None

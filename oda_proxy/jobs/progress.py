@@ -1,4 +1,4 @@
-"""What a client is told of a job that still runs: the dispatcher's reports without their asker, and our own remark."""
+"""The answer to a client while its job runs: the dispatcher's reports without the client that caused them."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.query import Envelope
 
-MOST_REPORTS: Final = 1000
-"""Reports of one job that are told: the last ones."""
+MAX_REPORTS: Final = 1000
+"""Reports of one job that are sent: the last ones."""
 
 _REPORT: Final[Mapping[str, str]] = {"node": "none", "message": "none", "scwid": "none"}
-"""What clients look for in a report; version 1.1.0 ends with an error where it is not there."""
+"""Members that clients look for in a report; version 1.1.0 ends with an error without them."""
 
-_TOLD: Final = frozenset({*_REPORT, "action", "node_id", "progress", "progressing", "stage", "substage"})
-"""What of a report is about the job, and not about who asked."""
+_PUBLIC: Final = frozenset({*_REPORT, "action", "node_id", "progress", "progressing", "stage", "substage"})
+"""Members of a report that are about the job, and not about the client."""
 
 
-def reports_of(answer: Mapping[str, Any], envelope: Envelope) -> tuple[Mapping[str, Any], ...]:
-    """Give the reports in an answer to `envelope`, in their order, as anyone who waits for the job may see them.
+def public_reports(answer: Mapping[str, Any], envelope: Envelope) -> tuple[Mapping[str, Any], ...]:
+    """Return the reports in an answer to `envelope`, in their order, as any client of the job may see them.
 
-    Call-backs repeat the request with its token: what is on a list is told, and nothing in which the asker shows.
+    Call-backs repeat the request with its token: only listed members pass, and no report that still names the client.
     """
     monitor = answer.get("job_monitor")
-    told = monitor.get("full_report_dict_list") if isinstance(monitor, dict) else None
-    if not isinstance(told, list):
+    found = monitor.get("full_report_dict_list") if isinstance(monitor, dict) else None
+    if not isinstance(found, list):
         return ()
-    reports = [_report(report) for report in told[-MOST_REPORTS:] if isinstance(report, dict)]
-    known = collect_secrets(envelope, monitor)
-    return tuple(report for report in reports if _is_anyones(report, known))
+    reports = [_report(report) for report in found[-MAX_REPORTS:] if isinstance(report, dict)]
+    names = collect_secrets(envelope, monitor)
+    return tuple(report for report in reports if _is_public(report, names))
 
 
 def _report(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = {name: value for name, value in report.items() if name in _TOLD and isinstance(value, str | int | float)}
-    return {**_REPORT, **redact_value(told)}
+    public = {name: value for name, value in report.items() if name in _PUBLIC and isinstance(value, str | int | float)}
+    return {**_REPORT, **redact_value(public)}
 
 
-def _is_anyones(report: Mapping[str, Any], known: Any) -> bool:
+def _is_public(report: Mapping[str, Any], names: Any) -> bool:
     try:
-        check_no_secrets([dict(report)], known)
+        check_no_secrets([dict(report)], names)
     except NotStorableError:
         return False
     return True
 
 
-def running(
+def running_answer(
     status: str,
     envelope: Envelope,
     *,
@@ -59,15 +59,15 @@ def running(
     urgent: bool = False,
     now: float,
 ) -> bytes:
-    """Say that a job runs, so that every generation of the client asks on.
+    """Return the JSON of an answer that makes every release of the client poll again.
 
     `status` is `submitted` or `progress`; `now` is in s since 1970 (UTC), as the dispatcher's `time_request`. While a
-    job runs clients show no comment, but the last report, if any: an `urgent` comment is that, too.
+    job runs clients show no comment but the last report, if any: an `urgent` comment is the last report, too.
     """
     if comment:
-        ours = {**_REPORT, "node": "oda-proxy", "message": comment.removeprefix("oda-proxy: ")}
-        reports = [*reports, ours] if urgent else [ours, *reports]
-    told = {
+        report = {**_REPORT, "node": "oda-proxy", "message": comment.removeprefix("oda-proxy: ")}
+        reports = [*reports, report] if urgent else [report, *reports]
+    answer = {
         "query_status": status,
         "products": {},
         "exit_status": {
@@ -92,4 +92,4 @@ def running(
         "session_id": envelope.session_id,
         "time_request": now,
     }
-    return json.dumps(told, separators=(",", ":")).encode("ascii")
+    return json.dumps(answer, separators=(",", ":")).encode("ascii")

@@ -1,4 +1,4 @@
-"""Going once more through the states of a recorded job, as long as they took."""
+"""Taking a job through its recorded states, in the time that they took."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from oda_proxy.jobs.job import State
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from oda_proxy.jobs.inflight import RunningJob
+    from oda_proxy.jobs.running_job import RunningJob
 
-_TOLD = frozenset({State.SUBMITTED, State.PROGRESS, State.READY})
+_VISIBLE = frozenset({State.SUBMITTED, State.PROGRESS, State.READY})
+"""States that clients receive."""
 
 
 async def replay(
@@ -28,6 +29,6 @@ async def replay(
         if at > reached:
             await sleep((at - reached) * scale)
             reached = at
-        if state in _TOLD:
+        if state in _VISIBLE:
             running.job = replace(running.job, state=State(state))
-            running.changed()
+            running.notify()

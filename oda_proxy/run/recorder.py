@@ -18,7 +18,7 @@ from oda_proxy.capsule.capsule import CapsuleError, Writer
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import buffered
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.run.listeners import doors, is_description, passed_on, public_description
@@ -184,14 +184,12 @@ class Recorder:
         store = self._stack.enter_context(closing(DiskStore(folder)))
         dispatcher = await self._stack.enter_async_context(Dispatcher(url))
         asked = ThrottledUpstream(dispatcher, max_concurrent=AT_ONCE, rate=RATE)
-        proxy = Proxy(
-            store,
-            asked,
-            Policy(description_ttl=DESCRIPTION_TTL),
+        services = Services(
             instruments=Descriptions(asked, writer.folder, ttl=DESCRIPTION_TTL, clock=time.monotonic),
             description_cache=DescriptionCache(DESCRIPTION_TTL, time.time, writer.folder),
             observer=_Keeping(writer, self.tally),
         )
+        proxy = Proxy(store, asked, Policy(description_ttl=DESCRIPTION_TTL), services=services)
         self._stack.push_async_callback(proxy.close)
         return proxy
 
@@ -252,14 +250,14 @@ class _Keeping:
         self._writer = writer
         self._tally = tally
 
-    async def kept(self, recording: Recording) -> None:
+    async def stored(self, recording: Recording) -> None:
         """Keep a recording in the capsule, too."""
         if await self._saved(self._writer.save_recording, recording):
             self._tally.recordings += 1
             self._tally.size += recording.head.size
             self._writer.used(recording.key)
 
-    async def given(self, recording: Recording) -> None:
+    async def served(self, recording: Recording) -> None:
         """Take note that a recording was used again."""
         self._writer.used(recording.key)
 

@@ -18,7 +18,8 @@ from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
@@ -79,7 +80,7 @@ class Replayer:
         self.things: list[CapsuleItem] = []
         self.missed: Counter[str] = Counter()
         """What was asked for in vain, in a line for a person, and how often."""
-        self._policy = Policy(description_ttl=_FOR_EVER, time_scale=time_scale)
+        self._policy = Policy(description_ttl=_FOR_EVER, jobs=JobPolicy(time_scale=time_scale))
         self._proxies: dict[str, Proxy] = {}
         self._only: Proxy | None = None
         self._pages: defaultdict[str, list[tuple[Exchange, CapsuleItem]]] = defaultdict(list)
@@ -139,7 +140,8 @@ class Replayer:
     def _unknown(self, address: str | None) -> Proxy:
         """Make what answers for a dispatcher of which nothing is known."""
         nothing = _NothingOf(self._nothing_of(address))
-        return Proxy(MemoryStore(), None, self._policy, missing=nothing, observer=_Watching({}, self.missed))
+        services = Services(miss_handler=nothing, observer=_Watching({}, self.missed))
+        return Proxy(MemoryStore(), None, self._policy, services=services)
 
     def _nothing_of(self, address: str | None) -> str:
         """Say that nothing is known of a dispatcher."""
@@ -162,16 +164,14 @@ class Replayer:
             key = (await resolver.resolve(failure.query)).key if failure.query else failure.key
             failed[key] = failure
             things[key] = self._thing(f"{_about(failure.query)}, which failed")
-        return Proxy(
-            store,
-            None,
-            self._policy,
+        services = Services(
             instruments=instruments,
             tokens=_Anybody(),
             description_cache=DescriptionCache(_FOR_EVER, time.time, dispatcher.folder),
             observer=_Watching(things, self.missed),
-            missing=_Failed(failed, things, dispatcher.url, NearMissHandler(store)),
+            miss_handler=_Failed(failed, things, dispatcher.url, NearMissHandler(store)),
         )
+        return Proxy(store, None, self._policy, services=services)
 
     def _thing(self, about: str) -> CapsuleItem:
         self.things.append(thing := CapsuleItem(about))
@@ -217,10 +217,10 @@ class _Watching:
         self._things = things
         self._missed = missed
 
-    async def kept(self, recording: Recording) -> None:
+    async def stored(self, recording: Recording) -> None:
         """Do nothing: what is replayed is kept already."""
 
-    async def given(self, recording: Recording) -> None:
+    async def served(self, recording: Recording) -> None:
         """Count a recording."""
         self._things[recording.key].uses += 1
 

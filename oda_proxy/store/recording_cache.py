@@ -43,12 +43,12 @@ class JobTimes(Protocol):
     """When a job ran, for its recording."""
 
     @property
-    def begun(self) -> float:
+    def started_at(self) -> float:
         """When it began, in s since 1970 (UTC)."""
 
     @property
     def timeline(self) -> tuple[tuple[str, float], ...]:
-        """The states it went through, each with s after `begun`."""
+        """The states it went through, each with s after `started_at`."""
 
 
 class RecordingCache:
@@ -99,7 +99,7 @@ class RecordingCache:
         try:
             recording = await self._redacted(answer.body, resolved, envelope)
             query = redact_query(resolved.query, envelope)
-            cost = max(recording.stored_at - job.begun, 0.0)
+            cost = max(recording.stored_at - job.started_at, 0.0)
             recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
             await self._refuse_contradictions(recording, resolved)
             await asyncio.to_thread(self._store.put, recording)

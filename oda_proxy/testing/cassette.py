@@ -20,7 +20,7 @@ from oda_proxy.capsule import capsule, exchange
 from oda_proxy.capsule.capsule import NotACapsuleError, Writer, open_capsule
 from oda_proxy.errors import NoRecordingError, UsageError
 from oda_proxy.in_process import in_thread
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.nearest import shorten
 from oda_proxy.run.listeners import Listeners, own_door, public_description
 from oda_proxy.run.recorder import recording
@@ -116,7 +116,8 @@ class Cassette:
         self._recorder = recorder
         self._missed: Counter[str] = Counter()  # everything that was asked where there are no recordings at all
         self._queries: Counter[str] = Counter()  # the queries among it, which say enough
-        self._nothing = Proxy(MemoryStore(), None, Policy(), missing=_NothingYet(folder, self._queries))
+        services = Services(miss_handler=_NothingYet(folder, self._queries))
+        self._nothing = Proxy(MemoryStore(), None, Policy(), services=services)
 
     @property
     def used(self) -> tuple[str, ...]:

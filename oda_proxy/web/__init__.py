@@ -1,6 +1,7 @@
-"""HTTP in: the aiohttp application and our own pages.
+"""The HTTP server: the aiohttp application and the proxy's own pages.
 
-A request of aiohttp becomes a `Request`, an `Answer` its response. Nothing is decided here (`oda_proxy.proxy`).
+An aiohttp request becomes a `Request`, and an `Answer` an aiohttp response. How a request is answered is decided in
+`oda_proxy.proxy`.
 
 Begin with `app.py`.
 """

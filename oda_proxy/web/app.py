@@ -1,4 +1,4 @@
-"""The aiohttp application: a request becomes an Ask, an Answer becomes a response, and nothing is decided here."""
+"""The aiohttp application: converts requests and answers, and logs them."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ PROXY = web.AppKey("proxy", Proxy)
 
 
 def make_app(proxy: Proxy, near_misses: NearMissHandler | None = None) -> web.Application:
-    """Make the application that lets clients reach `proxy`, and people what it and its near misses tell."""
+    """Return the application that serves `proxy`, with the pages about it and its near misses."""
     app = web.Application(client_max_size=MAX_FORM)
     app[PROXY] = proxy
-    app.on_response_prepare.append(_name_ourselves)
+    app.on_response_prepare.append(_add_cache_status)
     pages.add_to(app, proxy, near_misses)
-    app.on_shutdown.append(_let_go)
-    app.router.add_route("*", "/{path:.*}", _dispatch)
+    app.on_shutdown.append(_release_waiters)
+    app.router.add_route("*", "/{path:.*}", _handle)
     return app
 
 
-async def _name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
-    """Say in every answer whose it is, also in those that aiohttp makes by itself."""
+async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> None:
+    """Add the header to responses without one, such as errors of aiohttp."""
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
 
 
-async def _let_go(app: web.Application) -> None:
-    """Answer those who wait for a job before the server ends."""
-    app[PROXY].jobs.wake()
+async def _release_waiters(app: web.Application) -> None:
+    """Answer clients that wait for a job before the server stops."""
+    app[PROXY].jobs.release_waiters()
 
 
-async def _dispatch(incoming: web.Request) -> web.StreamResponse:
-    """Answer whatever is not a page of our own."""
-    began = time.monotonic()
+async def _handle(incoming: web.Request) -> web.StreamResponse:
+    """Answer any request but those for the proxy's own pages."""
+    start = time.monotonic()
     request = await read(incoming, incoming.raw_path)
     answer = await incoming.app[PROXY].answer(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)
-    # The path only: a query may hold a token.
-    took = time.monotonic() - began
-    _log.info("%s %s %d %s %.3f s", request.method, request.path, answer.status, answer.cache_status, took)
+    # Without the query string, which may hold a token.
+    duration = time.monotonic() - start
+    _log.info("%s %s %d %s %.3f s", request.method, request.path, answer.status, answer.cache_status, duration)
     return response

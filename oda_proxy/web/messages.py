@@ -1,4 +1,4 @@
-"""A request of aiohttp becomes an Ask, and an Answer becomes its response."""
+"""Conversion between the messages of aiohttp and those of the proxy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_FORM = 64 * 1024 * 1024
 
 
 async def read(incoming: web.BaseRequest, target: str) -> Request:
-    """Give what is asked at `target`, an encoded path with its query; the body is read where it is a form."""
+    """Return a request for `target`, an encoded path with its query string; the body is read if it is a form."""
     path, _, query_string = target.partition("?")
     request = Request(incoming.method, path, query_string, tuple(incoming.headers.items()))
     if not incoming.can_read_body:
@@ -33,14 +33,14 @@ async def read(incoming: web.BaseRequest, target: str) -> Request:
 
 
 def _is_form(incoming: web.BaseRequest, request: Request) -> bool:
-    """Tell whether a body is a form that has to be read; large files that are uploaded pass through as they come."""
+    """Return whether a body is a form that has to be read; large uploads are streamed."""
     if media_type(request.headers) == MULTIPART and request.path.endswith("/run_analysis"):
         return incoming.content_length is not None and incoming.content_length <= MAX_FORM
     return media_type(request.headers) == FORM
 
 
 async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
-    """Send an answer, piece by piece."""
+    """Send an answer piece by piece."""
     response = web.StreamResponse(status=answer.status)
     for name, value in answer.headers:
         response.headers.add(name, value)
@@ -56,12 +56,12 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
                     await response.write(piece)
         await response.write_eof()
     except OdaProxyError as error:
-        # Too late for another status: a connection that breaks is how HTTP says that a body is not whole.
+        # The status is sent already: in HTTP, an aborted connection tells the client that the body is incomplete.
         _log.warning("%s", error)
         if incoming.transport is not None:
             incoming.transport.abort()
     except ConnectionError:
-        _log.debug("a client went away before it had its whole answer")
+        _log.debug("a client disconnected before it had its whole answer")
     finally:
         await answer.close()
     return response

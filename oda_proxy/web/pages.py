@@ -1,4 +1,4 @@
-"""Our own pages, below `/-/`: what runs here, and what it has done."""
+"""The proxy's own pages below `/-/`: its state and its jobs."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.upstream.throttling import ThrottledUpstream
 
 if TYPE_CHECKING:
-    from oda_proxy.jobs.inflight import RunningJob
+    from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
 
-_OWN = {"Cache-Control": "no-store"}
+_HEADERS = {"Cache-Control": "no-store"}
 
 
 def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | None) -> None:
     """Add the pages to an application."""
 
     async def status(_: web.Request) -> web.Response:
-        upstream = proxy.upstream.url if proxy.upstream else None
-        told = {
+        upstream = proxy.upstream
+        members = {
             "version": __version__,
-            "upstream": upstream,
-            "asking": asdict(proxy.upstream.health) if isinstance(proxy.upstream, ThrottledUpstream) else None,
+            "upstream": upstream.url if upstream else None,
+            "asking": asdict(upstream.health) if isinstance(upstream, ThrottledUpstream) else None,
             "run_analysis": asdict(proxy.counts),
             "store": await _store(proxy),
         }
-        return _json(told)
+        return _json(members)
 
     async def alive(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n", headers=_OWN)
+        return web.Response(text="ok\n", headers=_HEADERS)
 
     async def jobs(_: web.Request) -> web.Response:
         return _json({"jobs": [_job(proxy, running) for running in proxy.jobs]})
@@ -44,9 +44,9 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | No
     async def misses(_: web.Request) -> web.Response:
         return _json({"near_misses": [asdict(miss) for miss in near_misses.misses] if near_misses else []})
 
-    async def nothing(request: web.Request) -> web.Response:
+    async def not_found(request: web.Request) -> web.Response:
         text = f"there is no page {request.path}; there are {', '.join(pages)}\n"
-        return web.Response(status=404, text=text, headers=_OWN)
+        return web.Response(status=404, text=text, headers=_HEADERS)
 
     pages = {
         "/-/status": status,
@@ -57,35 +57,35 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | No
     }
     for path, page in pages.items():
         app.router.add_get(path, page)
-    app.router.add_route("*", "/-/{page:.*}", nothing)
+    app.router.add_route("*", "/-/{page:.*}", not_found)
 
 
-def _json(told: dict[str, Any]) -> web.Response:
-    return web.json_response(text=f"{json.dumps(told)}\n", headers=_OWN)
+def _json(members: dict[str, Any]) -> web.Response:
+    return web.json_response(text=f"{json.dumps(members)}\n", headers=_HEADERS)
 
 
 def _job(proxy: Proxy, running: RunningJob) -> dict[str, Any]:
-    """Tell how a job stands; what was asked with a token is for its asker to know."""
+    """Return the state of a job; of one that was submitted with a token, not its query."""
     query, private = running.resolved.query, running.client.envelope.token is not None
     return {
         "key": running.resolved.key,
         "instrument": None if private else query.instrument,
         "product_type": None if private else query.product_type,
         "state": "queued" if running.is_queued else running.job.state,
-        "begun": running.job.begun,
+        "begun": running.job.started_at,
         "sessions": running.sessions,
         "polls": running.polls,
         "watched": running.is_watched,
-        "remark": "" if private else proxy.jobs.remark_on(running, running.client),
+        "remark": "" if private else proxy.jobs.comment_on(running, running.client),
     }
 
 
 async def _store(proxy: Proxy) -> dict[str, Any]:
-    """Say how much is kept, in bytes on the medium, and what of it fails."""
-    told: dict[str, Any] = {}
+    """Return how much is stored, in bytes on the disk, and what fails."""
+    members: dict[str, Any] = {}
     try:
-        told = asdict(await asyncio.to_thread(proxy.store.usage))
+        members = asdict(await asyncio.to_thread(proxy.store.usage))
         proxy.store_faults.note_success("counted")
     except StoreUnusableError as error:
         proxy.store_faults.note_failure("counted", error)
-    return {**told, "faults": [asdict(fault) for fault in proxy.store_faults]}
+    return {**members, "faults": [asdict(fault) for fault in proxy.store_faults]}

@@ -1,4 +1,4 @@
-"""Listening on an address until told to stop."""
+"""An aiohttp server on an address."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 MAX_LINE = 256 * 1024
 """Bytes in a request line or a header: clients up to 1.1.0 send whole catalogues in the address."""
 
-_THEIRS = (HttpProcessingError, web.RequestPayloadError)
+_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
 UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
-"""What aiohttp logs: our mistakes, and not those of clients, whose words, tokens among them, it would write out."""
-UNEXPECTED.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _THEIRS)))
+"""The log of aiohttp: internal errors, but no malformed requests, of which it would write out tokens."""
+UNEXPECTED.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENT_ERRORS)))
 
 _REASONS = {
     errno.EADDRINUSE: "the port is in use",
@@ -32,14 +32,14 @@ _REASONS = {
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int, *, shutdown_timeout: float = 5.0) -> AsyncIterator[str]:
-    """Serve `app` and give its address; port 0 takes a free one. Raises ListenError.
+    """Serve `app` and yield its address; port 0 takes a free one. Raises ListenError.
 
-    `shutdown_timeout` is how long, in s, answers under way may take after the end.
+    `shutdown_timeout` is how long, in s, answers under way may take when the block ends.
     """
     runner = web.AppRunner(
         app,
-        access_log=None,  # it would write whole addresses, with the tokens in them
-        auto_decompress=False,  # what was sent goes on as it was sent
+        access_log=None,  # it would write addresses with their tokens
+        auto_decompress=False,  # bodies are relayed unchanged
         keepalive_timeout=75.0,
         logger=UNEXPECTED,
         max_field_size=MAX_LINE,
@@ -59,5 +59,5 @@ async def listening(app: web.Application, host: str, port: int, *, shutdown_time
 
 
 def reason_of(error: OSError) -> str:
-    """Say in a person's words why an address cannot be listened on."""
+    """Return why an address cannot be listened on, for a person."""
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)

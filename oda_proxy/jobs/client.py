@@ -1,0 +1,19 @@
+"""A client that waits for a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oda_proxy.http.message import Request
+    from oda_proxy.query.query import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client, known by one of its requests; `base_url` is the proxy's address as the client sees it."""
+
+    request: Request
+    envelope: Envelope
+    base_url: str

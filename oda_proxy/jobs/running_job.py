@@ -1,0 +1,188 @@
+"""A job that runs, with the clients that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cachetools import LRUCache
+
+from oda_proxy.jobs.job import Job, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.cache_status import Forwarded
+    from oda_proxy.jobs.client import Client
+    from oda_proxy.jobs.outcome import Outcome
+    from oda_proxy.query.query import Envelope, Token
+    from oda_proxy.query.resolved import ResolvedQuery
+
+MAX_SESSIONS: Final = 10_000
+"""Sessions of one job for which the last response is remembered."""
+MAX_SUCCESSORS: Final = 16
+"""Clients with tokens of their own that can take a job over."""
+WATCHED_FOR: Final = 30.0
+"""Seconds after its last response for which a client counts as waiting."""
+
+ANONYMOUS: Final = frozenset({"", "new"})
+"""Session ids of clients that have none: dispatchers create one."""
+
+
+class RunningJob:
+    """One job and its clients. It changes only in the event loop; `clock` returns s since 1970 (UTC)."""
+
+    def __init__(
+        self,
+        resolved: ResolvedQuery,
+        client: Client,
+        *,
+        started_at: float,
+        clock: Callable[[], float],
+        forwarded: Forwarded = "uri-miss",
+    ) -> None:
+        self.resolved = resolved
+        self.client = client
+        """Whose session and token the requests to the dispatcher have."""
+        self.forwarded = forwarded
+        """Why the dispatcher is asked."""
+        self.job = Job(started_at)
+        self.reports: tuple[Mapping[str, Any], ...] = ()
+        self.is_queued = False
+        self.resumed = False
+        """Whether an earlier process started it."""
+        self.seen_running = False
+        """Whether this process has seen the dispatcher work on it."""
+        self.outcome: Outcome | None = None
+        self.job_id = ""
+        """The name under which clients know it, once one was sent."""
+        self.polls = 0
+        self.sessions = 0
+        """How many sessions have joined it."""
+        self.closing = False
+        self.completion = 0
+        """Its place among the jobs that have ended, as `JobRegistry.completions` counts."""
+        self._clock = clock
+        self._successors: deque[Client] = deque(maxlen=MAX_SUCCESSORS)
+        self._tokens: set[Token | None] = set()
+        self._refused: set[Token | None] = set()
+        self._sent: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
+        self._version = 0
+        self._waiting = 0
+        self._last_seen = started_at
+        self._changed = asyncio.Event()
+        self._watched = asyncio.Event()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a client waits for it."""
+        return self._waiting > 0 or self._clock() - self._last_seen < WATCHED_FOR
+
+    @property
+    def status(self) -> str:
+        """The `query_status` that clients receive while it runs."""
+        return "progress" if self.job.state in {State.PROGRESS, State.READY} else "submitted"
+
+    def join(self, client: Client) -> bool:
+        """Add a client; return whether its session is new."""
+        is_new = client.envelope.session_id not in self._sent
+        if is_new:
+            self._sent[client.envelope.session_id] = -1
+            self.sessions += 1
+        token = client.envelope.token
+        self._tokens.add(token)
+        successors = {one.envelope.token for one in (self.client, *self._successors)}
+        if token is not None and token not in successors | self._refused:
+            self._successors.append(client)
+        return is_new
+
+    def has_session(self, session_id: str) -> bool:
+        """Return whether a session has joined."""
+        return session_id in self._sent
+
+    def has_token(self, token: Token | None) -> bool:
+        """Return whether a client with this token has joined: it stays joined, however long the job takes."""
+        return token in self._tokens
+
+    def is_owner(self, client: Client) -> bool:
+        """Return whether the job has the session and token of a client; an anonymous one owns only its own request."""
+        envelope, owner = client.envelope, self.client.envelope
+        named = envelope.session_id not in ANONYMOUS
+        return client is self.client or (
+            named and (envelope.session_id, envelope.token) == (owner.session_id, owner.token)
+        )
+
+    def job_id_for(self, envelope: Envelope, *, default: str) -> str:
+        """Return the job_id for a client, always the same: the one it sent, or the one that all others received."""
+        if envelope.job_id:
+            return envelope.job_id
+        self.job_id = self.job_id or self.job.job_id or default
+        return self.job_id
+
+    def take_answer(self, client: Client) -> Answer | None:
+        """Return the dispatcher's own answer, once and only to its owner."""
+        if self.outcome is None or self.outcome.answer is None or not self.is_owner(client):
+            return None
+        answer = self.outcome.answer
+        self.outcome = replace(self.outcome, answer=None)
+        return answer
+
+    def hand_over(self) -> bool:
+        """Continue with the token of another client; return whether there is one."""
+        self._refused.add(self.client.envelope.token)
+        if not self._successors:
+            return False
+        self.client = self._successors.popleft()
+        return True
+
+    def notify(self) -> None:
+        """Wake the waiting clients: the job has changed."""
+        self._version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_for_change(self, session_id: str, timeout: float) -> None:  # noqa: ASYNC109 - it is no error
+        """Wait for a change that a session has not received yet, at most `timeout` s."""
+        seen = self._sent.get(session_id, -1)
+        await self._wait(session_id, timeout, lambda: self._version > seen)
+
+    async def wait_for_start(
+        self,
+        session_id: str,
+        timeout: float,  # noqa: ASYNC109 - it is no error
+        *,
+        or_error: bool = False,
+    ) -> None:
+        """Wait until the dispatcher has answered, or the job waits for a place, at most `timeout` s.
+
+        With `or_error`, a failed attempt to reach the dispatcher ends the wait, too.
+        """
+
+        def has_started() -> bool:
+            return self.is_queued or self.job.state is not State.NEW or (or_error and self.job.errors > 0)
+
+        await self._wait(session_id, timeout, has_started)
+
+    async def _wait(self, session_id: str, seconds: float, is_over: Callable[[], bool]) -> None:
+        self._waiting += 1
+        self._watched.set()
+        try:
+            async with asyncio.timeout(seconds):
+                while not (self.closing or self.outcome or is_over()):
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+            self._last_seen = self._clock()
+            self._sent[session_id] = self._version
+
+    async def wait_until_watched(self) -> None:
+        """Wait until a client waits for the job."""
+        self._watched.clear()
+        if self._waiting:
+            return
+        await self._watched.wait()
