@@ -10,7 +10,8 @@ import pytest
 
 from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.query import parse_fields
 from oda_proxy.query.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
@@ -50,7 +51,7 @@ def upstream() -> Script:
 
 @pytest.fixture
 def proxy(upstream: Script, clock: Clock) -> Proxy:
-    return Proxy(MemoryStore(), upstream, Policy(), clock=clock, sleep=at_once)
+    return Proxy(MemoryStore(), upstream, Policy(), runtime=Runtime(clock=clock, sleep=at_once))
 
 
 async def test_the_first_ask_is_relayed_untouched_and_kept(proxy: Proxy, upstream: Script) -> None:
@@ -245,8 +246,8 @@ async def test_who_asks_a_dispatcher_that_is_left_alone_is_told_when_to_ask_agai
 async def test_offline_a_miss_fails_at_once_and_a_hit_does_not(upstream: Script, clock: Clock) -> None:
     store = MemoryStore()
     upstream.then(answer())
-    await told(Proxy(store, upstream, Policy(), clock=clock), request())
-    offline = Proxy(store, None, Policy(), clock=clock)
+    await told(Proxy(store, upstream, Policy(), runtime=Runtime(clock=clock)), request())
+    offline = Proxy(store, None, Policy(), runtime=Runtime(clock=clock))
 
     assert (await told(offline, request()))[1] == "oda-proxy; hit"
     status, cache_status, body = await told(offline, request(f"{QUERY}&DEC=1"))
@@ -285,7 +286,7 @@ async def test_a_compressed_answer_is_relayed_and_not_kept(proxy: Proxy, upstrea
 async def test_an_answer_too_large_to_keep_passes_through_whole(
     proxy: Proxy, upstream: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oda_proxy.jobs.polling.MAX_KEPT", 300)
+    monkeypatch.setattr("oda_proxy.jobs.polling.MAX_STORED", 300)
     upstream.then(answer())
 
     assert await told(proxy, request()) == (
@@ -393,7 +394,13 @@ class Described:
 
 
 def describing(upstream: Script, store: MemoryStore, clock: Clock, *texts: str) -> Proxy:
-    return Proxy(store, upstream, Policy(), instruments=cast("Descriptions", Described(*texts)), clock=clock)
+    return Proxy(
+        store,
+        upstream,
+        Policy(),
+        services=Services(instruments=cast("Descriptions", Described(*texts))),
+        runtime=Runtime(clock=clock),
+    )
 
 
 def echoing(**parameters: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import jwt
 import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
@@ -49,7 +50,7 @@ def house(
     upstream: Script | None, clock: Clock, *, secret_key: str | None = None, sharing: Sharing = Sharing.SUBJECT
 ) -> Proxy:
     tokens = TokenVerifier(sharing, secret_key=secret_key, trust=300.0, clock=clock)
-    return Proxy(MemoryStore(), upstream, Policy(), tokens=tokens, clock=clock)
+    return Proxy(MemoryStore(), upstream, Policy(), services=Services(tokens=tokens), runtime=Runtime(clock=clock))
 
 
 async def test_the_dispatcher_verifies_a_token_before_its_recording_is_given(upstream: Script, clock: Clock) -> None:
@@ -141,7 +142,7 @@ async def test_a_stale_answer_is_asked_anew_and_serves_while_the_dispatcher_is_a
     upstream: Script, clock: Clock
 ) -> None:
     policy = Policy(freshness=Freshness((Rule.parse("isgri/*=1"),)))
-    proxy = Proxy(MemoryStore(), upstream, policy, clock=clock)
+    proxy = Proxy(MemoryStore(), upstream, policy, runtime=Runtime(clock=clock))
     upstream.then(answer())
     await told(proxy, request())
     clock.now += 86401
@@ -162,9 +163,9 @@ async def test_a_stale_answer_is_asked_anew_and_serves_while_the_dispatcher_is_a
 async def test_offline_nothing_is_stale(upstream: Script, clock: Clock) -> None:
     store = MemoryStore()
     upstream.then(answer())
-    await told(Proxy(store, upstream, Policy(), clock=clock), request())
+    await told(Proxy(store, upstream, Policy(), runtime=Runtime(clock=clock)), request())
     clock.now += 10 * 365 * 86400
-    offline = Proxy(store, None, Policy(freshness=Freshness((Rule.parse("*/*=1"),))), clock=clock)
+    offline = Proxy(store, None, Policy(freshness=Freshness((Rule.parse("*/*=1"),))), runtime=Runtime(clock=clock))
 
     assert (await told(offline, request()))[1] == "oda-proxy; hit"
 

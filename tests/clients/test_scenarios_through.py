@@ -15,7 +15,8 @@ from mock_server.app import make_app as make_mock
 from mock_server.scenarios import load_scenarios
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore
@@ -104,7 +105,8 @@ async def proxy(stack: AsyncExitStack, upstream: str) -> str:
     dispatcher = ThrottledUpstream(await stack.enter_async_context(Dispatcher(upstream)), max_concurrent=32, rate=20)
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=time.time)
     instruments = Descriptions(dispatcher, None, ttl=300.0, clock=time.monotonic)
-    one = Proxy(MemoryStore(), dispatcher, Policy(patience=PATIENCE), instruments=instruments, tokens=tokens)
+    services = Services(instruments=instruments, tokens=tokens)
+    one = Proxy(MemoryStore(), dispatcher, Policy(jobs=JobPolicy(long_poll=PATIENCE)), services=services)
     stack.push_async_callback(one.close)
     return await stack.enter_async_context(listening(make_app(one), "127.0.0.1", 0))
 

@@ -1,4 +1,4 @@
-"""The table of a job, row by row, and what holds whatever a dispatcher says."""
+"""The state machine of a job, transition by transition, and its invariants."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.jobs.job import (
-    LONGEST_PAUSE,
-    MOST_TROUBLED_PAUSE,
+    IDLE_PAUSE,
+    MAX_BACKOFF,
+    MAX_PAUSE,
     TRANSITIONS,
-    UNWATCHED_PAUSE,
+    Event,
     Job,
     Limits,
-    Said,
     State,
     Step,
-    begun_again,
-    heard,
-    named,
+    advance,
+    classify,
+    job_id_in,
     next_step,
-    observe,
+    resubmitted,
 )
 from tests.support.answers import JOB, answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BEGUN: Final = 1_700_000_000.0
+START: Final = 1_700_000_000.0
 
 
-def told(state: Any, **changes: Any) -> dict[str, Any]:
+def poll_answer(state: Any, **changes: Any) -> dict[str, Any]:
     """Give the answer to a poll: it has no products."""
     return {**answer(query_status=state), "products": {}, **changes}
 
 
 ANSWERS: Final[Mapping[str, tuple[int, Any]]] = {
-    "submitted": (200, told("submitted")),
-    "prepared": (200, told("prepared")),
-    "not prepared": (200, told("not-prepared")),
-    "progress": (200, told("progress")),
-    "post-processing": (200, told("post-processing")),
-    "ready": (200, told("ready")),
+    "submitted": (200, poll_answer("submitted")),
+    "prepared": (200, poll_answer("prepared")),
+    "not prepared": (200, poll_answer("not-prepared")),
+    "progress": (200, poll_answer("progress")),
+    "post-processing": (200, poll_answer("post-processing")),
+    "ready": (200, poll_answer("ready")),
     "done": (200, answer()),
-    "done, empty": (200, told("done")),
-    "failed": (200, told("failed")),
+    "done, empty": (200, poll_answer("done")),
+    "failed": (200, poll_answer("failed")),
     "no record": (400, {"error": "RequestNotUnderstood()", "error_message": "unable to find any record for job"}),
     "not found": (404, None),
     "gone": (410, None),
@@ -61,8 +61,8 @@ ANSWERS: Final[Mapping[str, tuple[int, Any]]] = {
     "HTML": (200, None),
     "a list": (200, []),
     "no state": (200, {}),
-    "a number as state": (200, told(1)),
-    "an unknown state": (200, told("unaccessible")),
+    "a number as state": (200, poll_answer(1)),
+    "an unknown state": (200, poll_answer("unaccessible")),
     "request timeout": (408, None),
     "too early": (425, None),
     "too many requests": (429, None),
@@ -70,20 +70,20 @@ ANSWERS: Final[Mapping[str, tuple[int, Any]]] = {
     "unavailable": (503, None),
     "gateway timeout": (504, None),
 }
-"""What dispatchers and gateways answer, by a word of ours: HTTP status, and JSON where the answer has it."""
+"""What dispatchers and gateways answer, by a name of ours: HTTP status, and JSON where the answer has it."""
 
-NOTHING: Final = "nothing"
+NO_ANSWER: Final = "nothing"
 """No answer: nobody is there."""
 
 NEVER: Final = frozenset(
     {
-        # An answer to these may carry products: then it has all there are.
-        (State.NEW, Said.EMPTY),
-        (State.AGAIN, Said.EMPTY),
-        (State.READY, Said.EMPTY),
+        # An answer to these may carry products: after_state it has all there are.
+        (State.NEW, Event.DONE_EMPTY),
+        (State.RESUBMIT, Event.DONE_EMPTY),
+        (State.READY, Event.DONE_EMPTY),
         # Who asks without a job_id is not told that there is no such job.
-        (State.NEW, Said.FORGOTTEN),
-        (State.AGAIN, Said.FORGOTTEN),
+        (State.NEW, Event.UNKNOWN_JOB),
+        (State.RESUBMIT, Event.UNKNOWN_JOB),
     }
 )
 """Rows that no answer leads to; they stand in the table so that it is whole."""
@@ -91,60 +91,60 @@ NEVER: Final = frozenset(
 
 def job_in(state: State) -> Job:
     """Give a job that stands somewhere."""
-    known = state not in {State.NEW, State.AGAIN}
-    return Job(BEGUN, state, JOB if known else "", begins=int(state is State.AGAIN))
+    known = state not in {State.NEW, State.RESUBMIT}
+    return Job(START, state, JOB if known else "", resubmissions=int(state is State.RESUBMIT))
 
 
-def asked(job: Job) -> str:
-    return next_step(job, BEGUN, watched=True).query_status
+def next_status(job: Job) -> str:
+    return next_step(job, START, watched=True).query_status
 
 
-def says(word: str, query_status: str) -> Said:
+def event_of(name: str, query_status: str) -> Event:
     """Say what an answer means to who sent that state."""
-    return Said.UNREACHABLE if word == NOTHING else heard(*ANSWERS[word], query_status=query_status)
+    return Event.UNREACHABLE if name == NO_ANSWER else classify(*ANSWERS[name], query_status=query_status)
 
 
-def ways(state: State, said: Said) -> list[str]:
+def answers_for(state: State, event: Event) -> list[str]:
     """Name the answers that say this to a job that stands there."""
-    return [word for word in (*ANSWERS, NOTHING) if says(word, asked(job_in(state))) is said]
+    return [name for name in (*ANSWERS, NO_ANSWER) if event_of(name, next_status(job_in(state))) is event]
 
 
-ROWS: Final = [(state, said) for state, row in TRANSITIONS.items() for said in row]
+ROWS: Final = [(state, event) for state, row in TRANSITIONS.items() for event in row]
 
 
 def test_the_table_has_a_row_for_all_that_may_be_said_wherever_a_job_stands() -> None:
     assert {state: set(row) for state, row in TRANSITIONS.items()} == {
-        state: set(Said) for state in State if not state.is_end
+        state: set(Event) for state in State if not state.is_final
     }
 
 
-@pytest.mark.parametrize(("state", "said"), ROWS, ids=str)
-def test_each_row_is_reached_by_a_real_answer_or_never(state: State, said: Said) -> None:
-    assert bool(ways(state, said)) != ((state, said) in NEVER)
+@pytest.mark.parametrize(("state", "event"), ROWS, ids=str)
+def test_each_row_is_reached_by_a_real_answer_or_never(state: State, event: Event) -> None:
+    assert bool(answers_for(state, event)) != ((state, event) in NEVER)
 
 
-@pytest.mark.parametrize(("state", "said"), ROWS, ids=str)
-def test_each_row_leads_where_the_table_says_and_to_the_question_of_that_state(state: State, said: Said) -> None:
-    before, then = job_in(state), TRANSITIONS[state][said]
+@pytest.mark.parametrize(("state", "event"), ROWS, ids=str)
+def test_each_row_leads_where_the_table_says_and_to_the_question_of_that_state(state: State, event: Event) -> None:
+    before, after_state = job_in(state), TRANSITIONS[state][event]
 
-    for word in ways(state, said) or [NOTHING]:
-        job_id = named(ANSWERS[word][1]) if word in ANSWERS else ""
-        after = observe(before, said, BEGUN + 1, job_id=job_id)
+    for name in answers_for(state, event) or [NO_ANSWER]:
+        job_id = job_id_in(ANSWERS[name][1]) if name in ANSWERS else ""
+        after = advance(before, event, START + 1, job_id=job_id)
 
-        assert after.state is then
-        if then.is_end:
+        assert after.state is after_state
+        if after_state.is_final:
             continue
-        step = next_step(after, BEGUN + 1, watched=True)
-        begins = then in {State.NEW, State.AGAIN}
-        assert step.query_status == ("new" if begins else then)
+        step = next_step(after, START + 1, watched=True)
+        begins = after_state in {State.NEW, State.RESUBMIT}
+        assert step.query_status == ("new" if begins else after_state)
         assert step.job_id == ("" if begins else job_id or before.job_id)
 
 
-@pytest.mark.parametrize("state", [state for state in State if state.is_end])
-@pytest.mark.parametrize("said", Said)
-def test_an_end_has_no_way_out(state: State, said: Said) -> None:
+@pytest.mark.parametrize("state", [state for state in State if state.is_final])
+@pytest.mark.parametrize("event", Event)
+def test_an_end_has_no_way_out(state: State, event: Event) -> None:
     with pytest.raises(KeyError):
-        observe(job_in(state), said, BEGUN)
+        advance(job_in(state), event, START)
 
 
 # -- scripts ---------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "done is told without any products": ("new: done, empty",),
     "progress falls back": ("new: progress", "progress: submitted", "submitted: progress", "progress: failed"),
     "ready turns out not to be": ("new: ready", "ready: progress", "progress: ready", "ready: done"),
-    "other words for waiting": (
+    "other names for waiting": (
         "new: not prepared",
         "submitted: prepared",
         "submitted: post-processing",
@@ -169,7 +169,7 @@ SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "fails at once": ("new: failed",),
     "fails later": ("new: submitted", "submitted: failed"),
     "fails at its very end": ("new: ready", "ready: failed"),
-    "a gateway loses its dispatcher now and then": (
+    "a gateway loses its dispatcher now and after_state": (
         "new: bad gateway",
         "new: submitted",
         "submitted: bad gateway",
@@ -213,163 +213,173 @@ SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_job_goes_as_the_script_says(script: tuple[str, ...]) -> None:
-    job, now = Job(BEGUN), BEGUN
+    job, now = Job(START), START
 
     for line in script:
-        assert not job.state.is_end, f"nothing is asked any more, but the script goes on: {line}"
-        ask, _, word = line.partition(": ")
+        assert not job.state.is_final, f"nothing is asked any more, but the script goes on: {line}"
+        ask, _, name = line.partition(": ")
         step = next_step(job, now, watched=True)
         assert (step.query_status, bool(step.job_id)) == (ask, ask != "new"), line
         now += step.pause
-        job = observe(job, says(word, ask), now, job_id=named(ANSWERS[word][1]) if word in ANSWERS else "")
+        job = advance(job, event_of(name, ask), now, job_id=job_id_in(ANSWERS[name][1]) if name in ANSWERS else "")
 
     assert job.state is (State.DONE if script[-1].partition(": ")[2].startswith("done") else State.FAILED)
-    assert job.given_up == ""
+    assert job.give_up_reason == ""
 
 
 def test_a_job_keeps_its_name_through_trouble_and_loses_it_where_it_is_forgotten() -> None:
-    job = observe(Job(BEGUN), Said.SUBMITTED, BEGUN, job_id="one")
+    job = advance(Job(START), Event.SUBMITTED, START, job_id="one")
 
-    assert observe(job, Said.AWAY, BEGUN, job_id="of a gateway").job_id == "one"
-    assert observe(Job(BEGUN), Said.AWAY, BEGUN, job_id="of a gateway").job_id == ""
-    assert observe(job, Said.PROGRESS, BEGUN, job_id="another").job_id == "one"
-    assert observe(job, Said.PROGRESS, BEGUN, job_id="").job_id == "one"
-    assert observe(job, Said.PROGRESS, BEGUN, job_id="another").job_id == "one"
-    assert observe(job, Said.FORGOTTEN, BEGUN, job_id="one").job_id == ""
+    assert advance(job, Event.UNAVAILABLE, START, job_id="of a gateway").job_id == "one"
+    assert advance(Job(START), Event.UNAVAILABLE, START, job_id="of a gateway").job_id == ""
+    assert advance(job, Event.PROGRESS, START, job_id="another").job_id == "one"
+    assert advance(job, Event.PROGRESS, START, job_id="").job_id == "one"
+    assert advance(job, Event.PROGRESS, START, job_id="another").job_id == "one"
+    assert advance(job, Event.UNKNOWN_JOB, START, job_id="one").job_id == ""
 
 
 def test_a_job_that_somebody_else_takes_over_begins_again_unless_it_was_not_begun() -> None:
-    job = begun_again(Job(BEGUN, State.PROGRESS, JOB, troubles=3, broken=2))
+    job = resubmitted(Job(START, State.PROGRESS, JOB, errors=3, unreadable=2))
 
-    assert next_step(job, BEGUN + 5, watched=True) == Step("new", "", 0.0)
-    assert begun_again(Job(BEGUN)) == Job(BEGUN)
+    assert next_step(job, START + 5, watched=True) == Step("new", "", 0.0)
+    assert resubmitted(Job(START)) == Job(START)
 
 
 def test_the_timeline_has_each_state_with_the_time_it_was_reached() -> None:
-    job = Job(BEGUN)
-    for at, said in [(1, Said.SUBMITTED), (2, Said.SUBMITTED), (5, Said.AWAY), (9, Said.PROGRESS), (60, Said.DONE)]:
-        job = observe(job, said, BEGUN + at)
+    job = Job(START)
+    for at, event in [
+        (1, Event.SUBMITTED),
+        (2, Event.SUBMITTED),
+        (5, Event.UNAVAILABLE),
+        (9, Event.PROGRESS),
+        (60, Event.DONE),
+    ]:
+        job = advance(job, event, START + at)
 
     assert job.timeline == (("submitted", 1.0), ("progress", 9.0), ("done", 60.0))
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"job_monitor": None}, {"job_monitor": {"job_id": 5}}])
 def test_an_answer_that_names_no_job_names_none(value: Any) -> None:
-    assert named(value) == ""
+    assert job_id_in(value) == ""
 
 
 # -- limits ----------------------------------------------------------------------------------------
 
-LIMITS: Final = Limits(longest=1000.0, away=100.0, broken=2, begins=2, fetches=3)
+LIMITS: Final = Limits(max_duration=1000.0, max_outage=100.0, max_unreadable=2, max_resubmissions=2, max_fetches=3)
 
 
-def driven(job: Job, words: Iterable[Said], *, watched: bool = True, limits: Limits = LIMITS) -> tuple[Job, float, int]:
+def driven(
+    job: Job, events: Iterable[Event], *, watched: bool = True, limits: Limits = LIMITS
+) -> tuple[Job, float, int]:
     """Have a job be told one after the other, each after the pause it wants, until it has ended."""
-    now, answers = job.begun, 0
-    for said in words:
+    now, answers = job.started_at, 0
+    for event in events:
         now += next_step(job, now, watched=watched).pause
-        job = observe(job, said, now, job_id=JOB, limits=limits)
+        job = advance(job, event, now, job_id=JOB, limits=limits)
         answers += 1
-        if job.state.is_end:
+        if job.state.is_final:
             break
-    return job, now - job.begun, answers
+    return job, now - job.started_at, answers
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("names", "reason"),
     [
-        ([Said.SUBMITTED], "the job has run for 17 min and is given up"),
-        ([Said.PROGRESS, Said.AWAY], "the job has run for 17 min and is given up"),
-        ([Said.AWAY], "the dispatcher has not answered for 2 min"),
-        ([Said.SUBMITTED, *[Said.UNREACHABLE] * 1000], "the dispatcher has not answered for 2 min"),
-        ([Said.SUBMITTED, *[Said.BROKEN] * 3], "the dispatcher gave 3 answers in a row that cannot be read"),
-        ([Said.SUBMITTED, Said.FORGOTTEN], "the dispatcher has forgotten the job 3 times"),
-        ([Said.READY], "the dispatcher said 4 times that the products are ready, and did not give them"),
-        ([Said.SUBMITTED, Said.READY], "the dispatcher said 4 times that the products are ready"),
+        ([Event.SUBMITTED], "the job has run for 17 min and is given up"),
+        ([Event.PROGRESS, Event.UNAVAILABLE], "the job has run for 17 min and is given up"),
+        ([Event.UNAVAILABLE], "the dispatcher has not answered for 2 min"),
+        ([Event.SUBMITTED, *[Event.UNREACHABLE] * 1000], "the dispatcher has not answered for 2 min"),
+        ([Event.SUBMITTED, *[Event.UNREADABLE] * 3], "the dispatcher gave 3 answers in a row that cannot be read"),
+        ([Event.SUBMITTED, Event.UNKNOWN_JOB], "the dispatcher has forgotten the job 3 times"),
+        ([Event.READY], "the dispatcher said 4 times that the products are ready, and did not send them"),
+        ([Event.SUBMITTED, Event.READY], "the dispatcher said 4 times that the products are ready"),
     ],
 )
-def test_each_limit_ends_a_job_and_says_why(words: list[Said], reason: str) -> None:
-    job, _, _ = driven(Job(BEGUN), cycle(words))
+def test_each_limit_ends_a_job_and_says_why(names: list[Event], reason: str) -> None:
+    job, _, _ = driven(Job(START), cycle(names))
 
     assert job.state is State.FAILED
-    assert job.given_up.startswith(reason)
+    assert job.give_up_reason.startswith(reason)
 
 
 def test_a_long_job_is_given_up_in_words_for_hours() -> None:
-    job = observe(Job(BEGUN, State.PROGRESS, JOB), Said.PROGRESS, BEGUN + 90_000)
+    job = advance(Job(START, State.PROGRESS, JOB), Event.PROGRESS, START + 90_000)
 
-    assert job.given_up == "the job has run for 25.0 h and is given up; ask again to see whether it still runs"
-
-
-@pytest.mark.parametrize("said", [Said.DONE, Said.FAILED])
-def test_what_ends_by_itself_is_not_given_up_however_long_it_took(said: Said) -> None:
-    assert observe(Job(BEGUN, State.READY, JOB), said, BEGUN + 90_000).given_up == ""
+    assert job.give_up_reason == "the job has run for 25.0 h and is given up; ask again to see whether it still runs"
 
 
-@pytest.mark.parametrize("said", [Said.AWAY, Said.UNREACHABLE, Said.BROKEN])
-def test_an_answer_between_troubles_lets_the_patience_begin_anew(said: Said) -> None:
-    job, seconds, answers = driven(Job(BEGUN), cycle([Said.SUBMITTED, said, said]), limits=replace(LIMITS, longest=900))
+@pytest.mark.parametrize("event", [Event.DONE, Event.FAILED])
+def test_what_ends_by_itself_is_not_given_up_however_long_it_took(event: Event) -> None:
+    assert advance(Job(START, State.READY, JOB), event, START + 90_000).give_up_reason == ""
 
-    assert job.given_up.startswith("the job has run for")
+
+@pytest.mark.parametrize("event", [Event.UNAVAILABLE, Event.UNREACHABLE, Event.UNREADABLE])
+def test_an_answer_between_troubles_lets_the_patience_begin_anew(event: Event) -> None:
+    job, seconds, answers = driven(
+        Job(START), cycle([Event.SUBMITTED, event, event]), limits=replace(LIMITS, max_duration=900)
+    )
+
+    assert job.give_up_reason.startswith("the job has run for")
     assert answers > 100
     assert seconds > 900
 
 
-# -- whatever is said ------------------------------------------------------------------------------
+# -- whatever is event ------------------------------------------------------------------------------
 
-WORDS: Final = st.sampled_from([*ANSWERS, NOTHING])
+ANSWER_NAMES: Final = st.sampled_from([*ANSWERS, NO_ANSWER])
 ENOUGH: Final = 10_000
 """Answers after which any job must have ended."""
 
 
 @settings(deadline=None)
-@given(words=st.lists(WORDS, min_size=1, max_size=20), watched=st.booleans())
-def test_every_job_ends_within_its_limits(words: list[str], *, watched: bool) -> None:
-    job, now = Job(BEGUN), BEGUN
+@given(names=st.lists(ANSWER_NAMES, min_size=1, max_size=20), watched=st.booleans())
+def test_every_job_ends_within_its_limits(names: list[str], *, watched: bool) -> None:
+    job, now = Job(START), START
 
-    for word in islice(cycle(words), ENOUGH):
+    for name in islice(cycle(names), ENOUGH):
         step = next_step(job, now, watched=watched)
         now += step.pause
-        job = observe(job, says(word, step.query_status), now, job_id=JOB, limits=LIMITS)
-        if job.state.is_end:
+        job = advance(job, event_of(name, step.query_status), now, job_id=JOB, limits=LIMITS)
+        if job.state.is_final:
             break
 
-    assert job.state.is_end
-    assert now - BEGUN <= LIMITS.longest + max(UNWATCHED_PAUSE, MOST_TROUBLED_PAUSE)
+    assert job.state.is_final
+    assert now - START <= LIMITS.max_duration + max(IDLE_PAUSE, MAX_BACKOFF)
 
 
 @settings(deadline=None)
 @given(
-    words=st.lists(st.tuples(WORDS, st.floats(0, 600)), max_size=40),
+    names=st.lists(st.tuples(ANSWER_NAMES, st.floats(0, 600)), max_size=40),
     watched=st.booleans(),
     retry_after=st.floats(0, 3600),
 )
 def test_whatever_is_said_a_job_stays_in_the_table(
-    words: list[tuple[str, float]], *, watched: bool, retry_after: float
+    names: list[tuple[str, float]], *, watched: bool, retry_after: float
 ) -> None:
-    job, now = Job(BEGUN), BEGUN
+    job, now = Job(START), START
 
-    for word, later in words:
-        if job.state.is_end:
+    for name, later in names:
+        if job.state.is_final:
             break
         step, before = next_step(job, now, watched=watched), job
-        usual = LONGEST_PAUSE if watched else UNWATCHED_PAUSE
-        assert 0 <= step.pause <= (MOST_TROUBLED_PAUSE if job.troubles else usual)
+        usual = MAX_PAUSE if watched else IDLE_PAUSE
+        assert 0 <= step.pause <= (MAX_BACKOFF if job.errors else usual)
         assert next_step(job, now, watched=watched, retry_after=retry_after).pause == max(step.pause, retry_after)
         now += later
-        said = says(word, step.query_status)
-        job = observe(job, said, now, job_id=JOB if said in {Said.SUBMITTED, Said.PROGRESS, Said.READY} else "")
-        assert job.state is (State.FAILED if job.given_up else TRANSITIONS[before.state][said])
-        assert job.job_id in {JOB, before.job_id} or job.state is State.AGAIN
-        assert bool(job.job_id) or not before.job_id or job.state is State.AGAIN
+        event = event_of(name, step.query_status)
+        job = advance(job, event, now, job_id=JOB if event in {Event.SUBMITTED, Event.PROGRESS, Event.READY} else "")
+        assert job.state is (State.FAILED if job.give_up_reason else TRANSITIONS[before.state][event])
+        assert job.job_id in {JOB, before.job_id} or job.state is State.RESUBMIT
+        assert bool(job.job_id) or not before.job_id or job.state is State.RESUBMIT
 
     times = [at for _, at in job.timeline]
     assert times == sorted(times)
-    assert {state for state, _ in job.timeline} <= set(State) - {State.NEW, State.AGAIN}
+    assert {state for state, _ in job.timeline} <= set(State) - {State.NEW, State.RESUBMIT}
 
 
 def test_a_clock_that_is_set_back_does_not_turn_a_timeline_back() -> None:
-    job = observe(Job(begun=0.0), Said.SUBMITTED, 10.0, job_id="J")
-    job = observe(job, Said.PROGRESS, 5.0)
+    job = advance(Job(started_at=0.0), Event.SUBMITTED, 10.0, job_id="J")
+    job = advance(job, Event.PROGRESS, 5.0)
 
-    assert observe(job, Said.READY, 20.0).timeline == (("submitted", 10.0), ("progress", 10.0), ("ready", 20.0))
+    assert advance(job, Event.READY, 20.0).timeline == (("submitted", 10.0), ("progress", 10.0), ("ready", 20.0))

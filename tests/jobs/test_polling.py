@@ -1,4 +1,4 @@
-"""One job is asked for until its end, whatever becomes of the dispatcher meanwhile; stories told in no time."""
+"""One job is request for until its end, whatever becomes of the dispatcher meanwhile; in simulated time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.scripted import (
     bad_gateway,
     crowd,
     elapsed,
-    in_no_time,
-    play,
     proxied,
     refusal,
     reply,
+    simulate,
+    simulated,
     together,
     token,
 )
@@ -38,7 +38,7 @@ from tests.support.scripted import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.scripted import NormalisedQuery, Told
+    from tests.support.scripted import DispatcherRequest, Response
 
 URL = Dispatcher.url
 UNREACHABLE = UpstreamUnreachableError(URL, "Connection refused")
@@ -47,14 +47,14 @@ PAGE = reply(b"<html>Maintenance", headers=HTML)
 
 def between(
     begin: float, end: float, answer: Reply | Exception
-) -> Callable[[NormalisedQuery], Reply | Exception | None]:
-    """Answer thus to what is asked at these times."""
-    return lambda asked: answer if begin <= asked.at < end else None
+) -> Callable[[DispatcherRequest], Reply | Exception | None]:
+    """Answer thus to what is request at these times."""
+    return lambda request: answer if begin <= request.at < end else None
 
 
-def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[NormalisedQuery], Reply | Exception | None]:
+def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[DispatcherRequest], Reply | Exception | None]:
     """Answer thus to each request but the first."""
-    return lambda asked: answer if asked.number > 1 and asked.number % every == 0 else None
+    return lambda request: answer if request.number > 1 and request.number % every == 0 else None
 
 
 async def got(dispatcher: Dispatcher, many: int = 2, **policy: Any) -> list[Client]:
@@ -67,41 +67,41 @@ async def got(dispatcher: Dispatcher, many: int = 2, **policy: Any) -> list[Clie
 
 def ends(clients: list[Client]) -> set[tuple[int, str]]:
     """Say how it ended for all."""
-    return {(client.told[-1].status, client.told[-1].state) for client in clients}
+    return {(client.responses[-1].status, client.responses[-1].state) for client in clients}
 
 
-def assert_readable(told: Told, words: str) -> None:
+def assert_readable(response: Response, words: str) -> None:
     """Every generation of the client ends with these words: before 1.1.46 they read the one, later the others."""
-    assert told.state == "failed"
-    assert told.json["exit_status"]["status"] == 1
-    for where in (told.json["exit_status"], told.json):
+    assert response.state == "failed"
+    assert response.json["exit_status"]["status"] == 1
+    for where in (response.json["exit_status"], response.json):
         assert words in where["error_message"]
-    assert words in told.message
-    assert words in told.json["error"]
-    assert told.json["products"] == {}
-    assert told.json["job_status"] == told.json["job_monitor"]["status"] == "failed"
+    assert words in response.message
+    assert words in response.json["error"]
+    assert response.json["products"] == {}
+    assert response.json["job_status"] == response.json["job_monitor"]["status"] == "failed"
 
 
-# -- what is asked ---------------------------------------------------------------------------------
+# -- what is request ---------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_a_job_is_asked_for_with_the_state_and_the_name_it_had_last() -> None:
     dispatcher = Dispatcher()
     await got(dispatcher)
 
     job_id = dispatcher.submissions[0].name
-    asked = [(one.status, one.job_id) for one in dispatcher.asked]
-    assert list(dict.fromkeys(asked)) == [("new", ""), ("submitted", job_id), ("progress", job_id), ("ready", job_id)]
-    assert [status for status, _ in asked].count("ready") == 1
+    request = [(one.status, one.job_id) for one in dispatcher.requests]
+    assert list(dict.fromkeys(request)) == [("new", ""), ("submitted", job_id), ("progress", job_id), ("ready", job_id)]
+    assert [status for status, _ in request].count("ready") == 1
 
 
-@in_no_time
+@simulated
 async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_polls_may_be_repeated() -> None:
     dispatcher = Dispatcher()
     await got(dispatcher)
 
-    assert {(one.status, one.at_most_once) for one in dispatcher.asked} == {
+    assert {(one.status, one.at_most_once) for one in dispatcher.requests} == {
         ("new", True),
         ("submitted", False),
         ("progress", False),
@@ -110,7 +110,7 @@ async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_p
     assert {one.timeout for one in dispatcher.polls} == {60.0}
 
 
-@in_no_time
+@simulated
 async def test_a_question_that_came_as_a_form_goes_on_as_a_form() -> None:
     asks: list[Request] = []
 
@@ -130,19 +130,19 @@ async def test_a_question_that_came_as_a_form_goes_on_as_a_form() -> None:
     assert ready == {**new, "query_status": "ready", "job_id": ready["job_id"]}
 
 
-@in_no_time
+@simulated
 async def test_pauses_grow_with_the_job_while_somebody_waits_up_to_those_of_patient_clients() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 300.0: "ready"})
     await got(dispatcher)
 
-    times = [asked.at for asked in dispatcher.polls]
+    times = [request.at for request in dispatcher.polls]
     pauses = [after - before - dispatcher.latency for before, after in pairwise(times)]
     assert all(after > before - 1e-6 for before, after in pairwise(pauses))
     assert pauses[0] == pytest.approx(0.5)
     assert pauses[-1] == pytest.approx(1.0)
 
 
-@in_no_time
+@simulated
 async def test_the_recording_says_how_the_job_went() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -163,18 +163,18 @@ async def test_the_recording_says_how_the_job_went() -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(status: int) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(instead=on_polls(bad_gateway(status), every=3), reporting=5.0)
         clients = await got(dispatcher)
 
         for client in clients:
-            counts = [len(told.reports) for told in client.told[:-1]]
+            counts = [len(response.reports) for response in client.responses[:-1]]
             assert counts == sorted(counts)
         assert ends(clients) == {(200, "done")}
         assert len(dispatcher.submissions) == 1
-        assert {told.status for client in clients for told in client.told} == {200}
+        assert {response.status for client in clients for response in client.responses} == {200}
 
-    play(story())
+    simulate(scenario())
 
 
 @pytest.mark.parametrize(
@@ -192,28 +192,28 @@ def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(s
 def test_a_dispatcher_that_is_away_in_mid_job_and_comes_back_is_noticed_by_nobody(
     trouble: Reply | Exception, at: float
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(instead=between(at, at + 600, trouble))
         clients = await got(dispatcher)
 
         assert ends(clients) == {(200, "done")}
         assert len(dispatcher.submissions) == 1
         assert all(len(client.job_ids) == 1 for client in clients)
-        assert clients[0].told[-1].at < at + 600 + 35
-        assert len([one for one in dispatcher.asked if at <= one.at < at + 600]) < 40
+        assert clients[0].responses[-1].at < at + 600 + 35
+        assert len([one for one in dispatcher.requests if at <= one.at < at + 600]) < 40
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_products_that_break_off_are_fetched_again() -> None:
     broken = Reply(200, (), Body(b"{" * 200, breaks=UpstreamUnreachableError(URL, "the connection broke")))
     fetched: list[int] = []
 
-    def instead(asked: NormalisedQuery) -> Reply | None:
-        if asked.status != "ready":
+    def instead(request: DispatcherRequest) -> Reply | None:
+        if request.status != "ready":
             return None
-        fetched.append(asked.number)
+        fetched.append(request.number)
         return broken if len(fetched) < 3 else None
 
     clients = await got(Dispatcher(instead=instead))
@@ -222,65 +222,65 @@ async def test_products_that_break_off_are_fetched_again() -> None:
     assert len(fetched) == 3
 
 
-@in_no_time
+@simulated
 async def test_progress_does_not_fall_back_while_products_are_fetched_and_trouble_is_told_at_once() -> None:
     dispatcher = Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
-    clients = await got(dispatcher, patience=200.0)
+    clients = await got(dispatcher, long_poll=200.0)
 
     for client in clients:
         assert client.states == sorted(client.states, key=["submitted", "progress", "done"].index)
-        assert client.told[-1].at > 90
-        assert "the dispatcher has not answered" in client.told[-2].json["exit_status"]["comment"]
+        assert client.responses[-1].at > 90
+        assert "the dispatcher has not answered" in client.responses[-2].json["exit_status"]["comment"]
 
 
-@in_no_time
+@simulated
 async def test_a_dispatcher_that_wants_peace_is_left_in_peace() -> None:
     dispatcher = Dispatcher(instead=between(5, 6, UpstreamPausedError(URL, "too many requests", 120.0)))
     clients = await got(dispatcher)
 
-    times = [asked.at for asked in dispatcher.asked]
+    times = [request.at for request in dispatcher.requests]
     assert max(after - before for before, after in pairwise(times)) >= 120
     assert ends(clients) == {(200, "done")}
 
 
-@in_no_time
+@simulated
 async def test_a_dispatcher_that_never_comes_back_is_given_up() -> None:
-    clients = await got(Dispatcher(instead=between(5, 1e9, UNREACHABLE)), limits=Limits(away=600.0))
+    clients = await got(Dispatcher(instead=between(5, 1e9, UNREACHABLE)), limits=Limits(max_outage=600.0))
 
     assert ends(clients) == {(500, "failed")}
-    assert_readable(clients[1].told[-1], "the dispatcher has not answered for 10 min; ask again when it is back")
+    assert_readable(clients[1].responses[-1], "the dispatcher has not answered for 10 min; ask again when it is back")
 
 
-@in_no_time
+@simulated
 async def test_who_waits_is_told_of_trouble_at_once_and_of_its_end() -> None:
-    clients = await got(Dispatcher(instead=between(20, 100, UNREACHABLE)), patience=60.0)
+    clients = await got(Dispatcher(instead=between(20, 100, UNREACHABLE)), long_poll=60.0)
 
     for client in clients:
-        remarks = {told.at: told.json["exit_status"]["comment"] for told in client.told}
+        remarks = {response.at: response.json["exit_status"]["comment"] for response in client.responses}
         troubled = [at for at, remark in remarks.items() if "the dispatcher has not answered for" in remark]
         assert troubled[0] < 23
-        assert "not answered" not in remarks[client.told[-1].at]
+        assert "not answered" not in remarks[client.responses[-1].at]
 
 
 @pytest.mark.parametrize(
     "trouble", [UNREACHABLE, UpstreamPausedError(URL, "it fails", 5.0, is_down=True)], ids=["refused", "left alone"]
 )
-@in_no_time
+@simulated
 async def test_where_nobody_is_there_to_begin_it_all_know_at_once(trouble: Exception) -> None:
     dispatcher = Dispatcher(instead=lambda _: trouble)
     clients = await got(dispatcher)
 
     assert ends(clients) == {(500, "failed")}
-    assert len(dispatcher.asked) == 1
+    assert len(dispatcher.requests) == 1
     for client in clients:
-        assert client.told[-1].at < 1
-        assert_readable(client.told[-1], f"cannot reach the dispatcher {URL}: ")
+        assert client.responses[-1].at < 1
+        assert_readable(client.responses[-1], f"cannot reach the dispatcher {URL}: ")
 
 
 @pytest.mark.parametrize(
     "trouble", [bad_gateway(), UpstreamPausedError(URL, "it wants peace", 20.0)], ids=["gateway", "wants peace"]
 )
-@in_no_time
+@simulated
 async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(trouble: Reply | Exception) -> None:
     clients = await got(Dispatcher(instead=between(0, 100, trouble)))
 
@@ -290,40 +290,40 @@ async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(
 
 @pytest.mark.parametrize("answer", [PAGE, reply({"error": "x"}, status=500)], ids=["a page", "500"])
 def test_nonsense_in_place_of_a_beginning_is_told_as_it_is(answer: Reply) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(instead=lambda _: answer)
         async with proxied(dispatcher) as proxy:
             results = await asyncio.gather(*(client.ask() for client in crowd(proxy, 2)))
 
-        assert {told.status for told in results} <= {answer.status, 500}
-        assert len(dispatcher.asked) <= 2
+        assert {response.status for response in results} <= {answer.status, 500}
+        assert len(dispatcher.requests) <= 2
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_some_nonsense_in_mid_job_is_noticed_by_nobody() -> None:
     clients = await got(Dispatcher(instead=on_polls(PAGE, every=3)))
 
     assert ends(clients) == {(200, "done")}
 
 
-@in_no_time
+@simulated
 async def test_nonsense_has_a_limit() -> None:
     dispatcher = Dispatcher(instead=on_polls(PAGE))
     clients = await got(dispatcher)
 
     assert ends(clients) == {(500, "failed")}
-    assert len(dispatcher.asked) == 1 + Limits().broken + 1
-    assert_readable(clients[1].told[-1], "6 answers in a row that cannot be read")
+    assert len(dispatcher.requests) == 1 + Limits().max_unreadable + 1
+    assert_readable(clients[1].responses[-1], "6 answers in a row that cannot be read")
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_the_dispatcher_has_forgotten_begins_again_under_the_name_it_had() -> None:
     dispatcher = Dispatcher()
 
-    def forget_once(asked: NormalisedQuery) -> None:
-        if asked.at > 30 and len(dispatcher.submissions) == 1:
+    def forget_once(request: DispatcherRequest) -> None:
+        if request.at > 30 and len(dispatcher.submissions) == 1:
             dispatcher.forget()
 
     dispatcher.instead = forget_once
@@ -332,48 +332,48 @@ async def test_a_job_that_the_dispatcher_has_forgotten_begins_again_under_the_na
     assert ends(clients) == {(200, "done")}
     assert len(dispatcher.submissions) == 2
     assert all(len(client.job_ids) == 1 for client in clients)
-    assert 90 < clients[0].told[-1].at < 95
+    assert 90 < clients[0].responses[-1].at < 95
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_is_forgotten_again_and_again_is_given_up() -> None:
     dispatcher = Dispatcher(instead=on_polls(refusal("unable to find any record", 400), every=1))
-    dispatcher.instead = lambda asked: refusal("unable to find any record", 400) if asked.job_id else None
+    dispatcher.instead = lambda request: refusal("unable to find any record", 400) if request.job_id else None
     clients = await got(dispatcher)
 
     assert ends(clients) == {(500, "failed")}
-    assert len(dispatcher.submissions) == 1 + Limits().begins
-    assert_readable(clients[1].told[-1], "the dispatcher has forgotten the job 4 times")
+    assert len(dispatcher.submissions) == 1 + Limits().max_resubmissions
+    assert_readable(clients[1].responses[-1], "the dispatcher has forgotten the job 4 times")
 
 
-@in_no_time
+@simulated
 async def test_products_that_are_said_to_be_ready_and_never_are_are_given_up() -> None:
-    def instead(asked: NormalisedQuery) -> Reply | None:
-        told = {"query_status": "ready", "products": {}, "job_monitor": {"job_id": asked.name}}
-        return reply(told) if asked.status == "ready" else None
+    def instead(request: DispatcherRequest) -> Reply | None:
+        response = {"query_status": "ready", "products": {}, "job_monitor": {"job_id": request.name}}
+        return reply(response) if request.status == "ready" else None
 
     clients = await got(Dispatcher(instead=instead))
 
     assert ends(clients) == {(500, "failed")}
-    assert_readable(clients[1].told[-1], "the products are ready, and did not give them")
+    assert_readable(clients[1].responses[-1], "the products are ready, and did not send them")
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_never_ends_is_given_up_and_told_to_all_in_words_they_read() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
-    clients = await got(dispatcher, limits=Limits(longest=7200.0))
+    clients = await got(dispatcher, limits=Limits(max_duration=7200.0))
 
     assert ends(clients) == {(500, "failed")}
     for client in clients:
-        assert_readable(client.told[-1], "the job has run for 2.0 h and is given up")
-        assert client.job_ids == {client.told[0].job_id}
-        assert 7200 <= client.told[-1].at < 7210
+        assert_readable(client.responses[-1], "the job has run for 2.0 h and is given up")
+        assert client.job_ids == {client.responses[0].job_id}
+        assert 7200 <= client.responses[-1].at < 7210
 
 
-@in_no_time
+@simulated
 async def test_what_was_given_up_is_not_kept_and_begins_anew() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
-    async with proxied(dispatcher, limits=Limits(longest=600.0)) as proxy:
+    async with proxied(dispatcher, limits=Limits(max_duration=600.0)) as proxy:
         assert (await Client(proxy).get_product()).status == 500
         dispatcher.plan = {0.0: "done"}
 
@@ -381,14 +381,14 @@ async def test_what_was_given_up_is_not_kept_and_begins_anew() -> None:
         assert len(dispatcher.submissions) == 2
 
 
-@in_no_time
+@simulated
 async def test_a_job_whose_first_request_is_never_answered_is_given_up_too() -> None:
     dispatcher = Dispatcher(latency=3 * 3600.0)
-    clients = await got(dispatcher, limits=Limits(longest=7200.0))
+    clients = await got(dispatcher, limits=Limits(max_duration=7200.0))
 
     assert ends(clients) == {(500, "failed")}
-    assert_readable(clients[1].told[-1], "no answer")
-    assert 7200 <= clients[1].told[-1].at < 7300
+    assert_readable(clients[1].responses[-1], "no answer")
+    assert 7200 <= clients[1].responses[-1].at < 7300
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ async def test_a_job_whose_first_request_is_never_answered_is_given_up_too() -> 
     ],
     ids=["refused", "left alone", "gateway"],
 )
-@in_no_time
+@simulated
 async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Reply | Exception) -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
@@ -408,13 +408,13 @@ async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Re
         await asyncio.sleep(90_000)
         dispatcher.instead = lambda _: trouble
 
-        told = await Client(proxy, "COMESAFTERADAY").get_product()
+        response = await Client(proxy, "COMESAFTERADAY").get_product()
 
-        assert (told.state, told.cache_status) == ("done", "oda-proxy; hit; detail=stale")
-        assert told.at - 90_000 < 1
+        assert (response.state, response.cache_status) == ("done", "oda-proxy; hit; detail=stale")
+        assert response.at - 90_000 < 1
 
 
-@in_no_time
+@simulated
 async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_while_it_is_in_trouble() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
@@ -426,9 +426,9 @@ async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_
         dispatcher.instead = between(elapsed(), elapsed() + 20, bad_gateway())
         await asyncio.sleep(10)
 
-        told = await (other := Client(proxy, "COMESWHILEINTROUBLE")).get_product()
+        response = await (other := Client(proxy, "COMESWHILEINTROUBLE")).get_product()
 
-        assert (told.state, other.states[0]) == ("done", "submitted")
+        assert (response.state, other.states[0]) == ("done", "submitted")
         assert (await waiting).state == "done"
         assert len(dispatcher.submissions) == 2
 
@@ -436,7 +436,7 @@ async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_
 # -- places ----------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 30.0: "ready"})
     async with proxied(dispatcher, max_jobs=2) as proxy:
@@ -453,14 +453,14 @@ async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order(
         assert [running.is_queued for running in proxy.jobs] == [False, False, True, True]
         await asyncio.gather(*waiting)
 
-    assert [asked.fields["DEC"] for asked in dispatcher.submissions] == list("012345")
+    assert [request.fields["DEC"] for request in dispatcher.submissions] == list("012345")
     assert ends(clients) == {(200, "done")}
-    begun = [asked.at for asked in dispatcher.submissions]
-    finished = sorted(asked.at for asked in dispatcher.asked if asked.status == "ready")
+    begun = [request.at for request in dispatcher.submissions]
+    finished = sorted(request.at for request in dispatcher.requests if request.status == "ready")
     assert all(later >= sooner for later, sooner in zip(begun[2:], finished, strict=False))
 
 
-@in_no_time
+@simulated
 async def test_who_waits_for_a_place_is_told_submitted_and_keeps_the_name_told_then() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 50.0: "ready"})
     async with proxied(dispatcher, max_jobs=1) as proxy:
@@ -474,14 +474,14 @@ async def test_who_waits_for_a_place_is_told_submitted_and_keeps_the_name_told_t
         await waiting
 
     assert other.states[0] == "submitted"
-    assert other.told[0].at < 1
+    assert other.responses[0].at < 1
     assert len(other.job_ids) == 1
     assert joins_later.job_ids == other.job_ids
     assert other.job_ids != {dispatcher.submissions[1].name}, "the dispatcher had not named it yet"
-    assert other.told[-1].state == "done"
+    assert other.responses[-1].state == "done"
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_fails_frees_its_place() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 10.0: "failed"})
     async with proxied(dispatcher, max_jobs=1) as proxy:
@@ -495,12 +495,12 @@ async def test_a_job_that_fails_frees_its_place() -> None:
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_where_the_first_askers_token_expires_another_takes_over_and_the_job_keeps_its_name() -> None:
     dispatcher = Dispatcher()
     first, second = token(expires=30.0), token(expires=1e6)
-    dispatcher.instead = lambda asked: (
-        refusal("The token provided is expired", 403) if asked.token == first and asked.at > 30 else None
+    dispatcher.instead = lambda request: (
+        refusal("The token provided is expired", 403) if request.token == first and request.at > 30 else None
     )
     async with proxied(dispatcher) as proxy:
         one, other = crowd(proxy, 2)
@@ -508,17 +508,17 @@ async def test_where_the_first_askers_token_expires_another_takes_over_and_the_j
 
         ends_of_both = await together([one, other])
 
-    taken_over = [asked for asked in dispatcher.asked if asked.token == second]
+    taken_over = [request for request in dispatcher.requests if request.token == second]
     assert len(dispatcher.submissions) == 1
-    assert {asked.job_id for asked in taken_over} == {dispatcher.submissions[0].name}
-    assert {asked.session_id for asked in taken_over} == {other.session_id}
+    assert {request.job_id for request in taken_over} == {dispatcher.submissions[0].name}
+    assert {request.session_id for request in taken_over} == {other.session_id}
     assert len(other.job_ids) == 1
     assert (ends_of_both[1].status, ends_of_both[1].state) == (200, "done")
-    assert ends_of_both[0].status == 403, "who has no good token any more is told so by the dispatcher"
-    assert first not in other.told[-1].body.decode()
+    assert ends_of_both[0].status == 403, "who has no good token any more is response so by the dispatcher"
+    assert first not in other.responses[-1].body.decode()
 
 
-@in_no_time
+@simulated
 async def test_where_a_team_shares_another_members_token_takes_over_too() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
@@ -532,7 +532,7 @@ async def test_where_a_team_shares_another_members_token_takes_over_too() -> Non
         await waiting[0]
 
 
-@in_no_time
+@simulated
 async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -540,33 +540,33 @@ async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> Non
         waiting = asyncio.gather(*(client.get_product() for client in clients))
         await asyncio.sleep(20)
         dispatcher.revoked.add(token())
-        before = len(dispatcher.asked)
+        before = len(dispatcher.requests)
         refused = await waiting
 
-        assert len(dispatcher.asked) == before + 1
-    assert {(told.status, told.state) for told in refused} == {(403, "failed")}
-    assert {told.message for told in refused} == {"The token provided is not valid"}
+        assert len(dispatcher.requests) == before + 1
+    assert {(response.status, response.state) for response in refused} == {(403, "failed")}
+    assert {response.message for response in refused} == {"The token provided is not valid"}
     assert len(dispatcher.submissions) == 1
 
 
-@in_no_time
+@simulated
 async def test_tokens_that_are_refused_take_over_once_and_not_in_turns_for_ever() -> None:
     dispatcher = Dispatcher()
-    async with proxied(dispatcher, patience=0.5, limits=Limits(longest=7200.0)) as proxy:
+    async with proxied(dispatcher, long_poll=0.5, limits=Limits(max_duration=7200.0)) as proxy:
         clients = crowd(proxy, 2)
         clients[0].token, clients[1].token = token(), token(expires=2e6)
         waiting = [asyncio.create_task(client.get_product()) for client in clients]
         await asyncio.sleep(20)
         dispatcher.revoked = {client.token for client in clients}
-        before = len(dispatcher.asked)
+        before = len(dispatcher.requests)
 
         await asyncio.wait(waiting, timeout=600)
 
-        assert len(dispatcher.asked) - before < 10
+        assert len(dispatcher.requests) - before < 10
         assert [task.done() and task.result().status for task in waiting] == [403, 403]
 
 
-@in_no_time
+@simulated
 async def test_who_leaves_leaves_their_token_for_the_others() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 400.0: "ready"})
     async with proxied(dispatcher) as proxy:
@@ -574,12 +574,12 @@ async def test_who_leaves_leaves_their_token_for_the_others() -> None:
         one.token, other.token, third.token = token(expires=2e6), token(expires=3e6), token(expires=2e6)
         await one.ask()
         await other.ask()
-        waiting = asyncio.create_task(replace(third, told=[]).get_product())
+        waiting = asyncio.create_task(replace(third, responses=[]).get_product())
         await asyncio.sleep(100)
         dispatcher.revoked.add(one.token)
 
-        told = await waiting
+        response = await waiting
 
-    assert told.state == "done"
-    assert {asked.token for asked in dispatcher.asked if asked.at > 110} == {other.token}
+    assert response.state == "done"
+    assert {request.token for request in dispatcher.requests if request.at > 110} == {other.token}
     assert elapsed() < 450

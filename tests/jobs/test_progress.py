@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.jobs.progress import MOST_REPORTS, reports_of, running
+from oda_proxy.jobs.progress import MAX_REPORTS, public_reports, running_answer
 from oda_proxy.query.query import Envelope, Token
 from tests.support.answers import JOB, SESSION
 from tests.support.scripted import token
@@ -43,12 +43,14 @@ def reporting(*reports: Any) -> dict[str, Any]:
 def told(
     *reports: Any, status: str = "progress", envelope: Envelope = ANOTHERS, comment: str = "", urgent: bool = False
 ) -> Any:
-    known = reports_of(reporting(*reports), MINE)
-    return json.loads(running(status, envelope, job_id=JOB, reports=known, comment=comment, urgent=urgent, now=1.5))
+    known = public_reports(reporting(*reports), MINE)
+    return json.loads(
+        running_answer(status, envelope, job_id=JOB, reports=known, comment=comment, urgent=urgent, now=1.5)
+    )
 
 
 def test_a_report_tells_of_the_job_and_not_of_its_asker() -> None:
-    assert reports_of(reporting(CALL_BACK), MINE) == (
+    assert public_reports(reporting(CALL_BACK), MINE) == (
         {
             "action": "progress",
             "node": "none",
@@ -82,22 +84,22 @@ def test_a_message_keeps_its_words_without_addresses_of_its_asker(message: str) 
 @pytest.mark.parametrize("name", ["message", "node_id", "stage"])
 @pytest.mark.parametrize("secret", [SESSION, SESSION.lower(), token().split(".")[2]])
 def test_a_report_in_which_its_asker_still_shows_is_not_told(name: str, secret: str) -> None:
-    assert reports_of(reporting({**CALL_BACK, name: f"x{secret}x"}, CALL_BACK), MINE) == reports_of(
+    assert public_reports(reporting({**CALL_BACK, name: f"x{secret}x"}, CALL_BACK), MINE) == public_reports(
         reporting(CALL_BACK), MINE
     )
 
 
 def test_of_very_many_reports_the_last_are_told_in_their_order() -> None:
-    reports = reports_of(reporting(*({"progress": number} for number in range(MOST_REPORTS + 5))), MINE)
+    reports = public_reports(reporting(*({"progress": number} for number in range(MAX_REPORTS + 5))), MINE)
 
-    assert [report["progress"] for report in reports] == list(range(5, MOST_REPORTS + 5))
+    assert [report["progress"] for report in reports] == list(range(5, MAX_REPORTS + 5))
 
 
 @pytest.mark.parametrize(
     "monitor", [None, "text", {}, {"full_report_dict_list": None}, {"full_report_dict_list": ["text", None, 5]}]
 )
 def test_what_holds_no_reports_tells_none(monitor: Any) -> None:
-    assert reports_of({"job_monitor": monitor}, MINE) == ()
+    assert public_reports({"job_monitor": monitor}, MINE) == ()
 
 
 def test_each_report_has_what_clients_look_for_and_the_names_that_are_the_clients_own() -> None:
@@ -139,9 +141,9 @@ def test_a_remark_is_a_report_too_since_clients_show_the_last_one_and_no_comment
 @pytest.mark.parametrize(("urgent", "shown"), [(False, "processing"), (True, "a remark")])
 def test_the_remark_is_a_report_too_and_the_last_where_it_is_urgent(*, urgent: bool, shown: str) -> None:
     """While a job runs clients show the last report, and no comment."""
-    reports = reports_of(reporting(CALL_BACK), MINE)
+    reports = public_reports(reporting(CALL_BACK), MINE)
 
-    text = running(
+    text = running_answer(
         "progress", ANOTHERS, job_id=JOB, reports=reports, comment="oda-proxy: a remark", urgent=urgent, now=1.5
     )
 

@@ -1,4 +1,4 @@
-"""Recorded jobs take the time they took, where that is wanted; stories told in no time."""
+"""Recorded jobs take the time they took, where that is wanted; in simulated time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
-from tests.support.scripted import Client, Dispatcher, elapsed, in_no_time, now, proxied
+from tests.support.scripted import Client, Dispatcher, elapsed, now, proxied, simulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,29 +25,29 @@ async def replaying(scale: float) -> AsyncIterator[tuple[Proxy, Client]]:
     async with proxied(Dispatcher(), store=store) as recording:
         client = Client(recording)
         await client.get_product()
-    proxy = Proxy(store, None, Policy(time_scale=scale), clock=now, sleep=asyncio.sleep)
+    proxy = Proxy(store, None, Policy(jobs=JobPolicy(time_scale=scale)), runtime=Runtime(clock=now))
     yield proxy, client
     await proxy.close()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 3.0])
 def test_a_job_goes_through_its_states_again(scale: float) -> None:
-    @in_no_time
-    async def story() -> None:
+    @simulated
+    async def scenario() -> None:
         async with replaying(scale) as (proxy, recorded):
             began, client = elapsed(), Client(proxy, "SESSIONOFTHENEXT")
             await client.get_product()
 
-            took = recorded.told[-1].at - recorded.told[0].at
-            assert client.told[-1].at - began == pytest.approx(took * scale, rel=0.1, abs=2.0)
+            took = recorded.responses[-1].at - recorded.responses[0].at
+            assert client.responses[-1].at - began == pytest.approx(took * scale, rel=0.1, abs=2.0)
             assert list(dict.fromkeys(client.states)) == ["submitted", "progress", "done"]
-            assert client.told[-1].number == recorded.told[-1].number
+            assert client.responses[-1].number == recorded.responses[-1].number
             assert len(client.job_ids) == 1
 
-    story()
+    scenario()
 
 
-@in_no_time
+@simulated
 async def test_a_job_is_gone_through_once_and_by_all_who_ask_meanwhile() -> None:
     async with replaying(1.0) as (proxy, _):
         began = elapsed()
@@ -57,7 +59,7 @@ async def test_a_job_is_gone_through_once_and_by_all_who_ask_meanwhile() -> None
         assert (again.state, elapsed() - began) == ("done", took)
 
 
-@in_no_time
+@simulated
 async def test_without_a_scale_what_was_recorded_is_there_at_once() -> None:
     async with replaying(0.0) as (proxy, _):
         began = elapsed()

@@ -1,4 +1,4 @@
-"""A proxy that is stopped, or dies, while jobs run takes them up when it starts again; stories told in no time."""
+"""A proxy that is stopped, or dies, while jobs run takes them up when it starts again; in simulated time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.jobs.journal import JobJournal, Unfinished
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.journal import JobJournal, JournalEntry
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
 from oda_proxy.store.memory import MemoryStore
-from tests.support.scripted import KEY, Client, Dispatcher, Reply, in_no_time, now, refusal, reply, token
+from tests.support.scripted import KEY, Client, Dispatcher, Reply, now, refusal, reply, simulated, token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,10 +33,8 @@ async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> A
         store,
         dispatcher,
         Policy(),
-        tokens=tokens,
-        clock=now,
-        journal=JobJournal(folder),
-        new_session=lambda: "SESSIONOFTHEPROXY",
+        services=Services(tokens=tokens, journal=JobJournal(folder)),
+        runtime=Runtime(clock=now, new_session=lambda: "SESSIONOFTHEPROXY"),
     )
     await proxy.resume()
     yield proxy
@@ -46,7 +45,7 @@ def noted(folder: Path) -> list[str]:
     return sorted(file.read_text() for file in folder.glob("jobs/*"))
 
 
-@in_no_time
+@simulated
 async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -54,9 +53,9 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path
     await asyncio.sleep(20)
     async with started(tmp_path, dispatcher, store) as proxy:
         client = Client(proxy)
-        told = await client.ask("submitted", begun.job_id)
-        assert "before the proxy was started again" in told.json["exit_status"]["comment"]
-        assert told.job_id == begun.job_id
+        response = await client.ask("submitted", begun.job_id)
+        assert "before the proxy was started again" in response.json["exit_status"]["comment"]
+        assert response.job_id == begun.job_id
         await asyncio.sleep(60)
         assert (await client.ask("progress", begun.job_id)).state == "done"
         assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"
@@ -65,7 +64,7 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path
     assert noted(tmp_path) == []
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_nobody_asks_for_any_more_is_kept_too(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -75,7 +74,7 @@ async def test_a_job_that_nobody_asks_for_any_more_is_kept_too(tmp_path: Path) -
         assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"
 
 
-@in_no_time
+@simulated
 async def test_the_time_before_the_restart_counts(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -89,20 +88,21 @@ async def test_the_time_before_the_restart_counts(tmp_path: Path) -> None:
     assert 60 < entry.cost < 80
 
 
-@in_no_time
+@simulated
 async def test_of_the_asker_nothing_is_noted(tmp_path: Path) -> None:
     dispatcher = Dispatcher()
     async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
-        asked = [await Client(proxy, "SESSIONOFTHEFIRST", token()).ask(), await Client(proxy, "SESSIONOFTHENEXT").ask()]
-        (private, public) = sorted(noted(tmp_path), key=lambda text: asked[1].job_id in text)
+        first = await Client(proxy, "SESSIONOFTHEFIRST", token()).ask()
+        second = await Client(proxy, "SESSIONOFTHENEXT").ask()
+        (private, public) = sorted(noted(tmp_path), key=lambda text: second.job_id in text)
 
-    for secret in ("SESSIONOF", *token().split(".")[1:], "somebody", asked[0].job_id):
+    for secret in ("SESSIONOF", *token().split(".")[1:], "somebody", first.job_id):
         assert secret not in private + public
     assert json.loads(private)["private"] is True
     assert json.loads(public)["private"] is False
 
 
-@in_no_time
+@simulated
 async def test_a_job_whose_token_is_gone_waits_for_the_next_asker(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -110,13 +110,13 @@ async def test_a_job_whose_token_is_gone_waits_for_the_next_asker(tmp_path: Path
     async with started(tmp_path, dispatcher, store) as proxy:
         await asyncio.sleep(30)
         assert list(proxy.jobs) == []
-        told = await Client(proxy, "SESSIONOFTHENEXT", token()).get_product()
+        response = await Client(proxy, "SESSIONOFTHENEXT", token()).get_product()
 
-    assert told.state == "done"
+    assert response.state == "done"
     assert noted(tmp_path) == []
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_failed_meanwhile_is_forgotten(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -131,7 +131,7 @@ async def test_a_job_that_failed_meanwhile_is_forgotten(tmp_path: Path) -> None:
     assert noted(tmp_path) == []
 
 
-@in_no_time
+@simulated
 async def test_a_job_of_last_week_is_given_up(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(plan={0.0: "submitted"}), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
@@ -149,36 +149,36 @@ DAMAGES = [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1, "key": "
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: bytes) -> None:
     journal, key = JobJournal(tmp_path), Key("ab" * 32)
-    asyncio.run(journal.note(Unfinished(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
-    good = asyncio.run(journal.left())
+    asyncio.run(journal.write(JournalEntry(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+    good = asyncio.run(journal.load())
     (tmp_path / "jobs" / f"{'cd' * 32}.json").write_bytes(damage)
 
-    assert asyncio.run(journal.left()) == good != []
+    assert asyncio.run(journal.load()) == good != []
 
 
 def test_a_note_comes_back_as_it_was(tmp_path: Path) -> None:
     query = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
-    job = Unfinished(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
-    asyncio.run(JobJournal(tmp_path).note(job))
+    job = JournalEntry(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
+    asyncio.run(JobJournal(tmp_path).write(job))
 
-    assert asyncio.run(JobJournal(tmp_path).left()) == [job]
+    assert asyncio.run(JobJournal(tmp_path).load()) == [job]
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("no folder")
     journal = JobJournal(tmp_path)
 
-    asyncio.run(journal.note(Unfinished(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
+    asyncio.run(journal.write(JournalEntry(Key("ab" * 32), Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
 
-    assert asyncio.run(journal.left()) == []
+    assert asyncio.run(journal.load()) == []
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_began_again_is_noted_under_its_new_name(tmp_path: Path) -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
         first = await Client(proxy).ask()
-        dispatcher.instead = lambda asked: renamed(asked.status, asked.job_id)
+        dispatcher.instead = lambda request: renamed(request.status, request.job_id)
         await asyncio.sleep(20)
 
         assert first.job_id not in noted(tmp_path)[0]
@@ -193,7 +193,7 @@ def renamed(status: str, job_id: str) -> Reply:
     return reply({"query_status": "submitted", "products": {}, "exit_status": {}, "job_monitor": monitor})
 
 
-@in_no_time
+@simulated
 async def test_how_long_a_job_took_that_ended_while_nobody_looked_is_not_known(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:

@@ -1,7 +1,7 @@
-"""A dispatcher whose jobs go as a test says, clients that ask through a proxy, and a loop in which no time is lost.
+"""Simulated time, with a dispatcher whose jobs follow a plan and clients that ask through a proxy.
 
-In `Loop` time passes only while everybody waits for it: a job of a day is over in a blink, and the same story is told
-the same way each time. What runs in threads elsewhere runs in turns of the loop.
+In `Loop`, time passes only while every task waits: a job of a day takes a few ms, and a scenario is the same each time.
+Functions that run in threads elsewhere run in turns of the loop.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ import jwt
 
 from oda_proxy.errors import UpstreamSlowError
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.memory import MemoryStore
 from tests.support.answers import answer, written
 
@@ -47,12 +50,12 @@ KEY: Final = "a key of a dispatcher that is long enough for HS256"
 # -- time ------------------------------------------------------------------------------------------
 
 
-class NobodyActsError(Exception):
-    """Everybody waits for somebody else, or a story does not end."""
+class DeadlockError(Exception):
+    """Every task waits for another one, or a scenario does not end."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Instead of waiting, has the time be over."""
+    """Advances the time instead of waiting."""
 
     def __init__(self, passed: Callable[[float], None]) -> None:
         super().__init__()
@@ -62,13 +65,13 @@ class _Selector(selectors.SelectSelector):
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise NobodyActsError("everybody waits, and nothing will happen")
+                raise DeadlockError("every task waits, and no timer is set")
             self._passed(timeout)
         return ready
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop in which waiting takes no time; `turns` says how long the next turn of a thread takes, in s."""
+    """A loop with simulated time; `turns` returns how long the next turn of a thread takes, in s."""
 
     LONGEST: Final = 30 * 86400.0
 
@@ -83,12 +86,12 @@ class Loop(asyncio.SelectorEventLoop):
     def _pass(self, seconds: float) -> None:
         self._now += seconds
         if self._now > self.LONGEST:
-            raise NobodyActsError("the story takes a month")
+            raise DeadlockError("the scenario takes a month")
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run a function in a later turn, and deliver what comes of it in a turn after that."""
+        """Run a function in a later turn, and set its result in a turn after that."""
         future: asyncio.Future[T] = self.create_future()
 
         def run() -> None:
@@ -107,29 +110,29 @@ class Loop(asyncio.SelectorEventLoop):
         return future
 
 
-def play(story: Coroutine[Any, Any, T], turns: Callable[[], float] = lambda: 0.0) -> T:
-    """Tell a story in no time."""
+def simulate(scenario: Coroutine[Any, Any, T], turns: Callable[[], float] = lambda: 0.0) -> T:
+    """Run a scenario in simulated time."""
     with asyncio.Runner(loop_factory=lambda: Loop(turns)) as runner:
-        return runner.run(story)
+        return runner.run(scenario)
 
 
-def in_no_time(story: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make a test of a story."""
+def simulated(scenario: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a coroutine function a test in simulated time."""
 
-    @functools.wraps(story)
+    @functools.wraps(scenario)
     def test(*args: P.args, **kwargs: P.kwargs) -> None:
-        play(story(*args, **kwargs))
+        simulate(scenario(*args, **kwargs))
 
     return test
 
 
 def now() -> float:
-    """Say what time it is in a story: s since 1970 (UTC)."""
+    """Return the simulated time, in s since 1970 (UTC)."""
     return START + asyncio.get_running_loop().time()
 
 
 def elapsed() -> float:
-    """Say how long a story has gone on, in s."""
+    """Return how long the scenario has run, in s."""
     return asyncio.get_running_loop().time()
 
 
@@ -150,7 +153,7 @@ class Body:
         yield self.content[100:]
 
     async def aclose(self) -> None:
-        """Let go of nothing."""
+        """Do nothing."""
 
 
 @dataclass
@@ -170,13 +173,13 @@ def bad_gateway(status: int = 502) -> Reply:
 
 
 def refusal(text: str, status: int) -> Reply:
-    """Refuse as dispatcher 1.3.6 does where it has not come to a job."""
+    """Return the error of dispatcher 1.3.6 for a request without a job."""
     return reply({"error": f"{text}()", "error_message": text}, status=status)
 
 
 @dataclass(frozen=True)
-class NormalisedQuery:
-    """One request for an analysis, as the dispatcher sees it."""
+class DispatcherRequest:
+    """One request for an analysis, as the dispatcher receives it."""
 
     number: int
     """Counted from 1."""
@@ -207,22 +210,22 @@ class NormalisedQuery:
 
     @property
     def name(self) -> str:
-        """The dispatcher's name for what is asked: the same for all who have the same subject."""
+        """The job_id of the query: the same for all clients with the same subject."""
         who = {"query_status", "job_id", "session_id", "token", "oda_api_version", "off_line"}
         what = sorted((name, value) for name, value in self.fields.items() if name not in who)
         return hashlib.sha256(json.dumps([what, self.subject]).encode()).hexdigest()[:16]
 
 
 @dataclass
-class Work:
-    """A job at the dispatcher, and who began it when."""
+class DispatcherJob:
+    """A job at the dispatcher, and the request that submitted it."""
 
-    begun: float
-    owner: NormalisedQuery
+    started_at: float
+    owner: DispatcherRequest
 
 
 Plan = dict[float, str]
-"""What a job is from when on, in s after it was submitted: `submitted`, `progress`, `ready` or `failed`.
+"""The state of a job from a time on, in s after its submission: `submitted`, `progress`, `ready` or `failed`.
 
 `done` at 0 is a synchronous instrument: the answer to `new` has the products.
 """
@@ -230,103 +233,104 @@ Plan = dict[float, str]
 
 @dataclass
 class Dispatcher:
-    """An upstream whose jobs all go as planned, unless `instead` has another answer to a request."""
+    """An upstream whose jobs follow a plan, unless `instead` returns another reply to a request."""
 
     plan: Plan = field(default_factory=lambda: {0.0: "submitted", 10.0: "progress", 60.0: "ready"})
     latency: float = 0.05
     """Seconds that each answer takes."""
-    instead: Callable[[NormalisedQuery], Reply | Exception | None] = lambda _: None
+    instead: Callable[[DispatcherRequest], Reply | Exception | None] = lambda _: None
     revoked: set[str] = field(default_factory=set)
-    """Tokens that it does not take."""
-    products: Callable[[NormalisedQuery], Mapping[str, Any]] = lambda _: {}
-    """What of the products is other than `answers.answer` has it."""
+    """Tokens that it refuses."""
+    products: Callable[[DispatcherRequest], Mapping[str, Any]] = lambda _: {}
+    """Members of the products in place of those of `answers.answer`."""
     reporting: float = 0.0
-    """Seconds between two reports of a job; 0 where it reports nothing."""
-    asked: list[NormalisedQuery] = field(default_factory=list)
-    works: dict[str, Work] = field(default_factory=dict)
+    """Seconds between two reports of a job; 0 for none."""
+    requests: list[DispatcherRequest] = field(default_factory=list)
+    jobs: dict[str, DispatcherJob] = field(default_factory=dict)
     url: str = "http://dispatcher.example/dispatch-data"
 
-    async def send(self, ask: Request) -> Reply:
-        text = ask.body.decode() if isinstance(ask.body, bytes) else ask.query_string
-        asked = NormalisedQuery(len(self.asked) + 1, elapsed(), dict(parse_qsl(text)), ask.timeout, ask.at_most_once)
-        self.asked.append(asked)
-        if ask.timeout is not None and self.latency > ask.timeout:
-            await asyncio.sleep(ask.timeout)
+    async def send(self, sent: Request) -> Reply:
+        text = sent.body.decode() if isinstance(sent.body, bytes) else sent.query_string
+        number, fields = len(self.requests) + 1, dict(parse_qsl(text))
+        request = DispatcherRequest(number, elapsed(), fields, sent.timeout, sent.at_most_once)
+        self.requests.append(request)
+        if sent.timeout is not None and self.latency > sent.timeout:
+            await asyncio.sleep(sent.timeout)
             raise UpstreamSlowError(self.url, "no answer")
         await asyncio.sleep(self.latency)
-        instead = self.instead(asked)
+        instead = self.instead(request)
         if isinstance(instead, Exception):
             raise instead
-        return instead or self._reply(asked)
+        return instead or self._reply(request)
 
     @property
-    def submissions(self) -> list[NormalisedQuery]:
-        """The requests that began a job."""
-        return [asked for asked in self.asked if asked.status == "new"]
+    def submissions(self) -> list[DispatcherRequest]:
+        """The requests that submitted a job."""
+        return [request for request in self.requests if request.status == "new"]
 
     @property
-    def polls(self) -> list[NormalisedQuery]:
-        """The requests that only wanted to know how a job stands."""
-        return [asked for asked in self.asked if asked.status not in {"new", "ready"}]
+    def polls(self) -> list[DispatcherRequest]:
+        """The requests for the state of a job."""
+        return [request for request in self.requests if request.status not in {"new", "ready"}]
 
     def forget(self) -> None:
-        """Forget all jobs, as a dispatcher does whose folders were tidied up."""
-        self.works.clear()
+        """Forget all jobs, as a dispatcher does whose folders were removed."""
+        self.jobs.clear()
 
-    def _reply(self, asked: NormalisedQuery) -> Reply:
-        if asked.token in self.revoked:
+    def _reply(self, request: DispatcherRequest) -> Reply:
+        if request.token in self.revoked:
             return refusal("The token provided is not valid", 403)
-        if asked.status == "new":
-            work = self.works[asked.name] = Work(elapsed(), asked)
-            state = self._state(work)
-            return reply(self._told(asked, work, "done" if state == "done" else state))
-        if asked.job_id not in self.works:
-            return refusal(f"unable to find any record for {asked.job_id}", 400)
-        work = self.works[asked.job_id]
-        if work.owner.subject != asked.subject:
-            return reply(self._failed(asked, "Request not authorized"), status=403)
-        state = self._state(work)
-        return reply(self._told(asked, work, "done" if asked.status == state == "ready" else state))
+        if request.status == "new":
+            job = self.jobs[request.name] = DispatcherJob(elapsed(), request)
+            state = self._state(job)
+            return reply(self._answer(request, job, "done" if state == "done" else state))
+        if request.job_id not in self.jobs:
+            return refusal(f"unable to find any record for {request.job_id}", 400)
+        job = self.jobs[request.job_id]
+        if job.owner.subject != request.subject:
+            return reply(self._failed(request, "Request not authorized"), status=403)
+        state = self._state(job)
+        return reply(self._answer(request, job, "done" if request.status == state == "ready" else state))
 
-    def _state(self, work: Work) -> str:
-        return [state for at, state in sorted(self.plan.items()) if at <= elapsed() - work.begun][-1]
+    def _state(self, job: DispatcherJob) -> str:
+        return [state for at, state in sorted(self.plan.items()) if at <= elapsed() - job.started_at][-1]
 
-    def _told(self, asked: NormalisedQuery, work: Work, state: str) -> dict[str, Any]:
+    def _answer(self, request: DispatcherRequest, job: DispatcherJob, state: str) -> dict[str, Any]:
         if state == "failed":
-            return self._failed(asked, "" if asked.job_id else "failed: get dataserver products")
-        who = {"session_id": asked.session_id, "job_id": asked.name}
-        echo = {**asked.fields, **who, "RA": float(asked.fields["RA"]), "token": asked.token or None}
+            return self._failed(request, "" if request.job_id else "failed: get dataserver products")
+        who = {"session_id": request.session_id, "job_id": request.name}
+        echo = {**request.fields, **who, "RA": float(request.fields["RA"]), "token": request.token or None}
         products = {
             "analysis_parameters": echo,
             **who,
-            "api_code": f"token = {asked.token!r}\n",
-            **self.products(asked),
+            "api_code": f"token = {request.token!r}\n",
+            **self.products(request),
         }
-        told = answer(query_status=state, products=products, session_id=asked.session_id, job_status=state)
-        monitor = {**who, "session_id": work.owner.session_id, "status": state}
-        reports = [self._report(asked, work, number) for number in range(self._reported(work))]
-        told = {**told, "job_monitor": {**monitor, "full_report_dict_list": reports}}
-        return told if state == "done" else {**told, "products": {}}
+        response = answer(query_status=state, products=products, session_id=request.session_id, job_status=state)
+        monitor = {**who, "session_id": job.owner.session_id, "status": state}
+        reports = [self._report(request, job, number) for number in range(self._reported(job))]
+        response = {**response, "job_monitor": {**monitor, "full_report_dict_list": reports}}
+        return response if state == "done" else {**response, "products": {}}
 
-    def _failed(self, asked: NormalisedQuery, message: str) -> dict[str, Any]:
+    def _failed(self, request: DispatcherRequest, message: str) -> dict[str, Any]:
         status = {**answer()["exit_status"], "status": int(bool(message)), "message": message, "job_status": "failed"}
-        monitor = {"job_id": asked.name, "session_id": asked.session_id, "status": "failed"}
-        told = answer(query_status="failed", session_id=asked.session_id, job_status="failed")
-        return {**told, "exit_status": status, "job_monitor": monitor, "products": {}}
+        monitor = {"job_id": request.name, "session_id": request.session_id, "status": "failed"}
+        response = answer(query_status="failed", session_id=request.session_id, job_status="failed")
+        return {**response, "exit_status": status, "job_monitor": monitor, "products": {}}
 
-    def _reported(self, work: Work) -> int:
-        return int((elapsed() - work.begun) / self.reporting) if self.reporting else 0
+    def _reported(self, job: DispatcherJob) -> int:
+        return int((elapsed() - job.started_at) / self.reporting) if self.reporting else 0
 
-    def _report(self, asked: NormalisedQuery, work: Work, number: int) -> dict[str, Any]:
-        """Give a report as a call-back leaves it: with everything of the request that began the job."""
+    def _report(self, request: DispatcherRequest, job: DispatcherJob, number: int) -> dict[str, Any]:
+        """Return a report as a call-back writes it: with every field of the request that submitted the job."""
         return {
-            **work.owner.fields,
+            **job.owner.fields,
             "action": "progress",
             "node_id": f"node_{number}",
             "message": "processing",
             "progress": number,
-            "job_id": asked.name,
-            "time_original_request": START + work.begun,
+            "job_id": request.name,
+            "time_original_request": START + job.started_at,
         }
 
 
@@ -334,13 +338,13 @@ class Dispatcher:
 
 
 def token(sub: str = "somebody@example.org", *, roles: str = "general", expires: float = 1e6, key: str = KEY) -> str:
-    """Make a token that is good until some s after the start of a story."""
+    """Return a token that expires some s after the start of a scenario."""
     return jwt.encode({"sub": sub, "roles": roles, "exp": START + expires}, key, "HS256")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a client was told, and when."""
+class Response:
+    """An answer to a client, and when it came."""
 
     at: float
     status: int
@@ -365,58 +369,58 @@ class Told:
 
     @property
     def message(self) -> str:
-        """What versions before 1.1.46 read; later ones read the same, or `error` or `error_message` beside it."""
+        """What releases before 1.1.46 show; later ones show the same, or `error` or `error_message`."""
         return str(self.json["exit_status"]["message"])
 
     @property
     def reports(self) -> list[Any]:
-        """What the dispatcher reported; the proxy's own remark is a report, too."""
+        """The dispatcher's reports, without the proxy's comment, which is a report, too."""
         reports = self.json["job_monitor"].get("full_report_dict_list", [])
         return [report for report in reports if report.get("node") != "oda-proxy"]
 
     @property
     def number(self) -> str:
-        """What stands in the products: two answers with the same data have the same."""
+        """The products as text, to compare two answers."""
         return json.dumps(self.json["products"].get("numpy_data_product_list"))
 
 
 @dataclass
 class Client:
-    """A client since 1.1.46: asks `new`, then every second with what it was told last, until that is an end."""
+    """A client since 1.1.46: sends `new`, then polls every second with the last state until that is final."""
 
     proxy: Proxy
     session_id: str = "SESSIONOFTHEFIRST"
     token: str = ""
     query: str = QUERY
     headers: Headers = ()
-    told: list[Told] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
 
-    async def ask(self, status: str = "new", job_id: str = "", **more: str) -> Told:
-        """Ask once."""
+    async def ask(self, status: str = "new", job_id: str = "", **more: str) -> Response:
+        """Send one request."""
         given = {"query_status": status, "session_id": self.session_id, "job_id": job_id, "token": self.token, **more}
         query = "&".join([self.query, *(f"{name}={value}" for name, value in given.items() if value)])
         answer = await self.proxy.answer(Request("GET", "/run_analysis", query, self.headers), origin=ORIGIN)
-        told = Told(elapsed(), answer.status, str(answer.cache_status), await _body(answer))
-        self.told.append(told)
-        return told
+        response = Response(elapsed(), answer.status, str(answer.cache_status), await _body(answer))
+        self.responses.append(response)
+        return response
 
-    async def get_product(self) -> Told:
-        """Ask until the end; the job must keep its name, as for the client itself."""
-        told = await self.ask()
-        while told.state not in {"done", "failed"} or told.status in {502, 503, 504}:
-            await asyncio.sleep(10.0 if told.status in {502, 503, 504} else 1.0)
-            asked_for = told.job_id
-            told = await self.ask("submitted" if told.state == "failed" else told.state, asked_for)
-            assert told.job_id == asked_for or told.state == "failed"
-        return told
+    async def get_product(self) -> Response:
+        """Poll until the end; the job_id must not change, as for real clients."""
+        response = await self.ask()
+        while response.state not in {"done", "failed"} or response.status in {502, 503, 504}:
+            await asyncio.sleep(10.0 if response.status in {502, 503, 504} else 1.0)
+            asked_for = response.job_id
+            response = await self.ask("submitted" if response.state == "failed" else response.state, asked_for)
+            assert response.job_id == asked_for or response.state == "failed"
+        return response
 
     @property
     def states(self) -> list[str]:
-        return [told.state for told in self.told]
+        return [response.state for response in self.responses]
 
     @property
     def job_ids(self) -> set[str]:
-        return {told.job_id for told in self.told}
+        return {response.job_id for response in self.responses}
 
 
 async def _body(answer: Answer) -> bytes:
@@ -433,12 +437,19 @@ async def proxied(
     secret_key: str | None = KEY,
     sharing: Sharing = Sharing.SUBJECT,
     trust: float = 300.0,
-    **policy: Any,
+    freshness: Freshness | None = None,
+    **job_policy: Any,
 ) -> AsyncIterator[Proxy]:
-    """Put a proxy before a dispatcher; when the story ends, nothing of it may go on."""
+    """Put a proxy before a dispatcher; no task of it may outlive the block."""
     tokens = TokenVerifier(sharing, secret_key=secret_key, trust=trust, clock=now)
-    kept = store or MemoryStore(clock=now)
-    proxy = Proxy(kept, dispatcher, Policy(**policy), tokens=tokens, clock=now, sleep=asyncio.sleep)
+    policy = Policy(freshness=freshness or Freshness(), jobs=JobPolicy(**job_policy))
+    proxy = Proxy(
+        store or MemoryStore(clock=now),
+        dispatcher,
+        policy,
+        services=Services(tokens=tokens),
+        runtime=Runtime(clock=now),
+    )
     before = asyncio.all_tasks()
     try:
         yield proxy
@@ -447,11 +458,11 @@ async def proxied(
     assert asyncio.all_tasks() <= before
 
 
-async def together(clients: Iterable[Client]) -> list[Told]:
-    """Have clients get the same product at the same moment."""
+async def together(clients: Iterable[Client]) -> list[Response]:
+    """Run `get_product` of several clients at the same time."""
     return list(await asyncio.gather(*(client.get_product() for client in clients)))
 
 
 def crowd(proxy: Proxy, many: int, **more: Any) -> list[Client]:
-    """Give clients, each with a session of its own."""
+    """Return clients with different sessions."""
     return [Client(proxy, f"SESSION{number:09d}", **more) for number in range(many)]

@@ -9,7 +9,8 @@ import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support.answers import written
@@ -35,7 +36,7 @@ def upstream() -> Script:
 @pytest.fixture
 async def proxy(upstream: Script, clock: Clock) -> Proxy:
     """Give a proxy that has just been told a description."""
-    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
     await told(proxy, ASK)
     return proxy
 
@@ -63,7 +64,7 @@ async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
 
 
 async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clock) -> None:
-    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
 
     answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
 
@@ -73,7 +74,7 @@ async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clo
 
 async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, clock: Clock) -> None:
     upstream.replies[:] = [UpstreamUnreachableError(upstream.url, "Connection refused")]
-    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), clock=clock)
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
 
     answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
 
@@ -91,28 +92,50 @@ async def test_a_description_outlives_the_process_and_serves_offline(
     upstream: Script, clock: Clock, tmp_path: Path
 ) -> None:
     proxy = Proxy(
-        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+        MemoryStore(),
+        upstream,
+        Policy(),
+        services=Services(description_cache=DescriptionCache(TTL, clock, tmp_path)),
+        runtime=Runtime(clock=clock),
     )
     await told(proxy, ASK)
     clock.now += 10 * TTL
     offline = Proxy(
-        MemoryStore(), None, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+        MemoryStore(),
+        None,
+        Policy(),
+        services=Services(description_cache=DescriptionCache(TTL, clock, tmp_path)),
+        runtime=Runtime(clock=clock),
     )
 
     assert await told(offline, ASK) == (200, "oda-proxy; hit; detail=stale", written(["RA"]))
     assert (await told(offline, Request("GET", "/api/par-names", "instrument=jemx")))[0] == 404
 
 
+def persistent(upstream: Script | None, clock: Clock, folder: Path) -> Proxy:
+    """Return a proxy that keeps descriptions in a folder."""
+    services = Services(description_cache=DescriptionCache(TTL, clock, folder))
+    return Proxy(MemoryStore(), upstream, Policy(), services=services, runtime=Runtime(clock=clock))
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"format":1}', b"\xff"])
 async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, tmp_path: Path, damage: bytes) -> None:
     proxy = Proxy(
-        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+        MemoryStore(),
+        upstream,
+        Policy(),
+        services=Services(description_cache=DescriptionCache(TTL, clock, tmp_path)),
+        runtime=Runtime(clock=clock),
     )
     await told(proxy, ASK)
     (file,) = (tmp_path / "descriptions").iterdir()
     file.write_bytes(damage)
     offline = Proxy(
-        MemoryStore(), None, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+        MemoryStore(),
+        None,
+        Policy(),
+        services=Services(description_cache=DescriptionCache(TTL, clock, tmp_path)),
+        runtime=Runtime(clock=clock),
     )
 
     assert (await told(offline, ASK))[0] == 404
@@ -121,7 +144,11 @@ async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, 
 async def test_a_folder_that_cannot_be_written_is_no_obstacle(upstream: Script, clock: Clock, tmp_path: Path) -> None:
     (tmp_path / "descriptions").write_text("")
     proxy = Proxy(
-        MemoryStore(), upstream, Policy(), description_cache=DescriptionCache(TTL, clock, tmp_path), clock=clock
+        MemoryStore(),
+        upstream,
+        Policy(),
+        services=Services(description_cache=DescriptionCache(TTL, clock, tmp_path)),
+        runtime=Runtime(clock=clock),
     )
 
     assert (await told(proxy, ASK))[0] == 200

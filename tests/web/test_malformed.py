@@ -18,7 +18,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
@@ -59,7 +59,7 @@ class House:
             address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
             upstream = await stack.enter_async_context(Dispatcher(address))
             known = Descriptions(upstream, None, ttl=1e9, clock=time.monotonic)
-            door = make_app(Proxy(MemoryStore(), upstream, Policy(), instruments=known))
+            door = make_app(Proxy(MemoryStore(), upstream, Policy(), services=Services(instruments=known)))
             self.port = urlsplit(await stack.enter_async_context(listening(door, "127.0.0.1", 0))).port or 0
             self.ready.set()
             await end.wait()

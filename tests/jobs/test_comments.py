@@ -1,4 +1,4 @@
-"""What people who wait for a job are told: the queue, joining, earlier runs, trouble; stories told in no time."""
+"""What people who wait for a job are response: the queue, joining, earlier runs, trouble; in simulated time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
-from oda_proxy.jobs.estimates import Estimates, spoken
+from oda_proxy.jobs.estimates import Estimates, format_duration
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.query.query import Query
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, recording
-from tests.support.scripted import QUERY, Client, Dispatcher, Told, bad_gateway, in_no_time, proxied
+from tests.support.scripted import QUERY, Client, Dispatcher, Response, bad_gateway, proxied, simulated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,25 +30,25 @@ OTHER_QUERY = QUERY.replace("83.0", "84.0")
     [(0.4, "0 s"), (59.6, "60 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (86400, "24.0 h")],
 )
 def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
-    assert spoken(seconds) == said
+    assert format_duration(seconds) == said
 
 
 def test_an_estimate_is_made_of_the_runs_of_the_same_product() -> None:
     estimates = Estimates()
     for cost in (60.0, 0.0, 600.0, 120.0):
-        estimates.note(IMAGE, cost)
-    estimates.note(Query("isgri", "isgri_lc", "Real", (), api=True), 1e6)
-    estimates.note(None, 1e6)
+        estimates.add(IMAGE, cost)
+    estimates.add(Query("isgri", "isgri_lc", "Real", (), api=True), 1e6)
+    estimates.add(None, 1e6)
 
-    assert str(estimates.of(IMAGE)) == "3 earlier runs took 60 s to 10 min, the median is 2 min"
-    assert estimates.of(Query("jemx", "isgri_image", "Real", (), api=True)) is None
+    assert str(estimates.estimate(IMAGE)) == "3 earlier runs took 60 s to 10 min, the median is 2 min"
+    assert estimates.estimate(Query("jemx", "isgri_image", "Real", (), api=True)) is None
 
 
 def test_one_run_is_one_run() -> None:
     estimates = Estimates()
-    estimates.note(IMAGE, 60.0)
+    estimates.add(IMAGE, 60.0)
 
-    assert str(estimates.of(IMAGE)) == "an earlier run took 60 s"
+    assert str(estimates.estimate(IMAGE)) == "an earlier run took 60 s"
 
 
 def test_estimates_are_learnt_from_what_was_recorded_without_a_token() -> None:
@@ -57,18 +57,18 @@ def test_estimates_are_learnt_from_what_was_recorded_without_a_token() -> None:
         store.put(recording(key, query=IMAGE, private=private, cost=cost))
     estimates = Estimates()
 
-    estimates.learn(store.entries())
+    estimates.add_recordings(store.entries())
 
-    assert str(estimates.of(IMAGE)) == "an earlier run took 60 s"
+    assert str(estimates.estimate(IMAGE)) == "an earlier run took 60 s"
 
 
-def comment(told: Told) -> str:
-    body = told.json
+def comment(response: Response) -> str:
+    body = response.json
     assert body["job_monitor"]["comment"] == body["exit_status"]["comment"]
     return str(body["exit_status"]["comment"])
 
 
-@in_no_time
+@simulated
 async def test_who_joins_is_told_so_and_who_began_is_not() -> None:
     async with proxied(Dispatcher()) as proxy:
         first, second = Client(proxy, "SESSIONOFTHEFIRST"), Client(proxy, "SESSIONOFTHENEXT")
@@ -79,18 +79,18 @@ async def test_who_joins_is_told_so_and_who_began_is_not() -> None:
         )
 
 
-@in_no_time
+@simulated
 async def test_earlier_runs_are_told_of() -> None:
     async with proxied(Dispatcher()) as proxy:
         await Client(proxy).get_product()
-        told = await Client(proxy, query=OTHER_QUERY).ask()
+        response = await Client(proxy, query=OTHER_QUERY).ask()
 
-        assert comment(told).startswith("oda-proxy: an earlier run took 6")
+        assert comment(response).startswith("oda-proxy: an earlier run took 6")
 
 
-@in_no_time
+@simulated
 async def test_who_waits_for_a_place_is_told_how_many_are_before() -> None:
-    async with proxied(Dispatcher(), max_jobs=1, patience=1.0) as proxy:
+    async with proxied(Dispatcher(), max_jobs=1, long_poll=1.0) as proxy:
         clients = [Client(proxy, query=QUERY.replace("83.0", f"{ra}.5")) for ra in (1, 2, 3, 4)]
         said = [comment(await client.ask()) for client in clients]
 
@@ -102,17 +102,17 @@ async def test_who_waits_for_a_place_is_told_how_many_are_before() -> None:
         ]
 
 
-@in_no_time
+@simulated
 async def test_trouble_with_the_dispatcher_is_told_of() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         client = Client(proxy)
         begun = await client.ask()
-        dispatcher.instead = lambda asked: UpstreamUnreachableError("x", "y") if asked.number % 2 else bad_gateway()
+        dispatcher.instead = lambda request: UpstreamUnreachableError("x", "y") if request.number % 2 else bad_gateway()
         await asyncio.sleep(100)
-        told = await client.ask("submitted", begun.job_id)
+        response = await client.ask("submitted", begun.job_id)
 
-        assert "the dispatcher has not answered for 2 min, and is asked again" in comment(told)
+        assert "the dispatcher has not answered for 2 min, and is asked again" in comment(response)
 
 
 async def test_a_proxy_learns_from_what_it_has_and_fails_no_request_where_it_cannot_read() -> None:
@@ -120,11 +120,11 @@ async def test_a_proxy_learns_from_what_it_has_and_fails_no_request_where_it_can
     for key in KEYS:
         store.put(recording(key, query=IMAGE, cost=60.0))
     proxy = Proxy(store, Dispatcher(), Policy())
-    await proxy.learn()
-    assert str(proxy.jobs.estimates.of(IMAGE)) == "6 earlier runs took 60 s to 60 s, the median is 60 s"
+    await proxy.estimate()
+    assert str(proxy.jobs.estimates.estimate(IMAGE)) == "6 earlier runs took 60 s to 60 s, the median is 60 s"
 
     failing = Proxy(Unreadable(), Dispatcher(), Policy())
-    await failing.learn()
+    await failing.estimate()
     assert [fault.doing for fault in failing.store_faults] == ["read"]
 
 

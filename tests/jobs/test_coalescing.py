@@ -1,4 +1,4 @@
-"""Everyone who asks the same while a job runs waits for that one job; stories told in no time."""
+"""Everyone who asks the same while a job runs waits for that one job; in simulated time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.http.spool import SpoolError
-from oda_proxy.jobs.job import UNWATCHED_PAUSE, Limits
+from oda_proxy.jobs.job import IDLE_PAUSE, Limits
 from oda_proxy.query.audience import Sharing
 from oda_proxy.store.memory import MemoryStore
 from tests.support.answers import answer
@@ -24,11 +24,11 @@ from tests.support.scripted import (
     Dispatcher,
     crowd,
     elapsed,
-    in_no_time,
-    play,
     proxied,
     refusal,
     reply,
+    simulate,
+    simulated,
     together,
     token,
 )
@@ -40,33 +40,33 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from tests.support.scripted import NormalisedQuery, Told
+    from tests.support.scripted import DispatcherRequest, Response
 
 NO_CACHE = (("Cache-Control", "no-cache"),)
 OTHER = token("another@example.org")
 
 
-def numbered(asked: NormalisedQuery) -> Mapping[str, Any]:
+def numbered(request: DispatcherRequest) -> Mapping[str, Any]:
     """Give products in which the number of the request stands that fetched them."""
-    return {"numpy_data_product_list": [], "prod_process_message": f"request {asked.number}"}
+    return {"numpy_data_product_list": [], "prod_process_message": f"request {request.number}"}
 
 
-def number(told: Told) -> str:
-    return str(told.json["products"]["prod_process_message"])
+def number(response: Response) -> str:
+    return str(response.json["products"]["prod_process_message"])
 
 
 # -- one job for all -------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_all_who_ask_the_same_get_one_job_and_the_same_data() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher) as proxy:
         got = await together(crowd(proxy, 200))
 
         assert len(dispatcher.submissions) == 1
-        assert {(told.status, told.state) for told in got} == {(200, "done")}
-        assert {number(told) for told in got} == {f"request {len(dispatcher.asked)}"}
+        assert {(response.status, response.state) for response in got} == {(200, "done")}
+        assert {number(response) for response in got} == {f"request {len(dispatcher.requests)}"}
         assert (proxy.counts.jobs, proxy.counts.joined, proxy.counts.kept) == (1, 199, 1)
 
 
@@ -76,27 +76,27 @@ def test_the_dispatcher_is_asked_as_often_for_many_as_for_one(many: int) -> None
         dispatcher = Dispatcher(reporting=7.0)
         async with proxied(dispatcher) as proxy:
             await together(crowd(proxy, clients))
-        return [(round(asked.at, 6), asked.status) for asked in dispatcher.asked]
+        return [(round(request.at, 6), request.status) for request in dispatcher.requests]
 
-    assert play(asked_for(many)) == play(asked_for(1))
+    assert simulate(asked_for(many)) == simulate(asked_for(1))
 
 
-@in_no_time
+@simulated
 async def test_the_dispatcher_is_asked_with_one_session_only() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         await together(crowd(proxy, 5))
 
-    assert {asked.session_id for asked in dispatcher.asked} == {"SESSION000000000"}
+    assert {request.session_id for request in dispatcher.requests} == {"SESSION000000000"}
 
 
-@in_no_time
+@simulated
 async def test_who_joins_later_waits_only_for_the_rest() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         first, later = crowd(proxy, 2)
 
-        async def come_later() -> Told:
+        async def come_later() -> Response:
             await asyncio.sleep(50)
             return await later.get_product()
 
@@ -104,10 +104,10 @@ async def test_who_joins_later_waits_only_for_the_rest() -> None:
 
     assert len(dispatcher.submissions) == 1
     assert got[0].at == pytest.approx(got[1].at)
-    assert later.told[0].at - 50 < 1, "a job that runs is told of at once"
+    assert later.responses[0].at - 50 < 1, "a job that runs is response of at once"
 
 
-@in_no_time
+@simulated
 async def test_each_keeps_the_names_it_was_told_and_the_session_that_is_its_own() -> None:
     dispatcher = Dispatcher(reporting=5.0)
     async with proxied(dispatcher) as proxy:
@@ -116,48 +116,48 @@ async def test_each_keeps_the_names_it_was_told_and_the_session_that_is_its_own(
 
     for client in clients:
         assert len(client.job_ids) == 1
-        for told in client.told:
-            assert told.session_id == client.session_id
-            assert told.json["job_monitor"]["session_id"] == client.session_id
-            assert all(report["session_id"] == client.session_id for report in told.reports)
-            assert all({report["job_id"]} == client.job_ids for report in told.reports)
-        products = client.told[-1].json["products"]
+        for response in client.responses:
+            assert response.session_id == client.session_id
+            assert response.json["job_monitor"]["session_id"] == client.session_id
+            assert all(report["session_id"] == client.session_id for report in response.reports)
+            assert all({report["job_id"]} == client.job_ids for report in response.reports)
+        products = client.responses[-1].json["products"]
         assert products["analysis_parameters"]["session_id"] == client.session_id
 
 
-@in_no_time
+@simulated
 async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
     async with proxied(Dispatcher()) as proxy:
         first, other = crowd(proxy, 2)
         job_id = (await first.ask()).job_id
 
-        told = await other.ask("submitted", "0123456789abcdef")
+        response = await other.ask("submitted", "0123456789abcdef")
 
-        assert job_id != told.job_id == "0123456789abcdef"
-        assert (await other.ask("submitted", told.job_id)).job_id == told.job_id
+        assert job_id != response.job_id == "0123456789abcdef"
+        assert (await other.ask("submitted", response.job_id)).job_id == response.job_id
         assert (await first.ask("submitted", job_id)).job_id == job_id
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
-    def renaming(asked: NormalisedQuery) -> Any:
-        if asked.number == 1:
+    def renaming(request: DispatcherRequest) -> Any:
+        if request.number == 1:
             return None
-        if asked.status == "ready":
-            return reply(answer(job_monitor={"job_id": f"{asked.number:016}"}, session_id=asked.session_id))
-        state = "progress" if asked.number < 10 else "ready"
-        return reply({"query_status": state, "products": {}, "job_monitor": {"job_id": f"{asked.number:016}"}})
+        if request.status == "ready":
+            return reply(answer(job_monitor={"job_id": f"{request.number:016}"}, session_id=request.session_id))
+        state = "progress" if request.number < 10 else "ready"
+        return reply({"query_status": state, "products": {}, "job_monitor": {"job_id": f"{request.number:016}"}})
 
     dispatcher = Dispatcher(instead=renaming, plan={0.0: "submitted", 1.0: "ready"})
     async with proxied(dispatcher) as proxy:
         await together(clients := crowd(proxy, 2))
 
     name = dispatcher.submissions[0].name
-    assert {asked.job_id for asked in dispatcher.asked} == {"", name}
+    assert {request.job_id for request in dispatcher.requests} == {"", name}
     assert [client.job_ids for client in clients] == [{name}] * 2
 
 
-@in_no_time
+@simulated
 async def test_reports_reach_all_and_name_nobody_else() -> None:
     dispatcher = Dispatcher(reporting=5.0)
     async with proxied(dispatcher) as proxy:
@@ -166,45 +166,47 @@ async def test_reports_reach_all_and_name_nobody_else() -> None:
         await together(clients)
 
     for client in clients:
-        counts = [sum(one["node"] != "oda-proxy" for one in told.reports) for told in client.told[:-1]]
-        assert set(counts) == set(range(counts[-1] + 1)), "each is told when it comes"
+        counts = [sum(one["node"] != "oda-proxy" for one in response.reports) for response in client.responses[:-1]]
+        assert set(counts) == set(range(counts[-1] + 1)), "each is response when it comes"
         assert counts == sorted(counts)
         assert counts[-1] > 5
-        last = client.told[-2].reports[-1]
+        last = client.responses[-2].reports[-1]
         assert (last["message"], last["progress"]) == ("processing", counts[-1] - 1)
         others = {other.session_id for other in clients} - {client.session_id}
-        for told in client.told:
-            assert not [name for name in others if name in told.body.decode()]
-            assert client.token == mine or mine not in told.body.decode()
+        for response in client.responses:
+            assert not [name for name in others if name in response.body.decode()]
+            assert client.token == mine or mine not in response.body.decode()
 
 
-@in_no_time
+@simulated
 async def test_a_poll_is_held_until_there_is_news_and_never_longer_than_the_patience() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 45.0: "progress", 50.0: "ready"})
-    async with proxied(dispatcher, patience=20.0) as proxy:
+    async with proxied(dispatcher, long_poll=20.0) as proxy:
         await (client := Client(proxy)).get_product()
 
-    waited = [after.at - before.at for before, after in zip(client.told, client.told[1:], strict=False)]
+    waited = [after.at - before.at for before, after in zip(client.responses, client.responses[1:], strict=False)]
     assert client.states == ["submitted", "submitted", "submitted", "progress", "done"]
     assert waited[:2] == [pytest.approx(21.0), pytest.approx(21.0)]
     assert waited[2] < 10
 
 
-@in_no_time
+@simulated
 async def test_progress_is_told_in_the_same_moment_in_which_it_is_known() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         await together(clients := crowd(proxy, 3))
 
-    known = next(asked.at for asked in dispatcher.asked if asked.at >= 10.05) + dispatcher.latency
+    known = next(request.at for request in dispatcher.requests if request.at >= 10.05) + dispatcher.latency
     for client in clients:
-        assert next(told.at for told in client.told if told.state == "progress") == pytest.approx(known)
+        assert next(response.at for response in client.responses if response.state == "progress") == pytest.approx(
+            known
+        )
 
 
 # -- leaving ---------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_the_job_goes_on_when_the_first_asker_leaves() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -215,12 +217,12 @@ async def test_the_job_goes_on_when_the_first_asker_leaves() -> None:
         assert (await other).state == "done"
 
     assert len(dispatcher.submissions) == 1
-    assert {asked.session_id for asked in dispatcher.asked} == {"SESSION000000000"}
+    assert {request.session_id for request in dispatcher.requests} == {"SESSION000000000"}
 
 
 @pytest.mark.parametrize("after", [0.001, 0.02, 5.0, 30.0])
 def test_the_job_goes_on_and_is_kept_when_everyone_leaves(after: float) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(products=numbered)
         async with proxied(dispatcher) as proxy:
             waiting = [asyncio.create_task(client.get_product()) for client in crowd(proxy, 3)]
@@ -228,34 +230,34 @@ def test_the_job_goes_on_and_is_kept_when_everyone_leaves(after: float) -> None:
             for task in waiting:
                 task.cancel()
             await asyncio.sleep(120)
-            asked = len(dispatcher.asked)
+            request = len(dispatcher.requests)
 
-            told = await Client(proxy, "COMESBACKMUCHLATER").ask()
+            response = await Client(proxy, "COMESBACKMUCHLATER").ask()
 
-            assert (told.cache_status, number(told)) == ("oda-proxy; hit", f"request {asked}")
+            assert (response.cache_status, number(response)) == ("oda-proxy; hit", f"request {request}")
             assert list(proxy.jobs) == []
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_a_job_for_which_nobody_waits_is_asked_for_seldom_and_at_once_when_somebody_comes() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with proxied(dispatcher) as proxy:
         await (client := Client(proxy)).ask()
         await asyncio.sleep(1001)
-        alone = [asked.at for asked in dispatcher.asked if asked.at > 200]
-        await asyncio.sleep(alone[-1] + UNWATCHED_PAUSE + 1 - elapsed())
+        alone = [request.at for request in dispatcher.requests if request.at > 200]
+        await asyncio.sleep(alone[-1] + IDLE_PAUSE + 1 - elapsed())
         dispatcher.plan[0.0] = "ready"
         came = elapsed()
-        told = await client.ask("submitted", client.told[0].job_id)
+        response = await client.ask("submitted", client.responses[0].job_id)
 
     pauses = [after - before for before, after in pairwise(alone)]
-    assert pauses == [pytest.approx(UNWATCHED_PAUSE + dispatcher.latency)] * len(pauses)
-    assert (told.state, told.at - came < 1) == ("done", True)
+    assert pauses == [pytest.approx(IDLE_PAUSE + dispatcher.latency)] * len(pauses)
+    assert (response.state, response.at - came < 1) == ("done", True)
 
 
-@in_no_time
+@simulated
 async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher) as proxy:
@@ -275,48 +277,48 @@ async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice(
 # -- failures --------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_a_failure_is_told_to_all_who_waited_with_the_names_that_are_theirs() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
         got = await together(clients := crowd(proxy, 5))
 
-        assert {(told.status, told.state) for told in got} == {(200, "failed")}
-        for client, told in zip(clients, got, strict=True):
-            assert (told.session_id, {told.job_id}) == (client.session_id, client.job_ids)
+        assert {(response.status, response.state) for response in got} == {(200, "failed")}
+        for client, response in zip(clients, got, strict=True):
+            assert (response.session_id, {response.job_id}) == (client.session_id, client.job_ids)
         assert len(dispatcher.submissions) == 1
         assert list(proxy.store.keys()) == []
 
 
-@in_no_time
+@simulated
 async def test_a_failure_is_told_to_who_polls_shortly_after() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
         first, later = crowd(proxy, 2)
         job_id = (await later.ask()).job_id
         await first.get_product()
-        asked = len(dispatcher.asked)
+        request = len(dispatcher.requests)
         await asyncio.sleep(60)
 
-        told = await later.ask("submitted", job_id)
+        response = await later.ask("submitted", job_id)
 
-        assert (told.state, told.job_id, told.session_id) == ("failed", job_id, later.session_id)
-        assert len(dispatcher.asked) == asked
+        assert (response.state, response.job_id, response.session_id) == ("failed", job_id, later.session_id)
+        assert len(dispatcher.requests) == request
 
 
-@in_no_time
+@simulated
 async def test_the_end_of_a_job_is_not_for_a_session_that_had_not_joined_it() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
         first, stranger = crowd(proxy, 2)
         await first.get_product()
 
-        told = await stranger.ask("submitted", "0123456789abcdef")
+        response = await stranger.ask("submitted", "0123456789abcdef")
 
-        assert told.cache_status == "oda-proxy; fwd=bypass; fwd-status=400; detail=poll"
+        assert response.cache_status == "oda-proxy; fwd=bypass; fwd-status=400; detail=poll"
 
 
-@in_no_time
+@simulated
 async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
     dispatcher = Dispatcher(plan={0.0: "failed"})
     async with proxied(dispatcher) as proxy:
@@ -329,7 +331,7 @@ async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
         assert len(dispatcher.submissions) == 2
 
 
-@in_no_time
+@simulated
 async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(MemoryStore):
         def put(self, recording: Recording) -> None:
@@ -338,13 +340,13 @@ async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog
     async with proxied(Dispatcher(), store=Faulty()) as proxy:
         got = await together(crowd(proxy, 3))
 
-        assert {(told.status, told.state) for told in got} == {(500, "failed")}
-        assert {told.message for told in got} == {"the job ended by a fault of oda-proxy; its log says more"}
+        assert {(response.status, response.state) for response in got} == {(500, "failed")}
+        assert {response.message for response in got} == {"the job ended by a fault of oda-proxy; its log says more"}
         assert list(proxy.jobs) == []
     assert "ZeroDivisionError" in caplog.text
 
 
-@in_no_time
+@simulated
 async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None:
     class Unreadable(Dispatcher):
         async def send(self, ask: Request) -> Any:
@@ -353,25 +355,25 @@ async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None
     async with proxied(Unreadable()) as proxy:
         got = await together(crowd(proxy, 2))
 
-    assert {told.status for told in got} == {500}
-    assert all(told.message.endswith("No space left on device; name another with TMPDIR") for told in got)
+    assert {response.status for response in got} == {500}
+    assert all(response.message.endswith("No space left on device; name another with TMPDIR") for response in got)
 
 
-@in_no_time
+@simulated
 async def test_a_failure_reads_as_the_dispatcher_told_it() -> None:
-    dispatcher = Dispatcher(instead=lambda asked: refusal("RA is not a number", 400) if asked.number == 1 else None)
+    dispatcher = Dispatcher(instead=lambda request: refusal("RA is not a number", 400) if request.number == 1 else None)
     async with proxied(dispatcher) as proxy:
         got = await together(crowd(proxy, 3))
 
-    assert [told.status for told in got] == [400] * 3
-    for told in got:
-        assert told.message == told.json["error_message"] == "RA is not a number"
+    assert [response.status for response in got] == [400] * 3
+    for response in got:
+        assert response.message == response.json["error_message"] == "RA is not a number"
 
 
 # -- anew ------------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_many_who_want_it_anew_get_one_job_and_its_end_replaces_the_recording() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
     async with proxied(dispatcher) as proxy:
@@ -383,13 +385,13 @@ async def test_many_who_want_it_anew_get_one_job_and_its_end_replaces_the_record
         meanwhile = await Client(proxy, "DOESNOTCARETHATMUCH").ask()
         assert (meanwhile.cache_status, number(meanwhile)) == ("oda-proxy; hit", "request 1")
 
-        anew = f"request {(await waiting) and len(dispatcher.asked)}"
-        assert {number(told) for told in waiting.result()} == {anew}
+        anew = f"request {(await waiting) and len(dispatcher.requests)}"
+        assert {number(response) for response in waiting.result()} == {anew}
         assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == anew
         assert len(dispatcher.submissions) == 2
 
 
-@in_no_time
+@simulated
 async def test_what_fails_when_made_anew_leaves_the_recording() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
     async with proxied(dispatcher) as proxy:
@@ -400,7 +402,7 @@ async def test_what_fails_when_made_anew_leaves_the_recording() -> None:
         assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == "request 1"
 
 
-@in_no_time
+@simulated
 async def test_who_wants_it_anew_joins_the_job_that_runs() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -416,7 +418,7 @@ async def test_who_wants_it_anew_joins_the_job_that_runs() -> None:
     ("status", "job_id"), [("new", "0123456789abcdef"), ("ready", "0123456789abcdef"), ("ready", "")]
 )
 def test_a_resubmission_is_computed_anew_once_under_the_name_that_was_sent(status: str, job_id: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
         async with proxied(dispatcher) as proxy:
             await Client(proxy).get_product()
@@ -424,31 +426,33 @@ def test_a_resubmission_is_computed_anew_once_under_the_name_that_was_sent(statu
 
             got = await asyncio.gather(*(client.ask(status, job_id) for client in clients))
 
-            assert [(asked.status, asked.job_id) for asked in dispatcher.asked] == [("new", ""), ("new", "")]
-            assert {(told.state, number(told)) for told in got} == {("done", "request 2")}
-            assert len({told.job_id for told in got}) == 1
+            assert [(request.status, request.job_id) for request in dispatcher.requests] == [("new", ""), ("new", "")]
+            assert {(response.state, number(response)) for response in got} == {("done", "request 2")}
+            assert len({response.job_id for response in got}) == 1
             assert not job_id or got[0].job_id == job_id
             assert number(await Client(proxy, "COMESAFTERWARDS").ask()) == "request 2"
 
-    play(story())
+    simulate(scenario())
 
 
 # -- polls for what we do not know -----------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_a_poll_for_a_job_that_we_do_not_know_is_the_dispatchers_to_answer() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
-        told = await Client(proxy).ask("submitted", "0123456789abcdef")
+        response = await Client(proxy).ask("submitted", "0123456789abcdef")
 
-        assert (told.status, told.cache_status) == (400, "oda-proxy; fwd=bypass; fwd-status=400; detail=poll")
-        assert "unable to find any record" in told.message
-        assert [(asked.status, asked.job_id) for asked in dispatcher.asked] == [("submitted", "0123456789abcdef")]
+        assert (response.status, response.cache_status) == (400, "oda-proxy; fwd=bypass; fwd-status=400; detail=poll")
+        assert "unable to find any record" in response.message
+        assert [(request.status, request.job_id) for request in dispatcher.requests] == [
+            ("submitted", "0123456789abcdef")
+        ]
         assert list(proxy.jobs) == []
 
 
-@in_no_time
+@simulated
 async def test_a_poll_for_a_job_that_ended_long_ago_finds_its_recording() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -457,15 +461,15 @@ async def test_a_poll_for_a_job_that_ended_long_ago_finds_its_recording() -> Non
         await first.get_product()
         await asyncio.sleep(1000)
 
-        told = await later.ask("submitted", job_id)
+        response = await later.ask("submitted", job_id)
 
-        assert (told.state, told.job_id, told.cache_status) == ("done", job_id, "oda-proxy; hit")
+        assert (response.state, response.job_id, response.cache_status) == ("done", job_id, "oda-proxy; hit")
 
 
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_tokens_of_one_audience_share_a_job_and_each_sees_its_own() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -476,14 +480,14 @@ async def test_tokens_of_one_audience_share_a_job_and_each_sees_its_own() -> Non
         got = await together(clients)
 
     assert len(dispatcher.submissions) == 1
-    for client, told in zip(clients, got, strict=True):
-        assert told.json["products"]["analysis_parameters"]["token"] == client.token
-        assert not [other for other in clients if other is not client and other.token in told.body.decode()]
+    for client, response in zip(clients, got, strict=True):
+        assert response.json["products"]["analysis_parameters"]["token"] == client.token
+        assert not [other for other in clients if other is not client and other.token in response.body.decode()]
 
 
 @pytest.mark.parametrize("other", ["", OTHER, token(roles="general,more")], ids=["none", "of another", "other roles"])
 def test_another_audience_has_a_job_of_its_own(other: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(products=numbered)
         async with proxied(dispatcher) as proxy:
             first, second = crowd(proxy, 2)
@@ -491,13 +495,13 @@ def test_another_audience_has_a_job_of_its_own(other: str) -> None:
 
             got = await together([first, second])
 
-        assert sorted(asked.token for asked in dispatcher.submissions) == sorted([token(), other])
+        assert sorted(request.token for request in dispatcher.submissions) == sorted([token(), other])
         assert number(got[0]) != number(got[1])
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_a_forged_token_joins_nobody_and_is_refused() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
@@ -507,14 +511,14 @@ async def test_a_forged_token_joins_nobody_and_is_refused() -> None:
         owners = asyncio.create_task(owner.get_product())
         await asyncio.sleep(5)
 
-        told = await forger.get_product()
-        poll = await forger.ask("submitted", owner.told[0].job_id)
+        response = await forger.get_product()
+        poll = await forger.ask("submitted", owner.responses[0].job_id)
 
-        assert (told.status, told.state, poll.status) == (403, "failed", 403)
+        assert (response.status, response.state, poll.status) == (403, "failed", 403)
         assert (await owners).state == "done"
 
 
-@in_no_time
+@simulated
 async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner_finds_it_again() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher, secret_key=None) as proxy:
@@ -524,63 +528,63 @@ async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner
         got = await together(clients)
 
     assert len(dispatcher.submissions) == 2, "one for each token"
-    assert len({number(told) for told in got}) <= 2, "of the two, who joined may be given the later"
-    assert {told.state for told in got} == {"done"}
+    assert len({number(response) for response in got}) <= 2, "of the two, who joined may be given the later"
+    assert {response.state for response in got} == {"done"}
 
 
-@in_no_time
+@simulated
 async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_takes() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
         first, second = crowd(proxy, 2)
         first.token, second.token = token(), token(expires=2e6)
         for client in (first, second):  # the dispatcher takes both
-            await replace(client, query=QUERY.replace("83.0", "1.0"), told=[]).get_product()
+            await replace(client, query=QUERY.replace("83.0", "1.0"), responses=[]).get_product()
         dispatcher.plan = {0.0: "submitted", 900.0: "ready"}
-        before = len(dispatcher.asked)
+        before = len(dispatcher.requests)
 
         await together([first, second])
 
-        asked = dispatcher.asked[before:]
-        assert {one.session_id for one in asked} == {first.session_id}
+        request = dispatcher.requests[before:]
+        assert {one.session_id for one in request} == {first.session_id}
 
 
 @pytest.mark.parametrize("ends", ["ready", "failed"])
 def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(plan={0.0: "done"})
         async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
             first, second = crowd(proxy, 2)
             first.token, second.token = token(), token(expires=2e6)
             for client in (first, second):  # the dispatcher takes both
-                await replace(client, query=QUERY.replace("83.0", "1.0"), told=[]).get_product()
+                await replace(client, query=QUERY.replace("83.0", "1.0"), responses=[]).get_product()
             dispatcher.plan = {0.0: "submitted", 900.0: ends}
             waiting = asyncio.create_task(first.get_product())
             await asyncio.sleep(1)
             job_id = (await second.ask()).job_id
             await waiting
-            asked = len(dispatcher.asked)
+            request = len(dispatcher.requests)
 
-            told = await second.ask("submitted", job_id)
+            response = await second.ask("submitted", job_id)
 
-            assert (told.state, told.job_id) == ("done" if ends == "ready" else "failed", job_id)
-            assert len(dispatcher.asked) == asked
+            assert (response.state, response.job_id) == ("done" if ends == "ready" else "failed", job_id)
+            assert len(dispatcher.requests) == request
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_who_has_no_session_gets_the_end_like_all_others() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         got = await together([Client(proxy, ""), Client(proxy, ""), Client(proxy, "SESSION000000000")])
 
-        assert [told.state for told in got] == ["done"] * 3
+        assert [response.state for response in got] == ["done"] * 3
         assert len(dispatcher.submissions) == 1
         assert proxy.counts.kept == 1
 
 
-@in_no_time
+@simulated
 async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
@@ -589,24 +593,24 @@ async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
         await second.ask()
         await asyncio.sleep(100)
 
-        told = await second.ask("submitted", job_id)
+        response = await second.ask("submitted", job_id)
 
-        assert told.state == "done"
-        assert first.token not in told.body.decode()
+        assert response.state == "done"
+        assert first.token not in response.body.decode()
 
 
 # -- what cannot be shared -------------------------------------------------------------------------
 
 
-def naming(asked: NormalisedQuery) -> Mapping[str, Any]:
-    """Give products in which whoever asked is named."""
-    who = asked.subject or asked.session_id
+def naming(request: DispatcherRequest) -> Mapping[str, Any]:
+    """Give products in which whoever request is named."""
+    who = request.subject or request.session_id
     return {"text_product_list": [{"text": f"made for {who}"}], "numpy_data_product_list": []}
 
 
 @pytest.mark.parametrize("mine", ["", token("Somebody Important")], ids=["public", "with a token"])
 def test_an_answer_that_names_its_asker_is_for_them_alone_and_others_ask_for_themselves(mine: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(products=naming)
         async with proxied(dispatcher) as proxy:
             clients = crowd(proxy, 4, token=mine)
@@ -615,16 +619,16 @@ def test_an_answer_that_names_its_asker_is_for_them_alone_and_others_ask_for_the
 
             assert list(proxy.store.keys()) == []
         assert len(dispatcher.submissions) == 4
-        for client, told in zip(clients, got, strict=True):
-            assert told.state == "done"
-            assert client.job_ids == {told.job_id}
+        for client, response in zip(clients, got, strict=True):
+            assert response.state == "done"
+            assert client.job_ids == {response.job_id}
             made_for = "Somebody Important" if mine else client.session_id
-            assert told.json["products"]["text_product_list"] == [{"text": f"made for {made_for}"}]
+            assert response.json["products"]["text_product_list"] == [{"text": f"made for {made_for}"}]
 
-    play(story())
+    simulate(scenario())
 
 
-@in_no_time
+@simulated
 async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_from_the_beginning() -> None:
     dispatcher = Dispatcher(products=naming)
     async with proxied(dispatcher) as proxy:
@@ -636,78 +640,78 @@ async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_fr
         got = await together(crowd(proxy, 3))
 
         assert len(dispatcher.submissions) - before == 3
-        assert {told.at - began < 70 for told in got} == {True}
+        assert {response.at - began < 70 for response in got} == {True}
 
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_a_failure_that_names_its_asker_is_told_to_nobody_else(status: int) -> None:
-    def failing(asked: NormalisedQuery) -> Any:
-        if asked.status == "new":
+    def failing(request: DispatcherRequest) -> Any:
+        if request.status == "new":
             return None
-        said = {"query_status": "failed", "products": {}, "owner": asked.session_id.lower()}
+        said = {"query_status": "failed", "products": {}, "owner": request.session_id.lower()}
         return reply({**said, "exit_status": {"status": 1, "message": "no data"}}, status=status)
 
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(instead=failing)
-        limits = Limits(broken=0)
+        limits = Limits(max_unreadable=0)
         async with proxied(dispatcher, limits=limits) as proxy:
             got = await together(clients := crowd(proxy, 3))
 
-        assert {told.state for told in got} == {"failed"}
-        for client, told in zip(clients, got, strict=True):
+        assert {response.state for response in got} == {"failed"}
+        for client, response in zip(clients, got, strict=True):
             others = {other.session_id for other in clients if other is not client}
-            assert not [name for name in others if name in told.body.decode().upper()]
+            assert not [name for name in others if name in response.body.decode().upper()]
 
-    play(story())
+    simulate(scenario())
 
 
 # -- the end of the program ------------------------------------------------------------------------
 
 
-@in_no_time
+@simulated
 async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near() -> None:
-    async with proxied(Dispatcher(plan={0.0: "submitted"}), patience=60.0) as proxy:
+    async with proxied(Dispatcher(plan={0.0: "submitted"}), long_poll=60.0) as proxy:
         clients = crowd(proxy, 3)
         for client in clients:
             await client.ask()
-        held = [asyncio.create_task(client.ask("submitted", client.told[0].job_id)) for client in clients]
+        held = [asyncio.create_task(client.ask("submitted", client.responses[0].job_id)) for client in clients]
         await asyncio.sleep(5)
 
         woken = elapsed()
-        proxy.jobs.wake()
-        told = await asyncio.gather(*held)
+        proxy.jobs.release_waiters()
+        response = await asyncio.gather(*held)
 
-        assert {(one.state, one.at) for one in told} == {("submitted", woken)}
-        assert (await clients[0].ask("submitted", told[0].job_id)).at == woken, "and held no more"
+        assert {(one.state, one.at) for one in response} == {("submitted", woken)}
+        assert (await clients[0].ask("submitted", response[0].job_id)).at == woken, "and held no more"
 
 
-@in_no_time
+@simulated
 async def test_who_waits_for_the_first_word_is_told_submitted_at_once_when_the_end_is_near() -> None:
-    async with proxied(Dispatcher(latency=50.0), patience=60.0) as proxy:
+    async with proxied(Dispatcher(latency=50.0), long_poll=60.0) as proxy:
         asking = asyncio.create_task(Client(proxy).ask())
         await asyncio.sleep(5)
-        proxy.jobs.wake()
+        proxy.jobs.release_waiters()
         comes_now = await Client(proxy, query=QUERY.replace("83.0", "1.0")).ask()
 
-        assert [(told.state, told.at) for told in (await asking, comes_now)] == [("submitted", 5.0)] * 2
+        assert [(response.state, response.at) for response in (await asking, comes_now)] == [("submitted", 5.0)] * 2
 
 
-@in_no_time
+@simulated
 async def test_when_it_is_closed_the_dispatcher_is_asked_no_more() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with proxied(dispatcher) as proxy:
         waiting = asyncio.create_task(Client(proxy).ask())
         await asyncio.sleep(5)
         await proxy.close()
-        asked = len(dispatcher.asked)
+        request = len(dispatcher.requests)
         await asyncio.sleep(100)
 
-        assert len(dispatcher.asked) == asked
+        assert len(dispatcher.requests) == request
         assert list(proxy.jobs) == []
         assert (await waiting).state == "submitted"
 
 
-@in_no_time
+@simulated
 async def test_a_job_that_was_only_just_begun_is_let_go_of_too() -> None:
     dispatcher = Dispatcher()
     with warnings.catch_warnings(record=True) as warned:
@@ -718,11 +722,11 @@ async def test_a_job_that_was_only_just_begun_is_let_go_of_too() -> None:
                 if not list(proxy.jobs):
                     await asyncio.sleep(0)
             await proxy.close()
-            told, left = await asking, list(proxy.jobs)
+            response, left = await asking, list(proxy.jobs)
         del proxy, asking
         gc.collect()
 
-    assert (told.state, dispatcher.asked, left) == ("submitted", [], [])
+    assert (response.state, dispatcher.requests, left) == ("submitted", [], [])
     assert [str(warning.message) for warning in warned] == []
 
 
@@ -745,11 +749,11 @@ def turns(delays: list[float]) -> Iterator[float]:
 
 
 async def visited(visits: list[tuple[float, float | None]], plan: dict[float, str]) -> None:
-    """Have clients come and go, and see that they are told the same story."""
+    """Have clients come and go, and see that they are response the same story."""
     dispatcher = Dispatcher(plan=plan, products=numbered)
     running: list[int] = []
 
-    async def visit(client: Client, comes: float, leaves: float | None) -> Told | None:
+    async def visit(client: Client, comes: float, leaves: float | None) -> Response | None:
         await asyncio.sleep(comes)
         try:
             async with asyncio.timeout(leaves):
@@ -771,13 +775,13 @@ async def visited(visits: list[tuple[float, float | None]], plan: dict[float, st
 
         ends = "failed" if "failed" in plan.values() else "done"
         assert max(running) <= 1
-        assert {told.state for told in got if told} <= {ends}
+        assert {response.state for response in got if response} <= {ends}
         assert all(len(client.job_ids) <= 1 for client in clients)
-        assert all(told.session_id == client.session_id for client in clients for told in client.told)
+        assert all(response.session_id == client.session_id for client in clients for response in client.responses)
         assert list(proxy.jobs) == []
         assert len(list(proxy.store.keys())) == (ends == "done" and len(dispatcher.submissions) > 0)
     if ends == "done":
-        assert len({number(told) for told in got if told}) <= len(dispatcher.submissions)
+        assert len({number(response) for response in got if response}) <= len(dispatcher.submissions)
 
 
 @settings(deadline=None, max_examples=200)
@@ -785,7 +789,7 @@ async def visited(visits: list[tuple[float, float | None]], plan: dict[float, st
 def test_whoever_comes_and_goes_there_is_one_job_at_a_time_and_all_are_told_its_end(
     visits: list[tuple[float, float | None]], plan: dict[float, str], delays: list[float]
 ) -> None:
-    play(visited(visits, plan), turns(delays).__next__)
+    simulate(visited(visits, plan), turns(delays).__next__)
 
 
 def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_second_job() -> None:
@@ -802,7 +806,7 @@ def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_seco
                 late.append(1.0)
             return super().get(key)
 
-    async def story() -> None:
+    async def scenario() -> None:
         dispatcher = Dispatcher(plan={0.0: "done"})
         async with proxied(dispatcher, store=Slow()) as proxy:
             first, other = crowd(proxy, 2)
@@ -810,4 +814,4 @@ def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_seco
 
         assert len(dispatcher.submissions) == 1
 
-    play(story(), lambda: late.pop() if late else 0.0)
+    simulate(scenario(), lambda: late.pop() if late else 0.0)
