@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from oda_proxy.fixture.fixtures import Fixture
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.recordings.serialisation import Place
+    from oda_proxy.recordings.serialisation import MemberPath
 
 _NOBODY: Final = Envelope(query_status="new")
 _ECHOED: Final[Mapping[str, Any]] = {
@@ -136,7 +136,7 @@ def _formed(recording: Recording) -> dict[str, Any]:
 _MARK: Final = "\0"
 
 
-def _without_gaps(recording: Recording) -> tuple[dict[str, Any], list[Place]]:
+def _without_gaps(recording: Recording) -> tuple[dict[str, Any], list[MemberPath]]:
     """Give `products` as on the wire, and the headers with gaps: offsets in the text do not survive in a fixture."""
     marks = [(gap.offset, f"{',' * gap.follows}{json.dumps(_MARK)}:0".encode("ascii")) for gap in recording.gaps]
     products = _parsed(b"".join(fits_cards.interleave(recording.head.pieces(), marks)))
@@ -148,7 +148,7 @@ def _without_gaps(recording: Recording) -> tuple[dict[str, Any], list[Place]]:
     return products | _formed(recording), places
 
 
-def _marked(value: Any, at: Place = ()) -> Iterator[Place]:
+def _marked(value: Any, at: MemberPath = ()) -> Iterator[MemberPath]:
     """Find the objects with a mark, in the order of the text."""
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -189,7 +189,9 @@ def _told_timeline(recording: Recording) -> tuple[tuple[str, float], ...]:
     return timeline if known and in_order and {state for state, _ in timeline} != {"done"} else ()
 
 
-def _recorded(recording: Recording, query: FixtureQuery, answer: FixtureAnswer, places: list[Place]) -> dict[str, Any]:
+def _recorded(
+    recording: Recording, query: FixtureQuery, answer: FixtureAnswer, places: list[MemberPath]
+) -> dict[str, Any]:
     """Say what a recording says of itself, as far as the fixture does not say so."""
     said: dict[str, Any] = {
         "key": recording.key,

@@ -96,7 +96,7 @@ class Exchange:
 
 
 def refuse_request(method: str, url: str, headers: Headers) -> None:
-    """Raise NotKeptError where the answer to a request must not be kept, whatever it is."""
+    """Raise NotStorableError where the answer to a request must not be kept, whatever it is."""
     if method != "GET":
         raise NotStorableError("method")
     if any(name.casefold() in _CREDENTIALS for name, _ in headers):
@@ -182,7 +182,7 @@ def asking(headers: Headers) -> Headers:
 
 
 def refuse_answer(status: int, headers: Headers) -> None:
-    """Raise NotKeptError where an answer must not be kept, whatever its body is."""
+    """Raise NotStorableError where an answer must not be kept, whatever its body is."""
     if status != OK and status not in REDIRECTS:
         raise NotStorableError("status")
     if "*" in _varying(headers):
@@ -194,7 +194,7 @@ def refuse_answer(status: int, headers: Headers) -> None:
 def kept(url: str, asked: Headers, status: int, headers: Headers, body: bytes, *, when: float) -> Exchange:
     """Keep a GET of `url` with the headers `asked`, and its answer; `when` is in s since 1970.
 
-    Raises NotKeptError, with one short word, for what must not be kept. The length of the body is the caller's to
+    Raises NotStorableError, with one short word, for what must not be kept. The length of the body is the caller's to
     limit, as it reads it.
     """
     refuse_request("GET", url, asked)

@@ -1,4 +1,4 @@
-"""The members of a JSON object in a text, each with its place, so that what needs no change keeps its bytes."""
+"""Find the members of a JSON object with their positions in the text, so that unchanged members keep their bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPACE = " \t\n\r"
 
 
 class JsonMember(NamedTuple):
-    """A member, and where its value begins and ends in the text."""
+    """A member of an object, with the start and end of its value in the text."""
 
     name: str
     value: Any
@@ -22,10 +22,10 @@ class JsonMember(NamedTuple):
 
 
 def json_members(text: str, at: int = 0) -> Iterator[JsonMember]:
-    """Read the members of the JSON object that begins at `at`.
+    """Yield the members of the JSON object that begins at `at`.
 
-    Raises ValueError where there is no object, or where a name comes twice: clients would not agree on which counts.
-    RecursionError is raised for what is nested too deeply.
+    Raises ValueError where there is no object, or where a name comes twice: clients do not agree on which value counts.
+    Raises RecursionError where it is nested too deeply.
     """
     seen: set[str] = set()
     at = _expect(text, at, "{")
@@ -46,12 +46,12 @@ def json_members(text: str, at: int = 0) -> Iterator[JsonMember]:
 
 
 def compact(value: Any) -> str:
-    """Write JSON as the dispatcher does."""
+    """Return compact JSON, as the dispatcher writes it."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def _expect(text: str, at: int, character: str) -> int:
-    """Give the place of what follows `character`, which must come next; raises ValueError where it does not."""
+    """Return the position after `character`, which must come next, and after spaces. Raises ValueError otherwise."""
     at = _after_space(text, at)
     if text[at : at + 1] != character:
         raise ValueError(f"no {character} at {at}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.recordings.redaction import NotStorableError, check_no_secrets, collect_secrets, redact_value
+from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
+from oda_proxy.recordings.redaction import NotStorableError, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

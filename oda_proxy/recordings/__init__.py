@@ -1,7 +1,7 @@
-"""An answer without its asker, and back.
+"""Recordings: answers without their client, and answers made of them for other clients.
 
-Redacts a completed answer to a recording, proves that no secret is left, and splices a recording for the next asker.
-Where recordings are kept is not known here (`store`), nor their form as files (`capsule`).
+Redacts a completed answer to a recording, checks that no secret is left in it, and splices a recording into an answer
+for another client. Storing recordings is left to `store`, writing them as files of a capsule to `capsule`.
 
 Begin with `recording.py`, then `redaction.py`.
 """

@@ -1,7 +1,7 @@
-"""`api_code`: the program by which an answer says how to ask for it again, with gaps where it names who asked.
+"""Redact `api_code`, the program in an answer that repeats its query, and fill it in for another client.
 
-Dispatchers since 2021 send it: Python text with the dispatcher's address, and all parameters but the session and the
-job, one in a line. A caller's token is among them.
+Dispatchers since 2021 send it: Python text with the dispatcher's address and every parameter but the session and the
+job, one in a line. The token of the client is among them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _GAP = re.compile(
 )
 
 Program = list[list[str]]
-"""Texts and gaps: `[text]`, `[quote, "url"]` for an address, `[before, name, after]` for the line of a parameter."""
+"""Texts and gaps: `[text]`, `[quote, "url"]` for the address, `[before, name, after]` for the line of a parameter."""
 
 
 def with_gaps(text: str) -> Program:
-    """Take the address and the asker's parameters out of a program."""
+    """Replace the address and the parameters that name the client by gaps."""
     program: Program = []
     end = 0
     for gap in _GAP.finditer(text):
@@ -37,7 +37,7 @@ def with_gaps(text: str) -> Program:
 
 
 def fill_gaps(program: Sequence[Sequence[str]], client: Mapping[str, Any], address: str) -> str:
-    """Write the program for this asker, who reaches us at `address`; a parameter that they did not send has no line."""
+    """Return the program for a client that reaches us at `address`; a parameter that it did not send has no line."""
     pieces = []
     for part in program:
         match part:

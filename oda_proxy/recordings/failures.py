@@ -1,8 +1,8 @@
-"""A job's final failure without its asker, and back for another.
+"""Redact the final failure of a job, and render it for another client.
 
-What failed once in a run fails alike when the run is replayed: with the dispatcher's own words, its HTTP status, and
-the names of whoever asks then. The dispatcher's configuration and folders are nobody's business and left out. Where
-members stood that name the asker is remembered as paths, and those of the next asker are put in there.
+A failure that was recorded is replayed with the dispatcher's message and HTTP status, and with the session and job of
+the client that replays it. The dispatcher's configuration and folders are removed. The paths of the members that name
+the client are stored, and those of another client are inserted there.
 """
 
 from __future__ import annotations
@@ -20,35 +20,27 @@ from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import KEY_VERSION, key_of
 from oda_proxy.query.query import ENVELOPE
 from oda_proxy.recordings import api_code, serialisation
-from oda_proxy.recordings.redaction import (
-    CLIENT_MEMBERS,
-    REMOVED,
-    NotStorableError,
-    Secrets,
-    bare_name,
-    check_no_secrets,
-    collect_secrets,
-    redact_text,
-)
+from oda_proxy.recordings.leak_check import Secrets, check_no_secrets, collect_secrets
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS, REMOVED, NotStorableError, bare_name, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
-    from oda_proxy.recordings.serialisation import Place
+    from oda_proxy.recordings.serialisation import MemberPath
 
 FORMAT: Final = 1
-"""Version of the document."""
+"""Version of the file format."""
 
 MAX_SIZE: Final = 1024 * 1024
-"""Bytes of a failure that is kept; a dispatcher's traceback has some thousand."""
+"""Largest failure that is stored, in bytes; a dispatcher's traceback has some thousands."""
 MAX_DOCUMENT: Final = 8 * MAX_SIZE
-"""Bytes of a document that is read: indented and escaped, a failure takes more than it did."""
+"""Largest document that is parsed, in bytes: a failure takes more when indented and escaped."""
 
 _OK: Final = 200
 _STATUSES: Final = frozenset({_OK, *range(400, 502)}) - {408, 425, 429}
-"""Of what is missing, gateways speak for a dispatcher that is not there, or asks for patience: nothing has ended."""
+"""Statuses of a final failure. Others are sent by gateways or ask the client to wait: the job has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +51,14 @@ class Failure:
     status: int
     content_type: str
     body: Mapping[str, Any] | str
-    """The JSON object of the answer without its asker, `api_code` a program with gaps; or a text."""
+    """The JSON object of the answer without its client, `api_code` as a program with gaps; or a text."""
     failed_at: float
-    gaps: tuple[Place, ...] = ()
-    """Where members stood that name the asker."""
+    gaps: tuple[MemberPath, ...] = ()
+    """Paths of the members that name the client."""
     query: Query | None = None
-    """What was asked, for people."""
+    """The redacted query, for people."""
     private: bool = False
-    """Whether it was asked for with a token."""
+    """Whether the request had a token."""
 
 
 def redact(
@@ -79,35 +71,37 @@ def redact(
     failed_at: float,
     query: Query | None = None,
 ) -> Failure:
-    """Make a failure of an answer that ended a job; `query` is as `recording.redact_query` gives it.
+    """Make a failure of an answer that ended a job; `query` is what `recording.redact_query` returns.
 
-    Raises NotKeptError for an answer that is no final failure, is larger than `MAX_SIZE`, would have a client load what
-    is not on the allow-list, or cannot be freed of its asker.
+    Raises NotStorableError for an answer that is not a final failure, is larger than `MAX_SIZE`, would make a client
+    load classes that are not on the allow-list, or still names its client.
     """
     if len(body) > MAX_SIZE:
         raise NotStorableError("too-large")
     if status not in _STATUSES:
         raise NotStorableError("not-final")
     answer = _parsed(body)
-    told = answer if isinstance(answer, dict) else {}
-    if status == _OK and told.get(_STATE) != "failed":
+    members = answer if isinstance(answer, dict) else {}
+    if status == _OK and members.get(_STATE) != "failed":
         raise NotStorableError("not-failed")
-    if screening.forbidden_names(told.get("products")):
+    if screening.forbidden_names(members.get("products")):
         raise NotStorableError("unsafe")
-    known = _secrets(envelope, answer)
-    gaps: list[Place] = []
+    found = _secrets(envelope, answer)
+    gaps: list[MemberPath] = []
     try:
-        kept = _without_asker(answer, known, gaps)
-        failure = Failure(key, status, content_type, kept, failed_at, tuple(gaps), query, envelope.token is not None)
+        redacted = _redacted(answer, found, gaps)
+        failure = Failure(
+            key, status, content_type, redacted, failed_at, tuple(gaps), query, envelope.token is not None
+        )
         serialise(failure)
-    except (CodecError, RecursionError):  # half a pair of surrogates, a number beyond the range of a float
+    except (CodecError, RecursionError):  # e.g. a lone surrogate, or a number beyond the range of a float
         raise NotStorableError("not-an-answer") from None
-    check_no_secrets([kept], known)
+    check_no_secrets([redacted], found)
     return failure
 
 
 def render(failure: Failure, envelope: Envelope, *, now: float, address: str) -> bytes:
-    """Give the body of a failure for this asker, who reaches us at `address`; `now` is in s since 1970 (UTC)."""
+    """Return the body of a failure for a client that reaches us at `address`; `now` is in s since 1970 (UTC)."""
     if isinstance(failure.body, str):
         return failure.body.encode("utf-8")
     client: dict[str, Any] = {
@@ -118,18 +112,18 @@ def render(failure: Failure, envelope: Envelope, *, now: float, address: str) ->
         "token": envelope.token.text if envelope.token else None,
     }
     answer: dict[str, Any] = json.loads(compact(failure.body))
-    for *way, name in failure.gaps:
+    for *path, name in failure.gaps:
         if name == _NOW:
-            serialisation.follow(answer, way)[name] = now
+            serialisation.follow(answer, path)[name] = now
         elif name in client:
-            serialisation.follow(answer, way)[name] = client[name]
+            serialisation.follow(answer, path)[name] = client[name]
     products = answer.get("products")
     if isinstance(products, dict) and isinstance(program := products.get(_API_CODE), list):
         products[_API_CODE] = api_code.fill_gaps(program, client, address)
     return f"{compact(answer)}\n".encode()
 
 
-# -- taking out ------------------------------------------------------------------------------------
+# -- redaction -------------------------------------------------------------------------------------
 
 _CONFIG: Final = "config"
 _NOW: Final = "time_request"
@@ -137,11 +131,11 @@ _STATE: Final = "query_status"
 _API_CODE: Final = "api_code"
 
 _FOLDER: Final = re.compile(r"file://[^\s\"'<>]+|(?<![\w:/.\\-])/(?:[\w.+~@-]+/)+[\w.+~@-]*")
-"""Files of the server, as tracebacks and messages of the system name them; addresses are none."""
+"""Paths of files on the server, as tracebacks and system messages name them; URLs are not matched."""
 
 
 def _parsed(body: bytes) -> dict[str, Any] | str:
-    """Read an answer: a JSON object, or else its text."""
+    """Parse an answer: a JSON object, or else its text."""
     try:
         answer = json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
@@ -155,56 +149,56 @@ def _parsed(body: bytes) -> dict[str, Any] | str:
 
 
 def _secrets(envelope: Envelope, answer: Any) -> Secrets:
-    """Collect the secrets of an exchange; noughts are the job of what was refused before there was one."""
-    known = collect_secrets(envelope, answer)
-    return Secrets({word: frozenset(s for s in texts if s.strip("0")) for word, texts in known.by_word.items()})
+    """Collect the secrets of an exchange; a job id of zeros means that the request was refused before it had a job."""
+    found = collect_secrets(envelope, answer)
+    return Secrets({reason: frozenset(s for s in texts if s.strip("0")) for reason, texts in found.by_reason.items()})
 
 
-def _without_asker(value: Any, known: Secrets, gaps: list[Place], at: Place = ()) -> Any:
-    """Give a JSON value without what names the asker, and take note of where the next asker is named."""
+def _redacted(value: Any, found: Secrets, gaps: list[MemberPath], at: MemberPath = ()) -> Any:
+    """Return a JSON value without what names the client, and append to `gaps` where another client is to be named."""
     if isinstance(value, str):
-        return _cleaned(value, known)
+        return _cleaned(value, found)
     if isinstance(value, list):
-        return [_without_asker(inner, known, gaps, (*at, number)) for number, inner in enumerate(value)]
+        return [_redacted(inner, found, gaps, (*at, number)) for number, inner in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    kept = {}
+    redacted = {}
     for name, inner in value.items():
-        place = (*at, name)
-        if place == (_CONFIG,):
+        path = (*at, name)
+        if path == (_CONFIG,):
             continue
-        if place == (_STATE,):
-            kept[name] = inner
-        elif name in ENVELOPE or place == (_NOW,):
-            gaps.append(place)
+        if path == (_STATE,):
+            redacted[name] = inner
+        elif name in ENVELOPE or path == (_NOW,):
+            gaps.append(path)
         elif bare_name(name) in CLIENT_MEMBERS:
             continue
-        elif place == ("products", _API_CODE):
+        elif path == ("products", _API_CODE):
             program = api_code.with_gaps(inner) if isinstance(inner, str) else []
-            kept[name] = [[_cleaned(text, known) for text in part] for part in program]
+            redacted[name] = [[_cleaned(text, found) for text in part] for part in program]
         else:
-            clean = _cleaned(name, known)
-            kept[clean] = _without_asker(inner, known, gaps, (*at, clean))
-    return kept
+            clean = _cleaned(name, found)
+            redacted[clean] = _redacted(inner, found, gaps, (*at, clean))
+    return redacted
 
 
-def _cleaned(text: str, known: Secrets) -> str:
-    """Take persons, sessions and folders out of a text: messages repeat what was asked, and where it failed."""
-    secret = {one for texts in known.by_word.values() for one in texts if len(one) >= _LONG and one in text}
+def _cleaned(text: str, found: Secrets) -> str:
+    """Remove persons, sessions and folders from a text: messages repeat the request, and where it failed."""
+    secret = {one for texts in found.by_reason.values() for one in texts if len(one) >= _LONG and one in text}
     for one in sorted(secret, key=len, reverse=True):
         text = text.replace(one, REMOVED)
     return _FOLDER.sub(REMOVED, redact_text(text))
 
 
 _LONG: Final = 8
-"""Characters from which on a secret is not taken for a word."""
+"""Characters from which on a secret is replaced in texts; a shorter one may be an ordinary word."""
 
 
-# -- the document ----------------------------------------------------------------------------------
+# -- file format -----------------------------------------------------------------------------------
 
 
 def serialise(failure: Failure) -> str:
-    """Write a failure as strict JSON. Raises CodecError where it has no such form."""
+    """Return a failure as strict JSON. Raises CodecError where it cannot be written so."""
     document = {
         "format": FORMAT,
         "key": failure.key,
@@ -221,7 +215,7 @@ def serialise(failure: Failure) -> str:
 
 
 def parse(text: bytes) -> Failure:
-    """Read what `written` wrote. Raises CodecError for anything else."""
+    """Parse what `serialise` returns. Raises CodecError for anything else."""
     if len(text) > MAX_DOCUMENT:
         raise CodecError(f"is larger than {MAX_DOCUMENT} bytes")
     document = JsonObject.of(json_text.loads(text))
@@ -254,7 +248,7 @@ def parse(text: bytes) -> Failure:
 
 def _header(text: str) -> str:
     if not (text.isascii() and text.isprintable()) or len(text) > _LONGEST_HEADER:
-        raise CodecError("'content_type' is no value of a header")
+        raise CodecError("'content_type' is not a header value")
     return text
 
 
@@ -262,7 +256,7 @@ _LONGEST_HEADER: Final = 200
 
 
 def _check_products(body: Mapping[str, Any] | str) -> None:
-    """Refuse what clients would load, and an `api_code` that is no program."""
+    """Refuse classes that clients would load, and an `api_code` that is not a program with gaps."""
     products = None if isinstance(body, str) else body.get("products")
     if names := screening.forbidden_names(products):
         raise CodecError(f"a client that reads it would load {', '.join(names)}")

@@ -1,7 +1,7 @@
-"""Cards of FITS headers that repeat who asked, as dispatchers of 2019 wrote them into every product.
+"""Remove the FITS header cards that name the client from the head of a recording, and insert those of another client.
 
-They stand within the head of a recording. They are taken out of it, and where they stood is remembered as an offset
-in its text, so that those of another asker are put in while the head is read.
+Dispatchers of 2019 write such cards into every product. The place of removed cards is stored as an offset in the text
+of the head, at which those of another client are inserted while the head is read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 Cards: TypeAlias = dict[str, Any]
-"""For each card the name of what it says of the asker; for `url` a list of texts, and of names each in a list."""
+"""For each card the field of the envelope that it repeats; for `url` its parts: texts, and fields each in a list."""
 
 
 class Gap(NamedTuple):
-    """Where cards stood in a head: the offset in bytes, and whether others stand before them."""
+    """A place in a head where cards were removed: the offset in bytes, and whether other cards precede it."""
 
     offset: int
     follows: bool
@@ -30,7 +30,10 @@ class Gap(NamedTuple):
 
 
 def mark_cards(value: Any, taken: list[Cards]) -> Any:
-    """Put a mark at the end of each header of which cards are `taken`; the same object where there is none."""
+    """Remove the client's cards from each header, append them to `taken`, and mark the end of the header.
+
+    Returns the same object where there are none.
+    """
     if isinstance(value, list):
         items = [mark_cards(inner, taken) for inner in value]
         return value if all(one is other for one, other in zip(items, value, strict=True)) else items
@@ -48,9 +51,9 @@ _MARK = re.compile(r'(,?)"\\u0000(\d{1,9})":0')
 
 
 def extract_cards(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
-    """Take the marks out of a head, as UTF-8, and remember where they stood.
+    """Return a head as UTF-8 without its marks, and the gaps where they were.
 
-    Raises NotKeptError where other marks stand there than were put.
+    Raises NotStorableError where the head has other marks than those of `mark_cards`.
     """
     if not taken:
         return text.encode("utf-8"), ()
@@ -67,22 +70,22 @@ def extract_cards(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]
 
 
 def fill_gaps(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int, bytes], ...]:
-    """Write the cards of this asker, each with its offset; what they did not send has no card."""
+    """Return the cards of a client, each with its offset; a field that it did not send has no card."""
     written = []
     for offset, follows, cards in gaps:
-        said = {
-            name: _url(told, client) if isinstance(told, list) else client[told]
-            for name, told in cards.items()
-            if isinstance(told, list) or client.get(told) is not None
+        values = {
+            name: _url(field, client) if isinstance(field, list) else client[field]
+            for name, field in cards.items()
+            if isinstance(field, list) or client.get(field) is not None
         }
-        if said:
-            text = json.dumps(said, separators=(",", ":"))[1:-1]
+        if values:
+            text = json.dumps(values, separators=(",", ":"))[1:-1]
             written.append((offset, f"{',' if follows else ''}{text}".encode("ascii")))
     return tuple(written)
 
 
 def interleave(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Give a text piece by piece, with others inserted at their offsets."""
+    """Yield a text in pieces, with other texts inserted at their offsets."""
     at, waiting = 0, list(inserted)
     for piece in pieces:
         begin = 0
@@ -98,7 +101,7 @@ def interleave(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -
 
 
 def _cards(header: dict[str, Any]) -> Cards:
-    """Name the cards of a header that say who asked."""
+    """Return the cards of a header that name the client."""
     cards: Cards = {name: bare_name(name) for name in header if bare_name(name) in ENVELOPE}
     for name, value in header.items():
         if bare_name(name) == "url" and isinstance(value, str) and (parts := _parts(value)):
@@ -107,21 +110,21 @@ def _cards(header: dict[str, Any]) -> Cards:
 
 
 def _parts(url: str) -> list[Any]:
-    """Take the asker out of an address; nothing where it does not name one."""
+    """Return the parts of an address with the client's fields as gaps; none where it does not name the client."""
     before, mark, query = url.partition("?")
     pairs: list[Any] = []
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        known = unquote_plus(name) in ENVELOPE and value == quote_plus(unquote_plus(value))
-        pairs.append([name] if known else pair)
+        is_gap = unquote_plus(name) in ENVELOPE and value == quote_plus(unquote_plus(value))
+        pairs.append([name] if is_gap else pair)
     return [f"{before}{mark}", *pairs] if any(isinstance(pair, list) for pair in pairs) else []
 
 
 def _url(parts: list[Any], client: Mapping[str, Any]) -> str:
     before, *pairs = parts
-    told = [
+    filled = [
         f"{pair[0]}={quote_plus(str(client[pair[0]]))}" if isinstance(pair, list) else pair
         for pair in pairs
         if not isinstance(pair, list) or client.get(pair[0]) is not None
     ]
-    return f"{before}{'&'.join(told)}"
+    return f"{before}{'&'.join(filled)}"

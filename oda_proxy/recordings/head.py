@@ -1,4 +1,4 @@
-"""The large part of a recording, wherever it lies: text that is read piece by piece."""
+"""The head of a recording: its large part, which is read in pieces from memory or from a medium."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Head(Protocol):
-    """JSON text, whole: what is read from a medium was checked before it is given out as a head."""
+    """Complete JSON text: what is on a medium is checked before it becomes a head."""
 
     @property
     def size(self) -> int:
@@ -25,10 +25,10 @@ class Head(Protocol):
         """SHA-256 of the text, in hexadecimal digits."""
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the text from its beginning, as often as wanted; blocks. Raises StoreUnusableError."""
+        """Yield the text from its beginning; may be called again. Blocks. Raises StoreUnusableError."""
 
     def close(self) -> None:
-        """Let go of the medium; a second time does nothing."""
+        """Release the medium; a second call does nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class MemoryHead:
         return hashlib.sha256(self.text).hexdigest()
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the text from its beginning."""
+        """Yield the text from its beginning."""
         return (self.text[at : at + CHUNK_SIZE] for at in range(0, len(self.text), CHUNK_SIZE))
 
     def close(self) -> None:
-        """Keep the text: there is no medium."""
+        """Do nothing: there is no medium to release."""

@@ -1,13 +1,13 @@
-"""A completed answer without its asker: redact an answer to a Recording, splice a Recording to an answer.
+"""Redact a completed answer to a Recording, and splice a Recording into an answer for another client.
 
-An answer names its asker (session, job, token) in many places, since 2020 all of them outside the products. A recording
-is therefore
+An answer names its client (session, job, token) in many places, since 2020 all of them outside the products. A
+recording therefore has
 
-- a *head*: the members of `products` that belong to anyone, each as the dispatcher wrote it, and
-- a *tail*: the little that is said about the analysis, without the asker, made anew for each who asks.
+- a *head*: the members of `products` that name no client, each as the dispatcher wrote it, and
+- a *tail*: what else the answer has about the analysis, without the client, written again for each client.
 
-What is kept is what is listed here; anything else of an answer is dropped, and an answer in which the asker can still
-be seen is not kept at all (`redaction`).
+Only the members listed here are stored; any other is dropped, and an answer that still names its client is not stored
+(`leak_check`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
 from oda_proxy.recordings.head import MemoryHead
-from oda_proxy.recordings.redaction import NotStorableError, check_no_secrets, collect_secrets, redact_value
+from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
+from oda_proxy.recordings.redaction import NotStorableError, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.head import Head
 
 FORMAT = 2
-"""Version of what a recording holds."""
+"""Version of the content of a recording."""
 
 _PRODUCTS = frozenset(
     {
@@ -54,22 +55,22 @@ _PRODUCTS = frozenset(
         "text_product_list",
     }
 )
-"""Members of `products` kept as they are."""
+"""Members of `products` that are stored."""
 
 _PARAMETERS = frozenset({"analysis_parameters", "analysis_paramters"})
-"""The echo of the request, spelled as today and as in 2019."""
+"""Names of the echo of the request, today and in 2019."""
 
 _EXIT_STATUS = ("status", "message", "error_message", "debug_message", "comment", "warning", "job_status")
-"""Members of `exit_status` kept: the others tell of mail and messages to the asker."""
+"""Members of `exit_status` that are stored: others are about mail and messages to the client."""
 
 
 MAX_SMALL = 1024 * 1024
-"""Bytes up to which a member that clients want in different forms stands in the tail; the largest known has some kB."""
+"""Largest member in bytes that is adapted to each client, and therefore in the tail; the largest known has some kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The completed answer to one query, holding only what another person may see.
+    """The completed answer to one query, with only what other clients may see.
 
     `head` is JSON text: the members of `products`, without the braces. `stored_at` is in s since 1970 (UTC).
     """
@@ -79,33 +80,33 @@ class Recording:
     head: Head = field(repr=False)
     exit_status: Mapping[str, Any]
     parameters: Mapping[str, Mapping[str, Any]]
-    """The echo without its asker, under the name it had; at most one."""
+    """The echo without the client, under its name in the answer; at most one."""
     echoed: tuple[str, ...]
-    """Names of the envelope that the dispatcher echoes, in its order."""
+    """Fields of the envelope that the dispatcher echoes, in its order."""
     query: Query | None = None
-    """What was asked, for people; None where that is not known."""
+    """The redacted query, for people; None where it is not known."""
     private: bool = False
-    """Whether it was asked for with a token: what is for an audience is not for a folder of fixtures to publish."""
+    """Whether the request had a token: a private answer must not get into published fixtures."""
     cost: float = 0.0
-    """How long the dispatcher took, in s from the first question to the whole answer; 0 where that is not known."""
+    """How long the dispatcher took, in s from the first request to the complete answer; 0 if unknown."""
     timeline: tuple[tuple[str, float], ...] = ()
-    """The states that the job went through, each with its time in s after the first question; empty if not known."""
+    """The states of the job, each with its time in s after the first request; empty if unknown."""
     client_members: Mapping[str, Any] = field(default_factory=dict)
-    """Members of `products` whose form depends on the asker: `api_code`, and those of `compat.generations.FORMED`."""
+    """Members of `products` whose form depends on the client: `api_code`, and those of `compat.generations.FORMED`."""
     gaps: tuple[Gap, ...] = ()
-    """Where in the head cards of the asker stand, in order."""
+    """The places in the head where FITS cards name the client, in order."""
 
     @property
     def echo(self) -> Mapping[str, Any]:
-        """What the dispatcher said it used, less the asker; empty where it said nothing."""
+        """The parameters that the dispatcher echoed, without the client; empty where it echoed none."""
         return next(iter(self.parameters.values()), {})
 
 
 @dataclass(frozen=True, slots=True)
 class SplicedAnswer:
-    """An answer for one asker: one JSON text in three parts, of which only the last was made anew.
+    """An answer for one client: a JSON text in three parts, of which only the last is written for the client.
 
-    `inserted` are the texts that stand in the head for this asker, each with its offset, in order.
+    `inserted` are the texts to insert in the head for this client, each with its offset, in order.
     """
 
     begin: bytes
@@ -119,19 +120,19 @@ class SplicedAnswer:
         return len(self.begin) + self.head.size + sum(len(text) for _, text in self.inserted) + len(self.end)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give the answer piece by piece; blocks while the head is read. Raises StoreUnusableError."""
+        """Yield the answer in pieces; blocks while the head is read. Raises StoreUnusableError."""
         yield self.begin
         yield from fits_cards.interleave(self.head.pieces(), self.inserted)
         yield self.end
 
 
 def redact(
-    body: bytes, envelope: Envelope, *, key: Key, stored_at: float, asked: Collection[str] = frozenset()
+    body: bytes, envelope: Envelope, *, key: Key, stored_at: float, requested: Collection[str] = frozenset()
 ) -> Recording:
     """Make a recording of the `body` of an answer with status 200 to a request that awaits products.
 
-    `asked` are the names of the query's parameters: what is said of them is for all who ask it. Raises NotKeptError for
-    an answer that is not complete, not successful, or cannot be freed of its asker.
+    `requested` are the names of the query's parameters: remarks on them are for all clients. Raises NotStorableError
+    for an answer that is incomplete, unsuccessful, or still names its client.
     """
     try:
         text = body.decode("utf-8")
@@ -152,43 +153,43 @@ def redact(
     large = {
         m.name: redact_value(fits_cards.mark_cards(m.value, taken))
         for m in products
-        if m.name in _PRODUCTS and not _is_small(m)
+        if m.name in _PRODUCTS and not _is_adapted(m)
     }
     head, gaps = fits_cards.extract_cards(_head(text, products, large), taken)
     recording = Recording(
         key=key,
         stored_at=stored_at,
         head=MemoryHead(head),
-        exit_status=_anyones_status(exit_status, CLIENT_DEFAULTS.keys() - asked),
+        exit_status=_redacted_status(exit_status, CLIENT_DEFAULTS.keys() - requested),
         parameters={
             name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
         echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
         private=envelope.token is not None,
-        client_members={m.name: _anyones(m) for m in products if _is_small(m)},
+        client_members={m.name: _redacted_member(m) for m in products if _is_adapted(m)},
         gaps=gaps,
     )
-    said = {m.name: m.value for m in products if m.name not in _PRODUCTS}
-    kept = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
-    check_no_secrets(kept, collect_secrets(envelope, answer, said))
+    rest = {m.name: m.value for m in products if m.name not in _PRODUCTS}
+    stored = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
+    check_no_secrets(stored, collect_secrets(envelope, answer, rest))
     return recording
 
 
 _UNUSED = re.compile(r"Please note that arguments? (?P<names>[^\n]+?) (?:is|are) not used")
 
 
-def _anyones_status(exit_status: Mapping[str, Any], of_clients: Collection[str]) -> Mapping[str, Any]:
-    """Give what an answer says of its end, without what is about the asker's client.
+def _redacted_status(exit_status: Mapping[str, Any], of_clients: Collection[str]) -> Mapping[str, Any]:
+    """Return the exit status without remarks on the arguments `of_clients`, which some clients always send.
 
-    Dispatchers remark on arguments that they do not know, and clients up to 1.1.0 always send two of them.
+    Dispatchers remark on arguments that they do not know; clients up to 1.1.0 always send two of them.
     """
-    kept: dict[str, Any] = redact_value({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
-    if isinstance(comment := kept.get("comment"), str):
-        kept["comment"] = _UNUSED.sub(lambda remark: _unused_by_all(remark, of_clients), comment)
-    return kept
+    status: dict[str, Any] = redact_value({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
+    if isinstance(comment := status.get("comment"), str):
+        status["comment"] = _UNUSED.sub(lambda remark: _remark_on_others(remark, of_clients), comment)
+    return status
 
 
-def _unused_by_all(remark: re.Match[str], of_clients: Collection[str]) -> str:
+def _remark_on_others(remark: re.Match[str], of_clients: Collection[str]) -> str:
     names = remark["names"].split(", ")
     others = [name for name in names if name not in of_clients]
     if others == names:
@@ -199,19 +200,19 @@ def _unused_by_all(remark: re.Match[str], of_clients: Collection[str]) -> str:
 
 
 def redact_query(query: Query, envelope: Envelope) -> Query:
-    """Give what was asked as it may be kept beside the answer, without what a client says of itself among the words.
+    """Return a query without what names the client among its values, as it may be stored beside the answer.
 
-    Raises NotKeptError where the asker can be read in it nevertheless.
+    Raises NotStorableError where it still names the client.
     """
-    words = redact_value({name: list(values) for name, values in query.parameters})
-    check_no_secrets([query.instrument, query.product_type, query.query_type, words], collect_secrets(envelope))
-    return replace(query, parameters=tuple((name, tuple(values)) for name, values in words.items()))
+    parameters = redact_value({name: list(values) for name, values in query.parameters})
+    check_no_secrets([query.instrument, query.product_type, query.query_type, parameters], collect_secrets(envelope))
+    return replace(query, parameters=tuple((name, tuple(values)) for name, values in parameters.items()))
 
 
 def splice(recording: Recording, envelope: Envelope, *, now: float, address: str) -> SplicedAnswer:
-    """Give a recording back as an answer to this asker, without reading its head.
+    """Return a recording as an answer for a client, without reading its head.
 
-    `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the asker reaches us.
+    `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the client reaches us.
     """
     session_id, job_id = envelope.session_id, envelope.job_id or recording.key[:16]
     client: dict[str, Any] = {
@@ -229,7 +230,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
             for name, value in recording.client_members.items()
         },
         **{
-            name: {**echo, **{known: client[known] for known in recording.echoed if known in client}}
+            name: {**echo, **{field: client[field] for field in recording.echoed if field in client}}
             for name, echo in recording.parameters.items()
         },
         "session_id": session_id,
@@ -251,20 +252,20 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
 _API_CODE = "api_code"
 
 
-def _is_small(member: JsonMember) -> bool:
-    """Tell whether a member of `products` is made anew for each asker."""
+def _is_adapted(member: JsonMember) -> bool:
+    """Tell whether a member of `products` is adapted to each client."""
     if member.name == _API_CODE:
         return isinstance(member.value, str)
     return member.name in VERSION_DEPENDENT and member.end - member.begin <= MAX_SMALL
 
 
-def _anyones(member: JsonMember) -> Any:
-    """Give a small member without its asker."""
+def _redacted_member(member: JsonMember) -> Any:
+    """Return a member that is adapted to each client, without its client."""
     return redact_value(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
 
 
 def _head(text: str, products: list[JsonMember], large: Mapping[str, Any]) -> str:
-    """Put the members of `products` that are kept together: as they were written, or as they had to be changed."""
+    """Join the stored members of `products`: as they were sent, or as redaction changed them."""
     return ",".join(
         f"{json.dumps(m.name)}:{text[m.begin : m.end] if large[m.name] is m.value else compact(large[m.name])}"
         for m in products

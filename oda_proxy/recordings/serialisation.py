@@ -1,4 +1,7 @@
-"""Strict JSON of what recordings and failures have in common, for files that others write: each part is checked."""
+"""Parse and check the JSON that recordings and failures have in common; the files may come from others.
+
+Each `read_` function raises CodecError for anything else than what was written.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,21 @@ if TYPE_CHECKING:
 
     from oda_proxy.codec.json_text import JsonObject
 
-Place = tuple[str | int, ...]
-"""Names and numbers that lead to a member of a JSON value."""
+MemberPath = tuple[str | int, ...]
+"""The path of a member in a JSON value: names and indices."""
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 def read_key(document: JsonObject, name: str) -> Key:
-    """Read a key. Raises CodecError, as do all functions here."""
+    """Read a cache key."""
     if not _DIGEST.fullmatch(text := document.text(name)):
-        raise CodecError(f"{name!r} is no key")
+        raise CodecError(f"{name!r} is not a key")
     return Key(text)
 
 
 def read_seconds(document: JsonObject, name: str) -> float:
-    """Read a number of seconds from 0."""
+    """Read a number of seconds, 0 or more."""
     value = document.members.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise CodecError(f"{name!r} should be a number of seconds")
@@ -45,7 +48,7 @@ def read_texts(document: JsonObject, name: str) -> tuple[str, ...]:
 
 
 def dump_query(query: Query) -> dict[str, Any]:
-    """Write a query, its words as they were sent."""
+    """Return a query as JSON, its values as sent."""
     return asdict(query)
 
 
@@ -62,19 +65,19 @@ def read_query(document: JsonObject) -> Query:
 
 
 def read_parameters(document: JsonObject) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Read the parameters of a query: names, each with its words."""
+    """Read the parameters of a query: names, each with its values."""
     read = []
     for item in document.items("parameters"):
         match item:
-            case [str() as name, [*words]] if all(isinstance(word, str) for word in words):
-                read.append((name, tuple(words)))
+            case [str() as name, [*values]] if all(isinstance(value, str) for value in values):
+                read.append((name, tuple(values)))
             case _:
-                raise CodecError("'parameters' should be a list of names, each with a list of words")
+                raise CodecError("'parameters' should be a list of names, each with a list of texts")
     return tuple(read)
 
 
 def read_files(document: JsonObject) -> tuple[tuple[str, str], ...]:
-    """Read the uploaded files of a query: names of fields, each with a digest."""
+    """Read the uploaded files of a query: names of fields, each with a SHA-256."""
     read = []
     for item in document.items("files"):
         match item:
@@ -86,9 +89,9 @@ def read_files(document: JsonObject) -> tuple[tuple[str, str], ...]:
 
 
 def read_program(value: Any) -> list[list[str]]:
-    """Read a program with gaps, as `api_code` makes it."""
+    """Read a program with gaps, as `api_code.with_gaps` returns it."""
     if not isinstance(value, list) or not all(_is_part(part) for part in value):
-        raise CodecError("'api_code' is no program with gaps")
+        raise CodecError("'api_code' is not a program with gaps")
     return value
 
 
@@ -98,19 +101,19 @@ def _is_part(part: Any) -> bool:
     return len(part) in {1, 3} or (len(part) == 2 and part[0] in {"'", '"'} and part[1] == "url")  # noqa: PLR2004 - as `api_code` has it
 
 
-def read_path(value: Any, within: Any) -> Place:
-    """Read a place, which must lead to a name in an object."""
+def read_path(value: Any, within: Any) -> MemberPath:
+    """Read a path, which must lead to a member of an object."""
     if not isinstance(value, list) or not value or not isinstance(value[-1], str):
-        raise CodecError(f"{str(value)[:80]!r} is no place")
+        raise CodecError(f"{str(value)[:80]!r} is not the path of a member")
     holder = follow(within, value[:-1])
     if not isinstance(holder, dict):
-        raise CodecError(f"the place {str(value)[:80]!r} leads nowhere")
+        raise CodecError(f"there is no object at the path {str(value)[:80]!r}")
     return tuple(value)
 
 
-def follow(value: Any, way: Sequence[Any]) -> Any:
-    """Follow a way into a JSON value; None where there is none."""
-    for step in way:
+def follow(value: Any, path: Sequence[Any]) -> Any:
+    """Return the part of a JSON value at a path; None where there is none."""
+    for step in path:
         match value, step:
             case dict(), str() if step in value:
                 value = value[step]

@@ -115,15 +115,15 @@ class RecordingCache:
         """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
 
         def make() -> Recording:
-            text, asked = body.read(), {name for name, _ in resolved.query.parameters}
+            text, requested = body.read(), {name for name, _ in resolved.query.parameters}
             self._job_ids.record(read_job_id(text), resolved.key)
-            return redact(text, envelope, key=resolved.key, stored_at=self._clock(), asked=asked)
+            return redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
 
         async with self._redacting if body.size > MAX_IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)
 
     async def _refuse_contradictions(self, recording: Recording, resolved: ResolvedQuery) -> None:
-        """Raise NotKeptError where the dispatcher says that it answered another question."""
+        """Raise NotStorableError where the dispatcher says that it answered another question."""
         names = await resolved.contradictions(recording.echo)
         if not names:
             return

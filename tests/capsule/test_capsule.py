@@ -567,7 +567,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
         lambda f: listed_anew(f, f"{IMAGE}/lc.fits", b"SIMPLE"), f"{IMAGE}/lc.fits", "not a FITS|FITS"
     ),
     "not recorded": (document(f"{IMAGE}/answer.json", lambda a: a.pop("recorded")), IMAGE, "says no key"),
-    "no key": (recorded(key="x"), IMAGE, "'key' is no key"),
+    "no key": (recorded(key="x"), IMAGE, "'key' is not a key"),
     "another's key": (recorded(key=capsules.without_fits().key), HERE, "which another file has"),
     "no time": (recorded(stored_at=-1), IMAGE, "'stored_at'"),
     "time without end": (recorded(cost=True), IMAGE, "'cost'"),

@@ -179,6 +179,6 @@ def test_a_remark_on_what_early_clients_always_send_is_not_kept_for_others(said:
 def test_a_remark_on_what_was_asked_is_kept() -> None:
     sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument verbose is not used"})
 
-    recording = redact(written(sent), ASKER, key=KEY, stored_at=1.0, asked={"verbose"})
+    recording = redact(written(sent), ASKER, key=KEY, stored_at=1.0, requested={"verbose"})
 
     assert recording.exit_status["comment"] == "Please note that argument verbose is not used"

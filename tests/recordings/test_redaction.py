@@ -19,15 +19,9 @@ from oda_proxy.compat.repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
 from oda_proxy.recordings.fits_cards import interleave
+from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
 from oda_proxy.recordings.recording import Recording, redact, splice
-from oda_proxy.recordings.redaction import (
-    REMOVED,
-    NotStorableError,
-    check_no_secrets,
-    collect_secrets,
-    redact_text,
-    redact_value,
-)
+from oda_proxy.recordings.redaction import REMOVED, NotStorableError, redact_text, redact_value
 from oda_proxy.store.disk import DiskStore
 from tests.support.answers import JOB, answer, written
 from tests.support.traces import traces, traces_below
