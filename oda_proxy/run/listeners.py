@@ -96,7 +96,7 @@ async def doors(behind: CommandHandler) -> AsyncIterator[Listeners]:
     """
     async with AsyncExitStack() as stack:
         own = await stack.enter_async_context(own_door(behind))
-        here = await stack.enter_async_context(AnyServer(through_proxies=False))
+        here = await stack.enter_async_context(AnyServer(use_env_proxies=False))
         authority = stack.enter_context(certifying())
 
         async def answer(asked: ForwardedRequest) -> Answer:

@@ -231,7 +231,7 @@ async def recording(
     recorder: Recorder | None = None
     try:
         async with AsyncExitStack() as stack:
-            servers = await stack.enter_async_context(AnyServer(through_proxies=True))
+            servers = await stack.enter_async_context(AnyServer(use_env_proxies=True))
             recorder = Recorder(writer, upstream, servers, stack)
             async with doors(recorder) as recorder.doors:
                 yield recorder

@@ -1,7 +1,7 @@
 """HTTP out: dispatchers and other servers.
 
-Asks over HTTP with limits, pauses and a circuit breaker; caches the descriptions of instruments. No job is followed
-here (`jobs`).
+Sends requests with limits, pauses and a circuit breaker; caches descriptions of instruments. Jobs are polled in
+`jobs`.
 
 Begin with `dispatcher.py`, then `throttling.py`.
 """

@@ -1,4 +1,4 @@
-"""Servers that are no dispatchers: a command under record asks them, too."""
+"""HTTP client for servers other than the dispatcher, which a recorded command requests from as well."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.message import Request
 
-CONNECT_PATIENCE, READ_PATIENCE = 30.0, 3600.0
-"""Seconds to connect, and between two pieces of an answer; the command has its own patience."""
+CONNECT_TIMEOUT, READ_TIMEOUT = 30.0, 3600.0
+"""Seconds to connect, and between two chunks of a response; the command applies its own time-outs."""
 
 _AIOHTTP_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What aiohttp would add by itself."""
+"""Headers that aiohttp would add by itself."""
 
 
 class ServerUnreachableError(OdaProxyError):
-    """A server cannot be asked."""
+    """A server cannot be reached."""
 
     http_status = 502
     word = "unreachable"
@@ -36,25 +36,24 @@ class ServerUnreachableError(OdaProxyError):
 
 
 class AnyServer:
-    """Asks any server. Enter it as an asynchronous context: it holds connections.
+    """Sends requests to any server. Enter it as an asynchronous context: it holds connections.
 
-    With `through_proxies`, proxies are used that the environment of this process names.
+    With `use_env_proxies`, requests go through the proxies that the environment of this process names.
     """
 
-    def __init__(self, *, through_proxies: bool) -> None:
-        self._through_proxies = through_proxies
+    def __init__(self, *, use_env_proxies: bool) -> None:
+        self._use_env_proxies = use_env_proxies
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
-            connector=aiohttp.TCPConnector(
-                limit=0, force_close=True
-            ),  # a dead connection would fail what is asked once
+            # A request that must not be repeated would fail on a stale keep-alive connection.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             max_field_size=MAX_LINE,
             max_line_size=MAX_LINE,
             skip_auto_headers=_AIOHTTP_HEADERS,
-            trust_env=self._through_proxies,
+            trust_env=self._use_env_proxies,
         )
         return self
 
@@ -64,27 +63,29 @@ class AnyServer:
         await self._session.close()
 
     async def send(self, origin: str, request: Request) -> DispatcherReply:
-        """Ask the server at `origin` (scheme, host and port) once; redirects are not followed.
+        """Send a request to the server at `origin` (scheme, host and port) once; redirects are not followed.
 
-        The hop-by-hop headers of the request stay here. Raises ServerUnreachableError where nobody answers.
+        Hop-by-hop headers are not forwarded. Raises ServerUnreachableError where the server does not respond.
         """
         query = f"?{request.query_string}" if request.query_string else ""
-        held = isinstance(request.body, bytes)
+        is_buffered = isinstance(request.body, bytes)
         try:
             response = await self._session.request(
                 request.method,
-                URL(f"{origin}{request.path}{query}", encoded=True),  # byte for byte what the client sent
-                headers=end_to_end(request.headers, without=("host", "expect", *(("content-length",) if held else ()))),
+                URL(f"{origin}{request.path}{query}", encoded=True),  # byte for byte as the client sent it
+                headers=end_to_end(
+                    request.headers, without=("host", "expect", *(("content-length",) if is_buffered else ()))
+                ),
                 data=BytesIO(request.body) if isinstance(request.body, bytes) else request.body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_PATIENCE, sock_read=READ_PATIENCE),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
             )
         except TimeoutError as error:
-            raise ServerUnreachableError(origin, "no answer in time") from error
+            raise ServerUnreachableError(origin, "no response in time") from error
         except aiohttp.ClientConnectorError as error:
-            number = error.os_error.errno or 0  # negative where a name cannot be looked up
+            number = error.os_error.errno or 0  # negative where a name cannot be resolved
             reason = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
             raise ServerUnreachableError(origin, reason) from error
         except aiohttp.ClientError as error:
-            raise ServerUnreachableError(origin, "the connection broke before there was an answer") from error
+            raise ServerUnreachableError(origin, "the connection broke before a response arrived") from error
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(origin, response))

@@ -1,4 +1,4 @@
-"""Passing a request on to the upstream, and its answer back, faithfully."""
+"""Forwards requests to the upstream, and responses back."""
 
 from __future__ import annotations
 
@@ -17,49 +17,53 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Headers, Reply, Request, Upstream
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NOT_SENT_ON = ("host", "expect")
-"""Ours to set: `Host` names the upstream, and `Expect` was answered already."""
+_NOT_FORWARDED = ("host", "expect")
+"""`Host` names the upstream, and our server has already responded to `Expect`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Asks the upstream; where there is none, everything is a miss."""
+    """Forwards requests to the upstream; without one, each is a miss."""
 
     upstream: Upstream | None
 
-    async def send(self, request: Request, here: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
-        """Ask, and give the answer as it comes; redirects point at `here`, our own address with the client's prefix.
+    async def send(self, request: Request, base_url: str, forwarded: Forwarded, *, detail: str = "") -> Answer:
+        """Forward a request and return the answer, its body unread.
 
-        What a route changes is changed once: such requests are never sent a second time, unless they say otherwise.
+        Redirects are rewritten to `base_url`, the proxy's own address with the prefix of the client. A request to a
+        route that has effects is never sent a second time, unless it says otherwise.
 
-        Raises UpstreamUnreachableError where nobody answers, NoRecordingError where there is nobody to ask.
+        Raises UpstreamUnreachableError where the upstream does not respond, NoRecordingError where there is none.
         """
         if self.upstream is None:
-            raise NoRecordingError("offline: there is no recording of this, and no dispatcher to ask")
-        without = (*_NOT_SENT_ON, "content-length") if isinstance(request.body, bytes) else _NOT_SENT_ON
+            raise NoRecordingError("offline: there is no recording of this, and no dispatcher to request it from")
+        without = (*_NOT_FORWARDED, "content-length") if isinstance(request.body, bytes) else _NOT_FORWARDED
         onward = headers.end_to_end(request.headers, without=without)
         at_most_once = has_effects(request.path) if request.at_most_once is None else request.at_most_once
         reply = await self.upstream.send(replace(request, headers=onward, at_most_once=at_most_once))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
-        return Answer(reply.status, _back(reply, self.upstream.url, here), reply.body, status)
+        return Answer(reply.status, _client_headers(reply, self.upstream.url, base_url), reply.body, status)
 
     async def send_instrument_list(
-        self, request: Request, here: str, forwarded: Forwarded, *, detail: str = ""
+        self, request: Request, base_url: str, forwarded: Forwarded, *, detail: str = ""
     ) -> Answer:
-        """Ask for the list of instruments where it really is.
+        """Request the list of instruments, following its redirect.
 
-        Since 1.3.6 dispatchers redirect it, to the public site as they know it: a client that followed would leave us.
+        Since 1.3.6 dispatchers redirect it to their public site: a client that followed would bypass the proxy.
         """
-        answer = await self.send(request, here, forwarded, detail=detail)
+        answer = await self.send(request, base_url, forwarded, detail=detail)
         if answer.status not in _REDIRECTS:
             return answer
         await answer.close()
-        return await self.send(replace(request, path="/instr-list"), here, forwarded, detail=detail)
+        return await self.send(replace(request, path="/instr-list"), base_url, forwarded, detail=detail)
 
 
-def _back(reply: Reply, upstream: str, here: str) -> Headers:
-    """Give the headers of a reply as our client is to see them."""
+def _client_headers(reply: Reply, upstream: str, base_url: str) -> Headers:
+    """Return the headers of a reply for the client."""
     return tuple(
-        (name, rewrite_location(value, upstream=upstream, base_url=here) if name.casefold() == "location" else value)
+        (
+            name,
+            rewrite_location(value, upstream=upstream, base_url=base_url) if name.casefold() == "location" else value,
+        )
         for name, value in headers.end_to_end(reply.headers)
     )

@@ -1,9 +1,9 @@
-"""Manners towards a dispatcher: how many requests at once, how many a second, and when none at all.
+"""Limits on requests to a dispatcher: how many at once, how many a second, and pauses without any.
 
-    is it left alone? -> a place -> a turn -> is it left alone by now? -> the dispatcher -> its reply
-                                                                          with the end of the body the place is free
+    paused? -> a slot -> the rate limit -> paused by now? -> the dispatcher -> its response
+                                                             the slot is released at the end of the body
 
-Places and turns are for who comes first. Whoever is refused was not sent: nothing happens by half.
+Slots and the rate limit are first come, first served. A request that is refused was not sent.
 """
 
 from __future__ import annotations
@@ -29,63 +29,63 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BURST = 2.0
-"""Seconds whose requests may come at once after a time without any."""
-LONGEST_REST = 3600.0
-"""Seconds of a pause that a dispatcher is granted; longer ones are rather mistakes."""
-BUSY = 1.0
-"""Seconds after which it is worth coming back where too many were waiting."""
+"""Seconds whose requests may be sent at once after a time without any."""
+MAX_RETRY_AFTER = 3600.0
+"""Seconds of `Retry-After` that are observed; longer values are assumed to be mistakes."""
+BUSY_RETRY_AFTER = 1.0
+"""Seconds after which to retry where too many requests were waiting."""
 
-_AT_REST = frozenset({429, 503})
-"""What may come with `Retry-After` (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
-_AWAY = frozenset({502, 503, 504})
-"""What gateways answer for a dispatcher that is not there; its own failures are 500."""
-_LEAST_PATIENCE = 0.001  # in s; 0 would be no limit
+_PAUSE_STATUSES = frozenset({429, 503})
+"""Statuses that may have `Retry-After` (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+"""Statuses of gateways whose dispatcher is down; its own failures are 500."""
+_MIN_TIMEOUT = 0.001  # in s; 0 would mean no time-out
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamHealth:
-    """How it stands between us and a dispatcher; times are in s since 1970 (UTC)."""
+    """The state of the connection to a dispatcher; times are in s since 1970 (UTC)."""
 
     state: State
     failures: int
     """In a row."""
     since: float | None
-    """When the first of these was."""
+    """Time of the first of these failures."""
     reason: str
-    """Of the last of these, or of the pause that the dispatcher wants."""
+    """Reason of the last of these failures, or of the pause that the dispatcher requested."""
     until: float | None
-    """When it is asked again, where it is left alone."""
+    """End of the pause, if there is one."""
     under_way: int
     waiting: int
 
 
 class RateLimiter:
-    """Gives turns: at most `rate` in each second and BURST seconds' worth at once, to whoever comes first.
+    """Admits at most `rate` requests a second, and BURST seconds' worth of them at once, first come, first served.
 
-    The rule is the generic cell rate algorithm (ITU-T I.371): a turn is due 1/rate after the one before, and may come
-    early by the burst. `clock` gives s and never goes back.
+    The generic cell rate algorithm (ITU-T I.371): a request is due 1/rate after the one before, and may be early by the
+    burst. `clock` returns s and is monotonic.
     """
 
     def __init__(self, rate: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]) -> None:
         self._interval = 1 / rate
-        self._early = max(BURST - self._interval, 0.0)
+        self._tolerance = max(BURST - self._interval, 0.0)
         self._clock = clock
         self._sleep = sleep
         self._due = float("-inf")
-        self._first = asyncio.Lock()
+        self._queue = asyncio.Lock()
 
-    async def turn(self) -> None:
-        """Wait for a turn; who gives up meanwhile has used none."""
-        async with self._first:
+    async def acquire(self) -> None:
+        """Wait until a request may be sent; a waiter that is cancelled uses up nothing."""
+        async with self._queue:
             now = self._clock()
-            at = max(now, self._due - self._early)
+            at = max(now, self._due - self._tolerance)
             if at > now:
                 await self._sleep(at - now)
             self._due = max(self._due, at) + self._interval
 
 
 class ThrottledUpstream:
-    """A dispatcher that is asked with manners: at most `at_once` requests under way and `rate` a second."""
+    """A dispatcher that gets at most `max_concurrent` requests at once and `rate` a second."""
 
     def __init__(
         self,
@@ -97,198 +97,206 @@ class ThrottledUpstream:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         today: Callable[[], float] = time.time,
     ) -> None:
-        """Take whom to ask; `clock` gives s and never goes back, `today` s since 1970 (UTC)."""
+        """Take the dispatcher; `clock` returns s and is monotonic, `today` s since 1970 (UTC)."""
         self.url = upstream.url
         self._upstream = upstream
         self._clock = clock
         self._today = today
-        self._places = asyncio.Semaphore(max_concurrent)
-        self._taken: set[_Place] = set()
+        self._semaphore = asyncio.Semaphore(max_concurrent)
+        self._active: set[_Slot] = set()
         self._waiting = 0
-        self._pace = RateLimiter(rate, clock, sleep)
+        self._rate_limiter = RateLimiter(rate, clock, sleep)
         self._breaker = Breaker(clock)
-        self._since = 0.0
-        self._reason = ""
-        self._rest_until = float("-inf")
-        self._rest_reason = ""
+        self._failing_since = 0.0
+        self._failure_reason = ""
+        self._paused_until = float("-inf")
+        self._pause_reason = ""
 
     @property
     def health(self) -> UpstreamHealth:
-        """How it stands, for a person."""
-        rest = self._rest_until - self._clock()
-        wait = max(rest, self._breaker.wait())
+        """The current state, for the status page."""
+        pause = self._paused_until - self._clock()
+        wait = max(pause, self._breaker.wait())
         return UpstreamHealth(
             state=self._breaker.state,
             failures=self._breaker.failures,
-            since=self._since if self._breaker.failures else None,
-            reason=self._rest_reason if rest > 0 else self._reason,
+            since=self._failing_since if self._breaker.failures else None,
+            reason=self._pause_reason if pause > 0 else self._failure_reason,
             until=self._today() + wait if wait > 0 else None,
-            under_way=len(self._taken),
+            under_way=len(self._active),
             waiting=self._waiting,
         )
 
     async def send(self, request: Request) -> Reply:
-        """Ask once, when that is polite; redirects are not followed.
+        """Send a request once, within the limits; redirects are not followed.
 
-        Raises UpstreamPausedError where the dispatcher is left alone, or so busy with others that the asker's patience
-        ended before the request was sent, and UpstreamUnreachableError where nobody answers.
+        Raises UpstreamPausedError during a pause, or where the time-out of the request passed while others were sent
+        first, and UpstreamUnreachableError where the dispatcher does not respond.
         """
-        self._refuse()
-        came = self._clock()
+        self._raise_if_paused()
+        started = self._clock()
         try:
             async with asyncio.timeout(request.timeout):
-                place = await self._admitted()
+                slot = await self._acquire_slot()
         except TimeoutError as error:
-            raise UpstreamPausedError(self.url, "too many other requests were waiting for it", BUSY) from error
+            raise UpstreamPausedError(
+                self.url, "too many other requests were waiting for it", BUSY_RETRY_AFTER
+            ) from error
         try:
-            self._refuse()
+            self._raise_if_paused()
             if request.timeout is not None:
-                request = replace(request, timeout=max(request.timeout - (self._clock() - came), _LEAST_PATIENCE))
-            reply = await self._sent(request)
+                request = replace(request, timeout=max(request.timeout - (self._clock() - started), _MIN_TIMEOUT))
+            reply = await self._send(request)
         except BaseException:
-            place.leave()
+            slot.release()
             raise
-        return _Reply(reply.status, reply.headers, _Placed(reply.body, place))
+        return _Reply(reply.status, reply.headers, _SlotBody(reply.body, slot))
 
-    async def _admitted(self) -> _Place:
-        """Wait for a place and for a turn."""
+    async def _acquire_slot(self) -> _Slot:
+        """Wait for a slot and for the rate limit."""
         self._waiting += 1
         try:
-            await self._places.acquire()
-            place = _Place(self._places, self._taken)
+            await self._semaphore.acquire()
+            slot = _Slot(self._semaphore, self._active)
             try:
-                self._refuse()  # many may have waited, and a turn is not for nothing
-                await self._pace.turn()
+                self._raise_if_paused()  # while it waited, a pause may have begun
+                await self._rate_limiter.acquire()
             except BaseException:
-                place.leave()
+                slot.release()
                 raise
-            return place
+            return slot
         finally:
             self._waiting -= 1
 
-    def _refuse(self) -> None:
-        """Raise UpstreamPausedError where the dispatcher is left alone just now."""
-        if (rest := self._rest_until - self._clock()) > 0:
-            raise UpstreamPausedError(self.url, self._rest_reason, rest)
+    def _raise_if_paused(self) -> None:
+        """Raise UpstreamPausedError during a pause."""
+        if (pause := self._paused_until - self._clock()) > 0:
+            raise UpstreamPausedError(self.url, self._pause_reason, pause)
         if wait := self._breaker.wait():
-            raise UpstreamPausedError(self.url, f"it has failed {self._trouble()}", wait, is_down=True)
+            raise UpstreamPausedError(self.url, f"it has failed {self._failure_summary()}", wait, is_down=True)
 
-    async def _sent(self, request: Request) -> Reply:
-        """Send a request, and take note of what becomes of it; a body that is slow or breaks off says nothing more."""
+    async def _send(self, request: Request) -> Reply:
+        """Send a request and record its outcome; a body that is slow or incomplete does not count as a failure."""
         attempt = self._breaker.begin()
         try:
             reply = await self._upstream.send(request)
         except UpstreamSlowError:
-            self._breaker.given_up(attempt)
+            self._breaker.record_abandoned(attempt)
             raise
         except UpstreamUnreachableError as error:
-            self._failed(attempt, error.reason)
+            self._record_failure(attempt, error.reason)
             raise
         except BaseException:
-            self._breaker.given_up(attempt)
+            self._breaker.record_abandoned(attempt)
             raise
-        rest = _rest(reply, self._today())
-        if reply.status in _AWAY and rest is None:
-            self._failed(attempt, f"it answers {reply.status}")
+        pause = _retry_after(reply, self._today())
+        if reply.status in _GATEWAY_ERRORS and pause is None:
+            self._record_failure(attempt, f"it responds {reply.status}")
         else:
-            self._answered()
-        if rest:
-            self._leave_alone(reply.status, rest)
+            self._record_success()
+        if pause:
+            self._pause(reply.status, pause)
         return reply
 
-    def _failed(self, attempt: Attempt, reason: str) -> None:
-        """Take note of a failure, and log it where the dispatcher is left alone from now on."""
+    def _record_failure(self, attempt: Attempt, reason: str) -> None:
+        """Record a failure, and log it where it opens the circuit."""
         before = self._breaker.state
-        self._breaker.failed(attempt)
-        self._reason = reason
+        self._breaker.record_failure(attempt)
+        self._failure_reason = reason
         if self._breaker.failures == 1:
-            self._since = self._today()
+            self._failing_since = self._today()
         if before == "closed" and self._breaker.state != "closed":
-            _log.warning("the dispatcher %s has failed %s; it is asked now and then", self.url, self._trouble())
+            _log.warning(
+                "the dispatcher %s has failed %s; requests to it are paused, and one is tried now and then",
+                self.url,
+                self._failure_summary(),
+            )
 
-    def _answered(self) -> None:
-        """Take note of an answer, and log it where the dispatcher was left alone until now."""
+    def _record_success(self) -> None:
+        """Record a response, and log it where it closes the circuit."""
         if self._breaker.state != "closed":
-            _log.warning("the dispatcher %s answers again; it had failed %s", self.url, self._trouble())
-        self._breaker.succeeded()
-        self._reason = ""
+            _log.warning("the dispatcher %s responds again; it had failed %s", self.url, self._failure_summary())
+        self._breaker.record_success()
+        self._failure_reason = ""
 
-    def _trouble(self) -> str:
-        """Say since when the dispatcher fails, how often, and why."""
-        return f"since {_moment(self._since)}, {self._breaker.failures} times in a row ({self._reason})"
+    def _failure_summary(self) -> str:
+        """Return since when the dispatcher fails, how often, and why."""
+        return (
+            f"since {_time_text(self._failing_since)}, {self._breaker.failures} times in a row ({self._failure_reason})"
+        )
 
-    def _leave_alone(self, status: int, rest: float) -> None:
-        """Leave the dispatcher alone, as it wants, for `rest` s from now."""
-        self._rest_until = max(self._rest_until, self._clock() + rest)
-        self._rest_reason = f"it answered {status} at {_moment(self._today())} and wants to be left alone"
-        _log.warning("the dispatcher %s wants to be left alone for %.0f s (status %d)", self.url, rest, status)
+    def _pause(self, status: int, seconds: float) -> None:
+        """Send no requests for some seconds, as the dispatcher requested."""
+        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._pause_reason = f"it responded {status} at {_time_text(self._today())} and requested a pause"
+        _log.warning("the dispatcher %s requested a pause of %.0f s (status %d)", self.url, seconds, status)
 
 
-class _Place:
-    """One of the places for requests under way."""
+class _Slot:
+    """One of the concurrent requests."""
 
-    def __init__(self, places: asyncio.Semaphore, taken: set[_Place]) -> None:
-        self._places = places
-        self._taken = taken
-        taken.add(self)
+    def __init__(self, semaphore: asyncio.Semaphore, active: set[_Slot]) -> None:
+        self._semaphore = semaphore
+        self._active = active
+        active.add(self)
 
-    def leave(self) -> None:
-        """Give the place back; a second time does nothing."""
-        if self in self._taken:
-            self._taken.remove(self)
-            self._places.release()
+    def release(self) -> None:
+        """Release the slot; a second call does nothing."""
+        if self in self._active:
+            self._active.remove(self)
+            self._semaphore.release()
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """A reply that has its place until its body was read or let go."""
+    """A reply that holds its slot until its body is read or closed."""
 
     status: int
     headers: Headers
-    body: _Placed
+    body: _SlotBody
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _SlotBody:
     """The body of such a reply."""
 
     body: Body
-    place: _Place
+    slot: _Slot
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self.body:
-                yield piece
+            async for chunk in self.body:
+                yield chunk
         finally:
-            self.place.leave()
+            self.slot.release()
 
     async def aclose(self) -> None:
-        """Let go of the body, and of the place."""
+        """Close the body and release the slot."""
         try:
             await self.body.aclose()
         finally:
-            self.place.leave()
+            self.slot.release()
 
 
-def _rest(reply: Reply, now: float) -> float | None:
-    """Say for how many s a dispatcher wants to be left alone; None where it does not say so.
+def _retry_after(reply: Reply, now: float) -> float | None:
+    """Return the pause in s that a response requests, or None.
 
-    `Retry-After` is a number of s or a date (RFC 9110, section 10.2.3); what is neither says nothing.
+    `Retry-After` is a number of s or a date (RFC 9110, section 10.2.3); other values are ignored.
     """
-    if reply.status not in _AT_REST:
+    if reply.status not in _PAUSE_STATUSES:
         return None
     for value in headers.values(reply.headers, "retry-after"):
         if value.isascii() and value.isdigit():
-            return min(float(value), LONGEST_REST)
+            return min(float(value), MAX_RETRY_AFTER)
         try:
             date = parsedate_to_datetime(value)
         except (ValueError, OverflowError):
             continue
-        wanted = date if date.tzinfo else date.replace(tzinfo=UTC)  # the oldest form of a date has no zone
-        return min(max(wanted.timestamp() - now, 0.0), LONGEST_REST)
+        retry_at = date if date.tzinfo else date.replace(tzinfo=UTC)  # the oldest form of a date has no zone
+        return min(max(retry_at.timestamp() - now, 0.0), MAX_RETRY_AFTER)
     return None
 
 
-def _moment(at: float) -> str:
-    """Write a time, in s since 1970, for a person."""
+def _time_text(at: float) -> str:
+    """Return a time, in s since 1970, as text."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""Descriptions are remembered for a while, and for longer while the dispatcher is away."""
+"""Descriptions are cached for a while, and for longer while the dispatcher is down."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def upstream() -> Script:
 
 @pytest.fixture
 async def proxy(upstream: Script, clock: Clock) -> Proxy:
-    """Give a proxy that has just been told a description."""
+    """Return a proxy that has just cached a description."""
     proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
     await told(proxy, ASK)
     return proxy
 
 
-async def test_a_description_is_asked_for_again_after_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+async def test_a_description_is_fetched_again_after_its_time_to_live(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
     upstream.then(["RA", "DEC"])
     clock.now += TTL
 
@@ -49,7 +51,7 @@ async def test_a_description_is_asked_for_again_after_a_while(proxy: Proxy, upst
     assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", written(["RA", "DEC"]))
 
 
-async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
+async def test_a_stale_description_is_marked_while_the_dispatcher_is_down(
     proxy: Proxy, upstream: Script, clock: Clock
 ) -> None:
     upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
@@ -63,7 +65,7 @@ async def test_a_description_is_given_marked_while_the_dispatcher_is_away(
         assert await body_of(answer) == written(["RA"])
 
 
-async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clock) -> None:
+async def test_concurrent_requests_share_one_fetch(upstream: Script, clock: Clock) -> None:
     proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
 
     answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
@@ -72,7 +74,7 @@ async def test_who_wants_the_same_at_once_asks_once(upstream: Script, clock: Clo
     assert len(upstream.asked) == 1
 
 
-async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, clock: Clock) -> None:
+async def test_a_failed_fetch_fails_all_who_share_it(upstream: Script, clock: Clock) -> None:
     upstream.replies[:] = [UpstreamUnreachableError(upstream.url, "Connection refused")]
     proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
 
@@ -82,7 +84,7 @@ async def test_a_failure_is_told_to_all_who_waited_for_it(upstream: Script, cloc
     assert len(upstream.asked) == 1
 
 
-async def test_a_description_nobody_knows_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
+async def test_an_unknown_description_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
     upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
 
     assert (await told(proxy, Request("GET", "/api/par-names", "instrument=jemx")))[0] == 502
@@ -119,7 +121,7 @@ def persistent(upstream: Script | None, clock: Clock, folder: Path) -> Proxy:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"format":1}', b"\xff"])
-async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, tmp_path: Path, damage: bytes) -> None:
+async def test_a_damaged_file_is_ignored(upstream: Script, clock: Clock, tmp_path: Path, damage: bytes) -> None:
     proxy = Proxy(
         MemoryStore(),
         upstream,
@@ -141,7 +143,9 @@ async def test_a_damaged_file_is_no_description(upstream: Script, clock: Clock, 
     assert (await told(offline, ASK))[0] == 404
 
 
-async def test_a_folder_that_cannot_be_written_is_no_obstacle(upstream: Script, clock: Clock, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_does_not_fail_a_request(
+    upstream: Script, clock: Clock, tmp_path: Path
+) -> None:
     (tmp_path / "descriptions").write_text("")
     proxy = Proxy(
         MemoryStore(),

@@ -1,4 +1,4 @@
-"""Asking a dispatcher over HTTP, against a server in this process."""
+"""Requests to a dispatcher over HTTP, against a server in this process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def whole(reply: DispatcherReply) -> bytes:
-    return b"".join([piece async for piece in reply.body])
+async def read(reply: DispatcherReply) -> bytes:
+    return b"".join([chunk async for chunk in reply.body])
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
-    """Serve a handler, and give the address."""
+    """Return a function that serves a handler and returns its URL."""
     servers = []
 
     async def start(handler: Handler) -> str:
@@ -44,7 +44,7 @@ async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
         await server.close()
 
 
-async def test_a_request_arrives_as_it_was_asked(serve: Callable[[Handler], Awaitable[str]]) -> None:
+async def test_a_request_arrives_unchanged(serve: Callable[[Handler], Awaitable[str]]) -> None:
     seen = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -53,15 +53,17 @@ async def test_a_request_arrives_as_it_was_asked(serve: Callable[[Handler], Awai
 
     url = await serve(handler)
     async with Dispatcher(f"{url}/dispatch-data/") as dispatcher:
-        ask = Request("POST", "/run_analysis", "T1=27%3A40&a=%2C+%00&a=b", (("X-One", "1"), ("Accept", "*/*")), b"form")
-        await whole(await dispatcher.send(ask))
+        request = Request(
+            "POST", "/run_analysis", "T1=27%3A40&a=%2C+%00&a=b", (("X-One", "1"), ("Accept", "*/*")), b"form"
+        )
+        await read(await dispatcher.send(request))
 
     ((method, path, headers, body),) = seen
     assert (method, path, body) == ("POST", "/dispatch-data/run_analysis?T1=27%3A40&a=%2C+%00&a=b", b"form")
     assert set(headers) == {"Host", "X-One", "Accept", "Content-Length"}
 
 
-async def test_a_reply_is_given_as_it_came(serve: Callable[[Handler], Awaitable[str]]) -> None:
+async def test_a_reply_is_returned_unchanged(serve: Callable[[Handler], Awaitable[str]]) -> None:
     async def handler(_: web.Request) -> web.Response:
         headers = {"Location": "/elsewhere", "Content-Encoding": "gzip", "Set-Cookie": "a=1"}
         return web.Response(status=302, headers=headers, body=b"no gzip")
@@ -69,11 +71,11 @@ async def test_a_reply_is_given_as_it_came(serve: Callable[[Handler], Awaitable[
     async with Dispatcher(await serve(handler)) as dispatcher:
         reply = await dispatcher.send(Request("GET", "/download_file"))
 
-        assert (reply.status, await whole(reply)) == (302, b"no gzip")
+        assert (reply.status, await read(reply)) == (302, b"no gzip")
         assert ("Location", "/elsewhere") in reply.headers
 
 
-async def test_no_cookie_of_one_client_goes_with_the_request_of_another(
+async def test_no_cookie_of_one_client_is_sent_with_the_request_of_another(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     seen = []
@@ -84,12 +86,12 @@ async def test_no_cookie_of_one_client_goes_with_the_request_of_another(
 
     async with Dispatcher(await serve(handler)) as dispatcher:
         for _ in range(2):
-            await whole(await dispatcher.send(Request("GET", "/")))
+            await read(await dispatcher.send(Request("GET", "/")))
 
     assert seen == [None, None]
 
 
-async def test_a_body_that_ends_too_early_is_noticed(serve: Callable[[Handler], Awaitable[str]]) -> None:
+async def test_a_body_that_ends_too_early_is_an_error(serve: Callable[[Handler], Awaitable[str]]) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -102,14 +104,14 @@ async def test_a_body_that_ends_too_early_is_noticed(serve: Callable[[Handler], 
     async with Dispatcher(url) as dispatcher:
         reply = await dispatcher.send(Request("GET", "/", "token=secret"))
         with pytest.raises(UpstreamUnreachableError, match="the connection broke") as raised:
-            await whole(reply)
+            await read(reply)
 
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("read_timeout", "patience"), [(0.01, None), (60.0, 0.05)])
-async def test_a_dispatcher_that_is_there_and_does_not_answer_in_time_is_slow(
-    serve: Callable[[Handler], Awaitable[str]], read_timeout: float, patience: float | None
+@pytest.mark.parametrize(("read_timeout", "timeout"), [(0.01, None), (60.0, 0.05)])
+async def test_a_dispatcher_that_does_not_respond_in_time_is_slow(
+    serve: Callable[[Handler], Awaitable[str]], read_timeout: float, timeout: float | None
 ) -> None:
     never = asyncio.Event()
 
@@ -118,14 +120,14 @@ async def test_a_dispatcher_that_is_there_and_does_not_answer_in_time_is_slow(
         return web.Response()
 
     async with Dispatcher(await serve(handler), read_timeout=read_timeout) as dispatcher:
-        with pytest.raises(UpstreamSlowError, match="no answer in time"):
-            await dispatcher.send(Request("GET", "/", timeout=patience))
+        with pytest.raises(UpstreamSlowError, match="no response in time"):
+            await dispatcher.send(Request("GET", "/", timeout=timeout))
     never.set()
 
 
 @pytest.fixture
 def unconnected() -> Iterator[str]:
-    """Give the address of somebody who takes no connections, and has no room for more that wait."""
+    """Return the URL of a listener that accepts no connections, and whose backlog is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -138,13 +140,13 @@ def unconnected() -> Iterator[str]:
             one.close()
 
 
-@pytest.mark.parametrize(("connect_timeout", "patience"), [(0.01, None), (60.0, 0.05)])
-async def test_a_dispatcher_that_takes_no_connection_in_time_is_not_just_slow(
-    unconnected: str, connect_timeout: float, patience: float | None
+@pytest.mark.parametrize(("connect_timeout", "timeout"), [(0.01, None), (60.0, 0.05)])
+async def test_a_dispatcher_that_accepts_no_connection_in_time_is_unreachable(
+    unconnected: str, connect_timeout: float, timeout: float | None
 ) -> None:
     async with Dispatcher(unconnected, connect_timeout=connect_timeout) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="no connection in time") as raised:
-            await dispatcher.send(Request("GET", "/", timeout=patience))
+            await dispatcher.send(Request("GET", "/", timeout=timeout))
 
     assert not isinstance(raised.value, UpstreamSlowError)
 
@@ -154,16 +156,16 @@ async def test_a_dispatcher_that_takes_no_connection_in_time_is_not_just_slow(
     [
         ("http://127.0.0.1:1", "Connection refused"),
         ("http://no-such-host.invalid", "."),
-        ("http://", "no address"),
+        ("http://", "not the URL"),
     ],
 )
-async def test_where_nobody_is_the_error_says_so(url: str, reason: str) -> None:
+async def test_the_error_names_the_reason_of_a_failed_connection(url: str, reason: str) -> None:
     async with Dispatcher(url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match=reason):
             await dispatcher.send(Request("GET", "/"))
 
 
-async def test_the_connection_of_a_reply_that_nobody_reads_is_closed(
+async def test_the_connection_of_an_unread_reply_is_closed(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     closed = asyncio.Event()
@@ -184,7 +186,7 @@ async def test_the_connection_of_a_reply_that_nobody_reads_is_closed(
 
 @dataclass
 class Dropping:
-    """A server that answers the first request of each connection, and drops the connection once it read another."""
+    """A server that responds to the first requests of a connection, and closes it once it has read another."""
 
     answered: int = 1
     read: list[str] = field(default_factory=list)
@@ -216,7 +218,7 @@ REPEATED = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 
 
 @pytest.mark.parametrize("method", [*REPEATED, "POST", "PATCH"])
-async def test_what_must_be_sent_once_is_read_once_where_the_connection_breaks(method: str) -> None:
+async def test_a_request_to_be_sent_at_most_once_is_not_repeated_where_the_connection_breaks(method: str) -> None:
     async with dropping(answered=0) as server, Dispatcher(server.url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="the connection broke"):
             await dispatcher.send(Request(method, "/refresh_token", at_most_once=True))
@@ -224,25 +226,25 @@ async def test_what_must_be_sent_once_is_read_once_where_the_connection_breaks(m
     assert server.read == [f"{method} /refresh_token"]
 
 
-async def test_what_must_be_sent_once_does_not_meet_a_connection_that_was_kept_and_is_dead() -> None:
+async def test_a_request_to_be_sent_at_most_once_does_not_use_a_stale_connection() -> None:
     async with dropping(answered=1) as server, Dispatcher(server.url) as dispatcher:
-        await whole(await dispatcher.send(Request("GET", "/kept")))
+        await read(await dispatcher.send(Request("GET", "/first")))
         for _ in range(2):
             assert (await dispatcher.send(Request("GET", "/refresh_token", at_most_once=True))).status == 200
 
-    assert server.read == ["GET /kept", "GET /refresh_token", "GET /refresh_token"]
+    assert server.read == ["GET /first", "GET /refresh_token", "GET /refresh_token"]
 
 
-async def test_what_may_be_repeated_is_where_a_connection_that_was_kept_is_dead() -> None:
-    """The danger that `once` is there for."""
+async def test_other_requests_are_repeated_on_a_stale_connection() -> None:
+    """The danger that `at_most_once` is there for."""
     async with dropping(answered=1) as server, Dispatcher(server.url) as dispatcher:
-        await whole(await dispatcher.send(Request("GET", "/1")))
-        await whole(await dispatcher.send(Request("GET", "/2")))
+        await read(await dispatcher.send(Request("GET", "/1")))
+        await read(await dispatcher.send(Request("GET", "/2")))
 
     assert server.read == ["GET /1", "GET /2", "GET /2"]
 
 
-async def test_what_must_be_sent_once_says_why_nobody_was_reached() -> None:
+async def test_the_error_of_a_request_to_be_sent_at_most_once_names_the_reason() -> None:
     async with Dispatcher("http://127.0.0.1:1") as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="Connection refused"):
             await dispatcher.send(Request("GET", "/", at_most_once=True))
