@@ -77,12 +77,12 @@ def fill(cache: Path, upstream: str) -> None:
     with closing(DiskStore(cache_folder(cache, upstream))) as store:
         store.put(recording(0))
         index = store._index()  # noqa: SLF001 - putting one by one would flush each to the disk
-        kept = rows.read(recording(0).key, index.get(recording(0).key)).kept
+        head = rows.loads(recording(0).key, index.get(recording(0).key)).head
         with index.transact():
             for number in range(1, RECORDINGS):
-                index.set(recording(number).key, rows.written(recording(number), kept))
-            index.set(f"head:{kept.name}", str(RECORDINGS))
-            index.set("filling", f"{RECORDINGS} {kept.stored_size}")
+                index.set(recording(number).key, rows.dumps(recording(number), head))
+            index.set(f"head:{head.name}", str(RECORDINGS))
+            index.set("filling", f"{RECORDINGS} {head.stored_size}")
         assert store.usage().recordings == RECORDINGS
 
 

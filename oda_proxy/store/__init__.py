@@ -1,7 +1,7 @@
-"""Where recordings are kept, how long, and what is evicted first.
+"""Stores of recordings: on disk and in memory, with freshness, eviction and maintenance.
 
-The back ends on disk and in memory, freshness, eviction, maintenance; what is said where a recording is missing. What
-may be kept is decided by `recordings`; whether a recording is private by `query.audience`.
+The answer to an offline miss is here as well: which recording is nearest. What may be stored is decided by
+`recordings`; whether a recording is private by `query.audience`.
 
-Begin with `base.py`: what every store does; `recording_cache.py`: answers on their way in and out.
+Begin with `base.py`: the protocol of a store; `recording_cache.py`: answers to recordings, and back.
 """

@@ -1,7 +1,7 @@
-"""What a store of recordings does, whatever it keeps them on.
+"""The protocol of a store of recordings.
 
-A store translates and never decides: it cannot tell an image from a light curve, and what may be kept was decided
-before it is asked. Its methods block, and may be called from several threads at once.
+A store does not look into recordings, nor decide what may be stored. Its methods block, and may be called from several
+threads at once.
 """
 
 from __future__ import annotations
@@ -19,72 +19,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a store says of a recording without reading it; times are in s since 1970 (UTC), sizes in bytes."""
+    """The metadata of a stored recording; times are in s since 1970 (UTC), sizes in bytes."""
 
     key: Key
     stored_at: float
     used_at: float
-    """When it was last asked for; when it was stored, if never since."""
+    """When it was last requested, or stored, if never since."""
     size: int
-    """Bytes of the head as it is sent."""
+    """Bytes of the head, uncompressed."""
     stored_size: int
-    """Bytes of the head on the medium."""
+    """Bytes of the head on the medium, compressed."""
     head_name: str
-    """What holds the head: recordings with the same products may share it."""
+    """Name of the stored head: recordings with the same products share it."""
     cost: float
-    """How long the dispatcher took, in s; 0 where that is not known."""
+    """Time that the dispatcher took, in s; 0 if unknown."""
     private: bool
-    """Whether it was asked for with a token."""
+    """Whether it was requested with a token."""
     pinned: bool
-    """Whether it is never given up for lack of space."""
+    """Whether it is exempt from eviction."""
     query: Query | None
-    """What was asked; None where that is not known."""
+    """The query; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much a store holds: recordings, and bytes that their heads occupy on the medium."""
+    """The number of recordings, and the bytes of their heads on the medium."""
 
     recordings: int
     occupied: int
 
 
 class Store(Protocol):
-    """Recordings under their keys. Each method raises StoreUnusableError when the medium fails."""
+    """Recordings by key. Each method raises StoreUnusableError when the medium fails."""
 
     def get(self, key: Key) -> Recording | None:
-        """Give the recording, whole, or None: what was damaged is removed and is not there.
+        """Return the recording for a key, or None; a damaged one is removed, and counts as absent.
 
-        The head is open: whoever gets it closes it. It can be read to its end even where the recording is removed
-        meanwhile.
+        The caller closes its head, which can be read to its end even where the recording is removed meanwhile.
         """
 
     def put(self, recording: Recording) -> None:
-        """Keep a recording in place of any other with its key; once this returns, a crash does not lose it."""
+        """Store a recording, replacing any with its key; once this returns, it survives a crash."""
 
     def remove(self, key: Key) -> bool:
-        """Forget a recording; tell whether it was there."""
+        """Remove a recording; return whether it existed."""
 
     def evict(self, entry: Entry) -> bool:
-        """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
+        """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
-        """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
+        """Exempt a recording from eviction, or no longer; return whether it exists."""
 
     def keys(self) -> Iterator[Key]:
-        """Name what is kept, in any order; the first is found at once, however many there are."""
+        """Iterate over the keys, in any order; the first is found at once, however many there are."""
 
     def entry(self, key: Key) -> Entry | None:
-        """Describe a recording, or give None where there is none, or its row cannot be read."""
+        """Return the metadata of a recording, or None if there is none, or its row cannot be read."""
 
     def entries(self) -> Iterator[Entry]:
-        """Describe what is kept, in any order."""
+        """Iterate over the metadata of all recordings, in any order."""
 
     def usage(self) -> Usage:
-        """Tell how much is kept, at once."""
+        """Return the usage, in constant time."""
 
     def save_use_times(self) -> None:
-        """Write down when recordings were asked for since the last time: a hit writes nothing."""
+        """Write the times of use since the last call: a hit writes nothing."""
 
     def remove_orphans(self) -> int:
-        """Remove what crashed writers left, and tell how many files that were."""
+        """Remove files that crashed writers left, and return their number."""

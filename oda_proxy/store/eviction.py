@@ -1,8 +1,8 @@
-"""Which recordings to give up for lack of space.
+"""Eviction: which recordings to remove when space runs out.
 
-The one that was not asked for for the longest time goes first, where each second that the dispatcher took for it counts
-like `WORTH` seconds of having been asked for later, up to `MOST`: what took an hour stays a week longer than what took
-none. Recordings that share their products go together, once the last of them is due. What is pinned stays.
+The least recently used goes first, where each second that the dispatcher took for it counts as `COST_WEIGHT` seconds of
+later use, up to `MAX_COST_BONUS`: a recording that took an hour stays a week longer than one that took none. Recordings
+that share a head are evicted together, in the order of the last of them. Pinned ones stay.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
     from oda_proxy.store.base import Entry
 
-WORTH = 168.0
-"""Seconds that a second of the dispatcher's work is worth: a week for an hour."""
+COST_WEIGHT = 168.0
+"""Seconds of later use that a second of the dispatcher's work counts as: a week for an hour."""
 
-MOST = 30 * 86400.0
-"""Seconds that a recording is given at most for what it cost."""
+MAX_COST_BONUS = 30 * 86400.0
+"""Seconds of later use that the cost of a recording counts as at most."""
 
-HIGH, LOW = 0.95, 0.85
-"""Parts of the limit: above the first recordings are given up, down to the second, so that it is seldom done."""
-
-
-def due(entry: Entry) -> float:
-    """Give the time, in s since 1970, by which recordings are put in order."""
-    return entry.used_at + min(max(entry.cost, 0.0) * WORTH, MOST)
+HIGH_WATERMARK, LOW_WATERMARK = 0.95, 0.85
+"""Fractions of the limit: eviction begins above the first and ends at the second, so that it is rare."""
 
 
-def victims(entries: Iterable[Entry], *, most: float) -> list[Entry]:
-    """Choose what to give up so that the rest occupies `most` bytes at most, or nothing but what is pinned is left."""
-    sharing: dict[str, list[Entry]] = {}
+def priority(entry: Entry) -> float:
+    """Return the time of use plus the bonus of the cost, in s since 1970: the lowest is evicted first."""
+    return entry.used_at + min(max(entry.cost, 0.0) * COST_WEIGHT, MAX_COST_BONUS)
+
+
+def victims(entries: Iterable[Entry], *, max_bytes: float) -> list[Entry]:
+    """Choose recordings to evict so that the rest occupies `max_bytes` at most, or only pinned ones remain."""
+    by_head: dict[str, list[Entry]] = {}
     for entry in entries:
-        sharing.setdefault(entry.head_name, []).append(entry)
-    occupied = sum(group[0].stored_size for group in sharing.values())
+        by_head.setdefault(entry.head_name, []).append(entry)
+    occupied = sum(group[0].stored_size for group in by_head.values())
     chosen: list[Entry] = []
-    for group in sorted(sharing.values(), key=lambda group: max(map(due, group))):
-        if occupied <= most:
+    for group in sorted(by_head.values(), key=lambda group: max(map(priority, group))):
+        if occupied <= max_bytes:
             break
         if not any(entry.pinned for entry in group):
             chosen += group

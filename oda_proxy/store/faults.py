@@ -1,4 +1,4 @@
-"""What keeps failing, said once and not for each request."""
+"""Ongoing failures of a store, logged once and not for each request."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Fault:
-    """One kind of failure, while it lasts: since when, in s since 1970 (UTC), and how often."""
+class StoreFault:
+    """One kind of ongoing failure: since when, in s since 1970 (UTC), and how often."""
 
-    doing: str
+    operation: str
     message: str
     since: float
-    times: int = 0
+    count: int = 0
 
 
 class StoreFaults:
-    """The failures of a store that are not over."""
+    """The ongoing failures of a store."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Take a clock, in s since 1970 (UTC)."""
+        """Take a clock, which returns s since 1970 (UTC)."""
         self._clock = clock
-        self._known: dict[tuple[str, str], Fault] = {}
+        self._faults: dict[tuple[str, str], StoreFault] = {}
 
-    def __iter__(self) -> Iterator[Fault]:
-        return iter(list(self._known.values()))
+    def __iter__(self) -> Iterator[StoreFault]:
+        return iter(list(self._faults.values()))
 
-    def note_failure(self, doing: str, error: StoreUnusableError) -> None:
-        """Take note of a failure, and log it where it is a new one."""
-        name = doing, str(error)
-        if name not in self._known:
-            if all(message != str(error) for _, message in self._known):
-                _log.warning("%s; answers are passed on all the same", error)
-            self._known[name] = Fault(doing, str(error), self._clock())
-        self._known[name].times += 1
+    def note_failure(self, operation: str, error: StoreUnusableError) -> None:
+        """Count a failure of an operation, and log it if it is new."""
+        name = operation, str(error)
+        if name not in self._faults:
+            if all(message != str(error) for _, message in self._faults):
+                _log.warning("%s; answers are returned all the same", error)
+            self._faults[name] = StoreFault(operation, str(error), self._clock())
+        self._faults[name].count += 1
 
-    def note_success(self, doing: str) -> None:
-        """Take note that the store does this again."""
-        for name in [name for name in self._known if name[0] == doing]:
-            fault = self._known.pop(name)
-            _log.warning("recordings can be %s again, after %d failures", doing, fault.times)
+    def note_success(self, operation: str) -> None:
+        """Clear the failures of an operation that works again."""
+        for name in [name for name in self._faults if name[0] == operation]:
+            fault = self._faults.pop(name)
+            _log.warning("recordings can be %s again, after %d failures", operation, fault.count)

@@ -1,8 +1,8 @@
-"""How long an answer stays good.
+"""Freshness: how long a recording is served without asking the dispatcher again.
 
-What was computed does not change: a recording lasts. The exception is an analysis of the last days, for which data were
-still arriving when it was made: the same question has a better answer tomorrow. A house may say otherwise for an
-instrument or a product.
+A computed result does not change, so a recording stays fresh. The exception is an analysis of the last days: data were
+still arriving when it ran, and the same query has a better answer tomorrow. Rules of the configuration override this
+for instruments and products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOR_EVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How long, in s, answers of an instrument and a product last; both may hold `*` for any text."""
+    """The lifetime, in s, of recordings of an instrument and a product; both are patterns with `*`."""
 
     instrument: str
     product: str
@@ -30,51 +30,51 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read `INSTRUMENT/PRODUCT=DAYS`, where DAYS may be `never`; raises ValueError where it is none."""
+        """Parse `INSTRUMENT/PRODUCT=DAYS`, where DAYS may be `never`; raises ValueError for other texts."""
         what, equals, days = text.rpartition("=")
         instrument, slash, product = what.partition("/")
         if not (equals and slash and instrument and product):
-            raise ValueError(f"{text!r} is no rule")
+            raise ValueError(f"{text!r} is not INSTRUMENT/PRODUCT=DAYS")
         lifetime = FOR_EVER if days == "never" else float(days) * DAY
         if not lifetime >= 0:
-            raise ValueError(f"{days!r} is no number of days")
+            raise ValueError(f"{days!r} is not a number of days of at least 0")
         return cls(instrument, product, lifetime)
 
-    def is_about(self, instrument: str, product: str) -> bool:
-        """Tell whether the rule is about this instrument and product."""
+    def matches(self, instrument: str, product: str) -> bool:
+        """Return whether the rule applies to an instrument and a product."""
         return fnmatchcase(instrument, self.instrument) and fnmatchcase(product, self.product)
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The rules of a house, of which the first that fits counts; without one, data of the last days last a day."""
+    """The configured rules, of which the first match counts; without a match, recent data stay fresh for a day."""
 
     rules: tuple[Rule, ...] = ()
     recent: float = 14 * DAY
-    """Age in s of the last data up to which more may have been on their way: a cautious guess: nobody publishes it."""
+    """Age in s of the last data up to which more may still arrive: a cautious guess, as no delay is published."""
     recent_lifetime: float = DAY
 
     def lifetime(self, recording: Recording) -> float:
-        """Say how long a recording is good, in s from when it was stored."""
+        """Return how long a recording is fresh, in s since it was stored."""
         echo = recording.echo
         instrument, product = str(echo.get("instrument", "")), str(echo.get("product_type", ""))
         for rule in self.rules:
-            if rule.is_about(instrument, product):
+            if rule.matches(instrument, product):
                 return rule.lifetime
         if "T2" not in echo:
             return FOR_EVER
-        end = _instant(echo["T2"])
-        # An end that cannot be read may be of today.
+        end = _timestamp(echo["T2"])
+        # An end that cannot be parsed may be today.
         still_arriving = end is None or end > recording.stored_at - self.recent
         return self.recent_lifetime if still_arriving else FOR_EVER
 
     def is_fresh(self, recording: Recording, now: float) -> bool:
-        """Tell whether a recording is still good at `now`, in s since 1970 (UTC)."""
+        """Return whether a recording is fresh at `now`, in s since 1970 (UTC)."""
         return now - recording.stored_at < self.lifetime(recording)
 
 
-def _instant(echoed: Any) -> float | None:
-    """Read the time that a dispatcher echoes (ISO, UTC; dispatchers convert other formats), in s since 1970."""
+def _timestamp(echoed: Any) -> float | None:
+    """Parse an echoed time (ISO 8601, UTC; dispatchers convert other formats) to s since 1970."""
     try:
         return datetime.fromisoformat(str(echoed)).replace(tzinfo=UTC).timestamp()
     except ValueError:

@@ -1,7 +1,7 @@
-"""Heads of recordings as files: compressed, each named by the SHA-256 of its own bytes.
+"""Heads of recordings as compressed files, each named by the SHA-256 of its bytes.
 
-A file can thus be checked by itself, without decompressing what was not checked before, and is what another program
-(`zstd -d`) reads. Nothing about a check is remembered: bits that flip on a medium change neither size nor date.
+A file can thus be checked before it is decompressed, and other programs (`zstd -d`) can read it. It is checked each
+time it is opened: a bit that flips on the medium changes neither its size nor its date.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ if TYPE_CHECKING:
 
 _LEVEL = 3
 _WINDOW_LOG = 17
-"""Log2 of the bytes that a reader keeps while it decompresses, for which 16 readers at once must have room."""
+"""Log2 of the bytes that a reader needs for decompression: 16 readers at once must fit into memory."""
 
-_READ = 64 * 1024
-_UNFINISHED = "new-"
+_READ_SIZE = 64 * 1024
+_PENDING_PREFIX = "new-"
 
 
 @dataclass(frozen=True)
 class StoredHead:
-    """A head in a file that was checked; it stays open, so that it can be read after its name is gone."""
+    """A head whose file was checked; the file stays open, so that it can be read after it is removed."""
 
-    kept: HeadFile
+    head_file: HeadFile
     _file: FileIO = field(repr=False, compare=False)
 
     @property
     def size(self) -> int:
-        """Bytes of the text."""
-        return self.kept.size
+        """Bytes of the head, uncompressed."""
+        return self.head_file.size
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text, in hexadecimal digits."""
-        return self.kept.digest
+        """SHA-256 of the head, uncompressed, in hexadecimal digits."""
+        return self.head_file.digest
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the text from its beginning; raises StoreUnusableError where the medium fails now."""
+        """Iterate over the uncompressed head; raises StoreUnusableError where the file cannot be read."""
         decompressor = zstandard.ZstdDecompressor(max_window_size=2**_WINDOW_LOG)
-        remain = self.kept.size
+        remaining = self.head_file.size
         try:
-            with decompressor.stream_reader(cast("IO[bytes]", _At(self._file)), read_size=_READ) as text:
-                while piece := text.read(min(CHUNK_SIZE, remain + 1)):
-                    if (remain := remain - len(piece)) < 0:
+            with decompressor.stream_reader(cast("IO[bytes]", _Reader(self._file)), read_size=_READ_SIZE) as text:
+                while chunk := text.read(min(CHUNK_SIZE, remaining + 1)):
+                    if (remaining := remaining - len(chunk)) < 0:
                         break
-                    yield piece
+                    yield chunk
         except (OSError, ValueError, zstandard.ZstdError) as error:
             raise StoreUnusableError(self._folder, f"a head cannot be read ({error})") from error
-        if remain:
-            raise StoreUnusableError(self._folder, "a head is not as long as the index says")
+        if remaining:
+            raise StoreUnusableError(self._folder, "a head has not the size that the index states")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     @property
@@ -76,17 +76,17 @@ class StoredHead:
         return Path(str(self._file.name)).parent
 
 
-class _At:
-    """A reader's own place in a file that others read as well."""
+class _Reader:
+    """A position of its own in a file that several readers share."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._at = 0
+        self._offset = 0
 
     def read(self, size: int) -> bytes:
-        """Read some bytes, none at the end."""
-        content = os.pread(self._file.fileno(), size, self._at)
-        self._at += len(content)
+        """Read up to `size` bytes, none at the end."""
+        content = os.pread(self._file.fileno(), size, self._offset)
+        self._offset += len(content)
         return content
 
 
@@ -94,25 +94,25 @@ class _At:
 class PendingHead:
     """A head that was written and flushed under a temporary name."""
 
-    kept: HeadFile
+    head_file: HeadFile
     temporary: Path
-    file: Path
+    path: Path
 
-    def finish(self) -> None:
-        """Give it its name, so that a loss of power does not take it away again."""
-        self.file.parent.mkdir(exist_ok=True)
-        self.temporary.replace(self.file)
-        _flush(self.file.parent)
-        _flush(self.file.parent.parent)
+    def commit(self) -> None:
+        """Rename it to its name, durably: it survives a loss of power."""
+        self.path.parent.mkdir(exist_ok=True)
+        self.temporary.replace(self.path)
+        _sync_folder(self.path.parent)
+        _sync_folder(self.path.parent.parent)
 
     def discard(self) -> None:
-        """Remove it, where it has not got its name."""
-        with suppress(OSError):  # what remains is removed as a crashed writer's
+        """Remove it, unless it was renamed."""
+        with suppress(OSError):  # it is removed later, like that of a crashed writer
             self.temporary.unlink(missing_ok=True)
 
 
 class Heads:
-    """The folder of heads: `ab/abcd...`, with `new-...` beside for those being written."""
+    """The folder of heads: `ab/abcd...`, and `new-...` for those being written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,58 +121,58 @@ class Heads:
         """Write a head under a temporary name; raises OSError."""
         parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG, write_checksum=True)
         compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=head.size)
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED)
+        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_PENDING_PREFIX)
         temporary = Path(name)
-        text, stored, stored_size = hashlib.sha256(), hashlib.sha256(), 0
+        digest, stored_digest, stored_size = hashlib.sha256(), hashlib.sha256(), 0
         try:
             with os.fdopen(descriptor, "wb") as file:
-                for piece in chain(head.pieces(), (b"",)):
-                    compressed = compressor.compress(piece) if piece else compressor.flush()
-                    text.update(piece)
-                    stored.update(compressed)
+                for chunk in chain(head.pieces(), (b"",)):
+                    compressed = compressor.compress(chunk) if chunk else compressor.flush()
+                    digest.update(chunk)
+                    stored_digest.update(compressed)
                     stored_size += file.write(compressed)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        kept = HeadFile(text.hexdigest(), head.size, stored.hexdigest(), stored_size)
-        return PendingHead(kept, temporary, self.file(kept.name))
+        head_file = HeadFile(digest.hexdigest(), head.size, stored_digest.hexdigest(), stored_size)
+        return PendingHead(head_file, temporary, self.path(head_file.name))
 
-    def open(self, kept: HeadFile) -> StoredHead:
-        """Open a head and check all of it; raises FileNotFoundError, ValueError for a changed one, or OSError."""
-        file = FileIO(self.file(kept.name))
+    def open(self, head_file: HeadFile) -> StoredHead:
+        """Open a head and check its digest; raises ValueError if it does not match, FileNotFoundError, or OSError."""
+        file = FileIO(self.path(head_file.name))
         with ExitStack() as stack:
             stack.callback(file.close)
             digest = hashlib.sha256()
-            reader = _At(file)
-            while content := reader.read(_READ):
+            reader = _Reader(file)
+            while content := reader.read(_READ_SIZE):
                 digest.update(content)
-            if digest.hexdigest() != kept.name:
-                raise ValueError("its head is not what was written")
-            stack.pop_all()  # it stays open for whoever reads it
-        return StoredHead(kept, file)
+            if digest.hexdigest() != head_file.name:
+                raise ValueError("its head was changed")
+            stack.pop_all()  # it stays open for the caller
+        return StoredHead(head_file, file)
 
-    def file(self, name: str) -> Path:
-        """Name the file of a head."""
+    def path(self, name: str) -> Path:
+        """Return the path of a head."""
         return self.folder / name[:2] / name
 
     def names(self) -> Iterator[str]:
-        """Name the heads that are there."""
-        for place in self.folder.iterdir():
-            if place.is_dir():
-                yield from (file.name for file in place.iterdir())
+        """Iterate over the names of all heads."""
+        for subfolder in self.folder.iterdir():
+            if subfolder.is_dir():
+                yield from (file.name for file in subfolder.iterdir())
 
-    def unfinished(self, *, before: float) -> Iterator[Path]:
-        """Give what was not written any further since that time, in s since 1970."""
-        for file in self.folder.glob(f"{_UNFINISHED}*"):
+    def pending(self, *, before: float) -> Iterator[Path]:
+        """Iterate over heads under temporary names that were not written to since `before`, in s since 1970."""
+        for file in self.folder.glob(f"{_PENDING_PREFIX}*"):
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < before:
                     yield file
 
 
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk, not only in memory."""
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

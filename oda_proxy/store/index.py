@@ -1,7 +1,7 @@
-"""The index of a store on disk: diskcache, holding text under text and nothing else.
+"""The index of a store on disk: diskcache, with text as keys and values.
 
-diskcache would pickle what is no text or number: here that is refused, in both directions, for who can write to the
-folder could otherwise run code in this process.
+diskcache pickles other types. Here that is refused, on reading and on writing: otherwise whoever can write to the
+folder could run code in this process.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _log = logging.getLogger(__name__)
 
 INDEX = "index"
 
-_PATIENCE = 30.0
+_LOCK_TIMEOUT = 30.0
 """How long, in s, to wait for another process that writes."""
 
-_INDEX_LIMIT = 2**40
-"""Bytes after which diskcache would begin to drop entries by itself: never."""
+_MAX_INDEX_SIZE = 2**40
+"""Bytes above which diskcache evicts by itself: never reached."""
 
-_ROW_LIMIT = 2**30
-"""Bytes after which diskcache would put a row into a file of its own, which it does not flush: never."""
+_MAX_ROW_SIZE = 2**30
+"""Bytes above which diskcache writes a row to a file of its own, without flushing it: never reached."""
 
 
 class _TextOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """diskcache's access to its files, without pickle."""
+    """The serialisation of diskcache, without pickle."""
 
     def put(self, key: object) -> tuple[Any, bool]:
         """Write a key, which must be text."""
@@ -44,7 +44,7 @@ class _TextOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return key, True
 
     def get(self, key: Any, raw: Any) -> str:
-        """Read a key; one that is no text, or was pickled, is left unread and gives an empty one."""
+        """Read a key; one that is not text, or pickled, is not loaded and becomes an empty text."""
         return key if raw and isinstance(key, str) else ""
 
     def store(self, value: object, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
@@ -54,96 +54,96 @@ class _TextOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return super().store(value, read, key=key)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        """Read a value; one that was pickled is refused unread."""
+        """Read a value; raises ValueError for a pickled one, without loading it."""
         if mode == MODE_PICKLE:
             raise ValueError("the index holds a pickled value")
         return super().fetch(mode, filename, value, read)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error says that the file itself is damaged, and not that it cannot be used now."""
-    return type(error) is sqlite3.DatabaseError  # its subclasses speak of locks, space and permissions
+    """Return whether an error means that the database is damaged, and not only unusable at the moment."""
+    return type(error) is sqlite3.DatabaseError  # its subclasses are about locks, space and permissions
 
 
-def open_index(folder: Path, count_anew: Callable[[diskcache.Cache], object], *, doubted: bool) -> diskcache.Cache:
-    """Open the index of the store in `folder`, a new one where there is none; read all of it where it is `doubted`.
+def open_index(folder: Path, recount: Callable[[diskcache.Cache], object], *, is_suspect: bool) -> diskcache.Cache:
+    """Open the index of the store in `folder`, or create it; check all of it where it `is_suspect`.
 
-    One that is damaged is moved aside, to `index.broken-<n>`, and begun anew with the rows that can still be read; then
-    they are counted. Raises OSError or sqlite3.Error where it cannot be used.
+    A damaged one is renamed to `index.broken-<n>` and replaced by a new one with the rows that can still be read, on
+    which `recount` is called. Raises OSError or sqlite3.Error where it cannot be used.
     """
     try:
-        return _open(folder, doubted=doubted)
+        return _open(folder, is_suspect=is_suspect)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-    with _alone(folder):
+    with _locked(folder):
         try:
-            return _open(folder, doubted=True)  # another process may have been here first
+            return _open(folder, is_suspect=True)  # another process may have replaced it
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             aside = next(path for n in count(1) if not (path := folder / f"{INDEX}.broken-{n}").exists())
             (folder / INDEX).rename(aside)
-            index = _open(folder, doubted=False)
+            index = _open(folder, is_suspect=False)
             with index.transact():
-                rows = _readable(aside / DBNAME)
+                rows = _readable_rows(aside / DBNAME)
                 for key, text in rows.items():
                     index.set(key, text)
-                count_anew(index)
-            said = "the index of recordings was damaged (%s): moved aside to %s, and begun anew with %d rows of it"
-            _log.warning(said, error, aside, len(rows))
+                recount(index)
+            message = "the index of recordings was damaged (%s): it is renamed to %s, and %d of its rows are restored"
+            _log.warning(message, error, aside, len(rows))
             return index
 
 
-def _readable(file: Path) -> dict[str, str]:
-    """Read what can be read of a damaged index: from its beginning to the damage, and from its end."""
+def _readable_rows(file: Path) -> dict[str, str]:
+    """Return the rows of a damaged index that can be read: from its beginning to the damage, and from its end."""
     rows: dict[str, str] = {}
     for order in ("ASC", "DESC"):
         with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
-            wanted = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND typeof(value) = 'text'"
-            rows.update(connection.execute(f"{wanted} ORDER BY rowid {order}"))
+            query = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND typeof(value) = 'text'"
+            rows.update(connection.execute(f"{query} ORDER BY rowid {order}"))
     return rows
 
 
-def _open(folder: Path, *, doubted: bool) -> diskcache.Cache:
+def _open(folder: Path, *, is_suspect: bool) -> diskcache.Cache:
     file = folder / INDEX / DBNAME
     if file.exists():
-        _look_at(file)
-        if doubted and (fault := check(folder)):
+        _check_header(file)
+        if is_suspect and (fault := check(folder)):
             raise sqlite3.DatabaseError(fault)
     return diskcache.Cache(
         str(folder / INDEX),
-        timeout=_PATIENCE,
+        timeout=_LOCK_TIMEOUT,
         disk=_TextOnly,
-        disk_min_file_size=_ROW_LIMIT,
-        sqlite_synchronous=2,  # FULL: a kept recording survives the loss of power, too
+        disk_min_file_size=_MAX_ROW_SIZE,
+        sqlite_synchronous=2,  # FULL: a stored recording survives a loss of power
         eviction_policy="none",
-        size_limit=_INDEX_LIMIT,
+        size_limit=_MAX_INDEX_SIZE,
         cull_limit=0,
     )
 
 
-def _look_at(file: Path) -> None:
-    """Raise sqlite3.DatabaseError for a file whose beginning, or whose list of tables, is no database's."""
-    with closing(sqlite3.connect(file, timeout=_PATIENCE)) as connection:
+def _check_header(file: Path) -> None:
+    """Raise sqlite3.DatabaseError for a file whose header or schema is not that of a database."""
+    with closing(sqlite3.connect(file, timeout=_LOCK_TIMEOUT)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def check(folder: Path) -> str:
-    """Read the whole index, and say what is wrong with it, or nothing."""
-    with closing(sqlite3.connect(folder / INDEX / DBNAME, timeout=_PATIENCE)) as connection:
+    """Check the whole index; return what is damaged, or an empty text."""
+    with closing(sqlite3.connect(folder / INDEX / DBNAME, timeout=_LOCK_TIMEOUT)) as connection:
         try:
-            (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-            told = str(error)
-    return "" if told == "ok" else str(told)
+            result = str(error)
+    return "" if result == "ok" else str(result)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out, for as long as this one lives."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which ends with the process."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Keeping a store within its limits, beside the requests and never within one."""
+"""Maintenance of a store in the background: times of use, eviction, orphaned files."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ROUND = 10.0
-"""How often, in s, it is looked after."""
+INTERVAL = 10.0
+"""Seconds between two runs."""
 
-SWEEP = 360
-"""After how many rounds what crashed writers left is looked for: each hour."""
+ORPHANS_EVERY = 360
+"""Number of runs after which orphaned files are removed: each hour."""
 
 
 def prune(store: Store, limit: int) -> list[Entry]:
-    """Give up recordings so that `limit` bytes are enough, and say which. Raises StoreUnusableError."""
-    return [entry for entry in eviction.victims(store.entries(), most=limit) if store.evict(entry)]
+    """Evict recordings until `limit` bytes suffice, and return them. Raises StoreUnusableError."""
+    return [entry for entry in eviction.victims(store.entries(), max_bytes=limit) if store.evict(entry)]
 
 
 def maintain(store: Store, limit: int, *, remove_orphans: bool) -> None:
-    """Do one round: write down what was noted, give up what is too much. Raises StoreUnusableError."""
+    """Run once: write times of use, and evict what exceeds the limit. Raises StoreUnusableError."""
     store.save_use_times()
-    if store.usage().occupied > limit * eviction.HIGH:
-        given_up = prune(store, int(limit * eviction.LOW))
-        freed = sum({entry.head_name: entry.stored_size for entry in given_up}.values())
-        _log.info("gave up %d recordings of %d bytes for lack of space", len(given_up), freed)
-    if remove_orphans and (swept := store.remove_orphans()):
-        _log.info("removed %d files that crashed writers left", swept)
+    if store.usage().occupied > limit * eviction.HIGH_WATERMARK:
+        evicted = prune(store, int(limit * eviction.LOW_WATERMARK))
+        freed = sum({entry.head_name: entry.stored_size for entry in evicted}.values())
+        _log.info("evicted %d recordings of %d bytes to free space", len(evicted), freed)
+    if remove_orphans and (removed := store.remove_orphans()):
+        _log.info("removed %d files that crashed writers left", removed)
 
 
 @asynccontextmanager
 async def background_maintenance(store: Store, limit: int, faults: StoreFaults) -> AsyncIterator[None]:
-    """Look after a store in the background until the block ends, and once more at the end."""
-    task = asyncio.create_task(_rounds(store, limit, faults))
+    """Maintain a store in the background until the block ends; times of use are written once more at the end."""
+    task = asyncio.create_task(_run(store, limit, faults))
     try:
         yield
     finally:
@@ -56,11 +56,11 @@ async def background_maintenance(store: Store, limit: int, faults: StoreFaults) 
             await asyncio.to_thread(store.save_use_times)
 
 
-async def _rounds(store: Store, limit: int, faults: StoreFaults) -> None:
+async def _run(store: Store, limit: int, faults: StoreFaults) -> None:
     for number in count(1):
-        await asyncio.sleep(ROUND)
+        await asyncio.sleep(INTERVAL)
         try:
-            await asyncio.to_thread(maintain, store, limit, remove_orphans=number % SWEEP == 0)
-            faults.note_success("looked after")
+            await asyncio.to_thread(maintain, store, limit, remove_orphans=number % ORPHANS_EVERY == 0)
+            faults.note_success("maintained")
         except StoreUnusableError as error:
-            faults.note_failure("looked after", error)
+            faults.note_failure("maintained", error)

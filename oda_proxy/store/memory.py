@@ -1,4 +1,4 @@
-"""Recordings kept in memory, for as long as the process lives."""
+"""A store in memory, for as long as the process lives."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """A store without a medium; it never fails."""
+    """A store without a medium: it never fails."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        """Take a clock, in s since 1970 (UTC)."""
+        """Take a clock, which returns s since 1970 (UTC)."""
         self._clock = clock
         self._recordings: dict[Key, Recording] = {}
         self._uses: dict[Key, float] = {}
         self._pins: set[Key] = set()
 
     def get(self, key: Key) -> Recording | None:
-        """Give the recording, or None."""
+        """Return the recording for a key, or None."""
         recording = self._recordings.get(key)
         if recording is not None:
             self._uses[key] = self._clock()
         return recording
 
     def put(self, recording: Recording) -> None:
-        """Keep a recording."""
+        """Store a recording."""
         self._recordings[recording.key] = recording
 
     def remove(self, key: Key) -> bool:
-        """Forget a recording; tell whether it was there."""
+        """Remove a recording; return whether it existed."""
         self._uses.pop(key, None)
         self._pins.discard(key)
         return self._recordings.pop(key, None) is not None
 
     def evict(self, entry: Entry) -> bool:
-        """Forget a recording for lack of space, unless it was replaced or pinned since; tell whether it was done."""
+        """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
         recording = self._recordings.get(entry.key)
         if recording is None or recording.stored_at != entry.stored_at or entry.key in self._pins:
             return False
         return self.remove(entry.key)
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
-        """Say whether a recording is never to be given up for lack of space; tell whether it is there."""
+        """Exempt a recording from eviction, or no longer; return whether it exists."""
         if key not in self._recordings:
             return False
         (self._pins.add if pinned else self._pins.discard)(key)
         return True
 
     def keys(self) -> Iterator[Key]:
-        """Name what is kept."""
+        """Iterate over the keys."""
         return iter(list(self._recordings))
 
     def entry(self, key: Key) -> Entry | None:
-        """Describe a recording, or give None where there is none."""
+        """Return the metadata of a recording, or None."""
         recording = self._recordings.get(key)
         if recording is None:
             return None
@@ -78,17 +78,17 @@ class MemoryStore:
         )
 
     def entries(self) -> Iterator[Entry]:
-        """Describe what is kept."""
+        """Iterate over the metadata of all recordings."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
     def usage(self) -> Usage:
-        """Tell how much is kept."""
+        """Return the usage."""
         heads = {recording.head.digest: recording.head.size for recording in list(self._recordings.values())}
         return Usage(len(self._recordings), sum(heads.values()))
 
     def save_use_times(self) -> None:
-        """Do nothing: what is noted is noted."""
+        """Do nothing: times of use are in memory only."""
 
     def remove_orphans(self) -> int:
-        """Do nothing: who crashes leaves nothing here."""
+        """Do nothing: a crash leaves no files."""
         return 0

@@ -1,4 +1,4 @@
-"""Answers on their way into the store, and recordings out of it; a store that fails stops nobody."""
+"""The cache of answers: redacts and stores them, and looks up recordings; a failing store fails no request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """What became of an answer: the recording that all may have where there is one, and whether it was stored."""
+    """The result of storing an answer: the recording if one could be made, whether it was stored, or why not."""
 
     recording: Recording | None = None
     stored: bool = False
@@ -40,19 +40,19 @@ class StoreResult:
 
 
 class JobTimes(Protocol):
-    """When a job ran, for its recording."""
+    """The times of a job, for its recording."""
 
     @property
     def started_at(self) -> float:
-        """When it began, in s since 1970 (UTC)."""
+        """Its begin, in s since 1970 (UTC)."""
 
     @property
     def timeline(self) -> tuple[tuple[str, float], ...]:
-        """The states it went through, each with s after `started_at`."""
+        """Its states, each with the s since `started_at`."""
 
 
 class RecordingCache:
-    """Keeps answers of the dispatcher in a store; `clock` gives s since 1970 (UTC)."""
+    """Stores answers of the dispatcher as recordings; `clock` returns s since 1970 (UTC)."""
 
     def __init__(self, store: Store, faults: StoreFaults, resolver: QueryResolver, clock: Callable[[], float]) -> None:
         self.echo_differs = 0
@@ -65,11 +65,11 @@ class RecordingCache:
 
     @property
     def job_ids_shared(self) -> int:
-        """Times that one id of the dispatcher stood for another query than before."""
+        """How often a job_id of the dispatcher named another query than before."""
         return self._job_ids.count
 
     async def look_up(self, resolved: ResolvedQuery) -> Recording | None:
-        """Find a recording; one under an earlier key must show that it answers what is asked today."""
+        """Return the recording of a query; the echo of one under an earlier key must match the query of today."""
         if recording := await self.get(resolved.key):
             return recording
         for key in resolved.earlier_keys:
@@ -80,7 +80,7 @@ class RecordingCache:
         return None
 
     async def get(self, key: Key) -> Recording | None:
-        """Get a recording; a store that fails has none."""
+        """Return the recording for a key; a failing store counts as empty."""
         try:
             recording = await asyncio.to_thread(self._store.get, key)
         except StoreUnusableError as error:
@@ -90,7 +90,7 @@ class RecordingCache:
         return recording
 
     async def store(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> StoreResult:
-        """Keep an answer that is the complete one, before it is passed on: who asks next finds it."""
+        """Store a complete answer before it is returned, so that the next request is a hit."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return StoreResult(detail=answer.cache_status.detail)
         if not isinstance(answer.body, SpooledBody):
@@ -106,13 +106,13 @@ class RecordingCache:
         except NotStorableError as reason:
             return StoreResult(recording, detail=str(reason))
         except StoreUnusableError as error:
-            self._faults.note_failure("kept", error)
+            self._faults.note_failure("stored", error)
             return StoreResult(recording, detail=error.detail)
-        self._faults.note_success("kept")
+        self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 
     async def _redacted(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
-        """Make a recording in a thread; large ones, of which there are several copies meanwhile, one by one."""
+        """Redact an answer in a thread; large ones one at a time, as that takes several copies in memory."""
 
         def make() -> Recording:
             text, requested = body.read(), {name for name, _ in resolved.query.parameters}
@@ -123,19 +123,21 @@ class RecordingCache:
             return await asyncio.to_thread(make)
 
     async def _refuse_contradictions(self, recording: Recording, resolved: ResolvedQuery) -> None:
-        """Raise NotStorableError where the dispatcher says that it answered another question."""
+        """Raise NotStorableError where the echo of the dispatcher contradicts the query."""
         names = await resolved.contradictions(recording.echo)
         if not names:
             return
         self.echo_differs += 1
         self._resolver.invalidate(resolved)
-        asked = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
-        _log.warning("an answer for %s differs from what was asked in %r and is not kept", asked, names[:10])
+        product = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
+        _log.warning("the echo in an answer for %s contradicts the query in %r: it is not stored", product, names[:10])
         raise NotStorableError("echo-differs")
 
 
-def answer_from(recording: Recording, envelope: Envelope, here: str, *, now: float, status: CacheStatus) -> Answer:
-    """Give a recording to somebody who reaches us at `here`; `now` is in s since 1970 (UTC)."""
-    spliced = splice(recording, envelope, now=now, address=here)
-    told = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
-    return Answer(OK, (*told, age(recording.stored_at, now)), ThreadedBody(spliced, recording.head.close), status)
+def answer_from(recording: Recording, envelope: Envelope, base_url: str, *, now: float, status: CacheStatus) -> Answer:
+    """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC)."""
+    spliced = splice(recording, envelope, now=now, address=base_url)
+    content_headers = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
+    return Answer(
+        OK, (*content_headers, age(recording.stored_at, now)), ThreadedBody(spliced, recording.head.close), status
+    )

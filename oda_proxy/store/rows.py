@@ -1,4 +1,4 @@
-"""A recording but for its head, as a row of JSON text."""
+"""The row of a recording in the index: everything but its head, as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class HeadFile:
-    """A head on a medium: the digest of its text and the bytes of it, the name of its file and the bytes of that."""
+    """A head on disk: SHA-256 and bytes of its text, name and bytes of its compressed file."""
 
     digest: str
     size: int
@@ -31,16 +31,16 @@ class HeadFile:
     stored_size: int
 
 
-def written(recording: Recording, kept: HeadFile) -> str:
-    """Write the row of a recording whose head is kept there."""
+def dumps(recording: Recording, head: HeadFile) -> str:
+    """Return the row of a recording whose head is in that file."""
     row = {
         "format": FORMAT,
         "stored_at": recording.stored_at,
         "cost": recording.cost,
         "timeline": recording.timeline,
         "private": recording.private,
-        "head": {"sha256": kept.digest, "size": kept.size, "name": kept.name, "occupies": kept.stored_size},
-        "query": _query_written(recording.query),
+        "head": {"sha256": head.digest, "size": head.size, "name": head.name, "occupies": head.stored_size},
+        "query": _query_members(recording.query),
         "exit_status": recording.exit_status,
         "parameters": recording.parameters,
         "echoed": recording.echoed,
@@ -52,10 +52,10 @@ def written(recording: Recording, kept: HeadFile) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that was read, of this format."""
+    """A row of this format."""
 
     key: Key
-    kept: HeadFile
+    head: HeadFile
     stored_at: float
     cost: float
     private: bool
@@ -63,7 +63,7 @@ class Row:
     members: Mapping[str, Any]
 
     def recording(self, head: Head) -> Recording:
-        """Put the recording together; raises KeyError, TypeError or ValueError for damage."""
+        """Return the recording; raises KeyError, TypeError or ValueError where the row is damaged."""
         return Recording(
             key=self.key,
             stored_at=self.stored_at,
@@ -80,14 +80,14 @@ class Row:
         )
 
     def entry(self, *, used_at: float, pinned: bool) -> Entry:
-        """Describe the recording."""
+        """Return the metadata of the recording."""
         return Entry(
             key=self.key,
             stored_at=self.stored_at,
             used_at=used_at,
-            size=self.kept.size,
-            stored_size=self.kept.stored_size,
-            head_name=self.kept.name,
+            size=self.head.size,
+            stored_size=self.head.stored_size,
+            head_name=self.head.name,
             cost=self.cost,
             private=self.private,
             pinned=pinned,
@@ -95,19 +95,19 @@ class Row:
         )
 
 
-def read(key: Key, text: str) -> Row:
-    """Read a row; raises KeyError, TypeError or ValueError for damage, and for one of another format."""
+def loads(key: Key, text: str) -> Row:
+    """Parse a row; raises KeyError, TypeError or ValueError where it is damaged or of another format."""
     row = json.loads(text)
     if row["format"] != FORMAT:
         raise ValueError(f"its format is {row['format']!r}, this program reads {FORMAT}")
-    head = row["head"]
-    if not (_DIGEST.fullmatch(head["sha256"]) and _DIGEST.fullmatch(head["name"])):
-        raise ValueError("the name of its head is no digest")
-    kept = HeadFile(head["sha256"], int(head["size"]), head["name"], int(head["occupies"]))
+    members = row["head"]
+    if not (_DIGEST.fullmatch(members["sha256"]) and _DIGEST.fullmatch(members["name"])):
+        raise ValueError("its head has no valid digest")
+    head = HeadFile(members["sha256"], int(members["size"]), members["name"], int(members["occupies"]))
     times = float(row["stored_at"]), float(row["cost"])
     return Row(
         key,
-        kept,
+        head,
         *times,
         row["private"] is not False,
         None if row["query"] is None else Query.from_dict(row["query"]),
@@ -115,5 +115,5 @@ def read(key: Key, text: str) -> Row:
     )
 
 
-def _query_written(query: Query | None) -> dict[str, Any] | None:
+def _query_members(query: Query | None) -> dict[str, Any] | None:
     return None if query is None else asdict(query)

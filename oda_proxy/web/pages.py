@@ -16,6 +16,7 @@ from oda_proxy.upstream.throttling import ThrottledUpstream
 if TYPE_CHECKING:
     from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.proxy import Proxy
+    from oda_proxy.store.faults import StoreFault
     from oda_proxy.store.near_misses import NearMissHandler
 
 _HEADERS = {"Cache-Control": "no-store"}
@@ -88,4 +89,9 @@ async def _store(proxy: Proxy) -> dict[str, Any]:
         proxy.store_faults.note_success("counted")
     except StoreUnusableError as error:
         proxy.store_faults.note_failure("counted", error)
-    return {**members, "faults": [asdict(fault) for fault in proxy.store_faults]}
+    return {**members, "faults": [_fault(fault) for fault in proxy.store_faults]}
+
+
+def _fault(fault: StoreFault) -> dict[str, Any]:
+    """Return the members of an ongoing failure of the store; `since` is in s since 1970 (UTC)."""
+    return {"doing": fault.operation, "message": fault.message, "since": fault.since, "times": fault.count}

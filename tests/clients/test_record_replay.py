@@ -453,7 +453,7 @@ def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: R
     again = runs.replay(*asking(f"{TODAY}/run_analysis?{other}"), capsule=light_curve)
 
     assert again.out.startswith("400")
-    assert "there is no recording of spi_acs spi_acs_lc as asked; the nearest is" in again.said
+    assert "there is no recording of spi_acs spi_acs_lc as requested; the nearest is" in again.said
     assert "time_bin" in again.said
     assert "missed: offline:" in again.said
     assert "unused: spi_acs spi_acs_lc" in again.said

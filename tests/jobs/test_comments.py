@@ -125,7 +125,7 @@ async def test_a_proxy_learns_from_what_it_has_and_fails_no_request_where_it_can
 
     failing = Proxy(Unreadable(), Dispatcher(), Policy())
     await failing.estimate()
-    assert [fault.doing for fault in failing.store_faults] == ["read"]
+    assert [fault.operation for fault in failing.store_faults] == ["read"]
 
 
 class Unreadable(MemoryStore):

@@ -1,4 +1,4 @@
-"""What the store on disk survives: damage, pickles, a crash, a full disk, a broken index."""
+"""The store on disk survives damage, pickles, crashes, a full disk and a damaged index."""
 
 from __future__ import annotations
 
@@ -49,16 +49,18 @@ def faults(store: DiskStore, *, fix: bool = False) -> list[str]:
     return [fault.subject for fault in store.verify(fix=fix)]
 
 
-def test_a_folder_keeps_what_another_process_put_there(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_recording_of_another_process_is_found(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     script = (
         "import sys; from pathlib import Path; from oda_proxy.store.disk import DiskStore;"
         "found = DiskStore(Path(sys.argv[1])).get(sys.argv[2]); print(found.stored_at); found.head.close()"
     )
 
-    told = subprocess.run([sys.executable, "-c", script, tmp_path, KEYS[0]], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, KEYS[0]], capture_output=True, text=True, check=True
+    )
 
-    assert told.stdout == "12.5\n"
+    assert result.stdout == "12.5\n"
 
 
 def test_a_hit_writes_nothing(disk: DiskStore, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_a_hit_writes_nothing(disk: DiskStore, tmp_path: Path) -> None:
     assert state() != before
 
 
-def test_heads_are_compressed_as_any_zstd_reads_them(disk: DiskStore, tmp_path: Path) -> None:
+def test_heads_can_be_read_by_any_zstd(disk: DiskStore, tmp_path: Path) -> None:
     import zstandard
 
     disk.put(recording(text=b"AAAA" * 100_000))
@@ -87,7 +89,7 @@ def test_heads_are_compressed_as_any_zstd_reads_them(disk: DiskStore, tmp_path: 
     assert zstandard.decompress(head.read_bytes()) == b"AAAA" * 100_000
 
 
-def test_no_recording_cut_at_any_byte_is_ever_given_out(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_head_cut_at_any_byte_is_never_served(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     (head,) = heads(tmp_path)
     whole = head.read_bytes()
@@ -96,11 +98,11 @@ def test_no_recording_cut_at_any_byte_is_ever_given_out(disk: DiskStore, tmp_pat
         head.write_bytes(whole[:size])
         assert disk.get(KEYS[0]) is None, size
         assert list(disk.keys()) == []
-        disk.put(recording())  # as after asking again
+        disk.put(recording())  # as after another request
         assert read(disk.get(KEYS[0])) == recording()
 
 
-def test_no_recording_with_any_byte_changed_is_ever_given_out(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_head_with_any_byte_changed_is_never_served(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     (head,) = heads(tmp_path)
     whole = head.read_bytes()
@@ -115,7 +117,7 @@ def test_no_recording_with_any_byte_changed_is_ever_given_out(disk: DiskStore, t
             assert read(disk.get(KEYS[0])) == recording()
 
 
-def test_a_head_with_something_behind_it_is_not_given_out(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_head_with_trailing_bytes_is_not_served(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     (head,) = heads(tmp_path)
     head.write_bytes(head.read_bytes() + b"x")
@@ -123,14 +125,14 @@ def test_a_head_with_something_behind_it_is_not_given_out(disk: DiskStore, tmp_p
     assert disk.get(KEYS[0]) is None
 
 
-def test_a_head_that_is_gone_is_a_miss(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_missing_head_is_a_miss(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     heads(tmp_path)[0].unlink()
 
     assert disk.get(KEYS[0]) is None
 
 
-def test_a_head_that_changes_after_it_was_checked_breaks_off(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_head_that_changes_after_its_check_is_an_error(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording(text=os.urandom(1_000_000)))
     (head,) = heads(tmp_path)
     found = disk.get(KEYS[0])
@@ -140,12 +142,12 @@ def test_a_head_that_changes_after_it_was_checked_breaks_off(disk: DiskStore, tm
         file.seek(500_000)
         file.write(b"changed")
 
-    with pytest.raises(StoreUnusableError, match=r"cannot be read|not as long"), closing(found.head):
+    with pytest.raises(StoreUnusableError, match=r"cannot be read|has not the size"), closing(found.head):
         list(found.head.pieces())
 
 
 @pytest.mark.parametrize("size", [0, 11, 13, 10**15])
-def test_a_row_that_lies_about_the_size_is_found_out(disk: DiskStore, size: int) -> None:
+def test_a_row_with_a_wrong_size_is_detected(disk: DiskStore, size: int) -> None:
     disk.put(recording())  # 12 bytes
     row = disk._index().get(KEYS[0])
     disk._index().set(KEYS[0], row.replace('"size":12', f'"size":{size}'))
@@ -177,18 +179,18 @@ def test_a_damaged_row_is_a_miss(disk: DiskStore, row: str) -> None:
     assert list(disk.keys()) == []
 
 
-def test_what_another_process_mended_meanwhile_is_not_removed(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_recording_that_another_process_repaired_meanwhile_is_not_removed(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording(text=b"old"))
     text = disk._index().get(KEYS[0])
     with closing(DiskStore(tmp_path)) as other:
         other.put(recording(text=b"new", stored_at=99.0))
 
-    assert not disk._drop(disk._index(), KEYS[0], text)
+    assert not disk._remove_damaged(disk._index(), KEYS[0], text)
     assert read(disk.get(KEYS[0])) == recording(text=b"new", stored_at=99.0)
 
 
 class _Plant:
-    """What a pickle makes when it is loaded: a file."""
+    """A pickle that makes a folder when it is loaded."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -201,7 +203,7 @@ def test_a_planted_pickle_is_never_loaded(tmp_path: Path) -> None:
     folder, planted = tmp_path / "store", tmp_path / "planted"
     with closing(DiskStore(folder)) as store:
         store.put(recording(KEYS[2]))
-    with diskcache.Cache(str(folder / "index")) as index:  # with diskcache's own access, which pickles
+    with diskcache.Cache(str(folder / "index")) as index:  # with diskcache's own serialisation, which pickles
         index.set(KEYS[0], _Plant(planted))
         index.set((KEYS[1],), _Plant(planted))
         index.set(f"used:{KEYS[2]}", _Plant(planted))
@@ -219,8 +221,8 @@ def test_a_planted_pickle_is_never_loaded(tmp_path: Path) -> None:
     assert not planted.exists()
 
 
-@pytest.mark.parametrize("step", ["oda_proxy.store.heads.os.fsync", "oda_proxy.store.rows.written"])
-def test_nothing_is_left_behind_where_writing_fails(
+@pytest.mark.parametrize("step", ["oda_proxy.store.heads.os.fsync", "oda_proxy.store.rows.dumps"])
+def test_no_file_is_left_where_writing_fails(
     disk: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def full(*_: object) -> None:
@@ -243,23 +245,21 @@ def test_nothing_is_left_behind_where_writing_fails(
 def test_a_recording_that_cannot_be_replaced_stays(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.put(recording(text=b"old"))
     with monkeypatch.context() as patch:
-        patch.setattr("oda_proxy.store.rows.written", lambda *_: 1 / 0)
+        patch.setattr("oda_proxy.store.rows.dumps", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             disk.put(recording(text=b"new"))
 
     assert read(disk.get(KEYS[0])) == recording(text=b"old")
 
 
-def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreUnusableError, match="--cache-dir"):
         DiskStore(tmp_path / "file" / "store")
 
 
-def test_an_index_that_is_no_database_is_moved_aside_and_begun_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_index_that_is_no_database_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "cache.db").write_bytes(b"no database" * 100)
 
@@ -272,11 +272,11 @@ def test_an_index_that_is_no_database_is_moved_aside_and_begun_anew(
     assert "index.broken-1" in caplog.text
 
 
-def test_an_index_that_breaks_at_run_time_fails_one_call_and_is_begun_anew(disk: DiskStore, tmp_path: Path) -> None:
+def test_an_index_that_is_damaged_at_run_time_fails_one_call_and_is_replaced(disk: DiskStore, tmp_path: Path) -> None:
     for number in range(50):
         disk.put(recording(text=b"%d" % number, parameters={"analysis_parameters": {"x": "y" * 5000}}))
         disk.put(recording(KEYS[number % 6], b"%d" % number))
-    disk._index().close()  # so that it is written back, and read anew
+    disk._index().close()  # so that it is written, and read again
     database = tmp_path / "index" / "cache.db"
     damaged = bytearray(database.read_bytes())
     damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
@@ -288,12 +288,12 @@ def test_an_index_that_breaks_at_run_time_fails_one_call_and_is_begun_anew(disk:
 
     assert read(disk.get(KEYS[0])) == recording()
     assert (tmp_path / "index.broken-1").exists()
-    assert faults(disk, fix=True) != [], "the heads that nothing names any longer"
+    assert faults(disk, fix=True) != [], "the heads without references"
     assert faults(disk) == []
 
 
 @pytest.mark.parametrize("page", [8, 20, 60])
-def test_what_can_be_read_of_a_damaged_index_stays(disk: DiskStore, tmp_path: Path, page: int) -> None:
+def test_the_readable_rows_of_a_damaged_index_are_restored(disk: DiskStore, tmp_path: Path, page: int) -> None:
     many = [Key(f"{number:064x}") for number in range(100)]
     large = {"analysis_parameters": {"selected_catalog": "x" * 3000}}
     for key in many:
@@ -317,10 +317,10 @@ def test_what_can_be_read_of_a_damaged_index_stays(disk: DiskStore, tmp_path: Pa
 
 
 def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
+    attempts = []
 
-    def refuse(folder: Path, *_: object, doubted: bool) -> None:
-        tried.append(folder)
+    def refuse(folder: Path, *_: object, is_suspect: bool) -> None:
+        attempts.append(folder)
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
     with closing(DiskStore(tmp_path)) as store:
@@ -329,40 +329,40 @@ def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, mon
             for _ in range(3):
                 with pytest.raises(StoreUnusableError, match="readonly"):
                     store.get(KEYS[0])
-        assert tried == [tmp_path]
-        store._failed = None  # as time passes
+        assert attempts == [tmp_path]
+        store._open_failure = None  # as time passes
         store.put(recording())
         assert read(store.get(KEYS[0])) == recording()
 
 
-def test_what_crashed_writers_left_is_swept(tmp_path: Path) -> None:
+def test_files_of_crashed_writers_are_removed(tmp_path: Path) -> None:
     clock = Clock()
     with closing(DiskStore(tmp_path, clock=clock)) as store:
         store.put(recording())
-        kept = heads(tmp_path)
-        unnamed = tmp_path / "heads" / "00" / ("0" * 64)  # a crash after the rename, before the index names it
-        unnamed.parent.mkdir(exist_ok=True)
-        unnamed.write_bytes(b"x")
-        unfinished = tmp_path / "heads" / "new-old"
-        unfinished.write_bytes(b"x")
-        os.utime(unfinished, (clock.now, clock.now))
+        stored = heads(tmp_path)
+        orphan = tmp_path / "heads" / "00" / ("0" * 64)  # a crash after the rename, before the index refers to it
+        orphan.parent.mkdir(exist_ok=True)
+        orphan.write_bytes(b"x")
+        pending = tmp_path / "heads" / "new-old"
+        pending.write_bytes(b"x")
+        os.utime(pending, (clock.now, clock.now))
         being_written = tmp_path / "heads" / "new-now"
         being_written.write_bytes(b"x")
         os.utime(being_written, (clock.now + PENDING_AGE, clock.now + PENDING_AGE))
         clock.now += PENDING_AGE + 1
 
-        assert sorted(faults(store)) == sorted([unnamed.name, unfinished.name])
+        assert sorted(faults(store)) == sorted([orphan.name, pending.name])
         assert store.remove_orphans() == 2
 
-        assert sorted(heads(tmp_path)) == sorted([*kept, being_written])
+        assert sorted(heads(tmp_path)) == sorted([*stored, being_written])
         assert faults(store) == []
         assert read(store.get(KEYS[0])) == recording()
 
 
-def test_a_sweep_does_not_take_what_is_being_put(
+def test_a_head_that_is_being_stored_is_no_orphan(
     disk: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that has its name, and whose row is about to be written, is safe from a sweep in another process."""
+    """A renamed head whose row is about to be written is not removed by another process."""
     from oda_proxy.store import rows
 
     script = (
@@ -371,32 +371,33 @@ def test_a_sweep_does_not_take_what_is_being_put(
         "sys.stdin.readline(); print(len(list(store._orphans(remove=False))), flush=True);"
         "print(store.remove_orphans())"
     )
-    write = rows.written
+    dumps = rows.dumps
     with subprocess.Popen(
         [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as sweeper:
-        assert sweeper.stdin is not None
-        assert sweeper.stdout is not None
-        assert sweeper.stdout.readline() == "ready\n"
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
 
-        def sweep_meanwhile(*told: Any) -> str:
-            assert sweeper.stdin is not None
-            assert sweeper.stdout is not None
-            print(file=sweeper.stdin, flush=True)
-            assert sweeper.stdout.readline() == "1\n", "it sees a head without a name"
+        def remove_orphans_meanwhile(*args: Any) -> str:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            print(file=other.stdin, flush=True)
+            assert other.stdout.readline() == "1\n", "it sees a head without a reference"
             with pytest.raises(subprocess.TimeoutExpired):
-                sweeper.wait(0.2)  # it waits for us
-            return write(*told)
+                other.wait(0.2)  # it waits for us
+            row: str = dumps(*args)
+            return row
 
         with monkeypatch.context() as patch:
-            patch.setattr(rows, "written", sweep_meanwhile)
+            patch.setattr(rows, "dumps", remove_orphans_meanwhile)
             disk.put(recording())
-        assert sweeper.communicate()[0] == "0\n", "it thought again"
+        assert other.communicate()[0] == "0\n", "it checked again under the lock"
 
     assert read(disk.get(KEYS[0])) == recording()
 
 
-def test_verify_finds_and_mends_what_is_damaged(disk: DiskStore, tmp_path: Path) -> None:
+def test_verify_finds_and_removes_what_is_damaged(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording(KEYS[0], b"zero"))
     (damaged,) = heads(tmp_path)
     for key in KEYS[1:4]:
@@ -413,12 +414,12 @@ def test_verify_finds_and_mends_what_is_damaged(disk: DiskStore, tmp_path: Path)
     assert disk.usage().recordings == 3
 
 
-def test_verify_says_that_the_index_is_no_database(tmp_path: Path) -> None:
+def test_verify_reports_an_index_that_is_no_database(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path)) as store:
         store.put(recording())
     (tmp_path / "index" / "cache.db").write_bytes(b"no database" * 100)
-    for beside in (tmp_path / "index").glob("*-*"):
-        beside.unlink()
+    for file in (tmp_path / "index").glob("*-*"):
+        file.unlink()
 
     with closing(DiskStore(tmp_path)) as store:
         assert faults(store) == ["index"]
@@ -427,7 +428,7 @@ def test_verify_says_that_the_index_is_no_database(tmp_path: Path) -> None:
         assert store.usage() == Usage(0, 0)
 
 
-def test_a_folder_of_its_own_making_that_vanishes_is_an_error_and_not_a_crash(disk: DiskStore, tmp_path: Path) -> None:
+def test_a_folder_of_heads_that_vanishes_is_an_error_and_no_crash(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording())
     shutil.rmtree(tmp_path / "heads")
 
@@ -436,16 +437,14 @@ def test_a_folder_of_its_own_making_that_vanishes_is_an_error_and_not_a_crash(di
         disk.put(recording())
 
 
-def test_others_may_not_look_into_the_folder(tmp_path: Path) -> None:
+def test_the_folder_is_private_to_its_owner(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path / "a" / "store")) as store:
         store.put(recording())
 
     assert (tmp_path / "a" / "store").stat().st_mode & 0o077 == 0
 
 
-def test_what_was_noted_is_not_lost_where_it_cannot_be_written(
-    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_of_use_are_kept_where_they_cannot_be_written(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.put(recording(stored_at=1.0))
     read(disk.get(KEYS[0]))
     used_at = next(disk.entries()).used_at
@@ -466,7 +465,7 @@ def test_a_large_row_survives_whole(disk: DiskStore) -> None:
     assert read(disk.get(KEYS[0])) == large
 
 
-def test_who_only_looks_on_uses_nothing(tmp_path: Path) -> None:
+def test_without_track_use_reading_is_no_use(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 100.0)) as store:
         store.put(recording(stored_at=50.0))
     with closing(DiskStore(tmp_path, clock=lambda: 200.0, track_use=False)) as store:

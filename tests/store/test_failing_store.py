@@ -1,4 +1,4 @@
-"""A store that fails fails no request: said once in the log, shown on the status page, over when it is over."""
+"""A failing store fails no request: it is logged once, and on the status page for as long as it lasts."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ STORED = "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
 FAILED = "oda-proxy; fwd=uri-miss; fwd-status=200; detail=store-failed"
 
 
-class House:
-    """A proxy over a dispatcher that always has an answer, and a client of it."""
+class Deployment:
+    """A proxy, its dispatcher, which always has an answer, and a client."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
         self.url = url
         self.client = client
 
-    async def ask(self, more: str = "") -> str:
-        """Ask a query, see that it is answered, and give what was done with it."""
+    async def request(self, more: str = "") -> str:
+        """Send a query, check its answer, and return its Cache-Status."""
         async with self.client.get(f"{self.url}/run_analysis?{QUERY}{more}") as response:
             assert response.status == 200
             assert (await response.json())["products"]["numpy_data_product_list"]
@@ -44,8 +44,8 @@ class House:
 
     async def faults(self) -> list[tuple[str, str, int]]:
         async with self.client.get(f"{self.url}/-/status") as response:
-            told = (await response.json())["store"]["faults"]
-        return [(fault["doing"], fault["message"], fault["times"]) for fault in told]
+            faults = (await response.json())["store"]["faults"]
+        return [(fault["doing"], fault["message"], fault["times"]) for fault in faults]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[DiskStore]:
 
 
 @pytest.fixture
-async def house(store: DiskStore) -> AsyncIterator[House]:
+async def deployment(store: DiskStore) -> AsyncIterator[Deployment]:
     async def run_analysis(request: web.Request) -> web.Response:
         echo = {**answer()["products"]["analysis_parameters"], **request.query}
         body = written(answer(products={"analysis_parameters": echo}))
@@ -68,7 +68,7 @@ async def house(store: DiskStore) -> AsyncIterator[House]:
         dispatcher = await stack.enter_async_context(Dispatcher(upstream))
         proxy = make_app(Proxy(store, dispatcher, Policy()))
         url = await stack.enter_async_context(listening(proxy, "127.0.0.1", 0))
-        yield House(url, await stack.enter_async_context(aiohttp.ClientSession()))
+        yield Deployment(url, await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -76,78 +76,80 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_full_disk(
-    house: House, store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deployment: Deployment, store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        assert [await house.ask() for _ in range(3)] == [FAILED] * 3
-    (said,) = warnings(caplog)
-    assert "No space left on device" in said
-    ((doing, message, times),) = await house.faults()
-    assert (doing, times) == ("kept", 3)
-    assert message in said
+        assert [await deployment.request() for _ in range(3)] == [FAILED] * 3
+    (warning,) = warnings(caplog)
+    assert "No space left on device" in warning
+    ((operation, message, count),) = await deployment.faults()
+    assert (operation, count) == ("stored", 3)
+    assert message in warning
 
-    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
-    assert await house.faults() == []
-    assert warnings(caplog)[1:] == ["recordings can be kept again, after 3 failures"]
+    assert [await deployment.request() for _ in range(2)] == [STORED, HIT]
+    assert await deployment.faults() == []
+    assert warnings(caplog)[1:] == ["recordings can be stored again, after 3 failures"]
 
 
-async def test_an_index_that_may_only_be_read(house: House, store: DiskStore, caplog: pytest.LogCaptureFixture) -> None:
-    assert await house.ask() == STORED
+async def test_an_index_that_is_read_only(
+    deployment: Deployment, store: DiskStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await deployment.request() == STORED
 
     def refuse(*_: Any, **__: Any) -> None:
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
     store._index().set = refuse
-    assert await house.ask() == HIT, "what can be read is"
-    assert [await house.ask(f"&RA={ra}") for ra in (1, 2, 3)] == [FAILED] * 3
+    assert await deployment.request() == HIT, "reading still works"
+    assert [await deployment.request(f"&RA={ra}") for ra in (1, 2, 3)] == [FAILED] * 3
     assert len(warnings(caplog)) == 1
-    assert [fault[::2] for fault in await house.faults()] == [("kept", 3)]
+    assert [fault[::2] for fault in await deployment.faults()] == [("stored", 3)]
 
 
 async def test_an_index_that_is_overwritten_while_it_is_in_use(
-    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for ra in range(20):
-        assert await house.ask(f"&RA={ra}") == STORED
+        assert await deployment.request(f"&RA={ra}") == STORED
     database = tmp_path / "store" / "index" / "cache.db"
     for beside in database.parent.glob("cache.db*"):
         beside.write_bytes(b"\xa5" * beside.stat().st_size)
 
-    told = [await house.ask() for _ in range(12)]
+    statuses = [await deployment.request() for _ in range(12)]
 
-    assert told[-1] == HIT, "the index was begun anew"
-    assert any("index.broken-1" in said for said in warnings(caplog))
+    assert statuses[-1] == HIT, "the index was replaced"
+    assert any("index.broken-1" in warning for warning in warnings(caplog))
     assert len(warnings(caplog)) <= 6
-    assert await house.faults() == []
+    assert await deployment.faults() == []
 
 
-async def test_a_folder_that_vanishes(house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert await house.ask() == STORED
+async def test_a_folder_that_vanishes(deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert await deployment.request() == STORED
     (tmp_path / "store" / "heads").rename(tmp_path / "elsewhere")
 
-    assert [await house.ask() for _ in range(3)] == [FAILED] * 3
-    assert [fault[::2] for fault in await house.faults()] == [("kept", 3)]
+    assert [await deployment.request() for _ in range(3)] == [FAILED] * 3
+    assert [fault[::2] for fault in await deployment.faults()] == [("stored", 3)]
 
     (tmp_path / "elsewhere").rename(tmp_path / "store" / "heads")
-    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
+    assert [await deployment.request() for _ in range(2)] == [STORED, HIT]
 
 
-async def test_a_damaged_recording_is_asked_for_again(house: House, tmp_path: Path) -> None:
-    assert await house.ask() == STORED
+async def test_a_damaged_recording_is_requested_again(deployment: Deployment, tmp_path: Path) -> None:
+    assert await deployment.request() == STORED
     (head,) = [file for file in (tmp_path / "store" / "heads").rglob("*") if file.is_file()]
     head.write_bytes(head.read_bytes()[:-1])
 
-    assert [await house.ask() for _ in range(2)] == [STORED, HIT]
+    assert [await deployment.request() for _ in range(2)] == [STORED, HIT]
 
 
-async def test_the_status_page_says_how_much_is_kept(house: House, store: DiskStore) -> None:
-    await house.ask()
+async def test_the_status_page_shows_the_usage(deployment: Deployment, store: DiskStore) -> None:
+    await deployment.request()
 
-    async with house.client.get(f"{house.url}/-/status") as response:
-        told = (await response.json())["store"]
+    async with deployment.client.get(f"{deployment.url}/-/status") as response:
+        shown = (await response.json())["store"]
 
-    assert told == {"recordings": 1, "occupied": store.usage().occupied, "faults": []}
+    assert shown == {"recordings": 1, "occupied": store.usage().occupied, "faults": []}

@@ -1,4 +1,4 @@
-"""What was computed lasts, unless data were still arriving or the house says otherwise."""
+"""Recordings stay fresh, unless data were still arriving or a rule of the configuration matches."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def recording(**parameters: Any) -> Recording:
         ("2023-10-31T22:13:20.001", DAY),
         ("2023-11-14T22:13:20.000", DAY),
         ("2030-01-01T00:00:00.000", DAY),
-        ("58000.5", DAY),  # no dispatcher echoes this; who knows what it means
+        ("58000.5", DAY),  # no dispatcher echoes this
         (None, DAY),
     ],
 )
-def test_an_answer_lasts_unless_data_were_still_arriving(t2: str | None, lifetime: float) -> None:
+def test_a_recording_stays_fresh_unless_data_were_still_arriving(t2: str | None, lifetime: float) -> None:
     assert Freshness().lifetime(recording(T2=t2)) == lifetime
 
 
-def test_an_answer_that_has_no_time_lasts() -> None:
+def test_a_recording_without_a_time_stays_fresh() -> None:
     assert Freshness().lifetime(recording()) == FOR_EVER
 
 
-def test_the_first_rule_that_fits_counts() -> None:
+def test_the_first_matching_rule_counts() -> None:
     rules = tuple(map(Rule.parse, ["isgri/isgri_spectrum=1", "isgri/*=30", "*/isgri_lc=never"]))
 
     assert Freshness(rules).lifetime(recording()) == 30 * DAY
@@ -49,7 +49,7 @@ def test_the_first_rule_that_fits_counts() -> None:
     assert Freshness(rules[:1]).lifetime(recording()) == FOR_EVER
 
 
-def test_an_answer_is_fresh_until_its_lifetime_is_over() -> None:
+def test_a_recording_is_fresh_until_its_lifetime_has_passed() -> None:
     recent = recording(T2="2023-11-14T22:13:20.000")
 
     assert Freshness().is_fresh(recent, STORED_AT + DAY - 1)
@@ -59,6 +59,6 @@ def test_an_answer_is_fresh_until_its_lifetime_is_over() -> None:
 @pytest.mark.parametrize(
     "text", ["", "isgri", "isgri/x", "isgri/x=", "/x=1", "isgri/=1", "a/b=-1", "a/b=nan", "a/b=soon"]
 )
-def test_a_rule_that_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no|could not convert"):
+def test_a_rule_that_cannot_be_parsed_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not|could not convert"):
         Rule.parse(text)

@@ -1,4 +1,4 @@
-"""A store is kept within its limits in the background."""
+"""Maintenance of a store in the background."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def fill(store: MemoryStore | DiskStore) -> None:
         store.put(recording(key, key[0].encode() * 1000, stored_at=float(number)))
 
 
-def test_a_store_below_the_high_mark_is_left_alone() -> None:
+def test_nothing_is_evicted_below_the_high_watermark() -> None:
     fill(store := MemoryStore())
 
-    maintain(store, int(6000 / eviction.HIGH) + 1, remove_orphans=False)
+    maintain(store, int(6000 / eviction.HIGH_WATERMARK) + 1, remove_orphans=False)
 
     assert len(list(store.keys())) == 6
 
 
-def test_a_store_above_the_high_mark_is_brought_down_to_the_low_mark() -> None:
+def test_above_the_high_watermark_recordings_are_evicted_down_to_the_low_watermark() -> None:
     fill(store := MemoryStore())
 
     maintain(store, 6000, remove_orphans=False)
@@ -49,14 +49,14 @@ def test_a_store_above_the_high_mark_is_brought_down_to_the_low_mark() -> None:
     assert list(store.keys()) == KEYS[1:], "5100 bytes are 0.85 of the limit"
 
 
-def test_pruning_says_what_went() -> None:
+def test_prune_returns_what_it_evicted() -> None:
     fill(store := MemoryStore())
 
     assert [entry.key for entry in prune(store, 2500)] == KEYS[:4]
     assert store.usage().occupied == 2000
 
 
-def test_on_disk_what_was_asked_for_lately_stays(tmp_path: Path) -> None:
+def test_on_disk_recently_used_recordings_stay(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path)) as store:
         fill(store)
         read(store.get(KEYS[0]))
@@ -71,15 +71,15 @@ def test_on_disk_what_was_asked_for_lately_stays(tmp_path: Path) -> None:
 
 
 class Replaced(MemoryStore):
-    """A store in which somebody replaces a recording between its choice and its removal."""
+    """A store in which a recording is replaced between its choice and its removal."""
 
     def entries(self) -> Iterator[Entry]:
         found = list(super().entries())
-        self.put(recording(KEYS[0], b"anew", stored_at=99.0))
+        self.put(recording(KEYS[0], b"new", stored_at=99.0))
         yield from found
 
 
-def test_what_is_replaced_meanwhile_stays() -> None:
+def test_a_recording_that_is_replaced_meanwhile_stays() -> None:
     fill(store := Replaced())
 
     assert [entry.key for entry in prune(store, 4000)] == [KEYS[1]]
@@ -87,16 +87,16 @@ def test_what_is_replaced_meanwhile_stays() -> None:
 
 
 class Failing(MemoryStore):
-    """A store whose medium has no room."""
+    """A store whose disk is full."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rounds = 0
+        self.runs = 0
         self.enough = threading.Event()
 
     def save_use_times(self) -> None:
-        self.rounds += 1
-        if self.rounds == 5:
+        self.runs += 1
+        if self.runs == 5:
             self.enough.set()
         raise StoreUnusableError(Path("/nowhere"), "No space left on device")
 
@@ -104,7 +104,7 @@ class Failing(MemoryStore):
 async def test_in_the_background_a_failure_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(maintenance, "ROUND", 0.0)
+    monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
     store = Failing()
     async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
         await asyncio.to_thread(store.enough.wait, PATIENCE)
@@ -112,8 +112,8 @@ async def test_in_the_background_a_failure_is_logged_once(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "ROUND", 0.0)
+async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
 
     class Watched(MemoryStore):
         def remove(self, key: Key) -> bool:
@@ -130,7 +130,7 @@ async def test_in_the_background_recordings_are_given_up(monkeypatch: pytest.Mon
     assert list(store.keys()) == KEYS[4:]
 
 
-async def test_at_the_end_what_was_noted_is_written_down(tmp_path: Path) -> None:
+async def test_at_the_end_times_of_use_are_written(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
         async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):

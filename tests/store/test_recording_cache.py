@@ -1,4 +1,4 @@
-"""What becomes of an answer on its way into the store, and of a recording on its way out."""
+"""Answers are stored as recordings, and recordings are looked up."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
 
 NOW: Final = 1_700_000_000.0
-ASKER: Final = Envelope(session_id=SESSION, job_id=JOB)
+CLIENT: Final = Envelope(session_id=SESSION, job_id=JOB)
 QUERY: Final = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)),), api=True)
 TIMELINE: Final = (("submitted", 1.0), ("done", 9.0))
 JOB_OF_9_S: Final = Job(NOW - 10, timeline=TIMELINE)
 
 
-class Watched(MemoryHead):
-    """A head that knows whether it was let go of."""
+class TrackedHead(MemoryHead):
+    """A head that records whether it was closed."""
 
     closed = False
 
@@ -49,7 +49,7 @@ class Watched(MemoryHead):
 
 
 class Failing(MemoryStore):
-    """A store whose medium is full, and cannot be read."""
+    """A store whose disk is full and cannot be read."""
 
     def get(self, key: Key) -> Recording | None:
         raise StoreUnusableError(Path("/nowhere"), "disk I/O error")
@@ -58,8 +58,8 @@ class Failing(MemoryStore):
         raise StoreUnusableError(Path("/nowhere"), "No space left on device")
 
 
-class Described:
-    """Descriptions, as they are now and were before."""
+class FakeDescriptions:
+    """Descriptions, of today and of earlier times."""
 
     def __init__(self, *texts: str) -> None:
         self._schemas = tuple(read_schema(text) for text in texts)
@@ -72,40 +72,40 @@ class Described:
         self.invalidated.append(instrument)
 
 
-def cache(store: MemoryStore, *, described: Described | None = None) -> RecordingCache:
+def cache(store: MemoryStore, *, described: FakeDescriptions | None = None) -> RecordingCache:
     resolver = QueryResolver(cast("Descriptions", described) if described else None)
     return RecordingCache(store, StoreFaults(lambda: NOW), resolver, lambda: NOW)
 
 
-def question(query: Query = QUERY, *texts: str) -> ResolvedQuery:
+def resolve(query: Query = QUERY, *texts: str) -> ResolvedQuery:
     schemas = tuple(read_schema(text) for text in texts)
     keys = tuple(dict.fromkeys(key_of(query, schema) for schema in (*schemas, None)))
     return ResolvedQuery(query, schemas, keys)
 
 
 def answered(value: Any = None, **changes: Any) -> Answer:
-    """Give an answer that was read, as it comes from the dispatcher."""
+    """Return an answer of the dispatcher whose body was read."""
     body = SpooledBody()
     body.add(written(answer() if value is None else value))
     made = Answer(200, (("Content-Type", "application/json"),), cast("Any", body), CacheStatus())
     return replace(made, **changes)
 
 
-async def test_a_complete_answer_is_kept_with_what_was_asked_and_how_long_it_took() -> None:
-    kept = await cache(store := MemoryStore()).store(answered(), question(), ASKER, JOB_OF_9_S)
+async def test_a_complete_answer_is_stored_with_its_query_and_cost() -> None:
+    result = await cache(store := MemoryStore()).store(answered(), resolve(), CLIENT, JOB_OF_9_S)
 
-    found = store.get(question().key)
-    assert kept.stored
-    assert found == kept.recording
+    found = store.get(resolve().key)
+    assert result.stored
+    assert found == result.recording
     assert found
     assert (found.query, found.cost, found.timeline, found.stored_at) == (QUERY, 10.0, TIMELINE, NOW)
 
 
 async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
-    kept = await cache(MemoryStore()).store(answered(), question(), ASKER, Job(NOW + 5))
+    result = await cache(MemoryStore()).store(answered(), resolve(), CLIENT, Job(NOW + 5))
 
-    assert kept.recording
-    assert kept.recording.cost == 0.0
+    assert result.recording
+    assert result.recording.cost == 0.0
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
     ],
     ids=["a failure", "compressed", "unsafe", "not read to its end"],
 )
-async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
+async def test_an_answer_that_cannot_be_parsed_is_neither_stored_nor_shared(
     changes: dict[str, Any], detail: str
 ) -> None:
-    kept = await cache(store := MemoryStore()).store(answered(**changes), question(), ASKER, JOB_OF_9_S)
+    result = await cache(store := MemoryStore()).store(answered(**changes), resolve(), CLIENT, JOB_OF_9_S)
 
-    assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
+    assert (result.recording, result.stored, result.detail) == (None, False, detail)
     assert list(store.keys()) == []
 
 
@@ -137,97 +137,97 @@ async def test_what_cannot_be_looked_into_is_not_kept_and_shared_with_nobody(
         (answer(products={"text_product_list": [{"text": f"for {SESSION}"}]}), "names-a-session"),
     ],
 )
-async def test_what_is_not_for_everybody_is_not_kept_and_says_why(value: Any, detail: str) -> None:
-    kept = await cache(store := MemoryStore()).store(answered(value), question(), ASKER, JOB_OF_9_S)
+async def test_an_answer_that_must_not_be_stored_names_the_reason(value: Any, detail: str) -> None:
+    result = await cache(store := MemoryStore()).store(answered(value), resolve(), CLIENT, JOB_OF_9_S)
 
-    assert (kept.recording, kept.stored, kept.detail) == (None, False, detail)
+    assert (result.recording, result.stored, result.detail) == (None, False, detail)
     assert list(store.keys()) == []
 
 
-async def test_what_names_its_asker_in_the_question_is_not_kept() -> None:
+async def test_a_query_that_names_its_session_is_not_stored() -> None:
     own = replace(QUERY, parameters=(*QUERY.parameters, ("src_name", (f"for {SESSION}",))))
 
-    kept = await cache(store := MemoryStore()).store(answered(), question(own), ASKER, JOB_OF_9_S)
+    result = await cache(store := MemoryStore()).store(answered(), resolve(own), CLIENT, JOB_OF_9_S)
 
-    assert (kept.stored, kept.detail) == (False, "names-a-session")
+    assert (result.stored, result.detail) == (False, "names-a-session")
     assert list(store.keys()) == []
 
 
-async def test_what_was_asked_with_a_token_is_marked_as_private() -> None:
-    client = replace(ASKER, token=Token(token("somebody")))
+async def test_the_answer_to_a_request_with_a_token_is_private() -> None:
+    client = replace(CLIENT, token=Token(token("somebody")))
 
-    kept = await cache(MemoryStore()).store(answered(), question(), client, JOB_OF_9_S)
+    result = await cache(MemoryStore()).store(answered(), resolve(), client, JOB_OF_9_S)
 
-    assert kept.recording
-    assert kept.recording.private
+    assert result.recording
+    assert result.recording.private
 
 
-async def test_where_the_store_fails_all_who_wait_have_the_answer_nevertheless() -> None:
+async def test_a_failing_store_does_not_fail_the_answer() -> None:
     failing = cache(Failing())
 
-    kept = await failing.store(answered(), question(), ASKER, JOB_OF_9_S)
+    result = await failing.store(answered(), resolve(), CLIENT, JOB_OF_9_S)
 
-    assert (kept.stored, kept.detail) == (False, "store-failed")
-    assert kept.recording
-    assert await failing.look_up(question()) is None
+    assert (result.stored, result.detail) == (False, "store-failed")
+    assert result.recording
+    assert await failing.look_up(resolve()) is None
 
 
-async def test_an_answer_to_another_question_is_counted_doubted_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:
-    described = Described(meta_data())
-    keeper = cache(store := MemoryStore(), described=described)
+async def test_an_answer_whose_echo_contradicts_the_query_is_not_stored(caplog: pytest.LogCaptureFixture) -> None:
+    described = FakeDescriptions(meta_data())
+    recording_cache = cache(store := MemoryStore(), described=described)
     other = answer(products={"analysis_parameters": {"instrument": "isgri", "RA": 38.0}})
 
-    kept = await keeper.store(answered(other), question(QUERY, meta_data()), ASKER, JOB_OF_9_S)
+    result = await recording_cache.store(answered(other), resolve(QUERY, meta_data()), CLIENT, JOB_OF_9_S)
 
-    assert (kept.stored, kept.detail, keeper.echo_differs) == (False, "echo-differs", 1)
+    assert (result.stored, result.detail, recording_cache.echo_differs) == (False, "echo-differs", 1)
     assert described.invalidated == ["isgri"]
     assert list(store.keys()) == []
-    assert "differs from what was asked in ['RA']" in caplog.text
+    assert "contradicts the query in ['RA']" in caplog.text
 
 
-async def test_one_id_of_the_dispatcher_for_two_questions_is_counted() -> None:
-    keeper = cache(MemoryStore())
+async def test_a_job_id_that_names_two_queries_is_counted() -> None:
+    recording_cache = cache(MemoryStore())
     other = replace(QUERY, parameters=(("RA", ("38.0",)),))
 
     for asked in (QUERY, QUERY, other, QUERY):
-        await keeper.store(answered(), question(asked), ASKER, JOB_OF_9_S)
+        await recording_cache.store(answered(), resolve(asked), CLIENT, JOB_OF_9_S)
 
-    assert keeper.job_ids_shared == 2
-
-
-# -- out of the store ------------------------------------------------------------------------------
+    assert recording_cache.job_ids_shared == 2
 
 
-def under(key: Key, **echo: Any) -> tuple[Recording, Watched]:
-    """Give a recording with this echo under a key, and its head."""
-    head = Watched(b'"catalog":{}')
+# Look-up
+
+
+def recording_under(key: Key, **echo: Any) -> tuple[Recording, TrackedHead]:
+    """Return a recording with an echo under a key, and its head."""
+    head = TrackedHead(b'"catalog":{}')
     return replace(recording(key), head=head, parameters={"analysis_parameters": echo}), head
 
 
-async def test_what_is_under_the_key_of_today_is_given_as_it_is() -> None:
-    asked, store = question(QUERY, meta_data()), MemoryStore()
-    store.put(under(asked.key, RA=1.0)[0])
-    store.put(under(asked.keys[1], RA=83.0)[0])
+async def test_a_recording_under_the_key_of_today_is_found_without_a_check() -> None:
+    query, store = resolve(QUERY, meta_data()), MemoryStore()
+    store.put(recording_under(query.key, RA=1.0)[0])
+    store.put(recording_under(query.keys[1], RA=83.0)[0])
 
-    found = await cache(store).look_up(asked)
+    found = await cache(store).look_up(query)
 
     assert found
     assert found.echo == {"RA": 1.0}
 
 
 @pytest.mark.parametrize(("echo", "is_returned"), [({"RA": 83.0}, True), ({"RA": 38.0}, False), ({}, False)])
-async def test_what_is_under_an_earlier_key_must_show_that_it_answers_the_question(
+async def test_the_echo_of_a_recording_under_an_earlier_key_must_match(
     echo: dict[str, Any], *, is_returned: bool
 ) -> None:
-    asked, store = question(QUERY, meta_data()), MemoryStore()
-    kept, head = under(asked.keys[1], **echo)
-    store.put(kept)
+    query, store = resolve(QUERY, meta_data()), MemoryStore()
+    stored, head = recording_under(query.keys[1], **echo)
+    store.put(stored)
 
-    found = await cache(store).look_up(asked)
+    found = await cache(store).look_up(query)
 
-    assert (found == kept) == is_returned
+    assert (found == stored) == is_returned
     assert head.closed != is_returned, "what is not returned is closed"
 
 
-async def test_where_nothing_is_kept_nothing_is_found() -> None:
-    assert await cache(MemoryStore()).look_up(question()) is None
+async def test_an_empty_store_is_a_miss() -> None:
+    assert await cache(MemoryStore()).look_up(resolve()) is None

@@ -1,4 +1,4 @@
-"""What every store does."""
+"""The behaviour of every store."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
     assert store.usage() == Usage(0, 0)
 
 
-def test_what_was_put_is_got(store: Store) -> None:
-    kept = [
+def test_a_stored_recording_is_returned(store: Store) -> None:
+    stored = [
         recording(KEYS[0]),
         recording(KEYS[1], b"x" * 1_000_000, cost=3.5, query=QUERY, timeline=TIMELINE),
         recording(KEYS[2], b""),
     ]
 
-    for one in kept:
+    for one in stored:
         store.put(one)
 
-    assert [read(store.get(one.key)) for one in kept] == kept
+    assert [read(store.get(one.key)) for one in stored] == stored
     assert sorted(store.keys()) == KEYS[:3]
 
 
@@ -87,7 +87,7 @@ def test_a_second_recording_replaces_the_first(store: Store) -> None:
     assert store.usage().recordings == 1
 
 
-def test_what_is_private_stays_so(store: Store) -> None:
+def test_a_private_recording_stays_private(store: Store) -> None:
     store.put(recording(KEYS[0], private=True))
 
     found = store.get(KEYS[0])
@@ -100,7 +100,7 @@ def test_what_is_private_stays_so(store: Store) -> None:
     assert entry.private
 
 
-def test_what_was_removed_is_gone(store: Store) -> None:
+def test_a_removed_recording_is_gone(store: Store) -> None:
     store.put(recording())
 
     assert store.remove(KEYS[0])
@@ -110,7 +110,7 @@ def test_what_was_removed_is_gone(store: Store) -> None:
     assert store.usage() == Usage(0, 0)
 
 
-def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None:
+def test_a_recording_that_was_replaced_or_pinned_since_is_not_evicted(store: Store) -> None:
     store.put(recording(stored_at=1.0))
     before = entry(store, KEYS[0])
     store.put(recording(stored_at=2.0))
@@ -126,7 +126,7 @@ def test_what_was_replaced_or_pinned_since_is_not_given_up(store: Store) -> None
     assert store.usage() == Usage(0, 0)
 
 
-def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_wanted(store: Store) -> None:
+def test_a_head_has_a_size_and_a_digest_and_can_be_read_repeatedly(store: Store) -> None:
     text = bytes(range(251)) * (3 * CHUNK_SIZE // 251 + 1)
     store.put(recording(text=text))
 
@@ -136,12 +136,12 @@ def test_a_head_knows_its_size_and_digest_and_is_read_in_pieces_as_often_as_want
     with closing(found.head) as head:
         assert (head.size, head.digest) == (len(text), hashlib.sha256(text).hexdigest())
         one, other = head.pieces(), head.pieces()
-        assert b"".join(piece for pair in zip(one, other, strict=True) for piece in pair[:1]) == text
-        assert all(0 < len(piece) <= CHUNK_SIZE for piece in head.pieces())
+        assert b"".join(chunk for pair in zip(one, other, strict=True) for chunk in pair[:1]) == text
+        assert all(0 < len(chunk) <= CHUNK_SIZE for chunk in head.pieces())
         assert b"".join(head.pieces()) == text
 
 
-def test_a_head_that_is_open_can_be_read_when_its_recording_is_gone(store: Store) -> None:
+def test_an_open_head_can_be_read_after_its_recording_is_removed(store: Store) -> None:
     store.put(recording(text=b"text" * 100_000))
     found = store.get(KEYS[0])
 
@@ -150,7 +150,7 @@ def test_a_head_that_is_open_can_be_read_when_its_recording_is_gone(store: Store
     assert read(found) == recording(text=b"text" * 100_000)
 
 
-def test_recordings_of_the_same_products_take_their_place_once(store: Store) -> None:
+def test_recordings_of_the_same_products_share_a_head(store: Store) -> None:
     store.put(recording(KEYS[0], b"text"))
     once = store.usage().occupied
     store.put(recording(KEYS[1], b"text"))
@@ -163,7 +163,7 @@ def test_recordings_of_the_same_products_take_their_place_once(store: Store) -> 
     assert store.usage() == Usage(1, once)
 
 
-def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> None:
+def test_an_entry_describes_a_recording(store: Store) -> None:
     store.put(recording(text=b"text", cost=3.5, query=QUERY))
 
     found = entry(store, KEYS[0])
@@ -173,9 +173,7 @@ def test_an_entry_says_what_a_recording_is_without_reading_it(store: Store) -> N
     assert not found.pinned
 
 
-def test_when_a_recording_was_asked_for_is_known_before_and_after_it_is_written_down(
-    store: Store, clock: Clock
-) -> None:
+def test_the_time_of_use_is_known_before_and_after_it_is_written(store: Store, clock: Clock) -> None:
     store.put(recording())
     read(store.get(KEYS[0]))
     assert entry(store, KEYS[0]).used_at == 1000.0
@@ -189,12 +187,12 @@ def test_when_a_recording_was_asked_for_is_known_before_and_after_it_is_written_
     assert entry(store, KEYS[0]).used_at == 2000.0
 
 
-def test_a_pin_stays_until_it_is_taken_away(store: Store) -> None:
+def test_a_pin_stays_until_it_is_removed(store: Store) -> None:
     store.put(recording())
 
     assert not store.pin(KEYS[1], pinned=True)
     assert store.pin(KEYS[0], pinned=True)
-    store.put(recording(text=b"anew"))
+    store.put(recording(text=b"new"))
     assert entry(store, KEYS[0]).pinned
 
     assert store.pin(KEYS[0], pinned=False)
@@ -210,7 +208,7 @@ def test_a_pin_does_not_outlive_its_recording(store: Store) -> None:
     assert not entry(store, KEYS[0]).pinned
 
 
-def test_the_numbers_agree_after_anything(store: Store) -> None:
+def test_the_usage_agrees_after_any_operations(store: Store) -> None:
     draws = random.Random(5)  # noqa: S311 - the same each time
     for _ in range(200):
         key, text = draws.choice(KEYS), draws.choice([b"one", b"two", b"three" * 1000])
@@ -223,7 +221,7 @@ def test_the_numbers_agree_after_anything(store: Store) -> None:
     assert store.usage() == Usage(len(entries), sum({entry.head_name: entry.stored_size for entry in entries}.values()))
 
 
-def test_threads_put_get_and_remove_at_once(store: Store) -> None:
+def test_threads_put_get_and_remove_concurrently(store: Store) -> None:
     texts = {key: key[0].encode() * 50_000 for key in KEYS}
 
     def work(seed: int) -> None:

@@ -109,9 +109,9 @@ async def test_a_body_that_ends_too_early_is_an_error(serve: Callable[[Handler],
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("read_timeout", "timeout"), [(0.01, None), (60.0, 0.05)])
+@pytest.mark.parametrize(("read_timeout", "request_timeout"), [(0.01, None), (60.0, 0.05)])
 async def test_a_dispatcher_that_does_not_respond_in_time_is_slow(
-    serve: Callable[[Handler], Awaitable[str]], read_timeout: float, timeout: float | None
+    serve: Callable[[Handler], Awaitable[str]], read_timeout: float, request_timeout: float | None
 ) -> None:
     never = asyncio.Event()
 
@@ -121,7 +121,7 @@ async def test_a_dispatcher_that_does_not_respond_in_time_is_slow(
 
     async with Dispatcher(await serve(handler), read_timeout=read_timeout) as dispatcher:
         with pytest.raises(UpstreamSlowError, match="no response in time"):
-            await dispatcher.send(Request("GET", "/", timeout=timeout))
+            await dispatcher.send(Request("GET", "/", timeout=request_timeout))
     never.set()
 
 
@@ -140,13 +140,13 @@ def unconnected() -> Iterator[str]:
             one.close()
 
 
-@pytest.mark.parametrize(("connect_timeout", "timeout"), [(0.01, None), (60.0, 0.05)])
+@pytest.mark.parametrize(("connect_timeout", "request_timeout"), [(0.01, None), (60.0, 0.05)])
 async def test_a_dispatcher_that_accepts_no_connection_in_time_is_unreachable(
-    unconnected: str, connect_timeout: float, timeout: float | None
+    unconnected: str, connect_timeout: float, request_timeout: float | None
 ) -> None:
     async with Dispatcher(unconnected, connect_timeout=connect_timeout) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="no connection in time") as raised:
-            await dispatcher.send(Request("GET", "/", timeout=timeout))
+            await dispatcher.send(Request("GET", "/", timeout=request_timeout))
 
     assert not isinstance(raised.value, UpstreamSlowError)
 
