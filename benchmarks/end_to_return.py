@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # where the tests are, wh
 
 from mock_server.app import make_app
 from mock_server.settings import MockSettings, fixtures_folder
-from oda_proxy.fixture.fixtures import write_manifest
+from oda_proxy.fixture.writing import write_manifest
 from oda_proxy.web.server import listening
 from tests.support.environments import EnvironmentNotBuiltError, python_of
 from tests.support.paths import CLIENT_SCRIPTS

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.errors import BadQueryError
-from oda_proxy.fixture.fixtures import ParameterDescription
+from oda_proxy.fixture.model import ParameterDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mock_server.settings import Generation
-    from oda_proxy.fixture.fixtures import Instrument, QueryDescription
+    from oda_proxy.fixture.model import Instrument, QueryDescription
 
 # Parameters that name data or sources rather than describe the query; no default of theirs is ever filled in.
 INPUT_LISTS: Final = frozenset({"scw_list"})

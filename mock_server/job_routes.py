@@ -11,7 +11,7 @@ from mock_server.answers import Answer, ExitStatus
 from mock_server.asking import RefusedError, constructor_failed
 from mock_server.downloads import pack
 from oda_proxy.errors import BadQueryError
-from oda_proxy.fixture.fixtures import ANSWER_FILE, QUERY_FILE
+from oda_proxy.fixture.json_files import ANSWER_FILE, QUERY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +67,8 @@ class JobRoutes:
         if job.subject != (None if token is None else token.subject):
             raise self._no_file(job_id, session_id, "Request not authorized")
         names = str(arguments.get("file_list", "")).split(",")
-        members = job.fixture.members.keys() - {QUERY_FILE, ANSWER_FILE}
-        if session_id != job.session_id or not members.issuperset(names):
+        files = job.fixture.files.keys() - {QUERY_FILE, ANSWER_FILE}
+        if session_id != job.session_id or not files.issuperset(names):
             raise self._no_file(job_id, session_id, "No such file")
         contents = {name: await asyncio.to_thread(job.fixture.read_file, name) for name in names}
         download = str(arguments.get("download_file_name") or names[0])

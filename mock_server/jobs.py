@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from mock_server.library import Answering
-    from oda_proxy.fixture.fixtures import FixtureAnswer
+    from oda_proxy.fixture.model import FixtureAnswer
 
 State: TypeAlias = Literal["submitted", "progress", "ready", "done", "failed"]
 Asked: TypeAlias = Literal["new", "poll", "ready", "failed", "other"]

@@ -12,14 +12,14 @@ from mock_server.descriptions import Description
 from mock_server.matching import FixtureIndex, Question
 from mock_server.parameters import BadParameterError, check
 from oda_proxy.errors import FixtureError
-from oda_proxy.fixture.fixtures import Fixture, open_folder
+from oda_proxy.fixture.reading import Fixture, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from mock_server.synthetic.answers import SyntheticAnswer
-    from oda_proxy.fixture.fixtures import FixtureAnswer
+    from oda_proxy.fixture.model import FixtureAnswer
 
     Answering: TypeAlias = Fixture | SyntheticAnswer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.fixture.reading import Fixture
 
 _DUMMY: Final = "Dummy"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from mock_server.descriptions import Description
-    from oda_proxy.fixture.fixtures import ParameterDescription
+    from oda_proxy.fixture.model import ParameterDescription
 
 # Arguments of a request that are no parameters of its query: who asks, how, and what state the job is in.
 CONTROL: Final = frozenset(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.fixture.fixtures import verify
+from oda_proxy.fixture.verification import verify
 from tests.support.paths import CHECKOUT as ROOT
 from tests.support.servers import running
 

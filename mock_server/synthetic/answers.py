@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mock_server.synthetic.observation import ImpossibleQueryError, observe
-from oda_proxy.fixture.fixtures import FixtureAnswer
+from oda_proxy.fixture.model import FixtureAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class SyntheticAnswer:
     """The answer to a query: data made up for it, or why there is none."""
 
     path: str
-    members: Mapping[str, None]
+    files: Mapping[str, None]
     observation: Observation | None
     refusal: str = ""
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from mock_server.settings import fixtures_folder
 from mock_server.synthetic.sky import ISGRI, JEMX
-from oda_proxy.codec import described, fits
+from oda_proxy.codec import fits, product_description
 from oda_proxy.codec.json_text import JsonObject
-from oda_proxy.fixture.fixtures import open_folder
+from oda_proxy.fixture.reading import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from mock_server.synthetic.sky import Telescope
     from oda_proxy.codec.product import DataProduct
-    from oda_proxy.fixture.fixtures import Fixture, FixtureAnswer
+    from oda_proxy.fixture.model import FixtureAnswer
+    from oda_proxy.fixture.reading import Fixture
 
     Array = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ def _shipped(instrument: str, product: str) -> Fixture:
 
 
 def _read(fixture: Fixture, entry: Mapping[str, Any]) -> DataProduct:
-    return described.read_product(JsonObject.of(entry), lambda name: fits.read(fixture.read_file(name)))
+    return product_description.read_product(JsonObject.of(entry), lambda name: fits.read(fixture.read_file(name)))
 
 
 def _table(product: DataProduct, column: str) -> NDArray[Any]:

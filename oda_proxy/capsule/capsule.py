@@ -27,8 +27,10 @@ from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
 from oda_proxy.files import atomic, digests
 from oda_proxy.files.digests import FileDigest
-from oda_proxy.fixture import fixtures
-from oda_proxy.fixture.fixtures import Fixture
+from oda_proxy.fixture import json_files
+from oda_proxy.fixture.json_files import ANSWER_FILE
+from oda_proxy.fixture.reading import Fixture, Limits
+from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION
 from oda_proxy.recordings import failures, serialisation
 
@@ -55,7 +57,7 @@ _FIXTURES: Final = "fixtures"
 _FAILURES: Final = "failures"
 _DESCRIPTIONS: Final = "descriptions"
 
-_LIMITS: Final = fixtures.Limits(json_bytes=MAX_FILE, member_bytes=MAX_FILE, members=MAX_FILES)
+_LIMITS: Final = Limits(json_bytes=MAX_FILE, file_bytes=MAX_FILE, files=MAX_FILES)
 
 
 class NotACapsuleError(UsageError):
@@ -120,7 +122,7 @@ class DispatcherCapsule:
 
 
 def _recording(one: Fixture) -> Recording:
-    with _blaming(one.file(fixtures.ANSWER_FILE)):
+    with _blaming(one.file(ANSWER_FILE)):
         return conversion.to_recording(one, now=0.0)
 
 
@@ -237,7 +239,7 @@ def _kind(path: str) -> str:
         case ["exchanges", name] if name.endswith((".json", ".body")):
             return _EXCHANGES
         case ["dispatchers", _, "fixtures", "manifest.json"]:
-            return fixtures.MANIFEST
+            return json_files.MANIFEST
         case ["dispatchers", _, "fixtures", _, _, _, _]:
             return _FIXTURES
         case ["dispatchers", _, ("failures" | "descriptions") as kind, name] if name.endswith(".json"):
@@ -368,7 +370,7 @@ def _fixtures(root: Path, here: Mapping[str, FileDigest]) -> tuple[Fixture, ...]
     found: dict[Key, Fixture] = {}
     for slug, its_members in members.items():
         one = Fixture(slug, {}, its_members, root, _LIMITS)
-        with _blaming(one.file(fixtures.ANSWER_FILE)):
+        with _blaming(one.file(ANSWER_FILE)):
             one.query()
             key = conversion.key_in(one)
             _refuse_second(key, found)
@@ -475,7 +477,7 @@ class DispatcherWriter:
         """The path of each fixture in its folder."""
         self._failures: dict[Key, str] = {}
         """The name of each file."""
-        self._measured: dict[str, FileDigest] = {}
+        self._digests: dict[str, FileDigest] = {}
 
     def named(self, address: str) -> None:
         """Take note of an address under which the command named the dispatcher."""
@@ -494,15 +496,15 @@ class DispatcherWriter:
             path, query, answer = conversion.to_fixture(recording)
         with self._book.changing(folder / path):
             path = _free(path, self._recordings.values())
-            fixtures.write_fixture(folder, path, query, answer)
+            write_fixture(folder, path, query, answer)
             before = self._recordings.get(recording.key)
             recordings = {**self._recordings, recording.key: path}
             origin = {"kind": "recorded", "source": self._url, "modelled": []}
-            fixtures.write_manifest(folder, dict.fromkeys(recordings.values(), origin), measured=self._measured)
+            write_manifest(folder, dict.fromkeys(recordings.values(), origin), digests=self._digests)
             self._recordings = recordings
             if before:
-                self._measured = {file: of for file, of in self._measured.items() if not file.startswith(f"{before}/")}
-            files = {f"{at}/{file}": of for file, of in self._measured.items() if file.startswith(f"{path}/")}
+                self._digests = {file: of for file, of in self._digests.items() if not file.startswith(f"{before}/")}
+            files = {f"{at}/{file}": of for file, of in self._digests.items() if file.startswith(f"{path}/")}
             self._book.keep(f"{at}/{path}", files, in_place_of=before and f"{at}/{before}")
         return True
 
@@ -630,7 +632,7 @@ class _Book:
 
     def _changed_until_now(self, at: str) -> Iterator[str]:
         """Give the files of a dispatcher that were not listed before, because they might change."""
-        if (self.folder / (manifest := f"{at}/{_FIXTURES}/{fixtures.MANIFEST}")).is_file():
+        if (self.folder / (manifest := f"{at}/{_FIXTURES}/{json_files.MANIFEST}")).is_file():
             yield manifest
         for file in sorted((self.folder / at / _DESCRIPTIONS).glob("*.json")):
             if _kind(path := f"{at}/{_DESCRIPTIONS}/{file.name}"):

@@ -16,8 +16,8 @@ from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.compat import screening
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
-from oda_proxy.fixture import fixtures
-from oda_proxy.fixture.fixtures import FixtureAnswer, FixtureQuery
+from oda_proxy.fixture.json_files import ANSWER_FILE, MAX_ELAPSED
+from oda_proxy.fixture.model import STATES, FixtureAnswer, FixtureQuery
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings import fits_cards, serialisation
@@ -27,7 +27,7 @@ from oda_proxy.recordings.redaction import NotStorableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.fixture.reading import Fixture
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.recordings.serialisation import MemberPath
@@ -98,7 +98,7 @@ def to_recording(one: Fixture, *, now: float) -> Recording:
     try:
         return _as_recorded(asked, answer, products)
     except CodecError as error:
-        raise FixtureError(one.file(fixtures.ANSWER_FILE), f"'recorded': {error}") from None
+        raise FixtureError(one.file(ANSWER_FILE), f"'recorded': {error}") from None
 
 
 def key_in(one: Fixture) -> Key:
@@ -184,7 +184,7 @@ def _told_timeline(recording: Recording) -> tuple[tuple[str, float], ...]:
     timeline = recording.timeline
     if not timeline:
         return (("submitted", 0.0), ("ready", recording.cost)) if recording.cost else ()
-    known = all(state in fixtures.STATES and 0 <= at <= fixtures.LONGEST_WAIT for state, at in timeline)
+    known = all(state in STATES and 0 <= at <= MAX_ELAPSED for state, at in timeline)
     in_order = [at for _, at in timeline] == sorted(at for _, at in timeline)
     return timeline if known and in_order and {state for state, _ in timeline} != {"done"} else ()
 

@@ -1,10 +1,10 @@
 """FITS files <-> data units, bit for bit.
 
-astropy reads and writes the cards of headers; arrays go straight between their bytes and numpy, so that no release of
-astropy converts, scales or masks a value on the way. Kept are all cards in their order with their comments, NaN
-payloads, text with its blanks, and the lengths of variable columns. Not kept are the layout of the heap, logical values
-that are undefined (they become false), and the stored form of scaled columns and images (they become what they mean, in
-floating point). Compressed images come decompressed, and tables of text come as binary ones.
+astropy reads and writes the header cards; arrays are converted directly between bytes and numpy, so that no release of
+astropy converts, scales or masks a value on the way. Preserved are all cards in their order with their comments, NaN
+payloads, text with its blanks, and the lengths of variable columns. Not preserved are the layout of the heap, undefined
+logical values (they become false), and the stored form of scaled columns and images (they become floating-point
+physical values). Compressed images are decompressed, and ASCII tables become binary tables.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
-_MAX_BYTES: Final = 2**30  # of what is larger than its file: rows that share pieces of a heap, compressed images
+_MAX_BYTES: Final = 2**30  # for arrays larger than their file: rows that share an array of the heap, compressed images
 
 _BITPIX: Final = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 _IMAGE_STORAGE: Final = {bitpix: f">{name}" for name, bitpix in _BITPIX.items()}
-# Integers of the other signedness are stored shifted by half their range.
+# Integers of the other signedness are stored with an offset of half their range.
 _SHIFTED: Final = {"i1": (8, -(2**7)), "u2": (16, 2**15), "u4": (32, 2**31), "u8": (64, 2**63)}
 
 _STRUCTURAL = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|TFIELDS|THEAP|BSCALE|BZERO|BLANK"
     r"|(?:TTYPE|TFORM|TDIM|TSCAL|TZERO|TNULL|TBCOL)\d+"
 )
-_FIRST = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|EXTEND")  # the standard wants this order
+_FIRST = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|EXTEND")  # the standard requires this order
 _LONGEST = re.compile(r"\((\d+)\)")
 
 
@@ -53,17 +53,17 @@ def read(content: bytes) -> tuple[DataUnit, ...]:
     Raises
     ------
     CodecError
-        This is no FITS file, it is cut short, or it holds something that is no image and no table.
+        Not a FITS file, truncated, or an HDU is neither an image nor a table.
     """
-    if not content.startswith(b"SIMPLE  ="):  # astropy would also unpack compressed files
+    if not content.startswith(b"SIMPLE  ="):  # astropy would also decompress files
         raise CodecError("not a FITS file: it does not begin with SIMPLE")
     try:
         with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as hdus:
             return tuple(_unit(hdu, content) for hdu in hdus)
     except CodecError:
         raise
-    except Exception as error:  # noqa: BLE001  # there is no telling what astropy raises for a damaged file
-        raise CodecError(f"not a FITS file that can be read: {error}") from None
+    except Exception as error:  # noqa: BLE001  # astropy raises many types for damaged files
+        raise CodecError(f"not a valid FITS file: {error}") from None
 
 
 def _unit(hdu: Any, content: bytes) -> DataUnit:
@@ -82,7 +82,7 @@ def _unit(hdu: Any, content: bytes) -> DataUnit:
         case fits.BinTableHDU():
             kind, data = "bintable", _table(hdu.header, _data_bytes(hdu, content))
         case fits.TableHDU():
-            kind, data = "bintable", _table_of_text(hdu)
+            kind, data = "bintable", _ascii_table(hdu)
         case _:
             raise CodecError(f"an HDU is neither an image nor a table: {type(hdu).__name__}")
     return DataUnit(hdu.name, adjusted(cards, data), data, kind)
@@ -111,10 +111,10 @@ def _image(header: Any, data: memoryview) -> Array | None:
     scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
     for name, (bitpix, shift) in _SHIFTED.items():
         if (header["BITPIX"], scale, zero) == (bitpix, 1, shift):
-            return columns.shifted_by_half(stored).view(f">{name}")
+            return columns.flip_signedness(stored).view(f">{name}")
     if scale == 1 and zero == 0:
         return stored
-    # as wide as astropy makes them, so that both see the same numbers
+    # the precision that astropy uses, so that both return the same numbers
     scaled = stored.astype(">f8" if abs(header["BITPIX"]) > 16 and header["BITPIX"] != -32 else ">f4")  # noqa: PLR2004
     scaled *= scale
     scaled += zero
@@ -124,30 +124,30 @@ def _image(header: Any, data: memoryview) -> Array | None:
 
 
 def _table(header: Any, data: memoryview) -> Array | None:
-    described = [_described(header, number) for number in range(1, header["TFIELDS"] + 1)]
-    if not described:
+    table_columns = [_parse_column(header, number) for number in range(1, header["TFIELDS"] + 1)]
+    if not table_columns:
         return None
-    if len({column.name for column in described}) < len(described):
+    if len({column.name for column in table_columns}) < len(table_columns):
         raise CodecError("two columns of a table have the same name")
-    row = np.dtype([(column.name, column.stored) for column in described])
+    row = np.dtype([(column.name, column.storage) for column in table_columns])
     width, count = header["NAXIS1"], header["NAXIS2"]
     if row.itemsize != width or not width:
         raise CodecError(f"the columns of a table take {row.itemsize} bytes, but NAXIS1 is {width}")
     stored = np.frombuffer(data, row, count) if count else np.zeros(0, row)
     heap = data[header.get("THEAP", width * count) :]
-    seen = {
+    physical = {
         column.name: _from_heap(column, stored[column.name], heap)
         if column.variable
-        else columns.values(column, stored[column.name])
-        for column in described
+        else columns.decode(column, stored[column.name])
+        for column in table_columns
     }
-    if all(values.dtype == stored[name].dtype for name, values in seen.items()):
+    if all(values.dtype == stored[name].dtype for name, values in physical.items()):
         return stored
-    return _structured(seen, count)
+    return _structured(physical, count)
 
 
-def _described(header: Any, number: int) -> columns.Column:
-    return columns.described(
+def _parse_column(header: Any, number: int) -> columns.Column:
+    return columns.parse_column(
         str(header.get(f"TTYPE{number}", f"col{number}")).strip(),
         header[f"TFORM{number}"],
         header.get(f"TDIM{number}"),
@@ -163,28 +163,28 @@ def _from_heap(column: columns.Column, descriptors: Array, heap: memoryview) -> 
         raise CodecError(f"the column {column.name!r} points outside its heap")
     if sum(descriptors[:, 0].tolist()) * size > _MAX_BYTES:
         raise CodecError(f"the column {column.name!r} is larger than {_MAX_BYTES} bytes")
-    pieces = np.empty(len(descriptors), dtype=object)
+    rows = np.empty(len(descriptors), dtype=object)
     for row, (count, start) in enumerate(descriptors.tolist()):
         if count and start + count * size > len(heap):
             raise CodecError(f"the column {column.name!r} points outside its heap")
-        piece = np.frombuffer(heap, column.element, count, start) if count else np.zeros(0, column.element)
-        pieces[row] = columns.values(column, piece)
-    return pieces
+        stored = np.frombuffer(heap, column.element, count, start) if count else np.zeros(0, column.element)
+        rows[row] = columns.decode(column, stored)
+    return rows
 
 
-def _table_of_text(hdu: Any) -> Array:
+def _ascii_table(hdu: Any) -> Array:
     stored = hdu.data.view(np.ndarray)
-    seen = {
+    physical = {
         column.name: stored[column.name] if column.format.startswith("A") else np.asarray(hdu.data.field(column.name))
         for column in hdu.columns
     }
-    return _structured(seen, len(stored))
+    return _structured(physical, len(stored))
 
 
-def _structured(seen: Mapping[str, Array], count: int) -> Array:
-    fields: Any = [(name, values.dtype, values.shape[1:]) for name, values in seen.items()]
+def _structured(physical: Mapping[str, Array], count: int) -> Array:
+    fields: Any = [(name, values.dtype, values.shape[1:]) for name, values in physical.items()]
     table = np.empty(count, np.dtype(fields))
-    for name, values in seen.items():
+    for name, values in physical.items():
         table[name] = values
     return table
 
@@ -193,27 +193,27 @@ def _structured(seen: Mapping[str, Array], count: int) -> Array:
 
 
 def adjusted(cards: Iterable[Card], data: Array | None) -> tuple[Card, ...]:
-    """Correct the cards that describe the array where they contradict it; add none."""
+    """Return the cards with those that contradict the array corrected; none is added."""
     cards = tuple(cards)
     if data is None:
         return cards
     try:
-        true = dict(_described_table(data, cards) if data.dtype.names else _described_image(data))
-    except CodecError:  # FITS has no form for the array, so no card describes it
+        required = dict(_table_cards(data, cards) if data.dtype.names else _image_cards(data))
+    except CodecError:  # FITS cannot store the array, so no card describes it
         return cards
-    kept = []
+    corrected = []
     for card in cards:
         if not _STRUCTURAL.fullmatch(card.keyword) or card.keyword in {"SIMPLE", "XTENSION", "GROUPS"}:
-            kept.append(card)
-        elif card.keyword in true:
-            kept.append(card._replace(value=true[card.keyword]))
-        elif _harmless(card, data):
-            kept.append(card)
-    return tuple(kept)
+            corrected.append(card)
+        elif card.keyword in required:
+            corrected.append(card._replace(value=required[card.keyword]))
+        elif _is_consistent(card, data):
+            corrected.append(card)
+    return tuple(corrected)
 
 
-def _harmless(card: Card, data: Array) -> bool:
-    """Say whether a card that the array does not ask for is still true of it."""
+def _is_consistent(card: Card, data: Array) -> bool:
+    """Return whether a structural card that the array does not require is consistent with it."""
     neutral = {"BSCALE": 1, "BZERO": 0, "TSCAL": 1, "TZERO": 0}.get(card.keyword.rstrip("0123456789"))
     if neutral is not None:
         return card.value == neutral
@@ -226,7 +226,7 @@ def _harmless(card: Card, data: Array) -> bool:
     return card.keyword in {"PCOUNT", "GCOUNT"} and not data.dtype.names
 
 
-def _described_image(data: Array) -> Iterator[tuple[str, HeaderValue]]:
+def _image_cards(data: Array) -> Iterator[tuple[str, HeaderValue]]:
     bitpix, zero = _image_storage(data)
     yield "BITPIX", bitpix
     yield "NAXIS", data.ndim
@@ -238,25 +238,25 @@ def _described_image(data: Array) -> Iterator[tuple[str, HeaderValue]]:
 
 
 def _image_storage(data: Array) -> tuple[int, int]:
-    """Give BITPIX and BZERO; for what FITS has no form for, those of the nearest that a client might write."""
+    """Return BITPIX and BZERO; for a type that FITS cannot store, those of 8-bit integers."""
     name = data.dtype.str[1:]
     return _SHIFTED[name] if name in _SHIFTED else (_BITPIX.get(name, 8), 0)
 
 
-def _described_table(data: Array, cards: Sequence[Card]) -> Iterator[tuple[str, HeaderValue]]:
+def _table_cards(data: Array, cards: Sequence[Card]) -> Iterator[tuple[str, HeaderValue]]:
     stored = _stored_columns(data, cards)
     yield "BITPIX", 8
     yield "NAXIS", 2
-    yield "NAXIS1", sum(column.stored.itemsize for column in stored)
+    yield "NAXIS1", sum(column.storage.itemsize for column in stored)
     yield "NAXIS2", len(data)
     yield "PCOUNT", sum(_heap_size(column, data[column.name]) for column in stored if column.variable)
     yield "GCOUNT", 1
     yield "TFIELDS", len(stored)
-    said = {card.keyword: card.value for card in cards}
+    current = {card.keyword: card.value for card in cards}
     for number, column in enumerate(stored, 1):
         yield f"TTYPE{number}", column.name
-        tform, tdim = said.get(f"TFORM{number}"), said.get(f"TDIM{number}")
-        if _says(column, tform, tdim, data[column.name]):
+        tform, tdim = current.get(f"TFORM{number}"), current.get(f"TDIM{number}")
+        if _describes(column, tform, tdim, data[column.name]):
             yield f"TFORM{number}", tform
             if tdim is not None:
                 yield f"TDIM{number}", tdim
@@ -270,30 +270,30 @@ def _described_table(data: Array, cards: Sequence[Card]) -> Iterator[tuple[str, 
 
 
 def _stored_columns(data: Array, cards: Iterable[Card]) -> list[columns.Column]:
-    said = {card.keyword: card.value for card in cards}
+    current = {card.keyword: card.value for card in cards}
     stored = []
     for number, name in enumerate(data.dtype.names or (), 1):
-        tform = said.get(f"TFORM{number}")
+        tform = current.get(f"TFORM{number}")
         tform = tform if isinstance(tform, str) else None
         if data.dtype[name].kind == "O":
             variable = "Q" if tform and "Q" in tform else "P"
-            stored.append(replace(columns.suited(name, columns.pieces(name, data[name])), variable=variable))
+            stored.append(replace(columns.column_for(name, columns.element_type(name, data[name])), variable=variable))
         else:
-            stored.append(columns.suited(name, data.dtype[name], tform))
+            stored.append(columns.column_for(name, data.dtype[name], tform))
     return stored
 
 
-def _says(column: columns.Column, tform: HeaderValue, tdim: HeaderValue, values: Array) -> bool:
-    """Say whether cards describe a column as it is, be it in other words."""
+def _describes(column: columns.Column, tform: HeaderValue, tdim: HeaderValue, values: Array) -> bool:
+    """Return whether TFORM and TDIM describe a column, possibly in an equivalent form."""
     if not isinstance(tform, str) or not isinstance(tdim, str | None):
         return False
     try:
-        said = columns.described(column.name, tform, tdim)
+        parsed = columns.parse_column(column.name, tform, tdim)
     except CodecError:
         return False
     longest = _LONGEST.search(tform)
-    fits_in = not column.variable or (longest is not None and int(longest[1]) >= _longest(values))
-    return fits_in and (said.stored, said.code, said.variable) == (column.stored, column.code, column.variable)
+    has_room = not column.variable or (longest is not None and int(longest[1]) >= _longest(values))
+    return has_room and (parsed.storage, parsed.code, parsed.variable) == (column.storage, column.code, column.variable)
 
 
 def _longest(values: Array) -> int:
@@ -308,70 +308,70 @@ def _heap_size(column: columns.Column, values: Array) -> int:
 
 
 def write(units: Sequence[DataUnit]) -> bytes:
-    """Write data units as a FITS file; where the first is no primary one, an empty primary HDU comes before it.
+    """Return data units as a FITS file, with an empty primary HDU if the first unit cannot be the primary one.
 
     Raises
     ------
     CodecError
-        FITS has no form for a type, a text or a card.
+        FITS cannot store a type, a text or a card.
     """
     first = DataUnit("", hdu_type="primary")
-    if units and leads(units[0]):
+    if units and can_be_first(units[0]):
         first, *units = units
     return b"".join([_hdu(first, primary=True), *(_hdu(unit, primary=False) for unit in units)])
 
 
-def leads(unit: DataUnit) -> bool:
-    """Say whether a data unit can be the first of a file."""
+def can_be_first(unit: DataUnit) -> bool:
+    """Return whether a data unit can be the primary HDU of a file."""
     return unit.hdu_type == "primary" and (unit.data is None or not unit.data.dtype.names)
 
 
-def holds(card: Card) -> bool:
-    """Say whether a FITS header can hold a card."""
+def can_store(card: Card) -> bool:
+    """Return whether a FITS header can store a card."""
     try:
-        _images(card)
+        _card_images(card)
     except CodecError:
         return False
     return True
 
 
 def _hdu(unit: DataUnit, *, primary: bool) -> bytes:
-    true: dict[str, HeaderValue]
+    required: dict[str, HeaderValue]
     if unit.data is not None and unit.data.dtype.names:
         content = _table_bytes(unit.data, unit.header)
-        true = {"XTENSION": "BINTABLE", **dict(_described_table(unit.data, unit.header))}
+        required = {"XTENSION": "BINTABLE", **dict(_table_cards(unit.data, unit.header))}
     else:
         content = b"" if unit.data is None else _image_bytes(unit.name, unit.data)
-        described = {"BITPIX": 8, "NAXIS": 0} if unit.data is None else dict(_described_image(unit.data))
-        true = (
+        described = {"BITPIX": 8, "NAXIS": 0} if unit.data is None else dict(_image_cards(unit.data))
+        required = (
             {"SIMPLE": True, **described} if primary else {"XTENSION": "IMAGE", **described, "PCOUNT": 0, "GCOUNT": 1}
         )
         if unit.data is None and not primary and unit.hdu_type in {"bintable", "table"}:
-            true = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 0, "NAXIS2": 0}
-            true |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": 0}
-    said = {card.keyword for card in unit.header}
-    if primary and "EXTEND" not in said:
-        true["EXTEND"] = True
-    if unit.name and not primary and "EXTNAME" not in said:
-        true["EXTNAME"] = unit.name
-    header = "".join(image for card in _ordered(unit, true) for image in _images(card)) + "END".ljust(_CARD)
+            required = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 0, "NAXIS2": 0}
+            required |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": 0}
+    keywords = {card.keyword for card in unit.header}
+    if primary and "EXTEND" not in keywords:
+        required["EXTEND"] = True
+    if unit.name and not primary and "EXTNAME" not in keywords:
+        required["EXTNAME"] = unit.name
+    header = "".join(image for card in _ordered(unit, required) for image in _card_images(card)) + "END".ljust(_CARD)
     return _padded(header.encode("ascii"), b" ") + _padded(content, b"\0")
 
 
-def _ordered(unit: DataUnit, true: dict[str, HeaderValue]) -> Iterator[Card]:
-    """Give the cards of a header: first those that the standard wants first, then the unit's, then what was missing."""
-    said = {card.keyword: card for card in unit.header}
-    for keyword in [*filter(_FIRST.fullmatch, true)]:
-        yield Card(keyword, true.pop(keyword), said[keyword].comment if keyword in said else "")
+def _ordered(unit: DataUnit, required: dict[str, HeaderValue]) -> Iterator[Card]:
+    """Yield the cards of a header: those that must come first, then those of the unit, then missing required ones."""
+    current = {card.keyword: card for card in unit.header}
+    for keyword in [*filter(_FIRST.fullmatch, required)]:
+        yield Card(keyword, required.pop(keyword), current[keyword].comment if keyword in current else "")
     data = unit.data
     for card in unit.header:
-        if card.keyword in true:
-            yield card._replace(value=true.pop(card.keyword))
+        if card.keyword in required:
+            yield card._replace(value=required.pop(card.keyword))
         elif not _STRUCTURAL.fullmatch(card.keyword) or (
-            data is not None and not _FIRST.fullmatch(card.keyword) and _harmless(card, data)
+            data is not None and not _FIRST.fullmatch(card.keyword) and _is_consistent(card, data)
         ):
             yield card
-    for keyword, value in true.items():
+    for keyword, value in required.items():
         yield Card(keyword, value)
 
 
@@ -379,25 +379,25 @@ def _image_bytes(name: str, data: Array) -> bytes:
     kind = data.dtype.str[1:]
     if data.ndim == 0 or (kind not in _BITPIX and kind not in _SHIFTED):
         raise CodecError(
-            f"the data unit {name!r} is an image of {data.dtype} with {data.ndim} axes: FITS has no form for it"
+            f"the data unit {name!r} is an image of {data.dtype} with {data.ndim} axes, which FITS cannot store"
         )
-    stored = columns.shifted_by_half(data) if kind in _SHIFTED else data
+    stored = columns.flip_signedness(data) if kind in _SHIFTED else data
     return stored.astype(stored.dtype.newbyteorder(">")).tobytes()
 
 
 def _table_bytes(data: Array, cards: Iterable[Card]) -> bytes:
     if data.ndim != 1:
-        raise CodecError(f"a table of shape {data.shape} is none: its rows have one index")
-    described = _stored_columns(data, cards)
-    table = np.zeros(len(data), np.dtype([(column.name, column.stored) for column in described]))
+        raise CodecError(f"a table has the shape {data.shape}; it should have one dimension")
+    table_columns = _stored_columns(data, cards)
+    table = np.zeros(len(data), np.dtype([(column.name, column.storage) for column in table_columns]))
     heap = bytearray()
-    for column in described:
+    for column in table_columns:
         if not column.variable:
-            table[column.name] = columns.stored(column, data[column.name])
+            table[column.name] = columns.encode(column, data[column.name])
             continue
-        for row, piece in enumerate(data[column.name]):
-            table[column.name][row] = (len(piece), len(heap))
-            heap += columns.stored(column, np.asarray(piece)).tobytes()
+        for row, values in enumerate(data[column.name]):
+            table[column.name][row] = (len(values), len(heap))
+            heap += columns.encode(column, np.asarray(values)).tobytes()
     return table.tobytes() + bytes(heap)
 
 
@@ -405,29 +405,29 @@ def _padded(content: bytes, filler: bytes) -> bytes:
     return content + filler * (-len(content) % _BLOCK)
 
 
-def _images(card: Card) -> list[str]:
-    """Give the 80 characters of a card, or several times 80 where its text is long."""
+def _card_images(card: Card) -> list[str]:
+    """Return the 80 characters of a card, or several cards of 80 for long text."""
     try:
         if card.keyword in {"COMMENT", "HISTORY", ""}:
             text = str(card.value or "")
             pieces = [text[start : start + _CARD - 8] for start in range(0, max(len(text), 1), _CARD - 8)]
             return [str(fits.Card(card.keyword, piece)) for piece in pieces]
-        return [_image_of(card)]
+        return [_card_image(card)]
     except (ValueError, TypeError, AttributeError, fits.VerifyError) as error:
-        raise CodecError(f"a FITS header cannot hold {card.keyword!r}: {error}") from None
+        raise CodecError(f"a FITS header cannot store {card.keyword!r}: {error}") from None
 
 
-def _image_of(card: Card) -> str:
+def _card_image(card: Card) -> str:
     keyword, value, comment = card
     standard = re.fullmatch(r"[A-Z0-9_-]{1,8}", keyword)
-    image = str(fits.Card(keyword if standard else f"HIERARCH {keyword}", value))  # spelled out, or astropy warns
+    image = str(fits.Card(keyword if standard else f"HIERARCH {keyword}", value))  # explicit, or astropy warns
     if isinstance(value, float) and fits.Card.fromstring(image).value != value:
-        image = f"{image.partition('=')[0]}= {value!r:>20}".upper()  # astropy cuts it after 20 characters
+        image = f"{image.partition('=')[0]}= {value!r:>20}".upper()  # astropy truncates it to 20 characters
     read = fits.Card.fromstring(image)
-    if value not in {None, read.value, read.rawvalue}:  # text with blanks at its end, or with a quote before a slash
-        raise CodecError(f"a FITS header cannot hold {keyword!r}: its value would be read as another")
+    if value not in {None, read.value, read.rawvalue}:  # trailing blanks, or a quote before a slash
+        raise CodecError(f"a FITS header cannot store {keyword!r}: another value would be read back")
     if len(image) > _CARD:
-        return str(fits.Card(keyword, value, comment))  # a long text and its comment go on in further cards
-    image = image.rstrip().ljust(30 if standard else 0)  # where the standard's fixed format ends
+        return str(fits.Card(keyword, value, comment))  # a long text continues in further cards
+    image = image.rstrip().ljust(30 if standard else 0)  # the end of the standard's fixed format
     room = _CARD - len(image) - 3
     return (f"{image} / {comment[:room]}" if comment and room > 0 else image).ljust(_CARD)

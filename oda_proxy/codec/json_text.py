@@ -1,4 +1,4 @@
-"""Strict JSON: no NaN, no repeated names, nothing that a second parser would read differently; and checked members."""
+"""Strict JSON, which every parser reads alike: no NaN, no repeated names, and members of checked types."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(text: str | bytes) -> Any:
-    """Read strict JSON.
+    """Parse strict JSON.
 
     Raises
     ------
     CodecError
-        Not JSON or not UTF-8; a name stands twice in an object; NaN, an infinity or a number beyond the range of a
-        float; half of a surrogate pair; nested deeper, or a number longer, than Python reads.
+        Not JSON or not UTF-8; a repeated name in an object; NaN, an infinity or a number beyond the range of a
+        float; half of a surrogate pair; nested deeper, or a number longer, than Python parses.
     """
     try:
         if isinstance(text, bytes):
@@ -32,7 +32,7 @@ def loads(text: str | bytes) -> Any:
             text, object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant, parse_float=_finite
         )
         if _ESCAPED_SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()  # half a pair cannot be written again
+            json.dumps(value, ensure_ascii=False).encode()  # half a pair cannot be encoded again
     except UnicodeError as error:
         raise CodecError(
             f"not UTF-8 text: {error.reason if isinstance(error, UnicodeDecodeError) else error}"
@@ -45,12 +45,12 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Write strict JSON for people: UTF-8, indented by two blanks, a newline at the end.
+    """Return strict JSON for people: UTF-8, indented by two blanks, a newline at the end.
 
     Raises
     ------
     CodecError
-        The value holds NaN, an infinity or something that JSON has no form for.
+        The value contains NaN, an infinity or a type that JSON does not have.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
@@ -62,13 +62,13 @@ def dumps(value: Any) -> str:
 
 @dataclass(frozen=True)
 class JsonObject:
-    """A JSON object whose members are checked when they are taken out; each method raises CodecError."""
+    """A JSON object whose accessors check the type of a member; each raises CodecError."""
 
     members: dict[str, Any]
 
     @classmethod
     def of(cls, value: Any) -> JsonObject:
-        """Take any JSON value, if it is an object."""
+        """Wrap a JSON value; raises CodecError if it is not an object."""
         if not isinstance(value, dict):
             raise CodecError(f"expected an object, found {_shown(value)}")
         return cls(value)
@@ -135,13 +135,13 @@ def _object_without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise ValueError(f"the name {name!r} stands twice in one object")
+            raise ValueError(f"the name {name!r} is repeated in an object")
         members[name] = value
     return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The values: a product of a dispatcher is a list of data units, each an array with a FITS header."""
+"""The values: a product of a dispatcher, which is a list of data units, each an array with a FITS header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HeaderValue: TypeAlias = str | bool | int | float | None
 
 
 class Card(NamedTuple):
-    """One card of a FITS header; the value of an undefined one is None."""
+    """One card of a FITS header; an undefined value is None."""
 
     keyword: str
     value: HeaderValue
@@ -30,10 +30,10 @@ class Card(NamedTuple):
 class DataUnit:
     """One HDU: its header in the order of the cards, and its array.
 
-    `data` holds the values that a reader of the FITS file is to see (unsigned integers as such, logical columns as
-    booleans, scaled ones scaled), in an image of any shape, or in a structured array of shape (rows,) for a table. A
-    column of variable length is an object field of one-dimensional arrays. Do not write into it: it may share memory
-    with the file that it came from. `units_dict` maps names of columns to units.
+    `data` holds the physical values (unsigned integers as such, logical columns as booleans, scaled columns scaled): an
+    array of any shape for an image, a structured array of shape (rows,) for a table. A column of variable length is an
+    object field of one-dimensional arrays. Do not write into it: it may share memory with its file. `units_dict` maps
+    names of columns to units.
     """
 
     name: str

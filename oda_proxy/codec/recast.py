@@ -1,9 +1,8 @@
-"""The types of arrays as JSON, and arrays in another type with the same values."""
+"""Conversion of arrays to another type without changing a value."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,40 +11,16 @@ from oda_proxy.errors import CodecError
 if TYPE_CHECKING:
     from oda_proxy.codec.product import Array, DType
 
-_TYPE = re.compile(r"[<>|=]?(?:[biufc][0-9]{1,2}|[SU][0-9]{1,9}|\?)")
 _MAX_BYTES: Final = 2**30
 
 
-def description(dtype: DType) -> str | list[list[Any]]:
-    """Describe a type as JSON: `"<f4"`, or for a table `[["TIME", "<f8"], ["MATRIX", ">f4", [62]], ...]`."""
-    if dtype.names is None:
-        return dtype.str
-    fields = [(name, dtype[name]) for name in dtype.names]
-    return [[name, field.base.str, *([list(field.shape)] if field.shape else [])] for name, field in fields]
-
-
-def described(text: Any) -> DType:
-    """Read what `description` writes; raises CodecError for anything else."""
-    try:
-        match text:
-            case str():
-                return _simple(text)
-            case list():
-                fields: Any = [(str(name), _simple(code), *map(tuple, shape)) for name, code, *shape in text]
-                dtype: DType = np.dtype(fields)
-                return dtype
-    except (TypeError, ValueError) as error:
-        raise CodecError(f"this is no type of an array: {error}") from None
-    raise CodecError("this is no type of an array")
-
-
 def recast(data: Array, dtype: DType) -> Array:
-    """Give the same values in another type: another order of bytes, wider numbers, text instead of ASCII bytes.
+    """Return the values in another type: another byte order, wider numbers, text instead of ASCII bytes.
 
     Raises
     ------
     CodecError
-        A column is missing, or its values might not survive.
+        The columns or shapes differ, or the conversion could change a value.
     """
     if data.dtype == dtype:
         return data
@@ -54,40 +29,34 @@ def recast(data: Array, dtype: DType) -> Array:
     if dtype.names is None and data.dtype.names is None:
         return _recast_values("the image", data, dtype)
     if dtype.names != data.dtype.names or dtype.names is None:
-        raise CodecError("the type has other columns than the table")
+        raise CodecError("the columns of the type differ from those of the table")
     table = np.empty(data.shape, dtype)
     for name in dtype.names:
         field = dtype[name]
         if data.dtype[name].shape != field.shape:
-            raise CodecError(f"the column {name!r} has other dimensions than its type")
+            raise CodecError(f"the column {name!r} has another shape than its type")
         table[name] = _recast_values(f"the column {name!r}", data[name], field.base)
     return table
 
 
 def as_records(data: Array) -> Array:
-    """Give a table whose rows are records, as old servers send them; raises CodecError for an image."""
+    """Return a table as a record array, as old servers send it; raises CodecError for an image."""
     if data.dtype.names is None:
-        raise CodecError("an image has no records")
+        raise CodecError("an image cannot be a record array")
     return data.view(np.dtype((np.record, data.dtype)))
 
 
 def is_records(data: Array) -> bool:
-    """Say whether the rows of a table are records."""
+    """Return whether a table is a record array."""
     return data.dtype.type is np.record
 
 
-def _recast_values(what: str, values: Array, dtype: DType) -> Array:
+def _recast_values(label: str, values: Array, dtype: DType) -> Array:
     if values.dtype.kind == "S" and dtype.kind == "U" and dtype.itemsize >= 4 * values.dtype.itemsize:
         try:
             return np.char.decode(values, "ascii").astype(dtype)
         except UnicodeDecodeError:
-            raise CodecError(f"{what} holds text that is not ASCII") from None
+            raise CodecError(f"{label} contains text that is not ASCII") from None
     if not np.can_cast(values.dtype, dtype, "safe"):
-        raise CodecError(f"{what} is of type {values.dtype}: not every value of it is one of {dtype}")
+        raise CodecError(f"{label} is of type {values.dtype}, which {dtype} cannot hold")
     return values.astype(dtype)
-
-
-def _simple(code: Any) -> DType:
-    if not isinstance(code, str) or not _TYPE.fullmatch(code):
-        raise CodecError(f"{str(code)[:40]!r} is no type of an array")
-    return np.dtype(code)

@@ -1,13 +1,13 @@
-"""Data products <-> the dispatcher's JSON, as every release of the client reads it.
+"""Data products <-> the dispatcher's JSON, in a form that every release of the client reads.
 
-What each release cannot bear is not written: names are never null; arrays travel as plain ones; the JSON text in a
-product's `meta_data`, which most releases evaluate as Python, is both JSON and Python; NaN stands nowhere outside
-arrays. Releases after 1.0 replace the letters `null` anywhere in an answer, also inside texts: base64 is broken up
-where it holds them (decoders skip blanks), and in text that is decoded twice they are spelled with an escape.
-Elsewhere, in the value of a header or a name, nothing can be done: those releases show `None`.
+Nothing is written that some release cannot read: names are never null; arrays are plain arrays; the JSON text in a
+product's `meta_data`, which most releases evaluate as Python, is both JSON and Python; there is no NaN outside arrays.
+Releases after 1.0 replace the letters `null` anywhere in an answer, also inside texts: in base64 a blank is inserted
+(decoders skip it), and in text that is decoded twice the letters are written with an escape. Elsewhere, in the value of
+a header or a name, nothing can be done: those releases show `None`.
 
-The wire form cannot carry: the comments of cards; COMMENT and HISTORY cards but the last; the lengths of columns of
-variable length (rows are filled up with zeros to the longest, and the header says so); whether bits were stored as
+The wire form cannot express: the comments of cards; COMMENT and HISTORY cards but the last; the lengths in columns of
+variable length (rows are padded with zeros to the longest, and the header is adapted); whether bits were stored as
 bits. Signed bytes are widened to 16 bits, because astropy writes a plain column of them as logical values.
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from oda_proxy.codec import columns, fits, pickles
+from oda_proxy.codec import columns, fits, pickle_loading, pickle_writing
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.codec.recast import as_records, is_records
 from oda_proxy.errors import CodecError
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 Form: TypeAlias = Literal["pickle", "json"]
 
 HDU_TYPES: Final = ("primary", "image", "bintable", "table")
-_MAX_BYTES: Final = 2**30  # of one array that is larger than what it comes from
+_MAX_BYTES: Final = 2**30  # of an array that is larger than its source
 
 
 @dataclass(frozen=True)
 class Binary:
-    """A file as a product, a ROOT file for instance; old servers give it no name."""
+    """A file as a product, a ROOT file for instance; old servers send no name."""
 
     data: bytes
     name: str | None = None
@@ -87,7 +87,7 @@ def encode_product(product: DataProduct, *, form: Form = "pickle") -> dict[str, 
     Raises
     ------
     CodecError
-        An array has no portable form, or the form `json` cannot carry it: NaN and infinities, complex numbers, and
+        An array has no portable form, or the form `json` cannot express it: NaN, infinities, complex numbers, and
         images of one dimension, which no release of the client reads from a text.
     """
     return {
@@ -103,7 +103,7 @@ def decode_product(obj: Any) -> DataProduct:
     Raises
     ------
     CodecError
-        It is none, or one of its pickles cannot be read.
+        Not a product, or one of its pickles cannot be loaded.
     ForbiddenPickleError
         One of its pickles names something that is not on the allow-list.
     """
@@ -120,12 +120,12 @@ def decode_product(obj: Any) -> DataProduct:
 
 
 def portable(data: Array) -> Array:
-    """Give the plain array that stands for `data` on the wire.
+    """Return the plain array that represents `data` on the wire.
 
     Raises
     ------
     CodecError
-        A column holds Python objects that are no arrays, or filling it up would take more than 1 GiB.
+        A column contains Python objects that are not arrays, or padding it would take more than 1 GiB.
     """
     dtype = data.dtype
     if dtype.names is None:
@@ -137,22 +137,22 @@ def portable(data: Array) -> Array:
     if plain == np.dtype((np.void, dtype)):
         return data.view(np.ndarray)
     if plain.itemsize * data.size > _MAX_BYTES:
-        raise CodecError(f"a table would take more than {_MAX_BYTES} bytes when its columns are filled up")
+        raise CodecError(f"a table would take more than {_MAX_BYTES} bytes when its columns are padded")
     table = np.zeros(data.shape, plain)
     for name in dtype.names:
         if dtype[name].kind != "O":
             table[name] = data[name]
             continue
-        for row, piece in enumerate(data[name]):
+        for row, values in enumerate(data[name]):
             if table.dtype[name].shape:
-                table[name][row][: len(piece)] = piece
+                table[name][row][: len(values)] = values
             else:
-                table[name][row] = piece.tobytes()  # a text
+                table[name][row] = values.tobytes()  # a text
     return as_records(table) if is_records(data) else table
 
 
 def header(unit: DataUnit) -> dict[str, Any]:
-    """Give a data unit's header as the wire has it: an object, so that of several cards of a keyword the last stays."""
+    """Return the header of a data unit in its wire form: an object, so that the last of repeated keywords remains."""
     cards = unit.header if unit.data is None else fits.adjusted(unit.header, portable(unit.data))
     return {card.keyword: finite(card.value) for card in cards}
 
@@ -162,12 +162,12 @@ def _encode_unit(unit: DataUnit, form: Form) -> dict[str, Any]:
     unit = replace(unit, data=data)
     hdu_type = unit.hdu_type
     if hdu_type == "table" and data is not None:
-        hdu_type = "bintable"  # no release of astropy makes a table of text from a plain array
+        hdu_type = "bintable"  # no release of astropy makes an ASCII table of a plain array
     text = pickled = None
     if data is not None and form == "json":
         text = _array_text(unit.name, data)
     elif data is not None:
-        pickled = _base64(pickles.dumps(data, record=is_records(data)))
+        pickled = _base64(pickle_writing.dumps(data, record=is_records(data)))
     return {
         "data": text,
         "dt": None if data is None else str(data.dtype),
@@ -183,12 +183,12 @@ def _encode_unit(unit: DataUnit, form: Form) -> dict[str, Any]:
 def _decode_unit(unit: dict[str, Any]) -> DataUnit:
     hdu_type: HduType | None = unit.get("hdu_type")
     if hdu_type is not None and hdu_type not in HDU_TYPES:
-        raise CodecError(f"a data unit is of the type {str(hdu_type)[:40]!r}, which is none of {', '.join(HDU_TYPES)}")
+        raise CodecError(f"a data unit is of the type {str(hdu_type)[:40]!r}, none of {', '.join(HDU_TYPES)}")
     data = None
     if unit.get("binarys") is not None:
-        data = pickles.loads(_bytes(unit["binarys"]))
+        data = pickle_loading.loads(_bytes(unit["binarys"]))
     elif unit.get("data") is not None:
-        data = _array_of_text(unit["data"], unit.get("dt"))
+        data = _array_from_text(unit["data"], unit.get("dt"))
     units_dict = unit.get("units_dict")
     return DataUnit(
         name=_name(unit, "table"),
@@ -202,9 +202,9 @@ def _decode_unit(unit: dict[str, Any]) -> DataUnit:
 
 def _header_value(value: Any) -> Any:
     if isinstance(value, list):
-        return "".join(f"{member}," for member in value)  # as clients after 1.0 do; 1.0 cannot write a list
+        return "".join(f"{element}," for element in value)  # like clients after 1.0; 1.0 cannot write a list
     if isinstance(value, dict):
-        raise CodecError("the value of a header's card is an object")
+        raise CodecError("the value of a header card is an object")
     return finite(value)
 
 
@@ -212,8 +212,8 @@ def _portable_field(name: str, values: Array) -> tuple[DType, tuple[int, ...]]:
     dtype, shape = values.dtype, values.shape[1:]
     if dtype.kind != "O":
         return _portable_type(dtype), shape
-    dtype = _portable_type(columns.pieces(name, values))
-    longest = max(map(len, values), default=0) or 1  # a column has a width, if all of it is empty
+    dtype = _portable_type(columns.element_type(name, values))
+    longest = max(map(len, values), default=0) or 1  # a column has a width even if every row is empty
     return (np.dtype(f"S{longest}"), ()) if dtype == np.dtype("S1") else (dtype, (longest,))
 
 
@@ -231,10 +231,10 @@ def _array_text(name: str, data: Array) -> str:
     if data.ndim < (1 if data.dtype.names else 2):
         raise CodecError(f"the data unit {name!r} has {data.ndim} dimensions: no client reads it from text")
     try:
-        text = json.dumps(data.tolist(), default=_members_or_text, allow_nan=False)
+        text = json.dumps(data.tolist(), default=_plain_value, allow_nan=False)
     except ValueError:
-        raise CodecError(f"the data unit {name!r} holds NaN, infinities or bytes that are no text") from None
-    # Clients evaluate the text as Python: booleans are written as the numbers that they are.
+        raise CodecError(f"the data unit {name!r} contains NaN, infinities or bytes that are not text") from None
+    # Clients evaluate the text as Python: booleans are written as numbers.
     return _without_null(re.sub(r'"(?:[^"\\]|\\.)*"|true|false', _as_number, text))
 
 
@@ -242,19 +242,19 @@ def _as_number(match: re.Match[str]) -> str:
     return {"true": "1", "false": "0"}.get(match[0], match[0])
 
 
-def _members_or_text(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, np.ndarray):  # a field of several numbers
         return value.tolist()
     if isinstance(value, bytes):
         return value.decode("ascii")
-    raise ValueError("no text")
+    raise ValueError("not text")
 
 
-def _array_of_text(text: Any, dtype_text: Any) -> Array:
+def _array_from_text(text: Any, dtype_text: Any) -> Array:
     if not isinstance(text, str) or not isinstance(dtype_text, str):
-        raise CodecError("a data unit has neither a pickle nor a text with its type")
+        raise CodecError("a data unit has neither a pickle nor text with a type")
     try:
-        dtype = _dtype_of_text(dtype_text)
+        dtype = _dtype_from_text(dtype_text)
         rows = json.loads(text)
         count = len(rows) if dtype.names else text.count(",") + 1
         if dtype.itemsize * count > _MAX_BYTES:
@@ -263,10 +263,10 @@ def _array_of_text(text: Any, dtype_text: Any) -> Array:
             rows = [tuple(row) for row in rows]
         return np.array(rows, dtype=dtype)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
-        raise CodecError(f"an array cannot be read from its text: {error}") from None
+        raise CodecError(f"an array cannot be parsed from its text: {error}") from None
 
 
-def _dtype_of_text(text: str) -> DType:
+def _dtype_from_text(text: str) -> DType:
     record = re.fullmatch(r"\(\s*numpy\.record\s*,(.*)\)", text, re.DOTALL)
     fields = record[1].strip() if record else text
     dtype = np.dtype(ast.literal_eval(fields) if fields.startswith(("[", "{")) else fields)
@@ -294,19 +294,19 @@ def decode_binary(obj: Any) -> Binary:
     Raises
     ------
     CodecError
-        It is none, is no base64, or does not have the MD5 that it says.
+        Not a file, not base64, or its MD5 differs.
     """
     if isinstance(obj, str) and not obj.lstrip().startswith("{"):
         return Binary(_bytes(obj, urlsafe=True))
     binary = _object(obj, "binary product")
     data = _bytes(binary.get("data"), urlsafe=True)
     if binary.get("md5") != hashlib.md5(data, usedforsecurity=False).hexdigest():
-        raise CodecError("a binary product was changed on its way: it does not have its MD5")
+        raise CodecError("a binary product is damaged: its MD5 differs")
     return Binary(data, _name(binary))
 
 
 def encode_catalog(catalog: Mapping[str, Any]) -> dict[str, Any]:
-    """Encode a catalogue; raises CodecError where it has no columns, or not as many names as columns."""
+    """Encode a catalogue; raises CodecError if it has no columns, or not as many names as columns."""
     names, values = catalog.get("cat_column_names"), catalog.get("cat_column_list")
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
         raise CodecError("a catalogue has no columns, or not as many names as columns")
@@ -321,7 +321,7 @@ def decode_catalog(obj: Any) -> dict[str, Any]:
 def encode_ascii_table(table: AsciiTable, *, form: Literal["text", "object"] = "text") -> str | dict[str, Any]:
     """Encode a table: the bare text, which 1.0 needs, or an object, which all later releases need.
 
-    Later releases take the object's `meta_data` as it is, and fail on a text that holds the words by which they name
+    Later releases use the object's `meta_data` unchanged, and fail on a text that contains the words by which they name
     products; then it is sent as an object.
     """
     if form == "text":
@@ -333,7 +333,7 @@ def encode_ascii_table(table: AsciiTable, *, form: Literal["text", "object"] = "
 
 
 def decode_ascii_table(obj: Any) -> AsciiTable:
-    """Decode a table: the bare text, an object, or JSON text of one; raises CodecError where it is none."""
+    """Decode a table: the bare text, an object, or JSON text of one; raises CodecError for anything else."""
     if isinstance(obj, str) and not obj.lstrip().startswith("{"):
         return AsciiTable(obj)
     table = _object(obj, "table")
@@ -357,11 +357,11 @@ def encode_picture(picture: Picture) -> dict[str, Any]:
 
 
 def decode_picture(obj: Any) -> Picture:
-    """Decode a picture: an object or JSON text of one; raises CodecError where it is none."""
+    """Decode a picture: an object or JSON text of one; raises CodecError for anything else."""
     picture = _object(obj, "picture")
     filename = picture.get("filename")
     if not isinstance(picture.get("img_type"), str) or not isinstance(filename, str | None):
-        raise CodecError("a picture has no type, or no name of its file")
+        raise CodecError("a picture has no type, or its filename is not text")
     data = _bytes(picture.get("b64data"), urlsafe=True)
     return Picture(data, picture["img_type"], _name(picture), _member(picture, "metadata"), filename)
 
@@ -372,7 +372,7 @@ def encode_text(text: Text) -> dict[str, Any]:
 
 
 def decode_text(obj: Any) -> Text:
-    """Decode a text: an object, JSON text of one, or the plain text; raises CodecError where it is none."""
+    """Decode a text: an object, JSON text of one, or the plain text; raises CodecError for anything else."""
     if isinstance(obj, str):
         try:
             obj = _object(obj, "text")
@@ -389,14 +389,14 @@ def decode_text(obj: Any) -> Text:
 # -- JSON -----------------------------------------------------------------------------------------
 
 
-def _object(obj: Any, what: str) -> dict[str, Any]:
+def _object(obj: Any, label: str) -> dict[str, Any]:
     if isinstance(obj, str):
         try:
             obj = json.loads(obj)  # servers write NaN
         except (ValueError, RecursionError) as error:
-            raise CodecError(f"a {what} is no JSON: {str(error)[:100]}") from None
+            raise CodecError(f"a {label} is not JSON: {str(error)[:100]}") from None
     if not isinstance(obj, dict):
-        raise CodecError(f"a {what} is no object")
+        raise CodecError(f"a {label} is not an object")
     return obj
 
 
@@ -407,24 +407,24 @@ def _member(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _name(obj: Mapping[str, Any], default: str = "") -> str:
     name = obj.get("name")
     if not isinstance(name, str | None):
-        raise CodecError("a name is no text")
+        raise CodecError("a name is not text")
     return default if name is None else name
 
 
 def finite(value: Any) -> Any:
-    """Put null where a number is none, which JSON has no form for."""
+    """Return a JSON value with null in place of NaN and infinities."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(name): finite(member) for name, member in value.items()}
-    return [finite(member) for member in value] if isinstance(value, list | tuple) else value
+        return {str(name): finite(inner) for name, inner in value.items()}
+    return [finite(element) for element in value] if isinstance(value, list | tuple) else value
 
 
 def _python_and_json(meta_data: Mapping[str, Any]) -> str:
-    """Write a text that says the same as JSON and as Python.
+    """Return a text with the same meaning as JSON and as Python.
 
-    There is no null (it becomes an empty text), no true or false (1 and 0), and no NaN (a text); characters stand for
-    themselves, because JSON's escape for those beyond 16 bits is not Python's.
+    It contains no null (an empty text instead), no true or false (1 and 0), and no NaN (a text); characters are not
+    escaped, because JSON's escape for those beyond 16 bits is not Python's.
     """
     try:
         text = json.dumps(_plain(dict(meta_data)), ensure_ascii=False, allow_nan=False)
@@ -442,8 +442,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {str(name): _plain(member) for name, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    return [_plain(element) for element in value] if isinstance(value, list | tuple) else value
 
 
 def _without_null(text: str) -> str:
@@ -457,11 +457,11 @@ def _base64(data: bytes, *, urlsafe: bool = False) -> str:
 
 def _bytes(text: Any, *, urlsafe: bool = False) -> bytes:
     if not isinstance(text, str):
-        raise CodecError("there is something else where base64 belongs")
+        raise CodecError("another value was found where base64 is expected")
     try:
         encoded = re.sub(r"\s+", "", text).encode("ascii")
         if urlsafe:
             encoded = encoded.translate(bytes.maketrans(b"-_", b"+/"))
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, UnicodeError) as error:
-        raise CodecError(f"this is no base64: {error}") from None
+        raise CodecError(f"not base64: {error}") from None

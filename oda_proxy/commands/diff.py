@@ -20,7 +20,8 @@ from oda_proxy.drift.comparison import Compared, Verdict, compare
 from oda_proxy.drift.measure import Difference, Tolerance, members
 from oda_proxy.drift.rerun import Rerun, why_not
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError, UsageError
-from oda_proxy.fixture import fixtures
+from oda_proxy.fixture.json_files import MANIFEST
+from oda_proxy.fixture.reading import open_folder
 from oda_proxy.jobs.runtime import new_session
 from oda_proxy.query import echo
 from oda_proxy.query.query import CLIENT_DEFAULTS
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
-    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.fixture.reading import Fixture
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
 
@@ -174,10 +175,10 @@ def recorded_in(folder: Path) -> list[tuple[str, Iterable[Recorded | Drift]]]:
     """
     if capsule.is_capsule(folder):
         return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
-    if not (folder / fixtures.MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         raise capsule.NoCapsuleError(folder)
     by_source: dict[str, list[Fixture]] = {}
-    for one in fixtures.open_folder(folder).fixtures:
+    for one in open_folder(folder).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
         by_source.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
     return [(url, _of_fixtures(several)) for url, several in by_source.items()]

@@ -12,14 +12,16 @@ from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import find, opened, reading
 from oda_proxy.commands.output import say, say_json, warn
 from oda_proxy.errors import OdaProxyError, UsageError
-from oda_proxy.fixture import fixtures
+from oda_proxy.fixture.json_files import MANIFEST
+from oda_proxy.fixture.reading import open_folder
+from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
@@ -45,7 +47,7 @@ def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path 
                 written[entry.key] = path
                 origins[path] = {"kind": "recorded", "source": upstream, "modelled": []}
     if origins:
-        fixtures.write_manifest(folder, origins)
+        write_manifest(folder, origins)
     if as_json:
         say_json({"written": written, "failed": failed})
     else:
@@ -56,7 +58,7 @@ def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path 
 def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Keep the fixtures of a folder, or those of a capsule, as recordings; end with 1 where one cannot be."""
     is_capsule = capsule.is_capsule(folder)
-    imported = _of_capsule(folder, upstream) if is_capsule else fixtures.open_folder(folder).fixtures
+    imported = _of_capsule(folder, upstream) if is_capsule else open_folder(folder).fixtures
     kept, failed = {}, {}
     with opened(upstream, cache_dir, make=True) as store:
         for one in imported:
@@ -87,16 +89,16 @@ def _of_capsule(folder: Path, upstream: str) -> Sequence[Fixture]:
 
 def _origins(folder: Path) -> dict[str, Any]:
     """Give the origins of the fixtures that a folder holds already."""
-    if not (folder / fixtures.MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         return {}
-    return {path: dict(origin) for path, origin in fixtures.open_folder(folder).origins.items()}
+    return {path: dict(origin) for path, origin in open_folder(folder).origins.items()}
 
 
 def _export(store: DiskStore, entry: Entry, folder: Path) -> str:
     """Write one recording, and give the path of its fixture."""
     with reading(store, entry.key) as recording:
         path, query, answer = to_fixture(recording)
-        fixtures.write_fixture(folder, path, query, answer)
+        write_fixture(folder, path, query, answer)
     return path
 
 

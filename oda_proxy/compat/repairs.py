@@ -242,9 +242,9 @@ def _renamed(text: Any) -> Any:
         data = binascii.a2b_base64(text)
         if not any(name.encode() in data for name in RENAMED):
             return text
-        from oda_proxy.codec import pickles  # numpy is slow to load, and not needed before the first product
+        from oda_proxy.codec import pickle_operations  # numpy is slow to load, and not needed before the first product
 
-        renamed = pickles.renamed(data, RENAMED)
+        renamed = pickle_operations.with_renamed_modules(data, RENAMED)
     except (ValueError, CodecError):
         return text  # the screening has its own word for it
     return text if renamed == data else base64.b64encode(renamed).decode("ascii")

@@ -65,10 +65,10 @@ def _loaded(value: Any) -> Iterator[tuple[_Kind, str]]:
 def _refused(kind: _Kind, text: str) -> tuple[str, ...]:
     if kind is _Kind.EVALUATED:
         return () if _is_plain(text) else (CODE,)
-    from oda_proxy.codec import pickles  # numpy is slow to load, and not needed before the first product
+    from oda_proxy.codec import pickle_allow_list  # numpy is slow to load, and not needed before the first product
 
     try:
-        return pickles.refused(binascii.a2b_base64(text), tables=kind is _Kind.PICKLED_TABLE)
+        return pickle_allow_list.forbidden_names(binascii.a2b_base64(text), tables=kind is _Kind.PICKLED_TABLE)
     except (ValueError, CodecError):
         return (NO_PICKLE,)
 

@@ -24,7 +24,8 @@ from oda_proxy.capsule.capsule import Capsule, CapsuleError, DispatcherCapsule, 
 from oda_proxy.capsule.capsule import verify as verify_capsule
 from oda_proxy.capsule.exchange import from_json
 from oda_proxy.files import digests
-from oda_proxy.fixture.fixtures import verify
+from oda_proxy.fixture import writing
+from oda_proxy.fixture.verification import verify
 from oda_proxy.query.cache_key import Key, keys_of
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import Envelope, Token
@@ -279,19 +280,18 @@ def test_many_threads_may_write(tmp_path: Path) -> None:
 def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, dispatcher = capsules.begun(tmp_path / "c")
     dispatcher.save_recording(capsules.with_arrays())
-    measured: list[str] = []
-    measure = digests.compute_digest
+    read: list[str] = []
 
     def noting(root: Path, path: str) -> FileDigest:
-        measured.append(path)
-        return measure(root, path)
+        read.append(path)
+        return digests.compute_digest(root, path)
 
-    monkeypatch.setattr(digests, "measure", noting)
+    monkeypatch.setattr(writing, "compute_digest", noting)
 
     dispatcher.save_recording(capsules.without_fits())
 
-    assert len(measured) == len(set(measured)) == 6
-    assert not any("crab" in path for path in measured)
+    assert len(read) == len(set(read)) == 6
+    assert not any("crab" in path for path in read)
 
 
 PRIVATE = Envelope("new", SESSION, token=Token("eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"), others=capsules.ENVELOPE.others)

@@ -18,7 +18,9 @@ from oda_proxy.capsule.conversion import NoFixtureError, refuse_unsafe, to_fixtu
 from oda_proxy.compat import screening
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError
-from oda_proxy.fixture.fixtures import Fixture, open_folder, verify, write_fixture, write_manifest
+from oda_proxy.fixture.reading import Fixture, open_folder
+from oda_proxy.fixture.verification import verify
+from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, split_query
 from oda_proxy.recordings.head import MemoryHead
@@ -181,7 +183,7 @@ def test_cards_of_the_asker_come_back_to_whoever_asks(tmp_path_factory: pytest.T
     assert everything(again) == everything(made)
     assert header["SESSION_ID"] == "ANOTHERSESSION00"
     assert header["url"] == "http://h/run_analysis?session_id=ANOTHERSESSION00&RA=83.0"
-    assert SESSION not in "".join(one.read_file(name).decode("latin-1") for name in one.members)
+    assert SESSION not in "".join(one.read_file(name).decode("latin-1") for name in one.files)
 
 
 @pytest.mark.parametrize("name", ["isgri_lc", "isgri_image", "polar_lc", "spi_acs_lc"])
@@ -247,7 +249,7 @@ def test_a_fixture_is_for_people(tmp_path: Path) -> None:
     one = fixture_of(capsules.with_arrays(), tmp_path)
 
     assert one.path.rpartition("-")[0] == "isgri/isgri_image/crab"
-    assert sorted(one.members) == ["answer.json", "lc.fits", "mosaic_image.fits", "query.json"]
+    assert sorted(one.files) == ["answer.json", "lc.fits", "mosaic_image.fits", "query.json"]
     assert one.query().parameters["RA"] == 83.0
     assert one.query().parameters["DEC"] == "22.00"
     assert one.answer().timeline == (("submitted", 0.0), ("progress", 2.5), ("ready", 6.125))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from oda_proxy.codec import fits, pickles, wire
+from oda_proxy.codec import fits, pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from tests.support.paths import CLIENT_SCRIPTS
 from tests.support.tables import same_bits
@@ -284,7 +284,7 @@ def test_without_breaking_up_the_word_today_s_client_has_other_numbers(
     encoded = wire.encode_product(unlucky)
     array = unlucky.units[1].data
     assert array is not None
-    encoded["data_unit_list"][1]["binarys"] = base64.b64encode(pickles.dumps(array)).decode()
+    encoded["data_unit_list"][1]["binarys"] = base64.b64encode(pickle_writing.dumps(array)).decode()
     seen = decoded(client_python("1.3.5"), tmp_path, {"numpy_data_product_list": [encoded]})
     assert seen.array(0, 1).shape == array.shape
     assert not np.array_equal(seen.array(0, 1), array)

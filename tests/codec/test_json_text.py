@@ -31,8 +31,8 @@ def test_the_text_is_for_people() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"a": 1, "a": 2}', "the name 'a' stands twice"),
-        ('{"a": {"b": 1, "b": 1}}', "the name 'b' stands twice"),
+        ('{"a": 1, "a": 2}', "the name 'a' is repeated"),
+        ('{"a": {"b": 1, "b": 1}}', "the name 'b' is repeated"),
         ("[NaN]", "NaN"),
         ("-Infinity", "Infinity"),
         ("1e999", "beyond the range"),
@@ -74,7 +74,7 @@ def test_what_json_has_no_form_for_is_not_written(value: Any) -> None:
         ("count", {"a": 1.0}),
         ("items", {"a": {}}),
         ("mapping", {"a": []}),
-        ("documents", {"a": [1]}),
+        ("objects", {"a": [1]}),
     ],
 )
 def test_a_member_of_another_kind_is_refused(take: str, members: dict[str, Any]) -> None:

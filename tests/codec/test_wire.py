@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.codec import pickles, wire
+from oda_proxy.codec import pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.errors import CodecError, ForbiddenPickleError
 from tests.support.tables import images, same_bits, tables
@@ -97,7 +97,7 @@ def test_filling_up_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_MAX_BYTES", 100)
     table = np.empty(2, [("MATRIX", "O")])
     table["MATRIX"] = [np.zeros(20, ">f4"), np.zeros(0, ">f4")]
-    with pytest.raises(CodecError, match="filled up"):
+    with pytest.raises(CodecError, match="padded"):
         wire.portable(table)
 
 
@@ -137,7 +137,7 @@ def test_base64_never_holds_the_letters_null(encode: str) -> None:
         data = b"\0" * shift + NULL * 50
         array = np.frombuffer(data, "u1")
         if encode == "product":
-            naive.append(base64.b64encode(pickles.dumps(array)).decode())
+            naive.append(base64.b64encode(pickle_writing.dumps(array)).decode())
             ours.append(wire.encode_product(product(array))["data_unit_list"][0]["binarys"])
             assert same_bits(only(wire.decode_product(spoilt(wire.encode_product(product(array))))), array)
         else:

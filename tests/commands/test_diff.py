@@ -26,7 +26,8 @@ from oda_proxy.drift.comparison import Compared, Verdict
 from oda_proxy.drift.measure import EXACT, Difference, Tolerance
 from oda_proxy.drift.rerun import FailedNowError, Rerun, why_not
 from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.fixture import fixtures
+from oda_proxy.fixture.reading import open_folder
+from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.recordings.recording import redact
@@ -62,21 +63,21 @@ def copied(folder: Path, *paths: str, source: str = "a test") -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (FIXTURES / path).is_dir() else shutil.copy)(FIXTURES / path, folder / path)
         origins[path] = {"kind": kind, "source": source, "modelled": []}
-    fixtures.write_manifest(folder, origins)
+    write_manifest(folder, origins)
     return folder
 
 
 def rewritten(folder: Path, path: str, **products: Any) -> None:
     """Change what a fixture of a folder answers; a product that is None is left out."""
-    opened = fixtures.open_folder(folder)
+    opened = open_folder(folder)
     [one] = [one for one in opened.fixtures if one.path == path]
     changed = {name: value for name, value in {**one.wire_products(), **products}.items() if value is not None}
-    fixtures.write_fixture(folder, path, one.query(), replace(one.answer(), products=changed))
-    fixtures.write_manifest(folder, {name: dict(origin) for name, origin in opened.origins.items()})
+    write_fixture(folder, path, one.query(), replace(one.answer(), products=changed))
+    write_manifest(folder, {name: dict(origin) for name, origin in opened.origins.items()})
 
 
 def products_of(folder: Path, path: str) -> dict[str, Any]:
-    [one] = [one for one in fixtures.open_folder(folder).fixtures if one.path == path]
+    [one] = [one for one in open_folder(folder).fixtures if one.path == path]
     return one.wire_products()
 
 
@@ -239,7 +240,7 @@ async def test_a_recording_that_cannot_be_decoded_is_told() -> None:
 
     found = await diff.drift_of(one, asking(upstream), EXACT, nothing)
 
-    assert found == Drift("one", Outcome.FAILED, "a product is no object")
+    assert found == Drift("one", Outcome.FAILED, "a product is not an object")
 
 
 # -- asking ----------------------------------------------------------------------------------------

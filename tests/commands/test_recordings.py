@@ -36,7 +36,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fixtures(tmp_path: Path) -> Path:
     """Copy the smallest fixture with a manifest of its own."""
-    from oda_proxy.fixture.fixtures import write_manifest
+    from oda_proxy.fixture.writing import write_manifest
 
     path = "spi_acs/spi_acs_lc/2003-03-15"
     shutil.copytree(FIXTURES / path, tmp_path / "fixtures" / path)
@@ -135,7 +135,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
     """Copy fixtures of an image, a light curve and a file without arrays' form of its own."""
-    from oda_proxy.fixture.fixtures import write_manifest
+    from oda_proxy.fixture.writing import write_manifest
 
     paths = ["isgri/isgri_image/4u1700-377", "isgri/isgri_lc/4u1700-377", "polar/polar_lc/2016-12-18"]
     for path in paths:
@@ -392,7 +392,8 @@ def test_a_damaged_fixture_is_not_imported(several: Path, capsys: pytest.Capture
 def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import base64
 
-    from oda_proxy.fixture.fixtures import FixtureAnswer, FixtureQuery, write_fixture, write_manifest
+    from oda_proxy.fixture.model import FixtureAnswer, FixtureQuery
+    from oda_proxy.fixture.writing import write_fixture, write_manifest
 
     harmful = base64.b64encode(b"cposix\nsystem\n(S'true'\ntR.").decode()
     path = "isgri/isgri_image/harmful"

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mock_server.jobs import TRANSITIONS, Job, JobTable, Reply, asked
-from oda_proxy.fixture.fixtures import FixtureAnswer
+from oda_proxy.fixture.model import FixtureAnswer
 
 TIMELINE = (("submitted", 0.0), ("progress", 2.0), ("ready", 6.0))
 

@@ -11,13 +11,13 @@ import pytest
 from mock_server.library import Library
 from mock_server.matching import FixtureIndex, Question
 from oda_proxy.errors import FixtureError
-from oda_proxy.fixture.fixtures import open_folder
+from oda_proxy.fixture.reading import open_folder
 from tests.support.mock_folders import write_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oda_proxy.fixture.fixtures import Fixture
+    from oda_proxy.fixture.reading import Fixture
 
 QUESTION = Question("isgri", "isgri_image", "Real", {"RA": 83.0, "scw_list": ["a", "b"]})
 

@@ -26,7 +26,7 @@ from mock_server.settings import MockSettings, fixtures_folder
 from mock_server.synthetic.answers import synthetic_answer
 from mock_server.synthetic.observation import MOST_BINS
 from oda_proxy.codec import fits, wire
-from oda_proxy.fixture.fixtures import open_folder
+from oda_proxy.fixture.reading import open_folder
 from tests.support.mock_folders import write_folder
 from tests.support.servers import PATIENCE, running
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from oda_proxy.capsule.capsule import DispatcherWriter, Writer
 from oda_proxy.capsule.exchange import kept, to_json
-from oda_proxy.codec import pickles
+from oda_proxy.codec import pickle_loading
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import key_of
@@ -166,7 +166,7 @@ def _plain(value: Any) -> Any:
 def _array(pickled: str) -> Any:
     """Read an array whose bytes are its values; None for others, which have to come back as they were sent."""
     try:
-        array = pickles.loads(base64.b64decode(pickled))
+        array = pickle_loading.loads(base64.b64decode(pickled))
     except CodecError:
         return None
     return None if array.dtype.hasobject else array

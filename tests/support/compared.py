@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mock_server.parameters import CONTROL, read_arguments
-from oda_proxy.fixture.fixtures import write_manifest
+from oda_proxy.fixture.writing import write_manifest
 from tests.support.mock_folders import ORIGIN, write_json
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.fixture.fixtures import write_manifest
+from oda_proxy.fixture.writing import write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
