@@ -1,4 +1,4 @@
-"""Two questions that differ in anything have two keys."""
+"""Two queries that differ in anything have two keys."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from oda_proxy.query.cache_key import Key, KeyMemo, key_of, key_of_normalised, k
 from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, OLD, TODAY, question
-from tests.support.pairs import cell, pairs_of_different_questions, window
+from tests.support.described import IMAGE_OF, OLD, TODAY, normalised
+from tests.support.pairs import cell, pairs_of_different_queries, window
 
 if TYPE_CHECKING:
     from random import Random
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from oda_proxy.query.schema import Schema
 
 PAIRS = int(os.environ.get("ODA_PROXY_PAIRS", "2000"))
-"""Pairs of different questions that are tried; `make soak` tries more."""
+"""Pairs of different queries that are tried; `make soak` tries more."""
 
-ASKED = "instrument=isgri&product_type=isgri_image&query_type=Real"
+FIELDS = "instrument=isgri&product_type=isgri_image&query_type=Real"
 
 
 def key(query_string: str) -> Key:
@@ -35,7 +35,7 @@ def key(query_string: str) -> Key:
 def test_a_key_stays_the_same_from_release_to_release() -> None:
     expected = "053361f9077ec6ca58e37e7e63d8423e3265074ebc10db261b5308a6fe20fcbc"
 
-    assert key(f"{ASKED}&api=True&RA=83.63&scw_list=010200230010.001&scw_list=010200230020.001") == expected
+    assert key(f"{FIELDS}&api=True&RA=83.63&scw_list=010200230010.001&scw_list=010200230020.001") == expected
 
 
 def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> None:
@@ -45,7 +45,7 @@ def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> N
     )
     expected = "d1516ac95dc48c25baca68bb799b3b16997fb0d2632483ba0f5d7378711c5b02"
 
-    assert key_of_normalised(question(f"{words}&{catalogue}", TODAY)) == expected
+    assert key_of_normalised(normalised(f"{words}&{catalogue}", TODAY)) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,23 +65,23 @@ def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> N
         ("a=1%22%2C%22b", "a=1&a=b"),  # nobody can write the text of another query
     ],
 )
-def test_different_questions_have_different_keys(one: str, other: str) -> None:
-    assert key(f"{ASKED}&{one}") != key(f"{ASKED}&{other}")
+def test_different_queries_have_different_keys(one: str, other: str) -> None:
+    assert key(f"{FIELDS}&{one}") != key(f"{FIELDS}&{other}")
 
 
 @pytest.mark.parametrize(
     "who", ["session_id=S", "job_id=J", "query_status=ready", "token=T", "oda_api_version=1.0", "off_line=False"]
 )
 def test_who_asks_is_not_in_the_key(who: str) -> None:
-    assert key(f"{ASKED}&{who}") == key(ASKED)
+    assert key(f"{FIELDS}&{who}") == key(FIELDS)
 
 
 requests = st.lists(st.tuples(st.sampled_from(["RA", "DEC", "T1", "list"]), st.text("0123456789.ab", max_size=4)))
 
 
 @given(requests, requests)
-def test_keys_are_equal_only_for_equal_questions(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
-    first, second = (split_query([*parse_fields(ASKED), *extra])[0] for extra in (one, other))
+def test_keys_are_equal_only_for_equal_queries(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
+    first, second = (split_query([*parse_fields(FIELDS), *extra])[0] for extra in (one, other))
 
     assert (key_of(first) == key_of(second)) == (first == second)
 
@@ -98,16 +98,16 @@ def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | N
 
 
 @settings(max_examples=PAIRS, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pairs_of_different_questions(), st.sampled_from([TODAY, OLD, None]))
-def test_no_two_different_questions_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
+@given(pairs_of_different_queries(), st.sampled_from([TODAY, OLD, None]))
+def test_no_two_different_queries_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
     one, other = (split_query(parse_fields(words))[0] for words in pair)
     schemas = (schema,) if schema else ()
 
     assert not set(keys_of(one, schemas)) & set(keys_of(other, schemas))
 
 
-@given(pairs_of_different_questions(), st.randoms(use_true_random=False))
-def test_order_and_method_and_asker_do_not_change_a_key(pair: tuple[str, str], chance: Random) -> None:
+@given(pairs_of_different_queries(), st.randoms(use_true_random=False))
+def test_order_and_method_and_client_do_not_change_a_key(pair: tuple[str, str], chance: Random) -> None:
     words = pair[0].split("&")
     chance.shuffle(words)
     at = chance.randrange(len(words) + 1)
@@ -118,14 +118,14 @@ def test_order_and_method_and_asker_do_not_change_a_key(pair: tuple[str, str], c
     assert key_of(moved, TODAY) == key_of(split_query(parse_fields(pair[0]))[0], TODAY)
 
 
-def test_a_query_is_looked_for_under_every_description_that_was_ever_known() -> None:
+def test_a_query_has_a_key_for_every_description_ever_fetched() -> None:
     query = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0]
 
     assert keys_of(query, (TODAY, OLD)) == (key_of(query, TODAY), key_of(query, OLD), key_of(query))
     assert keys_of(query, ()) == (key_of(query),)
 
 
-async def test_words_that_were_asked_before_are_remembered_under_their_descriptions() -> None:
+async def test_keys_are_memoised_for_their_descriptions() -> None:
     query, keys = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0], KeyMemo()
 
     assert keys.cached(query, (TODAY,)) is None
@@ -141,7 +141,7 @@ def test_each_audience_has_keys_of_its_own() -> None:
     assert len(keys) == 6
 
 
-def test_an_uploaded_file_is_asked_by_its_content() -> None:
+def test_an_uploaded_file_is_identified_by_its_content() -> None:
     pairs = parse_fields(IMAGE_OF)
     one, other = (split_query(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
 

@@ -1,4 +1,4 @@
-"""Descriptions are asked for once in a while, and every one that was ever seen is kept."""
+"""Descriptions are fetched when they are no longer fresh, and every version is stored."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Upstream:
     text: str = FIRST
     status: int = 200
     error: Exception | None = None
-    asked: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = "http://dispatcher.example"
 
@@ -58,7 +58,7 @@ class Upstream:
         self.gate.set()
 
     async def send(self, ask: Request) -> Reply:
-        self.asked.append(ask)
+        self.requests.append(ask)
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -91,7 +91,7 @@ async def radii(known: Descriptions) -> list[object]:
     return [schema.products["isgri_image"]["radius"].default for schema in await known.schemas("isgri")]
 
 
-async def test_a_description_is_asked_for_without_anybodys_token_and_remembered(
+async def test_a_description_is_fetched_without_a_token_and_cached(
     known: Descriptions, upstream: Upstream, clock: Clock
 ) -> None:
     first = await known.schemas("isgri")
@@ -100,7 +100,7 @@ async def test_a_description_is_asked_for_without_anybodys_token_and_remembered(
 
     assert [schema.instrument for schema in first] == ["isgri"]
     assert again[0] is first[0]
-    assert [(ask.path, ask.query_string) for ask in upstream.asked] == [("/api/meta-data", "instrument=isgri")]
+    assert [(ask.path, ask.query_string) for ask in upstream.requests] == [("/api/meta-data", "instrument=isgri")]
 
 
 async def test_one_that_changed_becomes_the_newest_and_the_old_one_stays(
@@ -134,7 +134,7 @@ async def test_they_are_found_again_without_an_upstream(
         (200, FIRST, UpstreamUnreachableError("http://dispatcher.example", "Connection refused")),
     ],
 )
-async def test_where_none_comes_the_known_one_has_to_do(
+async def test_where_none_comes_the_cached_one_is_used(
     known: Descriptions, upstream: Upstream, clock: Clock, answers: tuple[int, str, Exception | None]
 ) -> None:
     await known.schemas("isgri")
@@ -143,7 +143,7 @@ async def test_where_none_comes_the_known_one_has_to_do(
 
     assert await radii(known) == ["15.0"]
     assert await radii(known) == ["15.0"]
-    assert len(upstream.asked) == 2  # not again with each request
+    assert len(upstream.requests) == 2  # not again with each request
 
 
 async def test_where_there_is_none_there_is_none(known: Descriptions, upstream: Upstream, clock: Clock) -> None:
@@ -154,9 +154,9 @@ async def test_where_there_is_none_there_is_none(known: Descriptions, upstream: 
 
 
 @pytest.mark.parametrize("name", ["a" * 101, "\x00", "a\nb"])
-async def test_what_can_be_no_name_is_not_asked_for(known: Descriptions, upstream: Upstream, name: str) -> None:
+async def test_what_cannot_be_a_name_is_not_fetched(known: Descriptions, upstream: Upstream, name: str) -> None:
     assert await known.schemas(name) == ()
-    assert upstream.asked == []
+    assert upstream.requests == []
 
 
 async def test_a_name_cannot_leave_the_folder(known: Descriptions, upstream: Upstream, tmp_path: Path) -> None:
@@ -169,12 +169,12 @@ async def test_a_name_cannot_leave_the_folder(known: Descriptions, upstream: Ups
 async def test_many_who_want_one_ask_once(known: Descriptions, upstream: Upstream) -> None:
     upstream.gate.clear()
     waiting = [asyncio.create_task(known.schemas("isgri")) for _ in range(5)]
-    while not upstream.asked:  # noqa: ASYNC110 - what it waits for is done by the same loop
+    while not upstream.requests:  # noqa: ASYNC110 - what it waits for is done by the same loop
         await asyncio.sleep(0)
     upstream.gate.set()
 
     assert [len(schemas) for schemas in await asyncio.gather(*waiting)] == [1] * 5
-    assert len(upstream.asked) == 1
+    assert len(upstream.requests) == 1
 
 
 async def test_an_upstream_that_hangs_is_not_waited_for(
@@ -184,11 +184,11 @@ async def test_an_upstream_that_hangs_is_not_waited_for(
     upstream.gate.clear()
 
     assert [await known.schemas("isgri") for _ in range(2)] == [(), ()]
-    assert len(upstream.asked) == 1
+    assert len(upstream.requests) == 1
     upstream.gate.set()
 
 
-async def test_an_upstream_that_hangs_for_long_is_given_up(
+async def test_an_upstream_that_hangs_is_given_up_after_the_timeout(
     known: Descriptions, upstream: Upstream, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptions, "TIMEOUT", 0)
@@ -202,7 +202,7 @@ async def test_an_upstream_that_hangs_for_long_is_given_up(
     assert len(await known.schemas("isgri")) == 1
 
 
-async def test_one_that_is_in_doubt_is_asked_for_again(known: Descriptions, upstream: Upstream) -> None:
+async def test_one_that_was_invalidated_is_fetched_again(known: Descriptions, upstream: Upstream) -> None:
     await known.schemas("isgri")
     upstream.text = SECOND
     known.invalidate("isgri")
@@ -211,7 +211,7 @@ async def test_one_that_is_in_doubt_is_asked_for_again(known: Descriptions, upst
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "meta_data": []}', '{"format": 1, "meta_data": [5]}', "[]"])
-async def test_a_damaged_file_is_asked_for_again(
+async def test_a_damaged_file_is_fetched_again(
     known: Descriptions, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "descriptions").mkdir()

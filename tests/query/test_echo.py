@@ -1,4 +1,4 @@
-"""An answer whose echo contradicts the question is not the answer to it."""
+"""An answer whose echo contradicts the query is not the answer to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Query
     from oda_proxy.query.schema import Schema
 
-# As dispatcher 1.3.6 repeats the parameters of an image, less the asker's.
+# As dispatcher 1.3.6 repeats the parameters of an image, without the client.
 ECHO: dict[str, Any] = {
     "instrument": "isgri",
     "product_type": "isgri_image",
@@ -43,7 +43,7 @@ ECHO: dict[str, Any] = {
 CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
 
 
-def asking(words: str) -> Query:
+def query(words: str) -> Query:
     return split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0]
 
 
@@ -71,7 +71,7 @@ def asking(words: str) -> Query:
 def test_what_the_dispatcher_repeats_in_its_own_form_agrees(
     schema: Schema | None, words: str, echo: dict[str, Any]
 ) -> None:
-    assert contradictions(asking(words), schema, ECHO | echo) == []
+    assert contradictions(query(words), schema, ECHO | echo) == []
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_what_the_dispatcher_repeats_in_its_own_form_agrees(
     ],
 )
 def test_todays_dispatcher_agrees_in_more(words: str, echo: dict[str, Any]) -> None:
-    assert contradictions(asking(words), TODAY, ECHO | echo) == []
+    assert contradictions(query(words), TODAY, ECHO | echo) == []
 
 
 def test_an_angle_may_be_repeated_in_another_unit() -> None:
-    assert contradictions(asking("radius=1"), OLD, ECHO | {"radius": 3600.0}) == []
+    assert contradictions(query("radius=1"), OLD, ECHO | {"radius": 3600.0}) == []
 
 
 @pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
@@ -118,7 +118,7 @@ def test_an_angle_may_be_repeated_in_another_unit() -> None:
     ],
 )
 def test_another_value_contradicts(schema: Schema, words: str, echo: dict[str, Any], name: str) -> None:
-    assert contradictions(asking(words), schema, ECHO | echo) == [name]
+    assert contradictions(query(words), schema, ECHO | echo) == [name]
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,18 @@ def test_another_value_contradicts(schema: Schema, words: str, echo: dict[str, A
 def test_without_a_description_only_what_can_be_compared_contradicts(
     words: str, echo: dict[str, Any], names: list[str]
 ) -> None:
-    assert contradictions(asking(words), None, ECHO | echo) == names
+    assert contradictions(query(words), None, ECHO | echo) == names
 
 
-def test_an_echo_confirms_a_question_when_it_shows_all_that_was_given() -> None:
-    assert confirms(asking("RA=83"), TODAY, ECHO | {"RA": 83.0})
-    assert not confirms(asking("RA=83"), TODAY, ECHO)
-    assert not confirms(asking("new=5"), TODAY, ECHO)  # the dispatcher that answered did not know it
-    assert not confirms(asking(""), TODAY, {})
+def test_an_echo_confirms_a_query_when_it_shows_all_that_was_sent() -> None:
+    assert confirms(query("RA=83"), TODAY, ECHO | {"RA": 83.0})
+    assert not confirms(query("RA=83"), TODAY, ECHO)
+    assert not confirms(query("new=5"), TODAY, ECHO)  # the dispatcher that answered did not know it
+    assert not confirms(query(""), TODAY, {})
 
 
 def test_an_echo_without_what_was_left_out_confirms_and_one_with_another_default_does_not() -> None:
     shorter = {name: value for name, value in ECHO.items() if name != "max_pointings"}
 
-    assert confirms(asking(""), TODAY, shorter)
-    assert not confirms(asking(""), TODAY, ECHO | {"max_pointings": 100})
+    assert confirms(query(""), TODAY, shorter)
+    assert not confirms(query(""), TODAY, ECHO | {"max_pointings": 100})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.explanation import differences, explain
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, TODAY, question
+from tests.support.described import IMAGE_OF, TODAY, normalised
 
 
 def test_a_key_explains_itself() -> None:
-    lines = explain(question("RA=083.630&x=1")).splitlines()
+    lines = explain(normalised("RA=083.630&x=1")).splitlines()
 
     assert lines[0].startswith(f"key {key_of(split_query(parse_fields(f'{IMAGE_OF}&RA=083.630&x=1'))[0], TODAY)}")
     assert "parameter RA = 83.63 deg" in lines
@@ -18,6 +18,6 @@ def test_a_key_explains_itself() -> None:
 
 
 def test_a_difference_names_both_values() -> None:
-    assert differences(question("RA=83.63"), question("RA=38.63&DEC=-29.74516667")) == [
+    assert differences(normalised("RA=83.63"), normalised("RA=38.63&DEC=-29.74516667")) == [
         "parameter RA: 83.63 deg | 38.63 deg"
     ]

@@ -1,4 +1,4 @@
-"""What differs from the nearest recording is told in words that an astronomer uses."""
+"""The difference from the nearest recording is described in the terms of the field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from oda_proxy.query.nearest import join_differences, nearest, shorten
 from oda_proxy.query.normalised import NormalisedQuery, normalise
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, TODAY, question
+from tests.support.described import IMAGE_OF, TODAY, normalised
 
 if TYPE_CHECKING:
     from oda_proxy.query.schema import Schema
@@ -33,9 +33,9 @@ PARAMETERS = {
 }
 
 
-def asks(schema: Schema | None = TODAY, /, **changes: str | None) -> NormalisedQuery:
+def query(schema: Schema | None = TODAY, /, **changes: str | None) -> NormalisedQuery:
     given = {name: value for name, value in {**PARAMETERS, **changes}.items() if value is not None}
-    return question(urlencode(given), schema)
+    return normalised(urlencode(given), schema)
 
 
 def catalog(**changes: Any) -> str:
@@ -49,7 +49,7 @@ def differences(one: NormalisedQuery, other: NormalisedQuery) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"T2": "2003-03-16T00:03:24.000"}, "T2 is 12.0 s later"),
         ({"T1": "2003-03-15T23:27:39.995"}, "T1 is 0.005 s earlier"),
@@ -98,30 +98,32 @@ def differences(one: NormalisedQuery, other: NormalisedQuery) -> str:
         ({"selected_catalog": None}, "selected_catalog is missing"),
     ],
 )
-def test_one_difference_is_told_in_the_terms_of_the_field(changes: dict[str, str | None], said: str) -> None:
-    assert differences(asks(**changes), asks()) == said
+def test_one_difference_is_described_in_the_terms_of_the_field(changes: dict[str, str | None], expected: str) -> None:
+    assert differences(query(**changes), query()) == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"selected_catalog": None}, "selected_catalog is given (with Crab, A)"),
         ({"scw_list": None}, "scw_list is given (010200230010.001,010200240010.001)"),
         ({"RA": "\x00"}, "RA is given (83.5 deg)"),
     ],
 )
-def test_what_the_recording_lacks_is_given(changes: dict[str, str | None], said: str) -> None:
-    assert differences(asks(), asks(**changes)) == said
+def test_what_the_recording_lacks_is_named(changes: dict[str, str | None], expected: str) -> None:
+    assert differences(query(), query(**changes)) == expected
 
 
-def test_words_that_mean_the_same_are_no_difference() -> None:
-    one = asks(RA="8.35e1", T1="2003-03-15 23:27:40", T_format="iso", T2="2003-03-16 00:03:12", osa_version=" OSA10.2 ")
+def test_two_spellings_of_one_value_are_no_difference() -> None:
+    one = query(
+        RA="8.35e1", T1="2003-03-15 23:27:40", T_format="iso", T2="2003-03-16 00:03:12", osa_version=" OSA10.2 "
+    )
 
-    assert differences(one, asks()) == ""
+    assert differences(one, query()) == ""
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"RA": "84.0"}, "RA is 84 and not 83.5"),
         ({"RA": "83.50"}, "RA is written 83.50 and not 83.5"),
@@ -136,29 +138,29 @@ def test_words_that_mean_the_same_are_no_difference() -> None:
         ),
     ],
 )
-def test_without_a_description_words_are_compared_as_what_they_look_like(
-    changes: dict[str, str | None], said: str
+def test_without_a_description_values_are_compared_as_what_they_look_like(
+    changes: dict[str, str | None], expected: str
 ) -> None:
-    assert differences(asks(None, **changes), asks(None)) == said
+    assert differences(query(None, **changes), query(None)) == expected
 
 
-def test_a_default_that_may_be_converted_otherwise_is_told_from_the_same_value_written_out() -> None:
-    assert differences(asks(band="1", band_units="MeV"), asks()) == "band is written 1,MeV and not as its default"
+def test_a_default_that_may_be_converted_differs_from_the_same_value_sent() -> None:
+    assert differences(query(band="1", band_units="MeV"), query()) == "band is written 1,MeV and not as its default"
 
 
-def test_several_differences_are_told_in_one_line() -> None:
-    told_in_all = differences(asks(T2="2003-03-16T00:03:24.000", RA="84", osa_version="OSA11.2"), asks())
+def test_several_differences_are_described_in_one_line() -> None:
+    joined = differences(query(T2="2003-03-16T00:03:24.000", RA="84", osa_version="OSA11.2"), query())
 
-    assert told_in_all == "RA is 0.5 deg greater; T2 is 12.0 s later; osa_version is OSA11.2 and not OSA10.2"
+    assert joined == "RA is 0.5 deg greater; T2 is 12.0 s later; osa_version is OSA11.2 and not OSA10.2"
 
 
 def test_very_many_differences_are_counted() -> None:
-    many = differences(asks(**{f"p{number:02}": "1" for number in range(12)}), asks())
+    many = differences(query(**{f"p{number:02}": "1" for number in range(12)}), query())
 
     assert many.endswith("p07 is given (1); and 4 more differences")
 
 
-def test_query_type_and_files_are_told_too() -> None:
+def test_query_type_and_files_are_described_too() -> None:
     words = "instrument=isgri&product_type=isgri_image&query_type="
     query, _ = split_query(parse_fields(f"{words}Dummy&api=True"), [("user_catalog_file", "0" * 64)])
     other, _ = split_query(parse_fields(f"{words}Real&api=True"))
@@ -180,14 +182,14 @@ def test_query_type_and_files_are_told_too() -> None:
     ],
 )
 def test_near_is_what_differs_in_the_fewest_things_and_least_in_them(near: dict[str, str], far: dict[str, str]) -> None:
-    for known in [("near", asks(**near)), ("far", asks(**far))], [("far", asks(**far)), ("near", asks(**near))]:
-        found = nearest(asks(), known)
+    for known in [("near", query(**near)), ("far", query(**far))], [("far", query(**far)), ("near", query(**near))]:
+        found = nearest(query(), known)
         assert found is not None
         assert found.recorded == "near"
 
 
 def test_of_equals_the_first_is_taken() -> None:
-    found = nearest(asks(), [(name, asks(RA="84")) for name in ("first", "second")])
+    found = nearest(query(), [(name, query(RA="84")) for name in ("first", "second")])
 
     assert found is not None
     assert found.recorded == "first"
@@ -197,7 +199,7 @@ def test_another_product_or_instrument_is_never_near() -> None:
     curve, _ = split_query(parse_fields(IMAGE_OF.replace("isgri_image", "isgri_lc")))
     jemx, _ = split_query(parse_fields(IMAGE_OF.replace("=isgri&", "=jemx&")))
 
-    assert nearest(asks(), [("curve", normalise(curve, TODAY)), ("jemx", normalise(jemx, None))]) is None
+    assert nearest(query(), [("curve", normalise(curve, TODAY)), ("jemx", normalise(jemx, None))]) is None
 
 
 def test_what_is_long_is_cut_and_what_does_not_print_is_spelled() -> None:

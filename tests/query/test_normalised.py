@@ -1,4 +1,4 @@
-"""The same question in other words is one question, and another question is another."""
+"""Two spellings of one query are equal once normalised, two queries are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema
-from tests.support.described import IMAGE_OF, OLD, TODAY, question
+from tests.support.described import IMAGE_OF, OLD, TODAY, normalised
 
 both = pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
 
@@ -44,9 +44,9 @@ CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
         ("verbose=False&dry_run=False&off_line=False&oda_api_version=1.0&session_id=S", ""),
     ],
 )
-def test_the_same_question_in_other_words_is_one(schema: Schema, one: str, other: str) -> None:
-    assert differences(question(one, schema), question(other, schema)) == []
-    assert key_of_normalised(question(one, schema)) == key_of_normalised(question(other, schema))
+def test_two_spellings_of_one_query_have_one_key(schema: Schema, one: str, other: str) -> None:
+    assert differences(normalised(one, schema), normalised(other, schema)) == []
+    assert key_of_normalised(normalised(one, schema)) == key_of_normalised(normalised(other, schema))
 
 
 @both
@@ -76,9 +76,9 @@ def test_the_same_question_in_other_words_is_one(schema: Schema, one: str, other
         (f"selected_catalog={quote(CATALOGUE)}", ""),
     ],
 )
-def test_another_question_is_another(schema: Schema, one: str, other: str) -> None:
-    assert differences(question(one, schema), question(other, schema)) != []
-    assert key_of_normalised(question(one, schema)) != key_of_normalised(question(other, schema))
+def test_another_query_has_another_key(schema: Schema, one: str, other: str) -> None:
+    assert differences(normalised(one, schema), normalised(other, schema)) != []
+    assert key_of_normalised(normalised(one, schema)) != key_of_normalised(normalised(other, schema))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_another_question_is_another(schema: Schema, one: str, other: str) -> No
     ],
 )
 def test_todays_descriptions_tell_more(one: str, other: str) -> None:
-    assert differences(question(one), question(other)) == []
+    assert differences(normalised(one), normalised(other)) == []
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_todays_descriptions_tell_more(one: str, other: str) -> None:
         ("flag=maybe", "flag=no"),
     ],
 )
-def test_what_is_not_known_to_be_the_same_is_not(one: str, other: str) -> None:
-    assert differences(question(one), question(other)) != []
+def test_values_not_known_to_be_the_same_have_different_keys(one: str, other: str) -> None:
+    assert differences(normalised(one), normalised(other)) != []
 
 
 @pytest.mark.parametrize(("one", "other"), [("RA=83", "RA=83.0"), ("RA=265.97845833", ""), ("x=a&x=b", "x=a")])
-def test_without_a_description_words_are_words(one: str, other: str) -> None:
-    assert differences(question(one, None), question(other, None)) != []
+def test_without_a_description_values_are_compared_as_sent(one: str, other: str) -> None:
+    assert differences(normalised(one, None), normalised(other, None)) != []
 
 
-def test_a_product_that_the_description_lacks_is_taken_by_its_words() -> None:
+def test_a_product_that_the_description_lacks_is_compared_as_sent() -> None:
     query, _ = split_query(parse_fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
 
     assert normalise(query, TODAY) == normalise(query, None)
@@ -130,8 +130,8 @@ def test_the_default_is_in_the_key_as_it_was() -> None:
     changed["E1_keV"] = replace(changed["E1_keV"], default="15.0")
     later = Schema("isgri", {"isgri_image": changed}, TODAY.reads_json)
 
-    assert key_of_normalised(question("", TODAY)) != key_of_normalised(question("", later))
-    assert key_of_normalised(question("", TODAY)) == key_of_normalised(question("E1_keV=20", later))
+    assert key_of_normalised(normalised("", TODAY)) != key_of_normalised(normalised("", later))
+    assert key_of_normalised(normalised("", TODAY)) == key_of_normalised(normalised("E1_keV=20", later))
 
 
 def test_another_unit_is_another_value_whatever_the_number() -> None:
@@ -139,7 +139,7 @@ def test_another_unit_is_another_value_whatever_the_number() -> None:
     counted["E1_keV"] = replace(counted["E1_keV"], unit="MeV")
     later = Schema("isgri", {"isgri_image": counted}, TODAY.reads_json)
 
-    assert key_of_normalised(question("E1_keV=20", TODAY)) != key_of_normalised(question("E1_keV=20", later))
+    assert key_of_normalised(normalised("E1_keV=20", TODAY)) != key_of_normalised(normalised("E1_keV=20", later))
 
 
 names = st.sampled_from(["RA", "T1", "T_format", "scw_list", "selected_catalog", "flag", "band", "band_units", "x"])
@@ -147,7 +147,7 @@ values = st.text() | st.sampled_from(["", "\x00", "mjd", "5", "[", "keV", "1e400
 
 
 @given(st.lists(st.tuples(names, values)), st.sampled_from([TODAY, OLD, None]))
-def test_any_words_are_a_question(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
+def test_any_fields_are_a_query(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
     query, _ = split_query([*parse_fields(IMAGE_OF), *pairs])
 
     assert len(key_of_normalised(normalise(query, schema))) == 64

@@ -1,4 +1,4 @@
-"""What is asked is told from who asks."""
+"""A request is split into the query and the envelope, which names the client."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from oda_proxy.errors import BadQueryError
 from oda_proxy.query.query import ENVELOPE, MAX_FIELDS, Query, parse_fields, split_query
 
-ASKED = "instrument=isgri&product_type=isgri_image&query_type=Real"
+FIELDS = "instrument=isgri&product_type=isgri_image&query_type=Real"
 
 
-def test_a_request_is_split_into_what_is_asked_and_who_asks() -> None:
+def test_a_request_is_split_into_query_and_envelope() -> None:
     query, envelope = split_query(
         parse_fields(
-            f"RA=83.0&{ASKED}&off_line=False&query_status=new&session_id=S1&api=True&oda_api_version=1.3.5&token=T1"
+            f"RA=83.0&{FIELDS}&off_line=False&query_status=new&session_id=S1&api=True&oda_api_version=1.3.5&token=T1"
         )
     )
 
@@ -27,65 +27,66 @@ def test_a_request_is_split_into_what_is_asked_and_who_asks() -> None:
 
 
 def test_an_envelope_does_not_print_its_secrets() -> None:
-    _, envelope = split_query(parse_fields(f"{ASKED}&token=secret-token&session_id=secret-session&job_id=secret-job"))
+    _, envelope = split_query(parse_fields(f"{FIELDS}&token=secret-token&session_id=secret-session&job_id=secret-job"))
 
     assert "secret" not in repr(envelope) + str(envelope)
 
 
 def test_query_string_and_form_are_one_request() -> None:
-    asked = split_query(parse_fields("instrument=isgri&RA=1", b"product_type=isgri_image&query_type=Real&DEC=2"))
+    read = split_query(parse_fields("instrument=isgri&RA=1", b"product_type=isgri_image&query_type=Real&DEC=2"))
 
-    assert asked == split_query(parse_fields(f"{ASKED}&DEC=2&RA=1"))
+    assert read == split_query(parse_fields(f"{FIELDS}&DEC=2&RA=1"))
 
 
 def test_the_order_of_names_does_not_matter() -> None:
-    assert split_query(parse_fields(f"RA=1&DEC=2&{ASKED}")) == split_query(parse_fields(f"{ASKED}&DEC=2&RA=1"))
+    assert split_query(parse_fields(f"RA=1&DEC=2&{FIELDS}")) == split_query(parse_fields(f"{FIELDS}&DEC=2&RA=1"))
 
 
 def test_the_order_of_the_values_of_one_name_matters() -> None:
-    assert split_query(parse_fields(f"{ASKED}&scw_list=1&scw_list=2")) != split_query(
-        parse_fields(f"{ASKED}&scw_list=2&scw_list=1")
+    assert split_query(parse_fields(f"{FIELDS}&scw_list=1&scw_list=2")) != split_query(
+        parse_fields(f"{FIELDS}&scw_list=2&scw_list=1")
     )
 
 
 def test_what_early_clients_always_send_is_what_later_ones_leave_out() -> None:
-    assert split_query(parse_fields(f"{ASKED}&verbose=False&dry_run=False"))[0] == split_query(parse_fields(ASKED))[0]
+    assert split_query(parse_fields(f"{FIELDS}&verbose=False&dry_run=False"))[0] == split_query(parse_fields(FIELDS))[0]
 
 
 @pytest.mark.parametrize("name", ["verbose", "dry_run"])
-def test_what_an_early_client_was_told_to_send_is_asked(name: str) -> None:
-    assert split_query(parse_fields(f"{ASKED}&{name}=True"))[0] != split_query(parse_fields(ASKED))[0]
+def test_what_an_early_client_sends_on_purpose_is_part_of_the_query(name: str) -> None:
+    assert split_query(parse_fields(f"{FIELDS}&{name}=True"))[0] != split_query(parse_fields(FIELDS))[0]
 
 
 @pytest.mark.parametrize("value", ["True", "False", ""])
 def test_the_presence_of_api_counts_and_its_value_does_not(value: str) -> None:
-    assert split_query(parse_fields(f"{ASKED}&api={value}"))[0].api
-    assert not split_query(parse_fields(ASKED))[0].api
+    assert split_query(parse_fields(f"{FIELDS}&api={value}"))[0].api
+    assert not split_query(parse_fields(FIELDS))[0].api
 
 
 def test_a_nul_for_the_token_is_no_token() -> None:
-    assert split_query(parse_fields(f"{ASKED}&token=%00"))[1].token is None
+    assert split_query(parse_fields(f"{FIELDS}&token=%00"))[1].token is None
 
 
 @pytest.mark.parametrize("token", ["", "None"])
 def test_a_token_that_the_dispatcher_rejects_is_a_token(token: str) -> None:
-    assert split_query(parse_fields(f"{ASKED}&token={token}"))[1].token is not None
+    assert split_query(parse_fields(f"{FIELDS}&token={token}"))[1].token is not None
 
 
 @pytest.mark.parametrize("missing", ["instrument", "product_type", "query_type"])
 def test_a_request_that_lacks_what_every_query_has_is_none(missing: str) -> None:
     with pytest.raises(BadQueryError, match=missing):
-        split_query([pair for pair in parse_fields(ASKED) if pair[0] != missing])
+        split_query([pair for pair in parse_fields(FIELDS) if pair[0] != missing])
 
 
 def test_a_name_of_the_envelope_with_two_values_is_an_error() -> None:
     with pytest.raises(BadQueryError, match="session_id"):
-        split_query(parse_fields(f"{ASKED}&session_id=A&session_id=B"))
+        split_query(parse_fields(f"{FIELDS}&session_id=A&session_id=B"))
 
 
 def test_files_are_sorted_by_their_fields_and_keep_their_order_within_one() -> None:
     one, other = (
-        split_query(parse_fields(ASKED), [("b", first), ("a", "3"), ("b", second)])[0] for first, second in ("12", "21")
+        split_query(parse_fields(FIELDS), [("b", first), ("a", "3"), ("b", second)])[0]
+        for first, second in ("12", "21")
     )
 
     assert one.files == (("a", "3"), ("b", "1"), ("b", "2"))

@@ -64,7 +64,7 @@ def test_a_product_has_the_parameters_of_the_source_the_instrument_and_itself() 
     assert "detection_threshold" not in named
 
 
-def test_what_belongs_to_the_asker_is_no_parameter() -> None:
+def test_what_belongs_to_the_client_is_no_parameter() -> None:
     assert not {"token", "user_catalog"} & set(TODAY.products["isgri_lc"])
 
 
@@ -115,7 +115,7 @@ def test_a_type_that_contradicts_the_default_is_not_believed() -> None:
         " " * (LARGEST + 1),
     ],
 )
-def test_what_is_no_description_is_said_to_be_none(text: str) -> None:
+def test_what_is_no_description_is_an_error(text: str) -> None:
     with pytest.raises(SchemaError):
         read_schema(text)
 

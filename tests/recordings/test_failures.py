@@ -1,4 +1,4 @@
-"""Failures are kept without their asker, and fail alike for another."""
+"""Failures are stored without their client, and rendered for another."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ JWT = jwt.encode(
     "a key of a dispatcher that is long enough for HS256",
     "HS256",
 )
-ASKER = Envelope("new", SESSION, JOB, Token(JWT), {"oda_api_version": "1.2.0"})
+CLIENT = Envelope("new", SESSION, JOB, Token(JWT), {"oda_api_version": "1.2.0"})
 OTHER = Envelope("new", "OTHERSESSION0000", "ffffffffffffffff", None, {"oda_api_version": "1.3.5"})
 API_CODE = f'disp=DispatcherAPI(url="http://there/x")\nd={{\n"token": "{JWT}",\n"RA": 83\n}}\n'
 
 
-def kept(body: Any, status: int = 400, envelope: Envelope = ASKER, **options: Any) -> Failure:
+def recorded(body: Any, status: int = 400, envelope: Envelope = CLIENT, **options: Any) -> Failure:
     """Keep a failure."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    told = {"content_type": "application/json", "key": KEY, "failed_at": 5.5, "query": QUERY, **options}
-    return redact(text, envelope, status=status, **told)
+    body = {"content_type": "application/json", "key": KEY, "failed_at": 5.5, "query": QUERY, **options}
+    return redact(text, envelope, status=status, **body)
 
 
-def given_to(failure: Failure, envelope: Envelope = OTHER) -> Any:
+def rendered(failure: Failure, envelope: Envelope = OTHER) -> Any:
     """Give a failure to somebody."""
     return json.loads(render(failure, envelope, now=99.5, address="http://here/x"))
 
 
 def full(message: str = "no data", **members: Any) -> dict[str, Any]:
     """Give a failure as the dispatcher writes it."""
-    return {**failure_body(message, ASKER), "time_request": 1.5, **members}
+    return {**failure_body(message, CLIENT), "time_request": 1.5, **members}
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -60,46 +60,46 @@ def test_a_failure_of_a_real_dispatcher_fails_alike(name: str) -> None:
         "new", body.get("session_id", ""), monitor.get("job_id", ""), others={"oda_api_version": "1.3.5"}
     )
 
-    failure = kept(body, int(name[-3:]), envelope)
-    again = given_to(failure, envelope)
+    failure = recorded(body, int(name[-3:]), envelope)
+    again = rendered(failure, envelope)
 
     body.pop("config", None)
     for report in [monitor.get("full_report_dict", {}), *monitor.get("full_report_dict_list", [])]:
-        for name_of_asker in ("work_dir", "time_original_request"):
-            report.pop(name_of_asker, None)
+        for member in ("work_dir", "time_original_request"):
+            report.pop(member, None)
         report.update({"token": None} if "token" in report else {})
     body.update({"time_request": 99.5} if "time_request" in body else {})
     assert again == body
 
 
-def test_another_asker_is_named_in_place_of_the_first() -> None:
+def test_another_client_is_named_in_place_of_the_first() -> None:
     echo = {"session_id": SESSION, "token": JWT, "query_status": "new", "oda_api_version": "1.2.0", "RA": 83.0}
-    failure = kept(full(products={"analysis_parameters": echo, "api_code": API_CODE}))
+    failure = recorded(full(products={"analysis_parameters": echo, "api_code": API_CODE}))
 
-    told = given_to(failure)
+    body = rendered(failure)
 
-    assert told["session_id"] == told["job_monitor"]["session_id"] == OTHER.session_id
-    assert told["job_monitor"]["job_id"] == OTHER.job_id
-    assert told["time_request"] == 99.5
-    assert told["query_status"] == told["job_monitor"]["status"] == "failed"
-    assert told["products"]["analysis_parameters"] == {**echo, "session_id": OTHER.session_id, "token": None} | {
+    assert body["session_id"] == body["job_monitor"]["session_id"] == OTHER.session_id
+    assert body["job_monitor"]["job_id"] == OTHER.job_id
+    assert body["time_request"] == 99.5
+    assert body["query_status"] == body["job_monitor"]["status"] == "failed"
+    assert body["products"]["analysis_parameters"] == {**echo, "session_id": OTHER.session_id, "token": None} | {
         "oda_api_version": "1.3.5"
     }
-    assert told["products"]["api_code"] == 'disp=DispatcherAPI(url="http://here/x")\nd={\n"RA": 83\n}\n'
+    assert body["products"]["api_code"] == 'disp=DispatcherAPI(url="http://here/x")\nd={\n"RA": 83\n}\n'
 
 
 def test_whoever_has_a_token_gets_their_own_back() -> None:
-    failure = kept(full(products={"analysis_parameters": {"token": JWT}}))
+    failure = recorded(full(products={"analysis_parameters": {"token": JWT}}))
 
-    assert given_to(failure, ASKER)["products"]["analysis_parameters"] == {"token": JWT}
+    assert rendered(failure, CLIENT)["products"]["analysis_parameters"] == {"token": JWT}
 
 
-def test_one_who_knows_no_job_is_told_the_same_id_each_time() -> None:
-    assert given_to(kept(full()), Envelope("new"))["job_monitor"]["job_id"] == KEY[:16]
+def test_a_client_without_a_job_id_gets_the_same_one_each_time() -> None:
+    assert rendered(recorded(full()), Envelope("new"))["job_monitor"]["job_id"] == KEY[:16]
 
 
 def test_a_text_stays_a_text() -> None:
-    failure = kept(b"<html>The token\xc3\xa9 is not valid</html>", 403, content_type="text/html")
+    failure = recorded(b"<html>The token\xc3\xa9 is not valid</html>", 403, content_type="text/html")
 
     assert failure.body == "<html>The token\N{LATIN SMALL LETTER E WITH ACUTE} is not valid</html>"
     assert render(failure, OTHER, now=0.0, address="") == b"<html>The token\xc3\xa9 is not valid</html>"
@@ -108,7 +108,7 @@ def test_a_text_stays_a_text() -> None:
 
 @pytest.mark.parametrize("body", [b"[1, 2]", b'"text"', b"", b"null"])
 def test_json_that_is_no_object_is_a_text(body: bytes) -> None:
-    assert render(kept(body), OTHER, now=0.0, address="") == body
+    assert render(recorded(body), OTHER, now=0.0, address="") == body
 
 
 # -- what is taken out -----------------------------------------------------------------------------
@@ -132,14 +132,14 @@ FOLDER = "/home/disp/scratch/work/x.py"
     ],
 )
 def test_a_message_says_what_failed_and_not_for_whom_or_where(message: str, shown: str) -> None:
-    for failure in (kept(full(message)), kept(message.encode(), content_type="text/plain")):
+    for failure in (recorded(full(message)), recorded(message.encode(), content_type="text/plain")):
         assert SESSION not in serialise(failure)
-        told = failure.body if isinstance(failure.body, str) else failure.body["exit_status"]["message"]
-        assert told == shown
+        body = failure.body if isinstance(failure.body, str) else failure.body["exit_status"]["message"]
+        assert body == shown
 
 
 def test_the_configuration_of_the_server_is_left_out() -> None:
-    failure = kept(captured("bad_RA.400.json.gz"), envelope=Envelope())
+    failure = recorded(captured("bad_RA.400.json.gz"), envelope=Envelope())
 
     assert isinstance(failure.body, dict)
     assert "config" not in failure.body
@@ -147,17 +147,17 @@ def test_the_configuration_of_the_server_is_left_out() -> None:
     assert "Parameter RA wrong value a." in failure.body["error"]
 
 
-def test_one_asked_for_with_a_token_is_private() -> None:
-    assert kept(full()).private
-    assert not kept(full(), envelope=replace(ASKER, token=None)).private
+def test_a_failure_of_a_request_with_a_token_is_private() -> None:
+    assert recorded(full()).private
+    assert not recorded(full(), envelope=replace(CLIENT, token=None)).private
 
 
 @pytest.mark.parametrize("hidden", [SESSION.lower(), "%53" + SESSION[1:], "-".join(SESSION), "ZXZlQGV4YW1wbGUub3Jn"])
-def test_what_still_shows_its_asker_is_not_kept(hidden: str) -> None:
+def test_what_still_names_its_client_is_not_stored(hidden: str) -> None:
     with pytest.raises(NotStorableError, match="names-a-"):
-        kept(full(hidden))
+        recorded(full(hidden))
     with pytest.raises(NotStorableError, match="names-a-"):
-        kept(hidden.encode())
+        recorded(hidden.encode())
 
 
 HOSTILE = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": "gAJjcG9zaXgKc3lzdGVtCg=="}]}]}
@@ -179,16 +179,16 @@ HOSTILE = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": "gAJjcG9z
         (full(products=HOSTILE), 400, "unsafe"),
     ],
 )
-def test_what_is_no_final_failure_is_not_kept(body: Any, status: int, word: str) -> None:
+def test_what_is_no_final_failure_is_not_stored(body: Any, status: int, word: str) -> None:
     with pytest.raises(NotStorableError, match=word):
-        kept(body, status)
+        recorded(body, status)
 
 
 # -- the document ----------------------------------------------------------------------------------
 
 
 def test_what_is_written_is_read_again() -> None:
-    failure = kept(full(products={"api_code": API_CODE}))
+    failure = recorded(full(products={"api_code": API_CODE}))
 
     assert parse(serialise(failure).encode()) == failure
     assert parse(serialise(replace(failure, query=None)).encode()) == replace(failure, query=None)
@@ -196,15 +196,15 @@ def test_what_is_written_is_read_again() -> None:
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_one_kept_under_another_version_of_keys_stands_under_that_of_its_words(private: bool) -> None:
-    document = json.loads(serialise(kept(full())))
+def test_a_failure_of_another_key_version_gets_the_key_of_its_query(private: bool) -> None:
+    document = json.loads(serialise(recorded(full())))
     document |= {"key_version": KEY_VERSION + 1, "private": private}
 
     assert parse(json.dumps(document).encode()).key == (KEY if private else key_of(QUERY))
 
 
 def spoilt(**members: Any) -> bytes:
-    return json.dumps({**json.loads(serialise(kept(full()))), **members}).encode()
+    return json.dumps({**json.loads(serialise(recorded(full()))), **members}).encode()
 
 
 @pytest.mark.parametrize(
@@ -249,11 +249,11 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(body=st.dictionaries(NAMES | st.text(max_size=5), JSON, max_size=5))
-def test_whatever_is_kept_can_be_written_read_and_given(body: dict[str, Any]) -> None:
+def test_whatever_is_stored_can_be_serialised_parsed_and_rendered(body: dict[str, Any]) -> None:
     try:
-        failure = kept({**body, "session_id": SESSION})
+        failure = recorded({**body, "session_id": SESSION})
     except NotStorableError:
         return
     assert parse(serialise(failure).encode()) == failure
     assert SESSION not in serialise(failure)
-    assert given_to(failure)["session_id"] == OTHER.session_id
+    assert rendered(failure)["session_id"] == OTHER.session_id

@@ -1,4 +1,4 @@
-"""A recording is an answer without its asker; splicing gives it another one."""
+"""A recording is an answer without its client; splicing makes it one for another client."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bar
 from tests.support.answers import JOB, SESSION, answer, written
 
 KEY = Key("0123456789abcdef" * 4)
-ASKER = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_line": "False"})
+CLIENT = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_line": "False"})
 OTHER = Envelope("new", "OTHERSESSION0000", others={"oda_api_version": "1.2.1", "off_line": "False"})
 
 
-def kept(value: Any = None, envelope: Envelope = ASKER) -> Recording:
+def recorded(value: Any = None, envelope: Envelope = CLIENT) -> Recording:
     return redact(written(answer() if value is None else value), envelope, key=KEY, stored_at=1.0)
 
 
@@ -29,15 +29,15 @@ def spliced(recording: Recording, envelope: Envelope) -> dict[str, Any]:
     return result
 
 
-def test_an_answer_spliced_for_its_own_asker_is_that_answer() -> None:
+def test_an_answer_spliced_for_its_own_client_is_that_answer() -> None:
     sent = answer()
     sent["products"]["analysis_parameters"]["job_id"] = JOB  # the request had one
 
-    assert spliced(kept(sent), ASKER) == sent
+    assert spliced(recorded(sent), CLIENT) == sent
 
 
-def test_another_asker_stands_wherever_the_first_one_stood() -> None:
-    got = spliced(kept(), OTHER)
+def test_another_client_is_named_wherever_the_first_one_was() -> None:
+    got = spliced(recorded(), OTHER)
 
     assert SESSION not in json.dumps(got)
     assert got["session_id"] == got["job_monitor"]["session_id"] == got["products"]["session_id"] == OTHER.session_id
@@ -52,18 +52,18 @@ def test_products_come_back_byte_for_byte() -> None:
     sent = sent.replace(written(answer()["products"]["numpy_data_product_list"]).strip(), b"0")
     sent = sent.replace(b'"numpy_data_product_list":0,', b"")
 
-    recording = redact(sent, ASKER, key=KEY, stored_at=1.0)
+    recording = redact(sent, CLIENT, key=KEY, stored_at=1.0)
 
     assert b'[ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]' in b"".join(
         splice(recording, OTHER, now=2.0, address="http://p")
     )
 
 
-def test_only_the_last_piece_is_made_for_the_asker() -> None:
-    recording = kept()
+def test_only_the_last_piece_is_written_for_the_client() -> None:
+    recording = recorded()
 
     one, other = (
-        splice(recording, ASKER, now=1.0, address="http://p"),
+        splice(recording, CLIENT, now=1.0, address="http://p"),
         splice(recording, OTHER, now=2.0, address="http://p"),
     )
     assert (one.begin, one.head) == (other.begin, other.head)
@@ -71,14 +71,14 @@ def test_only_the_last_piece_is_made_for_the_asker() -> None:
     assert one.end != other.end
 
 
-def test_what_is_not_known_to_be_anyones_is_dropped() -> None:
+def test_what_is_not_known_to_be_public_is_dropped() -> None:
     sent = answer(
         exit_status={"status": 0, "message": "", "email_status": "sent to someone@example.org"},
         products={"private_note": "someone@example.org", "analysis_parameters": {"token": "T", "RA": 1.0}},
     )
     sent["job_monitor"]["full_report_dict_list"] = [{"token": "T", "work_dir": "/scratch"}]
 
-    text = b"".join(splice(kept(sent), OTHER, now=1.0, address="http://p"))
+    text = b"".join(splice(recorded(sent), OTHER, now=1.0, address="http://p"))
 
     assert b"example.org" not in text
     assert b"scratch" not in text
@@ -100,14 +100,14 @@ def test_what_is_not_known_to_be_anyones_is_dropped() -> None:
         ({"products": {"session_id": "FIRSTSESSION0000", "api_code": "FIRSTSESSION0000"}}, "names-a-session"),
     ],
 )
-def test_what_is_not_the_complete_answer_is_not_kept(changes: dict[str, Any], word: str) -> None:
+def test_what_is_not_the_complete_answer_is_not_stored(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(NotStorableError, match=word):
-        kept(answer(**changes))
+        recorded(answer(**changes))
 
 
-def test_a_poll_answer_without_products_is_not_kept() -> None:
+def test_a_poll_answer_without_products_is_not_stored() -> None:
     with pytest.raises(NotStorableError, match="no-products"):
-        kept({**answer(), "products": {}})
+        recorded({**answer(), "products": {}})
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_a_poll_answer_without_products_is_not_kept() -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_answer_is_not_kept(body: bytes) -> None:
+def test_what_is_no_answer_is_not_stored(body: bytes) -> None:
     with pytest.raises(NotStorableError):
-        redact(body, ASKER, key=KEY, stored_at=1.0)
+        redact(body, CLIENT, key=KEY, stored_at=1.0)
 
 
 @given(st.data())
-def test_a_truncated_answer_is_never_kept(data: st.DataObject) -> None:
+def test_a_truncated_answer_is_never_stored(data: st.DataObject) -> None:
     whole = written(answer()).strip()
     size = data.draw(st.integers(0, len(whole) - 1))
 
     with pytest.raises(NotStorableError):
-        redact(whole[:size], ASKER, key=KEY, stored_at=1.0)
+        redact(whole[:size], CLIENT, key=KEY, stored_at=1.0)
 
 
 texts = st.text().filter(lambda text: redact_text(text) == text)
@@ -153,11 +153,11 @@ def test_any_product_comes_back_equal(product: Any, parameter: Any) -> None:
     sent = answer(products={"numpy_data_product_list": product})
     sent["products"]["analysis_parameters"] |= {"p": parameter, "job_id": JOB}
 
-    assert spliced(kept(sent), ASKER) == sent
+    assert spliced(recorded(sent), CLIENT) == sent
 
 
 @pytest.mark.parametrize(
-    ("said", "kept_of_it"),
+    ("comment", "stored"),
     [
         ("Please note that arguments verbose, dry_run are not used", ""),
         ("Please note that argument dry_run is not used", ""),
@@ -170,15 +170,15 @@ def test_any_product_comes_back_equal(product: Any, parameter: Any) -> None:
         ("a remark", "a remark"),
     ],
 )
-def test_a_remark_on_what_early_clients_always_send_is_not_kept_for_others(said: str, kept_of_it: str) -> None:
-    sent = answer(exit_status={"status": 0, "message": "", "comment": said})
+def test_a_remark_on_what_early_clients_always_send_is_not_stored_for_others(comment: str, stored: str) -> None:
+    sent = answer(exit_status={"status": 0, "message": "", "comment": comment})
 
-    assert kept(sent).exit_status["comment"] == kept_of_it
+    assert recorded(sent).exit_status["comment"] == stored
 
 
-def test_a_remark_on_what_was_asked_is_kept() -> None:
+def test_a_remark_on_what_was_requested_is_stored() -> None:
     sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument verbose is not used"})
 
-    recording = redact(written(sent), ASKER, key=KEY, stored_at=1.0, requested={"verbose"})
+    recording = redact(written(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose"})
 
     assert recording.exit_status["comment"] == "Please note that argument verbose is not used"

@@ -1,4 +1,4 @@
-"""What names an asker is taken out of an answer, or the answer is not kept."""
+"""What names a client is removed from an answer, or the answer is not stored."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ data_collection = disp.get_product(**par_dict)
 """
 
 
-def asked_with(envelope: Envelope, **changes: Any) -> dict[str, Any]:
-    """Give the answer that a dispatcher sends to this asker."""
+def answer_to(envelope: Envelope, **changes: Any) -> dict[str, Any]:
+    """Return the answer that a dispatcher sends to this client."""
     echo = {"RA": 83.0, "query_status": envelope.query_status, "session_id": envelope.session_id, **envelope.others}
     echo |= {"job_id": envelope.job_id} if envelope.job_id else {}
     sent = answer(**changes)
@@ -87,7 +87,7 @@ def asked_with(envelope: Envelope, **changes: Any) -> dict[str, Any]:
     return sent
 
 
-def kept(sent: Any, envelope: Envelope = ENVELOPE) -> Recording:
+def recorded(sent: Any, envelope: Envelope = ENVELOPE) -> Recording:
     return redact(written(sent), envelope, key=KEY, stored_at=1.0)
 
 
@@ -104,7 +104,7 @@ def product(**changes: Any) -> dict[str, Any]:
 
 
 def test_api_code_names_the_address_and_the_token_of_the_one_who_asks() -> None:
-    recording = kept(asked_with(ENVELOPE, products={"api_code": API_CODE}))
+    recording = recorded(answer_to(ENVELOPE, products={"api_code": API_CODE}))
     other = replace(STRANGER, token=Token("h.p.s"), others={"oda_api_version": "1.2.1"})
 
     code = json.loads(spliced(recording, other, "http://127.0.0.1:8400/mmoda"))["products"]["api_code"]
@@ -117,7 +117,7 @@ def test_api_code_names_the_address_and_the_token_of_the_one_who_asks() -> None:
 
 
 def test_api_code_of_one_without_token_is_still_a_program() -> None:
-    recording = kept(asked_with(ENVELOPE, products={"api_code": API_CODE}))
+    recording = recorded(answer_to(ENVELOPE, products={"api_code": API_CODE}))
 
     code = json.loads(spliced(recording, Envelope("new", "STRANGERSSESSION")))["products"]["api_code"]
 
@@ -126,10 +126,10 @@ def test_api_code_of_one_without_token_is_still_a_program() -> None:
     compile(code, "api_code", "exec")
 
 
-def test_api_code_comes_back_to_its_own_asker_as_it_was() -> None:
-    sent = asked_with(ENVELOPE, products={"api_code": API_CODE})
+def test_api_code_comes_back_to_its_own_client_unchanged() -> None:
+    sent = answer_to(ENVELOPE, products={"api_code": API_CODE})
 
-    assert json.loads(spliced(kept(sent), ENVELOPE)) == sent
+    assert json.loads(spliced(recorded(sent), ENVELOPE)) == sent
 
 
 # -- the law ---------------------------------------------------------------------------------------
@@ -164,16 +164,16 @@ envelopes = st.builds(
 
 @given(st.lists(products, max_size=3), words, envelopes)
 @settings(max_examples=100, deadline=None)
-def test_for_what_is_kept_splicing_undoes_redacting(items: list[Any], note: str, envelope: Envelope) -> None:
+def test_splicing_undoes_redacting_of_what_is_stored(items: list[Any], note: str, envelope: Envelope) -> None:
     changes = {
         "numpy_data_product_list": items,
         "text_product_list": [note],
         "binary_data_product_list": ["QUJD"],
         "catalog": {"cat_column_list": [[1, 2], [note, "b"]]},
     }
-    sent = asked_with(envelope, products=changes)
+    sent = answer_to(envelope, products=changes)
 
-    assert json.loads(spliced(kept(sent, envelope), envelope)) == sent
+    assert json.loads(spliced(recorded(sent, envelope), envelope)) == sent
 
 
 # -- names and addresses ---------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def header_of(body: bytes) -> dict[str, Any]:
 
 
 def test_cards_of_2019_that_repeat_the_request_are_those_of_the_one_who_asks() -> None:
-    recording = kept(asked_with(ENVELOPE, products={"numpy_data_product_list": [product(header=HEADER_2019)]}))
+    recording = recorded(answer_to(ENVELOPE, products={"numpy_data_product_list": [product(header=HEADER_2019)]}))
 
     assert header_of(spliced(recording, STRANGER)) == {
         **{name: value for name, value in HEADER_2019.items() if name != "TOKEN"},
@@ -223,9 +223,9 @@ def test_cards_are_taken_out_of_every_product_whatever_stands_around_them() -> N
         product(header={"SIMPLE": True, "NAME": "\0000", "session_id": CANARY, "ESO": "é🙂"}),
         product(),
     ]
-    sent = asked_with(ENVELOPE, products={"numpy_data_product_list": items, "text_product_list": ["é"]})
+    sent = answer_to(ENVELOPE, products={"numpy_data_product_list": items, "text_product_list": ["é"]})
 
-    recording = kept(sent)
+    recording = recorded(sent)
 
     assert len(recording.gaps) == 2
     assert CANARY.encode() not in b"".join(recording.head.pieces())
@@ -238,7 +238,7 @@ def test_a_mark_in_an_answer_is_no_gap() -> None:
     header = {"session_id": CANARY, "\x001": 0}
 
     with pytest.raises(NotStorableError, match="not-an-answer"):
-        kept(asked_with(ENVELOPE, products={"numpy_data_product_list": [product(header=header)]}))
+        recorded(answer_to(ENVELOPE, products={"numpy_data_product_list": [product(header=header)]}))
 
 
 @given(st.data())
@@ -257,7 +257,7 @@ def test_texts_are_woven_in_at_their_offsets_however_the_head_is_cut(data: st.Da
     assert b"".join(interleave(pieces, inserted)) == (expected if pieces else b"")
 
 
-def test_a_url_that_names_no_asker_stays() -> None:
+def test_a_url_that_names_no_client_stays() -> None:
     header = {"URL": "https://www.example.org/doc?page=2", "COMMENT": "see http://a.example/?q=1"}
 
     assert redact_value({"header": header}) == {"header": header}
@@ -279,7 +279,7 @@ def test_addresses_are_taken_out_of_texts(text: str, cleaned: str) -> None:
     assert redact_text(text) == cleaned
 
 
-def test_members_that_name_an_asker_or_a_place_of_theirs_are_dropped_at_any_depth() -> None:
+def test_members_that_name_a_client_or_its_folder_are_dropped_at_any_depth() -> None:
     value = {"work_dir": "w", "list": [{"TOKEN": 1, "email": "e", "rate": 2}], "meta": {"call_back_url": "u"}}
 
     assert redact_value(value) == {"list": [{"rate": 2}], "meta": {}}
@@ -328,11 +328,11 @@ HIDING: dict[str, Callable[[str], str]] = {
 )
 @pytest.mark.parametrize("hidden", HIDING)
 def test_a_secret_in_a_product_is_recognised_however_it_is_written(secret: str, word: str, hidden: str) -> None:
-    sent = asked_with(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](secret))]})
+    sent = answer_to(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](secret))]})
     sent["job_monitor"]["session_id"] = OTHER_CANARY  # a job that another person began
 
     with pytest.raises(NotStorableError, match=word):
-        kept(sent)
+        recorded(sent)
 
 
 @pytest.mark.parametrize("short", ["S", "abc", "me-1"])
@@ -340,15 +340,15 @@ def test_a_short_session_is_recognised_as_a_word(short: str) -> None:
     envelope = Envelope("new", short, JOB)
 
     with pytest.raises(NotStorableError, match="names-a-session"):
-        kept(asked_with(envelope, products={"text_product_list": [f"for {short}: done"]}), envelope)
-    kept(asked_with(envelope, products={"text_product_list": ["ISDCabcme-12"]}), envelope)
+        recorded(answer_to(envelope, products={"text_product_list": [f"for {short}: done"]}), envelope)
+    recorded(answer_to(envelope, products={"text_product_list": ["ISDCabcme-12"]}), envelope)
 
 
 def test_a_name_of_a_member_can_be_a_secret() -> None:
-    sent = asked_with(ENVELOPE, products={"gw_skymap_product": {"skymaps": {CANARY: {}}}})
+    sent = answer_to(ENVELOPE, products={"gw_skymap_product": {"skymaps": {CANARY: {}}}})
 
     with pytest.raises(NotStorableError, match="names-a-session"):
-        kept(sent)
+        recorded(sent)
 
 
 # -- canaries --------------------------------------------------------------------------------------
@@ -412,7 +412,7 @@ class Canaries:
 @given(st.dictionaries(st.sampled_from(MEMBERS), members_with_canaries(), min_size=1, max_size=3), taken_out)
 @settings(max_examples=500, deadline=None, database=None)
 def redact_canaries(found: Canaries, members: dict[str, Any], canary: Any) -> None:
-    sent = asked_with(ENVELOPE, products=members)
+    sent = answer_to(ENVELOPE, products=members)
     sent["products"]["analysis_parameters"] |= {"work_dir": WORK_DIR, "note": ""}
     sent["exit_status"] |= {"comment": json.dumps(canary), "email_status": f"sent to {EMAIL}"}
     report = {"session_id": OTHER_CANARY, "token": TOKEN, "work_dir": WORK_DIR}

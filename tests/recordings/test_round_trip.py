@@ -18,7 +18,7 @@ from tests.support.broken_answers import captured
 
 KEY = Key("0123456789abcdef" * 4)
 SESSION = "SESSIONOFTHETEST"
-ASKED = {
+REQUESTS = {
     "polar": {"product_type": "polar_lc", "T1": "2016-12-18T08:32:21.000", "T2": "2016-12-18T08:34:01.000"},
     "spi_acs": {
         "product_type": "spi_acs_lc",
@@ -32,7 +32,7 @@ BINS = {"polar": "0.5", "spi_acs": "2"}
 
 
 def undone(body: bytes, envelope: Envelope, address: str) -> tuple[Any, Any]:
-    """Give an answer as it is passed on, and as its own asker gets it from its recording."""
+    """Return an answer as it is forwarded, and as its own client gets it from its recording."""
     sent = repaired(body, 200, envelope)
     answer = json.loads(sent)
     recording = redact(sent, envelope, key=KEY, stored_at=1.0)
@@ -42,7 +42,7 @@ def undone(body: bytes, envelope: Envelope, address: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", ["isgri_lc", "isgri_image", "polar_lc", "spi_acs_lc"])
-def test_a_recorded_answer_comes_back_to_its_own_asker(name: str) -> None:
+def test_a_recorded_answer_comes_back_to_its_own_client(name: str) -> None:
     body = captured(f"{name}.200.json.gz")
     echo = json.loads(body)["products"]["analysis_parameters"]
     others = {name: echo[name] for name in ("oda_api_version", "off_line")}
@@ -51,28 +51,28 @@ def test_a_recorded_answer_comes_back_to_its_own_asker(name: str) -> None:
 
     answer, spliced = undone(body, envelope, "http://dispatcher.example//dispatch-data")
 
-    if "job_id" not in echo:  # the dispatcher said it elsewhere only
+    if "job_id" not in echo:  # the dispatcher names it elsewhere only
         spliced["products"]["analysis_parameters"].pop("job_id", None)
-    if "verbose" in answer["exit_status"]["comment"]:  # a remark on what only this asker's client sent
+    if "verbose" in answer["exit_status"]["comment"]:  # a remark on what only this client sent
         answer["exit_status"]["comment"] = ""
     assert spliced == answer
 
 
 @pytest.mark.parametrize("generation", ["today", "2019"])
-@pytest.mark.parametrize("instrument", ASKED)
-async def test_an_answer_of_the_mock_comes_back_to_its_own_asker(instrument: str, generation: Any) -> None:
+@pytest.mark.parametrize("instrument", REQUESTS)
+async def test_an_answer_of_the_mock_comes_back_to_its_own_client(instrument: str, generation: Any) -> None:
     client = {"off_line": "False", "query_status": "new", "session_id": SESSION, "api": "True"}
     old = {"verbose": "True", "dry_run": "False"} if generation == "2019" else {"oda_api_version": "1.3.5"}
-    query = {**ASKED[instrument], "time_bin": BINS[instrument], "instrument": instrument, "query_type": "Real"}
-    asked = {**query, **client, **old}
+    query = {**REQUESTS[instrument], "time_bin": BINS[instrument], "instrument": instrument, "query_type": "Real"}
+    sent = {**query, **client, **old}
     server = TestServer(make_app(MockSettings(generation=generation)))
     await server.start_server(**RUNNER_OPTIONS)
     async with TestClient(server) as mock:
-        body = await (await mock.get("/run_analysis", params=asked)).read()
+        body = await (await mock.get("/run_analysis", params=sent)).read()
     answer = json.loads(body)
     assert answer["query_status"] == "done", answer
     assert body.count(SESSION.encode()) > (5 if generation == "2019" else 3)
-    _, envelope = split_query(list(asked.items()), [])
+    _, envelope = split_query(list(sent.items()), [])
     code = answer["products"].get("api_code", "url='-'")
     job_id = answer["job_monitor"]["job_id"]
 

@@ -90,6 +90,6 @@ OLD: Schema = read_schema(old_meta_data())
 IMAGE_OF = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True"
 
 
-def question(words: str, schema: Schema | None = TODAY) -> NormalisedQuery:
+def normalised(words: str, schema: Schema | None = TODAY) -> NormalisedQuery:
     """Read the words of a request for an image, beside those that every such request has."""
     return normalise(split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0], schema)

@@ -118,7 +118,7 @@ def cell(row: int, column: int) -> Words:
 
 
 @st.composite
-def pairs_of_different_questions(draw: Draw) -> tuple[str, str]:
+def pairs_of_different_queries(draw: Draw) -> tuple[str, str]:
     """Draw the words of two requests that ask different things."""
     one: Words = {"RA": draw(_decimals), "DEC": draw(_decimals)}
     if draw(st.booleans()):
