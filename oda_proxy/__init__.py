@@ -1,7 +1,7 @@
 """Caching proxy for ODA/MMODA dispatchers.
 
-In Python, each of these is a server for the time of a `with` block, which is given its address: `serving` the caching
-proxy, `mocking` a dispatcher, `recording` what is asked as a capsule, `replaying` one.
+Each of these context managers runs a server and returns its URL: `serving` the caching proxy, `mocking` a mock
+dispatcher, `recording` a capsule, `replaying` one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["__version__", "mocking", "recording", "replaying", "serving"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what serves when it is first asked for: most who import the package want a part of it."""
+    """Import the servers on first use, so that the import of the package stays fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

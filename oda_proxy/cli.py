@@ -1,4 +1,4 @@
-"""The command line: reads options, builds what they ask for, says in one line what went wrong."""
+"""The command line: parses arguments, runs one command, and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
+    """An argument parser that raises UsageError, with a message of one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
 class _Command(_Parser):
-    """The parser of one command: options may stand before, between and behind other arguments."""
+    """The parser of one command: options may be before, between and after positional arguments."""
 
     _is_intermixing = False
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse all arguments: what is left over is wrong. Raises UsageError."""
-        if self._is_intermixing:  # argparse calls this to do its part
+        """Parse all arguments. Raises UsageError, also for unknown arguments."""
+        if self._is_intermixing:  # argparse calls this method itself
             return super().parse_known_args(args, namespace)
         self._is_intermixing = True
         try:
-            found, unknown = self.parse_known_intermixed_args(args, namespace)
+            parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_intermixing = False
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return found, unknown
+        return parsed, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run one command and return its exit status: 0 success, 1 failure, 2 invalid usage."""
     try:
         words, program = run_arguments.split(sys.argv[1:] if argv is None else argv)
         arguments = parser().parse_args(words)
@@ -55,85 +55,85 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.program = program
         values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
         command: Callable[[dict[str, Any]], int] = arguments.command
-        said = {name: getattr(arguments, name) for name in arguments.own}
-        status = command({name.replace("-", "_"): value for name, value in values.items()} | said)
+        own = {name: getattr(arguments, name) for name in arguments.own}
+        status = command({name.replace("-", "_"): value for name, value in values.items()} | own)
         sys.stdout.flush()
     except OdaProxyError as error:
-        print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the one line for a person
+        print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the message
         return error.exit_status
-    except BrokenPipeError:  # whoever read has enough, as in `oda-proxy ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at the end has nowhere to go
+    except BrokenPipeError:  # the reader ended, as in `oda-proxy ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at exit
         return 1
     except KeyboardInterrupt:
-        return 130  # what shells expect of a program that was interrupted
+        return 130  # as shells report SIGINT
     return status
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line; it raises UsageError where argparse would end the program."""
+    """Return the parser of the command line; it raises UsageError where argparse would exit."""
     all_commands = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
     all_commands.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    store_arguments.add_to(partial(_add, commands))
-    query_arguments.add_to(partial(_add, commands))
-    run_arguments.add_to(partial(_add, commands))
-    diff_arguments.add_to(partial(_add, commands))
+    for arguments in (store_arguments, query_arguments, run_arguments, diff_arguments):
+        arguments.add_commands(partial(_add, commands))
     return all_commands
 
 
 def _add(
     commands: Any, name: str, command: Callable[[dict[str, Any]], int], options: tuple[Option, ...], about: str
-) -> _Own:
-    """Add a command with its options; their text is read where all sources of options are.
+) -> _OwnArguments:
+    """Add a command with its options, which `config.resolve` parses.
 
-    What is returned adds arguments that belong to one call and are no option: they come from the command line alone.
+    The value returned adds arguments that only the command line sets, never the environment or a file.
     """
     parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     for option in options:
-        usual = "" if option.default in (None, False, ()) else f" (default {option.default})"
-        told = {"dest": option.name, "default": None, "help": f"{option.help}{usual}"}
+        default = "" if option.default in (None, False, ()) else f" (default {option.default})"
+        keywords = {"dest": option.name, "default": None, "help": f"{option.help}{default}"}
         if isinstance(option.default, bool):
-            parser.add_argument(option.flag, action="store_const", const="yes", **told)
+            parser.add_argument(option.flag, action="store_const", const="yes", **keywords)
         else:
             action = "append" if option.many else "store"
-            parser.add_argument(option.flag, action=action, metavar=option.metavar, **told)
-    parser.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default {config.FILE}, if there)")
+            parser.add_argument(option.flag, action=action, metavar=option.metavar, **keywords)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"configuration file (default {config.FILE}, if it exists)"
+    )
     parser.set_defaults(command=command, options=options, own=())
-    return _Own(parser)
+    return _OwnArguments(parser)
 
 
-class _Own:
-    """The arguments of a command that are no options."""
+class _OwnArguments:
+    """Adds the arguments of a command that only the command line sets."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
         self._names: tuple[str, ...] = ()
 
-    def add(self, *flags: str, **told: Any) -> _Own:
-        """Add one, as argparse does."""
-        self._names = (*self._names, self._parser.add_argument(*flags, **told).dest)
+    def add(self, *flags: str, **keywords: Any) -> _OwnArguments:
+        """Add one argument, with the keywords of argparse."""
+        self._names = (*self._names, self._parser.add_argument(*flags, **keywords).dest)
         self._parser.set_defaults(own=self._names)
         return self
 
 
 def _serve(values: dict[str, Any]) -> int:
-    """Run the proxy until it is told to stop."""
-    from oda_proxy.servers import serve  # commands that need no server start without one
+    """Run the proxy until a signal ends it."""
+    from oda_proxy.servers import serve  # other commands do not import it
 
     return _run(serve(config.ServeOptions(**values)))
 
 
 def _mock(values: dict[str, Any]) -> int:
-    """Run the mock dispatcher until it is told to stop."""
+    """Run the mock dispatcher until a signal ends it."""
     from oda_proxy.servers import mock
 
     return _run(mock(config.MockOptions(**values)))
 
 
 def _run(server: Coroutine[Any, Any, None]) -> int:
-    """Run a server, with a log on standard error."""
+    """Run a server that logs to standard error."""
     import asyncio
     import logging
 

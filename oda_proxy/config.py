@@ -1,6 +1,6 @@
-"""Options, from the command line, the environment and a file: the only reader of the environment.
+"""Options from the command line, the environment and the configuration file, in this order of precedence.
 
-A flag counts before `ODA_PROXY_<OPTION>`, that before a key in `oda-proxy.toml`, that before the default.
+No other module reads `ODA_PROXY_*` variables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
 FILE = "oda-proxy.toml"
 LARGEST_FILE = 1024 * 1024
-"""Bytes of a configuration file."""
+"""Maximum size of a configuration file, in bytes."""
 
 
 def _text(value: str) -> str:
@@ -34,7 +34,7 @@ def _folder(value: str) -> Path:
 
 
 def _route(value: str) -> str:
-    from oda_proxy.http.routes import CLOSED_ROUTES  # not needed where no route is opened
+    from oda_proxy.http.routes import CLOSED_ROUTES  # imported only if the option is set
 
     if value not in CLOSED_ROUTES:
         raise ValueError(value)
@@ -85,7 +85,7 @@ _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def _size(value: str) -> int:
-    """Read a number of bytes: `500 MB` and `500M` are 500 million, `2 GiB` is 2 * 1024**3."""
+    """Parse a size in bytes: `500 MB` and `500M` are 500 million, `2 GiB` is 2 * 1024**3."""
     text = value.strip().casefold().removesuffix("b")
     base = 1024 if text.endswith("i") else 1000
     text = text.removesuffix("i")
@@ -103,16 +103,16 @@ def _sharing(value: str) -> str:
 
 
 def _rule(value: str) -> Rule:
-    from oda_proxy.store.freshness import Rule  # not needed where there is no rule
+    from oda_proxy.store.freshness import Rule  # imported only if the option is set
 
     return Rule.parse(value)
 
 
 def _address(value: str) -> str:
-    from urllib.parse import urlsplit  # not needed where no address is given
+    from urllib.parse import urlsplit  # imported only if the option is set
 
     parts = urlsplit(value)
-    _ = parts.port  # raises ValueError for one that cannot be
+    _ = parts.port  # raises ValueError if it is not valid
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError(value)
     return value.rstrip("/")
@@ -120,11 +120,15 @@ def _address(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name, how its text is read, and what a person is told of it."""
+    """One option.
+
+    `read` parses its text and raises ValueError; `expects` says in messages what is valid; `many` allows it several
+    times.
+    """
 
     name: str
     read: Callable[[str], Any]
-    wants: str
+    expects: str
     help: str
     default: Any = None
     many: bool = False
@@ -132,12 +136,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option on a command line."""
+        """The flag on the command line."""
         return f"--{self.name}"
 
     @property
     def variable(self) -> str:
-        """The option in the environment."""
+        """The environment variable."""
         return f"ODA_PROXY_{self.name.upper().replace('-', '_')}"
 
 
@@ -148,57 +152,72 @@ def _port_option(default: int) -> Option:
     return Option("port", _port, "a port", "port to listen on; 0 takes a free one", default, metavar="PORT")
 
 
-_FIXTURES = Option(
-    "fixtures", Path, "a folder", "folder of fixtures the mock answers from; may be given again", (), True, "DIR"
-)
+_FIXTURES = Option("fixtures", Path, "a folder", "folder of fixtures of the mock; may be repeated", (), True, "DIR")
 _TIME_SCALE = Option(
     "time-scale",
     _seconds,
     "a number from 0",
-    "how long the mock's jobs take: 1 as recorded, 0 no time",
+    "duration of the mock's jobs: 1 as recorded, 0 none",
     1.0,
     metavar="X",
 )
 
 _UPSTREAM = Option(
-    "upstream", _address, "an http(s) address without user and query", "dispatcher to ask", PRODUCTION, metavar="URL"
+    "upstream", _address, "an http(s) URL without user and query", "URL of the dispatcher", PRODUCTION, metavar="URL"
 )
 _CACHE_DIR = Option(
-    "cache-dir", _folder, "a folder", "where recordings are kept (default the user's cache)", metavar="DIR"
+    "cache-dir", _folder, "a folder", "folder of recordings (default the user's cache folder)", metavar="DIR"
 )
 _MAX_SIZE = Option(
     "max-size",
     _size,
     "a size such as 500MB or 20GiB",
-    "bytes that recordings may take on the disk",
+    "maximum size of all recordings on disk",
     20_000_000_000,
     metavar="SIZE",
 )
 
-_SYNTHETIC = Option(
-    "synthetic", _switch, "yes or no", "the mock makes up data for queries that it has no fixture for", False
-)
-_SECRET_KEY = Option("secret-key", _text, "a key", "key with which the dispatcher signs tokens", metavar="KEY")
+_SYNTHETIC = Option("synthetic", _switch, "yes or no", "the mock synthesises data for queries without a fixture", False)
+_SECRET_KEY = Option("secret-key", _text, "a key", "key that signs the tokens of the dispatcher", metavar="KEY")
 
 SERVE = (
     _UPSTREAM,
-    Option("mock", _switch, "yes or no", "ask a mock dispatcher started beside the proxy", False),
+    Option("mock", _switch, "yes or no", "use a mock dispatcher, started in this process", False),
     _HOST,
     _port_option(8400),
     _CACHE_DIR,
     _MAX_SIZE,
     Option(
-        "max-requests", _count, "a number from 1", "requests to the dispatcher under way at once", 32, metavar="NUMBER"
+        "max-requests",
+        _count,
+        "a number from 1",
+        "maximum number of concurrent requests to the dispatcher",
+        32,
+        metavar="NUMBER",
     ),
-    Option("max-jobs", _count, "a number from 1", "jobs that the dispatcher is given at once", 16, metavar="NUMBER"),
-    Option("longest-job", _rate, "a number above 0", "hours after which a job is given up", 24.0, metavar="HOURS"),
-    Option("max-rate", _rate, "a number above 0", "requests to the dispatcher in a second", 20.0, metavar="NUMBER"),
-    Option("offline", _switch, "yes or no", "ask nobody: what was not recorded fails at once", False),
+    Option(
+        "max-jobs",
+        _count,
+        "a number from 1",
+        "maximum number of concurrent jobs at the dispatcher",
+        16,
+        metavar="NUMBER",
+    ),
+    Option("longest-job", _rate, "a number above 0", "hours after which a job is abandoned", 24.0, metavar="HOURS"),
+    Option(
+        "max-rate",
+        _rate,
+        "a number above 0",
+        "maximum number of requests to the dispatcher per second",
+        20.0,
+        metavar="NUMBER",
+    ),
+    Option("offline", _switch, "yes or no", "never contact the dispatcher: queries without a recording fail", False),
     Option(
         "open-route",
         _route,
         "a closed route (docs/configuration.md)",
-        "open a route that is closed; may be given again",
+        "forward a closed route; may be repeated",
         (),
         True,
         "ROUTE",
@@ -207,7 +226,7 @@ SERVE = (
         "lifetime",
         _rule,
         "INSTRUMENT/PRODUCT=DAYS",
-        "how many days answers of a product last, or never for ever; * is any; may be given again",
+        "days until recordings of a product expire, or never; * matches any; may be repeated",
         (),
         True,
         "RULE",
@@ -216,7 +235,8 @@ SERVE = (
         "sharing",
         _sharing,
         "subject, roles or team",
-        "who shares what was asked for with a token: the same subject with the same roles, all with these roles, all",
+        "who may read a private recording: the same subject with the same roles, everybody with these roles, everybody "
+        "with a valid token",
         "subject",
         metavar="WHO",
     ),
@@ -225,31 +245,41 @@ SERVE = (
         "token-trust",
         _seconds,
         "a number from 0",
-        "seconds that the dispatcher's word for a token counts",
+        "seconds for which a token that the dispatcher accepted is trusted",
         300.0,
         metavar="SECONDS",
     ),
     Option(
-        "description-ttl", _seconds, "a number from 0", "seconds a description is remembered", 300.0, metavar="SECONDS"
+        "description-ttl",
+        _seconds,
+        "a number from 0",
+        "seconds for which descriptions are cached",
+        300.0,
+        metavar="SECONDS",
     ),
     _FIXTURES,
     _TIME_SCALE,
     _SYNTHETIC,
 )
 STORE = (_UPSTREAM, _CACHE_DIR)
-KEY = (replace(_UPSTREAM, default=None, help="dispatcher to ask for descriptions, in place of those kept"), _CACHE_DIR)
+KEY = (
+    replace(_UPSTREAM, default=None, help="dispatcher to fetch descriptions from (default: cached ones)"),
+    _CACHE_DIR,
+)
 PRUNE = (*STORE, _MAX_SIZE)
-RECORD = (replace(_UPSTREAM, default=None, help="dispatcher to ask in place of those that the command names"),)
-REPLAY = (replace(_TIME_SCALE, default=0.0, help="how long recorded jobs take: 1 as they did, 0 no time"),)
+RECORD = (replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),)
+REPLAY = (replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),)
 MOCK = (
     _FIXTURES,
     _HOST,
     _port_option(8401),
-    Option("scenario", _text, "a name", "what is to go wrong, by name", metavar="NAME"),
-    Option("scenarios", Path, "a file", "file of scenarios of one's own; may be given again", (), True, "FILE"),
+    Option("scenario", _text, "a name", "scenario of faults to play", metavar="NAME"),
+    Option("scenarios", Path, "a file", "file with further scenarios; may be repeated", (), True, "FILE"),
     _TIME_SCALE,
     _SYNTHETIC,
-    Option("generation", _generation, "today or 2019", "which dispatcher to imitate", "today", metavar="WHICH"),
+    Option(
+        "generation", _generation, "today or 2019", "version of the dispatcher to imitate", "today", metavar="WHICH"
+    ),
     _SECRET_KEY,
 )
 
@@ -296,17 +326,17 @@ class MockOptions:
 
 
 def resolve(
-    options: tuple[Option, ...], given: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
+    options: tuple[Option, ...], flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
 ) -> dict[str, Any]:
-    """Give every option its value.
+    """Return the value of every option.
 
-    `given` holds what the command line said, as text. Raises UsageError, which names the option and where it was set.
+    `flags` holds the text of options on the command line. Raises UsageError, which names the option and its source.
     """
     from_file = _read_file(file)
     values = {}
     for option in options:
-        if (said := given.get(option.name)) is not None:
-            values[option.name] = value_of(option, said, option.flag)
+        if (flag := flags.get(option.name)) is not None:
+            values[option.name] = value_of(option, flag, option.flag)
         elif (text := environ.get(option.variable)) is not None:
             values[option.name] = value_of(option, text.split(os.pathsep) if option.many else text, option.variable)
         elif option.name in from_file:
@@ -317,52 +347,52 @@ def resolve(
 
 
 def cache_folder(chosen: Path | None, upstream: str) -> Path:
-    """Give the folder for recordings of one dispatcher.
+    """Return the folder for the recordings of one dispatcher.
 
-    Each address has its own: what a mock or a staging site answered is not what the real one does.
+    Each URL has its own: responses of a mock or a staging site are not those of production.
     """
     from urllib.parse import quote, urlsplit, urlunsplit  # not needed by the mock
 
     if chosen is None:
-        import platformdirs  # not needed where a folder is chosen
+        import platformdirs  # imported only if no folder is chosen
 
         chosen = platformdirs.user_cache_path("oda-proxy", appauthor=False)
     parts = urlsplit(upstream)
-    place = urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))
-    return chosen / quote(place, safe="")
+    url = urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))
+    return chosen / quote(url, safe="")
 
 
-def value_of(option: Option, given: Any, where: str) -> Any:
-    """Read one value, which may be a number or a boolean already. Raises UsageError, which names `where` it was set."""
+def value_of(option: Option, value: Any, source: str) -> Any:
+    """Parse the value of an option: text, number or boolean. Raises UsageError, which names its `source`."""
     if option.many:
-        return tuple(_one(option, one, where) for one in (given if isinstance(given, list | tuple) else [given]))
-    return _one(option, given, where)
+        return tuple(_parsed(option, one, source) for one in (value if isinstance(value, list | tuple) else [value]))
+    return _parsed(option, value, source)
 
 
-def _one(option: Option, given: Any, where: str) -> Any:
+def _parsed(option: Option, value: Any, source: str) -> Any:
     try:
-        return option.read(str(given))
+        return option.read(str(value))
     except ValueError:
-        said = "what it is" if "@" in str(given) else repr(str(given))  # there may be a password before it
-        raise UsageError(f"{where} must be {option.wants}, not {said}") from None
+        shown = "" if "@" in str(value) else f", not {str(value)!r}"  # the part before @ may be a password
+        raise UsageError(f"{source} must be {option.expects}{shown}") from None
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:
-    """Read the configuration file: the one named, which must be there, or the one in this folder, if it is."""
+    """Read the configuration: `file`, which must exist, or else the default file, if it exists."""
     path = file or Path(FILE)
     if file is None and not path.is_file():
         return {}
-    import tomllib  # most starts have no file
+    import tomllib  # imported only if there is a file
 
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UsageError(f"the configuration {path} is larger than {LARGEST_FILE} bytes")
-        read = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"the configuration {path} is no TOML: {error}") from error
+        raise UsageError(f"the configuration {path} is not valid TOML: {error}") from error
     known = {option.name for option in (*SERVE, *MOCK)}
-    if unknown := sorted(set(read) - known):
+    if unknown := sorted(set(values) - known):
         raise UsageError(f"the configuration {path} has an unknown option {unknown[0]!r}")
-    return read
+    return values

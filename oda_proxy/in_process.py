@@ -1,7 +1,7 @@
-"""Servers in a thread of this process: each is there, at the address that its block is given, until the block ends.
+"""Context managers that run a server in a thread of this process.
 
-They work in scripts, in notebooks, where a loop may already run in the main thread, and beside each other. The thread
-does not survive a fork: begin a block after it.
+They work in scripts, in notebooks, where an event loop runs in the main thread, and beside each other. The thread does
+not survive a fork: enter the context after it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 SHUTDOWN = 0.2
-"""Seconds that answers under way may take when a block ends: whoever asked in it is likely to have an answer."""
+"""Time, in s, that responses in progress may take when the context ends."""
 
 _UPSTREAM, _TIME_SCALE = config.RECORD[0], config.REPLAY[0]
 _BAD_REQUEST = 400
 _LARGEST_REFUSAL = 2**16
+"""Size, in bytes, of the largest response that is searched for the reason of a refusal."""
 
 Folder: TypeAlias = str | PathLike[str]
 T = TypeVar("T")
@@ -47,29 +48,29 @@ T = TypeVar("T")
 
 @contextmanager
 def serving(upstream: str | None = None, *, mock: bool = False, **options: Any) -> Iterator[str]:
-    """Serve the caching proxy, as `oda-proxy serve` does, and give its address.
+    """Run the caching proxy, like `oda-proxy serve`, and return its URL.
 
     Parameters
     ----------
     upstream
-        The dispatcher to ask; the production one if left out.
+        URL of the dispatcher; the production dispatcher if None.
     mock
-        Ask a mock dispatcher started beside the proxy instead.
+        Use a mock dispatcher, started in this process, as upstream.
     options
-        Those of the command, with underscores: `cache_dir="recordings"`, `offline=True`, ... (docs/configuration.md).
-        Neither the environment nor a configuration file is read, and the port is a free one.
+        Options of the command, with underscores: `cache_dir="recordings"`, `offline=True` (docs/configuration.md).
+        Neither the environment nor a configuration file is read; the port defaults to a free one.
 
     Raises
     ------
     UsageError
-        An option makes no sense.
+        An option is not valid.
     UpstreamUnreachableError
-        The dispatcher is not there, and nothing was recorded from it.
+        The dispatcher cannot be reached, and there are no recordings of it.
     StoreUnusableError, ListenError
-        There is no place for recordings, or no such port.
+        The folder of recordings, or the port, cannot be used.
     """
-    given = {"upstream": upstream, "mock": mock, "port": 0, **options}
-    serve_options = config.ServeOptions(**_values(config.SERVE, given))
+    chosen = {"upstream": upstream, "mock": mock, "port": 0, **options}
+    serve_options = config.ServeOptions(**_values(config.SERVE, chosen))
     with in_thread(proxy_listening(serve_options, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 
@@ -89,37 +90,37 @@ def mocking(
     port: int = 0,
     on_refusal: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Serve a mock dispatcher like that of `oda-proxy mock`, and give its address (docs/mock.md).
+    """Run a mock dispatcher, like `oda-proxy mock`, and return its URL (docs/mock.md).
 
-    As the pytest fixture `oda_dispatcher_url`, and unlike the command, it makes up data unless it is given fixtures.
+    Unlike the command, it synthesises data for queries without a fixture, unless `fixtures` are passed.
 
     Parameters
     ----------
     fixtures
-        Folders of fixtures; the shipped ones if left out.
+        Folders of fixtures; those of the package if empty.
     scenario, scenarios
-        The name of what is to go wrong; files with scenarios of one's own.
+        Name of a scenario of faults; files with further scenarios.
     faults
-        What is to go wrong besides, each as a table of such a file: `{"do": "status", "status": 503, "on": [2]}`.
+        Further faults, each like a table in such a file: `{"do": "status", "status": 503, "on": [2]}`.
     synthetic
-        Make up data for every other valid query; done where it is left out, unless fixtures are given.
+        Synthesise data for valid queries without a fixture; None is true unless `fixtures` are passed.
     time_scale
-        How long jobs take: 1 as recorded, 0 no time.
+        Duration of jobs: 1 as recorded, 0 none.
     secret_key
-        Key with which tokens are signed; without it signatures are not verified.
+        Key that signs tokens; signatures are not verified if None.
     generation
-        Which dispatcher to imitate.
+        Version of the dispatcher to imitate.
     seed
-        Of all that is random or made up.
+        Seed of random numbers and synthetic data.
     on_refusal
-        Is told, in the thread of the server, why a request was refused or a job failed.
+        Called in the thread of the server with the reason of each refused request and each failed job.
 
     Raises
     ------
     UsageError, FixtureError
-        What is asked for makes no sense, or cannot be read.
+        An argument is not valid, or a file cannot be read.
     ListenError
-        There is no such port.
+        The port cannot be used.
     """
     folders = _folders(fixtures)
     app = mock_app(
@@ -134,7 +135,7 @@ def mocking(
         seed=seed,
     )
     if on_refusal:
-        app.on_response_prepare.append(_telling(on_refusal))
+        app.on_response_prepare.append(_refusal_hook(on_refusal))
     with in_thread(listening(app, HOST, port, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 
@@ -143,48 +144,48 @@ def mocking(
 def recording(
     folder: Folder, *, upstream: str | None = None, include_private: bool = False, replace: bool = False
 ) -> Iterator[str]:
-    """Record what is asked at the address that the block is given as a capsule in `folder` (docs/reproducing.md).
+    """Run a server that records all requests as a capsule in `folder`, and return its URL (docs/reproducing.md).
 
     Parameters
     ----------
     folder
-        Not there yet, empty, or, with `replace`, one with a capsule, which is removed.
+        A folder that does not exist or is empty; with `replace`, one with a capsule, which is removed.
     upstream
-        The dispatcher to ask; the production one if left out.
+        URL of the dispatcher; the production dispatcher if None.
     include_private
-        Keep what is asked for with a token, too.
+        Also record responses to requests with a token.
 
     Raises
     ------
     UsageError, CapsuleError
-        The folder cannot be used for a capsule, or written to.
+        The folder cannot be used for a capsule, or not be written.
     ListenError
-        There is no port to be had.
+        No port is free.
     """
     from oda_proxy.run.listeners import own_door
     from oda_proxy.run.recorder import recording as recorder_of
 
-    asked = config.value_of(_UPSTREAM, upstream, "upstream") if upstream else None
-    wanted = recorder_of(Path(folder), upstream=asked, include_private=include_private, replace=replace, doors=own_door)
-    with in_thread(wanted) as recorder:
+    url = None if upstream is None else config.value_of(_UPSTREAM, upstream, "upstream")
+    server = recorder_of(Path(folder), upstream=url, include_private=include_private, replace=replace, doors=own_door)
+    with in_thread(server) as recorder:
         try:
             yield recorder.doors.url
         except Exception:
             recorder.exit_status = 1
             raise
         recorder.exit_status = 0
-    for what in recorder.tally.not_kept:
-        _log.warning("not recorded: %s", what)
+    for reason in recorder.tally.not_kept:
+        _log.warning("not recorded: %s", reason)
     if recorder.tally.private:
-        _log.warning("not recorded: %d answers asked for with a token (include_private)", recorder.tally.private)
+        _log.warning("not recorded: %d responses to requests with a token (include_private)", recorder.tally.private)
 
 
 @contextmanager
 def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
-    """Answer what is asked at the address that the block is given from the capsule in `folder`, and ask nobody.
+    """Run a server that answers from the capsule in `folder` alone, and return its URL.
 
-    `time_scale` is how long jobs take: 1 as they did, 0 no time. Raises UsageError, CapsuleError, which names the
-    file, and ListenError.
+    `time_scale` is the duration of jobs: 1 as recorded, 0 none. Raises UsageError, ListenError, and CapsuleError, which
+    names the file.
     """
     from oda_proxy.run.listeners import own_door
     from oda_proxy.run.replayer import replaying as replayer_of
@@ -196,53 +197,55 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
 
 @contextmanager
 def in_thread(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Run a server in a thread with a loop of its own until the block ends, and give what it gives.
+    """Enter an asynchronous context in a thread with its own event loop, and return its value.
 
-    What it raises at its start or, unless the block does, at its end is raised here.
+    Errors at its start, and at its end unless the `with` block raises one, are raised here.
     """
-    begun: Future[T] = Future()
-    told_to_stop: Future[None] = Future()
+    started: Future[T] = Future()
+    stop_requested: Future[None] = Future()
     ended: Future[None] = Future()
 
     async def serve() -> None:
-        stop = asyncio.wrap_future(told_to_stop)
-        async with server as given:
-            begun.set_result(given)
+        stop = asyncio.wrap_future(stop_requested)
+        async with server as value:
+            started.set_result(value)
             await stop
 
     def run() -> None:
         try:
             asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits for it
-            (ended if begun.done() else begun).set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            (ended if started.done() else started).set_exception(error)
         else:
             ended.set_result(None)
 
     thread = threading.Thread(target=run, name="oda-proxy", daemon=True)
     thread.start()
     try:
-        yield begun.result()
+        yield started.result()
     finally:
-        told_to_stop.set_result(None)
+        stop_requested.set_result(None)
         thread.join()
     ended.result()
 
 
-def _values(options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every option its value. Raises UsageError."""
-    known = {option.name.replace("-", "_"): option for option in options}
-    if unknown := sorted(set(given) - set(known)):
-        raise UsageError(f"there is no option {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+def _values(options: tuple[Option, ...], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every option. Raises UsageError."""
+    by_name = {option.name.replace("-", "_"): option for option in options}
+    if unknown := sorted(set(chosen) - set(by_name)):
+        raise UsageError(f"there is no option {unknown[0]!r}: choose from {', '.join(sorted(by_name))}")
     return {
-        name: option.default if given.get(name) is None else config.value_of(option, given[name], name)
-        for name, option in known.items()
+        name: option.default if chosen.get(name) is None else config.value_of(option, chosen[name], name)
+        for name, option in by_name.items()
     }
 
 
-def _telling(told: Callable[[str], None]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Make what looks at each answer of a mock, and tells why something failed."""
+def _refusal_hook(
+    on_refusal: Callable[[str], None],
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return a signal handler of aiohttp that passes the reason of each refusal to `on_refusal`."""
 
-    async def look(_: web.Request, response: web.StreamResponse) -> None:
+    async def inspect(_: web.Request, response: web.StreamResponse) -> None:
         body = response.body if isinstance(response, web.Response) else None
         if response.content_type != "application/json" or not isinstance(body, bytes) or len(body) > _LARGEST_REFUSAL:
             return
@@ -250,14 +253,13 @@ def _telling(told: Callable[[str], None]) -> Callable[[web.Request, web.StreamRe
             answer = json.loads(body)
             status = answer.get("exit_status", {})
             if response.status >= _BAD_REQUEST or status.get("status") == 1:
-                told(
-                    str(status.get("message") or answer.get("error_message") or answer.get("error") or response.status)
-                )
-        except (ValueError, AttributeError):  # a fault, or no answer of that form
+                message = status.get("message") or answer.get("error_message") or answer.get("error")
+                on_refusal(str(message or response.status))
+        except (ValueError, AttributeError):  # an injected fault, or no response of that form
             return
 
-    return look
+    return inspect
 
 
-def _folders(given: Folder | Sequence[Folder]) -> tuple[Path, ...]:
-    return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
+def _folders(folders: Folder | Sequence[Folder]) -> tuple[Path, ...]:
+    return (Path(folders),) if isinstance(folders, str | PathLike) else tuple(map(Path, folders))

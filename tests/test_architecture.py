@@ -45,7 +45,7 @@ PACKAGES: Final = {
     "upstream",
     "web",
 }
-UNTESTED_BY_NAME: Final = {"files", "testing"}
+UNTESTED_BY_NAME: Final = {"files"}
 """Packages of which the tests lie with those who use them."""
 
 

@@ -1,4 +1,4 @@
-"""The command line: what goes wrong is said in one line, and servers stop when told to."""
+"""The command line: errors are one line, and servers stop on signals."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder without a configuration, and keep nothing outside of it."""
+    """Use an empty working folder, with the cache folder in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
 
 
 def failing(*arguments: str) -> tuple[int, str]:
-    """Run a command that fails in a process of its own; give its status and what it said on standard error."""
+    """Run a command that fails in a child process; return its status and standard error."""
     command = [sys.executable, "-m", "oda_proxy.cli", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.stdout == ""
@@ -36,17 +36,17 @@ def failing(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["serve", "--upstream", "http://127.0.0.1:1"], 1, "dispatcher http://127.0.0.1:1: Connection refused"),
         (["serve", "--upstream", "http://no-such-host.invalid"], 1, "dispatcher http://no-such-host.invalid"),
         (
             ["serve", "--upstream", "nonsense"],
             2,
-            "--upstream must be an http(s) address without user and query, not 'nonsense'",
+            "--upstream must be an http(s) URL without user and query, not 'nonsense'",
         ),
-        (["serve", "--upstream", "http://127.0.0.1:99999"], 2, "--upstream must be an http(s) address"),
-        (["serve", "--upstream", "http://user:secret@127.0.0.1"], 2, "without user and query, not what it is"),
+        (["serve", "--upstream", "http://127.0.0.1:99999"], 2, "--upstream must be an http(s) URL"),
+        (["serve", "--upstream", "http://user:secret@127.0.0.1"], 2, "must be an http(s) URL without user and query\n"),
         (["serve", "--open-route", "anything"], 2, "--open-route must be a closed route"),
         (["serve", "--cache-dir", ""], 2, "--cache-dir must be a folder"),
         (["serve", "--mock", "--upstream", "http://127.0.0.1:1"], 2, "say one of them"),
@@ -70,19 +70,19 @@ def failing(*arguments: str) -> tuple[int, str]:
         ([], 2, "required: COMMAND"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+def test_an_error_is_one_line(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     (tmp_path / "file").write_text("")
 
     got, errors = failing(*arguments)
 
-    assert said in errors
+    assert message in errors
     assert errors.startswith("oda-proxy: ")
     assert errors.count("\n") == 1
     assert got == status
 
 
 @pytest.mark.parametrize("command", ["serve", "mock"])
-def test_a_port_in_use_is_said_in_one_line(command: str) -> None:
+def test_a_port_in_use_is_an_error_of_one_line(command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         arguments = [command, "--port", str(port)] + (["--offline"] if command == "serve" else [])
@@ -93,7 +93,7 @@ def test_a_port_in_use_is_said_in_one_line(command: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
 
     status, errors = failing("serve", "--mock", "--cache-dir", "closed")
@@ -102,19 +102,19 @@ def test_a_folder_that_may_not_be_written_is_said_in_one_line(tmp_path: Path) ->
     assert "Permission denied" in errors
 
 
-def test_an_unreachable_upstream_is_no_obstacle_where_something_was_recorded(tmp_path: Path) -> None:
+def test_the_proxy_starts_from_recordings_if_the_dispatcher_is_unreachable(tmp_path: Path) -> None:
     cache = ["--cache-dir", str(tmp_path / "cache")]
     with running(tmp_path / "mock-log", "mock", "--port", "0", "--time-scale", "0") as mock:
         to_mock = ["serve", "--upstream", mock.url, "--port", "0", *cache]
         with running(tmp_path / "log", *to_mock) as proxy:
-            ask = (
+            query = (
                 "/run_analysis?instrument=spi_acs&product_type=spi_acs_lc&query_type=Real&T1=2003-03-15T23:27:40.0"
                 "&T2=2003-03-15T23:57:12.0&time_bin=2&RA=255.986542&DEC=-37.844167&query_status=new&api=True&session_id=SESSIONOFTHETEST"
             )
-            with urllib.request.urlopen(proxy.url + ask) as response:  # noqa: S310 - an address on this machine
+            with urllib.request.urlopen(proxy.url + query) as response:  # noqa: S310 - an address on this machine
                 assert response.headers["Cache-Status"].endswith("stored")
     with running(tmp_path / "log", *to_mock) as proxy:
-        with urllib.request.urlopen(proxy.url + ask) as response:  # noqa: S310 - as above
+        with urllib.request.urlopen(proxy.url + query) as response:  # noqa: S310 - as above
             assert response.headers["Cache-Status"] == "oda-proxy; hit"
         assert "answering from recordings until it is back" in proxy.end()
     with running(tmp_path / "log", "serve", "--offline", "--port", "0", *cache) as other:
@@ -123,7 +123,7 @@ def test_an_unreachable_upstream_is_no_obstacle_where_something_was_recorded(tmp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [["mock"], ["serve", "--mock"]])
-def test_a_server_stops_when_told_to(tmp_path: Path, arguments: list[str], number: signal.Signals) -> None:
+def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number: signal.Signals) -> None:
     with running(tmp_path / "log", *arguments, "--port", "0") as server:
         server.process.send_signal(number)
 
@@ -131,7 +131,7 @@ def test_a_server_stops_when_told_to(tmp_path: Path, arguments: list[str], numbe
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_serving_over_the_mock_prints_what_to_paste(tmp_path: Path) -> None:
+def test_serve_with_a_mock_prints_an_example(tmp_path: Path) -> None:
     with running(tmp_path / "log", "serve", "--mock", "--port", "0") as server:
         assert server.process.stdout is not None
         server.process.send_signal(signal.SIGTERM)
@@ -143,14 +143,14 @@ def test_serving_over_the_mock_prints_what_to_paste(tmp_path: Path) -> None:
     compile("\n".join(lines[1:4]), "pasted", "exec")
 
 
-def test_what_the_mock_answers_is_not_kept_for_other_dispatchers(tmp_path: Path) -> None:
+def test_responses_of_the_mock_are_not_stored_on_disk(tmp_path: Path) -> None:
     with running(tmp_path / "log", "serve", "--mock", "--port", "0"):
         pass
 
     assert not (tmp_path / "caches").exists()
 
 
-def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["serve", "--help"], ["--version"]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
@@ -159,7 +159,7 @@ def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--upstream URL" in capsys.readouterr().out
 
 
-def test_a_scenario_of_ones_own_is_played(tmp_path: Path) -> None:
+def test_a_scenario_from_a_file_is_played(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         '[mine]\nsummary = "Nothing works"\n[[mine.faults]]\ndo = "status"\nstatus = 503\n'
     )

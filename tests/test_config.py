@@ -1,4 +1,4 @@
-"""An option is set by the flag, the environment, the file, the default, in this order."""
+"""Options come from the flag, the environment, the file or the default, in this order."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.support.paths import DOCS
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder without a configuration."""
+    """Use an empty working folder."""
     monkeypatch.chdir(tmp_path)
 
 
-def port(given: dict[str, str] | None = None, environ: dict[str, str] | None = None, file: Path | None = None) -> int:
-    values = config.resolve(config.SERVE, given or {}, environ or {}, file)
+def port(flags: dict[str, str] | None = None, environ: dict[str, str] | None = None, file: Path | None = None) -> int:
+    values = config.resolve(config.SERVE, flags or {}, environ or {}, file)
     result: int = values["port"]
     return result
 
 
-def test_the_first_source_that_says_something_counts(tmp_path: Path) -> None:
+def test_the_first_source_with_a_value_takes_precedence(tmp_path: Path) -> None:
     file = tmp_path / "other.toml"
     file.write_text("port = 3\n")
 
@@ -33,15 +33,15 @@ def test_the_first_source_that_says_something_counts(tmp_path: Path) -> None:
     assert port({"port": "1"}, {"ODA_PROXY_PORT": "2"}, file) == 1
 
 
-def test_a_file_in_the_folder_is_read_without_being_named(tmp_path: Path) -> None:
-    (tmp_path / config.FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "kept"\n')
+def test_the_default_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "recordings"\n')
 
     values = config.resolve(config.SERVE, {}, {}, None)
 
-    assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("kept"))
+    assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("recordings"))
 
 
-def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> None:
+def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
     values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None)
 
     assert values["fixtures"] == (Path("one"), Path("two"))
@@ -73,12 +73,12 @@ def test_an_option_that_may_be_given_again_is_a_list_in_the_environment() -> Non
         ("generation", "2018"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_named_with_its_option(name: str, value: str) -> None:
+def test_an_invalid_value_is_named_with_its_option(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"--{name} must be .*{value!r}".replace("?", r"\?")):
         config.resolve((*config.SERVE, *config.MOCK), {name: value}, {}, None)
 
 
-def test_a_wrong_value_is_named_with_where_it_was_set(tmp_path: Path) -> None:
+def test_an_invalid_value_is_named_with_its_source(tmp_path: Path) -> None:
     (tmp_path / config.FILE).write_text('port = "http"\n')
 
     with pytest.raises(UsageError, match=f"port in {config.FILE} must be a port"):
@@ -89,43 +89,43 @@ def test_a_wrong_value_is_named_with_where_it_was_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("port = ", "no TOML"), ("prot = 1", "unknown option 'prot'"), ("#" * 2_000_000, "larger than")],
+    [("port = ", "not valid TOML"), ("prot = 1", "unknown option 'prot'"), ("#" * 2_000_000, "larger than")],
 )
-def test_a_file_that_cannot_be_understood_is_named(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_invalid_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / config.FILE).write_text(text)
 
     with pytest.raises(UsageError, match=f"{config.FILE}.*{reason}"):
         port()
 
 
-def test_a_file_that_was_named_must_be_there() -> None:
+def test_a_named_file_must_exist() -> None:
     with pytest.raises(UsageError, match=r"cannot read the configuration no\.toml: No such file"):
         port(file=Path("no.toml"))
 
 
-def test_each_dispatcher_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    places = ["http://a", "https://a", "http://a:8000", "http://a/x", "http://a/x/y", "http://b"]
+def test_each_dispatcher_has_its_own_folder(tmp_path: Path) -> None:
+    urls = ["http://a", "https://a", "http://a:8000", "http://a/x", "http://a/x/y", "http://b"]
 
-    assert len({config.cache_folder(tmp_path, place) for place in places}) == len(places)
+    assert len({config.cache_folder(tmp_path, url) for url in urls}) == len(urls)
 
 
-def test_two_spellings_of_one_address_have_one_folder(tmp_path: Path) -> None:
+def test_two_spellings_of_one_url_share_a_folder(tmp_path: Path) -> None:
     assert config.cache_folder(tmp_path, "http://A/x/") == config.cache_folder(tmp_path, "http://a/x")
     assert config.cache_folder(tmp_path, "http://a").parent == tmp_path
 
 
-def test_recordings_are_kept_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder_is_the_cache_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
 
     assert config.cache_folder(None, config.PRODUCTION).parent == Path("/somewhere/oda-proxy")
 
 
 def test_every_option_is_documented() -> None:
-    documented = (DOCS / "configuration.md").read_text()
+    document = (DOCS / "configuration.md").read_text()
 
     for option in {*config.SERVE, *config.MOCK}:
-        assert f"`{option.flag}" in documented
-        assert option.variable in documented
+        assert f"`{option.flag}" in document
+        assert option.variable in document
 
 
 @pytest.mark.parametrize(
@@ -140,5 +140,5 @@ def test_every_option_is_documented() -> None:
         ("1T", 10**12),
     ],
 )
-def test_a_size_has_the_units_that_people_write(text: str, size: int) -> None:
+def test_sizes_have_decimal_and_binary_units(text: str, size: int) -> None:
     assert config.resolve(config.PRUNE, {"max-size": text}, {}, None)["max-size"] == size

@@ -1,4 +1,4 @@
-"""Servers in a thread of this process are there for the time of a block, whatever happens in it."""
+"""Context managers run a server in a thread until the context ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def closed_port() -> int:
 # -- blocks ----------------------------------------------------------------------------------------
 
 
-def test_a_mock_answers_for_the_time_of_its_block_and_leaves_no_thread() -> None:
+def test_a_mock_runs_until_its_context_ends_and_leaves_no_thread() -> None:
     with oda_proxy.mocking() as url:
         assert ask(url)["query_status"] == "done"
         assert threads() == ["oda-proxy"]
@@ -60,7 +60,7 @@ def test_an_address_is_on_this_machine_and_ends_without_a_slash() -> None:
         assert not url.endswith("/")
 
 
-def test_an_error_in_the_block_is_raised_as_it_is_and_ends_the_server() -> None:
+def test_an_error_in_the_context_is_raised_unchanged_and_ends_the_server() -> None:
     with pytest.raises(ZeroDivisionError), oda_proxy.mocking() as url:
         _ = 1 / 0
 
@@ -69,7 +69,7 @@ def test_an_error_in_the_block_is_raised_as_it_is_and_ends_the_server() -> None:
     assert threads() == []
 
 
-def test_several_servers_are_there_at_once_each_with_its_own_state() -> None:
+def test_several_servers_run_at_once_each_with_its_own_state() -> None:
     with oda_proxy.mocking() as one, oda_proxy.mocking() as another:
         ask(one)
 
@@ -77,15 +77,15 @@ def test_several_servers_are_there_at_once_each_with_its_own_state() -> None:
         assert status(another)["runs"] == 0
 
 
-async def test_a_block_works_where_a_loop_is_running_as_in_a_notebook() -> None:
+async def test_a_context_works_within_a_running_event_loop() -> None:
     with oda_proxy.mocking() as url:
         answer = await asyncio.to_thread(ask, url)
 
     assert answer["query_status"] == "done"
 
 
-def test_a_block_ends_at_once_where_an_answer_hangs() -> None:
-    """The client has gone; nobody waits for the rest of the pause of an hour."""
+def test_a_context_ends_at_once_while_a_response_hangs() -> None:
+    """The client is gone: the rest of the pause of an hour is cancelled."""
     with oda_proxy.mocking(faults={"do": "hang", "seconds": 3600}) as url:
         host, port = url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)))
@@ -97,7 +97,7 @@ def test_a_block_ends_at_once_where_an_answer_hangs() -> None:
     assert threads() == []
 
 
-def test_a_second_block_takes_the_port_of_the_first(closed_port: int) -> None:
+def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None:
     for _ in range(2):
         with oda_proxy.mocking(port=closed_port) as url:
             assert url == f"http://127.0.0.1:{closed_port}"
@@ -108,7 +108,7 @@ def test_a_second_block_takes_the_port_of_the_first(closed_port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "error", "words"),
+    ("context", "error", "message"),
     [
         (lambda: oda_proxy.mocking(scenario="nosuch"), UsageError, "there is no scenario 'nosuch'"),
         (lambda: oda_proxy.mocking(faults={"do": "nosuch"}), UsageError, "there is no fault 'nosuch'"),
@@ -123,35 +123,35 @@ def test_a_second_block_takes_the_port_of_the_first(closed_port: int) -> None:
         (lambda: oda_proxy.recording("/nosuch", upstream="x"), UsageError, "upstream must be an http"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_line_where_the_block_begins(
-    block: Callable[[], AbstractContextManager[str]], error: type[OdaProxyError], words: str
+def test_an_invalid_argument_is_an_error_of_one_line_on_entry(
+    context: Callable[[], AbstractContextManager[str]], error: type[OdaProxyError], message: str
 ) -> None:
-    with pytest.raises(error, match=words) as raised, block():
-        pytest.fail("the block was begun")
+    with pytest.raises(error, match=message) as raised, context():
+        pytest.fail("the context was entered")
 
     assert "\n" not in str(raised.value)
     assert threads() == []
 
 
-def test_a_dispatcher_that_is_not_there_is_told_where_the_block_begins(tmp_path: Path, closed_port: int) -> None:
+def test_an_unreachable_dispatcher_is_an_error_on_entry(tmp_path: Path, closed_port: int) -> None:
     with (
         pytest.raises(UpstreamUnreachableError, match="cannot reach the dispatcher"),
         oda_proxy.serving(f"http://127.0.0.1:{closed_port}", cache_dir=tmp_path),
     ):
-        pytest.fail("the block was begun")
+        pytest.fail("the context was entered")
 
 
-def test_a_port_that_is_taken_is_told_where_the_block_begins() -> None:
+def test_a_port_in_use_is_an_error_on_entry() -> None:
     with oda_proxy.mocking() as url:
         port = int(url.rpartition(":")[2])
         with pytest.raises(ListenError, match="the port is in use"), oda_proxy.mocking(port=port):
-            pytest.fail("the block was begun")
+            pytest.fail("the context was entered")
 
 
 # -- what is served --------------------------------------------------------------------------------
 
 
-def test_faults_are_given_in_words() -> None:
+def test_faults_are_passed_as_dicts() -> None:
     fault = {"do": "status", "status": 503, "on": [2]}
     with oda_proxy.mocking(faults=[fault]) as url:
         assert ask(url)["query_status"] == "done"
@@ -161,7 +161,7 @@ def test_faults_are_given_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "outcome"),
+    ("arguments", "outcome"),
     [
         ({}, "done"),
         ({"synthetic": False}, "failed"),
@@ -169,24 +169,24 @@ def test_faults_are_given_in_words() -> None:
         ({"fixtures": [fixtures_folder()], "synthetic": True}, "done"),
     ],
 )
-def test_data_are_made_up_unless_fixtures_are_given_or_it_is_not_wanted(given: dict[str, Any], outcome: str) -> None:
-    with oda_proxy.mocking(**given) as url:
+def test_data_are_synthetic_unless_fixtures_are_passed(arguments: dict[str, Any], outcome: str) -> None:
+    with oda_proxy.mocking(**arguments) as url:
         assert ask(url, RA="83.6", DEC="22.0")["query_status"] == outcome
 
 
-def test_why_a_mock_refuses_is_told_to_who_wants_to_know() -> None:
-    told: list[str] = []
-    with oda_proxy.mocking(synthetic=False, on_refusal=told.append) as url:
+def test_on_refusal_receives_the_reason_of_each_refusal() -> None:
+    reasons: list[str] = []
+    with oda_proxy.mocking(synthetic=False, on_refusal=reasons.append) as url:
         ask(url)
         ask(url, RA="250")
         ask(url, instrument="nosuch")
 
-    near, unknown = told
+    near, unknown = reasons
     assert near.endswith("in your query RA is 5.98654 deg smaller")
     assert "nosuch" in unknown
 
 
-def test_a_proxy_keeps_what_it_is_asked_for_in_the_folder_that_is_named(tmp_path: Path) -> None:
+def test_a_proxy_stores_recordings_in_the_cache_dir(tmp_path: Path) -> None:
     options: dict[str, Any] = {"mock": True, "cache_dir": tmp_path, "time_scale": 0}
     with oda_proxy.serving(**options) as url:
         first, again = asked(url)[1]["Cache-Status"], asked(url)[1]["Cache-Status"]
@@ -198,13 +198,13 @@ def test_a_proxy_keeps_what_it_is_asked_for_in_the_folder_that_is_named(tmp_path
     assert "hit" in later
 
 
-def test_a_proxy_asks_the_dispatcher_that_is_named(tmp_path: Path) -> None:
+def test_a_proxy_uses_its_upstream(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock, oda_proxy.serving(mock, cache_dir=tmp_path) as url:
         assert ask(url)["query_status"] == "done"
         assert status(mock)["runs"] == 1
 
 
-def test_what_is_recorded_is_replayed_with_nobody_there(tmp_path: Path) -> None:
+def test_recordings_are_replayed_without_a_dispatcher(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock, oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
         recorded = ask(url)
     with oda_proxy.replaying(tmp_path / "capsule") as url:
@@ -216,7 +216,9 @@ def test_what_is_recorded_is_replayed_with_nobody_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("end", "exit_status"), [(None, 0), (ZeroDivisionError(), 1), (KeyboardInterrupt(), None)])
-def test_a_capsule_says_how_the_block_ended(tmp_path: Path, end: BaseException | None, exit_status: int | None) -> None:
+def test_a_capsule_has_the_exit_status_of_the_context(
+    tmp_path: Path, end: BaseException | None, exit_status: int | None
+) -> None:
     with oda_proxy.mocking() as mock, pytest.raises(type(end)) if end else nullcontext():
         _record(tmp_path, mock, end)
 
@@ -232,12 +234,12 @@ def _record(folder: Path, mock: str, end: BaseException | None) -> None:
             raise end
 
 
-def test_a_capsule_that_is_there_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
+def test_an_existing_capsule_is_replaced_only_with_replace(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock:
         with oda_proxy.recording(tmp_path, upstream=mock) as url:
             ask(url)
         with pytest.raises(NotACapsuleError), oda_proxy.recording(tmp_path, upstream=mock):
-            pytest.fail("the block was begun")
+            pytest.fail("the context was entered")
         with oda_proxy.recording(tmp_path, upstream=mock, replace=True):
             pass
 
@@ -245,7 +247,7 @@ def test_a_capsule_that_is_there_is_replaced_only_where_that_is_wanted(tmp_path:
 
 
 @pytest.mark.parametrize("include_private", [False, True])
-def test_what_was_asked_with_a_token_is_left_out_with_a_warning_unless_it_is_wanted(
+def test_private_responses_are_recorded_only_with_include_private(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, include_private: bool
 ) -> None:
     token = jwt.encode({"sub": "somebody@example.org", "roles": "general", "exp": 4e9}, KEY, "HS256")
@@ -257,12 +259,14 @@ def test_what_was_asked_with_a_token_is_left_out_with_a_warning_unless_it_is_wan
         assert ask(url, token=token)["query_status"] == "done"
 
     assert bool(open_capsule(tmp_path).dispatchers[0].fixtures) == include_private
-    assert ("asked for with a token" in caplog.text) != include_private
+    assert ("requests with a token" in caplog.text) != include_private
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("version", ["1.0", "1.3.5"])
-def test_an_unmodified_client_asks_in_a_block(tmp_path: Path, run_client: Callable[..., Any], version: str) -> None:
+def test_an_unmodified_client_is_recorded_and_replayed(
+    tmp_path: Path, run_client: Callable[..., Any], version: str
+) -> None:
     own = ("query_status", "query_type", "api", "oda_api_version", "off_line", "session_id")
     call = json.dumps(
         {**{name: word for name, word in IMAGE.items() if name not in own}, "product_type": "Real"}
@@ -288,19 +292,19 @@ def test_importing_the_package_imports_nothing_of_it() -> None:
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith(('_', 'typing')))); "
         "print(oda_proxy.replaying.__module__, 'aiohttp' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert told.stdout.splitlines() == ["oda_proxy oda_proxy._version", "oda_proxy.in_process True"]
+    assert result.stdout.splitlines() == ["oda_proxy oda_proxy._version", "oda_proxy.in_process True"]
 
 
 def test_the_names_at_the_top_are_not_those_of_modules() -> None:
-    """A module would take the place of the function once it was imported."""
+    """An imported module would replace the function of the same name."""
     import oda_proxy.testing.cassette
 
     assert all(callable(getattr(oda_proxy, name)) for name in oda_proxy.__all__ if name != "__version__")
     assert set(oda_proxy.__all__) <= set(dir(oda_proxy))
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'oda_proxy' has no attribute 'nosuch'"):
         _ = oda_proxy.nosuch

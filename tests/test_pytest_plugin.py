@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import socket
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,7 @@ import yaml
 
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
-from oda_proxy.pytest_plugin import _WORDS
-from oda_proxy.testing.network_block import NetworkBlock, NetworkBlockedError
+from oda_proxy.pytest_plugin import _KEYWORDS
 from tests.support.asking_images import ask, status
 from tests.support.paths import DOCS, SUPPORT
 
@@ -32,7 +30,7 @@ ALONE = ("-p", "oda_proxy", "-p", "no:cacheprovider", "--strict-markers", "-W", 
 
 @pytest.fixture(scope="module", autouse=True)
 def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Import all that runs in this process use: afterwards pytester forgets what they imported, and numpy objects."""
+    """Import what runs in this process use: pytester unloads what a run imported, which numpy does not allow."""
     import_module("oda_proxy.testing.cassette")
     folder = tmp_path_factory.mktemp("warm") / "capsule"
     with oda_proxy.mocking() as mock, oda_proxy.recording(folder, upstream=mock) as url:
@@ -43,7 +41,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """Give a folder for tests in which no plugin is loaded that is not named."""
+    """Return a folder for tests without plugins other than this one."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     shutil.copy(HELPER, pytester.path)
@@ -52,7 +50,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 @pytest.fixture
 def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run pytest over the text of a test module, with this plugin."""
+    """Run pytest on the text of a test module, with this plugin."""
 
     def run(text: str, *arguments: str) -> pytest.RunResult:
         project.makepyfile(test_images=f"import pytest\nfrom asking_images import ask, status\n{text}")
@@ -63,7 +61,7 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
 @pytest.fixture
 def upstream() -> Iterator[str]:
-    """Give a dispatcher to record from, which has an answer to everything."""
+    """Return the URL of a dispatcher to record from, which answers every query."""
     with oda_proxy.mocking() as url:
         yield url
 
@@ -85,7 +83,7 @@ def test_image(oda_dispatcher_url, ra):
 
 
 def recorded(folder: Path) -> list[float]:
-    """Give the right ascensions, in deg, of which a capsule has a recording."""
+    """Return the right ascensions, in deg, of the recordings in a capsule."""
     queries = [
         json.loads(one.file("query.json").read_text())
         for dispatcher in open_capsule(folder).dispatchers
@@ -97,7 +95,7 @@ def recorded(folder: Path) -> list[float]:
 # -- the mock --------------------------------------------------------------------------------------
 
 
-def test_each_test_has_a_mock_of_its_own(run: Callable[..., pytest.RunResult]) -> None:
+def test_each_test_has_its_own_mock(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 @pytest.mark.parametrize("time", [1, 2])
 def test_image(oda_dispatcher_url, time):
@@ -107,7 +105,7 @@ def test_image(oda_dispatcher_url, time):
     result.assert_outcomes(passed=2)
 
 
-def test_the_fixture_of_other_suites_gives_the_address_of_the_mock(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_fixture_of_other_suites_is_the_url_of_the_mock(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 @pytest.mark.oda(scenario="failing-job")
 def test_image(dispatcher_live_fixture, oda_dispatcher_url):
@@ -117,7 +115,7 @@ def test_image(dispatcher_live_fixture, oda_dispatcher_url):
     result.assert_outcomes(passed=1)
 
 
-def test_a_dispatcher_of_the_suite_itself_takes_the_place_of_the_mock(
+def test_a_fixture_of_the_suite_itself_replaces_the_mock(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
     project.makeconftest("""
@@ -129,7 +127,7 @@ def dispatcher_live_fixture():
     run("def test_image(dispatcher_live_fixture): assert dispatcher_live_fixture == 'theirs'").assert_outcomes(passed=1)
 
 
-def test_the_marker_says_how_the_mock_is(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_marker_configures_the_mock(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 @pytest.mark.oda(synthetic=False)
 def test_fixtures_alone(oda_dispatcher_url):
@@ -152,7 +150,7 @@ def test_as_it_is(oda_dispatcher_url):
     result.assert_outcomes(passed=4)
 
 
-def test_what_is_nearest_to_a_test_counts(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_marker_closest_to_the_test_takes_precedence(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 pytestmark = pytest.mark.oda(generation="2019")
 
@@ -176,7 +174,7 @@ def test_slow(oda_dispatcher_url):
     result.assert_outcomes(passed=3)
 
 
-def test_a_mock_answers_from_recordings_beside_the_test_as_a_scenario_has_it(
+def test_a_mock_answers_from_recordings_with_a_scenario(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     with oda_proxy.recording(project.path / "capsule", upstream=upstream) as url:
@@ -194,7 +192,7 @@ def test_image(oda_dispatcher_url):
     result.assert_outcomes(passed=1)
 
 
-def test_why_the_mock_refused_is_shown_though_the_client_did_not_say_it(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_reason_of_a_refusal_is_in_the_report_of_the_failure(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 @pytest.mark.oda(synthetic=False)
 def test_image(oda_dispatcher_url):
@@ -206,34 +204,36 @@ def test_image(oda_dispatcher_url):
 
 
 @pytest.mark.parametrize(
-    ("mark", "said"),
+    ("mark", "message"),
     [
-        ("nosuch=1", "*there is no 'nosuch' to say of a test: choose from recording, *"),
-        ("'crab'", "*the marker takes words only*"),
+        ("nosuch=1", "*the marker has no keyword 'nosuch': choose from recording, *"),
+        ("'crab'", "*the marker takes keyword arguments only*"),
         ("scenario='nosuch'", "*there is no scenario 'nosuch': choose one of bad-gateway, *"),
         (
             "scenario='bad-gateway', recording='crab'",
             "*instead of recording='crab', *fixtures=*",
         ),
         ("fixtures='nosuch'", "*nosuch*"),
-        ("recording='../../../etc'", "*recording='../../../etc' is no folder within that of the recordings: *"),
-        ("recording='crab/../../etc'", "*recording='crab/../../etc' is no folder within that of the recordings: *"),
-        ("recording='/etc'", "*recording='/etc' is no folder within that of the recordings: *"),
-        ("recording='.'", "*recording='.' is no folder within that of the recordings: *"),
+        ("recording='../../../etc'", "*recording='../../../etc' is not a folder below that of the recordings: *"),
+        ("recording='crab/../../etc'", "*recording='crab/../../etc' is not a folder below that of the recordings: *"),
+        ("recording='/etc'", "*recording='/etc' is not a folder below that of the recordings: *"),
+        ("recording='.'", "*recording='.' is not a folder below that of the recordings: *"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_a_line(run: Callable[..., pytest.RunResult], mark: str, said: str) -> None:
+def test_an_invalid_marker_is_an_error_of_one_line(
+    run: Callable[..., pytest.RunResult], mark: str, message: str
+) -> None:
     result = run(f"""
 @pytest.mark.oda({mark})
 def test_image(oda_dispatcher_url):
     pass
 """)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([said])
+    result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_a_test_may_have_a_mock_where_others_have_recordings(
+def test_a_marker_of_the_mock_overrides_recordings_of_the_configuration(
     run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     text = f"""
@@ -253,20 +253,20 @@ def test_recording(oda_dispatcher_url, oda_proxy):
     assert status(upstream)["runs"] == 1
 
 
-def test_what_is_said_of_the_mock_is_not_for_recordings(run: Callable[..., pytest.RunResult]) -> None:
+def test_a_keyword_of_the_mock_is_an_error_with_recordings(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 @pytest.mark.oda(scenario="bad-gateway")
 def test_image(oda_proxy):
     pass
 """)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*scenario is for the mock, *: ask oda_dispatcher_url instead"])
+    result.stdout.fnmatch_lines(["*scenario configures the mock, *: use the fixture oda_dispatcher_url"])
 
 
 # -- recordings ------------------------------------------------------------------------------------
 
 
-def test_once_records_where_there_is_nothing_and_then_replays(
+def test_once_records_if_there_are_no_recordings_and_then_replays(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     for _ in range(2):
@@ -277,7 +277,7 @@ def test_once_records_where_there_is_nothing_and_then_replays(
     assert recorded(project.path / "recordings/test_images/test_image") == [255.986542]
 
 
-def test_once_does_not_record_what_is_missing(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_once_does_not_add_to_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}").assert_outcomes(passed=1)
     result = run(SWALLOWED, "--oda-record-mode=once", f"--oda-upstream={upstream}")
 
@@ -285,7 +285,7 @@ def test_once_does_not_record_what_is_missing(run: Callable[..., pytest.RunResul
     assert status(upstream)["runs"] == 1
 
 
-def test_new_episodes_are_recorded_beside_what_is_there(
+def test_new_episodes_are_added_to_recordings(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -299,29 +299,29 @@ def test_new_episodes_are_recorded_beside_what_is_there(
     run(both).assert_outcomes(passed=1)
 
 
-def test_new_episodes_are_of_the_dispatcher_that_was_recorded_where_none_is_named(
+def test_new_episodes_use_the_recorded_dispatcher_by_default(
     run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
-    """The option that a miss advises is enough."""
+    """The option in the message of a miss is sufficient."""
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     missed = run(SWALLOWED)
     missed.assert_outcomes(failed=1)
-    advised = missed.stdout.str().partition("to record what is missing: ")[2].split()[0]
+    advised = missed.stdout.str().partition("to record it: ")[2].split()[0]
 
     run(SWALLOWED, advised).assert_outcomes(passed=1)
     assert status(upstream)["runs"] == 2
     run(SWALLOWED).assert_outcomes(passed=1)
 
 
-def test_new_episodes_are_of_the_same_dispatcher(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_new_episodes_of_another_dispatcher_are_refused(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     result = run(SWALLOWED, "--oda-record-mode=new_episodes", "--oda-upstream=http://127.0.0.1:1")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*are of {upstream}, and not of http://127.0.0.1:1: record from that one*"])
+    result.stdout.fnmatch_lines([f"*are from {upstream}, not from http://127.0.0.1:1: record from that dispatcher*"])
 
 
-def test_all_is_recorded_anew(project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_all_replaces_recordings(project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     run(SWALLOWED, "--oda-record-mode=all", f"--oda-upstream={upstream}").assert_outcomes(passed=1)
     assert recorded(project.path / "recordings/test_images/test_image") == [250]
@@ -330,7 +330,7 @@ def test_all_is_recorded_anew(project: pytest.Pytester, run: Callable[..., pytes
     assert status(upstream)["asked"] == {"new": 3}
 
 
-def test_recordings_stay_where_nothing_could_be_recorded(
+def test_recordings_stay_if_nothing_could_be_recorded(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -339,7 +339,7 @@ def test_recordings_stay_where_nothing_could_be_recorded(
     assert recorded(project.path / "recordings/test_images/test_image") == [255.986542]
 
 
-def test_what_a_failing_test_asked_is_recorded_too(
+def test_a_failing_test_is_recorded_too(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     failing = f"{IMAGE}    assert False\n"
@@ -350,7 +350,7 @@ def test_what_a_failing_test_asked_is_recorded_too(
     assert capsule.command == ("pytest", "test_images.py::test_image")
 
 
-def test_a_job_that_still_runs_when_its_test_ends_is_told_of(run: Callable[..., pytest.RunResult]) -> None:
+def test_a_job_that_still_runs_at_the_end_of_its_test_is_reported(run: Callable[..., pytest.RunResult]) -> None:
     with oda_proxy.mocking(time_scale=100) as slow:
         result = run(
             """
@@ -364,14 +364,14 @@ def test_image(oda_proxy):
     result.stdout.fnmatch_lines(["*test_image: recorded 0; not isgri isgri_image: its job still ran at the end"])
 
 
-def test_nothing_is_left_behind_where_nothing_was_asked(
+def test_a_test_without_requests_leaves_no_recordings(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
     run("def test_image(oda_proxy): pass", "--oda-record-mode=all").assert_outcomes(passed=1)
     assert not (project.path / "recordings").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(
+def test_a_folder_with_other_files_is_not_changed(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     other = project.path / "recordings/test_images/test_image/other"
@@ -380,11 +380,11 @@ def test_a_folder_of_something_else_is_left_alone(
     result = run(IMAGE, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*test_image is there, and holds no recordings; name another folder"])
+    result.stdout.fnmatch_lines(["*test_image exists and holds no recordings; choose another folder"])
     assert other.read_text() == "mine"
 
 
-def test_what_lies_beside_recordings_in_their_folder_stays(
+def test_other_files_in_the_folder_of_recordings_stay(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -395,10 +395,10 @@ def test_what_lies_beside_recordings_in_their_folder_stays(
     assert note.read_text() == "mine"
 
 
-def test_tests_share_recordings_that_are_named(
+def test_tests_share_recordings_by_name(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
-    """Each renews what it asks for, and leaves what others asked for."""
+    """Each replaces the recordings that it uses, and no others."""
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}").assert_outcomes(passed=2)
 
     assert recorded(project.path / "recordings/both") == [250, 255.986542]
@@ -406,7 +406,7 @@ def test_tests_share_recordings_that_are_named(
 
 
 @pytest.mark.parametrize("chosen", [(), ("-k", "250")])
-def test_once_records_what_all_tests_of_the_run_ask_of_recordings_that_were_not_there(
+def test_once_records_all_tests_of_a_run_that_share_new_recordings(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, chosen: tuple[str, ...]
 ) -> None:
     options = ("--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -429,7 +429,7 @@ def test_once_does_not_add_to_shared_recordings_of_an_earlier_run(
     assert status(upstream)["runs"] == 1
 
 
-def test_recordings_that_were_changed_are_refused_with_the_name_of_the_file(
+def test_a_changed_recording_is_an_error_with_the_name_of_its_file(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -457,7 +457,7 @@ def test_each_test_has_a_folder_beside_its_module(
     assert [one.parent for one in project.path.rglob("capsule.json")] == [project.path / "recordings" / folder]
 
 
-def test_recordings_are_in_another_folder_where_one_is_named(
+def test_recordings_are_in_the_folder_of_the_option(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     module = project.mkpydir("below") / "test_below.py"
@@ -474,7 +474,7 @@ def test_recordings_are_in_another_folder_where_one_is_named(
 # -- misses ----------------------------------------------------------------------------------------
 
 
-def test_a_miss_fails_a_test_that_did_not_notice_and_says_what_differs(
+def test_a_miss_fails_a_test_that_ignored_it_and_names_the_difference(
     run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
@@ -486,9 +486,7 @@ def test_a_miss_fails_a_test_that_did_not_notice_and_says_what_differs(
     )
 
 
-def test_a_miss_is_shown_beside_a_failure_of_the_test_itself(
-    run: Callable[..., pytest.RunResult], upstream: str
-) -> None:
+def test_a_miss_is_in_the_report_of_another_failure(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     result = run(f"{SWALLOWED}    raise ValueError('what the client made of it')")
 
@@ -502,7 +500,7 @@ def test_a_miss_is_shown_beside_a_failure_of_the_test_itself(
     )
 
 
-def test_a_test_without_recordings_misses_what_it_asks(run: Callable[..., pytest.RunResult]) -> None:
+def test_a_test_without_recordings_misses_its_query(run: Callable[..., pytest.RunResult]) -> None:
     result = run(IMAGE)
 
     result.assert_outcomes(failed=1)
@@ -513,15 +511,15 @@ def test_a_test_without_recordings_misses_what_it_asks(run: Callable[..., pytest
 
 
 @pytest.mark.parametrize(
-    ("asks", "missed"),
+    ("request_", "missed"),
     [
         ("", "GET /api/par-names"),
         ("ask(oda_proxy.url)", "isgri isgri_image"),
         ("ask(oda_proxy.url, product_type='a' * 99)", f"isgri {'a' * 60}..."),
     ],
 )
-def test_descriptions_are_missed_only_where_no_query_is(
-    run: Callable[..., pytest.RunResult], asks: str, missed: str
+def test_missed_descriptions_are_reported_only_without_missed_queries(
+    run: Callable[..., pytest.RunResult], request_: str, missed: str
 ) -> None:
     result = run(
         f"""
@@ -531,7 +529,7 @@ def test_image(oda_proxy):
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(f"{{oda_proxy.url}}/api/par-names")
     raised.value.close()
-    {asks}
+    {request_}
     print("missed", *oda_proxy.missed, sep="; ")
 """,
         "-s",
@@ -543,7 +541,7 @@ def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) ->
     run(f"@pytest.mark.xfail(strict=True){SWALLOWED}").assert_outcomes(xfailed=1)
 
 
-def test_a_test_sees_what_it_used_and_missed(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_a_test_can_inspect_its_usage(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
     result = run(
         """
@@ -564,7 +562,7 @@ def test_image(oda_proxy):
 LEAVES_ONE = TWO.replace('["255.986542", "250"]', '["250"]')
 
 
-def test_what_no_test_used_is_listed_where_that_is_wanted(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_unused_recordings_are_listed_with_the_option(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     silent, listed = run(LEAVES_ONE), run(LEAVES_ONE, "--oda-report-unused")
@@ -576,28 +574,24 @@ def test_what_no_test_used_is_listed_where_that_is_wanted(run: Callable[..., pyt
     assert listed.ret == 0
 
 
-def test_it_is_said_where_no_recording_is_unused(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_the_option_confirms_that_all_recordings_were_used(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     run(TWO).stdout.no_fnmatch_line("*oda-proxy: *")
     run(TWO, "--oda-report-unused").stdout.fnmatch_lines(["oda-proxy: all recordings were used"])
     run(f"{TWO}    assert False", "--oda-report-unused").stdout.no_fnmatch_line("*recordings were used")
     nothing = run("def test_image(): pass", "--oda-report-unused")
-    nothing.stdout.fnmatch_lines(["oda-proxy: no test was answered from recordings"])
+    nothing.stdout.fnmatch_lines(["oda-proxy: no test used recordings"])
 
 
-def test_a_run_fails_over_what_no_test_used_where_that_is_wanted(
-    run: Callable[..., pytest.RunResult], upstream: str
-) -> None:
+def test_unused_recordings_fail_the_run_with_the_option(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     assert run(TWO, "--oda-fail-on-unused").ret == 0
     assert run(LEAVES_ONE, "--oda-fail-on-unused").ret == 1
 
 
-def test_what_a_failing_test_would_have_used_is_not_called_unused(
-    run: Callable[..., pytest.RunResult], upstream: str
-) -> None:
+def test_recordings_of_a_failing_test_are_not_unused(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
     run(f"{LEAVES_ONE}    assert False", "--oda-report-unused").stdout.no_fnmatch_line("*unused recordings*")
 
@@ -620,9 +614,7 @@ OUTWARD = [
 
 
 @pytest.mark.parametrize("attempt", OUTWARD)
-def test_a_blocked_network_refuses_what_is_not_on_this_machine(
-    run: Callable[..., pytest.RunResult], attempt: str
-) -> None:
+def test_a_blocked_network_refuses_other_machines(run: Callable[..., pytest.RunResult], attempt: str) -> None:
     result = run(
         f"""
 import socket, ssl, urllib.request
@@ -642,10 +634,9 @@ def test_refused():
     result.assert_outcomes(passed=1)
 
 
-def test_a_blocked_network_lets_this_machine_be_reached(run: Callable[..., pytest.RunResult]) -> None:
+def test_a_blocked_network_allows_this_machine(run: Callable[..., pytest.RunResult]) -> None:
     result = run(
         """
-import socket
 def test_here(oda_dispatcher_url):
     assert ask(oda_dispatcher_url.replace("127.0.0.1", "localhost"))["query_status"] == "done"
     socket.getaddrinfo(socket.gethostname(), 80)
@@ -665,26 +656,13 @@ def test_files(tmp_path, monkeypatch):
     result.assert_outcomes(passed=2)
 
 
-def test_the_network_is_as_before_after_each_test() -> None:
-    before = [vars(socket.socket).copy(), socket.getaddrinfo, socket.gethostbyname]
-    blockade = NetworkBlock()
-    with blockade.standing():
-        with pytest.raises(NetworkBlockedError, match=r"192\.0\.2\.1 is not this machine"):
-            socket.create_connection(("192.0.2.1", 80))
-        with blockade.lifted(), pytest.raises(OSError, match="guard"):  # that of these tests
-            socket.create_connection(("192.0.2.1", 80))
-
-    assert [vars(socket.socket).copy(), socket.getaddrinfo, socket.gethostbyname] == before
-
-
-def test_the_network_is_open_where_nobody_blocked_it(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_network_is_not_blocked_by_default(run: Callable[..., pytest.RunResult]) -> None:
     result = run("import socket\ndef test_open(): assert 'connect' not in vars(socket.socket)")
     result.assert_outcomes(passed=1)
 
 
 def test_a_test_that_records_may_reach_the_network(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     text = """
-import socket
 def test_image(oda_proxy):
     assert ask(oda_proxy.url)["query_status"] == "done"
     with pytest.raises((OSError, RuntimeError)) as raised:
@@ -692,7 +670,7 @@ def test_image(oda_proxy):
     print(raised.type.__name__)
 """
     options = ("-s", "--oda-block-network", "--oda-record-mode=once", f"--oda-upstream={upstream}")
-    run(text, *options).stdout.fnmatch_lines(["*RefusedError*"])  # by the guard of these tests, no sooner
+    run(text, *options).stdout.fnmatch_lines(["*RefusedError*"])  # from the guard of these tests
     run(text, *options).stdout.fnmatch_lines(["*NetworkBlockedError*"])
 
 
@@ -723,7 +701,7 @@ def test_four_workers_record_and_replay(
     assert status(upstream)["runs"] == 8
 
 
-def test_misses_and_what_is_unused_are_told_by_workers(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     both = run(TWO, *IN_FOUR, "--oda-fail-on-unused")
@@ -738,15 +716,15 @@ def test_misses_and_what_is_unused_are_told_by_workers(run: Callable[..., pytest
     missed.stdout.fnmatch_lines(["*- oda-proxy -*", "missed: *"])
 
 
-def test_workers_do_not_record_what_tests_share(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_workers_do_not_record_shared_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     result = run(TWO, *IN_FOUR, "--oda-record-mode=all", f"--oda-upstream={upstream}")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(
-        ["*several tests may have the recordings 'both': record them in one process, with -n 0"]
+        ["*several tests may share the recordings 'both': record them in one process, with -n 0"]
     )
 
 
-def test_options_of_recorders_of_http_are_theirs(
+def test_options_of_pytest_recording_do_not_clash(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
     """pytest-recording has --record-mode and --block-network, and pytest refuses a second one of a name."""
@@ -758,7 +736,7 @@ def pytest_addoption(parser):
     run("def test_one(oda_proxy): assert not oda_proxy.is_recording", "--record-mode=all").assert_outcomes(passed=1)
 
 
-def test_a_run_that_does_not_use_the_plugin_imports_nothing_for_it(project: pytest.Pytester) -> None:
+def test_a_run_without_the_fixtures_imports_nothing_for_them(project: pytest.Pytester) -> None:
     project.makepyfile("def test_one(): pass")
     project.makeconftest("""
 import sys
@@ -768,10 +746,10 @@ def pytest_unconfigure():
 """)
     result = project.runpytest_subprocess("-p", "oda_proxy", "-s")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["imported oda_proxy oda_proxy.pytest_plugin"])
+    result.stdout.fnmatch_lines(["imported oda_proxy oda_proxy._version oda_proxy.pytest_plugin"])
 
 
-def test_the_plugin_is_there_where_the_package_is_installed(
+def test_the_plugin_is_loaded_if_the_package_is_installed(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
@@ -782,29 +760,29 @@ def test_the_plugin_is_there_where_the_package_is_installed(
     project.runpytest_subprocess("-p", "no:oda_proxy").assert_outcomes(errors=1)
 
 
-def test_the_marker_and_the_fixtures_tell_what_they_are(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_marker_and_the_fixtures_are_described(run: Callable[..., pytest.RunResult]) -> None:
     run("", "--markers").stdout.fnmatch_lines(["@pytest.mark.oda(recording=..., *"])
-    run("", "--fixtures").stdout.fnmatch_lines(["oda_dispatcher_url -- *", "    Give the address*"])
+    run("", "--fixtures").stdout.fnmatch_lines(["oda_dispatcher_url -- *", "    Return the URL*"])
 
 
-# -- what users are told ---------------------------------------------------------------------------
+# -- documentation ---------------------------------------------------------------------------------
 
 DOCUMENT = (DOCS / "testing.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    """Give the blocks of the document that are in a language."""
+    """Return the code blocks of a language in the document."""
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```", DOCUMENT)
 
 
 def commands() -> list[list[str]]:
-    """Give the commands of the workflow, in words."""
+    """Return the commands of the workflow, split into arguments."""
     (workflow,) = map(yaml.safe_load, blocks("yaml"))
     (job,) = workflow["jobs"].values()
     return [shlex.split(step["run"]) for step in job["steps"] if "run" in step]
 
 
-def test_the_workflow_installs_what_its_tests_need() -> None:
+def test_the_workflow_installs_the_requirements_of_its_tests() -> None:
     install, test = commands()
 
     assert install[:4] == ["python", "-m", "pip", "install"]
@@ -831,16 +809,16 @@ def test_the_examples_run_as_the_workflow_runs_them(
     assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"__version__"}
 
 
-@pytest.mark.parametrize("word", _WORDS)
-def test_a_word_of_the_marker_is_in_a_table_of_the_document(word: str) -> None:
-    assert re.search(rf"(?m)^\|.*`{word}=", DOCUMENT)
+@pytest.mark.parametrize("keyword", _KEYWORDS)
+def test_a_keyword_of_the_marker_is_documented(keyword: str) -> None:
+    assert re.search(rf"(?m)^\|.*`{keyword}=", DOCUMENT)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)[^)]*\)", DOCUMENT))
-def test_a_link_of_the_document_leads_somewhere(link: str) -> None:
+def test_the_links_of_the_document_exist(link: str) -> None:
     assert (DOCS / link).exists()
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"--oda-[a-z-]+[a-z]", DOCUMENT))))
-def test_an_option_of_the_document_is_there(run: Callable[..., pytest.RunResult], option: str) -> None:
+def test_a_documented_option_exists(run: Callable[..., pytest.RunResult], option: str) -> None:
     run("", "--help").stdout.fnmatch_lines([f"*{option}*"])

@@ -1,7 +1,7 @@
-"""What a person does on the command line.
+"""The commands of `oda-proxy`, other than the servers.
 
-Modules named `*_arguments` add commands to the parser and import nothing heavy; the others do the work. Servers are
-put together in `oda_proxy.servers`.
+Modules named `*_arguments` declare commands and their arguments for the parser, and import nothing heavy. The others
+run a command and print its result. Servers are built in `oda_proxy.servers`.
 
 Begin with `oda_proxy.cli`, then `store_arguments.py`.
 """

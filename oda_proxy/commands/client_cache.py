@@ -1,8 +1,8 @@
-"""The client's own cache: which of its entries may be given for a question they do not answer.
+"""The cache of `oda_api` itself: which of its entries may be returned for another query.
 
-With `use_local_cache`, `oda_api` since 1.1.46 names a file by a hash of the sorted characters of all that was asked:
-whatever is an anagram of it has the same file, such as the same query with RA and DEC exchanged, and the client gives
-what it finds without looking. Nor does it look at the dispatcher's address, and it keeps failures for ever.
+With `use_local_cache`, `oda_api` since 1.1.46 names a file by a hash of the sorted characters of the query. All
+anagrams share one file, such as the same query with RA and DEC exchanged, and the client returns the file unchecked. It
+also ignores the URL of the dispatcher, and never expires failures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PATTERN: Final = "oda_api_data_collection_*.json.gz"
 
 LARGEST: Final = 512 * 1024 * 1024
-"""Bytes of an entry, uncompressed."""
+"""Maximum size of an entry, in bytes, uncompressed."""
 
 _NAME: Final = re.compile(r"oda_api_data_collection_[0-9a-f]{1,64}\.json\.gz")
 
@@ -33,42 +33,50 @@ _NOT_EXCHANGED: Final = ENVELOPE | {"instrument", "product_type", "query_type", 
 
 
 class NoClientCacheError(OdaProxyError):
-    """A folder is no cache of the client."""
+    """A folder is not a cache of the client."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder} has no entries of the client's cache; they are named {PATTERN}")
+        super().__init__(f"{folder} has no entries of the client's cache, which are named {PATTERN}")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of the cache.
 
-    `question` is what it answers, for a person; empty where it does not say. `mistaken_for` names another question
-    whose file has the same name, `clashes` the files of that name that answer other questions.
+    Attributes
+    ----------
+    query
+        The parameters that the response echoes; empty if it has no echo.
+    state
+        Its `query_status`.
+    collision
+        Parameters of another query with the same file name; empty if there is none.
+    clashes
+        Files with this name that hold the response to another query.
     """
 
     file: Path
-    resolved: str
+    query: str
     state: str
-    mistaken_for: str = ""
+    collision: str = ""
     clashes: tuple[Path, ...] = ()
 
     @property
     def doubts(self) -> list[str]:
-        """Say what is wrong with the entry, in a few words each."""
-        said = [f"is also given for {self.mistaken_for}"] if self.mistaken_for else []
-        said += [f"{file} has its name and answers another question" for file in self.clashes]
+        """What is wrong with the entry, in a few words each."""
+        found = [f"is also returned for {self.collision}"] if self.collision else []
+        found += [f"{file} has the same name and answers another query" for file in self.clashes]
         if self.state not in {"done", "unreadable"}:
-            said.append(f"holds an analysis that is {self.state!r:.50}, and is given for ever")
+            found.append(f"holds a job in state {self.state!r:.50}, and never expires")
         if self.state == "unreadable":
-            said.append("cannot be read")
-        elif not self.resolved:
-            said.append("does not say what it answers")
-        return said
+            found.append("cannot be read")
+        elif not self.query:
+            found.append("does not name its query")
+        return found
 
 
 def scan(folder: Path) -> list[Entry]:
-    """Read every entry below a folder, sorted by path. Raises NoClientCacheError where there is none."""
+    """Read all entries below a folder, sorted by path. Raises NoClientCacheError if there is none."""
     entries = [_entry(file) for file in sorted(folder.rglob(PATTERN)) if _NAME.fullmatch(file.name) and file.is_file()]
     if not entries:
         raise NoClientCacheError(folder)
@@ -79,47 +87,47 @@ def scan(folder: Path) -> list[Entry]:
 
 
 def _with_clashes(entry: Entry, namesakes: list[Entry]) -> Entry:
-    clashes = tuple(other.file for other in namesakes if other.resolved != entry.resolved)
-    return Entry(entry.file, entry.resolved, entry.state, entry.mistaken_for, clashes)
+    clashes = tuple(other.file for other in namesakes if other.query != entry.query)
+    return replace(entry, clashes=clashes)
 
 
 def _entry(file: Path) -> Entry:
-    """Read one file; one that is damaged is an entry that cannot be read."""
+    """Read one file; a damaged one is an entry with state `unreadable`."""
     try:
         answer = _read(file)
         products = answer.get("products")
         echo = products.get("analysis_parameters") if isinstance(products, dict) else None
-        asked = {name: value for name, value in echo.items() if name not in ENVELOPE} if isinstance(echo, dict) else {}
-        return Entry(file, _written(asked), str(answer.get("query_status")), _mistaken_for(asked))
+        query = {name: value for name, value in echo.items() if name not in ENVELOPE} if isinstance(echo, dict) else {}
+        return Entry(file, _query_text(query), str(answer.get("query_status")), _collision(query))
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return Entry(file, "", "unreadable")
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """Read the answer in a file; raises ValueError where there is none, or one too large."""
+    """Read the response in a file. Raises ValueError if it is no JSON object, or too large."""
     with gzip.open(file) as stream:
         text = stream.read(LARGEST + 1)
     answer = json.loads(text) if len(text) <= LARGEST else None
     if not isinstance(answer, dict):
-        raise ValueError(file)  # noqa: TRY004 - as for a text that is no JSON
+        raise ValueError(file)  # noqa: TRY004 - as for a file that is no JSON
     return answer
 
 
-def _written(asked: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={_shown(value)}" for name, value in sorted(asked.items()) if value is not None)
+def _query_text(query: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_value_text(value)}" for name, value in sorted(query.items()) if value is not None)
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _mistaken_for(asked: Mapping[str, Any]) -> str:
-    """Give a question that has the same characters: with two numbers or times exchanged, or two digits of one."""
-    values = {name: _shown(value) for name, value in sorted(asked.items()) if name not in _NOT_EXCHANGED and value}
-    for pair in (("RA", "DEC"), ("T1", "T2"), ("E1_keV", "E2_keV")):
-        one, other = (values.get(name) for name in pair)
+def _collision(query: Mapping[str, Any]) -> str:
+    """Return parameters of a query with the same characters: two values, or two digits of one, exchanged."""
+    values = {name: _value_text(value) for name, value in sorted(query.items()) if name not in _NOT_EXCHANGED and value}
+    for first, second in (("RA", "DEC"), ("T1", "T2"), ("E1_keV", "E2_keV")):
+        one, other = values.get(first), values.get(second)
         if one is not None and other is not None and one != other:
-            return f"{pair[0]}={other} {pair[1]}={one}"
+            return f"{first}={other} {second}={one}"
     for name, value in values.items():
         if (anagram := _anagram(value)) != value:
             return f"{name}={anagram}"
@@ -127,8 +135,8 @@ def _mistaken_for(asked: Mapping[str, Any]) -> str:
 
 
 def _anagram(text: str) -> str:
-    """Exchange the first two neighbouring digits that differ."""
-    for at, (one, other) in enumerate(pairwise(text)):
+    """Exchange the first two adjacent digits that differ."""
+    for index, (one, other) in enumerate(pairwise(text)):
         if one.isdigit() and other.isdigit() and one != other:
-            return f"{text[:at]}{other}{one}{text[at + 2 :]}"
+            return f"{text[:index]}{other}{one}{text[index + 2 :]}"
     return text

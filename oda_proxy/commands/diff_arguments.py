@@ -1,4 +1,4 @@
-"""The command that compares recordings with today, as the command line offers it; imported when it is asked for."""
+"""Arguments of the command `diff`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oda_proxy.commands.store_arguments import Add
+    from oda_proxy.commands.store_arguments import AddCommand
 
 
-def add_to(add: Add) -> None:
-    """Add the command."""
-    diff = add("diff", _diff, (), "ask a dispatcher anew for what was recorded, and say what differs")
+def add_commands(add: AddCommand) -> None:
+    """Add the command to the parser."""
+    diff = add("diff", _diff, (), "rerun recorded queries, and show what differs")
     diff.add("folder", type=Path, metavar="CAPSULE", help="a capsule, or a folder of fixtures")
-    diff.add("--upstream", metavar="URL", help="dispatcher to ask (default the one that it was recorded from)")
-    diff.add("--rtol", type=_tolerance, default=0.0, metavar="X", help="difference, relative, that is none (default 0)")
-    diff.add("--atol", type=_tolerance, default=0.0, metavar="X", help="difference, absolute, that is none (default 0)")
+    diff.add("--upstream", metavar="URL", help="URL of the dispatcher (default the recorded one)")
+    diff.add("--rtol", type=_tolerance, default=0.0, metavar="X", help="relative tolerance of numbers (default 0)")
+    diff.add("--atol", type=_tolerance, default=0.0, metavar="X", help="absolute tolerance of numbers (default 0)")
     diff.add(
         "--ignore",
         dest="ignored",
         action="append",
         default=[],
         metavar="KEYWORD",
-        help="card of headers not to compare, as CREATOR or 'STAMP*' (may be given again)",
+        help="header card to ignore, such as CREATOR or 'STAMP*'; may be repeated",
     )
-    diff.add("--json", dest="as_json", action="store_true", help="say it as JSON")
+    diff.add("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _tolerance(text: str) -> float:
@@ -35,7 +35,7 @@ def _tolerance(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is no number from 0")
+        raise ArgumentTypeError(f"{text!r} is not a number from 0")
     return value
 
 

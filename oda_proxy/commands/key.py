@@ -1,4 +1,4 @@
-"""What a request is to the proxy: its key, why it has it, and in what two requests differ."""
+"""The command `key`: the cache key of a request, and what differs between two."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from oda_proxy.commands.output import say, say_json, warn
+from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.errors import BadQueryError, UsageError
 from oda_proxy.query.cache_key import key_of_normalised
@@ -35,54 +35,54 @@ def key(
     cache_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """Give the keys of requests, each an address or what follows the question mark in it.
+    """Print the cache keys of requests, each a URL or a query string.
 
-    Instruments are described as `upstream` does, or, where none is named, as was kept of the production dispatcher.
-    Raises UsageError for a request that is no query, and for a comparison of other than two.
+    Descriptions of instruments are fetched from `upstream`, or, without it, those cached of production are used. Raises
+    UsageError for a request that is no query, and if not exactly two are compared.
     """
     if differs and len(requests) != 2:  # noqa: PLR2004 - as the message says
-        raise UsageError(f"--diff compares two requests, here are {len(requests)}")
-    read = [_question(request, upstream, cache_dir) for request in requests]
-    resolver = [resolved for resolved, _ in read]
-    for doubt in dict.fromkeys(doubt for _, doubt in read if doubt):
-        warn(doubt)
+        raise UsageError(f"--diff compares two requests, not {len(requests)}")
+    normalised = [_normalise(request, upstream, cache_dir) for request in requests]
+    queries = [query for query, _ in normalised]
+    for warning in dict.fromkeys(warning for _, warning in normalised if warning):
+        warn(warning)
     if as_json:
-        told = [
+        keys = [
             {"key": key_of_normalised(one), "parameters": one.parameters, "left_out": sorted(one.defaulted)}
-            for one in resolver
+            for one in queries
         ]
-        say_json({"questions": told, "differences": differences(*resolver)} if differs else {"questions": told})
+        print_json({"questions": keys, "differences": differences(*queries)} if differs else {"questions": keys})
     elif differs:
-        found = differences(*resolver)
-        say(found or [f"both ask the same: key {key_of_normalised(resolver[0])}"])
+        found = differences(*queries)
+        print_lines(found or [f"both have the key {key_of_normalised(queries[0])}"])
     else:
-        say(explain(one) if explains else key_of_normalised(one) for one in resolver)
+        print_lines(explain(one) if explains else key_of_normalised(one) for one in queries)
     return 0
 
 
-def _question(request: str, upstream: str | None, cache_dir: Path | None) -> tuple[NormalisedQuery, str]:
-    """Read a request under the description of its instrument, and say why words may be only words."""
+def _normalise(request: str, upstream: str | None, cache_dir: Path | None) -> tuple[NormalisedQuery, str]:
+    """Normalise a request by the description of its instrument; the text is a warning if there is none."""
     _, mark, query_string = request.partition("?")
     try:
         query, _ = split_query(parse_fields(query_string if mark else request))
     except BadQueryError as error:
-        raise UsageError(f"this is no request for run_analysis: {error}") from error
-    schema, doubt = asyncio.run(_schema(query, upstream, cache_dir)), ""
+        raise UsageError(f"this is not a request for run_analysis: {error}") from error
+    schema, warning = asyncio.run(_schema(query, upstream, cache_dir)), ""
     if schema is None:
-        named = f"no description of {query.instrument!r:.100} is known"
-        doubt = f"{named}: words are taken as they are; --upstream URL names a dispatcher to ask for it"
+        missing = f"there is no cached description of {query.instrument!r:.100}"
+        warning = f"{missing}: values are compared as text; --upstream URL fetches the description"
     elif query.product_type not in schema.products:
-        named = f"{query.instrument} has no product {query.product_type!r:.100}"
-        doubt = f"the description of {named}: words are taken as they are"
-    return normalise(query, schema), doubt
+        missing = f"the description of {query.instrument} has no product {query.product_type!r:.100}"
+        warning = f"{missing}: values are compared as text"
+    return normalise(query, schema), warning
 
 
 async def _schema(query: Query, upstream: str | None, cache_dir: Path | None) -> Schema | None:
-    """Find the description of a query's instrument: asked for where an upstream is named, or kept."""
+    """Return the description of a query's instrument, fetched from `upstream` or else cached."""
     folder = cache_folder(cache_dir, upstream or PRODUCTION)
     if upstream is None:
-        known = await Descriptions(None, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
+        found = await Descriptions(None, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
     else:
         async with Dispatcher(upstream) as dispatcher:
-            known = await Descriptions(dispatcher, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
-    return known[0] if known else None
+            found = await Descriptions(dispatcher, folder, ttl=math.inf, clock=time.monotonic).schemas(query.instrument)
+    return found[0] if found else None

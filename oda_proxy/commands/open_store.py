@@ -1,4 +1,4 @@
-"""Opening the store that a command works on, and finding a recording in it by the beginning of its key."""
+"""Access of commands to a store: open it, and find recordings by the beginning of their keys."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 
 
 class UnknownKeyError(OdaProxyError):
-    """A key names no recording, or several."""
+    """A key is that of no recording, or of several."""
 
     def __init__(self, key: str, found: int) -> None:
-        what = f"{found} keys begin" if found else "no recording has a key that begins"
-        super().__init__(f"{what} with {key!r}; see oda-proxy ls")
+        problem = f"{found} keys begin" if found else "no recording has a key that begins"
+        super().__init__(f"{problem} with {key!r}; see oda-proxy ls")
 
 
 class NoStoreError(OdaProxyError):
-    """There is no store where one is looked for."""
+    """A folder holds no store."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"nothing was recorded in {folder}; say --upstream and --cache-dir as for oda-proxy serve")
+        super().__init__(f"there are no recordings in {folder}; use --upstream and --cache-dir as for oda-proxy serve")
 
 
 @contextmanager
-def opened(upstream: str, cache_dir: Path | None, *, make: bool = False) -> Iterator[DiskStore]:
-    """Open the store for a dispatcher's address. Raises NoStoreError where there is none and none is to be made."""
-    with opened_folder(cache_folder(cache_dir, upstream), make=make) as store:
+def open_store(upstream: str, cache_dir: Path | None, *, create: bool = False) -> Iterator[DiskStore]:
+    """Open the store of a dispatcher. Raises NoStoreError if it does not exist, unless `create`."""
+    with open_store_in(cache_folder(cache_dir, upstream), create=create) as store:
         yield store
 
 
 @contextmanager
-def opened_folder(folder: Path, *, make: bool = False) -> Iterator[DiskStore]:
-    """Open the store in a folder. Raises NoStoreError where there is none and none is to be made."""
-    from oda_proxy.store.disk import DiskStore  # with SQLite and zstandard: not for commands that need no store
+def open_store_in(folder: Path, *, create: bool = False) -> Iterator[DiskStore]:
+    """Open the store in a folder. Raises NoStoreError if it does not exist, unless `create`."""
+    from oda_proxy.store.disk import DiskStore  # imports SQLite and zstandard
 
-    if not make and not (folder / "index").is_dir():
+    if not create and not (folder / "index").is_dir():
         raise NoStoreError(folder)
     with closing(DiskStore(folder, track_use=False)) as store:
         yield store
 
 
-def find(store: Store, beginnings: Sequence[str]) -> list[Entry]:
-    """Find recordings by the beginnings of their keys, all or none. Raises UnknownKeyError."""
+def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:
+    """Find recordings by the beginnings of their keys. Raises UnknownKeyError if one of them is not found."""
     keys = list(store.keys())
     return [_one(store, keys, beginning) for beginning in beginnings]
 
 
 @contextmanager
-def reading(store: Store, key: Key) -> Iterator[Recording]:
-    """Open a recording. Raises UnknownKeyError where it is damaged, and gone."""
+def open_recording(store: Store, key: Key) -> Iterator[Recording]:
+    """Open a recording. Raises UnknownKeyError if it is damaged, and so removed."""
     recording = store.get(key)
     if recording is None:
         raise UnknownKeyError(key, 0)
@@ -68,14 +68,14 @@ def reading(store: Store, key: Key) -> Iterator[Recording]:
         yield recording
 
 
-def described(entry: Entry) -> dict[str, Any]:
-    """Give an entry as JSON; times are in s since 1970 (UTC), sizes in bytes, the cost in s."""
-    told = asdict(entry)
-    told["query"] = query = told.pop("query")
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """Return an entry as JSON; times are in s since 1970 (UTC), sizes in bytes, the cost in s."""
+    members = asdict(entry)
+    members["query"] = query = members.pop("query")
     if query is not None:
         query["parameters"] = {name: list(values) for name, values in query["parameters"]}
         query["files"] = dict(query["files"])
-    return told
+    return members
 
 
 def _one(store: Store, keys: Sequence[Key], beginning: str) -> Entry:

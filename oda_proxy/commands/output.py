@@ -1,4 +1,4 @@
-"""Saying what a command has to say: lines for a person, or JSON for a program."""
+"""Output of commands: lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def say(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Print lines on standard output."""
     for line in lines:
-        print(line)  # noqa: T201 - what the command was asked for
+        print(line)  # noqa: T201 - the output of the command
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    say([json.dumps(value, indent=2)])
+    print_lines([json.dumps(value, indent=2)])
 
 
 def warn(line: str) -> None:
-    """Say on standard error what a person should know."""
-    print(f"oda-proxy: {line}", file=sys.stderr)  # noqa: T201 - the one line for a person
+    """Print a message on standard error."""
+    print(f"oda-proxy: {line}", file=sys.stderr)  # noqa: T201 - the message

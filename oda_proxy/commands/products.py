@@ -1,4 +1,4 @@
-"""The data products of a recording, decoded."""
+"""Decoding and naming of the data products of a recording."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from oda_proxy.codec.product import DataProduct
 
 
-def decoded(products: dict[str, Any]) -> list[DataProduct]:
-    """Decode the products that hold arrays. Raises CodecError."""
-    from oda_proxy.codec import wire  # numpy and astropy
+def decode_products(products: dict[str, Any]) -> list[DataProduct]:
+    """Decode the products with arrays. Raises CodecError."""
+    from oda_proxy.codec import wire  # imports numpy and astropy
 
-    listed = products.get("numpy_data_product_list", [])
+    several = products.get("numpy_data_product_list", [])
     single = [products["numpy_data_product"]] if "numpy_data_product" in products else []
-    if not isinstance(listed, list):
-        raise CodecError("the list of products is none")
-    return [wire.decode_product(product) for product in (*single, *listed)]
+    if not isinstance(several, list):
+        raise CodecError("numpy_data_product_list is not a list")
+    return [wire.decode_product(product) for product in (*single, *several)]
 
 
 def name_of(product: DataProduct) -> str:
-    """Name a product, with the source that it is about where it says so."""
+    """Return the name of a product, with that of its source if it has one."""
     source = product.meta_data.get("src_name")
     return f"{product.name} {source}" if isinstance(source, str) and source else product.name

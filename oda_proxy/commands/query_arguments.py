@@ -1,4 +1,4 @@
-"""The commands on requests as the command line offers them; what they do is imported when it is asked for."""
+"""Arguments of the commands on requests: `key` and `doctor`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy import config
 
 if TYPE_CHECKING:
-    from oda_proxy.commands.store_arguments import Add
+    from oda_proxy.commands.store_arguments import AddCommand
 
 
-def add_to(add: Add) -> None:
-    """Add the commands on requests."""
-    key = add("key", _key, config.KEY, "say what a request is, and why two are the same or not")
-    key.add("requests", nargs="+", metavar="REQUEST", help="its address, or what follows the question mark in it")
-    key.add("--explain", dest="explains", action="store_true", help="say what is in the key")
-    key.add("--diff", dest="differs", action="store_true", help="say in what two requests differ")
-    key.add("--json", dest="as_json", action="store_true", help="say it as JSON")
-    doctor = add("doctor", _doctor, (), "find what is wrong around the proxy")
-    doctor.add("--scan", dest="folder", type=Path, metavar="DIR", required=True, help="a cache of the client's own")
-    doctor.add("--json", dest="as_json", action="store_true", help="say it as JSON")
+def add_commands(add: AddCommand) -> None:
+    """Add the commands to the parser."""
+    key = add("key", _key, config.KEY, "show the cache key of a request, and why two keys are equal or not")
+    key.add("requests", nargs="+", metavar="REQUEST", help="URL of a request, or its query string")
+    key.add("--explain", dest="explains", action="store_true", help="list the parameters in the key")
+    key.add("--diff", dest="differs", action="store_true", help="show what differs between two requests")
+    key.add("--json", dest="as_json", action="store_true", help="print JSON")
+    doctor = add("doctor", _doctor, (), "find faults in the environment of the proxy")
+    doctor.add("--scan", dest="folder", type=Path, metavar="DIR", required=True, help="cache folder of oda_api")
+    doctor.add("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _key(values: dict[str, Any]) -> int:

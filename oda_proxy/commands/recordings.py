@@ -1,4 +1,4 @@
-"""Commands on recordings: list, remove, pin, count, prune, check."""
+"""Commands on the recordings of a store: `ls`, `rm`, `pin`, `stats`, `prune`, `verify`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import described, find, opened, opened_folder
-from oda_proxy.commands.output import say, say_json, warn
+from oda_proxy.commands.open_store import entry_json, find_entries, open_store, open_store_in
+from oda_proxy.commands.output import print_json, print_lines, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,51 +18,51 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "?"
 _LONGEST = 40
-"""Characters of a parameter's value in a list: catalogues and lists of science windows are longer."""
+"""Maximum length of a parameter's value in `ls`: catalogues and lists of science windows are longer."""
 
 
 def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """List recordings, the one asked for last first."""
-    with opened(upstream, cache_dir) as store:
+    """List recordings, the one used last first."""
+    with open_store(upstream, cache_dir) as store:
         entries = sorted(store.entries(), key=lambda entry: entry.used_at, reverse=True)
     if as_json:
-        say_json([described(entry) for entry in entries])
+        print_json([entry_json(entry) for entry in entries])
         return 0
     if not entries:
-        warn(f"nothing was recorded of {upstream} there; say --upstream and --cache-dir as for oda-proxy serve")
+        warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
-    say(formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
+    print_lines(formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
     return 0
 
 
 def rm(keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Remove recordings: all that are named, or none where one of them is not there."""
-    with opened(upstream, cache_dir) as store:
-        entries = find(store, keys)
+    """Remove recordings: all whose keys are named, or none if a key is unknown."""
+    with open_store(upstream, cache_dir) as store:
+        entries = find_entries(store, keys)
         removed = [entry.key for entry in entries if store.remove(entry.key)]
     if as_json:
-        say_json({"removed": removed})
+        print_json({"removed": removed})
     else:
-        say(f"removed {key[: formatting.SHORT]}" for key in removed)
+        print_lines(f"removed {key[: formatting.SHORT]}" for key in removed)
     return 0
 
 
 def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Say of recordings that they are never given up for lack of space, or that they may be again."""
-    with opened(upstream, cache_dir) as store:
-        done = [entry.key for entry in find(store, keys) if store.pin(entry.key, pinned=pinned)]
+    """Exempt recordings from eviction, or end the exemption."""
+    with open_store(upstream, cache_dir) as store:
+        done = [entry.key for entry in find_entries(store, keys) if store.pin(entry.key, pinned=pinned)]
     name = "pinned" if pinned else "unpinned"
     if as_json:
-        say_json({name: done})
+        print_json({name: done})
     else:
-        say(f"{name} {key[: formatting.SHORT]}" for key in done)
+        print_lines(f"{name} {key[: formatting.SHORT]}" for key in done)
     return 0
 
 
 def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Count what is kept."""
-    with opened(upstream, cache_dir) as store:
+    """Print the number, size and cost of recordings."""
+    with open_store(upstream, cache_dir) as store:
         usage, entries = store.usage(), list(store.entries())
     by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
     for entry in entries:
@@ -70,7 +70,7 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         row["recordings"] += 1
         row["size"] += entry.size
         row["cost"] += entry.cost
-    counted: dict[str, Any] = {
+    statistics: dict[str, Any] = {
         "upstream": upstream,
         "recordings": usage.recordings,
         "occupied": usage.occupied,
@@ -80,66 +80,66 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         "instruments": {name: by_instrument[name] for name in sorted(by_instrument)},
     }
     if as_json:
-        say_json(counted)
+        print_json(statistics)
         return 0
-    held = formatting.number(usage.recordings, "recording")
-    say(
+    count = formatting.number(usage.recordings, "recording")
+    print_lines(
         [
-            f"{held} of {formatting.plain(upstream)}, {counted['pinned']} pinned",
-            f"{formatting.size(counted['size'])} of products in {formatting.size(usage.occupied)} on the disk",
-            f"{formatting.span(counted['cost'])} of the dispatcher's time",
+            f"{count} of {formatting.plain(upstream)}, {statistics['pinned']} pinned",
+            f"{formatting.size(statistics['size'])} of products in {formatting.size(usage.occupied)} on disk",
+            f"{formatting.span(statistics['cost'])} of the dispatcher's time",
         ]
     )
     lines = [
         (formatting.plain(name), f"{row['recordings']:.0f}", formatting.size(row["size"]), formatting.span(row["cost"]))
-        for name, row in counted["instruments"].items()
+        for name, row in statistics["instruments"].items()
     ]
-    say(formatting.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
+    print_lines(formatting.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
     return 0
 
 
 def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool) -> int:
-    """Give up what is beyond the limit now, and remove what crashed writers left."""
+    """Evict recordings beyond the maximum size now, and remove files of crashed writers."""
     from oda_proxy.store import maintenance
 
-    with opened(upstream, cache_dir) as store:
-        given_up = maintenance.prune(store, max_size)
-        swept = store.remove_orphans()
+    with open_store(upstream, cache_dir) as store:
+        evicted = maintenance.prune(store, max_size)
+        orphans = store.remove_orphans()
         left = store.usage()
     if as_json:
-        say_json({"removed": [entry.key for entry in given_up], "leftovers": swept, "occupied": left.occupied})
+        print_json({"removed": [entry.key for entry in evicted], "leftovers": orphans, "occupied": left.occupied})
         return 0
-    say(f"removed {entry.key[: formatting.SHORT]}, {formatting.size(entry.size)}" for entry in given_up)
-    kept = formatting.number(left.recordings, "recording")
-    say([f"left: {kept}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
+    print_lines(f"removed {entry.key[: formatting.SHORT]}, {formatting.size(entry.size)}" for entry in evicted)
+    count = formatting.number(left.recordings, "recording")
+    print_lines([f"left: {count}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
     return 0
 
 
 def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Read everything in a store; say each fault in one line, and end with 1 where one is left."""
-    with opened_folder(folder) if folder else opened(upstream, cache_dir) as store:
+    """Check all files of a store, and print each fault in one line; the exit status is 1 if one remains."""
+    with open_store_in(folder) if folder else open_store(upstream, cache_dir) as store:
         faults = list(store.verify(fix=fix))
-        left = list(store.verify(fix=False)) if fix and faults else faults
-        number = store.usage().recordings if not left else 0
+        remaining = list(store.verify(fix=False)) if fix and faults else faults
+        sound = store.usage().recordings if not remaining else 0
     if as_json:
         found = [{"about": fault.subject, "said": fault.message} for fault in faults]
-        say_json({"sound": not left, "faults": found, "mended": len(faults) - len(left)})
+        print_json({"sound": not remaining, "faults": found, "mended": len(faults) - len(remaining)})
     else:
-        say(f"{fault.subject}: {formatting.plain(fault.message)}" for fault in faults)
-        say([_verdict(len(faults), len(left), number)])
-    return 1 if left else 0
+        print_lines(f"{fault.subject}: {formatting.plain(fault.message)}" for fault in faults)
+        print_lines([_verdict(len(faults), len(remaining), sound)])
+    return 1 if remaining else 0
 
 
 def is_store(folder: Path) -> bool:
-    """Tell whether a folder holds a store."""
+    """Whether a folder holds a store."""
     return (folder / "heads").is_dir()
 
 
-def _verdict(faults: int, left: int, number: int) -> str:
-    if left:
-        return f"{formatting.number(left, 'fault')}; oda-proxy verify --fix removes what is damaged"
-    sound = formatting.number(number, "sound recording")
-    return f"{sound}, {formatting.number(faults, 'fault')} mended" if faults else sound
+def _verdict(faults: int, remaining: int, sound: int) -> str:
+    if remaining:
+        return f"{formatting.number(remaining, 'fault')}; oda-proxy verify --fix removes damaged files"
+    recordings = formatting.number(sound, "sound recording")
+    return f"{recordings}, {formatting.number(faults, 'fault')} fixed" if faults else recordings
 
 
 def _line(entry: Entry, now: float) -> tuple[str, ...]:

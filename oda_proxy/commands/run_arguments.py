@@ -1,4 +1,4 @@
-"""The commands that run a command as the command line offers them; what they do is imported when it is asked for."""
+"""Arguments of the commands that run a program: `record` and `replay`."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ from oda_proxy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oda_proxy.commands.store_arguments import Add, Own
-
+    from oda_proxy.commands.store_arguments import AddCommand, OwnArguments
 
 _NAMES = ("record", "replay")
 
 
-def add_to(add: Add) -> None:
-    """Add the commands that run another."""
-    record = add("record", _record, config.RECORD, "run a command, and keep what it asks for as a capsule")
-    record.add("-o", "--output", dest="folder", type=Path, metavar="DIR", required=True, help="the capsule to make")
-    record.add("--include-private", action="store_true", help="keep what is asked for with a token, too")
-    record.add("--replace", action="store_true", help="replace the capsule that is there")
+def add_commands(add: AddCommand) -> None:
+    """Add the commands to the parser."""
+    record = add("record", _record, config.RECORD, "run a command, and record its requests as a capsule")
+    record.add(
+        "-o", "--output", dest="folder", type=Path, metavar="DIR", required=True, help="folder of the new capsule"
+    )
+    record.add("--include-private", action="store_true", help="also record responses to requests with a token")
+    record.add("--replace", action="store_true", help="replace an existing capsule")
     _program(record)
-    replay = add("replay", _replay, config.REPLAY, "run a command again, answered from a capsule, without a network")
-    replay.add("folder", type=Path, metavar="DIR", help="the capsule")
+    replay = add("replay", _replay, config.REPLAY, "run a command, answered from a capsule, without network")
+    replay.add("folder", type=Path, metavar="DIR", help="folder of the capsule")
     _program(replay)
 
 
 def split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Split a command line at the first `--` where a command to run stands behind it: `program`.
+    """Split a command line at the first `--` into our arguments and the program to run.
 
-    argparse would look for options of ours in it, and for further `--`.
+    argparse would take options of the program for ours.
     """
     if "--" not in words or words[0] not in _NAMES:
         return words, []
-    at = words.index("--")
-    return words[:at], words[at + 1 :]
+    index = words.index("--")
+    return words[:index], words[index + 1 :]
 
 
-def _program(own: Own) -> None:
-    own.add("program", nargs="*", metavar="-- COMMAND", help="what to run, as on a command line of its own")
+def _program(own: OwnArguments) -> None:
+    own.add("program", nargs="*", metavar="-- COMMAND", help="the program to run, with its arguments")
 
 
-def _named(values: dict[str, Any], form: str) -> dict[str, Any]:
-    """Give the values. Raises UsageError, with how the command is called, where there is no command to run."""
+def _with_program(values: dict[str, Any], usage: str) -> dict[str, Any]:
+    """Return the values. Raises UsageError, with the `usage` of the command, if there is no program to run."""
     if not values["program"]:
-        raise UsageError(f"there is no command to run: say it behind --, as in oda-proxy {form} -- COMMAND")
+        raise UsageError(f"there is no command to run: write it after --, as in oda-proxy {usage} -- COMMAND")
     return values
 
 
 def _record(values: dict[str, Any]) -> int:
     from oda_proxy.commands import record_replay
 
-    return record_replay.record(**_named(values, "record -o DIR"))
+    return record_replay.record(**_with_program(values, "record -o DIR"))
 
 
 def _replay(values: dict[str, Any]) -> int:
     from oda_proxy.commands import record_replay
 
-    return record_replay.replay(**_named(values, "replay DIR"))
+    return record_replay.replay(**_with_program(values, "replay DIR"))

@@ -1,4 +1,4 @@
-"""The command that says what a recording is."""
+"""The command `show`: metadata, products and a plot of one recording."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.conversion import products_of
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import described, find, opened, reading
-from oda_proxy.commands.output import say, say_json, warn
-from oda_proxy.commands.products import decoded, name_of
+from oda_proxy.commands.open_store import entry_json, find_entries, open_recording, open_store
+from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.commands.products import decode_products, name_of
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -23,67 +23,67 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Entry
 
 _MOST_LINES = 12
-"""Lines of a picture on a terminal, and of a long list."""
+"""Maximum number of lines of a plot on a terminal, and of a list."""
 _WIDEST = 60
 _LONGEST = 200
 
 
 def show(key: str, *, png: Path | None, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Say what was asked, what came, and what it looks like."""
-    with opened(upstream, cache_dir) as store:
-        (entry,) = find(store, [key])
-        with reading(store, entry.key) as recording:
+    """Print the query, the products and a plot of a recording."""
+    with open_store(upstream, cache_dir) as store:
+        (entry,) = find_entries(store, [key])
+        with open_recording(store, entry.key) as recording:
             products = products_of(recording)
     try:
-        arrays = decoded(products)
+        arrays = decode_products(products)
     except CodecError as error:
         warn(f"the products cannot be decoded: {error}")
         arrays = []
     if as_json:
-        say_json({**described(entry), "products": _as_json(products, arrays)})
+        print_json({**entry_json(entry), "products": _as_json(products, arrays)})
     else:
-        say(_lines(entry, products, arrays))
+        print_lines(_lines(entry, products, arrays))
     if png is not None or (not as_json and sys.stdout.isatty() and "NO_COLOR" not in os.environ):
-        _draw(arrays, png)
+        _plot(arrays, png)
     return 0
 
 
-def _draw(arrays: Sequence[DataProduct], png: Path | None) -> None:
-    """Draw to a file, which has to succeed, or on the terminal, where there is something to draw."""
-    from oda_proxy.commands.pictures import NoPictureError, on_terminal, picture, to_png
+def _plot(arrays: Sequence[DataProduct], png: Path | None) -> None:
+    """Plot to the file `png`, or on the terminal; only for a file it is an error if there is nothing to plot."""
+    from oda_proxy.commands.plots import NoPlotError, choose_plot, render_terminal, write_png
 
     if png is not None:
-        to_png(picture(arrays), png)
-        warn(f"the picture is in {png}")
+        write_png(choose_plot(arrays), png)
+        warn(f"wrote the plot to {png}")
         return
     try:
-        drawn = picture(arrays)
-    except NoPictureError:
+        plot = choose_plot(arrays)
+    except NoPlotError:
         return
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    say(["", formatting.plain(drawn.title), *on_terminal(drawn, width=width, height=_MOST_LINES)])
+    print_lines(["", formatting.plain(plot.title), *render_terminal(plot, width=width, height=_MOST_LINES)])
 
 
 def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]) -> Iterator[str]:
     query, now = entry.query, time.time()
     stored = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.stored_at))
-    about = [
+    metadata = [
         ("key", entry.key),
         ("instrument", formatting.plain(query.instrument) if query else ""),
         ("product", formatting.plain(query.product_type) if query else ""),
         ("query type", formatting.plain(query.query_type) if query else ""),
         ("recorded", f"{stored}, {formatting.span(max(now - entry.stored_at, 0))} ago"),
-        ("asked for", f"{formatting.span(max(now - entry.used_at, 0))} ago"),
+        ("used", f"{formatting.span(max(now - entry.used_at, 0))} ago"),
         ("took", formatting.span(entry.cost) if entry.cost else ""),
-        ("size", f"{formatting.size(entry.size)}, {formatting.size(entry.stored_size)} on the disk"),
+        ("size", f"{formatting.size(entry.size)}, {formatting.size(entry.stored_size)} on disk"),
         ("pinned", "yes" if entry.pinned else ""),
-        ("private", "asked for with a token" if entry.private else ""),
+        ("private", "yes: requested with a token" if entry.private else ""),
     ]
-    yield from formatting.table([(name, value) for name, value in about if value])
+    yield from formatting.table([(name, value) for name, value in metadata if value])
     yield from _section("parameters", formatting.parameters(query))
     yield from _section("products", [(name_of(product), _units(product.units)) for product in arrays])
     others = [(name, _counted(products[name])) for name in products if not name.startswith("numpy_data_product")]
-    yield from _section("beside them", [(name, count) for name, count in others if count])
+    yield from _section("other members", [(name, count) for name, count in others if count])
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -101,20 +101,20 @@ def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _units(units: Sequence[DataUnit]) -> str:
-    told_units = [_unit(unit) for unit in units if unit.data is not None]
-    more = f" and {len(told_units) - 3} more" if len(told_units) > 3 else ""  # noqa: PLR2004 - what fits on a line
-    return ", ".join(told_units[:3]) + more
+    texts = [_unit(unit) for unit in units if unit.data is not None]
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""  # noqa: PLR2004 - fits on a line
+    return ", ".join(texts[:3]) + more
 
 
 def _unit(unit: DataUnit) -> str:
-    assert unit.data is not None  # noqa: S101 - asked of those that have data
+    assert unit.data is not None  # noqa: S101 - called for units with data
     if unit.data.dtype.names is not None:
         return f"{unit.name} (table of {unit.data.size} rows: {' '.join(unit.data.dtype.names)[:60]})"
     return f"{unit.name} ({' x '.join(map(str, unit.data.shape[::-1]))})"
 
 
 def _counted(value: Any) -> str:
-    """Tell how much there is of what is no array, or nothing where there is nothing."""
+    """Describe the size of a member without arrays; empty if it is empty."""
     match value:
         case {"cat_column_list": [list() as column, *_]}:
             return formatting.number(len(column), "source")

@@ -1,4 +1,4 @@
-"""The commands on recordings as the command line offers them; what they do is imported when it is asked for."""
+"""Arguments of the commands on recordings in a store."""
 
 from __future__ import annotations
 
@@ -13,60 +13,62 @@ if TYPE_CHECKING:
     from oda_proxy.config import Option
 
 
-class Own(Protocol):
-    """Takes the arguments of a command that are no options."""
+class OwnArguments(Protocol):
+    """Adds the arguments of a command that only the command line sets."""
 
-    def add(self, *flags: str, **told: Any) -> Any:
-        """Add one, as argparse does."""
+    def add(self, *flags: str, **keywords: Any) -> Any:
+        """Add one argument, with the keywords of argparse."""
 
 
-class Add(Protocol):
-    """Adds a command to the command line."""
+class AddCommand(Protocol):
+    """Adds a command to the parser."""
 
     def __call__(
         self, name: str, command: Callable[[dict[str, Any]], int], options: tuple[Option, ...], about: str
-    ) -> Own:
-        """Add a command with its options, and give what takes its other arguments."""
+    ) -> OwnArguments:
+        """Add a command with its options; the value returned adds its own arguments."""
 
 
-_KEYS = {"metavar": "KEY", "help": "the key of a recording, or its beginning"}
+_KEYS = {"metavar": "KEY", "help": "key of a recording, or its beginning"}
 
 
-def add_to(add: Add) -> None:
-    """Add the commands on recordings."""
+def add_commands(add: AddCommand) -> None:
+    """Add the commands to the parser."""
     for name, command, about in (
-        ("ls", _ls, "list recordings, the one asked for last first"),
-        ("stats", _stats, "count recordings"),
+        ("ls", _ls, "list recordings, the one used last first"),
+        ("stats", _stats, "show the number and size of recordings"),
     ):
         _json(add(name, command, config.STORE, about))
     for name, command, about in (
         ("rm", _rm, "remove recordings"),
-        ("pin", _pin, "never give up these recordings for lack of space"),
-        ("unpin", _unpin, "give up these recordings for lack of space like others"),
+        ("pin", _pin, "never evict these recordings"),
+        ("unpin", _unpin, "evict these recordings like others"),
     ):
         own = add(name, command, config.STORE, about)
         own.add("keys", nargs="+", **_KEYS)
         _json(own)
-    show = add("show", _show, config.STORE, "say what a recording is, with a picture on a terminal")
+    show = add("show", _show, config.STORE, "show a recording, with a plot on a terminal")
     show.add("key", **_KEYS)
-    show.add("--png", type=Path, metavar="FILE", help="write the picture to a file")
+    show.add("--png", type=Path, metavar="FILE", help="write the plot to a file")
     _json(show)
-    _json(add("prune", _prune, config.PRUNE, "give up recordings beyond the limit now"))
+    _json(add("prune", _prune, config.PRUNE, "evict recordings beyond the maximum size now"))
     verify = add("verify", _verify, config.STORE, "check all recordings, a capsule, or a folder of fixtures")
-    verify.add("folder", nargs="?", type=Path, metavar="DIR", help="capsule, folder of fixtures, or folder of a store")
-    verify.add("--fix", action="store_true", help="remove what is damaged, and what belongs to nothing")
+    verify.add(
+        "folder", nargs="?", type=Path, metavar="DIR", help="a capsule, a folder of fixtures, or the folder of a store"
+    )
+    verify.add("--fix", action="store_true", help="remove damaged recordings and orphaned files")
     _json(verify)
     export = add("export", _export, config.STORE, "write recordings as a folder of fixtures")
-    export.add("folder", type=Path, metavar="DIR", help="folder of fixtures to make or to add to")
+    export.add("folder", type=Path, metavar="DIR", help="folder of fixtures, new or existing")
     export.add("keys", nargs="*", **_KEYS)
     _json(export)
-    imports = add("import", _import, config.STORE, "keep the fixtures of a folder, or of a capsule, as recordings")
+    imports = add("import", _import, config.STORE, "store the fixtures of a folder, or of a capsule, as recordings")
     imports.add("folder", type=Path, metavar="DIR", help="folder of fixtures, or a capsule")
     _json(imports)
 
 
-def _json(own: Own) -> None:
-    own.add("--json", dest="as_json", action="store_true", help="say it as JSON")
+def _json(own: OwnArguments) -> None:
+    own.add("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _ls(values: dict[str, Any]) -> int:

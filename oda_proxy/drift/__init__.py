@@ -1,6 +1,7 @@
-"""What a dispatcher answers otherwise today than when it was recorded.
+"""Changes of a dispatcher's results since they were recorded (drift).
 
-Asks again, and compares two answers product by product, number by number. What is printed is in `commands.diff`.
+Reruns recorded queries, and compares the products of both responses number by number. The output is printed in
+`commands.diff`.
 
-Begin with `comparison.py`.
+Begin with `drifts.py`: one query, rerun and compared; then `comparison.py`.
 """

@@ -1,8 +1,8 @@
-"""Whether two answers to one question say the same, product by product, and where they do not, by how much.
+"""Comparison of two responses to one query, product by product.
 
-Arrays are compared here and not by astropy's FITSDiff alone: it takes NaN and infinities for each other, tells columns
-by their numbers, and not every release says how large a difference is. What is the same to us must be the same to it,
-too, for what a FITS file can hold.
+astropy's FITSDiff alone does not suffice: it treats NaN and infinities as equal, identifies columns by number, and
+not every release reports the size of a difference. It is applied to products without a difference, as a second check,
+as far as FITS can represent them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oda_proxy.codec import fits, wire
-from oda_proxy.drift import measure
-from oda_proxy.drift.measure import EXACT, Difference, Tolerance
+from oda_proxy.drift import differences
+from oda_proxy.drift.differences import EXACT, Difference, Tolerance
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
     from oda_proxy.codec.product import Array, DataProduct, DataUnit
 
-MOST_TOLD: Final = 20
-"""Differences of one product that are told; the others are counted."""
+MAX_DIFFERENCES: Final = 20
+"""Maximum number of differences of a product that are listed; others are counted."""
 
 _STRUCTURAL: Final = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|TFIELDS|THEAP|BSCALE|BZERO"
     r"|(?:TTYPE|TFORM|TDIM|TSCAL|TZERO|TBCOL)\d+"
 )
-"""Cards that describe the array, which is compared itself."""
-_OF_A_COLUMN: Final = re.compile(r"(T[A-Z]{2,4})(\d{1,3})")
+"""Cards that describe the array, which is compared as such."""
+_COLUMN_CARD: Final = re.compile(r"(T[A-Z]{2,4})(\d{1,3})")
 
 _ARRAYS: Final = "numpy_data_product_list"
 _ONE_ARRAY: Final = "numpy_data_product"
 _CATALOG: Final = "catalog"
 _BOOKKEEPING: Final = frozenset({"input_prod_list", "prod_process_message"})
-"""What is no product, and compared only where both answers have it."""
+"""Members that are no products; they are compared only if both responses have them."""
 
 
 class Verdict(StrEnum):
-    """What became of a product."""
+    """The result of the comparison of a product."""
 
     SAME = "same"
     DIFFERS = "differs"
@@ -51,36 +51,38 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """One product of either answer."""
+class ProductComparison:
+    """The comparison of one product, which may be in one response only."""
 
     name: str
     verdict: Verdict
     differences: tuple[Difference, ...] = ()
 
 
-def compare(recorded: Mapping[str, Any], anew: Mapping[str, Any], tolerance: Tolerance = EXACT) -> list[Compared]:
-    """Compare the `products` of two answers, as they are on the wire, without what names their askers.
+def compare(
+    recorded: Mapping[str, Any], current: Mapping[str, Any], tolerance: Tolerance = EXACT
+) -> list[ProductComparison]:
+    """Compare the redacted `products` members of two responses, in wire form.
 
-    Products are paired by their names and sources, those of one name by their order. Raises CodecError where an array
-    of either cannot be decoded.
+    Products are paired by name and source, those with the same name by their order. Raises CodecError if an array
+    cannot be decoded.
     """
-    compared = _pairs(_decoded(recorded), _decoded(anew), _product_name, _with(_products, tolerance))
-    for kind in dict.fromkeys((*recorded, *anew)):
-        if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in anew)):
+    compared = _pairs(_decoded(recorded), _decoded(current), _product_name, _with(_products, tolerance))
+    for kind in dict.fromkeys((*recorded, *current)):
+        if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in current)):
             continue
-        was, now = _listed(kind, recorded), _listed(kind, anew)
+        was, now = _products_of(kind, recorded), _products_of(kind, current)
         decode, name_of, differences = _KINDS.get(kind, _ANYTHING)
         try:
             was, now = [decode(one) for one in was], [decode(one) for one in now]
-        except CodecError:  # an empty catalogue, for instance
+        except CodecError:  # such as an empty catalogue
             _, name_of, differences = _ANYTHING
         compared += _pairs(was, now, _named(kind, name_of), _with(differences, tolerance))
-    return [replace(one, differences=_not_too_many(one.differences)) for one in compared]
+    return [replace(one, differences=_limited(one.differences)) for one in compared]
 
 
-def _listed(kind: str, products: Mapping[str, Any]) -> list[Any]:
-    """Give the products of one kind."""
+def _products_of(kind: str, products: Mapping[str, Any]) -> list[Any]:
+    """Return the products of one kind."""
     if kind not in products:
         return []
     value = products[kind]
@@ -89,7 +91,7 @@ def _listed(kind: str, products: Mapping[str, Any]) -> list[Any]:
 
 
 def _decoded(products: Mapping[str, Any]) -> list[DataProduct]:
-    return [wire.decode_product(one) for kind in (_ONE_ARRAY, _ARRAYS) for one in _listed(kind, products)]
+    return [wire.decode_product(one) for kind in (_ONE_ARRAY, _ARRAYS) for one in _products_of(kind, products)]
 
 
 Product = TypeVar("Product")
@@ -97,27 +99,27 @@ Product = TypeVar("Product")
 
 def _pairs(
     recorded: Iterable[Product],
-    anew: Iterable[Product],
+    current: Iterable[Product],
     name_of: Callable[[Product], str],
     differences: Callable[[Product, Product], Iterable[Difference]],
-) -> list[Compared]:
-    """Compare what has the same name."""
-    was, now = _by_name(recorded, name_of), _by_name(anew, name_of)
+) -> list[ProductComparison]:
+    """Compare products with the same name."""
+    was, now = _by_name(recorded, name_of), _by_name(current, name_of)
     compared = []
     for key in dict.fromkeys((*was, *now)):
         name = key[0] if key[1] == 1 else f"{key[0]} ({key[1]})"
         if key not in now:
-            compared.append(Compared(name, Verdict.GONE))
+            compared.append(ProductComparison(name, Verdict.GONE))
         elif key not in was:
-            compared.append(Compared(name, Verdict.NEW))
+            compared.append(ProductComparison(name, Verdict.NEW))
         else:
             found = tuple(differences(was[key], now[key]))
-            compared.append(Compared(name, Verdict.DIFFERS if found else Verdict.SAME, found))
+            compared.append(ProductComparison(name, Verdict.DIFFERS if found else Verdict.SAME, found))
     return compared
 
 
 def _by_name(products: Iterable[Product], name_of: Callable[[Product], str]) -> dict[tuple[str, int], Product]:
-    """Tell products apart by their names, and by which of that name they are, from 1."""
+    """Index products by name and by their position, from 1, among those with that name."""
     seen: Counter[str] = Counter()
     named = {}
     for product in products:
@@ -127,11 +129,11 @@ def _by_name(products: Iterable[Product], name_of: Callable[[Product], str]) -> 
     return named
 
 
-def _not_too_many(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
-    if len(differences) <= MOST_TOLD:
+def _limited(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    if len(differences) <= MAX_DIFFERENCES:
         return differences
-    rest = Difference("", f"and {len(differences) - MOST_TOLD} more differences")
-    return (*differences[:MOST_TOLD], rest)
+    rest = Difference("", f"and {len(differences) - MAX_DIFFERENCES} more differences")
+    return (*differences[:MAX_DIFFERENCES], rest)
 
 
 # -- products with arrays -------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def _product_name(product: DataProduct) -> str:
 
 
 def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
-    found = [*measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)]
+    found = [*differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)]
     for unit in _pairs(was.units, now.units, lambda one: one.name or "unnamed", _with(_units, tolerance)):
         match unit.verdict:
             case Verdict.NEW | Verdict.GONE:
@@ -151,30 +153,30 @@ def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Itera
             case _:
                 found += [
                     Difference(
-                        f"{unit.name}, {one.where}" if one.where else unit.name, one.said, one.absolute, one.relative
+                        f"{unit.name}, {one.where}" if one.where else unit.name, one.text, one.absolute, one.relative
                     )
                     for one in unit.differences
                 ]
-    return iter(found or _seen_by_astropy(was, now, tolerance))
+    return iter(found or _fits_diff(was, now, tolerance))
 
 
-def _seen_by_astropy(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list[Difference]:
-    """Ask the other judge of what is the same to us."""
+def _fits_diff(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list[Difference]:
+    """Compare products with astropy's FITSDiff."""
     from astropy.io.fits import FITSDiff, HDUList
 
     try:
         files = [HDUList.fromstring(fits.write(_without_ignored(product, tolerance))) for product in (now, was)]
-    except CodecError:  # FITS has no form for it
+    except CodecError:  # not representable in FITS
         return []
-    # It takes the second file for the reference, and counts tolerances in the precision of the array.
+    # FITSDiff uses the second file as reference, and computes tolerances in the precision of the array.
     coarser = _SINGLE if tolerance.rtol or tolerance.atol else 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that the standard does not like, which are as they were
+        warnings.simplefilter("ignore")  # about nonstandard headers, which are compared as they are
         diff = FITSDiff(*files, ignore_comments=["*"], rtol=tolerance.rtol + coarser, atol=tolerance.atol)
     if diff.identical:
         return []
     report = _PREAMBLE.sub("", diff.report())
-    return [Difference("", f"astropy's FITSDiff sees a difference: {' '.join(report.split())[:_LONGEST_REPORT]}")]
+    return [Difference("", f"astropy's FITSDiff reports a difference: {' '.join(report.split())[:_LONGEST_REPORT]}")]
 
 
 _SINGLE: Final = 1e-6
@@ -190,12 +192,12 @@ def _without_ignored(product: DataProduct, tolerance: Tolerance) -> list[DataUni
 
 
 def _units(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
-    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
-    yield from measure.members("units_dict", dict(was.units_dict or {}), dict(now.units_dict or {}), tolerance)
+    yield from differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from differences.members("units_dict", dict(was.units_dict or {}), dict(now.units_dict or {}), tolerance)
     yield from _headers(was, now, tolerance)
     if was.data is None or now.data is None:
         if was.data is not now.data:
-            yield Difference("", "it has data now, and had none" if was.data is None else "its data are gone")
+            yield Difference("", "it has data, and had none" if was.data is None else "its data are missing")
         return
     old, new = wire.portable(was.data), wire.portable(now.data)
     if old.dtype.names and new.dtype.names:
@@ -204,7 +206,7 @@ def _units(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Diffe
         kinds = ["a table" if one.dtype.names else "an image" for one in (old, new)]
         yield Difference("", f"it was {kinds[0]} and is {kinds[1]}")
     else:
-        yield from measure.arrays("", old, new, tolerance, measure.pixel)
+        yield from differences.arrays("", old, new, tolerance, differences.pixel)
 
 
 def _headers(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
@@ -213,21 +215,21 @@ def _headers(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Dif
         if tolerance.ignores(keyword):
             continue
         if keyword not in new:
-            yield Difference(keyword, f"this card is gone; it was {measure.shown(old[keyword])}")
+            yield Difference(keyword, f"this card is gone; it was {differences.shown(old[keyword])}")
         elif keyword not in old:
-            yield Difference(keyword, f"this card is new: {measure.shown(new[keyword])}")
+            yield Difference(keyword, f"this card is new: {differences.shown(new[keyword])}")
         else:
-            yield from measure.leaves(keyword, old[keyword], new[keyword], tolerance)
+            yield from differences.leaves(keyword, old[keyword], new[keyword], tolerance)
 
 
 def _cards(unit: DataUnit) -> dict[str, Any]:
-    """Give the cards that say something beside the array, those of columns under the columns' names."""
+    """Return the cards that do not describe the array, those of columns under the columns' names."""
     columns = unit.data.dtype.names if unit.data is not None and unit.data.dtype.names else ()
     cards = {}
     for keyword, value in wire.header(unit).items():
         if _STRUCTURAL.fullmatch(keyword):
             continue
-        column = _OF_A_COLUMN.fullmatch(keyword)
+        column = _COLUMN_CARD.fullmatch(keyword)
         if column and 0 < int(column[2]) <= len(columns):
             cards[f"{column[1]} of {columns[int(column[2]) - 1]}"] = value
         else:
@@ -241,12 +243,12 @@ def _tables(was: Array, now: Array, tolerance: Tolerance) -> Iterator[Difference
     yield from (Difference(f"column {name}", "is new") for name in new if name not in old)
     common = [name for name in old if name in new]
     if common != [name for name in new if name in old]:
-        yield Difference("", f"the columns are in another order: {measure.shown(', '.join(new))}")
+        yield Difference("", f"the columns are in another order: {differences.shown(', '.join(new))}")
     if was.shape != now.shape:
         yield Difference("", f"it had {len(was)} rows and has {len(now)}")
         return
     for name in common:
-        yield from measure.arrays(f"column {name}", was[name], now[name], tolerance, measure.row)
+        yield from differences.arrays(f"column {name}", was[name], now[name], tolerance, differences.row)
 
 
 # -- other products -------------------------------------------------------------------------------
@@ -259,14 +261,14 @@ def _with(
 
 
 def _named(kind: str, name_of: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Name a product by its kind and, if it has one, its name."""
-    called = kind.removesuffix("_list")
-    return lambda product: " ".join(filter(None, (called, name_of(product))))
+    """Return a function that names a product by its kind and, if it has one, its name."""
+    prefix = kind.removesuffix("_list")
+    return lambda product: " ".join(filter(None, (prefix, name_of(product))))
 
 
 def _catalogs(was: Mapping[str, Any], now: Mapping[str, Any], tolerance: Tolerance) -> Iterator[Difference]:
-    """Compare catalogues column by column; the order of columns does not matter."""
-    yield from measure.members("", _with_columns(was), _with_columns(now), tolerance)
+    """Compare catalogues column by column, in any order of columns."""
+    yield from differences.members("", _with_columns(was), _with_columns(now), tolerance)
 
 
 def _with_columns(catalog: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,26 +278,26 @@ def _with_columns(catalog: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ascii_tables(was: wire.AsciiTable, now: wire.AsciiTable, tolerance: Tolerance) -> Iterator[Difference]:
-    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
-    yield from measure.texts(was.text, now.text, tolerance)
+    yield from differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from differences.texts(was.text, now.text, tolerance)
 
 
 def _text_products(was: wire.Text, now: wire.Text, tolerance: Tolerance) -> Iterator[Difference]:
-    yield from measure.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
-    yield from measure.texts(was.value, now.value, tolerance)
+    yield from differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
+    yield from differences.texts(was.value, now.value, tolerance)
 
 
 def _pictures(was: wire.Picture, now: wire.Picture, tolerance: Tolerance) -> Iterator[Difference]:
-    yield from measure.members("metadata", dict(was.metadata), dict(now.metadata), tolerance)
-    yield from measure.contents(was.data, now.data)
+    yield from differences.members("metadata", dict(was.metadata), dict(now.metadata), tolerance)
+    yield from differences.contents(was.data, now.data)
 
 
 def _binaries(was: wire.Binary, now: wire.Binary, _: Tolerance) -> Iterator[Difference]:
-    yield from measure.contents(was.data, now.data)
+    yield from differences.contents(was.data, now.data)
 
 
 def _anything(was: Any, now: Any, tolerance: Tolerance) -> Iterator[Difference]:
-    yield from measure.members("", was, now, tolerance)
+    yield from differences.members("", was, now, tolerance)
 
 
 _Kind = tuple["Callable[[Any], Any]", "Callable[[Any], str]", "Callable[[Any, Any, Tolerance], Iterable[Difference]]"]
@@ -308,4 +310,4 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "binary_image_product_list": (wire.decode_picture, lambda picture: picture.name, _pictures),
     "binary_data_product_list": (wire.decode_binary, lambda binary: binary.name or "", _binaries),
 }
-"""How each kind is decoded, how one of it is called, and how two of it are compared."""
+"""For each kind of product: its decoder, its name, and its comparison."""

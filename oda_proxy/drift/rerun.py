@@ -1,4 +1,4 @@
-"""Asking a dispatcher once more for what was recorded, each job to its end, without a token and without a store."""
+"""Rerun of a recorded query at a dispatcher, until its job has ended, without a token and without a store."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Query
 
 CLIENT: Final = "1.3.5"
-"""The release of the client as which we ask: it decides on the form of some products."""
+"""The release of oda_api in requests: the form of some products depends on it."""
 
 LIMITS: Final = Limits(max_outage=600.0)
-"""How much patience a job is given: a person waits, but the dispatcher may take as long as it did."""
+"""Limits of a job: the dispatcher may be away for 10 min, and take as long as when it was recorded."""
 
 MAX_ANSWER: Final = 256 * 1024 * 1024
-"""Bytes of an answer that is read, as of one that is kept."""
+"""Maximum size of a response, in bytes."""
 
-POLL_PATIENCE: Final = 60.0
-"""Seconds that the answer to a poll may take: it only tells how the job stands."""
+POLL_TIMEOUT: Final = 60.0
+"""Time, in s, in which the dispatcher has to respond to a poll."""
 
-_LONGEST_ADDRESS: Final = 6000
-"""Characters of a query that is sent in the address; longer ones are sent as a form, as clients do."""
+_LONGEST_QUERY_STRING: Final = 6000
+"""Maximum length of a query string; longer ones are sent as a form, as clients do."""
 _LONGEST_REASON: Final = 300
 _OK: Final = 200
 _HEADERS: Final = (("Accept-Encoding", "identity"), ("Cache-Control", "no-cache"), ("Via", "1.1 oda-proxy"))
-"""A proxy of ours that stands there is to ask anew, too."""
+"""With `no-cache`, an oda-proxy in between contacts the dispatcher, too."""
 
 
-class FailedNowError(OdaProxyError):
-    """A job that has succeeded when it was recorded fails."""
+class RerunFailedError(OdaProxyError):
+    """The rerun of a job that succeeded when it was recorded failed."""
 
 
-def why_not(query: Query) -> str:
-    """Say why a query cannot be asked again, or nothing: it would need what was not recorded."""
+def obstacle(query: Query) -> str:
+    """Return why a query cannot be rerun from its recording, or an empty text."""
     if query.files:
-        return "a file was uploaded with it, of which only the digest was recorded"
-    if any(REMOVED in word for _, word in query_fields(query)):
-        return "an address was taken out of what was asked"
+        return "it uploads a file, of which only the digest was recorded"
+    if any(REMOVED in value for _, value in query_fields(query)):
+        return "an e-mail address was removed from the recorded query"
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """What came of one request: what it says of the job, the answer, and why the job failed, if it did."""
+    """One response: what it reports of the job, its body, and the reason of a failure."""
 
     event: Event
     body: bytes = b""
@@ -65,7 +65,7 @@ class _Response:
 
 
 class Rerun:
-    """Asks in one session; `clock` gives s, `sleep` waits for some."""
+    """Reruns queries in one session; `clock` returns s, `sleep` takes s."""
 
     def __init__(
         self,
@@ -79,43 +79,43 @@ class Rerun:
         self._upstream = upstream
         self._clock = clock
         self._sleep = sleep
-        self._was_there = False
+        self._has_responded = False
 
-    async def ask(self, query: Query, *, tell: Callable[[str], None]) -> bytes:
-        """Ask until the job is done, and give its last answer; `tell` is told how it stands meanwhile.
+    async def run(self, query: Query, *, on_progress: Callable[[str], None]) -> bytes:
+        """Send requests until the job is done, and return the last response; `on_progress` receives its state.
 
         Raises
         ------
-        FailedNowError
-            The job failed or was given up.
+        RerunFailedError
+            The job failed or was abandoned.
         UpstreamUnreachableError
-            Nobody answers, and nobody has answered before.
+            The dispatcher does not respond, and never has.
         """
         pairs = query_fields(query)
         job = Job(started_at=self._clock())
         while True:
             step = next_step(job, self._clock(), watched=True)
             await self._sleep(step.pause)
-            once = await self._once(pairs, step)
-            job = advance(job, once.event, self._clock(), job_id=once.job_id, limits=LIMITS)
+            response = await self._request(pairs, step)
+            job = advance(job, response.event, self._clock(), job_id=response.job_id, limits=LIMITS)
             if job.state is State.DONE:
-                return once.body
+                return response.body
             if job.state is State.FAILED:
-                raise FailedNowError(job.give_up_reason or shorten(once.reason, _LONGEST_REASON))
-            tell(f"{job.state}, {self._clock() - job.started_at:.0f} s")
+                raise RerunFailedError(job.give_up_reason or shorten(response.reason, _LONGEST_REASON))
+            on_progress(f"{job.state}, {self._clock() - job.started_at:.0f} s")
 
-    async def _once(self, pairs: list[tuple[str, str]], step: Step) -> _Response:
-        """Ask once, and say what is heard."""
+    async def _request(self, pairs: list[tuple[str, str]], step: Step) -> _Response:
+        """Send one request, and interpret the response."""
         try:
             status, body = await self._exchange(_request(pairs, step, self.envelope))
         except UpstreamUnreachableError as error:
-            if not self._was_there:
+            if not self._has_responded:
                 raise
             return _Response(Event.UNREACHABLE, reason=str(error))
-        self._was_there = True
-        told = _read(body)
-        event = classify(status, told, query_status=step.query_status)
-        return _Response(event, body, job_id_in(told), _message(told) or _remark(status, body))
+        self._has_responded = True
+        answer = _parsed(body)
+        event = classify(status, answer, query_status=step.query_status)
+        return _Response(event, body, job_id_in(answer), _message(answer) or _default_reason(status, body))
 
     async def _exchange(self, request: Request) -> tuple[int, bytes]:
         reply = await self._upstream.send(request)
@@ -125,7 +125,7 @@ class Rerun:
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_ANSWER:
-                    raise FailedNowError(f"the answer has more than {MAX_ANSWER} bytes")
+                    raise RerunFailedError(f"the response has more than {MAX_ANSWER} bytes")
         finally:
             await reply.body.aclose()
         return reply.status, b"".join(pieces)
@@ -136,32 +136,34 @@ def _request(pairs: list[tuple[str, str]], step: Step, envelope: Envelope) -> Re
     sent += [("job_id", step.job_id)] if step.job_id else []
     text = urlencode(sent, errors="surrogateescape")
     polls = step.query_status not in {"new", "ready"}
-    patience = POLL_PATIENCE if polls else None
-    if len(text) <= _LONGEST_ADDRESS:
+    patience = POLL_TIMEOUT if polls else None
+    if len(text) <= _LONGEST_QUERY_STRING:
         return Request("GET", "/run_analysis", text, _HEADERS, timeout=patience, at_most_once=not polls)
-    told = (*_HEADERS, ("Content-Type", FORM))
-    return Request("POST", "/run_analysis", "", told, text.encode(), patience, at_most_once=not polls)
+    headers = (*_HEADERS, ("Content-Type", FORM))
+    return Request("POST", "/run_analysis", "", headers, text.encode(), patience, at_most_once=not polls)
 
 
-def _read(body: bytes) -> Any:
+def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def _remark(status: int, body: bytes) -> str:
-    """Say what is known of a failure that has no words of its own."""
+def _default_reason(status: int, body: bytes) -> str:
+    """Describe a failure without a message of the dispatcher."""
     if status == _OK:
-        return "the dispatcher gives no reason"
-    return f"the dispatcher answers {status}: {body[:_LONGEST_REASON].decode('utf-8', 'replace').strip() or 'nothing'}"
+        return "the dispatcher gave no reason"
+    return (
+        f"the dispatcher responded {status}: {body[:_LONGEST_REASON].decode('utf-8', 'replace').strip() or 'nothing'}"
+    )
 
 
-def _message(told: Any) -> str:
-    """Find the dispatcher's words in its answer; nothing where it has none."""
-    if not isinstance(told, dict):
+def _message(answer: Any) -> str:
+    """Return the message of a failure in a response; empty if there is none."""
+    if not isinstance(answer, dict):
         return ""
-    status = told.get("exit_status")
+    status = answer.get("exit_status")
     found = [status.get("message"), status.get("error_message")] if isinstance(status, dict) else []
-    found += [told.get("error_message"), told.get("error")]
+    found += [answer.get("error_message"), answer.get("error")]
     return next((text for text in found if isinstance(text, str) and text.strip()), "")

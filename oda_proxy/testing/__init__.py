@@ -1,6 +1,6 @@
-"""What the pytest plugin stands on.
+"""Parts of the pytest plugin.
 
-The recordings of one test, and no network while tests run. Options, markers and fixtures are in
+Cassettes (the recordings of a test) and the blocked network. Options, markers and fixtures are in
 `oda_proxy.pytest_plugin`.
 
 Begin with `cassette.py`.

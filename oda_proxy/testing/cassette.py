@@ -1,7 +1,7 @@
-"""What one test asks, answered from its recordings, and recorded where that is wanted.
+"""A cassette: the recordings of one test, replayed and recorded as a record mode demands.
 
-What is recorded comes to the place of the recordings when the test has ended, whole: a test that is cut off leaves
-them as they were.
+New recordings replace those in the folder of the cassette when the test has ended, all at once: a test that is
+interrupted changes nothing.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ if TYPE_CHECKING:
     from oda_proxy.run.recorder import Recorder
     from oda_proxy.run.replayer import Replayer
 
-Mode = Literal["none", "once", "new_episodes", "all"]
+RecordMode = Literal["none", "once", "new_episodes", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which recordings a test has, and what is to become of them.
+class CassetteOptions:
+    """The folder and the record mode of a cassette.
 
     Attributes
     ----------
     folder
-        The capsule, which need not be there.
-    mode
-        none: recordings only; once: record where there is no capsule; new_episodes: record what it lacks; all: record
-        everything anew.
+        The capsule with the recordings; it need not exist.
+    record_mode
+        none: replay only; once: record if there is no capsule; new_episodes: replay, and record queries without a
+        recording; all: record every query.
     is_shared
-        Other tests may have the same recordings: those that this one does not ask for stay.
+        Other tests may use the same cassette: recordings that this test does not use are not removed.
     upstream
-        The dispatcher to record from; None is that of the recordings that stay, or else the production one.
+        The dispatcher to record from; None is the one of the existing recordings, or else the production dispatcher.
     time_scale
-        How long recorded jobs take: 1 as they did, 0 no time.
+        Duration of replayed jobs: 1 as recorded, 0 none.
     include_private
-        Record what is asked for with a token, too.
+        Also record responses to requests with a token.
     command
-        How to repeat what is recorded.
+        The command that repeats the recording, for the manifest.
     """
 
     folder: Path
-    mode: Mode = "none"
+    record_mode: RecordMode = "none"
     is_shared: bool = False
     upstream: str | None = None
     time_scale: float = 0.0
@@ -74,37 +74,37 @@ class Wanted:
     command: tuple[str, ...] = ()
 
     @property
-    def is_there(self) -> bool:
-        """Whether there are recordings."""
+    def exists(self) -> bool:
+        """Whether there is a capsule in the folder."""
         return (self.folder / capsule.MANIFEST).is_file()
 
     @property
     def replays(self) -> bool:
-        """Whether there is something to answer from."""
-        return self.mode != "all" and self.is_there
+        """Whether requests are answered from recordings."""
+        return self.record_mode != "all" and self.exists
 
     @property
     def records(self) -> bool:
-        """Whether a dispatcher is asked for what is not recorded."""
-        return self.mode in {"new_episodes", "all"} or (self.mode == "once" and not self.is_there)
+        """Whether queries without a recording are sent to the dispatcher, and recorded."""
+        return self.record_mode in {"new_episodes", "all"} or (self.record_mode == "once" and not self.exists)
 
     @property
-    def keeps(self) -> bool:
-        """Whether recordings that are there are to stay beside new ones."""
-        return self.records and self.is_there and (self.mode == "new_episodes" or self.is_shared)
+    def merges(self) -> bool:
+        """Whether new recordings are added to existing ones."""
+        return self.records and self.exists and (self.record_mode == "new_episodes" or self.is_shared)
 
 
 class Cassette:
-    """Answers a test; what is said of it is told in a line each, for a person.
+    """Answers the requests of one test. Recordings and misses are reported in a line each.
 
     Attributes
     ----------
     url
-        Where the test asks.
+        Base URL for the test.
     folder
         The capsule.
     succeeded
-        What a capsule that is made is to say of the test.
+        Whether the test passed, for the manifest of a new capsule.
     """
 
     url: str
@@ -114,54 +114,56 @@ class Cassette:
         self.succeeded = True
         self._replayer = replayer
         self._recorder = recorder
-        self._missed: Counter[str] = Counter()  # everything that was asked where there are no recordings at all
-        self._queries: Counter[str] = Counter()  # the queries among it, which say enough
-        services = Services(miss_handler=_NothingYet(folder, self._queries))
-        self._nothing = Proxy(MemoryStore(), None, Policy(), services=services)
+        self._missed: Counter[str] = Counter()  # all requests, if there are no recordings
+        self._missed_queries: Counter[str] = Counter()  # the queries among them
+        services = Services(miss_handler=_NoRecordings(folder, self._missed_queries))
+        self._empty = Proxy(MemoryStore(), None, Policy(), services=services)
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The recordings that were asked for."""
+        """The recordings that were replayed."""
         return self._replayer.used if self._replayer else ()
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The recordings that were not asked for."""
+        """The recordings that were not replayed."""
         return self._replayer.unused if self._replayer else ()
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """What was asked for and is not recorded, with what differs; each once."""
+        """Requests without a recording, each once, with the nearest recording and what differs."""
         if self._recorder:
             return ()
-        return tuple(self._replayer.missed if self._replayer else self._queries or self._missed)
+        return tuple(self._replayer.missed if self._replayer else self._missed_queries or self._missed)
 
     @property
     def is_replaying(self) -> bool:
-        """Whether there are recordings to answer from."""
+        """Whether requests are answered from recordings."""
         return self._replayer is not None
 
     @property
     def is_recording(self) -> bool:
-        """Whether a dispatcher is asked for what is not recorded."""
+        """Whether queries without a recording are sent to the dispatcher, and recorded."""
         return self._recorder is not None
 
     @property
     def recorded(self) -> int:
-        """The number of answers, failures among them, that were recorded."""
+        """Number of new recordings, failures included."""
         return self._recorder.tally.recordings + self._recorder.tally.failures if self._recorder else 0
 
     @property
     def not_recorded(self) -> tuple[str, ...]:
-        """What was answered and could not be recorded, and why."""
+        """Responses that were not recorded, and why."""
         if self._recorder is None:
             return ()
         private = self._recorder.tally.private
-        left_out = [f"answers asked for with a token: {private} (include_private=True keeps them)"] if private else []
+        left_out = (
+            [f"responses to requests with a token: {private} (include_private=True records them)"] if private else []
+        )
         return (*self._recorder.tally.not_kept, *left_out)
 
     async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
-        """Answer a request: from the recordings, else from the dispatcher where one is asked."""
+        """Answer a request from the recordings, or else from the dispatcher if the record mode allows it."""
         if self._replayer and (self._recorder is None or isinstance(request.body, bytes | None)):
             answer = await self._replayer.dispatcher(address, request, origin=origin)
             if self._recorder is None or answer.cache_status.detail != NoRecordingError.detail:
@@ -169,144 +171,144 @@ class Cassette:
             await answer.close()
         if self._recorder:
             return await self._recorder.dispatcher(address, request, origin=origin)
-        answer = await self._nothing.answer(public_description(request) or request, origin=origin)
+        answer = await self._empty.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.detail:
             self._missed[f"{request.method} {request.path}: there are no recordings"] += 1
         return answer
 
 
 @contextmanager
-def opened(wanted: Wanted) -> Iterator[Cassette]:
-    """Answer a test at an address of its own until the block ends.
+def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
+    """Serve a cassette at a port of its own until the block ends, then save new recordings.
 
     Raises
     ------
     UsageError
-        What is wanted makes no sense; NotACapsuleError where the folder is used for something else.
+        An option is not valid; NotACapsuleError if the folder holds other files.
     CapsuleError
-        The recordings are not as they were written, or cannot be written.
+        The recordings were changed, or new ones cannot be written.
     ListenError
-        There is no port to be had.
+        No port is free.
     """
-    if not wanted.records:
-        with in_thread(_answering(wanted, None)) as episodes:
-            yield episodes
+    if not options.records:
+        with in_thread(_serve(options, None)) as cassette:
+            yield cassette
         return
-    if wanted.folder.exists() and not wanted.is_there:
-        raise NotACapsuleError(f"{wanted.folder} is there, and holds no recordings; name another folder")
-    if wanted.keeps:
-        wanted = _of_the_same(wanted)
+    if options.folder.exists() and not options.exists:
+        raise NotACapsuleError(f"{options.folder} exists and holds no recordings; choose another folder")
+    if options.merges:
+        options = _with_recorded_upstream(options)
     with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
-        fresh = Path(folder) / "capsule"
-        with in_thread(_answering(wanted, fresh)) as episodes:
-            yield episodes
-        _keep(fresh, wanted)
+        new = Path(folder) / "capsule"
+        with in_thread(_serve(options, new)) as cassette:
+            yield cassette
+        _save(new, options)
 
 
 @asynccontextmanager
-async def _answering(wanted: Wanted, fresh: Path | None) -> AsyncIterator[Cassette]:
-    """Open the door to what answers a test; what is recorded goes to the folder `fresh`, where one is given."""
-    scale = config.value_of(config.REPLAY[0], wanted.time_scale, "time_scale")
-    upstream = config.value_of(config.RECORD[0], wanted.upstream, "upstream") if wanted.upstream else None
+async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Cassette]:
+    """Serve a cassette; new recordings are written to the folder `new`, unless it is None."""
+    scale = config.value_of(config.REPLAY[0], options.time_scale, "time_scale")
+    upstream = config.value_of(config.RECORD[0], options.upstream, "upstream") if options.upstream else None
     async with AsyncExitStack() as stack:
         replayer = recorder = None
-        if wanted.replays:
-            replayer = await stack.enter_async_context(replaying(wanted.folder, time_scale=scale, doors=_no_door))
-        if fresh:
+        if options.replays:
+            replayer = await stack.enter_async_context(replaying(options.folder, time_scale=scale, doors=_no_listener))
+        if new:
             recorder = await stack.enter_async_context(
                 recording(
-                    fresh,
-                    command=wanted.command,
+                    new,
+                    command=options.command,
                     upstream=upstream,
-                    include_private=wanted.include_private,
-                    doors=_no_door,
+                    include_private=options.include_private,
+                    doors=_no_listener,
                 )
             )
-        episodes = Cassette(wanted.folder, replayer, recorder)
-        episodes.url = (await stack.enter_async_context(own_door(episodes))).url
-        yield episodes
+        cassette = Cassette(options.folder, replayer, recorder)
+        cassette.url = (await stack.enter_async_context(own_door(cassette))).url
+        yield cassette
         if recorder:
-            recorder.exit_status = int(not episodes.succeeded)
+            recorder.exit_status = int(not cassette.succeeded)
 
 
 @asynccontextmanager
-async def _no_door(_: CommandHandler) -> AsyncIterator[Listeners]:
-    """Open no door: there is one already, before another house."""
+async def _no_listener(_: CommandHandler) -> AsyncIterator[Listeners]:
+    """Open no listener: the cassette has its own."""
     yield Listeners("", {})
 
 
 @dataclass(frozen=True, slots=True)
-class _NothingYet:
-    """Says that there are no recordings, and counts the queries that are told so."""
+class _NoRecordings:
+    """Answers every query with a miss, and counts them."""
 
     folder: Path
     queries: Counter[str]
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whoever asks
-        """Raise NoRecordingError."""
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - interface
+        """Count a query as missed. Raises NoRecordingError."""
         query = resolved.query
         self.queries[f"{shorten(query.instrument)} {shorten(query.product_type)}: there are no recordings"] += 1
         raise NoRecordingError(f"offline: there are no recordings in {self.folder}")
 
 
-def _of_the_same(wanted: Wanted) -> Wanted:
-    """Ask the dispatcher that was recorded. Raises UsageError: what two of them said is not to be mixed."""
-    known = [dispatcher.url for dispatcher in open_capsule(wanted.folder).dispatchers]
-    asked = wanted.upstream or (known[0] if known else config.PRODUCTION)
-    for url in known:
-        if url != asked.rstrip("/"):
+def _with_recorded_upstream(options: CassetteOptions) -> CassetteOptions:
+    """Choose the dispatcher of the existing recordings. Raises UsageError if another one is configured."""
+    recorded = [dispatcher.url for dispatcher in open_capsule(options.folder).dispatchers]
+    upstream = options.upstream or (recorded[0] if recorded else config.PRODUCTION)
+    for url in recorded:
+        if url != upstream.rstrip("/"):
             raise UsageError(
-                f"the recordings in {wanted.folder} are of {url}, and not of {asked}: "
-                "record from that one, or into another folder"
+                f"the recordings in {options.folder} are from {url}, not from {upstream}: "
+                "record from that dispatcher, or into another folder"
             )
-    return replace(wanted, upstream=asked)
+    return replace(options, upstream=upstream)
 
 
-def _keep(fresh: Path, wanted: Wanted) -> None:
-    """Put what was recorded in its place, if it is anything. Raises CapsuleError."""
-    made = open_capsule(fresh)
-    if not made.files:
+def _save(recorded: Path, options: CassetteOptions) -> None:
+    """Move new recordings to the folder of the cassette; nothing changes if there are none. Raises CapsuleError."""
+    capsule_recorded = open_capsule(recorded)
+    if not capsule_recorded.files:
         return
-    place = wanted.folder
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name[:40]}-", dir=place.parent) as beside:
-        new, old = Path(beside) / "new", Path(beside) / "old"
-        if wanted.keeps:
-            _write_together(new, (open_capsule(place), made), wanted.command)
+    folder = options.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:40]}-", dir=folder.parent) as staging:
+        new, old = Path(staging) / "new", Path(staging) / "old"
+        if options.merges:
+            _merge(new, (open_capsule(folder), capsule_recorded), options.command)
         else:
-            shutil.copytree(fresh, new)
-        if place.exists():
-            place.rename(old)
-            _move_others(old, new)
-        new.rename(place)
+            shutil.copytree(recorded, new)
+        if folder.exists():
+            folder.rename(old)
+            _move_other_files(old, new)
+        new.rename(folder)
 
 
-def _write_together(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]) -> None:
-    """Write a capsule with what is in several; a later one's answer to the same question counts."""
-    writer = Writer(folder, command=command, include_private=True)  # what is there may stay
+def _merge(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]) -> None:
+    """Write a capsule with the contents of several; of two recordings with one key the later is written."""
+    writer = Writer(folder, command=command, include_private=True)  # existing recordings may be private
     for one in capsules:
         for program, versions in one.versions.items():
             for version in versions if isinstance(versions, list) else ():
                 writer.note_version(program, version)
         for dispatcher in one.dispatchers:
-            into = writer.dispatcher(dispatcher.url)
+            target = writer.dispatcher(dispatcher.url)
             for address in dispatcher.addresses:
-                into.named(address)
-            for recorded in dispatcher.recordings():
-                into.save_recording(recorded)
+                target.named(address)
+            for one_recording in dispatcher.recordings():
+                target.save_recording(one_recording)
             for failure in dispatcher.failures.values():
-                into.save_failure(failure)
-            described = dispatcher.folder / "descriptions"
-            if described.is_dir():
-                shutil.copytree(described, into.folder / described.name, dirs_exist_ok=True)
+                target.save_failure(failure)
+            descriptions = dispatcher.folder / "descriptions"
+            if descriptions.is_dir():
+                shutil.copytree(descriptions, target.folder / descriptions.name, dirs_exist_ok=True)
         for document, body in one.exchanges():
             page = exchange.from_json(json.dumps(document).encode("ascii"), body)
             writer.save_exchange(page.name, document, body)
     writer.finish(capsules[-1].exit_status or 0)
 
 
-def _move_others(old: Path, new: Path) -> None:
-    """Keep what lies beside a capsule's own files in its folder."""
+def _move_other_files(old: Path, new: Path) -> None:
+    """Move files that are no part of the capsule, such as a README, to the new folder."""
     for other in old.iterdir():
         if other.name not in {capsule.MANIFEST, capsule.CRATE, "dispatchers", "exchanges"}:
             other.rename(new / other.name)

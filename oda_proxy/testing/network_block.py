@@ -1,6 +1,6 @@
-"""Blocking the network for a while: Python's sockets reach this machine and no other.
+"""A block of the network: while it is active, sockets of Python connect to this machine only.
 
-A program that is started meanwhile, and a library that opens its sockets in C, is not blocked.
+Child processes and libraries that open sockets in C are not blocked.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _METHODS = ("connect", "connect_ex", "sendto", "sendmsg")
-_LOOK_UPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr")
-_INTERNET = (socket.AF_INET, socket.AF_INET6)  # what is a file (AF_UNIX) is on this machine
+_LOOKUPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr")
+_INTERNET = (socket.AF_INET, socket.AF_INET6)  # AF_UNIX sockets are local
 _ADDRESS_OF_SENDMSG = 3
 
 
 class NetworkBlockedError(RuntimeError):
-    """Something wanted to reach another machine; no OSError, after which programs would try again."""
+    """A connection to another machine was refused. It is no OSError, so that clients do not retry."""
 
 
 class NetworkBlock:
-    """What keeps this process from other machines."""
+    """Refuses connections of this process to other machines."""
 
     def __init__(self) -> None:
-        self._lifted = 0
+        self._suspended = 0
 
     @contextmanager
-    def standing(self) -> Iterator[None]:
-        """Raise NetworkBlockedError wherever another machine is to be reached, until the block ends."""
+    def active(self) -> Iterator[None]:
+        """Raise NetworkBlockedError on each connection to another machine, until the `with` block ends."""
         with ExitStack() as stack:
-            for name in _METHODS:  # inherited: what is set here is taken away again
+            for name in _METHODS:  # inherited attributes: the patch is deleted at the end
                 guarded = self._method(name, getattr(socket.socket, name))
                 stack.enter_context(mock.patch.object(socket.socket, name, guarded))
-            for name in _LOOK_UPS:
-                guarded = self._look_up(getattr(socket, name))
+            for name in _LOOKUPS:
+                guarded = self._lookup(getattr(socket, name))
                 stack.enter_context(mock.patch.object(socket, name, guarded))
             yield
 
     @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Let other machines be reached until the block ends, also where the blockade stands."""
-        self._lifted += 1
+    def suspended(self) -> Iterator[None]:
+        """Allow connections to other machines until the `with` block ends, also while the block is active."""
+        self._suspended += 1
         try:
             yield
         finally:
-            self._lifted -= 1
+            self._suspended -= 1
 
     def _method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(sock: socket.socket, *arguments: Any) -> Any:
@@ -57,29 +57,29 @@ class NetworkBlock:
                 try:
                     self._refuse(address[0])
                 except NetworkBlockedError:
-                    sock.close()  # whoever opened it does so after an OSError only
+                    sock.close()  # callers close it after an OSError only
                     raise
             return method(sock, *arguments)
 
         return guarded
 
-    def _look_up(self, look_up: Callable[..., Any]) -> Callable[..., Any]:
+    def _lookup(self, lookup: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(host: Any, *arguments: Any, **options: Any) -> Any:
             if not _is_address(host):
                 self._refuse(host)
-            return look_up(host, *arguments, **options)
+            return lookup(host, *arguments, **options)
 
         return guarded
 
     def _refuse(self, host: Any) -> None:
-        if not self._lifted and not _is_here(host):
+        if not self._suspended and not _is_local(host):
             raise NetworkBlockedError(
                 f"the network is blocked (--oda-block-network): {_text(host)} is not this machine"
             )
 
 
 def _address(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Give the address among the arguments of a method; None where a connected socket needs none."""
+    """Return the address among the arguments of a method; None if the socket is connected already."""
     if name == "sendmsg":
         found = arguments[_ADDRESS_OF_SENDMSG] if len(arguments) > _ADDRESS_OF_SENDMSG else None
     else:
@@ -91,8 +91,8 @@ def _text(host: Any) -> str:
     return host.decode("ascii", "replace") if isinstance(host, bytes | bytearray) else str(host)
 
 
-def _is_here(host: Any) -> bool:
-    """Tell whether a host is this machine; None and an empty text are its own addresses."""
+def _is_local(host: Any) -> bool:
+    """Whether a host is this machine; None and an empty name are, too."""
     name = _text(host or "").casefold().partition("%")[0]
     if name in {"", "localhost", socket.gethostname().casefold()}:
         return True
@@ -105,7 +105,7 @@ def _is_here(host: Any) -> bool:
 
 
 def _is_address(host: Any) -> bool:
-    """Tell whether a host is an address already, so that nobody is asked for it."""
+    """Whether a host is an IP address, which needs no lookup."""
     try:
         ip_address(_text(host or "").partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The commands that keep house: what they say, and with which status they end."""
+"""The commands on the recordings of a store, on fixtures and on capsules: output and exit status."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder without a configuration, and keep nothing outside of it."""
+    """Use an empty working folder, with the cache folder in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
 
 
 @pytest.fixture
 def fixtures(tmp_path: Path) -> Path:
-    """Copy the smallest fixture with a manifest of its own."""
+    """Copy the smallest fixture, with a manifest."""
     from oda_proxy.fixture.writing import write_manifest
 
     path = "spi_acs/spi_acs_lc/2003-03-15"
@@ -57,16 +57,16 @@ def test_a_changed_fixture_is_named_in_one_line(fixtures: Path, capsys: pytest.C
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
 
     assert main(["verify", str(fixtures)]) == 1
-    said = capsys.readouterr().out
+    out = capsys.readouterr().out
 
-    assert str(changed) in said
+    assert str(changed) in out
     assert main(["verify", str(fixtures), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["faults"] == said.splitlines()
+    assert json.loads(capsys.readouterr().out)["faults"] == out.splitlines()
 
 
-def test_fixtures_are_not_mended(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fixtures_are_not_repaired(fixtures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(fixtures), "--fix"]) == 2
-    assert "are not mended" in capsys.readouterr().err
+    assert "it does not repair a folder of fixtures" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def test_a_changed_capsule_is_named_in_one_line(capsule: Path, capsys: pytest.Ca
 def test_the_recordings_of_a_capsule_are_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (dispatcher,) = open_capsule(capsule).dispatchers
 
-    kept = run_json(capsys, "import", str(capsule), "--upstream", dispatcher.url)
+    imported = run_json(capsys, "import", str(capsule), "--upstream", dispatcher.url)
 
-    assert kept["failed"] == {}
-    assert set(kept["kept"]) == {one.path for one in dispatcher.fixtures}
+    assert imported["failed"] == {}
+    assert set(imported["kept"]) == {one.path for one in dispatcher.fixtures}
     listed = run_json(capsys, "ls", "--upstream", dispatcher.url)
-    assert {entry["key"] for entry in listed} == set(kept["kept"].values())
+    assert {entry["key"] for entry in listed} == set(imported["kept"].values())
 
 
 def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,8 +109,8 @@ def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: 
 
     assert main(["import", str(capsule), "--upstream", "http://other.example"]) == 2
     assert capsys.readouterr().err == (
-        f"oda-proxy: the capsule {capsule} is of {dispatcher.url}, and not of http://other.example; "
-        "say which by --upstream\n"
+        f"oda-proxy: the capsule {capsule} is from {dispatcher.url}, not from http://other.example; "
+        "choose one with --upstream\n"
     )
 
 
@@ -123,7 +123,7 @@ def test_a_folder_without_fixtures_is_a_fault(tmp_path: Path, capsys: pytest.Cap
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> str:
-    """Run a command on the store of this test, and give what it printed."""
+    """Run a command on the store of this test, and return its output."""
     assert main(arguments) == expect
     return capsys.readouterr().out
 
@@ -134,7 +134,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """Copy fixtures of an image, a light curve and a file without arrays' form of its own."""
+    """Copy fixtures of an image, a light curve and a binary file."""
     from oda_proxy.fixture.writing import write_manifest
 
     paths = ["isgri/isgri_image/4u1700-377", "isgri/isgri_lc/4u1700-377", "polar/polar_lc/2016-12-18"]
@@ -147,17 +147,17 @@ def several(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keys(several: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """Keep these fixtures in the store; give the key of each by its product."""
-    kept = run_json(capsys, "import", str(several))
-    assert kept["failed"] == {}
-    return {path.split("/")[1]: key for path, key in kept["kept"].items()}
+    """Import these fixtures into the store; return the key of each by its product."""
+    imported = run_json(capsys, "import", str(several))
+    assert imported["failed"] == {}
+    return {path.split("/")[1]: key for path, key in imported["kept"].items()}
 
 
 def folder() -> Path:
     return cache_folder(None, PRODUCTION)
 
 
-def test_recordings_are_listed_with_what_was_asked(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_recordings_are_listed_with_their_query(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     listed = run_json(capsys, "ls")
     lines = run(capsys, "ls").splitlines()
 
@@ -173,15 +173,15 @@ def test_recordings_are_listed_with_what_was_asked(keys: dict[str, str], capsys:
 
 @pytest.mark.usefixtures("keys")
 def test_recordings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    counted = run_json(capsys, "stats")
+    statistics = run_json(capsys, "stats")
 
-    assert counted["recordings"] == 3
-    assert counted["instruments"]["isgri"]["recordings"] == 2
-    assert 0 < counted["occupied"] < counted["size"]
+    assert statistics["recordings"] == 3
+    assert statistics["instruments"]["isgri"]["recordings"] == 2
+    assert 0 < statistics["occupied"] < statistics["size"]
     assert run(capsys, "stats").startswith("3 recordings of https://www.astro.unige.ch/mmoda/dispatch-data, 0 pinned")
 
 
-def test_all_that_are_named_are_removed_or_none(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_named_recordings_are_removed_or_none(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     image, curve = keys["isgri_image"], keys["isgri_lc"]
 
     assert main(["rm", image, "nothing"]) == 1
@@ -192,7 +192,7 @@ def test_all_that_are_named_are_removed_or_none(keys: dict[str, str], capsys: py
     assert [entry["key"] for entry in run_json(capsys, "ls")] == [keys["polar_lc"]]
 
 
-def test_a_beginning_of_several_keys_names_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_beginning_of_several_keys_is_ambiguous(capsys: pytest.CaptureFixture[str]) -> None:
     with closing(DiskStore(folder())) as store:
         for key in ("ab" + "0" * 62, "ab" + "1" * 62):
             store.put(recording(Key(key)))
@@ -215,7 +215,7 @@ def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[s
     assert "what was asked is not known" in capsys.readouterr().err
 
 
-def test_what_is_pinned_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pinned_recording_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     image = keys["isgri_image"]
     assert run(capsys, "pin", image) == f"pinned {image[: formatting.SHORT]}\n"
 
@@ -232,7 +232,7 @@ def test_pruning_within_the_limit_removes_nothing(capsys: pytest.CaptureFixture[
     assert "left: 3 recordings, with" in run(capsys, "prune")
 
 
-def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_is_verified_and_fixed(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "verify") == "3 sound recordings\n"
     assert run(capsys, "verify", str(folder())) == "3 sound recordings\n"
     head = max((folder() / "heads").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
@@ -241,46 +241,46 @@ def test_a_store_is_verified_and_mended(keys: dict[str, str], capsys: pytest.Cap
     found = run_json(capsys, "verify", expect=1)
     assert [fault["about"] for fault in found["faults"]] == [keys["isgri_image"]]
     assert "verify --fix" in run(capsys, "verify", expect=1)
-    assert "2 sound recordings, 1 fault mended" in run(capsys, "verify", "--fix")
+    assert "2 sound recordings, 1 fault fixed" in run(capsys, "verify", "--fix")
     assert run_json(capsys, "verify")["sound"]
 
 
 @pytest.mark.parametrize("command", [["ls"], ["stats"], ["rm", "a"], ["show", "a"], ["prune"], ["verify"]])
-def test_a_store_that_is_not_there_is_said_and_not_made(
+def test_a_missing_store_is_an_error_and_not_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert main([*command, "--cache-dir", str(tmp_path / "none")]) == 1
 
-    assert "nothing was recorded in" in capsys.readouterr().err
+    assert "there are no recordings in" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
 def test_a_recording_is_shown(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    said = run(capsys, "show", keys["isgri_image"])
+    shown_text = run(capsys, "show", keys["isgri_image"])
 
     for expected in ("E1_keV", "20.0", "mosaic_image", "455 x 455", "catalog", keys["isgri_image"]):
-        assert expected in said
-    assert "\x1b" not in said, "pictures are for terminals"
+        assert expected in shown_text
+    assert "\x1b" not in shown_text, "plots are for terminals"
     shown = run_json(capsys, "show", keys["isgri_lc"])
     assert shown["products"]["arrays"][0]["units"][0]["columns"][0] == "TIME"
     assert shown["query"]["instrument"] == "isgri"
 
 
 @pytest.mark.parametrize("product", ["isgri_image", "isgri_lc", "polar_lc"])
-def test_on_a_terminal_there_is_a_picture(
+def test_a_plot_is_printed_on_a_terminal(
     keys: dict[str, str], product: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
-    picture = [line for line in run(capsys, "show", keys[product]).splitlines() if "▀" in line]
+    plot = [line for line in run(capsys, "show", keys[product]).splitlines() if "▀" in line]
 
-    assert len(picture) == 12
-    assert len({line.count("▀") for line in picture}) == 1
-    assert len({pixel for line in picture for pixel in line.split("▀")}) > 2, "something is to be seen"
+    assert len(plot) == 12
+    assert len({line.count("▀") for line in plot}) == 1
+    assert len({pixel for line in plot for pixel in line.split("▀")}) > 2, "the plot is not empty"
 
 
-def test_a_terminal_without_colours_gets_none(
+def test_a_terminal_without_colours_gets_no_plot(
     keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -290,35 +290,35 @@ def test_a_terminal_without_colours_gets_none(
 
 
 @pytest.mark.parametrize("product", ["isgri_image", "isgri_lc"])
-def test_a_picture_is_written_as_png(keys: dict[str, str], product: str, tmp_path: Path) -> None:
+def test_a_plot_is_written_as_png(keys: dict[str, str], product: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
 
-    assert main(["show", keys[product], "--png", str(tmp_path / "picture.png")]) == 0
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["show", keys[product], "--png", str(tmp_path / "plot.png")]) == 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_it_is_said_what_to_install(
+def test_without_matplotlib_the_error_says_what_to_install(
     keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
 
-    assert main(["show", keys["isgri_image"], "--png", "picture.png"]) == 1
+    assert main(["show", keys["isgri_image"], "--png", "plot.png"]) == 1
     assert "pip install 'oda-proxy[plots]'" in capsys.readouterr().err
 
 
-def test_what_a_terminal_would_obey_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     assert formatting.plain("a\x1b[2J\n\u202eb\udcffé") == "a\\x1b[2J\\n\\u202eb\\udcffé"
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (999.9, "1 kB"), (25_300_000, "25.3 MB"), (5e15, "5e+03 TB")]
 )
-def test_sizes_are_told_in_three_digits(count: float, text: str) -> None:
+def test_sizes_have_three_digits(count: float, text: str) -> None:
     assert formatting.size(count) == text
 
 
-def test_exported_recordings_are_fixtures_that_are_the_same_recordings(
+def test_exported_recordings_are_imported_unchanged(
     keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exported = run_json(capsys, "export", str(tmp_path / "out"))
@@ -383,13 +383,13 @@ def test_a_damaged_fixture_is_not_imported(several: Path, capsys: pytest.Capture
     changed = several / "polar" / "polar_lc" / "2016-12-18" / "lc.root"
     changed.write_bytes(changed.read_bytes() + b"x")
 
-    kept = run_json(capsys, "import", str(several), expect=1)
+    imported = run_json(capsys, "import", str(several), expect=1)
 
-    assert list(kept["failed"]) == ["polar/polar_lc/2016-12-18"]
-    assert len(kept["kept"]) == 2
+    assert list(imported["failed"]) == ["polar/polar_lc/2016-12-18"]
+    assert len(imported["kept"]) == 2
 
 
-def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_harmful_pickle_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import base64
 
     from oda_proxy.fixture.model import FixtureAnswer, FixtureQuery
@@ -403,11 +403,11 @@ def test_nothing_that_a_client_would_load_is_imported(tmp_path: Path, capsys: py
     write_manifest(tmp_path / "bad", {path: {"kind": "synthetic", "source": "a test", "modelled": []}})
 
     assert main(["import", str(tmp_path / "bad")]) == 1
-    assert "harmful is left out: a client that reads it would load" in capsys.readouterr().err
+    assert "harmful was not stored: a client that reads it would load" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_reader_that_has_enough_is_no_fault_to_speak_of() -> None:
+def test_a_closed_pipe_is_no_error_message() -> None:
     command = [sys.executable, "-m", "oda_proxy.cli", "ls", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What differs between two answers to one question is found, measured and told; what does not is not."""
+"""Differences between two responses to one query are found and reported with their size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from oda_proxy.codec import fits, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.drift import comparison
-from oda_proxy.drift.comparison import MOST_TOLD, Compared, Verdict, compare
-from oda_proxy.drift.measure import EXACT, Difference, Tolerance
+from oda_proxy.drift.comparison import MAX_DIFFERENCES, ProductComparison, Verdict, compare
+from oda_proxy.drift.differences import EXACT, Difference, Tolerance
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -58,13 +58,16 @@ def changed(data: Array, index: Any, value: Any, column: str | None = None) -> A
     return copy
 
 
-def test_the_same_is_the_same() -> None:
+def test_equal_products_have_no_difference() -> None:
     products = {**arrays(product(unit(None, "Primary"), unit(IMAGE), unit(TABLE, "LC"))), "catalog": CATALOG}
 
-    assert compare(products, products) == [Compared("image", Verdict.SAME), Compared("catalog", Verdict.SAME)]
+    assert compare(products, products) == [
+        ProductComparison("image", Verdict.SAME),
+        ProductComparison("catalog", Verdict.SAME),
+    ]
 
 
-def test_the_largest_differences_are_told_and_where() -> None:
+def test_the_largest_difference_is_reported_with_its_pixel() -> None:
     now = changed(changed(IMAGE, (2, 1), 9.5), (0, 1), 1.25)
 
     assert differences(unit(IMAGE), unit(now)) == [
@@ -85,7 +88,7 @@ def test_a_column_that_differs_is_named_with_its_row() -> None:
     )
 
 
-def test_what_differs_from_zero_has_no_relative_difference() -> None:
+def test_a_difference_from_zero_has_no_relative_size() -> None:
     [found] = differences(unit(IMAGE), unit(changed(IMAGE, (0, 0), 1e-3)))
 
     assert found.absolute == pytest.approx(1e-3)
@@ -103,29 +106,29 @@ def test_what_differs_from_zero_has_no_relative_difference() -> None:
         (Tolerance(rtol=0.03, atol=0.25), True),
     ],
 )
-def test_numbers_within_the_tolerance_are_the_same(tolerance: Tolerance, is_same: bool) -> None:
+def test_numbers_within_the_tolerance_are_equal(tolerance: Tolerance, is_same: bool) -> None:
     assert (differences(unit(IMAGE), unit(changed(IMAGE, (2, 1), 9.5)), tolerance) == []) is is_same
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinities_are_themselves_alone(value: float) -> None:
-    strange = changed(IMAGE, (1, 1), value)
+def test_nan_and_infinities_equal_only_themselves(value: float) -> None:
+    special = changed(IMAGE, (1, 1), value)
 
-    assert differences(unit(strange), unit(strange.copy())) == []
+    assert differences(unit(special), unit(special.copy())) == []
     for other in {np.nan, np.inf, -np.inf, 1e20, 0.0} - {value}:
         if not (np.isnan(other) and np.isnan(value)):
             tolerant = Tolerance(rtol=1.0, atol=1e30)
-            [found] = differences(unit(strange), unit(changed(IMAGE, (1, 1), other)), tolerant)
-            assert found.said.startswith("1 of 12 values differ, first at pixel (2, 2): was ")
+            [found] = differences(unit(special), unit(changed(IMAGE, (1, 1), other)), tolerant)
+            assert found.text.startswith("1 of 12 values differ, first at pixel (2, 2): was ")
             assert found.absolute is None
 
 
-def test_strange_numbers_among_others_are_counted() -> None:
+def test_differences_with_nan_are_counted_apart() -> None:
     now = changed(changed(IMAGE, (2, 1), 9.5), (0, 1), np.nan)
 
     [found] = differences(unit(IMAGE), unit(now))
 
-    assert found.said.endswith("; of them 1 are NaN or infinite")
+    assert found.text.endswith("; of them 1 are NaN or infinite")
     assert found.absolute == 0.5
 
 
@@ -145,10 +148,10 @@ def test_whole_numbers_are_compared_to_the_last_digit() -> None:
 
     [found] = differences(unit(large), unit(changed(large, (0, 0), 2**62 + 1)))
 
-    assert found.said.startswith("1 of 2 values differ")
+    assert found.text.startswith("1 of 2 values differ")
 
 
-def test_another_shape_is_told() -> None:
+def test_another_shape_is_reported() -> None:
     assert [str(one) for one in differences(unit(IMAGE), unit(IMAGE[:2]))] == [
         "MAP: was of shape 4 x 3 and is of shape 4 x 2"
     ]
@@ -156,8 +159,8 @@ def test_another_shape_is_told() -> None:
 
 
 def test_columns_in_another_order_are_compared_by_name() -> None:
-    def units_of(**numbers: str) -> dict[str, str]:
-        return {f"TUNIT{number[1:]}": said for number, said in numbers.items()}
+    def units_of(**units: str) -> dict[str, str]:
+        return {f"TUNIT{name[1:]}": unit for name, unit in units.items()}
 
     turned = np.zeros(3, [("RATE", ">f4"), ("TIME", ">f8"), ("NAME", "S4")])
     for name in turned.dtype.names or ():
@@ -168,7 +171,7 @@ def test_columns_in_another_order_are_compared_by_name() -> None:
     assert [str(one) for one in found] == ["MAP: the columns are in another order: RATE, TIME, NAME"]
 
 
-def test_columns_that_come_and_go_are_named() -> None:
+def test_new_and_missing_columns_are_named() -> None:
     other = TABLE.astype([("TIME", ">f8"), ("FLUX", ">f4"), ("NAME", "S4")])
 
     assert [str(one) for one in differences(unit(TABLE), unit(other))] == [
@@ -183,21 +186,21 @@ def test_texts_in_a_column_are_compared() -> None:
     assert str(found) == "MAP, column NAME: 1 of 3 values differ, first at row 2: was b, is \xe9"
 
 
-def test_fields_of_several_numbers_tell_their_element() -> None:
+def test_the_element_of_an_array_column_is_named() -> None:
     matrix = np.zeros(2, [("M", ">f4", (3,))])
 
     [found] = differences(unit(matrix), unit(changed(matrix, (1, 2), 4.0, "M")))
 
-    assert "at row 2, element 3: was 0.0, is 4.0" in found.said
+    assert "at row 2, element 3: was 0.0, is 4.0" in found.text
 
 
-def test_a_table_is_no_image_and_data_may_come_and_go() -> None:
+def test_a_table_instead_of_an_image_and_missing_data_are_reported() -> None:
     assert [str(one) for one in differences(unit(IMAGE), unit(TABLE))] == ["MAP: it was an image and is a table"]
-    assert [str(one) for one in differences(unit(IMAGE), unit(None))] == ["MAP: its data are gone"]
-    assert [str(one) for one in differences(unit(None), unit(IMAGE))] == ["MAP: it has data now, and had none"]
+    assert [str(one) for one in differences(unit(IMAGE), unit(None))] == ["MAP: its data are missing"]
+    assert [str(one) for one in differences(unit(None), unit(IMAGE))] == ["MAP: it has data, and had none"]
 
 
-def test_cards_are_compared_but_for_those_that_say_when_and_for_whom() -> None:
+def test_cards_are_compared_except_volatile_ones() -> None:
     was = unit(
         IMAGE, DATE="2026-01-01", CHECKSUM="a", DATASUM="1", session_id="S", CREATOR="ii 5.4", EXPOSURE=10.0, A=1
     )
@@ -214,7 +217,7 @@ def test_cards_are_compared_but_for_those_that_say_when_and_for_whom() -> None:
     assert differences(was, now, Tolerance(rtol=0.1, ignored=frozenset({"crea*", "A", "b"}))) == []
 
 
-def test_a_unit_of_a_column_is_told_with_its_name() -> None:
+def test_the_unit_of_a_column_is_reported_with_its_name() -> None:
     [found] = differences(unit(TABLE, TUNIT2="cps"), unit(TABLE, TUNIT2="count/s"))
 
     assert str(found) == "MAP, TUNIT of RATE: was cps, is count/s"
@@ -247,35 +250,35 @@ def test_products_of_one_name_are_paired_in_their_order() -> None:
     ]
 
 
-def test_a_name_that_looks_like_a_second_one_hides_nothing() -> None:
+def test_a_name_that_looks_numbered_hides_nothing() -> None:
     was = arrays(product(unit(IMAGE)), product(unit(IMAGE)), product(unit(IMAGE), name="image (2)"))
     now = arrays(product(unit(IMAGE)), product(unit(IMAGE + 1)), product(unit(IMAGE), name="image (2)"))
 
     assert [one.verdict for one in compare(was, now)] == [Verdict.SAME, Verdict.DIFFERS, Verdict.SAME]
 
 
-def test_products_and_data_units_that_come_and_go_are_named() -> None:
+def test_new_and_missing_products_and_data_units_are_named() -> None:
     was = {**arrays(product(unit(IMAGE, "A"), unit(IMAGE, "B"))), "catalog": CATALOG}
     now = {**arrays(product(unit(IMAGE, "A"), unit(IMAGE, "C"))), "text_product_list": [{"name": "log", "value": "x"}]}
 
     assert compare(was, now) == [
-        Compared(
+        ProductComparison(
             "image",
             Verdict.DIFFERS,
             (Difference("B", "this data unit is gone"), Difference("C", "this data unit is new")),
         ),
-        Compared("catalog", Verdict.GONE),
-        Compared("text_product log", Verdict.NEW),
+        ProductComparison("catalog", Verdict.GONE),
+        ProductComparison("text_product log", Verdict.NEW),
     ]
 
 
-def test_very_many_differences_are_counted() -> None:
+def test_differences_beyond_the_limit_are_counted() -> None:
     was, now = (unit(None, "MAP", **{f"CARD{n}": n + add for n in range(30)}) for add in (0, 1))
 
     found = differences(was, now)
 
-    assert len(found) == MOST_TOLD + 1
-    assert found[-1].said.endswith("and 10 more differences")
+    assert len(found) == MAX_DIFFERENCES + 1
+    assert found[-1].text.endswith("and 10 more differences")
 
 
 def test_catalogues_are_compared_column_by_column() -> None:
@@ -287,7 +290,7 @@ def test_catalogues_are_compared_column_by_column() -> None:
     moved = catalog(cat_column_list=[["Crab", "B"], [83.63, 84.25], [7.0, 5.0]])
     shorter = catalog(cat_frame="icrs", cat_column_list=[column[:1] for column in columns])
 
-    assert compare(catalog(), turned) == [Compared("catalog", Verdict.SAME)]
+    assert compare(catalog(), turned) == [ProductComparison("catalog", Verdict.SAME)]
     [compared] = compare(catalog(), moved)
     assert [str(one) for one in compared.differences] == [
         "column src_names, row 2: was A, is B",
@@ -304,7 +307,7 @@ def test_tables_of_text_are_compared_number_by_number() -> None:
 
     was = table("# ECSV\nra dec name\n1.0 2.0 Crab\n3.0 4.0 A\n")
 
-    assert compare(was, was) == [Compared("astropy_table_product_ascii sky", Verdict.SAME)]
+    assert compare(was, was) == [ProductComparison("astropy_table_product_ascii sky", Verdict.SAME)]
     [compared] = compare(was, table("# ECSV\nra dec name\n1.0 2.5 Crab\n3.0 4.0 A\n"))
     assert [str(one) for one in compared.differences] == [
         "1 of 1 values differ, by up to 0.5 (at line 3: was 2.0, is 2.5), relatively by up to 0.25"
@@ -344,14 +347,14 @@ def test_a_file_with_a_name_and_the_bare_text_of_it_are_paired_by_their_order() 
     named = wire.encode_binary(b"one", name="", form="object")
 
     assert compare({"binary_data_product_list": ["b25l"]}, {"binary_data_product_list": [named]}) == [
-        Compared("binary_data_product", Verdict.SAME)
+        ProductComparison("binary_data_product", Verdict.SAME)
     ]
 
 
-def test_what_cannot_be_decoded_is_compared_as_json() -> None:
+def test_products_that_cannot_be_decoded_are_compared_as_json() -> None:
     empty: dict[str, Any] = {"catalog": {}}
 
-    assert compare(empty, empty) == [Compared("catalog", Verdict.SAME)]
+    assert compare(empty, empty) == [ProductComparison("catalog", Verdict.SAME)]
     [compared] = compare({"catalog": {"cat_frame": "fk5"}}, empty)
     assert compared.differences == (Difference("cat_frame", "is gone; it was fk5"),)
 
@@ -361,7 +364,7 @@ def test_an_array_that_cannot_be_decoded_is_an_error() -> None:
         compare({"numpy_data_product_list": [1]}, {})
 
 
-def test_what_has_no_kind_of_its_own_is_compared_as_json() -> None:
+def test_products_of_unknown_kind_are_compared_as_json() -> None:
     was = {"gw_strain_product_list": [{"value": [1.0, None], "unit": ""}], "huge": 10**400}
     now = {"gw_strain_product_list": [{"value": [1.5, None], "unit": None}], "huge": 10**401}
 
@@ -371,22 +374,22 @@ def test_what_has_no_kind_of_its_own_is_compared_as_json() -> None:
     assert len(compared["huge"]) == 1
 
 
-def test_bookkeeping_is_compared_only_where_both_answers_have_it() -> None:
+def test_bookkeeping_is_compared_only_if_both_responses_have_it() -> None:
     was, now = {"input_prod_list": ["a", "b"]}, {"input_prod_list": ["a", "c"], "prod_process_message": ""}
 
     [compared] = compare(was, now)
 
-    assert compared == Compared("input_prod", Verdict.DIFFERS, (Difference("row 2", "was b, is c"),))
+    assert compared == ProductComparison("input_prod", Verdict.DIFFERS, (Difference("row 2", "was b, is c"),))
     assert compare({}, now) == []
 
 
-def test_what_astropy_alone_sees_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_that_only_astropy_finds_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "_units", lambda was, now, tolerance: iter(()))
 
     [compared] = compare(arrays(product(unit(IMAGE))), arrays(product(unit(IMAGE + 1))))
 
     assert compared.verdict is Verdict.DIFFERS
-    assert compared.differences[0].said.startswith("astropy's FITSDiff sees a difference: ")
+    assert compared.differences[0].text.startswith("astropy's FITSDiff reports a difference: ")
 
 
 _NUMBERS = st.one_of(
@@ -401,8 +404,8 @@ _NUMBERS = st.one_of(
     st.sampled_from([0.0, 0.1, 2.0]),
     st.sampled_from([0.0, 0.1]),
 )
-def test_finite_numbers_and_nan_are_judged_as_astropy_does(was: Array, now: Array, atol: float, rtol: float) -> None:
-    """Of two arrays astropy takes what comes second for the reference, we take what was recorded."""
+def test_finite_numbers_and_nan_are_compared_like_astropy(was: Array, now: Array, atol: float, rtol: float) -> None:
+    """The reference of astropy is the second array, ours the recorded one."""
     ours = not differences(unit(was), unit(now), Tolerance(rtol=rtol, atol=atol))
 
     with warnings.catch_warnings():
@@ -410,6 +413,6 @@ def test_finite_numbers_and_nan_are_judged_as_astropy_does(was: Array, now: Arra
         files = [astropy_fits.HDUList.fromstring(fits.write([unit(data)])) for data in (now, was)]
         theirs = astropy_fits.FITSDiff(*files, rtol=rtol, atol=atol).identical
 
-    if ours != theirs:  # at the very edge of the tolerance, astropy counts in the precision of the image
+    if ours != theirs:  # at the edge of the tolerance, astropy computes in the precision of the image
         edge = atol + rtol * np.abs(was.astype(float))
         assert np.isclose(np.abs(now.astype(float) - was), edge, rtol=1e-5).any()

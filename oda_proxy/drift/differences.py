@@ -1,4 +1,4 @@
-"""What differs between two values, and by how much: numbers in arrays, lines of text, members of JSON.
+"""Differences between two values: arrays, lines of text, members of JSON.
 
 Rows, pixels and lines are counted from 1, as in FITS.
 """
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from oda_proxy.codec.product import Array
 
 VOLATILE: Final = frozenset({"CHECKSUM", "DATASUM", "DATE", "HISTORY", "URL", *(name.upper() for name in ENVELOPE)})
-"""Cards that say when and for whom a file was written; of HISTORY only the last one ever arrives."""
+"""Cards that depend on when and for whom a file was written. Of HISTORY, the wire form holds the last card only."""
 
 LONGEST: Final = 60
-"""Characters of a value that are told."""
+"""Maximum length of a value in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Two numbers are the same where they differ by `atol + rtol * |the recorded one|` at most; NaN is NaN."""
+    """Two numbers are equal if they differ by at most `atol + rtol * |recorded|`; NaN equals NaN."""
 
     rtol: float = 0.0
     atol: float = 0.0
     ignored: frozenset[str] = frozenset()
-    """Keywords of cards that are not compared, beside `VOLATILE`; `*` stands for anything."""
+    """Keywords of cards that are not compared, besides `VOLATILE`; `*` matches any characters."""
 
     def ignores(self, keyword: str) -> bool:
-        """Tell whether a card is not compared."""
+        """Whether a card is not compared."""
         name = keyword.upper()
         return name in VOLATILE or any(fnmatchcase(name, pattern.upper()) for pattern in self.ignored)
 
     def allows(self, was: float, now: float) -> bool:
-        """Tell whether two numbers are the same."""
+        """Whether two numbers are equal within the tolerance."""
         if was == now or (math.isnan(was) and math.isnan(now)):
             return True
         return math.isfinite(was) and math.isfinite(now) and abs(now - was) <= self.atol + self.rtol * abs(was)
@@ -54,28 +54,28 @@ EXACT: Final = Tolerance()
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs, for a person; of numbers the largest differences, where they are finite."""
+    """One difference, described for people; for numbers with the largest finite differences."""
 
     where: str
-    said: str
+    text: str
     absolute: float | None = None
     relative: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.said}" if self.where else self.said
+        return f"{self.where}: {self.text}" if self.where else self.text
 
 
 # -- arrays ---------------------------------------------------------------------------------------
 
 
 def pixel(index: tuple[int, ...]) -> str:
-    """Name a place in an image, its axes in the order of FITS."""
+    """Name a pixel of an image, its axes in the order of FITS."""
     axes = ", ".join(str(number + 1) for number in reversed(index))
     return f"pixel ({axes})"
 
 
 def row(index: tuple[int, ...]) -> str:
-    """Name a place in a column."""
+    """Name a row of a column, or an element in it."""
     row, *rest = (number + 1 for number in index)
     return f"row {row}, element {', '.join(map(str, rest))}" if rest else f"row {row}"
 
@@ -83,9 +83,9 @@ def row(index: tuple[int, ...]) -> str:
 def arrays(
     where: str, was: Array, now: Array, tolerance: Tolerance, place: Callable[[tuple[int, ...]], str]
 ) -> Iterator[Difference]:
-    """Compare two arrays of numbers or texts; how their bytes are ordered does not matter.
+    """Compare two arrays of numbers or text, in any byte order.
 
-    `place` names the place of an index.
+    `place` describes an index.
     """
     old, new = (str(one.dtype.newbyteorder("=")) for one in (was, now))
     if old != new:
@@ -111,7 +111,7 @@ _NUMBERS: Final = "biufc"
 def _numbers(
     where: str, was: Array, now: Array, tolerance: Tolerance, place: Callable[[tuple[int, ...]], str]
 ) -> Iterator[Difference]:
-    """Compare numbers, and say by how much they differ: relative to what was recorded, where that is not zero."""
+    """Compare numbers; relative differences are those to recorded values other than 0."""
     common = np.result_type(was.dtype.newbyteorder("="), now.dtype.newbyteorder("="), np.float64)
     old, new = was.astype(common), now.astype(common)
     with np.errstate(all="ignore"):
@@ -120,26 +120,26 @@ def _numbers(
         finite = np.isfinite(old) & np.isfinite(new)
         differs = ~(same | (finite & (distance > 0) & (distance <= tolerance.atol + tolerance.rtol * scale)))
         relative = np.where(differs & finite & (scale > 0), distance / scale, -1.0)
-    measured = np.where(differs & finite, distance, -1.0)
-    if not (measured >= 0).any():
+    finite_distance = np.where(differs & finite, distance, -1.0)
+    if not (finite_distance >= 0).any():
         yield from _counted(where, was, now, differs, place)
         return
-    largest = np.unravel_index(int(np.argmax(measured)), measured.shape)
-    at = tuple(map(int, largest))
-    absolute = float(measured[largest])
+    largest = np.unravel_index(int(np.argmax(finite_distance)), finite_distance.shape)
+    index = tuple(map(int, largest))
+    absolute = float(finite_distance[largest])
     most = float(relative.max()) if (relative >= 0).any() else None
-    said = f"{_of(differs)} differ, by up to {absolute:.6g} (at {place(at)}: was {was[largest]}, is {now[largest]})"
+    text = f"{_of(differs)} differ, by up to {absolute:.6g} (at {place(index)}: was {was[largest]}, is {now[largest]})"
     if most is not None:
-        said += f", relatively by up to {most:.3g}"
+        text += f", relatively by up to {most:.3g}"
     if strange := int((differs & ~finite).sum()):
-        said += f"; of them {strange} are NaN or infinite"
-    yield Difference(where, said, absolute, most)
+        text += f"; of them {strange} are NaN or infinite"
+    yield Difference(where, text, absolute, most)
 
 
 def _counted(
     where: str, was: Array, now: Array, differs: Array, place: Callable[[tuple[int, ...]], str]
 ) -> Iterator[Difference]:
-    """Say how many values differ, and which is the first."""
+    """Report how many values differ, and the first of them."""
     if differs.any():
         first = np.unravel_index(int(np.argmax(differs)), differs.shape)
         values = f"was {shown(was[first])}, is {shown(now[first])}"
@@ -154,7 +154,7 @@ def _of(differs: Array) -> str:
 
 
 def contents(was: bytes, now: bytes) -> Iterator[Difference]:
-    """Compare files byte by byte, and tell their sizes and digests."""
+    """Compare the bytes of two files; the report has their sizes and digests."""
     if was != now:
         digests = [hashlib.sha256(content).hexdigest()[:12] for content in (was, now)]
         yield Difference("", f"had {len(was)} bytes with SHA-256 {digests[0]}..., has {len(now)} with {digests[1]}...")
@@ -164,7 +164,7 @@ _WORD: Final = re.compile(r"[^\s,;]+")
 
 
 def texts(was: str, now: str, tolerance: Tolerance) -> Iterator[Difference]:
-    """Compare texts line by line; where they have the same words but for numbers, these are compared."""
+    """Compare texts line by line; lines that differ only in numbers are compared by number."""
     old, new = was.splitlines(), now.splitlines()
     numbers: list[tuple[float, float, int]] = []
     for line, (one, other) in enumerate(zip(old, new, strict=False), 1):
@@ -183,7 +183,7 @@ def texts(was: str, now: str, tolerance: Tolerance) -> Iterator[Difference]:
 
 
 def _number_pairs(one: str, other: str) -> list[tuple[float, float]] | None:
-    """Give the numbers of two lines; None where more than numbers differs."""
+    """Return the numbers that differ between two lines; None if anything else differs."""
     if _WORD.sub("", one) != _WORD.sub("", other):
         return None
     pairs = []
@@ -228,7 +228,7 @@ def _lists(where: str, was: Sequence[Any], now: Sequence[Any], tolerance: Tolera
 
 
 def leaves(where: str, was: Any, now: Any, tolerance: Tolerance) -> Iterator[Difference]:
-    """Compare two values; null and an empty text are the same, as they are to clients."""
+    """Compare two values; null and an empty string are equal, as for clients."""
     if _is_number(was) and _is_number(now):
         if not tolerance.allows(was, now):
             absolute = abs(now - was)
@@ -237,15 +237,15 @@ def leaves(where: str, was: Any, now: Any, tolerance: Tolerance) -> Iterator[Dif
             yield Difference(
                 where, f"was {was}, is {now}", float(absolute) if finite else None, relative if finite else None
             )
-    elif was != now and not (was in _NOTHING and now in _NOTHING) and _without_blanks(was) != _without_blanks(now):
+    elif was != now and not (was in _EMPTY and now in _EMPTY) and _without_blanks(was) != _without_blanks(now):
         yield Difference(where, f"was {shown(was)}, is {shown(now)}")
 
 
-_NOTHING: Final = (None, "")
+_EMPTY: Final = (None, "")
 
 
 def _without_blanks(value: Any) -> Any:
-    """Give a text without the blanks at its end, which a FITS header does not keep."""
+    """Return a text without trailing blanks, which a FITS header does not preserve."""
     return value.rstrip() if isinstance(value, str) else value
 
 
@@ -254,11 +254,11 @@ def _is_number(value: Any) -> bool:
 
 
 _LARGE: Final = 2**63
-"""Whole numbers from here on are compared as they are: they need not be floats."""
+"""Larger integers are compared exactly: they may not be representable as float."""
 
 
 def shown(value: Any) -> str:
-    """Write a value so that it stays in its line."""
+    """Format a value for a message of one line."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     text = str(value)

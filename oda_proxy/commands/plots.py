@@ -1,4 +1,4 @@
-"""Small pictures of data products: an image, or the points of a light curve or spectrum."""
+"""Plots of data products: an image, or the points of a light curve or spectrum."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 _BEST_IMAGE = "SIGNIFICANCE"
-_ACROSS = ("TIME", "CHANNEL", "ENERG_LO", "E_MIN")
-_UP = ("RATE", "COUNTS", "FLUX", "TOT_COUNTS")
-_ERROR = {"RATE": "ERROR", "COUNTS": "STAT_ERR", "FLUX": "ERROR"}
+_X_COLUMNS = ("TIME", "CHANNEL", "ENERG_LO", "E_MIN")
+_Y_COLUMNS = ("RATE", "COUNTS", "FLUX", "TOT_COUNTS")
+_ERROR_COLUMNS = {"RATE": "ERROR", "COUNTS": "STAT_ERR", "FLUX": "ERROR"}
 _IMAGE_DIMENSIONS = 2
-_DARK_TO_BRIGHT = np.array([[13, 8, 60], [106, 23, 110], [212, 72, 66], [252, 165, 10], [252, 255, 164]], float)
-"""Red, green and blue, evenly spaced from the faintest to the brightest."""
-_BACKGROUND, _INK = (24, 24, 24), (120, 190, 255)
-_PARTS = (5.0, 99.95)
-"""Percentiles between which the colours of an image run, what is exactly 0 left out: mosaics are empty around."""
+_COLOUR_MAP = np.array([[13, 8, 60], [106, 23, 110], [212, 72, 66], [252, 165, 10], [252, 255, 164]], float)
+"""Red, green and blue at equal steps from the faintest to the brightest pixel."""
+_BACKGROUND, _FOREGROUND = (24, 24, 24), (120, 190, 255)
+_PERCENTILES = (5.0, 99.95)
+"""Percentiles of the colour range of an image; pixels of exactly 0, the empty border of a mosaic, are ignored."""
 
 
-class NoPictureError(OdaProxyError):
-    """There is nothing to draw, or nothing to draw with."""
+class NoPlotError(OdaProxyError):
+    """There is nothing to plot, or matplotlib is missing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Pixels, the first row at the bottom."""
+    """An image; the first row of `pixels` is at the bottom."""
 
     title: str
     pixels: Array
@@ -47,17 +47,17 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Points, with errors upwards and downwards where they are known."""
+    """Points (x, y), with symmetric errors in y if they are known."""
 
     title: str
-    across: Array
-    up: Array
+    x: Array
+    y: Array
     error: Array | None
     labels: tuple[str, str]
 
 
-def picture(products: Sequence[DataProduct]) -> Image | Curve:
-    """Choose what stands for these products. Raises NoPictureError where nothing does."""
+def choose_plot(products: Sequence[DataProduct]) -> Image | Curve:
+    """Choose the image or curve to plot of some products. Raises NoPlotError if there is none."""
     units = [(product, unit) for product in products for unit in product.units]
     images = [(product, unit) for product, unit in units if _is_image(unit)]
     if images:
@@ -66,12 +66,12 @@ def picture(products: Sequence[DataProduct]) -> Image | Curve:
     for product, unit in units:
         if (curve := _curve(product, unit)) is not None:
             return curve
-    raise NoPictureError("this recording holds neither an image nor a curve to draw")
+    raise NoPlotError("this recording has no image and no curve to plot")
 
 
-def on_terminal(drawn: Image | Curve, *, width: int, height: int) -> Iterator[str]:
-    """Draw in lines of half blocks with 24-bit colours, two pixels above each other in each character."""
-    pixels = _colours(drawn, width, 2 * height)
+def render_terminal(plot: Image | Curve, *, width: int, height: int) -> Iterator[str]:
+    """Render a plot as lines of half blocks in 24-bit colours; each character shows two pixels."""
+    pixels = _colours(plot, width, 2 * height)
     for top, bottom in zip(pixels[0::2], pixels[1::2], strict=True):
         cells = (
             f"\x1b[38;2;{a[0]};{a[1]};{a[2]};48;2;{b[0]};{b[1]};{b[2]}m▀" for a, b in zip(top, bottom, strict=True)
@@ -79,27 +79,27 @@ def on_terminal(drawn: Image | Curve, *, width: int, height: int) -> Iterator[st
         yield "".join(cells) + "\x1b[0m"
 
 
-def to_png(drawn: Image | Curve, file: Path) -> None:
-    """Draw to a PNG file. Raises NoPictureError where matplotlib is missing or the file cannot be written."""
+def write_png(plot: Image | Curve, file: Path) -> None:
+    """Write a plot to a PNG file. Raises NoPlotError if matplotlib is missing or the file cannot be written."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise NoPictureError("--png needs matplotlib: pip install 'oda-proxy[plots]'") from None
+        raise NoPlotError("--png needs matplotlib: pip install 'oda-proxy[plots]'") from None
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(drawn.title)
-    if isinstance(drawn, Image):
-        low, high = _range(drawn.pixels)
-        shown = axes.imshow(drawn.pixels, origin="lower", vmin=low, vmax=high, cmap="inferno")
-        figure.colorbar(shown)
+    axes.set_title(plot.title)
+    if isinstance(plot, Image):
+        low, high = _range(plot.pixels)
+        image = axes.imshow(plot.pixels, origin="lower", vmin=low, vmax=high, cmap="inferno")
+        figure.colorbar(image)
     else:
-        axes.errorbar(drawn.across, drawn.up, drawn.error, fmt=".", markersize=3)
-        axes.set_xlabel(drawn.labels[0])
-        axes.set_ylabel(drawn.labels[1])
+        axes.errorbar(plot.x, plot.y, plot.error, fmt=".", markersize=3)
+        axes.set_xlabel(plot.labels[0])
+        axes.set_ylabel(plot.labels[1])
     try:
         figure.savefig(file, format="png", dpi=100)
     except OSError as error:
-        raise NoPictureError(f"cannot write {file}: {error.strerror}") from error
+        raise NoPlotError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _is_image(unit: DataUnit) -> bool:
@@ -120,60 +120,60 @@ def _curve(product: DataProduct, unit: DataUnit) -> Curve | None:
     columns = {
         name.upper(): data[name] for name in data.dtype.names if data[name].ndim == 1 and data[name].dtype.kind in "iuf"
     }
-    across = next((name for name in _ACROSS if name in columns), None)
-    up = next((name for name in _UP if name in columns), None)
-    if across is None or up is None:
+    x = next((name for name in _X_COLUMNS if name in columns), None)
+    y = next((name for name in _Y_COLUMNS if name in columns), None)
+    if x is None or y is None:
         return None
-    error = columns.get(_ERROR.get(up, ""))
+    error = columns.get(_ERROR_COLUMNS.get(y, ""))
     return Curve(
         name_of(product),
-        across=np.asarray(columns[across], float),
-        up=np.asarray(columns[up], float),
+        x=np.asarray(columns[x], float),
+        y=np.asarray(columns[y], float),
         error=None if error is None else np.abs(np.nan_to_num(np.asarray(error, float))),
-        labels=(across, up),
+        labels=(x, y),
     )
 
 
-def _colours(drawn: Image | Curve, width: int, height: int) -> Array:
-    """Give red, green and blue of each pixel, the first row at the top."""
-    if isinstance(drawn, Curve):
-        return _points(drawn, width, height)
-    rows, columns = drawn.pixels.shape
+def _colours(plot: Image | Curve, width: int, height: int) -> Array:
+    """Return red, green and blue of each pixel, shape (height, width, 3); the first row is at the top."""
+    if isinstance(plot, Curve):
+        return _points(plot, width, height)
+    rows, columns = plot.pixels.shape
     scale = min(width / columns, height / rows)
     height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
     height += height % 2
-    shown = _shrunk(drawn.pixels, height, width)[::-1]
+    shown = _downsampled(plot.pixels, height, width)[::-1]
     low, high = _range(shown)
-    part = np.clip((shown - low) / (high - low or 1.0), 0, 1)
+    fraction = np.clip((shown - low) / (high - low or 1.0), 0, 1)
     colours = np.empty((*shown.shape, 3), np.uint8)
-    places = np.linspace(0, 1, len(_DARK_TO_BRIGHT))
+    steps = np.linspace(0, 1, len(_COLOUR_MAP))
     for number in range(3):
-        colours[..., number] = np.interp(np.nan_to_num(part), places, _DARK_TO_BRIGHT[:, number])
+        colours[..., number] = np.interp(np.nan_to_num(fraction), steps, _COLOUR_MAP[:, number])
     colours[~np.isfinite(shown)] = _BACKGROUND
     return colours
 
 
-def _shrunk(pixels: Array, height: int, width: int) -> Array:
-    """Take the brightest of the pixels that become one: a point source is not lost."""
+def _downsampled(pixels: Array, height: int, width: int) -> Array:
+    """Return the brightest pixel of each block, so that point sources stay visible."""
     rows = np.linspace(0, pixels.shape[0], height + 1).astype(int)
     columns = np.linspace(0, pixels.shape[1], width + 1).astype(int)
     blocks = ([pixels[a : max(b, a + 1), c : max(d, c + 1)] for c, d in pairwise(columns)] for a, b in pairwise(rows))
     return np.array([[np.nanmax(block) if np.isfinite(block).any() else np.nan for block in row] for row in blocks])
 
 
-def _points(drawn: Curve, width: int, height: int) -> Array:
+def _points(curve: Curve, width: int, height: int) -> Array:
     colours = np.empty((height, width, 3), np.uint8)
     colours[:] = _BACKGROUND
-    good = np.isfinite(drawn.across) & np.isfinite(drawn.up)
-    across, up = drawn.across[good], drawn.up[good]
-    if across.size:
-        columns = _placed(across, width)
-        rows = height - 1 - _placed(up, height)
-        colours[rows, columns] = _INK
+    good = np.isfinite(curve.x) & np.isfinite(curve.y)
+    x, y = curve.x[good], curve.y[good]
+    if x.size:
+        columns = _scaled(x, width)
+        rows = height - 1 - _scaled(y, height)
+        colours[rows, columns] = _FOREGROUND
     return colours
 
 
-def _placed(values: Array, count: int) -> npt.NDArray[np.int64]:
+def _scaled(values: Array, count: int) -> npt.NDArray[np.int64]:
     low, high = values.min(), values.max()
     return np.asarray((values - low) / (high - low or 1.0) * (count - 1), np.int64)
 
@@ -182,5 +182,5 @@ def _range(pixels: Array) -> tuple[float, float]:
     finite = pixels[np.isfinite(pixels) & (pixels != 0)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = np.percentile(finite, _PARTS)
+    low, high = np.percentile(finite, _PERCENTILES)
     return float(low), float(high)

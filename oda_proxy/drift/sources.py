@@ -1,0 +1,70 @@
+"""The recordings of a capsule or of a folder of fixtures, by dispatcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from oda_proxy.capsule import capsule
+from oda_proxy.capsule.conversion import NoFixtureError, to_recording
+from oda_proxy.fixture.json_files import MANIFEST
+from oda_proxy.fixture.reading import open_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from oda_proxy.capsule.capsule import DispatcherCapsule
+    from oda_proxy.fixture.reading import Fixture
+    from oda_proxy.recordings.recording import Recording
+
+_KEY_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRecording:
+    """A recording with a name for people; `has_echo` if it holds the dispatcher's own echo of the query."""
+
+    name: str
+    recording: Recording
+    has_echo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A fixture that is no recording of a result, and why."""
+
+    name: str
+    reason: str
+
+
+def recordings_in(folder: Path) -> list[tuple[str, Iterable[NamedRecording | Unusable]]]:
+    """Return the recordings of each dispatcher, with its URL, which is empty if it is unknown.
+
+    Raises FixtureError if the folder is neither a capsule nor a folder of fixtures.
+    """
+    if capsule.is_capsule(folder):
+        return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
+    if not (folder / MANIFEST).exists():
+        raise capsule.NoCapsuleError(folder)
+    by_source: dict[str, list[Fixture]] = {}
+    for one in open_folder(folder).fixtures:
+        source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
+        by_source.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
+    return [(url, _of_fixtures(several)) for url, several in by_source.items()]
+
+
+def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[NamedRecording]:
+    for recording in dispatcher.recordings():
+        query = recording.query
+        product = f"{query.instrument} {query.product_type} " if query else ""
+        yield NamedRecording(f"{product}{recording.key[:_KEY_DIGITS]}", recording, has_echo=True)
+
+
+def _of_fixtures(several: Iterable[Fixture]) -> Iterator[NamedRecording | Unusable]:
+    for one in several:
+        try:
+            recording = to_recording(one, now=0.0)
+            yield NamedRecording(one.path, recording, has_echo=one.answer().recorded is not None)
+        except NoFixtureError as error:
+            yield Unusable(one.path, str(error))
