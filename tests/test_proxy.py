@@ -54,14 +54,14 @@ def proxy(upstream: Script, clock: Clock) -> Proxy:
     return Proxy(MemoryStore(), upstream, Policy(), runtime=Runtime(clock=clock, sleep=at_once))
 
 
-async def test_the_first_ask_is_relayed_untouched_and_kept(proxy: Proxy, upstream: Script) -> None:
+async def test_the_first_answer_is_relayed_unchanged_and_stored(proxy: Proxy, upstream: Script) -> None:
     upstream.then(answer())
 
     assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(answer()))
     assert [ask.path for ask in upstream.asked] == ["/run_analysis"]
 
 
-async def test_the_second_ask_is_a_hit_and_asks_nobody(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+async def test_the_second_request_is_a_hit(proxy: Proxy, upstream: Script, clock: Clock) -> None:
     upstream.then(answer())
     await told(proxy, request())
     clock.now += 90.5
@@ -89,7 +89,7 @@ async def test_a_form_asks_the_same_as_a_query_string(proxy: Proxy, upstream: Sc
     assert (status, cache_status) == (200, "oda-proxy; hit")
 
 
-async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstream: Script) -> None:
+async def test_a_job_is_polled_to_its_end_and_stored(proxy: Proxy, upstream: Script) -> None:
     for state in ["submitted", "progress", "ready"]:
         upstream.then({**answer(query_status=state), "products": {}})
     upstream.then(answer())
@@ -113,7 +113,7 @@ async def test_a_job_is_followed_to_its_end_and_kept_there(proxy: Proxy, upstrea
     assert (await told(proxy, request()))[1] == "oda-proxy; hit"
 
 
-async def test_a_failed_job_is_not_kept(proxy: Proxy, upstream: Script) -> None:
+async def test_a_failed_job_is_not_stored(proxy: Proxy, upstream: Script) -> None:
     failed = answer(query_status="failed", exit_status={**answer()["exit_status"], "status": 1, "message": "failing"})
     upstream.then(failed).then(answer())
 
@@ -133,7 +133,7 @@ async def test_a_failed_job_is_not_kept(proxy: Proxy, upstream: Script) -> None:
         (f"{QUERY}&session_id=ANOTHER", (), "not-a-query"),
     ],
 )
-async def test_what_may_belong_to_one_person_is_neither_kept_nor_looked_up(
+async def test_what_may_belong_to_one_person_is_neither_stored_nor_looked_up(
     proxy: Proxy, upstream: Script, query: str, headers: Headers, detail: str
 ) -> None:
     upstream.then(answer()).then(answer())
@@ -147,7 +147,7 @@ async def test_what_may_belong_to_one_person_is_neither_kept_nor_looked_up(
     assert list(proxy.store.keys()) == []
 
 
-async def test_a_token_does_not_find_what_was_kept_for_everyone(proxy: Proxy, upstream: Script) -> None:
+async def test_a_request_with_a_token_does_not_find_public_recordings(proxy: Proxy, upstream: Script) -> None:
     upstream.then(answer()).then(answer(session_id="other"))
     await told(proxy, request())
 
@@ -192,9 +192,7 @@ async def test_large_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstr
         ("no-store", "oda-proxy; fwd=request; fwd-status=200; detail=no-store"),
     ],
 )
-async def test_a_request_may_want_it_computed_anew(
-    proxy: Proxy, upstream: Script, wish: str, cache_status: str
-) -> None:
+async def test_a_request_may_ask_for_a_refresh(proxy: Proxy, upstream: Script, wish: str, cache_status: str) -> None:
     upstream.then(answer()).then(answer(products={"catalog": {}}))
     await told(proxy, request())
     ask = request()
@@ -217,7 +215,7 @@ async def test_a_request_may_want_nothing_but_a_recording(proxy: Proxy, upstream
 
 
 @pytest.mark.parametrize(("state", "status"), [("new", 500), ("submitted", 502), ("ready", 502)])
-async def test_an_unreachable_upstream_ends_what_was_not_begun(
+async def test_an_unreachable_upstream_ends_what_was_not_submitted(
     proxy: Proxy, upstream: Script, state: str, status: int
 ) -> None:
     upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
@@ -232,9 +230,7 @@ async def test_an_unreachable_upstream_ends_what_was_not_begun(
 
 
 @pytest.mark.parametrize("path", ["/run_analysis", "/inspect-state"])
-async def test_who_asks_a_dispatcher_that_is_left_alone_is_told_when_to_ask_again(
-    proxy: Proxy, upstream: Script, path: str
-) -> None:
+async def test_a_refused_request_has_retry_after(proxy: Proxy, upstream: Script, path: str) -> None:
     upstream.replies.append(UpstreamPausedError(upstream.url, "it has failed", 3.2, is_down=True))
 
     result = await proxy.answer(request(path=path), origin=ORIGIN)
@@ -276,7 +272,7 @@ async def test_a_store_that_fails_fails_no_request(upstream: Script, caplog: pyt
     assert "No space left on device" in caplog.text
 
 
-async def test_a_compressed_answer_is_relayed_and_not_kept(proxy: Proxy, upstream: Script) -> None:
+async def test_a_compressed_answer_is_relayed_and_not_stored(proxy: Proxy, upstream: Script) -> None:
     upstream.then(b"\x1f\x8b", headers=(*JSON, ("Content-Encoding", "gzip")))
 
     assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200", b"\x1f\x8b")
@@ -296,7 +292,7 @@ async def test_an_answer_too_large_to_keep_passes_through_whole(
     )
 
 
-async def test_a_description_is_asked_for_once_in_a_while(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+async def test_a_description_is_requested_once_per_ttl(proxy: Proxy, upstream: Script, clock: Clock) -> None:
     upstream.then(["RA"])
     ask = Request("GET", "/p/api/par-names", "instrument=isgri&product_type=isgri_image")
     again = Request("GET", "/api/par-names", "product_type=isgri_image&instrument=isgri")
@@ -317,7 +313,7 @@ async def test_a_description_for_a_token_is_relayed(proxy: Proxy, upstream: Scri
     assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
 
 
-async def test_a_description_that_failed_is_not_remembered(proxy: Proxy, upstream: Script) -> None:
+async def test_a_description_that_failed_is_not_cached(proxy: Proxy, upstream: Script) -> None:
     upstream.then({"error": "x"}, status=500).then(["RA"])
     ask = Request("GET", "/api/par-names", "instrument=isgri")
 
@@ -372,9 +368,7 @@ async def test_a_redirect_points_at_the_proxy_under_the_clients_prefix(proxy: Pr
 
 
 @pytest.mark.parametrize(("path", "status"), [("/call_back", 403), ("/x/../y", 404)])
-async def test_what_is_refused_never_reaches_the_upstream(
-    proxy: Proxy, upstream: Script, path: str, status: int
-) -> None:
+async def test_a_refused_request_is_not_relayed(proxy: Proxy, upstream: Script, path: str, status: int) -> None:
     assert (await told(proxy, Request("GET", path)))[0] == status
     assert upstream.asked == []
 
@@ -407,7 +401,7 @@ def echoing(**parameters: Any) -> dict[str, Any]:
     return answer(products={"analysis_parameters": {"instrument": "isgri", "session_id": SESSION, **parameters}})
 
 
-async def test_other_words_for_the_same_question_are_a_hit(upstream: Script, clock: Clock) -> None:
+async def test_an_equivalent_query_is_a_hit(upstream: Script, clock: Clock) -> None:
     proxy = describing(upstream, MemoryStore(), clock, meta_data())
     upstream.then(echoing(RA=83.0, E1_keV=20.0))
     await told(proxy, request(f"{QUERY}&T1=52713&T_format=mjd"))
@@ -416,7 +410,7 @@ async def test_other_words_for_the_same_question_are_a_hit(upstream: Script, clo
     assert (await told(proxy, request(f"{again}&E1_keV=20&T1=2003-03-15T00:00:00")))[1] == "oda-proxy; hit"
 
 
-async def test_an_answer_to_another_question_is_passed_on_with_a_warning_and_not_kept(
+async def test_an_answer_to_another_query_is_relayed_with_a_warning_and_not_stored(
     upstream: Script, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = describing(upstream, MemoryStore(), clock, meta_data())
@@ -463,7 +457,7 @@ async def test_a_description_that_changed_hides_nothing_and_makes_nothing_equal(
     assert (status == "oda-proxy; hit") == hit
 
 
-async def test_what_was_kept_without_a_description_is_found_when_there_is_one(upstream: Script, clock: Clock) -> None:
+async def test_a_recording_made_without_a_description_is_found_with_one(upstream: Script, clock: Clock) -> None:
     store = MemoryStore()
     upstream.then(echoing(RA=83.0)).then(echoing(RA=83.0))
     await told(describing(upstream, store, clock), request())

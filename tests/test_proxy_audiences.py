@@ -53,7 +53,7 @@ def house(
     return Proxy(MemoryStore(), upstream, Policy(), services=Services(tokens=tokens), runtime=Runtime(clock=clock))
 
 
-async def test_the_dispatcher_verifies_a_token_before_its_recording_is_given(upstream: Script, clock: Clock) -> None:
+async def test_the_dispatcher_verifies_a_token_before_its_recording_is_served(upstream: Script, clock: Clock) -> None:
     proxy = house(upstream, clock)
     upstream.then(answer_to(token())).then(answer_to(token()))
 
@@ -105,7 +105,7 @@ async def test_what_is_private_is_not_public_and_the_other_way_round(upstream: S
     assert len(upstream.asked) == 2
 
 
-async def test_a_refused_token_is_told_in_the_dispatchers_words_and_not_trusted(upstream: Script, clock: Clock) -> None:
+async def test_a_refused_token_gets_the_dispatchers_message_and_is_not_trusted(upstream: Script, clock: Clock) -> None:
     proxy = house(upstream, clock)
     refused = {"error_message": "The token provided is expired", "error": "RequestNotAuthorized()"}
     upstream.then(refused, status=403).then(refused, status=403)
@@ -138,7 +138,7 @@ async def test_offline_a_bad_token_is_refused_as_the_dispatcher_would(clock: Clo
     assert said.encode() in body
 
 
-async def test_a_stale_answer_is_asked_anew_and_serves_while_the_dispatcher_is_away(
+async def test_a_stale_recording_is_revalidated_and_served_while_the_dispatcher_is_away(
     upstream: Script, clock: Clock
 ) -> None:
     policy = Policy(freshness=Freshness((Rule.parse("isgri/*=1"),)))

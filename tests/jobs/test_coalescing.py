@@ -1,4 +1,4 @@
-"""Everyone who asks the same while a job runs waits for that one job; in simulated time."""
+"""Clients of the same query share one job; in simulated time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OTHER = token("another@example.org")
 
 
 def numbered(request: DispatcherRequest) -> Mapping[str, Any]:
-    """Give products in which the number of the request stands that fetched them."""
+    """Return products with the number of the request that fetched them."""
     return {"numpy_data_product_list": [], "prod_process_message": f"request {request.number}"}
 
 
@@ -59,7 +59,7 @@ def number(response: Response) -> str:
 
 
 @simulated
-async def test_all_who_ask_the_same_get_one_job_and_the_same_data() -> None:
+async def test_all_clients_of_a_query_share_one_job_and_its_data() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher) as proxy:
         got = await together(crowd(proxy, 200))
@@ -71,7 +71,7 @@ async def test_all_who_ask_the_same_get_one_job_and_the_same_data() -> None:
 
 
 @pytest.mark.parametrize("many", [2, 20, 200])
-def test_the_dispatcher_is_asked_as_often_for_many_as_for_one(many: int) -> None:
+def test_the_dispatcher_receives_as_many_requests_for_many_clients_as_for_one(many: int) -> None:
     async def asked_for(clients: int) -> list[tuple[float, str]]:
         dispatcher = Dispatcher(reporting=7.0)
         async with proxied(dispatcher) as proxy:
@@ -82,7 +82,7 @@ def test_the_dispatcher_is_asked_as_often_for_many_as_for_one(many: int) -> None
 
 
 @simulated
-async def test_the_dispatcher_is_asked_with_one_session_only() -> None:
+async def test_the_dispatcher_sees_one_session_only() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         await together(crowd(proxy, 5))
@@ -91,7 +91,7 @@ async def test_the_dispatcher_is_asked_with_one_session_only() -> None:
 
 
 @simulated
-async def test_who_joins_later_waits_only_for_the_rest() -> None:
+async def test_a_client_that_joins_later_waits_only_for_the_rest() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         first, later = crowd(proxy, 2)
@@ -108,7 +108,7 @@ async def test_who_joins_later_waits_only_for_the_rest() -> None:
 
 
 @simulated
-async def test_each_keeps_the_names_it_was_told_and_the_session_that_is_its_own() -> None:
+async def test_each_client_keeps_its_job_id_and_its_session() -> None:
     dispatcher = Dispatcher(reporting=5.0)
     async with proxied(dispatcher) as proxy:
         clients = crowd(proxy, 5)
@@ -126,7 +126,7 @@ async def test_each_keeps_the_names_it_was_told_and_the_session_that_is_its_own(
 
 
 @simulated
-async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
+async def test_a_client_polls_with_the_job_id_that_it_sends() -> None:
     async with proxied(Dispatcher()) as proxy:
         first, other = crowd(proxy, 2)
         job_id = (await first.ask()).job_id
@@ -139,7 +139,7 @@ async def test_a_job_is_known_by_the_name_that_its_asker_brings() -> None:
 
 
 @simulated
-async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its_first_name() -> None:
+async def test_a_job_that_the_dispatcher_renames_keeps_its_first_id() -> None:
     def renaming(request: DispatcherRequest) -> Any:
         if request.number == 1:
             return None
@@ -158,7 +158,7 @@ async def test_a_job_that_the_dispatcher_renames_is_asked_for_and_told_under_its
 
 
 @simulated
-async def test_reports_reach_all_and_name_nobody_else() -> None:
+async def test_reports_reach_all_clients_and_name_no_other() -> None:
     dispatcher = Dispatcher(reporting=5.0)
     async with proxied(dispatcher) as proxy:
         mine = token()
@@ -191,7 +191,7 @@ async def test_a_poll_is_held_until_there_is_news_and_never_longer_than_the_pati
 
 
 @simulated
-async def test_progress_is_told_in_the_same_moment_in_which_it_is_known() -> None:
+async def test_waiting_clients_receive_progress_at_once() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         await together(clients := crowd(proxy, 3))
@@ -207,7 +207,7 @@ async def test_progress_is_told_in_the_same_moment_in_which_it_is_known() -> Non
 
 
 @simulated
-async def test_the_job_goes_on_when_the_first_asker_leaves() -> None:
+async def test_the_job_continues_when_its_first_client_disconnects() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         first, other = (asyncio.create_task(client.get_product()) for client in crowd(proxy, 2))
@@ -221,7 +221,7 @@ async def test_the_job_goes_on_when_the_first_asker_leaves() -> None:
 
 
 @pytest.mark.parametrize("after", [0.001, 0.02, 5.0, 30.0])
-def test_the_job_goes_on_and_is_kept_when_everyone_leaves(after: float) -> None:
+def test_the_job_continues_and_is_stored_when_all_clients_disconnect(after: float) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(products=numbered)
         async with proxied(dispatcher) as proxy:
@@ -241,7 +241,7 @@ def test_the_job_goes_on_and_is_kept_when_everyone_leaves(after: float) -> None:
 
 
 @simulated
-async def test_a_job_for_which_nobody_waits_is_asked_for_seldom_and_at_once_when_somebody_comes() -> None:
+async def test_a_job_without_clients_is_polled_seldom_and_at_once_when_a_client_comes() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with proxied(dispatcher) as proxy:
         await (client := Client(proxy)).ask()
@@ -258,7 +258,7 @@ async def test_a_job_for_which_nobody_waits_is_asked_for_seldom_and_at_once_when
 
 
 @simulated
-async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice() -> None:
+async def test_the_owner_receives_the_result_a_second_time_like_other_clients() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher) as proxy:
         client = Client(proxy)
@@ -278,7 +278,7 @@ async def test_who_asked_first_gets_the_end_as_everybody_does_when_asking_twice(
 
 
 @simulated
-async def test_a_failure_is_told_to_all_who_waited_with_the_names_that_are_theirs() -> None:
+async def test_a_failure_is_sent_to_all_clients_with_their_own_ids() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
         got = await together(clients := crowd(proxy, 5))
@@ -291,7 +291,7 @@ async def test_a_failure_is_told_to_all_who_waited_with_the_names_that_are_their
 
 
 @simulated
-async def test_a_failure_is_told_to_who_polls_shortly_after() -> None:
+async def test_a_failure_is_sent_to_a_client_that_polls_shortly_after() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
         first, later = crowd(proxy, 2)
@@ -319,7 +319,7 @@ async def test_the_end_of_a_job_is_not_for_a_session_that_had_not_joined_it() ->
 
 
 @simulated
-async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
+async def test_a_failed_job_is_started_again_for_the_next_client() -> None:
     dispatcher = Dispatcher(plan={0.0: "failed"})
     async with proxied(dispatcher) as proxy:
         first, later = crowd(proxy, 2)
@@ -332,7 +332,7 @@ async def test_what_failed_begins_anew_for_the_next_who_asks() -> None:
 
 
 @simulated
-async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_ends_the_job_for_all_clients_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(MemoryStore):
         def put(self, recording: Recording) -> None:
             raise ZeroDivisionError
@@ -347,7 +347,7 @@ async def test_a_fault_of_ours_ends_the_job_for_all_and_stands_in_the_log(caplog
 
 
 @simulated
-async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None:
+async def test_an_error_of_the_proxy_is_sent_to_all_clients() -> None:
     class Unreadable(Dispatcher):
         async def send(self, ask: Request) -> Any:
             raise SpoolError("No space left on device")
@@ -360,7 +360,7 @@ async def test_what_of_ours_cannot_be_used_is_told_to_all_in_its_words() -> None
 
 
 @simulated
-async def test_a_failure_reads_as_the_dispatcher_told_it() -> None:
+async def test_a_failure_has_the_message_of_the_dispatcher() -> None:
     dispatcher = Dispatcher(instead=lambda request: refusal("RA is not a number", 400) if request.number == 1 else None)
     async with proxied(dispatcher) as proxy:
         got = await together(crowd(proxy, 3))
@@ -370,11 +370,11 @@ async def test_a_failure_reads_as_the_dispatcher_told_it() -> None:
         assert response.message == response.json["error_message"] == "RA is not a number"
 
 
-# -- anew ------------------------------------------------------------------------------------------
+# -- refresh ---------------------------------------------------------------------------------------
 
 
 @simulated
-async def test_many_who_want_it_anew_get_one_job_and_its_end_replaces_the_recording() -> None:
+async def test_many_refreshes_share_one_job_and_its_answer_replaces_the_recording() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
     async with proxied(dispatcher) as proxy:
         await Client(proxy).get_product()
@@ -392,7 +392,7 @@ async def test_many_who_want_it_anew_get_one_job_and_its_end_replaces_the_record
 
 
 @simulated
-async def test_what_fails_when_made_anew_leaves_the_recording() -> None:
+async def test_a_refresh_that_fails_leaves_the_recording() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
     async with proxied(dispatcher) as proxy:
         await Client(proxy).get_product()
@@ -403,7 +403,7 @@ async def test_what_fails_when_made_anew_leaves_the_recording() -> None:
 
 
 @simulated
-async def test_who_wants_it_anew_joins_the_job_that_runs() -> None:
+async def test_a_refresh_joins_the_running_job() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         first, other = crowd(proxy, 2)
@@ -417,7 +417,7 @@ async def test_who_wants_it_anew_joins_the_job_that_runs() -> None:
 @pytest.mark.parametrize(
     ("status", "job_id"), [("new", "0123456789abcdef"), ("ready", "0123456789abcdef"), ("ready", "")]
 )
-def test_a_resubmission_is_computed_anew_once_under_the_name_that_was_sent(status: str, job_id: str) -> None:
+def test_a_resubmission_runs_once_under_the_id_that_was_sent(status: str, job_id: str) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(plan={0.0: "done"}, products=numbered)
         async with proxied(dispatcher) as proxy:
@@ -439,7 +439,7 @@ def test_a_resubmission_is_computed_anew_once_under_the_name_that_was_sent(statu
 
 
 @simulated
-async def test_a_poll_for_a_job_that_we_do_not_know_is_the_dispatchers_to_answer() -> None:
+async def test_a_poll_for_an_unknown_job_is_relayed() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         response = await Client(proxy).ask("submitted", "0123456789abcdef")
@@ -470,7 +470,7 @@ async def test_a_poll_for_a_job_that_ended_long_ago_finds_its_recording() -> Non
 
 
 @simulated
-async def test_tokens_of_one_audience_share_a_job_and_each_sees_its_own() -> None:
+async def test_tokens_of_one_audience_share_a_job_and_each_client_sees_its_own() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         clients = crowd(proxy, 3)
@@ -502,7 +502,7 @@ def test_another_audience_has_a_job_of_its_own(other: str) -> None:
 
 
 @simulated
-async def test_a_forged_token_joins_nobody_and_is_refused() -> None:
+async def test_a_forged_token_joins_no_job_and_is_refused() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         owner, forger = crowd(proxy, 2)
@@ -519,7 +519,7 @@ async def test_a_forged_token_joins_nobody_and_is_refused() -> None:
 
 
 @simulated
-async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner_finds_it_again() -> None:
+async def test_an_unverified_token_starts_its_own_job_and_can_poll_it() -> None:
     dispatcher = Dispatcher(products=numbered)
     async with proxied(dispatcher, secret_key=None) as proxy:
         clients = crowd(proxy, 3, token=token())
@@ -533,7 +533,7 @@ async def test_a_token_that_nobody_has_verified_begins_its_own_job_and_its_owner
 
 
 @simulated
-async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_takes() -> None:
+async def test_a_client_that_joined_with_a_token_stays_joined_when_its_verification_expires() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
         first, second = crowd(proxy, 2)
@@ -550,7 +550,7 @@ async def test_who_has_joined_with_a_token_stays_joined_however_long_the_job_tak
 
 
 @pytest.mark.parametrize("ends", ["ready", "failed"])
-def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: str) -> None:
+def test_a_client_that_joined_with_a_token_receives_an_end_between_two_polls(ends: str) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(plan={0.0: "done"})
         async with proxied(dispatcher, secret_key=None, trust=300.0) as proxy:
@@ -574,7 +574,7 @@ def test_who_has_joined_with_a_token_hears_the_end_between_two_polls_too(ends: s
 
 
 @simulated
-async def test_who_has_no_session_gets_the_end_like_all_others() -> None:
+async def test_clients_without_a_session_receive_the_result() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         got = await together([Client(proxy, ""), Client(proxy, ""), Client(proxy, "SESSION000000000")])
@@ -585,7 +585,7 @@ async def test_who_has_no_session_gets_the_end_like_all_others() -> None:
 
 
 @simulated
-async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
+async def test_the_dispatchers_own_answer_goes_to_no_other_token() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
         first, second = Client(proxy, "", token()), Client(proxy, "", OTHER)
@@ -603,13 +603,13 @@ async def test_the_dispatchers_answer_goes_to_nobody_elses_token() -> None:
 
 
 def naming(request: DispatcherRequest) -> Mapping[str, Any]:
-    """Give products in which whoever request is named."""
+    """Return products that name the client."""
     who = request.subject or request.session_id
     return {"text_product_list": [{"text": f"made for {who}"}], "numpy_data_product_list": []}
 
 
 @pytest.mark.parametrize("mine", ["", token("Somebody Important")], ids=["public", "with a token"])
-def test_an_answer_that_names_its_asker_is_for_them_alone_and_others_ask_for_themselves(mine: str) -> None:
+def test_an_answer_that_names_its_client_is_not_shared(mine: str) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(products=naming)
         async with proxied(dispatcher) as proxy:
@@ -629,7 +629,7 @@ def test_an_answer_that_names_its_asker_is_for_them_alone_and_others_ask_for_the
 
 
 @simulated
-async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_from_the_beginning() -> None:
+async def test_later_clients_of_an_unshareable_query_have_their_own_jobs_at_once() -> None:
     dispatcher = Dispatcher(products=naming)
     async with proxied(dispatcher) as proxy:
         await Client(proxy).get_product()
@@ -644,7 +644,7 @@ async def test_who_asks_next_for_what_cannot_be_shared_has_a_job_of_their_own_fr
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_failure_that_names_its_asker_is_told_to_nobody_else(status: int) -> None:
+def test_a_failure_that_names_its_client_is_sent_to_no_other(status: int) -> None:
     def failing(request: DispatcherRequest) -> Any:
         if request.status == "new":
             return None
@@ -669,7 +669,7 @@ def test_a_failure_that_names_its_asker_is_told_to_nobody_else(status: int) -> N
 
 
 @simulated
-async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near() -> None:
+async def test_waiting_clients_are_released_when_the_server_stops() -> None:
     async with proxied(Dispatcher(plan={0.0: "submitted"}), long_poll=60.0) as proxy:
         clients = crowd(proxy, 3)
         for client in clients:
@@ -686,7 +686,7 @@ async def test_who_waits_is_told_how_things_stand_at_once_when_the_end_is_near()
 
 
 @simulated
-async def test_who_waits_for_the_first_word_is_told_submitted_at_once_when_the_end_is_near() -> None:
+async def test_a_client_that_waits_for_the_first_answer_is_released_when_the_server_stops() -> None:
     async with proxied(Dispatcher(latency=50.0), long_poll=60.0) as proxy:
         asking = asyncio.create_task(Client(proxy).ask())
         await asyncio.sleep(5)
@@ -697,7 +697,7 @@ async def test_who_waits_for_the_first_word_is_told_submitted_at_once_when_the_e
 
 
 @simulated
-async def test_when_it_is_closed_the_dispatcher_is_asked_no_more() -> None:
+async def test_a_closed_proxy_sends_no_further_request() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with proxied(dispatcher) as proxy:
         waiting = asyncio.create_task(Client(proxy).ask())
@@ -712,7 +712,7 @@ async def test_when_it_is_closed_the_dispatcher_is_asked_no_more() -> None:
 
 
 @simulated
-async def test_a_job_that_was_only_just_begun_is_let_go_of_too() -> None:
+async def test_a_job_whose_task_has_not_run_is_cancelled_too() -> None:
     dispatcher = Dispatcher()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -749,7 +749,7 @@ def turns(delays: list[float]) -> Iterator[float]:
 
 
 async def visited(visits: list[tuple[float, float | None]], plan: dict[float, str]) -> None:
-    """Have clients come and go, and see that they are response the same story."""
+    """Let clients come and go, and check that all receive the same."""
     dispatcher = Dispatcher(plan=plan, products=numbered)
     running: list[int] = []
 
@@ -771,7 +771,7 @@ async def visited(visits: list[tuple[float, float | None]], plan: dict[float, st
         clients = crowd(proxy, len(visits))
         got = await asyncio.gather(*(visit(client, *when) for client, when in zip(clients, visits, strict=True)))
         watching.cancel()
-        await asyncio.sleep(60)  # who left, left a job
+        await asyncio.sleep(60)  # their jobs go on
 
         ends = "failed" if "failed" in plan.values() else "done"
         assert max(running) <= 1
@@ -786,17 +786,17 @@ async def visited(visits: list[tuple[float, float | None]], plan: dict[float, st
 
 @settings(deadline=None, max_examples=200)
 @given(visits=st.lists(VISIT, min_size=1, max_size=6), plan=PLANS, delays=st.lists(DELAYS, min_size=1, max_size=12))
-def test_whoever_comes_and_goes_there_is_one_job_at_a_time_and_all_are_told_its_end(
+def test_one_job_at_a_time_for_all_clients_in_any_order(
     visits: list[tuple[float, float | None]], plan: dict[float, str], delays: list[float]
 ) -> None:
     simulate(visited(visits, plan), turns(delays).__next__)
 
 
-def test_who_misses_a_recording_in_the_moment_in_which_it_is_made_begins_no_second_job() -> None:
+def test_a_lookup_that_misses_a_recording_just_stored_starts_no_second_job() -> None:
     late: list[float] = []
 
     class Slow(MemoryStore):
-        """What it says to the second who asks arrives when the job has ended."""
+        """Its answer to the second lookup arrives when the job has ended."""
 
         gets = 0
 

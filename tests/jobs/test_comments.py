@@ -1,4 +1,4 @@
-"""What people who wait for a job are response: the queue, joining, earlier runs, trouble; in simulated time."""
+"""The proxy's comments on a job: queue, joining, earlier runs, outages; in simulated time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OTHER_QUERY = QUERY.replace("83.0", "84.0")
     ("seconds", "said"),
     [(0.4, "0 s"), (59.6, "60 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (86400, "24.0 h")],
 )
-def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, said: str) -> None:
     assert format_duration(seconds) == said
 
 
@@ -51,7 +51,7 @@ def test_one_run_is_one_run() -> None:
     assert str(estimates.estimate(IMAGE)) == "an earlier run took 60 s"
 
 
-def test_estimates_are_learnt_from_what_was_recorded_without_a_token() -> None:
+def test_estimates_use_public_recordings() -> None:
     store = MemoryStore(clock=lambda: 0.0)
     for key, private, cost in zip(KEYS, (False, False, True), (60.0, 0.0, 7000.0), strict=False):
         store.put(recording(key, query=IMAGE, private=private, cost=cost))
@@ -69,7 +69,7 @@ def comment(response: Response) -> str:
 
 
 @simulated
-async def test_who_joins_is_told_so_and_who_began_is_not() -> None:
+async def test_a_client_that_joins_a_job_gets_a_comment_and_its_owner_does_not() -> None:
     async with proxied(Dispatcher()) as proxy:
         first, second = Client(proxy, "SESSIONOFTHEFIRST"), Client(proxy, "SESSIONOFTHENEXT")
         assert comment(await first.ask()) == ""
@@ -80,7 +80,7 @@ async def test_who_joins_is_told_so_and_who_began_is_not() -> None:
 
 
 @simulated
-async def test_earlier_runs_are_told_of() -> None:
+async def test_a_comment_mentions_earlier_runs() -> None:
     async with proxied(Dispatcher()) as proxy:
         await Client(proxy).get_product()
         response = await Client(proxy, query=OTHER_QUERY).ask()
@@ -89,7 +89,7 @@ async def test_earlier_runs_are_told_of() -> None:
 
 
 @simulated
-async def test_who_waits_for_a_place_is_told_how_many_are_before() -> None:
+async def test_a_comment_says_how_many_jobs_wait_before() -> None:
     async with proxied(Dispatcher(), max_jobs=1, long_poll=1.0) as proxy:
         clients = [Client(proxy, query=QUERY.replace("83.0", f"{ra}.5")) for ra in (1, 2, 3, 4)]
         said = [comment(await client.ask()) for client in clients]
@@ -103,7 +103,7 @@ async def test_who_waits_for_a_place_is_told_how_many_are_before() -> None:
 
 
 @simulated
-async def test_trouble_with_the_dispatcher_is_told_of() -> None:
+async def test_a_comment_mentions_an_outage() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         client = Client(proxy)
@@ -115,7 +115,7 @@ async def test_trouble_with_the_dispatcher_is_told_of() -> None:
         assert "the dispatcher has not answered for 2 min, and is asked again" in comment(response)
 
 
-async def test_a_proxy_learns_from_what_it_has_and_fails_no_request_where_it_cannot_read() -> None:
+async def test_a_proxy_estimates_from_its_store_and_survives_one_it_cannot_read() -> None:
     store = MemoryStore(clock=lambda: 0.0)
     for key in KEYS:
         store.put(recording(key, query=IMAGE, cost=60.0))

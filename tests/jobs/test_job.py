@@ -73,7 +73,7 @@ ANSWERS: Final[Mapping[str, tuple[int, Any]]] = {
 """What dispatchers and gateways answer, by a name of ours: HTTP status, and JSON where the answer has it."""
 
 NO_ANSWER: Final = "nothing"
-"""No answer: nobody is there."""
+"""No answer: the dispatcher is unreachable."""
 
 NEVER: Final = frozenset(
     {
@@ -81,7 +81,7 @@ NEVER: Final = frozenset(
         (State.NEW, Event.DONE_EMPTY),
         (State.RESUBMIT, Event.DONE_EMPTY),
         (State.READY, Event.DONE_EMPTY),
-        # Who asks without a job_id is not told that there is no such job.
+        # A request without a job_id is not answered with `unknown job`.
         (State.NEW, Event.UNKNOWN_JOB),
         (State.RESUBMIT, Event.UNKNOWN_JOB),
     }
@@ -90,7 +90,7 @@ NEVER: Final = frozenset(
 
 
 def job_in(state: State) -> Job:
-    """Give a job that stands somewhere."""
+    """Return a job in a state."""
     known = state not in {State.NEW, State.RESUBMIT}
     return Job(START, state, JOB if known else "", resubmissions=int(state is State.RESUBMIT))
 
@@ -100,19 +100,19 @@ def next_status(job: Job) -> str:
 
 
 def event_of(name: str, query_status: str) -> Event:
-    """Say what an answer means to who sent that state."""
+    """Return the event of an answer to a request with a state."""
     return Event.UNREACHABLE if name == NO_ANSWER else classify(*ANSWERS[name], query_status=query_status)
 
 
 def answers_for(state: State, event: Event) -> list[str]:
-    """Name the answers that say this to a job that stands there."""
+    """Return the answers that cause an event in a state."""
     return [name for name in (*ANSWERS, NO_ANSWER) if event_of(name, next_status(job_in(state))) is event]
 
 
 ROWS: Final = [(state, event) for state, row in TRANSITIONS.items() for event in row]
 
 
-def test_the_table_has_a_row_for_all_that_may_be_said_wherever_a_job_stands() -> None:
+def test_there_is_a_transition_for_each_event_in_each_state() -> None:
     assert {state: set(row) for state, row in TRANSITIONS.items()} == {
         state: set(Event) for state in State if not state.is_final
     }
@@ -208,11 +208,11 @@ SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "a token that is refused": ("new: not authorized",),
     "a token that is refused in mid-job": ("new: submitted", "submitted: not authorized"),
 }
-"""Stories of jobs, line by line: `what we ask: what it says`."""
+"""Jobs, line by line: `query_status that is sent: answer`."""
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_a_job_goes_as_the_script_says(script: tuple[str, ...]) -> None:
+def test_a_job_follows_the_script(script: tuple[str, ...]) -> None:
     job, now = Job(START), START
 
     for line in script:
@@ -227,7 +227,7 @@ def test_a_job_goes_as_the_script_says(script: tuple[str, ...]) -> None:
     assert job.give_up_reason == ""
 
 
-def test_a_job_keeps_its_name_through_trouble_and_loses_it_where_it_is_forgotten() -> None:
+def test_a_job_keeps_its_id_through_errors_and_loses_it_when_it_is_unknown() -> None:
     job = advance(Job(START), Event.SUBMITTED, START, job_id="one")
 
     assert advance(job, Event.UNAVAILABLE, START, job_id="of a gateway").job_id == "one"
@@ -238,7 +238,7 @@ def test_a_job_keeps_its_name_through_trouble_and_loses_it_where_it_is_forgotten
     assert advance(job, Event.UNKNOWN_JOB, START, job_id="one").job_id == ""
 
 
-def test_a_job_that_somebody_else_takes_over_begins_again_unless_it_was_not_begun() -> None:
+def test_a_job_that_is_handed_over_is_submitted_again_unless_it_was_not_submitted() -> None:
     job = resubmitted(Job(START, State.PROGRESS, JOB, errors=3, unreadable=2))
 
     assert next_step(job, START + 5, watched=True) == Step("new", "", 0.0)
@@ -272,7 +272,7 @@ LIMITS: Final = Limits(max_duration=1000.0, max_outage=100.0, max_unreadable=2, 
 def driven(
     job: Job, events: Iterable[Event], *, watched: bool = True, limits: Limits = LIMITS
 ) -> tuple[Job, float, int]:
-    """Have a job be told one after the other, each after the pause it wants, until it has ended."""
+    """Apply events one after the other, each after the pause before it, until the job has ended."""
     now, answers = job.started_at, 0
     for event in events:
         now += next_step(job, now, watched=watched).pause
@@ -303,7 +303,7 @@ def test_each_limit_ends_a_job_and_says_why(names: list[Event], reason: str) -> 
     assert job.give_up_reason.startswith(reason)
 
 
-def test_a_long_job_is_given_up_in_words_for_hours() -> None:
+def test_a_long_duration_is_given_in_hours() -> None:
     job = advance(Job(START, State.PROGRESS, JOB), Event.PROGRESS, START + 90_000)
 
     assert job.give_up_reason == "the job has run for 25.0 h and is given up; ask again to see whether it still runs"
@@ -315,7 +315,7 @@ def test_what_ends_by_itself_is_not_given_up_however_long_it_took(event: Event) 
 
 
 @pytest.mark.parametrize("event", [Event.UNAVAILABLE, Event.UNREACHABLE, Event.UNREADABLE])
-def test_an_answer_between_troubles_lets_the_patience_begin_anew(event: Event) -> None:
+def test_an_answer_between_errors_resets_the_limits(event: Event) -> None:
     job, seconds, answers = driven(
         Job(START), cycle([Event.SUBMITTED, event, event]), limits=replace(LIMITS, max_duration=900)
     )
@@ -354,7 +354,7 @@ def test_every_job_ends_within_its_limits(names: list[str], *, watched: bool) ->
     watched=st.booleans(),
     retry_after=st.floats(0, 3600),
 )
-def test_whatever_is_said_a_job_stays_in_the_table(
+def test_whatever_the_events_a_job_stays_in_the_table(
     names: list[tuple[str, float]], *, watched: bool, retry_after: float
 ) -> None:
     job, now = Job(START), START

@@ -1,4 +1,4 @@
-"""One job is request for until its end, whatever becomes of the dispatcher meanwhile; in simulated time."""
+"""A job is polled to its end, through errors of the dispatcher; in simulated time."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ PAGE = reply(b"<html>Maintenance", headers=HTML)
 def between(
     begin: float, end: float, answer: Reply | Exception
 ) -> Callable[[DispatcherRequest], Reply | Exception | None]:
-    """Answer thus to what is request at these times."""
+    """Return an answer to requests between two times."""
     return lambda request: answer if begin <= request.at < end else None
 
 
 def on_polls(answer: Reply | Exception, *, every: int = 1) -> Callable[[DispatcherRequest], Reply | Exception | None]:
-    """Answer thus to each request but the first."""
+    """Return an answer to requests other than the first."""
     return lambda request: answer if request.number > 1 and request.number % every == 0 else None
 
 
@@ -82,11 +82,11 @@ def assert_readable(response: Response, words: str) -> None:
     assert response.json["job_status"] == response.json["job_monitor"]["status"] == "failed"
 
 
-# -- what is request ---------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------
 
 
 @simulated
-async def test_a_job_is_asked_for_with_the_state_and_the_name_it_had_last() -> None:
+async def test_a_poll_has_the_last_state_and_job_id() -> None:
     dispatcher = Dispatcher()
     await got(dispatcher)
 
@@ -97,7 +97,7 @@ async def test_a_job_is_asked_for_with_the_state_and_the_name_it_had_last() -> N
 
 
 @simulated
-async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_polls_may_be_repeated() -> None:
+async def test_submissions_and_fetches_are_sent_at_most_once_and_polls_may_be_repeated() -> None:
     dispatcher = Dispatcher()
     await got(dispatcher)
 
@@ -111,7 +111,7 @@ async def test_what_begins_a_job_or_fetches_its_products_is_sent_once_and_what_p
 
 
 @simulated
-async def test_a_question_that_came_as_a_form_goes_on_as_a_form() -> None:
+async def test_a_form_is_relayed_as_a_form() -> None:
     asks: list[Request] = []
 
     class Listening(Dispatcher):
@@ -162,7 +162,7 @@ async def test_the_recording_says_how_the_job_went() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(status: int) -> None:
+def test_errors_of_a_gateway_between_polls_change_no_answer(status: int) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(instead=on_polls(bad_gateway(status), every=3), reporting=5.0)
         clients = await got(dispatcher)
@@ -189,9 +189,7 @@ def test_a_gateway_that_loses_its_dispatcher_now_and_then_is_noticed_by_nobody(s
     ids=["refused", "slow", "paused", "gateway", "broken off"],
 )
 @pytest.mark.parametrize("at", [5.0, 58.0])
-def test_a_dispatcher_that_is_away_in_mid_job_and_comes_back_is_noticed_by_nobody(
-    trouble: Reply | Exception, at: float
-) -> None:
+def test_an_outage_in_mid_job_changes_no_answer(trouble: Reply | Exception, at: float) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(instead=between(at, at + 600, trouble))
         clients = await got(dispatcher)
@@ -223,7 +221,7 @@ async def test_products_that_break_off_are_fetched_again() -> None:
 
 
 @simulated
-async def test_progress_does_not_fall_back_while_products_are_fetched_and_trouble_is_told_at_once() -> None:
+async def test_the_state_never_goes_back_while_products_are_fetched_and_errors_are_reported_at_once() -> None:
     dispatcher = Dispatcher(instead=lambda one: bad_gateway() if one.status == "ready" and one.at < 90 else None)
     clients = await got(dispatcher, long_poll=200.0)
 
@@ -234,7 +232,7 @@ async def test_progress_does_not_fall_back_while_products_are_fetched_and_troubl
 
 
 @simulated
-async def test_a_dispatcher_that_wants_peace_is_left_in_peace() -> None:
+async def test_no_request_is_sent_before_retry_after() -> None:
     dispatcher = Dispatcher(instead=between(5, 6, UpstreamPausedError(URL, "too many requests", 120.0)))
     clients = await got(dispatcher)
 
@@ -252,7 +250,7 @@ async def test_a_dispatcher_that_never_comes_back_is_given_up() -> None:
 
 
 @simulated
-async def test_who_waits_is_told_of_trouble_at_once_and_of_its_end() -> None:
+async def test_waiting_clients_learn_of_an_outage_at_once_and_of_its_end() -> None:
     clients = await got(Dispatcher(instead=between(20, 100, UNREACHABLE)), long_poll=60.0)
 
     for client in clients:
@@ -266,7 +264,7 @@ async def test_who_waits_is_told_of_trouble_at_once_and_of_its_end() -> None:
     "trouble", [UNREACHABLE, UpstreamPausedError(URL, "it fails", 5.0, is_down=True)], ids=["refused", "left alone"]
 )
 @simulated
-async def test_where_nobody_is_there_to_begin_it_all_know_at_once(trouble: Exception) -> None:
+async def test_an_unreachable_dispatcher_fails_a_new_job_at_once(trouble: Exception) -> None:
     dispatcher = Dispatcher(instead=lambda _: trouble)
     clients = await got(dispatcher)
 
@@ -281,7 +279,7 @@ async def test_where_nobody_is_there_to_begin_it_all_know_at_once(trouble: Excep
     "trouble", [bad_gateway(), UpstreamPausedError(URL, "it wants peace", 20.0)], ids=["gateway", "wants peace"]
 )
 @simulated
-async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(trouble: Reply | Exception) -> None:
+async def test_a_submission_waits_for_a_busy_dispatcher(trouble: Reply | Exception) -> None:
     clients = await got(Dispatcher(instead=between(0, 100, trouble)))
 
     assert ends(clients) == {(200, "done")}
@@ -289,7 +287,7 @@ async def test_a_beginning_waits_for_a_dispatcher_that_is_there_and_has_no_time(
 
 
 @pytest.mark.parametrize("answer", [PAGE, reply({"error": "x"}, status=500)], ids=["a page", "500"])
-def test_nonsense_in_place_of_a_beginning_is_told_as_it_is(answer: Reply) -> None:
+def test_an_unreadable_first_answer_is_relayed(answer: Reply) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(instead=lambda _: answer)
         async with proxied(dispatcher) as proxy:
@@ -302,14 +300,14 @@ def test_nonsense_in_place_of_a_beginning_is_told_as_it_is(answer: Reply) -> Non
 
 
 @simulated
-async def test_some_nonsense_in_mid_job_is_noticed_by_nobody() -> None:
+async def test_unreadable_answers_to_polls_change_no_answer() -> None:
     clients = await got(Dispatcher(instead=on_polls(PAGE, every=3)))
 
     assert ends(clients) == {(200, "done")}
 
 
 @simulated
-async def test_nonsense_has_a_limit() -> None:
+async def test_unreadable_answers_have_a_limit() -> None:
     dispatcher = Dispatcher(instead=on_polls(PAGE))
     clients = await got(dispatcher)
 
@@ -319,7 +317,7 @@ async def test_nonsense_has_a_limit() -> None:
 
 
 @simulated
-async def test_a_job_that_the_dispatcher_has_forgotten_begins_again_under_the_name_it_had() -> None:
+async def test_a_job_that_the_dispatcher_does_not_know_is_submitted_again_under_its_id() -> None:
     dispatcher = Dispatcher()
 
     def forget_once(request: DispatcherRequest) -> None:
@@ -347,7 +345,7 @@ async def test_a_job_that_is_forgotten_again_and_again_is_given_up() -> None:
 
 
 @simulated
-async def test_products_that_are_said_to_be_ready_and_never_are_are_given_up() -> None:
+async def test_products_that_stay_ready_and_cannot_be_fetched_are_given_up() -> None:
     def instead(request: DispatcherRequest) -> Reply | None:
         response = {"query_status": "ready", "products": {}, "job_monitor": {"job_id": request.name}}
         return reply(response) if request.status == "ready" else None
@@ -359,7 +357,7 @@ async def test_products_that_are_said_to_be_ready_and_never_are_are_given_up() -
 
 
 @simulated
-async def test_a_job_that_never_ends_is_given_up_and_told_to_all_in_words_they_read() -> None:
+async def test_a_job_that_never_ends_is_given_up_with_a_message_that_all_clients_read() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     clients = await got(dispatcher, limits=Limits(max_duration=7200.0))
 
@@ -371,7 +369,7 @@ async def test_a_job_that_never_ends_is_given_up_and_told_to_all_in_words_they_r
 
 
 @simulated
-async def test_what_was_given_up_is_not_kept_and_begins_anew() -> None:
+async def test_a_job_that_was_given_up_is_not_stored_and_starts_again() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with proxied(dispatcher, limits=Limits(max_duration=600.0)) as proxy:
         assert (await Client(proxy).get_product()).status == 500
@@ -415,7 +413,7 @@ async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Re
 
 
 @simulated
-async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_while_it_is_in_trouble() -> None:
+async def test_a_client_with_a_stale_recording_joins_a_submitted_job_during_an_outage() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
         await Client(proxy).get_product()
@@ -437,7 +435,7 @@ async def test_who_could_have_a_stale_recording_joins_a_job_that_has_begun_also_
 
 
 @simulated
-async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order() -> None:
+async def test_at_most_max_jobs_run_at_once_and_others_wait_in_order() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 30.0: "ready"})
     async with proxied(dispatcher, max_jobs=2) as proxy:
         clients = [Client(proxy, f"SESSION{number:09d}", query=f"{QUERY}&DEC={number}") for number in range(6)]
@@ -461,7 +459,7 @@ async def test_only_so_many_jobs_run_at_once_and_the_others_wait_in_their_order(
 
 
 @simulated
-async def test_who_waits_for_a_place_is_told_submitted_and_keeps_the_name_told_then() -> None:
+async def test_a_queued_job_is_submitted_for_its_clients_and_keeps_its_id() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 50.0: "ready"})
     async with proxied(dispatcher, max_jobs=1) as proxy:
         first, other = crowd(proxy, 2)
@@ -496,7 +494,7 @@ async def test_a_job_that_fails_frees_its_place() -> None:
 
 
 @simulated
-async def test_where_the_first_askers_token_expires_another_takes_over_and_the_job_keeps_its_name() -> None:
+async def test_another_token_takes_over_when_the_first_expires_and_the_job_keeps_its_id() -> None:
     dispatcher = Dispatcher()
     first, second = token(expires=30.0), token(expires=1e6)
     dispatcher.instead = lambda request: (
@@ -519,7 +517,7 @@ async def test_where_the_first_askers_token_expires_another_takes_over_and_the_j
 
 
 @simulated
-async def test_where_a_team_shares_another_members_token_takes_over_too() -> None:
+async def test_in_a_team_the_token_of_another_member_takes_over() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher, sharing=Sharing.TEAM) as proxy:
         one, other = crowd(proxy, 2)
@@ -533,7 +531,7 @@ async def test_where_a_team_shares_another_members_token_takes_over_too() -> Non
 
 
 @simulated
-async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> None:
+async def test_without_another_token_all_clients_receive_the_refusal() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher) as proxy:
         clients = crowd(proxy, 3, token=token())
@@ -550,7 +548,7 @@ async def test_where_no_other_token_is_there_the_refusal_is_told_to_all() -> Non
 
 
 @simulated
-async def test_tokens_that_are_refused_take_over_once_and_not_in_turns_for_ever() -> None:
+async def test_refused_tokens_take_over_once_each() -> None:
     dispatcher = Dispatcher()
     async with proxied(dispatcher, long_poll=0.5, limits=Limits(max_duration=7200.0)) as proxy:
         clients = crowd(proxy, 2)
@@ -567,7 +565,7 @@ async def test_tokens_that_are_refused_take_over_once_and_not_in_turns_for_ever(
 
 
 @simulated
-async def test_who_leaves_leaves_their_token_for_the_others() -> None:
+async def test_the_token_of_a_client_that_disconnected_can_take_over() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 400.0: "ready"})
     async with proxied(dispatcher) as proxy:
         one, other, third = crowd(proxy, 3)

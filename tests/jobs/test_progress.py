@@ -1,4 +1,4 @@
-"""What is told of a job that runs: everything of the job, nothing of who asked for it, readable for every client."""
+"""The answer while a job runs: all of the job, nothing of its client, readable for every release."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALL_BACK: Final = {
     "email": "somebody@example.org",
     "request": f"https://dispatcher.example/run_analysis?session_id={SESSION}&token={token()}",
 }
-"""A report as dispatcher 1.3.6 keeps it: the request of a data server, which repeats that of the asker."""
+"""A report as dispatcher 1.3.6 keeps it: the request of a data server, which repeats that of the client."""
 
 
 def reporting(*reports: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def told(
     )
 
 
-def test_a_report_tells_of_the_job_and_not_of_its_asker() -> None:
+def test_a_report_is_about_the_job_and_not_its_client() -> None:
     assert public_reports(reporting(CALL_BACK), MINE) == (
         {
             "action": "progress",
@@ -74,7 +74,7 @@ def test_a_report_tells_of_the_job_and_not_of_its_asker() -> None:
         f"https://dispatcher.example/call_back?session_id={SESSION}",
     ],
 )
-def test_a_message_keeps_its_words_without_addresses_of_its_asker(message: str) -> None:
+def test_a_message_keeps_its_text_without_the_ids_of_its_client(message: str) -> None:
     text = json.dumps(told({**CALL_BACK, "message": f"stage 1: {message}"}))
 
     assert "stage 1:" in text
@@ -83,13 +83,13 @@ def test_a_message_keeps_its_words_without_addresses_of_its_asker(message: str) 
 
 @pytest.mark.parametrize("name", ["message", "node_id", "stage"])
 @pytest.mark.parametrize("secret", [SESSION, SESSION.lower(), token().split(".")[2]])
-def test_a_report_in_which_its_asker_still_shows_is_not_told(name: str, secret: str) -> None:
+def test_a_report_that_still_names_its_client_is_left_out(name: str, secret: str) -> None:
     assert public_reports(reporting({**CALL_BACK, name: f"x{secret}x"}, CALL_BACK), MINE) == public_reports(
         reporting(CALL_BACK), MINE
     )
 
 
-def test_of_very_many_reports_the_last_are_told_in_their_order() -> None:
+def test_of_very_many_reports_the_last_are_sent_in_their_order() -> None:
     reports = public_reports(reporting(*({"progress": number} for number in range(MAX_REPORTS + 5))), MINE)
 
     assert [report["progress"] for report in reports] == list(range(5, MAX_REPORTS + 5))
@@ -162,7 +162,7 @@ REPORTS = st.lists(st.dictionaries(st.sampled_from([*CALL_BACK, "x"]), VALUES, m
 
 @settings(deadline=None)
 @given(REPORTS)
-def test_whatever_is_reported_names_nobody(reports: list[Any]) -> None:
+def test_no_report_names_its_client(reports: list[Any]) -> None:
     text = json.dumps(told(*reports))
 
     assert SESSION not in text

@@ -1,4 +1,4 @@
-"""Recorded jobs take the time they took, where that is wanted; in simulated time."""
+"""A replay takes the time that its job took; in simulated time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def replaying(scale: float) -> AsyncIterator[tuple[Proxy, Client]]:
-    """Record one job, and have a proxy with nobody to ask answer from what was kept."""
+    """Record one job, and yield an offline proxy on its recording."""
     store = MemoryStore(clock=now)
     async with proxied(Dispatcher(), store=store) as recording:
         client = Client(recording)
@@ -48,7 +48,7 @@ def test_a_job_goes_through_its_states_again(scale: float) -> None:
 
 
 @simulated
-async def test_a_job_is_gone_through_once_and_by_all_who_ask_meanwhile() -> None:
+async def test_a_job_is_replayed_once_for_all_clients() -> None:
     async with replaying(1.0) as (proxy, _):
         began = elapsed()
         await asyncio.gather(*(Client(proxy, f"SESSION{number:09d}").get_product() for number in range(5)))

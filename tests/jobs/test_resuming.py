@@ -1,4 +1,4 @@
-"""A proxy that is stopped, or dies, while jobs run takes them up when it starts again; in simulated time."""
+"""A proxy resumes the jobs of an earlier process; in simulated time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = 86400.0
 
 @asynccontextmanager
 async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> AsyncIterator[Proxy]:
-    """Start a proxy on a folder; it dies at the end, and tells nobody."""
+    """Start a proxy on a folder; at the end it is closed without notice."""
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
     proxy = Proxy(
         store,
@@ -65,7 +65,7 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path
 
 
 @simulated
-async def test_a_job_that_nobody_asks_for_any_more_is_kept_too(tmp_path: Path) -> None:
+async def test_the_result_of_a_job_without_clients_is_stored_too(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
         await Client(proxy).ask()
@@ -89,7 +89,7 @@ async def test_the_time_before_the_restart_counts(tmp_path: Path) -> None:
 
 
 @simulated
-async def test_of_the_asker_nothing_is_noted(tmp_path: Path) -> None:
+async def test_the_journal_holds_nothing_of_the_client(tmp_path: Path) -> None:
     dispatcher = Dispatcher()
     async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
         first = await Client(proxy, "SESSIONOFTHEFIRST", token()).ask()
@@ -103,7 +103,7 @@ async def test_of_the_asker_nothing_is_noted(tmp_path: Path) -> None:
 
 
 @simulated
-async def test_a_job_whose_token_is_gone_waits_for_the_next_asker(tmp_path: Path) -> None:
+async def test_a_job_whose_token_is_gone_waits_for_the_next_client(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
         await Client(proxy, token=token()).ask()
@@ -117,7 +117,7 @@ async def test_a_job_whose_token_is_gone_waits_for_the_next_asker(tmp_path: Path
 
 
 @simulated
-async def test_a_job_that_failed_meanwhile_is_forgotten(tmp_path: Path) -> None:
+async def test_a_job_that_failed_meanwhile_is_removed_from_the_journal(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
         begun = await Client(proxy).ask()
@@ -147,7 +147,7 @@ DAMAGES = [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1, "key": "
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: bytes) -> None:
+def test_an_unreadable_journal_entry_is_skipped(tmp_path: Path, damage: bytes) -> None:
     journal, key = JobJournal(tmp_path), Key("ab" * 32)
     asyncio.run(journal.write(JournalEntry(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)))
     good = asyncio.run(journal.load())
@@ -156,7 +156,7 @@ def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: bytes
     assert asyncio.run(journal.load()) == good != []
 
 
-def test_a_note_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_journal_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     query = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
     job = JournalEntry(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
     asyncio.run(JobJournal(tmp_path).write(job))
@@ -164,7 +164,7 @@ def test_a_note_comes_back_as_it_was(tmp_path: Path) -> None:
     assert asyncio.run(JobJournal(tmp_path).load()) == [job]
 
 
-def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("no folder")
     journal = JobJournal(tmp_path)
 
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
 
 
 @simulated
-async def test_a_job_that_began_again_is_noted_under_its_new_name(tmp_path: Path) -> None:
+async def test_a_resubmitted_job_is_in_the_journal_under_its_new_id(tmp_path: Path) -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})
     async with started(tmp_path, dispatcher, MemoryStore(clock=now)) as proxy:
         first = await Client(proxy).ask()
@@ -194,7 +194,7 @@ def renamed(status: str, job_id: str) -> Reply:
 
 
 @simulated
-async def test_how_long_a_job_took_that_ended_while_nobody_looked_is_not_known(tmp_path: Path) -> None:
+async def test_the_duration_of_a_job_that_ended_between_two_processes_is_not_known(tmp_path: Path) -> None:
     dispatcher, store = Dispatcher(), MemoryStore(clock=now)
     async with started(tmp_path, dispatcher, store) as proxy:
         await Client(proxy).ask()

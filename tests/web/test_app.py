@@ -1,4 +1,4 @@
-"""The door: what goes in and comes out over HTTP, with a dispatcher in this process."""
+"""The proxy over HTTP, with a dispatcher in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LARGE = 20_000_000
 
 @dataclass
 class Upstream:
-    """A dispatcher that answers `run_analysis`, streams, breaks, and remembers what it was asked."""
+    """A dispatcher that answers `run_analysis`, streams, breaks connections, and lists its requests."""
 
     asked: list[str] = field(default_factory=list)
     received: int = 0
@@ -43,7 +43,7 @@ class Upstream:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        with suppress(ConnectionError):  # whoever asked may go away
+        with suppress(ConnectionError):  # the client may disconnect
             for _ in range(LARGE // 100_000):
                 await response.write(b"x" * 100_000)
         return response
@@ -63,14 +63,14 @@ class Upstream:
 
 
 @dataclass(frozen=True)
-class House:
+class Setup:
     url: str
     upstream: Upstream
     client: aiohttp.ClientSession
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+async def setup() -> AsyncIterator[Setup]:
     upstream = Upstream()
     app = web.Application()
     app.router.add_route("*", "/run_analysis", upstream.run_analysis)
@@ -84,88 +84,88 @@ async def house() -> AsyncIterator[House]:
         proxy = Proxy(MemoryStore(), dispatcher, Policy())
         url = await stack.enter_async_context(listening(make_app(proxy), "127.0.0.1", 0))
         client = await stack.enter_async_context(aiohttp.ClientSession())
-        yield House(url, upstream, client)
+        yield Setup(url, upstream, client)
 
 
-async def test_a_query_is_asked_once_over_http(house: House) -> None:
+async def test_a_query_is_sent_once_over_http(setup: Setup) -> None:
     told = []
     for session in (SESSION, "OTHERSESSION0000"):
-        async with house.client.get(f"{house.url}/mmoda/run_analysis?{QUERY}&session_id={session}") as response:
+        async with setup.client.get(f"{setup.url}/mmoda/run_analysis?{QUERY}&session_id={session}") as response:
             told.append((response.status, response.headers["Cache-Status"], (await response.json())["session_id"]))
 
     assert told == [
         (200, "oda-proxy; fwd=uri-miss; fwd-status=200; stored", SESSION),
         (200, "oda-proxy; hit", "OTHERSESSION0000"),
     ]
-    assert len(house.upstream.asked) == 1
+    assert len(setup.upstream.asked) == 1
 
 
-async def test_a_long_address_goes_through(house: House) -> None:
+async def test_a_long_address_goes_through(setup: Setup) -> None:
     catalogue = "x" * 100_000
 
-    async with house.client.get(f"{house.url}/run_analysis?{QUERY}&selected_catalog={catalogue}") as response:
+    async with setup.client.get(f"{setup.url}/run_analysis?{QUERY}&selected_catalog={catalogue}") as response:
         assert response.status == 200
-    assert house.upstream.asked[0].endswith(catalogue)
+    assert setup.upstream.asked[0].endswith(catalogue)
 
 
-async def test_a_large_form_goes_through(house: House) -> None:
+async def test_a_large_form_goes_through(setup: Setup) -> None:
     form = f"{QUERY}&session_id={SESSION}&selected_catalog={'x' * 2_000_000}"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     for expected in ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", "oda-proxy; hit"):
-        async with house.client.post(
-            f"{house.url}/run_analysis", data=BytesIO(form.encode()), headers=headers
+        async with setup.client.post(
+            f"{setup.url}/run_analysis", data=BytesIO(form.encode()), headers=headers
         ) as response:
             assert (response.status, response.headers["Cache-Status"]) == (200, expected)
 
 
-async def test_a_form_beyond_the_limit_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_form_beyond_the_limit_is_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oda_proxy.web.app.MAX_FORM", 10)
     app = make_app(Proxy(MemoryStore(), None, Policy()))
-    async with listening(app, "127.0.0.1", 0) as url, house.client.post(url, data={"a": "x" * 100}) as response:
+    async with listening(app, "127.0.0.1", 0) as url, setup.client.post(url, data={"a": "x" * 100}) as response:
         assert (response.status, response.headers["Cache-Status"]) == (413, "oda-proxy")
 
 
-async def test_a_large_body_streams_through(house: House) -> None:
-    async with house.client.get(f"{house.url}/stream") as response:
+async def test_a_large_body_streams_through(setup: Setup) -> None:
+    async with setup.client.get(f"{setup.url}/stream") as response:
         assert len(await response.read()) == LARGE
         assert response.headers["Cache-Status"] == "oda-proxy; fwd=bypass; fwd-status=200"
 
 
-async def test_a_body_that_breaks_off_upstream_breaks_off_here(house: House) -> None:
+async def test_a_body_that_breaks_off_upstream_breaks_off_at_the_client(setup: Setup) -> None:
     with pytest.raises(aiohttp.ClientPayloadError):
-        async with house.client.get(f"{house.url}/broken") as response:
+        async with setup.client.get(f"{setup.url}/broken") as response:
             await response.read()
 
 
-async def test_a_client_that_goes_away_is_no_error(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_is_no_error(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(3):
-        async with house.client.get(f"{house.url}/stream") as response:
+        async with setup.client.get(f"{setup.url}/stream") as response:
             await response.content.read(10)
             response.close()
-    async with house.client.get(f"{house.url}/-/livez") as response:
+    async with setup.client.get(f"{setup.url}/-/livez") as response:
         assert response.status == 200
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_an_upload_streams_through(house: House) -> None:
-    async with house.client.post(f"{house.url}/upload", data=BytesIO(b"x" * LARGE)) as response:
+async def test_an_upload_streams_through(setup: Setup) -> None:
+    async with setup.client.post(f"{setup.url}/upload", data=BytesIO(b"x" * LARGE)) as response:
         assert await response.json() == {"length": str(LARGE), "received": LARGE}
 
 
-async def test_an_upload_of_unknown_length_streams_through(house: House) -> None:
+async def test_an_upload_of_unknown_length_streams_through(setup: Setup) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"one"
         yield b"two"
 
-    async with house.client.post(f"{house.url}/upload", data=pieces()) as response:
+    async with setup.client.post(f"{setup.url}/upload", data=pieces()) as response:
         assert await response.json() == {"length": None, "received": 6}
 
 
-async def test_head_has_no_body(house: House) -> None:
-    async with house.client.head(f"{house.url}/run_analysis?{QUERY}") as response:
+async def test_head_has_no_body(setup: Setup) -> None:
+    async with setup.client.head(f"{setup.url}/run_analysis?{QUERY}") as response:
         assert response.status == 200
         assert response.headers["Content-Length"] == str(len(written(answer())))
 
@@ -173,17 +173,17 @@ async def test_head_has_no_body(house: House) -> None:
 @pytest.mark.parametrize(
     "path", ["/run_analysis", "/call_back", "/a/../b", "/-/status", "/-/nothing", "/stream", "/no"]
 )
-async def test_every_answer_has_a_cache_status(house: House, path: str) -> None:
-    async with house.client.get(house.url + path) as response:
+async def test_every_answer_has_a_cache_status(setup: Setup, path: str) -> None:
+    async with setup.client.get(setup.url + path) as response:
         assert response.headers["Cache-Status"].startswith("oda-proxy")
 
 
-async def test_the_status_page_counts(house: House) -> None:
+async def test_the_status_page_counts(setup: Setup) -> None:
     for _ in range(3):
-        async with house.client.get(f"{house.url}/run_analysis?{QUERY}&session_id={SESSION}"):
+        async with setup.client.get(f"{setup.url}/run_analysis?{QUERY}&session_id={SESSION}"):
             pass
 
-    async with house.client.get(f"{house.url}/-/status") as response:
+    async with setup.client.get(f"{setup.url}/-/status") as response:
         told = await response.json()
 
     assert told["run_analysis"] == {
@@ -199,33 +199,31 @@ async def test_the_status_page_counts(house: House) -> None:
     }
 
 
-async def test_no_token_reaches_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_token_reaches_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for path in ("/run_analysis", "/no-such-path", "/broken", "/api/instr-list"):
         try:
-            async with house.client.get(f"{house.url}{path}?{QUERY}&token=CANARY&session_id=CANARY") as response:
+            async with setup.client.get(f"{setup.url}{path}?{QUERY}&token=CANARY&session_id=CANARY") as response:
                 await response.read()
         except aiohttp.ClientPayloadError:
             pass
-    async with house.client.post(f"{house.url}/run_analysis", data={"token": "CANARY"}) as response:
+    async with setup.client.post(f"{setup.url}/run_analysis", data={"token": "CANARY"}) as response:
         await response.read()
 
     assert "/run_analysis" in caplog.text
     assert "CANARY" not in caplog.text
 
 
-async def test_a_port_in_use_is_named(house: House) -> None:
-    port = int(house.url.rpartition(":")[2])
+async def test_a_port_in_use_is_named(setup: Setup) -> None:
+    port = int(setup.url.rpartition(":")[2])
 
     with pytest.raises(ListenError, match=rf"port {port}: the port is in use"):
         async with listening(web.Application(), "127.0.0.1", port):
             pass
 
 
-async def test_what_a_client_sends_is_not_logged_however_malformed_it_is(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
-    host, port = house.url.removeprefix("http://").split(":")
+async def test_a_malformed_request_is_not_logged(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    host, port = setup.url.removeprefix("http://").split(":")
     for request in (
         b"GET /run_analysis?token=SECRET HTTP/9.9 x\r\n\r\n",
         b"GET /x\r\nX: SECRET\x00\r\n\r\n",
@@ -239,8 +237,8 @@ async def test_what_a_client_sends_is_not_logged_however_malformed_it_is(
     assert "SECRET" not in caplog.text
 
 
-async def test_a_compressed_upload_goes_on_as_it_was_sent(house: House) -> None:
+async def test_a_compressed_upload_is_relayed_unchanged(setup: Setup) -> None:
     packed = gzip.compress(b"x" * 100_000)
 
-    async with house.client.post(f"{house.url}/upload", data=packed, headers={"Content-Encoding": "gzip"}) as response:
+    async with setup.client.post(f"{setup.url}/upload", data=packed, headers={"Content-Encoding": "gzip"}) as response:
         assert (await response.json())["received"] == len(packed)

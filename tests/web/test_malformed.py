@@ -1,4 +1,4 @@
-"""Whatever arrives at the door is answered: with the dispatcher's word on it, or a failure of its shape."""
+"""Any request is answered: by the dispatcher, or with a failure in its form."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ REQUESTS = int(os.environ.get("ODA_PROXY_MALFORMED", "1000"))
 PATIENCE = 60.0
 """Seconds after which an answer counts as missing."""
 
-ITS_WORD = b'{"error": "the dispatcher has its own words for it"}'
+DISPATCHER_ERROR = b'{"error": "the dispatcher has its own words for it"}'
 
 
 @dataclass
-class House:
+class Setup:
     """A proxy over a dispatcher that understands nothing, in a thread with a loop of its own."""
 
     port: int = 0
-    heard: list[tuple[str, bytes]] = field(default_factory=list)
+    received: list[tuple[str, bytes]] = field(default_factory=list)
     ready: threading.Event = field(default_factory=threading.Event)
 
     async def dispatcher(self, request: web.Request) -> web.Response:
         if request.path == "/api/meta-data":
             return web.Response(text=meta_data(), content_type="application/json")
-        self.heard.append((request.raw_path.partition("?")[2], await request.read()))
-        return web.Response(status=400, body=ITS_WORD, content_type="application/json")
+        self.received.append((request.raw_path.partition("?")[2], await request.read()))
+        return web.Response(status=400, body=DISPATCHER_ERROR, content_type="application/json")
 
     async def run(self, end: asyncio.Event) -> None:
         app = web.Application(client_max_size=2**30)
@@ -59,19 +59,19 @@ class House:
             address = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
             upstream = await stack.enter_async_context(Dispatcher(address))
             known = Descriptions(upstream, None, ttl=1e9, clock=time.monotonic)
-            door = make_app(Proxy(MemoryStore(), upstream, Policy(), services=Services(instruments=known)))
-            self.port = urlsplit(await stack.enter_async_context(listening(door, "127.0.0.1", 0))).port or 0
+            app = make_app(Proxy(MemoryStore(), upstream, Policy(), services=Services(instruments=known)))
+            self.port = urlsplit(await stack.enter_async_context(listening(app, "127.0.0.1", 0))).port or 0
             self.ready.set()
             await end.wait()
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    house, loop, end = House(), asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(house.run(end)))
+def setup() -> Iterator[Setup]:
+    setup, loop, end = Setup(), asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(setup.run(end)))
     thread.start()
-    assert house.ready.wait(PATIENCE)
-    yield house
+    assert setup.ready.wait(PATIENCE)
+    yield setup
     loop.call_soon_threadsafe(end.set)
     thread.join(PATIENCE)
     loop.close()
@@ -120,23 +120,23 @@ forms = (
 @example(f"{IMAGE_OF}&{encoded([('selected_catalog', '[' * 50_000)])}", None)
 @example(IMAGE_OF, (FORM, b"&".join([b"a=1"] * 20_000)))
 @example(IMAGE_OF, (MULTIPART, b"--xYz\r\n" * 20_000))
-def test_nothing_is_answered_with_an_error_of_ours_or_not_at_all(
-    house: House, query_string: str, form: tuple[str, bytes] | None
+def test_no_request_causes_an_internal_error_or_no_answer(
+    setup: Setup, query_string: str, form: tuple[str, bytes] | None
 ) -> None:
-    house.heard.clear()
-    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=PATIENCE)
+    setup.received.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", setup.port, timeout=PATIENCE)
     content_type, body = form or ("", None)
     try:
         connection.request(
             "GET" if form is None else "POST", f"/run_analysis?{query_string}", body, {"Content-Type": content_type}
         )
         response = connection.getresponse()
-        said = response.read()
+        body_received = response.read()
     finally:
         connection.close()
 
     assert response.status == 400
-    if said == ITS_WORD:
-        assert house.heard == [(query_string, body or b"")]
+    if body_received == DISPATCHER_ERROR:
+        assert setup.received == [(query_string, body or b"")]
     else:
-        assert json.loads(said)["query_status"] == "failed"
+        assert json.loads(body_received)["query_status"] == "failed"

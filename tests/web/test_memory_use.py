@@ -82,7 +82,7 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def get(url: str, query: str) -> tuple[str, int, str]:
-    """Ask, and read the answer piece by piece; give what was done, its size, and the digest of its products."""
+    """Send a request and read the answer piece by piece; return its Cache-Status, size and digest of products."""
     size, place, left, digest = 0, -1, PRODUCTS, hashlib.sha256()
     with closing(http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=PATIENCE * 4)) as connection:
         connection.request("GET", f"/run_analysis?{QUERY}&{query}")
