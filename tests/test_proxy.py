@@ -420,7 +420,7 @@ async def test_an_answer_to_another_query_is_relayed_with_a_warning_and_not_stor
 
     assert (status, body) == (200, written(echoing(RA=38.0)))
     assert cache_status == "oda-proxy; fwd=uri-miss; fwd-status=200; detail=echo-differs"
-    assert "differs from what was asked in ['RA']" in caplog.text
+    assert "contradicts the query in ['RA']" in caplog.text
     assert SESSION not in caplog.text
     assert proxy.counts.echo_differs == 1
     assert (await told(proxy, request()))[1] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
