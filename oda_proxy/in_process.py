@@ -162,22 +162,24 @@ def recording(
     ListenError
         No port is free.
     """
-    from oda_proxy.run.listeners import own_door
+    from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.recorder import recording as recorder_of
 
     url = None if upstream is None else config.value_of(_UPSTREAM, upstream, "upstream")
-    server = recorder_of(Path(folder), upstream=url, include_private=include_private, replace=replace, doors=own_door)
+    server = recorder_of(
+        Path(folder), upstream=url, include_private=include_private, replace=replace, listen=dispatcher_listener
+    )
     with in_thread(server) as recorder:
         try:
-            yield recorder.doors.url
+            yield recorder.listeners.url
         except Exception:
             recorder.exit_status = 1
             raise
         recorder.exit_status = 0
-    for reason in recorder.tally.not_kept:
+    for reason in recorder.summary.not_recorded:
         _log.warning("not recorded: %s", reason)
-    if recorder.tally.private:
-        _log.warning("not recorded: %d responses to requests with a token (include_private)", recorder.tally.private)
+    if recorder.summary.private:
+        _log.warning("not recorded: %d responses to requests with a token (include_private)", recorder.summary.private)
 
 
 @contextmanager
@@ -187,12 +189,12 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     `time_scale` is the duration of jobs: 1 as recorded, 0 none. Raises UsageError, ListenError, and CapsuleError, which
     names the file.
     """
-    from oda_proxy.run.listeners import own_door
+    from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.replayer import replaying as replayer_of
 
     scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
-    with in_thread(replayer_of(Path(folder), time_scale=scale, doors=own_door)) as replayer:
-        yield replayer.doors.url
+    with in_thread(replayer_of(Path(folder), time_scale=scale, listen=dispatcher_listener)) as replayer:
+        yield replayer.listeners.url
 
 
 @contextmanager

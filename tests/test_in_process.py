@@ -18,7 +18,8 @@ import pytest
 
 import oda_proxy
 from mock_server import fixtures_folder
-from oda_proxy.capsule.capsule import CapsuleError, NotACapsuleError, open_capsule
+from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
 from oda_proxy.errors import FixtureError, ListenError, OdaProxyError, UpstreamUnreachableError, UsageError
 from tests.support.asking_images import IMAGE, ask, asked, status
 

@@ -1,7 +1,7 @@
-"""What one run asked for, as a folder that can be published (docs/capsules.md).
+"""The requests of one run and their answers, as a folder that can be published (docs/capsules.md).
 
-Recordings as fixtures and back, plain HTTP exchanges, failures, the manifest and the RO-Crate. No command is run here
-(`run`).
+Converts recordings to fixtures and back; reads and writes plain HTTP exchanges, the manifest and the RO-Crate.
+Commands are run elsewhere (`run`).
 
-Begin with `capsule.py`, then `conversion.py`.
+Begin with `manifest.py`, then `capsule.py` (reading) and `writer.py` (writing).
 """

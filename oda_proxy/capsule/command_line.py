@@ -1,4 +1,4 @@
-"""A command line as others may see it: without secrets, and without the name of whose machine it ran on."""
+"""Redaction of a command line: without secrets and without the name of the user."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _NAMED: Final = re.compile(rf"[\w.-]*{_NAMES}", re.IGNORECASE)
 _USER: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _HOME: Final = re.compile(r"(?<![\w.-])/(?:home|Users)/[^/\s:\"']+|(?<![\w/.-])/root(?![\w.-])")
 _SHORTEST: Final = 6
-"""Characters from which on the value of a variable is looked for: shorter ones are words like any other."""
+"""Characters of the shortest value of a variable that is searched for: shorter ones may be ordinary words."""
 
 
-def published(command: Sequence[str], environment: Mapping[str, str], *, home: str) -> tuple[str, ...]:
-    """Give the words of a command without what is a secret there, by its looks, its name or its value.
+def redacted(command: Sequence[str], environment: Mapping[str, str], *, home: str) -> tuple[str, ...]:
+    """Return the words of a command without secrets, which are found by their form, name or value.
 
-    A word after one that names a secret (`--token X`, `-p token X`) is taken for it. Home folders are shown as `~`.
+    A word after the name of a secret (`--token X`, `-p token X`) is removed. Home folders become `~`.
     """
-    secrets = _values(environment)
+    secrets = _secret_values(environment)
     words = []
     is_secret = False
     for word in command:
-        words.append(REMOVED if is_secret else _cleaned(word, secrets, home))
+        words.append(REMOVED if is_secret else _redacted_word(word, secrets, home))
         is_secret = bool(_NAMED.fullmatch(word))
     return tuple(words)
 
 
 def without_user(url: str) -> str:
-    """Give an address without the user and the password that may stand in it."""
+    """Return an address without the user and password in it."""
     return _USER.sub("", url)
 
 
-def _values(environment: Mapping[str, str]) -> list[str]:
-    """Give the values of variables that name secrets, the longest first."""
+def _secret_values(environment: Mapping[str, str]) -> list[str]:
+    """Return the values of variables that are named like secrets, the longest first."""
     named = {value.strip() for name, value in environment.items() if _NAMED.fullmatch(name)}
     return sorted((value for value in named if len(value) >= _SHORTEST), key=len, reverse=True)
 
 
-def _cleaned(word: str, secrets: Iterable[str], home: str) -> str:
-    word = word.encode("utf-8", "replace").decode("utf-8")  # what is no UTF-8 has no form in the manifest
+def _redacted_word(word: str, secrets: Iterable[str], home: str) -> str:
+    word = word.encode("utf-8", "replace").decode("utf-8")  # the manifest is UTF-8
     for secret in secrets:
         word = word.replace(secret, REMOVED)
     word = redact_text(without_user(word))

@@ -1,7 +1,7 @@
-"""A capsule as an RO-Crate 1.1 with the profile Process Run Crate 0.5: what repositories and their readers know.
+"""RO-Crate 1.1 metadata of a capsule, with the profile Process Run Crate 0.5, for repositories.
 
-One run of a program (a CreateAction) made the files. The licence is the author's to choose: it is named as not chosen
-yet. Whoever publishes the capsule says it in `license` of the entity `./`, and who ran it in `agent` of the action.
+One run of a program (a CreateAction) made the files. The licence is left to the author: authors who publish a capsule
+set `license` of the entity `./`, and `agent` of the action.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RUN: Final = "#run"
 
 
 def metadata(manifest: Mapping[str, Any], *, manifest_file: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the content of `ro-crate-metadata.json` for a capsule.
+    """Return the content of `ro-crate-metadata.json` for a capsule.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def metadata(manifest: Mapping[str, Any], *, manifest_file: Mapping[str, Any]) -
 
 
 def _root(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, Any]:
-    asked = ", ".join(dispatcher["url"] for dispatcher in manifest["dispatchers"]) or "no dispatcher"
+    urls = ", ".join(dispatcher["url"] for dispatcher in manifest["dispatchers"]) or "no dispatcher"
     return {
         "@id": "./",
         "@type": "Dataset",
-        "name": "What an analysis asked of ODA/MMODA, and the answers",
-        "description": f"Requests to {asked} and their answers, recorded by oda-proxy while a program ran. "
+        "name": "Requests of an analysis to ODA/MMODA and their answers",
+        "description": f"Requests to {urls} and their answers, recorded by oda-proxy while a program ran. "
         "`oda-proxy replay` runs the program again with the same answers.",
         "datePublished": _time(manifest["ended"]),
         "license": {"@id": _NO_LICENCE},
@@ -74,7 +74,7 @@ def _root(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, An
 
 
 def _software(versions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the programs that took part, the recorder first; of those of the run every version that was seen."""
+    """Return the programs that took part, the recorder first, each with every version that was seen."""
     programs = [_program("oda_proxy", "oda-proxy", HOME, versions["oda_proxy"])]
     programs += [_program("python", "Python", "https://www.python.org/", versions["python"])]
     for version in versions.get("oda_api", ()):
@@ -113,7 +113,7 @@ def _action(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, 
 
 
 def _time(text: str) -> str:
-    """Write a time with its zone as the profile's readers want it."""
+    """Return a time with its zone in the form that the profile requires."""
     return text.replace("Z", "+00:00")
 
 

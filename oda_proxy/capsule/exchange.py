@@ -1,11 +1,12 @@
-"""A plain HTTP exchange of a run, kept without what belongs to its asker.
+"""A plain HTTP exchange of a run, stored without personal data.
 
-Only what anybody may ask is kept: a GET without credentials, whose address holds nothing that looks like a secret or a
-person, and which was answered whole (200) or by a redirect. Partial answers (206) and those to conditions (304) are not
-kept, so that one asker's range is never another's file; a range or a condition may be answered by the whole.
+Only public answers are stored: to a GET without credentials, whose address holds nothing that looks like a secret or
+a person, with status 200 or a redirect. Partial answers (206) and those to conditional requests (304) are not stored,
+so that a range for one client is never served as the whole file to another; a range or conditional request may be
+answered by the whole file.
 
-Bytes are kept as they came. Whoever asks for what is to be kept asks for them uncompressed (`asking`), as another asker
-may not read what this one did; a server that compresses nevertheless is believed, and its `Content-Encoding` kept.
+Bodies are stored as they were received. They are requested uncompressed (`identity_encoding`), since another client
+may not support the encoding; if a server compresses nevertheless, its `Content-Encoding` is stored, too.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 MAX_BODY = 16 * 1024 * 1024
-"""Bytes of a body that is kept."""
+"""Bytes of a body that is stored."""
 MAX_JSON = 1024 * 1024
 """Bytes of the JSON form."""
 MAX_URL = 8 * 1024
-"""Characters of an address that is kept; few servers take longer ones."""
+"""Characters of an address that is stored; few servers accept longer ones."""
 MAX_ENCODED = 4
-"""How often a part of an address may be percent-encoded that is kept."""
+"""How often parts of an address that is stored may be percent-encoded."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-_KEPT = frozenset(
+_STORED_HEADERS = frozenset(
     {
         "content-disposition",
         "content-encoding",
@@ -53,68 +54,68 @@ _KEPT = frozenset(
     }
 )
 _CREDENTIALS = frozenset({"authorization", "cookie", "cookie2", "proxy-authorization", "x-api-key", "x-auth-token"})
-_CHOOSING = frozenset({"accept", "accept-language"})
-"""Headers by which programs choose among forms of one thing; no others are kept with an exchange."""
+_NEGOTIATION = frozenset({"accept", "accept-language"})
+"""Request headers of content negotiation; no others are stored with an exchange."""
 
 
 class ExchangeError(OdaProxyError):
-    """What is read is not the form of an exchange that could have been kept."""
+    """A document that is not an exchange, or one that would never have been stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A GET and what was answered."""
+    """A GET and its answer."""
 
     url: str
-    asked: Headers
-    """Those headers of the request by which the answer varies, names in lower case, sorted."""
+    request_headers: Headers
+    """The headers of the request by which the answer varies (`Vary`), names in lower case, sorted."""
     status: int
     headers: Headers
-    """Those headers of the answer that are kept."""
+    """The headers of the answer that are stored."""
     body: bytes = field(repr=False)
     when: float
-    """When it was answered, in whole s since 1970 (UTC)."""
+    """Time of the answer, in whole s since 1970 (UTC)."""
 
     @property
     def name(self) -> str:
-        """What it is filed under, in hexadecimal digits: the same for whoever asks the same."""
-        return hashlib.sha256(json.dumps([self.url, self.asked]).encode("ascii")).hexdigest()[:32]
+        """Digest of the request, in hexadecimal digits: the same for equal requests."""
+        return hashlib.sha256(json.dumps([self.url, self.request_headers]).encode("ascii")).hexdigest()[:32]
 
-    def is_for(self, method: str, url: str, headers: Headers) -> bool:
-        """Tell whether it answers a request; a HEAD is answered by what a GET was told."""
+    def matches(self, method: str, url: str, headers: Headers) -> bool:
+        """Tell whether this exchange answers a request; a HEAD is answered from a GET."""
         if method not in {"GET", "HEAD"} or url != self.url:
             return False
-        return all(_choice(headers, name) == value for name, value in self.asked)
+        return all(_joined(headers, name) == value for name, value in self.request_headers)
 
     def answer(self, cache_status: CacheStatus) -> Answer:
-        """Give what a program is told."""
-        told = (*self.headers, ("Content-Length", str(len(self.body))))
-        return Answer(self.status, told, (self.body,), cache_status)
+        """Return the answer for a program."""
+        headers = (*self.headers, ("Content-Length", str(len(self.body))))
+        return Answer(self.status, headers, (self.body,), cache_status)
 
 
-# -- what may be kept ------------------------------------------------------------------------------
+# -- what may be stored ------------------------------------------------------------------------------
 
 
-def refuse_request(method: str, url: str, headers: Headers) -> None:
-    """Raise NotStorableError where the answer to a request must not be kept, whatever it is."""
+def check_request(method: str, url: str, headers: Headers) -> None:
+    """Raise NotStorableError where no answer to a request may be stored."""
     if method != "GET":
         raise NotStorableError("method")
     if any(name.casefold() in _CREDENTIALS for name, _ in headers):
         raise NotStorableError("credentials")
     if not _ADDRESS.fullmatch(url):
         raise NotStorableError("address")
-    if names_a_secret(url):
+    if may_hold_secret(url):
         raise NotStorableError("secret-in-address")
 
 
 _ADDRESS = re.compile(r"https?://[!-\"$-~]+")
-"""Printable, and without the sign that begins a fragment."""
+"""Printable, and without a fragment."""
 
 
-def names_a_secret(url: str) -> bool:
-    """Tell whether an address holds a password, a token, or what leads to a person, however it is encoded.
+def may_hold_secret(url: str) -> bool:
+    """Tell whether an address may hold a password, a token or personal data, also percent-encoded.
 
-    It may, where it takes long to look through: an address of more than MAX_URL characters, or encoded too often.
+    True as well for addresses of more than MAX_URL characters, and for those encoded more than MAX_ENCODED times.
     """
     text = url if len(url) <= MAX_URL else ""
     for _ in range(MAX_ENCODED):
@@ -172,44 +173,45 @@ _NAME = re.compile(r"[?&;]([^=&;?]{1,100})=")
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _LOGIN = re.compile(r"//[^/?#]*@")
 _KEY = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-|AKIA|hf_)[\w-]{16,}")
-"""How the keys of well-known services begin."""
+"""Prefixes of the keys of well-known services."""
 
 
-def asking(headers: Headers) -> Headers:
-    """Give a request's headers as they go on when the answer is to be kept: it is asked for uncompressed."""
+def identity_encoding(headers: Headers) -> Headers:
+    """Return the headers of a request for an uncompressed answer, which can be stored."""
     rest = tuple((name, value) for name, value in headers if name.casefold() != "accept-encoding")
     return (*rest, ("Accept-Encoding", "identity"))
 
 
-def refuse_answer(status: int, headers: Headers) -> None:
-    """Raise NotStorableError where an answer must not be kept, whatever its body is."""
+def check_answer(status: int, headers: Headers) -> None:
+    """Raise NotStorableError where an answer may not be stored, whatever its body is."""
     if status != OK and status not in REDIRECTS:
         raise NotStorableError("status")
     if "*" in _varying(headers):
         raise NotStorableError("varies")
-    if any(names_a_secret(target) for target in _headers.values(headers, "location")):
+    if any(may_hold_secret(target) for target in _headers.values(headers, "location")):
         raise NotStorableError("secret-in-address")
 
 
-def kept(url: str, asked: Headers, status: int, headers: Headers, body: bytes, *, when: float) -> Exchange:
-    """Keep a GET of `url` with the headers `asked`, and its answer; `when` is in s since 1970.
+def exchange_from_answer(
+    url: str, request_headers: Headers, status: int, headers: Headers, body: bytes, *, when: float
+) -> Exchange:
+    """Return the exchange of a GET of `url` and its answer; `when` is in s since 1970.
 
-    Raises NotStorableError, with one short word, for what must not be kept. The length of the body is the caller's to
-    limit, as it reads it.
+    Raises NotStorableError, with one short word, for what may not be stored. The caller limits the length of the body.
     """
-    refuse_request("GET", url, asked)
-    refuse_answer(status, headers)
-    chosen = tuple((name, _choice(asked, name)) for name in sorted(_varying(headers) & _CHOOSING))
-    told = tuple((name, value) for name, value in headers if name.casefold() in _KEPT)
-    return Exchange(url, chosen, status, told, body, float(int(when)))
+    check_request("GET", url, request_headers)
+    check_answer(status, headers)
+    negotiated = tuple((name, _joined(request_headers, name)) for name in sorted(_varying(headers) & _NEGOTIATION))
+    stored = tuple((name, value) for name, value in headers if name.casefold() in _STORED_HEADERS)
+    return Exchange(url, negotiated, status, stored, body, float(int(when)))
 
 
 def _varying(headers: Headers) -> set[str]:
-    """Give the headers of a request by which an answer varies, in lower case."""
+    """Return the names of the request headers in `Vary`, in lower case."""
     return {name.strip().casefold() for value in _headers.values(headers, "vary") for name in value.split(",")}
 
 
-def _choice(headers: Headers, name: str) -> str:
+def _joined(headers: Headers, name: str) -> str:
     return ", ".join(_headers.values(headers, name))
 
 
@@ -217,41 +219,43 @@ def _choice(headers: Headers, name: str) -> str:
 
 
 def to_json(exchange: Exchange) -> bytes:
-    """Write all but the body, of which size and digest are told."""
-    told = {
+    """Return the JSON document of an exchange: all but the body, of which it has size and digest."""
+    document = {
         "format": FORMAT,
         "url": exchange.url,
-        "asked": exchange.asked,
+        "asked": exchange.request_headers,
         "status": exchange.status,
         "headers": exchange.headers,
         "body": {"size": len(exchange.body), "sha256": hashlib.sha256(exchange.body).hexdigest()},
         "when": datetime.fromtimestamp(exchange.when, UTC).strftime(_TIME),
     }
-    return f"{json.dumps(told, indent=2, sort_keys=True)}\n".encode("ascii")
+    return f"{json.dumps(document, indent=2, sort_keys=True)}\n".encode("ascii")
 
 
 def from_json(text: bytes, body: bytes, *, max_body: int = MAX_BODY) -> Exchange:
-    """Read what `to_json` wrote, with its body. Raises ExchangeError for all that could not have been kept."""
+    """Read the document of `to_json`, with its body. Raises ExchangeError for what would never have been stored."""
     if len(text) > MAX_JSON or len(body) > max_body:
         raise ExchangeError(f"an exchange has up to {MAX_JSON} bytes of JSON, and a body of up to {max_body}")
-    told = _read(text, body)
+    exchange = _read(text, body)
     try:
-        again = kept(told.url, told.asked, told.status, told.headers, body, when=told.when)
+        expected = exchange_from_answer(
+            exchange.url, exchange.request_headers, exchange.status, exchange.headers, body, when=exchange.when
+        )
     except NotStorableError as error:
-        raise ExchangeError(f"an exchange like this is never kept ({error})") from error
-    if again != told:
-        raise ExchangeError("an exchange is never kept with these headers")
-    return told
+        raise ExchangeError(f"an exchange like this is never stored ({error})") from error
+    if expected != exchange:
+        raise ExchangeError("an exchange is never stored with these headers")
+    return exchange
 
 
 def _read(text: bytes, body: bytes) -> Exchange:
-    """Read an exchange whose members have the right types, and whose body the right digest."""
+    """Read an exchange; check the types of its members and the digest of its body."""
     try:
         match json.loads(text):
             case {
                 "format": 1,
                 "url": str(url),
-                "asked": list(asked),
+                "asked": list(request_headers),
                 "status": int(status),
                 "headers": list(headers),
                 "body": {"size": int(size), "sha256": str(digest), **no_more},
@@ -259,28 +263,28 @@ def _read(text: bytes, body: bytes) -> Exchange:
                 **nor_more,
             } if not no_more and not nor_more:
                 answered = datetime.strptime(when, _TIME).replace(tzinfo=UTC).timestamp()
-                exchange = Exchange(url, _pairs(asked), status, _pairs(headers), body, answered)
+                exchange = Exchange(url, _pairs(request_headers), status, _pairs(headers), body, answered)
             case _:
-                raise ExchangeError(f"this is not the JSON form of an exchange, format {FORMAT}")
+                raise ExchangeError(f"this is not the JSON document of an exchange, format {FORMAT}")
     except (ValueError, RecursionError) as error:
-        raise ExchangeError(f"this is not the JSON form of an exchange, format {FORMAT}") from error
+        raise ExchangeError(f"this is not the JSON document of an exchange, format {FORMAT}") from error
     if (size, digest) != (len(body), hashlib.sha256(body).hexdigest()):
-        raise ExchangeError("the body is not the one that was kept")
+        raise ExchangeError("the body is not the one that was stored")
     return exchange
 
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def _pairs(given: list[Any]) -> Headers:
-    """Read headers; raises ValueError."""
-    for pair in given:
+def _pairs(items: list[Any]) -> Headers:
+    """Read headers. Raises ValueError."""
+    for pair in items:
         match pair:
             case [str(name), str(value)] if name.isascii() and not _CONTROLS.search(name + value):
                 pass
             case _:
-                raise ValueError("no header")
-    return tuple((name, value) for name, value in given)
+                raise ValueError("not a header")
+    return tuple((name, value) for name, value in items)
 
 
 _CONTROLS = re.compile(r"[\0\r\n]")

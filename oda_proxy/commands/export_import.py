@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule import capsule
-from oda_proxy.capsule.conversion import to_fixture, to_recording
+from oda_proxy.capsule.conversion import fixture_from_recording, recording_from_fixture
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import find_entries, open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
@@ -63,7 +63,7 @@ def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: boo
     with open_store(upstream, cache_dir, create=True) as store:
         for one in sources:
             try:
-                recording = _with_plain_key(to_recording(one, now=time.time()))
+                recording = _with_plain_key(recording_from_fixture(one, now=time.time()))
                 store.put(recording)
             except OdaProxyError as error:
                 failed[one.path] = str(error)
@@ -97,7 +97,7 @@ def _origins(folder: Path) -> dict[str, Any]:
 def _export(store: DiskStore, entry: Entry, folder: Path) -> str:
     """Write one recording, and return the path of its fixture."""
     with open_recording(store, entry.key) as recording:
-        path, query, answer = to_fixture(recording)
+        path, query, answer = fixture_from_recording(recording)
         write_fixture(folder, path, query, answer)
     return path
 

@@ -1,4 +1,4 @@
-"""Running a command beside a recorder or a replayer, and saying on standard error what became of what it asked."""
+"""Runs a command with a recorder or a replayer, and prints a summary of its requests on standard error."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from oda_proxy.run.child import Ended
+    from oda_proxy.run.child import CommandResult
     from oda_proxy.run.recorder import Recorder
     from oda_proxy.run.replayer import Replayer
 
-_MOST_LINES = 20
-"""Things of one kind that are told one by one."""
+_MAX_LINES = 20
+"""Items of one kind that are printed one by one."""
 
-_LONGEST = 160
-"""Characters of a command that is told."""
+_MAX_COMMAND = 160
+"""Characters of a command that is printed."""
 
 _BY_SIGNAL = 128
-"""What shells add to the number of a signal that ended a command."""
+"""Exit status of a command that was ended by a signal, less the number of the signal."""
 
 
 def record(folder: Path, program: Sequence[str], *, upstream: str | None, include_private: bool, replace: bool) -> int:
-    """Run a command and keep what it asks for; end with its status."""
+    """Run a command and record its requests; return its exit status."""
 
     async def run() -> int:
         async with recording(
@@ -46,87 +46,87 @@ def record(folder: Path, program: Sequence[str], *, upstream: str | None, includ
             include_private=include_private,
             replace=replace,
         ) as recorder:
-            ended = await child.run(program, recorder.doors.within(os.environ))
-            recorder.exit_status = ended.status
-        _tell([*_how_it_ended(ended), *_recorded(recorder, folder, program)])
-        return ended.status
+            result = await child.run(program, recorder.listeners.program_environment(os.environ))
+            recorder.exit_status = result.status
+        _print([*_end_of(result), *_record_summary(recorder, folder, program)])
+        return result.status
 
-    return _beside(program, run)
+    return _run(program, run)
 
 
 def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
-    """Run a command, answered from a capsule; end with its status."""
+    """Run a command with answers from a capsule; return its exit status."""
 
     async def run() -> int:
         async with replaying(folder, time_scale=time_scale) as replayer:
-            ended = await child.run(program, replayer.doors.within(os.environ))
-        _tell([*_how_it_ended(ended), *_replayed(replayer, folder)])
-        return ended.status
+            result = await child.run(program, replayer.listeners.program_environment(os.environ))
+        _print([*_end_of(result), *_replay_summary(replayer, folder)])
+        return result.status
 
-    return _beside(program, run)
+    return _run(program, run)
 
 
-def _beside(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run what stands beside a command, once that was found."""
+def _run(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine, after checking that the command exists."""
     logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
     child.find(program[0])
     return asyncio.run(run())
 
 
-def _tell(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         warn(line)
 
 
-def _how_it_ended(ended: Ended) -> Iterator[str]:
-    number = ended.status - _BY_SIGNAL
+def _end_of(result: CommandResult) -> Iterator[str]:
+    number = result.status - _BY_SIGNAL
     if number in signal.valid_signals():
         yield f"the command was ended by {signal.Signals(number).name}"
-    if ended.left_behind:
-        yield f"ended {formatting.number(ended.left_behind, 'process', 'processes')} that the command left behind"
+    if result.left_behind:
+        yield f"ended {formatting.number(result.left_behind, 'process', 'processes')} that the command left behind"
 
 
-def _recorded(recorder: Recorder, folder: Path, program: Sequence[str]) -> Iterator[str]:
-    """Say what was recorded, what was not and why, and how to run it again."""
-    tally = recorder.tally
-    kept = [
-        f"{formatting.number(tally.recordings, 'answer')} with products, {formatting.size(tally.size)}"
-        if tally.recordings
+def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str]) -> Iterator[str]:
+    """Return what was recorded, what was not and why, and how to replay it."""
+    summary = recorder.summary
+    recorded = [
+        f"{formatting.number(summary.recordings, 'answer')} with products, {formatting.size(summary.size)}"
+        if summary.recordings
         else "",
-        formatting.number(tally.failures, "failure") if tally.failures else "",
-        formatting.number(len(tally.descriptions), "description") if tally.descriptions else "",
-        f"{formatting.number(len(tally.pages), 'page')} of other servers" if tally.pages else "",
+        formatting.number(summary.failures, "failure") if summary.failures else "",
+        formatting.number(len(summary.descriptions), "description") if summary.descriptions else "",
+        f"{formatting.number(len(summary.exchanges), 'page')} of other servers" if summary.exchanges else "",
     ]
     if recorder.dispatchers:
-        yield f"asked {', '.join(recorder.dispatchers)}"
+        yield f"dispatchers: {', '.join(recorder.dispatchers)}"
     else:
-        yield "the command asked no dispatcher"
-    yield f"recorded in {folder}: {'; '.join(filter(None, kept)) or 'nothing'}"
-    yield from _counted("not kept", tally.not_kept)
-    if tally.private:
-        private = formatting.number(tally.private, "answer that was", "answers that were")
-        yield f"  left out: {private} asked for with a token; --include-private keeps such answers"
-    if any(kept):
-        again = shlex.join(program)
-        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_short(again)}"
+        yield "the command sent no request to a dispatcher"
+    yield f"recorded in {folder}: {'; '.join(filter(None, recorded)) or 'nothing'}"
+    yield from _counted("not recorded", summary.not_recorded)
+    if summary.private:
+        private = formatting.number(summary.private, "answer that was", "answers that were")
+        yield f"  left out: {private} requested with a token; --include-private records such answers"
+    if any(recorded):
+        command = shlex.join(program)
+        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_short(command)}"
 
 
 def _short(command: str) -> str:
-    """Give a command where it fits into a line."""
-    return command if len(command) <= _LONGEST and command.isprintable() else "COMMAND..."
+    """Return a command where it fits into a line."""
+    return command if len(command) <= _MAX_COMMAND and command.isprintable() else "COMMAND..."
 
 
-def _replayed(replayer: Replayer, folder: Path) -> Iterator[str]:
-    """Say what was used of a capsule, what was not, and what it lacks."""
+def _replay_summary(replayer: Replayer, folder: Path) -> Iterator[str]:
+    """Return what was used of a capsule, what was not, and what it lacks."""
     used, unused, missed = len(replayer.used), len(replayer.unused), len(replayer.missed)
     yield f"replayed from {folder}: {used} of {used + unused} used, {missed or 'nothing'} missed"
     yield from _counted("missed", replayer.missed)
     yield from _counted("unused", dict.fromkeys(replayer.unused, 1))
 
 
-def _counted(what: str, lines: Mapping[str, int]) -> Iterator[str]:
-    """Say things of one kind, each with how often it was so where that was more than once."""
-    for line, count in list(lines.items())[:_MOST_LINES]:
-        yield f"  {what}: {formatting.plain(line)}{f' ({count} times)' if count > 1 else ''}"
-    if len(lines) > _MOST_LINES:
-        yield f"  {what}: and {len(lines) - _MOST_LINES} more"
+def _counted(label: str, lines: Mapping[str, int]) -> Iterator[str]:
+    """Return items of one kind, each with its count where that is more than one."""
+    for line, count in list(lines.items())[:_MAX_LINES]:
+        yield f"  {label}: {formatting.plain(line)}{f' ({count} times)' if count > 1 else ''}"
+    if len(lines) > _MAX_LINES:
+        yield f"  {label}: and {len(lines) - _MAX_LINES} more"

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.capsule.conversion import products_of
+from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import entry_json, find_entries, open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
@@ -33,7 +33,7 @@ def show(key: str, *, png: Path | None, upstream: str, cache_dir: Path | None, a
     with open_store(upstream, cache_dir) as store:
         (entry,) = find_entries(store, [key])
         with open_recording(store, entry.key) as recording:
-            products = products_of(recording)
+            products = wire_products(recording)
     try:
         arrays = decode_products(products)
     except CodecError as error:

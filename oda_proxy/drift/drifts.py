@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.capsule.conversion import products_of
+from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.drift.comparison import ProductComparison, Verdict, compare
 from oda_proxy.drift.differences import Difference, Tolerance, members
@@ -92,7 +92,7 @@ async def drift_of(
     try:
         body = await rerun.run(query, on_progress=lambda text: on_progress(f"{one.name}: {text}"))
         current = redact(repaired(body, _OK, rerun.envelope), rerun.envelope, key=one.recording.key, stored_at=0.0)
-        products = compare(products_of(one.recording), products_of(current), tolerance)
+        products = compare(wire_products(one.recording), wire_products(current), tolerance)
         parameters = tuple(_parameters(one, query, current.echo, tolerance))
     except UpstreamUnreachableError:
         raise

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oda_proxy.capsule import capsule
-from oda_proxy.capsule.conversion import NoFixtureError, to_recording
+from oda_proxy.capsule.conversion import ConversionError, recording_from_fixture
+from oda_proxy.capsule.errors import NoCapsuleError
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
 
@@ -46,7 +47,7 @@ def recordings_in(folder: Path) -> list[tuple[str, Iterable[NamedRecording | Unu
     if capsule.is_capsule(folder):
         return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
     if not (folder / MANIFEST).exists():
-        raise capsule.NoCapsuleError(folder)
+        raise NoCapsuleError(folder)
     by_source: dict[str, list[Fixture]] = {}
     for one in open_folder(folder).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
@@ -64,7 +65,7 @@ def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[NamedRecording]:
 def _of_fixtures(several: Iterable[Fixture]) -> Iterator[NamedRecording | Unusable]:
     for one in several:
         try:
-            recording = to_recording(one, now=0.0)
+            recording = recording_from_fixture(one, now=0.0)
             yield NamedRecording(one.path, recording, has_echo=one.answer().recorded is not None)
-        except NoFixtureError as error:
+        except ConversionError as error:
             yield Unusable(one.path, str(error))

@@ -55,7 +55,7 @@ FETCH_TIMEOUT: Final = 1800.0
 class GivenUpError(OdaProxyError):
     """The proxy gave a job up: the dispatcher did not end it."""
 
-    word = "given-up"
+    detail = "given-up"
 
 
 @dataclass(frozen=True, slots=True)

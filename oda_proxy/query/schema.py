@@ -31,7 +31,7 @@ INPUT_LIST: Final = "scw_list"
 class SchemaError(OdaProxyError):
     """A description cannot be parsed."""
 
-    word = "no-description"
+    detail = "no-description"
 
 
 class Kind(Enum):

@@ -1,8 +1,7 @@
-"""One command, recorded or replayed.
+"""Recording and replaying one command.
 
-Listens for whatever a command asks, as a forward proxy with a certificate authority of this run, and answers it from
-a dispatcher or a capsule. What a capsule holds is not known here (`capsule`), nor what is told on the terminal
-(`commands`).
+Listens for all requests of a command, as a forward proxy with a certificate authority of its own, and answers them
+from a dispatcher or a capsule. The format of capsules is in `capsule`, messages on the terminal are in `commands`.
 
 Begin with `recorder.py` and `replayer.py`, then `listeners.py`.
 """

@@ -1,8 +1,8 @@
-"""The certificate authority of one run: its programs trust it, nobody else does, and afterwards it is gone.
+"""The certificate authority of one run, which only the programs of the run trust.
 
-Its private key exists in the memory of this process alone. So do those of the certificates that it signs: OpenSSL reads
-certificates and keys from files only, and is given the ends of pipes. What stands on the disk is the authority's public
-certificate; should this process be killed, nothing else is left behind.
+Its private key is only in the memory of this process, and so are those of the certificates that it signs: OpenSSL
+reads certificates and keys from files, and gets pipes instead. Only the public certificate of the authority is written
+to disk; if this process is killed, nothing else is left behind.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAX_HOSTS = 256
-"""Hosts whose certificates are remembered; a further one costs a few ms."""
+"""Hosts whose certificates are cached; another one costs a few ms."""
 
 VALID = timedelta(days=30)
-"""How long a certificate is valid, and so the longest run; some programs refuse those of more than 398 days."""
+"""Validity of a certificate, and so the longest run; some programs refuse certificates of more than 398 days."""
 
 _SKEW = timedelta(days=1)
 _OURS = "oda-proxy"
 _NO_HOST = frozenset("@*/")
-"""What trustme would make certificates of mail addresses, of many hosts, and of networks from."""
+"""Characters by which trustme recognises mail addresses, wildcards and networks."""
 
 
 class HostNameError(OdaProxyError):
-    """A name for which no certificate can be made."""
+    """A name that no certificate can be made for."""
 
     http_status = 400
-    word = "host-name"
+    detail = "host-name"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"there is no certificate for {host!r}: this is not the name or address of a host")
+        super().__init__(f"there is no certificate for {host!r}: it is not the name or address of a host")
 
 
-_CERTIFI = '''"""Stands in for certifi while a run is recorded or replayed: the authority of the run is the only one."""
+_CERTIFI = '''"""Replaces certifi while a run is recorded or replayed."""
 
 import os
 
 
 def where():
-    """Give the file of the authorities to trust."""
+    """Return the file of the authorities to trust."""
     return os.environ["SSL_CERT_FILE"]
 
 
 def contents():
-    """Give the authorities to trust."""
+    """Return the authorities to trust."""
     with open(where(), encoding="ascii") as bundle:
         return bundle.read()
 '''
@@ -66,8 +66,8 @@ def contents():
 class Authority:
     """Makes certificates for hosts; `bundle` is the file to trust.
 
-    `python_path` is a folder in which Python programs find a `certifi` that says so: astropy, for one, trusts what that
-    package names, whatever the environment says.
+    `python_path` is a folder with a module `certifi` that returns the bundle: astropy, for example, trusts the bundle
+    of that package, whatever the environment says.
     """
 
     def __init__(self, bundle: Path, *, clock: Callable[[], float]) -> None:
@@ -81,7 +81,10 @@ class Authority:
         self._contexts = lru_cache(MAX_HOSTS)(self._make)
 
     def context_for(self, host: str) -> ssl.SSLContext:
-        """Give the server's side of TLS for a host: a name, or an IP address without brackets. Raises HostNameError."""
+        """Return the TLS context of a server for a host: a name, or an IP address without brackets.
+
+        Raises HostNameError.
+        """
         return self._contexts(host.casefold())
 
     def _make(self, host: str) -> ssl.SSLContext:
@@ -92,26 +95,26 @@ class Authority:
             leaf = self._ca.issue_cert(
                 host.removesuffix("."), organization_name=_OURS, not_before=now - _SKEW, not_after=now + VALID
             )
-        except ValueError as error:  # also of the package idna, on which names to encode
+        except ValueError as error:  # also from the package idna
             raise HostNameError(host) from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
-        with _readable(chain) as certificate, _readable(leaf.private_key_pem.bytes()) as key:
+        with _pipe_with(chain) as certificate, _pipe_with(leaf.private_key_pem.bytes()) as key:
             context.load_cert_chain(certificate, key)
         return context
 
 
 @contextmanager
-def certifying(*, clock: Callable[[], float] = time.time) -> Iterator[Authority]:
-    """Make an authority, with its bundle in a private folder, until the block ends; `clock` gives s since 1970."""
+def temporary_authority(*, clock: Callable[[], float] = time.time) -> Iterator[Authority]:
+    """Make an authority, with its bundle in a private folder, until the block ends; `clock` returns s since 1970."""
     with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
         yield Authority(Path(folder) / "trusted.pem", clock=clock)
 
 
 @contextmanager
-def _readable(data: bytes) -> Iterator[str]:
-    """Name something from which `data` can be read once: less than a pipe holds without a reader (4096 bytes)."""
+def _pipe_with(data: bytes) -> Iterator[str]:
+    """Return a path from which `data` can be read once; at most 4096 bytes, which fit into a pipe without a reader."""
     reading, writing = os.pipe()
     try:
         with os.fdopen(writing, "wb") as pipe:

@@ -1,7 +1,8 @@
-"""Running a command as if it stood alone on the command line, and leaving no process of it behind.
+"""Runs a command as a shell would, and leaves none of its processes behind.
 
-The command stays in our process group, so that a terminal treats both as one job: its Ctrl-C and Ctrl-Z reach the
-command without us, and what they mean is for the command to say. What is sent to us alone is passed on, with emphasis.
+The command stays in our process group, so that a terminal treats both as one job: Ctrl-C and Ctrl-Z reach the command
+directly, and the command decides what they do. Signals that are sent to this process only are forwarded, and followed
+by a stronger one if the command does not end.
 """
 
 from __future__ import annotations
@@ -24,80 +25,82 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Iterator, Mapping, Sequence
 
-PATIENCE = 10.0
-"""Seconds that the command has to end after a signal that was sent to us, before it gets a stronger one."""
+SIGNAL_TIMEOUT = 10.0
+"""Seconds that the command has to end after a signal was forwarded, before it gets a stronger one."""
 GRACE = 3.0
-"""Seconds that what the command left behind has to end after a signal."""
-AGAIN = 2.0
-"""Seconds within which a second Ctrl-C on a terminal is passed on: the first may have been sent to us alone."""
+"""Seconds that processes which the command left behind have to end after a signal."""
+REPEAT_INTERVAL = 2.0
+"""Seconds within which a second SIGINT on a terminal is forwarded: the first may have been sent to us only."""
 
 _KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
-_PASSED_ON = (*_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (*_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
 _STRONGER = {signal.SIGINT: signal.SIGTERM, signal.SIGQUIT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
-_SHELL_SAYS_SIGNAL = 128
+_SIGNAL_STATUS = 128
 
 
 class CommandNotFoundError(OdaProxyError):
-    """There is no such command."""
+    """A command that does not exist."""
 
-    exit_status = 127  # as shells have it
+    exit_status = 127  # as in shells
 
     def __init__(self, command: str) -> None:
         super().__init__(f"there is no command {command!r}")
 
 
 class CommandNotRunError(OdaProxyError):
-    """A command is there and cannot be run."""
+    """A command that exists and cannot be run."""
 
-    exit_status = 126  # as shells have it
+    exit_status = 126  # as in shells
 
     def __init__(self, command: str, reason: str) -> None:
         super().__init__(f"cannot run {command!r}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended: its status as shells tell it, and how many processes that it left had to be ended."""
+class CommandResult:
+    """How a command ended: its exit status as in shells, and the number of left-over processes that were ended."""
 
     status: int
     left_behind: int
 
 
 def find(command: str) -> None:
-    """See whether a command is there, before anything is prepared for it. Raises as `run` does."""
+    """Check that a command exists, before anything is prepared for it. Raises as `run` does."""
     if shutil.which(command) is None:
         if os.sep in command and Path(command).exists():
             raise CommandNotRunError(command, os.strerror(errno.EACCES))
         raise CommandNotFoundError(command)
 
 
-async def run(command: Sequence[str], environ: Mapping[str, str], *, patience: float = PATIENCE) -> Ended:
-    """Run a command with our standard streams and the environment given, and wait for it; for the main thread.
+async def run(
+    command: Sequence[str], environ: Mapping[str, str], *, signal_timeout: float = SIGNAL_TIMEOUT
+) -> CommandResult:
+    """Run a command with our standard streams and an environment, and wait for it; for the main thread.
 
-    On systems other than Linux, only the command itself is sure to have ended.
+    On systems other than Linux, processes that the command leaves behind are not ended.
 
     Raises
     ------
     CommandNotFoundError, CommandNotRunError
-        Nothing was run.
+        Nothing ran.
     """
     others = set(_descendants())
-    signals = _Signals(patience)
-    with _adopting(), signals.passed_on():  # before there is a command that would be left alone
-        process = await _started(command, environ)
+    signals = _SignalForwarder(signal_timeout)
+    with _adopting_orphans(), signals.handlers():  # before the command starts
+        process = await _start(command, environ)
         signals.begin(process)
-        with _burying(process):
+        with _reaping(process):
             try:
                 status = await process.wait()
             finally:
-                if process.returncode is None:  # nobody waits for it any more
+                if process.returncode is None:  # cancelled
                     process.kill()
                     await process.wait()
                 left_behind = await _end_leftovers(others)
-    return Ended(status if status >= 0 else _SHELL_SAYS_SIGNAL - status, left_behind)
+    return CommandResult(status if status >= 0 else _SIGNAL_STATUS - status, left_behind)
 
 
-async def _started(command: Sequence[str], environ: Mapping[str, str]) -> Process:
+async def _start(command: Sequence[str], environ: Mapping[str, str]) -> Process:
     try:
         return await asyncio.create_subprocess_exec(*command, env=environ)
     except FileNotFoundError:
@@ -106,52 +109,52 @@ async def _started(command: Sequence[str], environ: Mapping[str, str]) -> Proces
         raise CommandNotRunError(command[0], error.strerror or str(error)) from None
 
 
-class _Signals:
-    """Passes signals on to a command; those that came before it, too."""
+class _SignalForwarder:
+    """Forwards signals to a command, also those that arrived before it started."""
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._command: Process | None = None
-        self._early: list[signal.Signals] = []
-        self._insisting: list[asyncio.TimerHandle] = []
-        self._pressed_at = float("-inf")
+        self._pending: list[signal.Signals] = []
+        self._escalations: list[asyncio.TimerHandle] = []
+        self._last_interrupt = float("-inf")
 
     @contextmanager
-    def passed_on(self) -> Iterator[None]:
-        """Take all signals but those that we were started to ignore: the command ignores these, too."""
-        taken = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-        for number in taken:
-            self._loop.add_signal_handler(number, self._take, number)
+    def handlers(self) -> Iterator[None]:
+        """Handle all signals except those that this process was started to ignore: the command ignores them, too."""
+        handled = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in handled:
+            self._loop.add_signal_handler(number, self._receive, number)
         try:
             yield
         finally:
-            for number in taken:
+            for number in handled:
                 self._loop.remove_signal_handler(number)
-            for timer in self._insisting:
+            for timer in self._escalations:
                 timer.cancel()
 
     def begin(self, command: Process) -> None:
-        """Take note of the command."""
+        """Set the command, and forward pending signals."""
         self._command = command
-        for number in self._early:
-            self._insist(number)
+        for number in self._pending:
+            self._forward(number)
 
-    def _take(self, number: signal.Signals) -> None:
+    def _receive(self, number: signal.Signals) -> None:
         if self._command is None:
-            self._early.append(number)
+            self._pending.append(number)
         elif number not in _KEYBOARD or not _is_in_foreground():
-            self._insist(number)
-        elif self._loop.time() - self._pressed_at < AGAIN:
+            self._forward(number)
+        elif self._loop.time() - self._last_interrupt < REPEAT_INTERVAL:
             self._send(number)
-        else:  # the terminal sent it to the command, too
-            self._pressed_at = self._loop.time()
+        else:  # the terminal has sent it to the command, too
+            self._last_interrupt = self._loop.time()
 
-    def _insist(self, number: signal.Signals) -> None:
+    def _forward(self, number: signal.Signals) -> None:
         self._send(number)
         if number is not signal.SIGKILL:
             stronger = _STRONGER.get(number, signal.SIGKILL)
-            self._insisting.append(self._loop.call_later(self._patience, self._insist, stronger))
+            self._escalations.append(self._loop.call_later(self._timeout, self._forward, stronger))
 
     def _send(self, number: signal.Signals) -> None:
         if self._command is not None:
@@ -160,7 +163,7 @@ class _Signals:
 
 
 def _is_in_foreground() -> bool:
-    """Tell whether what is pressed on a terminal reaches our process group, and with it the command, by itself."""
+    """Tell whether a terminal sends Ctrl-C to our process group, and so to the command."""
     try:
         terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)
     except OSError:
@@ -173,14 +176,14 @@ def _is_in_foreground() -> bool:
         os.close(terminal)
 
 
-# -- what a command leaves behind: Linux can tell, elsewhere nothing is known of it ---------------
+# -- processes that a command leaves behind (Linux only) ------------------------------------------
 
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37  # of prctl(2)
 
 
 @contextmanager
-def _adopting() -> Iterator[None]:
-    """Be the parent of descendants whose own ended: kernels of notebooks are in sessions of their own."""
+def _adopting_orphans() -> Iterator[None]:
+    """Become the parent of orphaned descendants (prctl(2)): notebook kernels have sessions of their own."""
     if sys.platform != "linux":
         yield
         return
@@ -195,26 +198,26 @@ def _adopting() -> Iterator[None]:
 
 
 @contextmanager
-def _burying(process: Process) -> Iterator[None]:
-    """Let go of adopted descendants as they end, as their system's first process would."""
+def _reaping(process: Process) -> Iterator[None]:
+    """Reap adopted descendants as they end, as init would."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, _bury, process.pid)
+    loop.add_signal_handler(signal.SIGCHLD, _reap, process.pid)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGCHLD)
-        _bury(process.pid)
+        _reap(process.pid)
 
 
-def _bury(command: int) -> None:
-    """Let go of ended children other than the command, for which somebody waits."""
+def _reap(command: int) -> None:
+    """Reap ended children except for the command, which asyncio waits for."""
     with suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != command:
             os.waitpid(ended.si_pid, 0)
 
 
 async def _end_leftovers(others: set[int]) -> int:
-    """End all descendants but `others`, and tell how many there were."""
+    """End all descendants except for `others`, and return their number."""
     left = [pid for pid in _descendants() if pid not in others]
     number = len(left)
     loop = asyncio.get_running_loop()
@@ -223,16 +226,16 @@ async def _end_leftovers(others: set[int]) -> int:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, stronger)
         until = loop.time() + GRACE
-        while (left := [pid for pid in _descendants() if pid not in others]) and loop.time() < until:  # noqa: ASYNC110 - who is not our child tells us nothing when it ends
+        while (left := [pid for pid in _descendants() if pid not in others]) and loop.time() < until:  # noqa: ASYNC110 - there is no event for the end of a process that is not our child
             await asyncio.sleep(0.02)
     return number
 
 
 def _descendants() -> list[int]:
-    """Give the processes that descend from this one and run."""
+    """Return the running processes that descend from this one."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
-        with suppress(OSError, ValueError):  # it may end while we look
+        with suppress(OSError, ValueError):  # it may end meanwhile
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             if state != "Z":
                 parents[int(folder.name)] = int(parent)

@@ -1,27 +1,26 @@
-"""The doors that stand beside a command while it runs: whatever it asks, by whichever, goes to one who is behind them.
+"""The listeners for a command while it runs: all its requests go to one handler.
 
-A program that can be told an address asks at `url`. One that names a dispatcher, or no address at all, is made to ask
-through a forward proxy by its environment, and believes that it talks to the server that it named.
+A program that takes the address of a dispatcher sends its requests to `url`. All other programs are led by their
+environment to a forward proxy, which appears to them as the server that they name.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import web
 
-from oda_proxy.errors import BadQueryError
-from oda_proxy.http import headers, routes
+from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.routes import Kind
-from oda_proxy.query.query import replace_fields
-from oda_proxy.run.authority import certifying
-from oda_proxy.run.forward_proxy import environment, forwarding, is_loopback
+from oda_proxy.run.authority import temporary_authority
+from oda_proxy.run.dispatcher_requests import dispatcher_prefix
+from oda_proxy.run.environment import proxy_environment
+from oda_proxy.run.forward_proxy import forward_proxy
+from oda_proxy.run.forwarded_request import is_loopback
 from oda_proxy.upstream.any_server import AnyServer
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import listening
@@ -32,85 +31,86 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.http.message import Request
-    from oda_proxy.run.forward_proxy import ForwardedRequest
+    from oda_proxy.run.forwarded_request import ForwardedRequest
 
-    Opening: TypeAlias = Callable[["CommandHandler"], AbstractAsyncContextManager["Listeners"]]
+    OpenListeners: TypeAlias = Callable[["CommandHandler"], AbstractAsyncContextManager["Listeners"]]
 
 HOST = "127.0.0.1"
 VARIABLE = "ODA_PROXY_URL"
-"""What tells a program the address of our own door."""
+"""The variable with the address of the listener for dispatcher requests."""
 
 SHUTDOWN = 1.0
-"""Seconds that answers under way may take when the command has ended."""
+"""Seconds that pending answers may take after the end of the command."""
 
 
 class DispatcherHandler(Protocol):
-    """Answers what is asked of dispatchers."""
+    """Answers requests to dispatchers."""
 
-    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
-        """Answer a request to the dispatcher at an address; to the one that our own door is for where that is None.
+    async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
+        """Answer a request to the dispatcher at an address; None is the default one of `url`.
 
-        The path of `ask` is the whole path at `origin`, where the program believes to be.
+        The path of `request` is the whole path at `origin`, the server as the program knows it.
         """
 
 
 class CommandHandler(DispatcherHandler, Protocol):
-    """Answers whatever a command asks; an OdaProxyError that it raises is told in plain text."""
+    """Answers all requests of a command; an OdaProxyError that it raises is sent as plain text."""
 
-    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
-        """Answer a request to a server that is no dispatcher, and not on this machine."""
+    async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
+        """Answer a request to a server that is neither a dispatcher nor on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Where a command may ask: `environment` are the variables to set; None takes one away."""
+    """Open listeners; `environment` has the variables to set, None removes one."""
 
     url: str
     environment: Mapping[str, str | None]
     python_path: Path | None = None
-    """A folder of modules that Python programs are to find before any other."""
+    """A folder of modules that Python programs import before any other."""
 
-    def within(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Give an environment in which programs ask at these doors."""
-        told = {**environ, **self.environment}
+    def program_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment in which programs use these listeners."""
+        variables = {**environ, **self.environment}
         if self.python_path:
-            told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.python_path), environ.get("PYTHONPATH")]))
-        return {name: value for name, value in told.items() if value is not None}
+            paths = [str(self.python_path), environ.get("PYTHONPATH")]
+            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        return {name: value for name, value in variables.items() if value is not None}
 
 
 @asynccontextmanager
-async def own_door(behind: DispatcherHandler) -> AsyncIterator[Listeners]:
-    """Open the one door to `behind` for programs that can be told its address, until the block ends.
+async def dispatcher_listener(handler: DispatcherHandler) -> AsyncIterator[Listeners]:
+    """Open the one listener for programs that take the address of a dispatcher, until the block ends.
 
     Raises ListenError.
     """
-    async with listening(_own_door(behind), HOST, 0, shutdown_timeout=SHUTDOWN) as url:
+    async with listening(_application(handler), HOST, 0, shutdown_timeout=SHUTDOWN) as url:
         yield Listeners(url, {VARIABLE: url})
 
 
 @asynccontextmanager
-async def doors(behind: CommandHandler) -> AsyncIterator[Listeners]:
-    """Open the doors to `behind` until the block ends. Raises ListenError.
+async def command_listeners(handler: CommandHandler) -> AsyncIterator[Listeners]:
+    """Open all listeners until the block ends. Raises ListenError.
 
-    Requests to servers on this machine that are no dispatchers are passed through as they are.
+    Requests to servers on this machine that are not dispatchers are relayed unchanged.
     """
     async with AsyncExitStack() as stack:
-        own = await stack.enter_async_context(own_door(behind))
-        here = await stack.enter_async_context(AnyServer(use_env_proxies=False))
-        authority = stack.enter_context(certifying())
+        own = await stack.enter_async_context(dispatcher_listener(handler))
+        local_servers = await stack.enter_async_context(AnyServer(use_env_proxies=False))
+        authority = stack.enter_context(temporary_authority())
 
-        async def answer(asked: ForwardedRequest) -> Answer:
-            origin = str(asked.origin)
+        async def answer(forwarded: ForwardedRequest) -> Answer:
+            origin = str(forwarded.origin)
             if origin == own.url:
-                return await behind.dispatcher(None, asked.request, origin=origin)
-            if (prefix := dispatcher_prefix(asked.request)) is not None:
-                return await behind.dispatcher(f"{origin}{prefix}", asked.request, origin=origin)
-            if not is_loopback(asked.origin.host):
-                return await behind.elsewhere(asked)
-            return await passed_on(here, asked)
+                return await handler.answer_dispatcher(None, forwarded.request, origin=origin)
+            if (prefix := dispatcher_prefix(forwarded.request)) is not None:
+                return await handler.answer_dispatcher(f"{origin}{prefix}", forwarded.request, origin=origin)
+            if not is_loopback(forwarded.origin.host):
+                return await handler.answer_other(forwarded)
+            return await relay(local_servers, forwarded)
 
-        forward = await stack.enter_async_context(
-            forwarding(
+        proxy_url = await stack.enter_async_context(
+            forward_proxy(
                 answer,
                 authority,
                 is_passed_through=lambda host, _: is_loopback(host),
@@ -118,64 +118,24 @@ async def doors(behind: CommandHandler) -> AsyncIterator[Listeners]:
                 shutdown_timeout=SHUTDOWN,
             )
         )
-        told = {**environment(forward, authority.bundle), **own.environment}
-        yield Listeners(own.url, told, authority.python_path)
+        environment = {**proxy_environment(proxy_url, authority.bundle), **own.environment}
+        yield Listeners(own.url, environment, authority.python_path)
 
 
-async def passed_on(servers: AnyServer, asked: ForwardedRequest) -> Answer:
-    """Ask the server that a program named, and give its answer as it comes. Raises ServerUnreachableError."""
-    reply = await servers.send(str(asked.origin), asked.request)
+async def relay(servers: AnyServer, forwarded: ForwardedRequest) -> Answer:
+    """Send a request to the server that the program named, and return its answer. Raises ServerUnreachableError."""
+    reply = await servers.send(str(forwarded.origin), forwarded.request)
     status = CacheStatus(forwarded="bypass", status=reply.status)
     return Answer(reply.status, headers.end_to_end(reply.headers), reply.body, status)
 
 
-def dispatcher_prefix(request: Request) -> str | None:
-    """Say below which path the dispatcher stands that a request is for; None where it is for no dispatcher.
-
-    Its routes are known by their names. Some of these are common words: outside of a mount, only requests that clients
-    make of them count.
-    """
-    try:
-        route = routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES))
-    except BadQueryError:
-        return None
-    is_mounted = f"/{routes.MOUNT}/" in f"{route.prefix}/"
-    if is_mounted or route.kind is Kind.ANALYSIS:
-        return route.prefix
-    if route.kind in _DESCRIBING and "instrument=" in request.query_string:
-        return route.prefix
-    return None
-
-
-def is_description(request: Request) -> bool:
-    """Tell whether a request is for what describes instruments and products."""
-    try:
-        return routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES)).kind in _DESCRIBING
-    except BadQueryError:
-        return False
-
-
-_DESCRIBING = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
-
-
-def public_description(request: Request) -> Request | None:
-    """Give a request for a description without its token; None for what is none, or has no token."""
-    if not _TOKEN.search(request.query_string) or not is_description(request):
-        return None
-    return replace(request, query_string=replace_fields(request.query_string, token=""))
-
-
-_TOKEN = re.compile("(?:^|&)token=")
-
-
-def _own_door(behind: DispatcherHandler) -> web.Application:
-    """Make the application for those who are told our address."""
+def _application(handler: DispatcherHandler) -> web.Application:
+    """Make the application of the listener for dispatcher requests."""
 
     async def answer(incoming: web.Request) -> web.StreamResponse:
         request = await read(incoming, incoming.raw_path)
-        return await send(
-            await behind.dispatcher(None, request, origin=f"{incoming.scheme}://{incoming.host}"), incoming
-        )
+        origin = f"{incoming.scheme}://{incoming.host}"
+        return await send(await handler.answer_dispatcher(None, request, origin=origin), incoming)
 
     app = web.Application(client_max_size=MAX_FORM)
     app.router.add_route("*", "/{path:.*}", answer)

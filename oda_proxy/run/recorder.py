@@ -1,4 +1,4 @@
-"""Recording a run: dispatchers are asked through proxies, and what comes is kept in a capsule as it comes."""
+"""Recording a run: requests go to dispatchers and other servers, and their answers to a capsule as they arrive."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule import exchange
-from oda_proxy.capsule.capsule import CapsuleError, Writer
+from oda_proxy.capsule.errors import CapsuleError
+from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import buffered
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.recordings.redaction import NotStorableError
-from oda_proxy.run.listeners import doors, is_description, passed_on, public_description
+from oda_proxy.run.dispatcher_requests import is_description, public_description
+from oda_proxy.run.listeners import command_listeners, relay
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
 from oda_proxy.upstream.description_cache import DescriptionCache
@@ -31,165 +33,167 @@ from oda_proxy.upstream.throttling import ThrottledUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from oda_proxy.capsule.capsule import DispatcherWriter
+    from oda_proxy.capsule.writer import DispatcherWriter
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.run.forward_proxy import ForwardedRequest
-    from oda_proxy.run.listeners import Listeners, Opening
+    from oda_proxy.run.forwarded_request import ForwardedRequest
+    from oda_proxy.run.listeners import Listeners, OpenListeners
 
-AT_ONCE, RATE = 32, 20.0
-"""Requests to a dispatcher that are under way at once, and those in a second."""
+MAX_CONCURRENT, RATE = 32, 20.0
+"""Concurrent requests to a dispatcher, and requests per second."""
 
 DESCRIPTION_TTL = 300.0
-"""Seconds that a description is remembered during the run."""
+"""Seconds that a description is cached during the run."""
 
-_ORDINARY = frozenset({"", "failed", "not-done", "poll", "running", "stale"})
-"""What `Cache-Status` says of answers that need not be kept: they are no products, or others come in their place."""
+_INTERMEDIATE = frozenset({"", "failed", "not-done", "poll", "running", "stale"})
+"""`Cache-Status` details of answers that need not be recorded: they are no products, or others follow."""
 
-_IN_OTHER_WORDS = {
-    "credentials": "asked with a cookie or a password",
-    "echo-differs": "the dispatcher answered another question",
-    "method": "only GET is kept",
-    "not-a-query": "no query that can be read",
+_REASONS = {
+    "credentials": "requested with a cookie or a password",
+    "echo-differs": "the dispatcher answered another query",
+    "method": "only GET is recorded",
+    "not-a-query": "not a query that can be read",
     "not-api": "a page for a browser",
     "partial": "products of a job that was not done",
     "secret-in-address": "there may be a secret in its address",
     "status": "neither a success nor a redirect",
-    "token": "asked with a token that cannot be read",
+    "token": "requested with a token that cannot be read",
     "too-large": "too large",
     "unreachable": "it could not be reached",
 }
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of what a run asked for."""
+class RunSummary:
+    """What was recorded of a run, and what was not."""
 
     recordings: int = 0
     size: int = 0
-    """Bytes of the recordings, as they were sent."""
+    """Bytes of the recordings in the wire form."""
     failures: int = 0
     descriptions: set[tuple[str, str]] = field(default_factory=set)
-    """What was told of instruments, by the path and the query of the request."""
-    pages: set[str] = field(default_factory=set)
-    """What other servers answered, by its name in the capsule."""
+    """Recorded descriptions, by path and query of the request."""
+    exchanges: set[str] = field(default_factory=set)
+    """Recorded answers of other servers, by name in the capsule."""
     private: int = 0
-    """Answers that were left out because they were asked for with a token."""
-    not_kept: Counter[str] = field(default_factory=Counter)
-    """What was not kept and why, in a line for a person, and how often."""
+    """Answers that were left out because they were requested with a token."""
+    not_recorded: Counter[str] = field(default_factory=Counter)
+    """Answers that were not recorded, with the reason, one line each, and how often."""
 
-    def miss(self, what: str, reason: object) -> None:
-        """Take note of something that was not kept; `reason` is a short word, or an error."""
+    def note_not_recorded(self, what: str, reason: object) -> None:
+        """Count an answer that was not recorded; `reason` is a short word, or an error."""
         word = str(reason)
-        self.not_kept[f"{what}: {_IN_OTHER_WORDS.get(word, word)}"] += 1
+        self.not_recorded[f"{what}: {_REASONS.get(word, word)}"] += 1
 
 
 class Recorder:
-    """Answers a command by asking, and keeps what comes.
+    """Answers the requests of a command from their servers, and records the answers.
 
-    `exit_status` is what the capsule is to say of the command's end; where nobody sets it, the run was interrupted.
+    `exit_status` is the exit status of the command for the capsule; while it is None, the run counts as interrupted.
     """
 
-    doors: Listeners
+    listeners: Listeners
 
-    def __init__(self, writer: Writer, upstream: str | None, servers: AnyServer, stack: AsyncExitStack) -> None:
-        """Take what it stands on; `upstream` is asked for all dispatchers, where one is given."""
+    def __init__(self, writer: CapsuleWriter, upstream: str | None, servers: AnyServer, stack: AsyncExitStack) -> None:
+        """Record with `writer`; `upstream` replaces all dispatchers, where it is set."""
         self.exit_status: int | None = None
-        self.tally = Tally()
+        self.summary = RunSummary()
         self._writer = writer
         self._upstream = upstream
         self._servers = servers
         self._stack = stack
-        self._begun: dict[str, tuple[Proxy, DispatcherWriter]] = {}
-        self._beginning = asyncio.Lock()
+        self._proxies: dict[str, tuple[Proxy, DispatcherWriter]] = {}
+        self._lock = asyncio.Lock()
 
     @property
     def dispatchers(self) -> tuple[str, ...]:
-        """The addresses of the dispatchers that were asked."""
-        return tuple(self._begun)
+        """The addresses of the dispatchers that requests were sent to."""
+        return tuple(self._proxies)
 
-    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
+    async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher through a proxy for it."""
         proxy, writer = await self._proxy(self._upstream or address or PRODUCTION)
         if address is not None:
-            writer.named(address)
+            writer.add_address(address)
         if version := _client_version(request):
             self._writer.note_version("oda_api", version)
-        if public := public_description(request):  # whoever replays the run may have no token
-            told = await proxy.answer(public, origin=origin)
-            await told.close()
-            if told.cache_status.stored:
-                self.tally.descriptions.add((public.path, public.query_string))
+        if public := public_description(request):  # a replay may have no token
+            answer = await proxy.answer(public, origin=origin)
+            await answer.close()
+            if answer.cache_status.stored:
+                self.summary.descriptions.add((public.path, public.query_string))
         answer = await proxy.answer(request, origin=origin)
         status = answer.cache_status
         if status.stored and is_description(request):
-            self.tally.descriptions.add((request.path, request.query_string))
+            self.summary.descriptions.add((request.path, request.query_string))
         if public is None and not (status.hit or status.stored):
-            if status.detail not in _ORDINARY:
-                self.tally.miss(f"{request.method} {request.path}", status.detail)
+            if status.detail not in _INTERMEDIATE:
+                self.summary.note_not_recorded(f"{request.method} {request.path}", status.detail)
             elif status.forwarded == "bypass" and not status.detail:
-                self.tally.miss(f"{request.method} {request.path}", "neither products nor a description")
+                reason = "neither products nor a description"
+                self.summary.note_not_recorded(f"{request.method} {request.path}", reason)
         return answer
 
-    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
-        """Ask another server, and keep what anybody may ask."""
-        what = f"{asked.request.method} {_shown(asked)}"
+    async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
+        """Answer a request to another server, and record the answer where it is public."""
+        request = forwarded.request
+        what = f"{request.method} {_without_query(forwarded)}"
         try:
-            exchange.refuse_request(asked.request.method, asked.url, asked.request.headers)
+            exchange.check_request(request.method, forwarded.url, request.headers)
         except NotStorableError as reason:
-            self.tally.miss(what, reason)
-            return await passed_on(self._servers, asked)
-        asked = replace(asked, request=replace(asked.request, headers=exchange.asking(asked.request.headers)))
+            self.summary.note_not_recorded(what, reason)
+            return await relay(self._servers, forwarded)
+        request = replace(request, headers=exchange.identity_encoding(request.headers))
         try:
-            answer = await passed_on(self._servers, asked)
-            exchange.refuse_answer(answer.status, answer.headers)
+            answer = await relay(self._servers, replace(forwarded, request=request))
+            exchange.check_answer(answer.status, answer.headers)
             answer = await buffered(answer, exchange.MAX_BODY)
             if not isinstance(answer.body, tuple):
-                raise NotStorableError("too-large")  # noqa: TRY301 - as all other reasons
+                raise NotStorableError("too-large")  # noqa: TRY301 - handled like the other reasons
             body = b"".join(answer.body)
-            page = exchange.kept(
-                asked.url, asked.request.headers, answer.status, answer.headers, body, when=time.time()
+            recorded = exchange.exchange_from_answer(
+                forwarded.url, request.headers, answer.status, answer.headers, body, when=time.time()
             )
-            document = json.loads(exchange.to_json(page))
-            await asyncio.to_thread(self._writer.save_exchange, page.name, document, body)
-            self._writer.used_exchange(page.name)
-            self.tally.pages.add(page.name)
+            document = json.loads(exchange.to_json(recorded))
+            await asyncio.to_thread(self._writer.save_exchange, recorded.name, document, body)
+            self._writer.count_exchange_use(recorded.name)
+            self.summary.exchanges.add(recorded.name)
         except (NotStorableError, CapsuleError) as reason:
-            self.tally.miss(what, reason)
+            self.summary.note_not_recorded(what, reason)
         except (ServerUnreachableError, UpstreamUnreachableError) as error:
-            self.tally.miss(what, error.detail)
+            self.summary.note_not_recorded(what, error.detail)
             raise
         return answer
 
-    def look_after(self) -> None:
-        """Take note of the jobs that still run: nobody waits for them any more."""
-        for proxy, _ in self._begun.values():
+    def note_unfinished_jobs(self) -> None:
+        """Count the jobs that are still running as not recorded."""
+        for proxy, _ in self._proxies.values():
             for running in proxy.jobs:
-                self.tally.miss(_product(running.resolved), "its job still ran at the end")
+                self.summary.note_not_recorded(_product(running.resolved), "its job was still running at the end")
 
     async def _proxy(self, url: str) -> tuple[Proxy, DispatcherWriter]:
-        """Give the proxy for a dispatcher, and what keeps its answers."""
-        async with self._beginning:
-            if url not in self._begun:
+        """Return the proxy for a dispatcher, and the writer for its answers."""
+        async with self._lock:
+            if url not in self._proxies:
                 writer = self._writer.dispatcher(url)
-                self._begun[url] = await self._made(url, writer), writer
-            return self._begun[url]
+                self._proxies[url] = await self._make_proxy(url, writer), writer
+            return self._proxies[url]
 
-    async def _made(self, url: str, writer: DispatcherWriter) -> Proxy:
-        """Make a proxy whose recordings last as long as the run; large ones had better not be in memory."""
+    async def _make_proxy(self, url: str, writer: DispatcherWriter) -> Proxy:
+        """Make a proxy whose recordings last as long as the run, on disk since they may be large."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
         dispatcher = await self._stack.enter_async_context(Dispatcher(url))
-        asked = ThrottledUpstream(dispatcher, max_concurrent=AT_ONCE, rate=RATE)
+        upstream = ThrottledUpstream(dispatcher, max_concurrent=MAX_CONCURRENT, rate=RATE)
         services = Services(
-            instruments=Descriptions(asked, writer.folder, ttl=DESCRIPTION_TTL, clock=time.monotonic),
+            instruments=Descriptions(upstream, writer.folder, ttl=DESCRIPTION_TTL, clock=time.monotonic),
             description_cache=DescriptionCache(DESCRIPTION_TTL, time.time, writer.folder),
-            observer=_Keeping(writer, self.tally),
+            observer=_RecordingObserver(writer, self.summary),
         )
-        proxy = Proxy(store, asked, Policy(description_ttl=DESCRIPTION_TTL), services=services)
+        proxy = Proxy(store, upstream, Policy(description_ttl=DESCRIPTION_TTL), services=services)
         self._stack.push_async_callback(proxy.close)
         return proxy
 
@@ -203,87 +207,89 @@ async def recording(
     upstream: str | None = None,
     include_private: bool = False,
     replace: bool = False,
-    doors: Opening = doors,
+    listen: OpenListeners = command_listeners,
 ) -> AsyncIterator[Recorder]:
-    """Record into a capsule in `folder`, through the recorder's doors, until the block ends.
+    """Record into a capsule in `folder` until the block ends.
 
     Parameters
     ----------
     command, environment
-        What is run, to be told in the capsule without the secrets that stand in the environment.
+        The command for the manifest, and its environment, which may hold secrets that the command repeats.
     upstream
-        Dispatcher to ask in place of those that the command names.
+        Dispatcher that replaces those of the command.
     include_private
-        Keep what is asked for with a token, too.
+        Also record answers that were requested with a token.
     replace
         The folder may hold a capsule, which is removed.
-    doors
-        Which doors to open.
+    listen
+        Opens the listeners.
 
     Raises
     ------
     NotACapsuleError, CapsuleError
         The folder cannot be written to.
     ListenError
-        There is no port to be had.
+        There is no free port.
     """
-    writer = Writer(folder, command=command, environment=environment, include_private=include_private, replace=replace)
+    writer = CapsuleWriter(
+        folder, command=command, environment=environment, include_private=include_private, replace=replace
+    )
     recorder: Recorder | None = None
     try:
         async with AsyncExitStack() as stack:
             servers = await stack.enter_async_context(AnyServer(use_env_proxies=True))
             recorder = Recorder(writer, upstream, servers, stack)
-            async with doors(recorder) as recorder.doors:
+            async with listen(recorder) as recorder.listeners:
                 yield recorder
-            recorder.look_after()
+            recorder.note_unfinished_jobs()
     finally:
         if recorder is not None:
-            recorder.tally.private = writer.private_left_out
+            recorder.summary.private = writer.private_left_out
             if recorder.exit_status is not None:
                 await asyncio.to_thread(writer.finish, recorder.exit_status)
 
 
-class _Keeping:
-    """Sees what a proxy is told, and keeps it."""
+class _RecordingObserver:
+    """Writes what a proxy stores to the capsule."""
 
-    def __init__(self, writer: DispatcherWriter, tally: Tally) -> None:
+    def __init__(self, writer: DispatcherWriter, summary: RunSummary) -> None:
         self._writer = writer
-        self._tally = tally
+        self._summary = summary
 
     async def stored(self, recording: Recording) -> None:
-        """Keep a recording in the capsule, too."""
-        if await self._saved(self._writer.save_recording, recording):
-            self._tally.recordings += 1
-            self._tally.size += recording.head.size
-            self._writer.used(recording.key)
+        """Save a recording."""
+        if await self._save(self._writer.save_recording, recording):
+            self._summary.recordings += 1
+            self._summary.size += recording.head.size
+            self._writer.count_use(recording.key)
 
     async def served(self, recording: Recording) -> None:
-        """Take note that a recording was used again."""
-        self._writer.used(recording.key)
+        """Count a use of a recording."""
+        self._writer.count_use(recording.key)
 
     async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
-        """Keep a failure."""
+        """Save a failure."""
         if failure is None:
-            self._tally.miss(f"a failure of {_product(resolved)}", "it names who asked")
-        elif await self._saved(self._writer.save_failure, failure):
-            self._tally.failures += 1
-            self._writer.used(resolved.key)
+            self._summary.note_not_recorded(f"a failure of {_product(resolved)}", "it names the user")
+        elif await self._save(self._writer.save_failure, failure):
+            self._summary.failures += 1
+            self._writer.count_use(resolved.key)
 
     async def missed(self, resolved: ResolvedQuery, message: str) -> None:
-        """Do nothing: there is somebody to ask."""
+        """Do nothing: while recording, there always is an upstream."""
 
-    async def _saved(self, save: Callable[[Any], bool], what: Any) -> bool:
+    async def _save(self, save: Callable[[Any], bool], item: Any) -> bool:
         try:
-            return await asyncio.to_thread(save, what)
+            return await asyncio.to_thread(save, item)
         except CapsuleError as error:
-            self._tally.miss("an answer", error)
+            self._summary.note_not_recorded("an answer", error)
             return False
 
 
-def _shown(asked: ForwardedRequest) -> str:
-    """Give the address of a page without its query, and without its path where that may hold a secret."""
-    address = asked.url.partition("?")[0]
-    return str(asked.origin) if exchange.names_a_secret(address) else address
+def _without_query(forwarded: ForwardedRequest) -> str:
+    """Return a URL without its query, and without its path where that may hold a secret."""
+    address = forwarded.url.partition("?")[0]
+    return str(forwarded.origin) if exchange.may_hold_secret(address) else address
 
 
 def _product(resolved: ResolvedQuery) -> str:
@@ -294,7 +300,7 @@ _VERSION = re.compile(r"(?:^|&)oda_api_version=([\w.]{1,40})(?:&|$)")
 
 
 def _client_version(request: Request) -> str | None:
-    """Give the version that a client says it has; those up to 1.1.0 say none."""
+    """Return the version that a client sends; clients up to 1.1.0 send none."""
     form = request.body.decode("latin-1") if isinstance(request.body, bytes) else ""
     found = _VERSION.search(request.query_string) or _VERSION.search(form)
     return found[1] if found else None

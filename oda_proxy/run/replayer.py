@@ -1,4 +1,4 @@
-"""Replaying a run: everything that it asks is answered from its capsule, and nobody is asked."""
+"""Replaying a run: all its requests are answered from a capsule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from oda_proxy.capsule import exchange
-from oda_proxy.capsule.capsule import CapsuleError, open_capsule
+from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.capsule.errors import CapsuleError
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.http.answer import Answer
@@ -26,7 +27,8 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.nearest import shorten
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings import failures
-from oda_proxy.run.listeners import doors, public_description
+from oda_proxy.run.dispatcher_requests import public_description
+from oda_proxy.run.listeners import command_listeners
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.near_misses import NearMissHandler
@@ -43,239 +45,247 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.run.forward_proxy import ForwardedRequest
-    from oda_proxy.run.listeners import Listeners, Opening
+    from oda_proxy.run.forwarded_request import ForwardedRequest
+    from oda_proxy.run.listeners import Listeners, OpenListeners
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import MissHandler
 
-IN_MEMORY = 256 * 1024 * 1024
+MAX_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of a capsule that is read into memory; a larger one is unpacked into a temporary folder."""
 
-_FOR_EVER = float("inf")
+_FOREVER = float("inf")
 
 
 class NotInCapsuleError(OdaProxyError):
-    """What was asked of another server is not in the capsule."""
+    """A request to another server whose answer is not in the capsule."""
 
-    http_status = 403  # programs do not try again
-    word = "not-in-capsule"
+    http_status = 403  # programs do not retry
+    detail = "not-in-capsule"
 
 
 @dataclass(slots=True)
 class CapsuleItem:
-    """Something in a capsule that a command may ask for, in a line for a person, and how often it did."""
+    """A part of a capsule, with its description in one line and the number of its uses."""
 
     about: str
     uses: int = 0
 
 
 class Replayer:
-    """Answers a command from a capsule."""
+    """Answers the requests of a command from a capsule."""
 
-    doors: Listeners
+    listeners: Listeners
 
     def __init__(self, capsule: Capsule, *, time_scale: float) -> None:
-        """Take a capsule, and how long jobs take: 1 as they did, 0 no time."""
+        """Replay a capsule; `time_scale` is the duration of jobs: 1 as recorded, 0 none."""
         self.capsule = capsule
-        self.things: list[CapsuleItem] = []
+        self.items: list[CapsuleItem] = []
         self.missed: Counter[str] = Counter()
-        """What was asked for in vain, in a line for a person, and how often."""
-        self._policy = Policy(description_ttl=_FOR_EVER, jobs=JobPolicy(time_scale=time_scale))
+        """Requests without an answer, one line each, and how often."""
+        self._policy = Policy(description_ttl=_FOREVER, jobs=JobPolicy(time_scale=time_scale))
         self._proxies: dict[str, Proxy] = {}
-        self._only: Proxy | None = None
-        self._pages: defaultdict[str, list[tuple[Exchange, CapsuleItem]]] = defaultdict(list)
+        self._only_proxy: Proxy | None = None
+        self._exchanges: defaultdict[str, list[tuple[Exchange, CapsuleItem]]] = defaultdict(list)
 
     @property
     def used(self) -> tuple[str, ...]:
-        """What was asked for."""
-        return tuple(thing.about for thing in self.things if thing.uses)
+        """The items that were requested."""
+        return tuple(item.about for item in self.items if item.uses)
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """What was not asked for."""
-        return tuple(thing.about for thing in self.things if not thing.uses)
+        """The items that were not requested."""
+        return tuple(item.about for item in self.items if not item.uses)
 
     async def load(self, stack: AsyncExitStack) -> None:
-        """Read the capsule; what has to be closed afterwards is put on `stack`. Raises CapsuleError."""
-        large = await asyncio.to_thread(_size, self.capsule.folder) > IN_MEMORY
+        """Read the capsule; resources to close are put on `stack`. Raises CapsuleError."""
+        is_large = await asyncio.to_thread(_size, self.capsule.folder) > MAX_IN_MEMORY
         for dispatcher in self.capsule.dispatchers:
             store: Store = MemoryStore()
-            if large:
+            if is_large:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-"))
                 store = stack.enter_context(closing(DiskStore(Path(folder))))
-            proxy = await self._loaded(dispatcher, store)
+            proxy = await self._load_dispatcher(dispatcher, store)
             stack.push_async_callback(proxy.close)
             self._proxies |= dict.fromkeys((dispatcher.url, *dispatcher.addresses), proxy)
         if len(self.capsule.dispatchers) == 1:
-            self._only = proxy
+            self._only_proxy = proxy
         for document, body in await asyncio.to_thread(lambda: list(self.capsule.exchanges())):
             try:
-                page = exchange.from_json(json.dumps(document).encode("ascii"), body)
+                recorded = exchange.from_json(json.dumps(document).encode("ascii"), body)
             except exchange.ExchangeError as error:
                 raise CapsuleError(self.capsule.folder / "exchanges", str(error)) from None
-            self._pages[page.url].append((page, self._thing(f"GET {_shown(page.url)}")))
+            self._exchanges[recorded.url].append((recorded, self._item(f"GET {_printable(recorded.url)}")))
 
-    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
-        """Answer a request to a dispatcher from what was recorded of it."""
-        found = self._only or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
-        proxy = found or self._unknown(address)
+    async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
+        """Answer a request to a dispatcher from its recordings."""
+        found = self._only_proxy or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
+        proxy = found or self._unknown_dispatcher(address)
         answer = await proxy.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.detail and not request.path.endswith("/run_analysis"):
-            # The address of our own door is another one each time.
-            question = f"?{request.query_string}" if request.query_string else ""
-            what = f"{'' if address is None else origin}{request.path}{question}"
-            self.missed[f"{request.method} {_shown(what)}: not recorded" if found else self._nothing_of(address)] += 1
+            # The address of our own listener is different each time.
+            query = f"?{request.query_string}" if request.query_string else ""
+            what = f"{'' if address is None else origin}{request.path}{query}"
+            line = f"{request.method} {_printable(what)}: not recorded" if found else self._nothing_of(address)
+            self.missed[line] += 1
         return answer
 
-    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
-        """Answer what was asked of another server as it was answered. Raises NotInCapsuleError."""
-        for page, thing in self._pages.get(asked.url, ()):
-            if page.is_for(asked.request.method, asked.url, asked.request.headers):
-                thing.uses += 1
-                return page.answer(CacheStatus(hit=True))
-        what = f"{asked.request.method} {_shown(asked.url)}"
+    async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
+        """Answer a request to another server. Raises NotInCapsuleError."""
+        request = forwarded.request
+        for recorded, item in self._exchanges.get(forwarded.url, ()):
+            if recorded.matches(request.method, forwarded.url, request.headers):
+                item.uses += 1
+                return recorded.answer(CacheStatus(hit=True))
+        what = f"{request.method} {_printable(forwarded.url)}"
         self.missed[f"{what}: not in the capsule"] += 1
-        raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay asks nobody")
+        raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay sends no requests")
 
-    def _unknown(self, address: str | None) -> Proxy:
-        """Make what answers for a dispatcher of which nothing is known."""
-        nothing = _NothingOf(self._nothing_of(address))
-        services = Services(miss_handler=nothing, observer=_Watching({}, self.missed))
+    def _unknown_dispatcher(self, address: str | None) -> Proxy:
+        """Make a proxy for a dispatcher that the capsule does not have."""
+        handler = _NothingRecorded(self._nothing_of(address))
+        services = Services(miss_handler=handler, observer=_ReplayObserver({}, self.missed))
         return Proxy(MemoryStore(), None, self._policy, services=services)
 
     def _nothing_of(self, address: str | None) -> str:
-        """Say that nothing is known of a dispatcher."""
-        known = ", ".join(dispatcher.url for dispatcher in self.capsule.dispatchers) or "no dispatcher"
-        return f"offline: the capsule is of {known}, and has nothing of {address or PRODUCTION}"
+        """Return the message for a dispatcher that the capsule does not have."""
+        urls = ", ".join(dispatcher.url for dispatcher in self.capsule.dispatchers) or "no dispatcher"
+        return f"offline: the capsule is of {urls}, and has nothing of {address or PRODUCTION}"
 
-    async def _loaded(self, dispatcher: DispatcherCapsule, store: Store) -> Proxy:
-        """Make a proxy over what was recorded of a dispatcher, under the keys that the same questions have today."""
-        instruments = Descriptions(None, dispatcher.folder, ttl=_FOR_EVER, clock=time.monotonic)
+    async def _load_dispatcher(self, dispatcher: DispatcherCapsule, store: Store) -> Proxy:
+        """Make a proxy with the recordings of a dispatcher, under the keys that their queries have in this release."""
+        instruments = Descriptions(None, dispatcher.folder, ttl=_FOREVER, clock=time.monotonic)
         resolver = QueryResolver(instruments)
-        things: dict[Key, CapsuleItem] = {}
+        items: dict[Key, CapsuleItem] = {}
         recordings = dispatcher.recordings()
         while (recording := await asyncio.to_thread(next, recordings, None)) is not None:
             key = (await resolver.resolve(recording.query)).key if recording.query else recording.key
-            # Whoever has the capsule may see what is in it.
+            # Everyone with access to the capsule may read everything in it.
             await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
-            things[key] = self._thing(_about(recording.query))
-        failed: dict[Key, Failure] = {}
+            items[key] = self._item(_about(recording.query))
+        recorded_failures: dict[Key, Failure] = {}
         for failure in dispatcher.failures.values():
             key = (await resolver.resolve(failure.query)).key if failure.query else failure.key
-            failed[key] = failure
-            things[key] = self._thing(f"{_about(failure.query)}, which failed")
+            recorded_failures[key] = failure
+            items[key] = self._item(f"{_about(failure.query)}, which failed")
         services = Services(
             instruments=instruments,
-            tokens=_Anybody(),
-            description_cache=DescriptionCache(_FOR_EVER, time.time, dispatcher.folder),
-            observer=_Watching(things, self.missed),
-            miss_handler=_Failed(failed, things, dispatcher.url, NearMissHandler(store)),
+            tokens=_AnyToken(),
+            description_cache=DescriptionCache(_FOREVER, time.time, dispatcher.folder),
+            observer=_ReplayObserver(items, self.missed),
+            miss_handler=_RecordedFailures(recorded_failures, items, dispatcher.url, NearMissHandler(store)),
         )
         return Proxy(store, None, self._policy, services=services)
 
-    def _thing(self, about: str) -> CapsuleItem:
-        self.things.append(thing := CapsuleItem(about))
-        return thing
+    def _item(self, about: str) -> CapsuleItem:
+        self.items.append(item := CapsuleItem(about))
+        return item
 
 
 @asynccontextmanager
-async def replaying(folder: Path, *, time_scale: float = 0.0, doors: Opening = doors) -> AsyncIterator[Replayer]:
-    """Replay the capsule in `folder`, through the replayer's doors, until the block ends.
+async def replaying(
+    folder: Path, *, time_scale: float = 0.0, listen: OpenListeners = command_listeners
+) -> AsyncIterator[Replayer]:
+    """Replay the capsule in `folder` until the block ends; nothing is sent to other machines.
 
-    Nothing leaves this machine. `time_scale` is how long jobs take: 1 as they did, 0 no time. `doors` says which doors
-    to open. Raises CapsuleError, which names the file, and ListenError.
+    `time_scale` is the duration of jobs: 1 as recorded, 0 none. `listen` opens the listeners. Raises CapsuleError,
+    which names the file, and ListenError.
     """
     replayer = Replayer(await asyncio.to_thread(open_capsule, folder), time_scale=time_scale)
     async with AsyncExitStack() as stack:
         await replayer.load(stack)
-        replayer.doors = await stack.enter_async_context(doors(replayer))
+        replayer.listeners = await stack.enter_async_context(listen(replayer))
         yield replayer
 
 
-class _Anybody(TokenVerifier):
-    """Takes any token, expired or not, for none: whoever has the capsule may see what is in it."""
+class _AnyToken(TokenVerifier):
+    """Ignores tokens, expired or not: everyone with access to the capsule may read everything in it."""
 
     def __init__(self) -> None:
         super().__init__(Sharing.TEAM, secret_key=None, trust=0.0, clock=time.time)
 
-    def audience(self, token: Token | None) -> str:  # noqa: ARG002 - whatever it is
-        """Name everybody."""
+    def audience(self, token: Token | None) -> str:  # noqa: ARG002 - the same for every token
+        """Return the public audience."""
         return PUBLIC
 
-    def is_verified(self, token: Token | None) -> bool:  # noqa: ARG002 - as above
-        """Tell that a token claims nothing."""
+    def is_verified(self, token: Token | None) -> bool:  # noqa: ARG002 - the same for every token
+        """Return True: a token changes nothing."""
         return True
 
     def check(self, token: Token | None) -> None:
-        """Refuse none."""
+        """Accept every token."""
 
 
-class _Watching:
-    """Counts what is used and what is missed."""
+class _ReplayObserver:
+    """Counts uses and misses."""
 
-    def __init__(self, things: Mapping[Key, CapsuleItem], missed: Counter[str]) -> None:
-        self._things = things
+    def __init__(self, items: Mapping[Key, CapsuleItem], missed: Counter[str]) -> None:
+        self._items = items
         self._missed = missed
 
     async def stored(self, recording: Recording) -> None:
-        """Do nothing: what is replayed is kept already."""
+        """Do nothing: a replay stores nothing."""
 
     async def served(self, recording: Recording) -> None:
-        """Count a recording."""
-        self._things[recording.key].uses += 1
+        """Count a use of a recording."""
+        self._items[recording.key].uses += 1
 
     async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
-        """Do nothing: nobody is asked, and nobody fails."""
+        """Do nothing: there is no upstream that could fail."""
 
-    async def missed(self, resolved: ResolvedQuery, message: str) -> None:  # noqa: ARG002 - the message says what was asked
-        """Count what was not recorded."""
+    async def missed(self, resolved: ResolvedQuery, message: str) -> None:  # noqa: ARG002 - the message describes it
+        """Count a query without a recording."""
         self._missed[message] += 1
 
 
-class _Failed:
-    """Has a job fail that failed when it was recorded."""
+class _RecordedFailures:
+    """Answers a query with its recorded failure."""
 
     def __init__(
-        self, failed: Mapping[Key, Failure], things: Mapping[Key, CapsuleItem], address: str, otherwise: MissHandler
+        self,
+        recorded: Mapping[Key, Failure],
+        items: Mapping[Key, CapsuleItem],
+        address: str,
+        otherwise: MissHandler,
     ) -> None:
-        self._failed = failed
-        self._things = things
+        self._recorded = recorded
+        self._items = items
         self._address = address
         self._otherwise = otherwise
 
     async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
-        """Give the failure of a question. Raises NoRecordingError, with the nearest recording, where there is none."""
-        failure = self._failed.get(resolved.key)
+        """Return the failure of a query. Raises NoRecordingError, with the nearest recording, where there is none."""
+        failure = self._recorded.get(resolved.key)
         if failure is None:
             return await self._otherwise.answer(resolved, envelope)
-        self._things[resolved.key].uses += 1
+        self._items[resolved.key].uses += 1
         body = failures.render(failure, envelope, now=time.time(), address=self._address)
-        told = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
-        return Answer(failure.status, told, (body,), CacheStatus(hit=True, detail="failed"))
+        headers = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
+        return Answer(failure.status, headers, (body,), CacheStatus(hit=True, detail="failed"))
 
 
 @dataclass(frozen=True, slots=True)
-class _NothingOf:
-    """Says of every question that nothing is known of the dispatcher."""
+class _NothingRecorded:
+    """Answers every query with the message that the capsule does not have the dispatcher."""
 
     message: str
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - whatever it is
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - the same for all
         """Raise NoRecordingError."""
         raise NoRecordingError(self.message)
 
 
 def _about(query: Query | None) -> str:
-    """Say in a line what was asked."""
+    """Describe a query in one line."""
     if query is None:
-        return "a query that is not known"
-    asked = ", ".join(f"{shorten(name)}={shorten(' '.join(values))}" for name, values in query.parameters)
-    return f"{shorten(query.instrument)} {shorten(query.product_type)} ({asked})"
+        return "an unknown query"
+    parameters = ", ".join(f"{shorten(name)}={shorten(' '.join(values))}" for name, values in query.parameters)
+    return f"{shorten(query.instrument)} {shorten(query.product_type)} ({parameters})"
 
 
-def _shown(url: str) -> str:
-    """Show an address, without what follows the question mark where that may hold a secret."""
-    if exchange.names_a_secret(url):
+def _printable(url: str) -> str:
+    """Return a URL for a message, without its query where that may hold a secret."""
+    if exchange.may_hold_secret(url):
         url = url.partition("?")[0]
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in url)
 

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from oda_proxy import config
-from oda_proxy.capsule import capsule, exchange
-from oda_proxy.capsule.capsule import NotACapsuleError, Writer, open_capsule
+from oda_proxy.capsule import exchange, layout
+from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.capsule.errors import NotACapsuleError
+from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.errors import NoRecordingError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.nearest import shorten
-from oda_proxy.run.listeners import Listeners, own_door, public_description
+from oda_proxy.run.dispatcher_requests import public_description
+from oda_proxy.run.listeners import Listeners, dispatcher_listener
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
 from oda_proxy.store.memory import MemoryStore
@@ -76,7 +79,7 @@ class CassetteOptions:
     @property
     def exists(self) -> bool:
         """Whether there is a capsule in the folder."""
-        return (self.folder / capsule.MANIFEST).is_file()
+        return (self.folder / layout.MANIFEST).is_file()
 
     @property
     def replays(self) -> bool:
@@ -149,28 +152,28 @@ class Cassette:
     @property
     def recorded(self) -> int:
         """Number of new recordings, failures included."""
-        return self._recorder.tally.recordings + self._recorder.tally.failures if self._recorder else 0
+        return self._recorder.summary.recordings + self._recorder.summary.failures if self._recorder else 0
 
     @property
     def not_recorded(self) -> tuple[str, ...]:
         """Responses that were not recorded, and why."""
         if self._recorder is None:
             return ()
-        private = self._recorder.tally.private
+        private = self._recorder.summary.private
         left_out = (
             [f"responses to requests with a token: {private} (include_private=True records them)"] if private else []
         )
-        return (*self._recorder.tally.not_kept, *left_out)
+        return (*self._recorder.summary.not_recorded, *left_out)
 
-    async def dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
+    async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request from the recordings, or else from the dispatcher if the record mode allows it."""
         if self._replayer and (self._recorder is None or isinstance(request.body, bytes | None)):
-            answer = await self._replayer.dispatcher(address, request, origin=origin)
+            answer = await self._replayer.answer_dispatcher(address, request, origin=origin)
             if self._recorder is None or answer.cache_status.detail != NoRecordingError.detail:
                 return answer
             await answer.close()
         if self._recorder:
-            return await self._recorder.dispatcher(address, request, origin=origin)
+            return await self._recorder.answer_dispatcher(address, request, origin=origin)
         answer = await self._empty.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.detail:
             self._missed[f"{request.method} {request.path}: there are no recordings"] += 1
@@ -213,7 +216,7 @@ async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Ca
     async with AsyncExitStack() as stack:
         replayer = recorder = None
         if options.replays:
-            replayer = await stack.enter_async_context(replaying(options.folder, time_scale=scale, doors=_no_listener))
+            replayer = await stack.enter_async_context(replaying(options.folder, time_scale=scale, listen=_no_listener))
         if new:
             recorder = await stack.enter_async_context(
                 recording(
@@ -221,11 +224,11 @@ async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Ca
                     command=options.command,
                     upstream=upstream,
                     include_private=options.include_private,
-                    doors=_no_listener,
+                    listen=_no_listener,
                 )
             )
         cassette = Cassette(options.folder, replayer, recorder)
-        cassette.url = (await stack.enter_async_context(own_door(cassette))).url
+        cassette.url = (await stack.enter_async_context(dispatcher_listener(cassette))).url
         yield cassette
         if recorder:
             recorder.exit_status = int(not cassette.succeeded)
@@ -285,7 +288,7 @@ def _save(recorded: Path, options: CassetteOptions) -> None:
 
 def _merge(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]) -> None:
     """Write a capsule with the contents of several; of two recordings with one key the later is written."""
-    writer = Writer(folder, command=command, include_private=True)  # existing recordings may be private
+    writer = CapsuleWriter(folder, command=command, include_private=True)  # existing recordings may be private
     for one in capsules:
         for program, versions in one.versions.items():
             for version in versions if isinstance(versions, list) else ():
@@ -293,7 +296,7 @@ def _merge(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]
         for dispatcher in one.dispatchers:
             target = writer.dispatcher(dispatcher.url)
             for address in dispatcher.addresses:
-                target.named(address)
+                target.add_address(address)
             for one_recording in dispatcher.recordings():
                 target.save_recording(one_recording)
             for failure in dispatcher.failures.values():
@@ -310,5 +313,5 @@ def _merge(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]
 def _move_other_files(old: Path, new: Path) -> None:
     """Move files that are no part of the capsule, such as a README, to the new folder."""
     for other in old.iterdir():
-        if other.name not in {capsule.MANIFEST, capsule.CRATE, "dispatchers", "exchanges"}:
+        if other.name not in {layout.MANIFEST, layout.CRATE, *layout.FOLDERS}:
             other.rename(new / other.name)

@@ -29,7 +29,7 @@ class ServerUnreachableError(OdaProxyError):
     """A server cannot be reached."""
 
     http_status = 502
-    word = "unreachable"
+    detail = "unreachable"
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(f"cannot reach {origin}: {reason}")

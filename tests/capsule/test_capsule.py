@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.capsule.capsule import Capsule, CapsuleError, DispatcherCapsule, NotACapsuleError, Writer, open_capsule
+from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule, open_capsule
 from oda_proxy.capsule.capsule import verify as verify_capsule
+from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
 from oda_proxy.capsule.exchange import from_json
+from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.files import digests
 from oda_proxy.fixture import writing
 from oda_proxy.fixture.verification import verify
@@ -242,9 +244,9 @@ def test_what_is_kept_anew_comes_in_place_of_the_earlier(tmp_path: Path) -> None
     recording, failure = capsules.with_arrays(), capsules.failed("bad_RA.400", capsules.query(RA="a"))
     for stored_at in (1.0, 2.0, 3.0):
         dispatcher.save_recording(replace(recording, stored_at=stored_at))
-        dispatcher.used(recording.key)
+        dispatcher.count_use(recording.key)
         dispatcher.save_failure(replace(failure, failed_at=stored_at))
-        dispatcher.used(failure.key)
+        dispatcher.count_use(failure.key)
     writer.finish(1)
 
     capsule = open_capsule(tmp_path / "c")
@@ -265,7 +267,7 @@ def test_many_threads_may_write(tmp_path: Path) -> None:
         start.wait()
         for recording in some:
             dispatcher.save_recording(recording)
-            dispatcher.used(recording.key)
+            dispatcher.count_use(recording.key)
             writer.save_exchange(recording.key, {"url": "x"}, b"x")
 
     with ThreadPoolExecutor(4) as pool:
@@ -280,18 +282,18 @@ def test_many_threads_may_write(tmp_path: Path) -> None:
 def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, dispatcher = capsules.begun(tmp_path / "c")
     dispatcher.save_recording(capsules.with_arrays())
-    read: list[str] = []
+    measured: list[str] = []
 
     def noting(root: Path, path: str) -> FileDigest:
-        read.append(path)
+        measured.append(path)
         return digests.compute_digest(root, path)
 
     monkeypatch.setattr(writing, "compute_digest", noting)
 
     dispatcher.save_recording(capsules.without_fits())
 
-    assert len(read) == len(set(read)) == 6
-    assert not any("crab" in path for path in read)
+    assert len(measured) == len(set(measured)) == 6
+    assert not any("crab" in path for path in measured)
 
 
 PRIVATE = Envelope("new", SESSION, token=Token("eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"), others=capsules.ENVELOPE.others)
@@ -304,7 +306,7 @@ def test_what_was_asked_for_with_a_token_is_kept_only_where_that_is_said(tmp_pat
     failure = capsules.failed("bad_RA.400", capsules.query(RA="a"), PRIVATE)
 
     kept = dispatcher.save_recording(recording), dispatcher.save_failure(failure)
-    dispatcher.used(recording.key)
+    dispatcher.count_use(recording.key)
     writer.finish(0)
 
     capsule = open_capsule(tmp_path / "c")
@@ -319,7 +321,7 @@ def test_what_cannot_be_kept_is_an_error_and_spoils_nothing(tmp_path: Path) -> N
     writer, dispatcher = capsules.begun(tmp_path / "c")
     recording = capsules.with_arrays()
     for bad in (replace(recording, query=None), replace(recording, head=MemoryHead(b"no JSON"), gaps=())):
-        with pytest.raises(CapsuleError, match=r"what was asked is not known|no JSON"):
+        with pytest.raises(CapsuleError, match=r"the query of the recording is not known|not JSON"):
             dispatcher.save_recording(bad)
     for name in ("../x", "a/b", ""):
         with pytest.raises(CapsuleError):
@@ -357,7 +359,7 @@ def test_nothing_is_added_to_a_finished_capsule(tmp_path: Path) -> None:
 
 
 def test_two_dispatchers_have_folders_of_their_own(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "c")
+    writer = CapsuleWriter(tmp_path / "c")
     for url in ("https://u:secret@a.example/x", "https://a.example_x", "https://[::1]:80/..", "://"):
         writer.dispatcher(url).save_recording(capsules.without_fits())
     assert writer.dispatcher("https://a.example/x") is writer.dispatcher("https://u:p@a.example/x")
@@ -376,52 +378,52 @@ def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "paper.tex").touch()
     for replacing in (False, True):
         with pytest.raises(NotACapsuleError, match="is not empty, and holds no capsule"):
-            Writer(tmp_path, replace=replacing)
-    with pytest.raises(NotACapsuleError, match="is no folder"):
-        Writer(tmp_path / "paper.tex")
+            CapsuleWriter(tmp_path, replace=replacing)
+    with pytest.raises(NotACapsuleError, match="is not a folder"):
+        CapsuleWriter(tmp_path / "paper.tex")
     assert [file.name for file in tmp_path.iterdir()] == ["paper.tex"]
 
 
 def test_a_capsule_is_replaced_only_where_that_is_said(folder: Path) -> None:
     (folder / "notebook.ipynb").write_text("{}")
     (folder / HERE / "descriptions" / "left").write_text("{}")
-    with pytest.raises(NotACapsuleError, match=r"have it replaced \(--replace, or replace=True\)"):
-        Writer(folder)
+    with pytest.raises(NotACapsuleError, match=r"or replace it \(--replace, or replace=True\)"):
+        CapsuleWriter(folder)
     assert len(read_all(folder)) == 2
 
-    Writer(folder, replace=True)
+    CapsuleWriter(folder, replace=True)
 
     assert sorted(file.name for file in folder.iterdir()) == ["capsule.json", "notebook.ipynb"]
 
 
 def test_a_capsule_in_which_nothing_was_recorded_is_replaced_unasked(tmp_path: Path) -> None:
-    writer = Writer(tmp_path)
+    writer = CapsuleWriter(tmp_path)
     described = writer.dispatcher("https://a.example").folder / "descriptions" / "isgri.json"
     described.parent.mkdir(parents=True)
     described.write_text('{"format": 1}')
     writer.finish(1)
 
-    Writer(tmp_path, command=["again"]).finish(0)
+    CapsuleWriter(tmp_path, command=["again"]).finish(0)
 
     assert open_capsule(tmp_path).command == ("again",)
     assert not described.exists()
 
 
 def test_a_capsule_whose_run_may_go_on_is_not_replaced_unasked(tmp_path: Path) -> None:
-    Writer(tmp_path)
+    CapsuleWriter(tmp_path)
 
     with pytest.raises(NotACapsuleError, match="holds a capsule"):
-        Writer(tmp_path)
+        CapsuleWriter(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["dispatchers/notes.txt", "exchanges/notes.txt"])
 def test_files_of_others_in_an_empty_capsule_are_not_removed_unasked(tmp_path: Path, path: str) -> None:
-    Writer(tmp_path).finish(0)
+    CapsuleWriter(tmp_path).finish(0)
     (tmp_path / path).parent.mkdir()
     (tmp_path / path).touch()
 
     with pytest.raises(NotACapsuleError, match="holds a capsule"):
-        Writer(tmp_path)
+        CapsuleWriter(tmp_path)
     assert (tmp_path / path).exists()
 
 
@@ -429,8 +431,8 @@ def test_files_of_others_in_an_empty_capsule_are_not_removed_unasked(tmp_path: P
 def test_what_only_looks_like_a_capsule_is_not_replaced(tmp_path: Path, content: str) -> None:
     (tmp_path / "capsule.json").write_text(content)
 
-    with pytest.raises(NotACapsuleError, match="no capsule that we know"):
-        Writer(tmp_path, replace=True)
+    with pytest.raises(NotACapsuleError, match="no capsule of a known format"):
+        CapsuleWriter(tmp_path, replace=True)
     assert (tmp_path / "capsule.json").read_text() == content
 
 
@@ -517,16 +519,16 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another format": (manifest(lambda m: m.update(format=2)), "capsule.json", "format 2; this release reads format 1"),
     "no files": (manifest(lambda m: m.pop("files")), "capsule.json", "'files'"),
     "no dispatchers": (manifest(lambda m: m.update(dispatchers={})), "capsule.json", "'dispatchers'"),
-    "a nameless dispatcher": (manifest(lambda m: m["dispatchers"][0].update(name="..")), "capsule.json", "no name"),
+    "no valid name": (manifest(lambda m: m["dispatchers"][0].update(name="..")), "capsule.json", "not a valid name"),
     "a dispatcher twice": (manifest(lambda m: m["dispatchers"].append(m["dispatchers"][0])), "capsule.json", "twice"),
     "a stranger's file": (manifest(lambda m: m["dispatchers"][0].update(name="x")), HERE, "does not name"),
     "a status of text": (manifest(lambda m: m.update(exit_status="0")), "capsule.json", "'exit_status'"),
     "a command of numbers": (manifest(lambda m: m.update(command=[1])), "capsule.json", "'command'"),
     "a use of nothing": (manifest(lambda m: m["uses"].update(x={})), "capsule.json", "'count'"),
-    "up and out": (manifest(lambda m: m["files"].update({"../x": {}})), "capsule.json", "no path of the format"),
-    "up within": (manifest(lambda m: m["files"].update({f"{HERE}/failures/../x.json": {}})), "capsule.json", "no path"),
-    "absolute": (manifest(lambda m: m["files"].update({"/etc/passwd": {}})), "capsule.json", "no path of the format"),
-    "elsewhere": (manifest(lambda m: m["files"].update({"notebook.ipynb": {}})), "capsule.json", "no path of"),
+    "up and out": (manifest(lambda m: m["files"].update({"../x": {}})), "capsule.json", "not a path of the format"),
+    "up within": (manifest(lambda m: m["files"].update({f"{HERE}/failures/../x.json": {}})), "capsule.json", "not a"),
+    "absolute": (manifest(lambda m: m["files"].update({"/etc/passwd": {}})), "capsule.json", "not a path"),
+    "elsewhere": (manifest(lambda m: m["files"].update({"notebook.ipynb": {}})), "capsule.json", "not a path of"),
     "no digest": (manifest(lambda m: m["files"][TOLD].update(sha256="x")), "capsule.json", "no SHA-256"),
     "an exchange without body": (manifest(lambda m: m["files"].pop(f"{EXCHANGE}.body")), "capsule.json", "a body"),
     "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "is missing, though"),
@@ -566,7 +568,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "an array that is none": (
         lambda f: listed_anew(f, f"{IMAGE}/lc.fits", b"SIMPLE"), f"{IMAGE}/lc.fits", "not a FITS|FITS"
     ),
-    "not recorded": (document(f"{IMAGE}/answer.json", lambda a: a.pop("recorded")), IMAGE, "says no key"),
+    "not recorded": (document(f"{IMAGE}/answer.json", lambda a: a.pop("recorded")), IMAGE, "has no key"),
     "no key": (recorded(key="x"), IMAGE, "'key' is not a key"),
     "another's key": (recorded(key=capsules.without_fits().key), HERE, "which another file has"),
     "no time": (recorded(stored_at=-1), IMAGE, "'stored_at'"),
@@ -578,10 +580,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a gap in no header": (
         recorded(gaps=[{"at": ["numpy_data_product_list", 0], "cards": {"token": "token"}}]), IMAGE, "not where"
     ),
-    "no card": (
+    "not a card": (
         recorded(gaps=[{"at": ["numpy_data_product_list", 0, "data_unit_list", 1, "header"], "cards": {"a": 1}}]),
         IMAGE,
-        "no card",
+        "not a card",
     ),
     "a time line of numbers": (recorded(timeline=[1]), IMAGE, "'timeline'"),
     "words of numbers": (

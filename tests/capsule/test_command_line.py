@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oda_proxy.capsule.command_line import published, without_user
+from oda_proxy.capsule.command_line import redacted, without_user
 
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJldmUifQ.c2lnbmVk"
 
@@ -35,11 +35,11 @@ JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJldmUifQ.c2lnbmVk"
 def test_a_command_is_shown_without_secrets_and_homes(command: list[str], shown: list[str]) -> None:
     environment = {"ODA_TOKEN": "value-of-the-variable", "MY_PASSWORD": "x", "PATH": "count"}
 
-    assert published(command, environment, home="/srv/people/eve") == tuple(shown)
+    assert redacted(command, environment, home="/srv/people/eve") == tuple(shown)
 
 
 def test_a_home_that_is_the_root_is_none() -> None:
-    assert published(["/bin/x"], {}, home="/") == ("/bin/x",)
+    assert redacted(["/bin/x"], {}, home="/") == ("/bin/x",)
 
 
 @pytest.mark.parametrize(

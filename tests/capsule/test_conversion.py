@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
-from oda_proxy.capsule.conversion import NoFixtureError, refuse_unsafe, to_fixture, to_recording
+from oda_proxy.capsule.conversion import ConversionError, check_safe, fixture_from_recording, recording_from_fixture
 from oda_proxy.compat import screening
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError
@@ -43,7 +43,7 @@ PROGRAM = [["disp.get_product()"]]
 
 def fixture_of(made: Recording, folder: Path) -> Fixture:
     """Write the fixture of a recording, and open it."""
-    path, query, answer = to_fixture(made)
+    path, query, answer = fixture_from_recording(made)
     write_fixture(folder, path, query, answer)
     write_manifest(folder, {path: ORIGIN})
     (one,) = open_folder(folder).fixtures
@@ -52,7 +52,7 @@ def fixture_of(made: Recording, folder: Path) -> Fixture:
 
 def rewritten(made: Recording, factory: pytest.TempPathFactory) -> Recording:
     """Take a recording through a fixture."""
-    return to_recording(fixture_of(made, factory.mktemp("fixtures")), now=0.0)
+    return recording_from_fixture(fixture_of(made, factory.mktemp("fixtures")), now=0.0)
 
 
 def everything(made: Recording) -> tuple[Any, ...]:
@@ -175,7 +175,7 @@ def test_any_array_comes_back_bit_by_bit_with_its_header(
 def test_cards_of_the_asker_come_back_to_whoever_asks(tmp_path_factory: pytest.TempPathFactory) -> None:
     made = capsules.with_arrays()
     one = fixture_of(made, tmp_path_factory.mktemp("fixtures"))
-    again = to_recording(one, now=0.0)
+    again = recording_from_fixture(one, now=0.0)
 
     header = capsules.told(again)["products"]["numpy_data_product_list"][0]["data_unit_list"][1]["header"]
 
@@ -232,14 +232,14 @@ async def test_answers_of_the_mock_in_both_generations_survive(
 
 def test_what_was_recorded_under_other_keys_stands_under_that_of_its_words(tmp_path: Path) -> None:
     made = replace(capsules.with_arrays(), key=Key("0" * 64))
-    path, query, answer = to_fixture(made)
+    path, query, answer = fixture_from_recording(made)
     for private in (False, True):
         said = {**(answer.recorded or {}), "key_version": KEY_VERSION + 1, "private": private}
         write_fixture(tmp_path, path, query, replace(answer, recorded=said))
         write_manifest(tmp_path, {path: ORIGIN})
         (one,) = open_folder(tmp_path).fixtures
         assert made.query
-        assert to_recording(one, now=0.0).key == (made.key if private else key_of(made.query))
+        assert recording_from_fixture(one, now=0.0).key == (made.key if private else key_of(made.query))
 
 
 # -- for people ------------------------------------------------------------------------------------
@@ -270,26 +270,26 @@ def test_an_answer_at_once_has_no_timeline(tmp_path: Path) -> None:
     one = fixture_of(at_once, tmp_path)
 
     assert one.answer().timeline == ()
-    assert to_recording(one, now=0.0).timeline == at_once.timeline
+    assert recording_from_fixture(one, now=0.0).timeline == at_once.timeline
 
 
 # -- what cannot be --------------------------------------------------------------------------------
 
 
 def test_what_was_not_asked_in_known_words_is_no_fixture() -> None:
-    with pytest.raises(NoFixtureError, match="what was asked"):
-        to_fixture(recording())
-    with pytest.raises(CodecError, match="no JSON"):
-        to_fixture(recording(text=b"x", query=capsules.query()))
+    with pytest.raises(ConversionError, match="the query of the recording is not known"):
+        fixture_from_recording(recording())
+    with pytest.raises(CodecError, match="not JSON"):
+        fixture_from_recording(recording(text=b"x", query=capsules.query()))
 
 
 def test_a_fixture_that_nobody_recorded_is_a_recording_in_its_own_words(tmp_path: Path) -> None:
-    path, query, answer = to_fixture(capsules.with_arrays())
+    path, query, answer = fixture_from_recording(capsules.with_arrays())
     write_fixture(tmp_path, path, query, replace(answer, recorded=None))
     write_manifest(tmp_path, {path: ORIGIN})
     (one,) = open_folder(tmp_path).fixtures
 
-    made = to_recording(one, now=7.0)
+    made = recording_from_fixture(one, now=7.0)
 
     assert made.query
     assert (made.stored_at, made.key, made.cost) == (7.0, key_of(made.query), 6.125)
@@ -297,24 +297,24 @@ def test_a_fixture_that_nobody_recorded_is_a_recording_in_its_own_words(tmp_path
 
 
 def test_what_clients_would_load_is_refused(tmp_path: Path) -> None:
-    path, query, answer = to_fixture(capsules.with_arrays())
+    path, query, answer = fixture_from_recording(capsules.with_arrays())
     table = {"binary": "Y3Bvc2l4CnN5c3RlbQo=", "name": "x", "meta_data": None}
     hostile = replace(answer, products={"astropy_table_product_binary_list": [table]})
     write_fixture(tmp_path, path, query, hostile)
     write_manifest(tmp_path, {path: ORIGIN})
     (one,) = open_folder(tmp_path).fixtures
 
-    with pytest.raises(NoFixtureError, match="would load"):
-        refuse_unsafe(one)
-    with pytest.raises(NoFixtureError, match="would load"):
-        to_recording(one, now=0.0)
+    with pytest.raises(ConversionError, match="would load"):
+        check_safe(one)
+    with pytest.raises(ConversionError, match="would load"):
+        recording_from_fixture(one, now=0.0)
 
 
 def test_a_recorded_member_that_is_damaged_is_an_error_of_its_file(tmp_path: Path) -> None:
-    path, query, answer = to_fixture(capsules.with_arrays())
+    path, query, answer = fixture_from_recording(capsules.with_arrays())
     write_fixture(tmp_path, path, query, replace(answer, recorded={}))
     write_manifest(tmp_path, {path: ORIGIN})
     (one,) = open_folder(tmp_path).fixtures
 
     with pytest.raises(FixtureError, match=r"answer\.json: 'recorded': 'echo'"):
-        to_recording(one, now=0.0)
+        recording_from_fixture(one, now=0.0)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from oda_proxy.capsule.exchange import (
     Exchange,
     ExchangeError,
-    asking,
+    check_answer,
+    check_request,
+    exchange_from_answer,
     from_json,
-    kept,
-    names_a_secret,
-    refuse_answer,
-    refuse_request,
+    identity_encoding,
+    may_hold_secret,
     to_json,
 )
 from oda_proxy.http.cache_status import CacheStatus
@@ -31,8 +31,15 @@ JWT = jwt.encode({"sub": "mmoda@example.org"}, "a key of a dispatcher that is lo
 
 
 def exchange(**changed: Any) -> Exchange:
-    told: dict[str, Any] = {"url": SITES, "asked": (), "status": 200, "headers": TURTLE, "body": BODY, "when": 1e9}
-    return kept(**{**told, **changed})
+    told: dict[str, Any] = {
+        "url": SITES,
+        "request_headers": (),
+        "status": 200,
+        "headers": TURTLE,
+        "body": BODY,
+        "when": 1e9,
+    }
+    return exchange_from_answer(**{**told, **changed})
 
 
 # -- what may be kept ------------------------------------------------------------------------------
@@ -49,19 +56,19 @@ def exchange(**changed: Any) -> Exchange:
     ],
 )
 def test_what_anybody_may_ask_can_be_kept(url: str) -> None:
-    refuse_request("GET", url, (("Accept", "*/*"), ("User-Agent", "python-requests/2.34.2")))
+    check_request("GET", url, (("Accept", "*/*"), ("User-Agent", "python-requests/2.34.2")))
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"])
 def test_only_a_get_is_kept(method: str) -> None:
     with pytest.raises(NotStorableError, match="method"):
-        refuse_request(method, SITES, ())
+        check_request(method, SITES, ())
 
 
 @pytest.mark.parametrize("name", ["Authorization", "COOKIE", "proxy-authorization", "X-Api-Key"])
 def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
     with pytest.raises(NotStorableError, match="credentials"):
-        refuse_request("GET", SITES, ((name, "x"),))
+        check_request("GET", SITES, ((name, "x"),))
 
 
 @pytest.mark.parametrize(
@@ -84,37 +91,37 @@ def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
     ],
 )
 def test_no_address_with_a_secret_or_a_person_in_it_is_kept(rest: str) -> None:
-    assert names_a_secret(f"https://example.org{rest}")
+    assert may_hold_secret(f"https://example.org{rest}")
     with pytest.raises(NotStorableError, match="secret-in-address"):
-        refuse_request("GET", f"https://example.org{rest}", ())
+        check_request("GET", f"https://example.org{rest}", ())
 
 
 @pytest.mark.parametrize("rest", [f"%{'25' * 10}40", "x" * 10_000])
 def test_an_address_that_takes_long_to_look_through_is_not_kept(rest: str) -> None:
     with pytest.raises(NotStorableError, match="secret-in-address"):
-        refuse_request("GET", f"https://example.org/{rest}", ())
+        check_request("GET", f"https://example.org/{rest}", ())
 
 
 def test_no_address_with_a_login_is_kept() -> None:
-    assert names_a_secret("https://jane:pw@example.org/")
+    assert may_hold_secret("https://jane:pw@example.org/")
 
 
 def test_no_redirect_to_an_address_with_a_secret_is_kept() -> None:
     signed = "https://files.example.org/x?X-Amz-Signature=1"
     with pytest.raises(NotStorableError, match="secret-in-address"):
-        refuse_answer(302, (("Location", signed),))
-    refuse_answer(302, (("Location", "https://files.example.org/x"),))
+        check_answer(302, (("Location", signed),))
+    check_answer(302, (("Location", "https://files.example.org/x"),))
 
 
 @pytest.mark.parametrize("status", [201, 206, 304, 400, 403, 404, 429, 500, 502])
 def test_neither_parts_nor_failures_are_kept(status: int) -> None:
     with pytest.raises(NotStorableError, match="status"):
-        refuse_answer(status, ())
+        check_answer(status, ())
 
 
 def test_an_answer_that_varies_by_anything_is_not_kept() -> None:
     with pytest.raises(NotStorableError, match="varies"):
-        refuse_answer(200, (("Vary", "Accept, *"),))
+        check_answer(200, (("Vary", "Accept, *"),))
 
 
 def test_only_known_headers_of_the_answer_are_kept() -> None:
@@ -124,9 +131,9 @@ def test_only_known_headers_of_the_answer_are_kept() -> None:
 
 
 def test_what_is_to_be_kept_is_asked_for_uncompressed() -> None:
-    asked = asking((("accept-encoding", "gzip, br"), ("Accept", "text/turtle")))
+    headers = identity_encoding((("accept-encoding", "gzip, br"), ("Accept", "text/turtle")))
 
-    assert asked == (("Accept", "text/turtle"), ("Accept-Encoding", "identity"))
+    assert headers == (("Accept", "text/turtle"), ("Accept-Encoding", "identity"))
 
 
 def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_kept() -> None:
@@ -142,25 +149,25 @@ def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_kept() -> Non
 
 
 def test_an_exchange_answers_whoever_asks_the_same() -> None:
-    one = exchange(asked=(("Accept", "*/*"), ("User-Agent", "one")))
+    one = exchange(request_headers=(("Accept", "*/*"), ("User-Agent", "one")))
 
-    assert one.is_for("GET", SITES, (("Accept", "text/html"),))
-    assert one.is_for("HEAD", SITES, ())
-    assert one.is_for("GET", SITES, (("Range", "bytes=0-1"), ("If-None-Match", '"1"')))
-    assert not one.is_for("POST", SITES, ())
-    assert not one.is_for("GET", f"{SITES}?x", ())
+    assert one.matches("GET", SITES, (("Accept", "text/html"),))
+    assert one.matches("HEAD", SITES, ())
+    assert one.matches("GET", SITES, (("Range", "bytes=0-1"), ("If-None-Match", '"1"')))
+    assert not one.matches("POST", SITES, ())
+    assert not one.matches("GET", f"{SITES}?x", ())
 
 
 def test_where_the_answer_varies_the_same_form_must_be_asked_for() -> None:
     varies = (*TURTLE, ("Vary", "Accept, Accept-Encoding"))
-    one = exchange(headers=varies, asked=(("accept", "text/turtle"), ("User-Agent", "one")))
-    other = exchange(headers=varies, asked=())
+    one = exchange(headers=varies, request_headers=(("accept", "text/turtle"), ("User-Agent", "one")))
+    other = exchange(headers=varies, request_headers=())
 
-    assert one.is_for("GET", SITES, (("ACCEPT", "text/turtle"), ("User-Agent", "other")))
-    assert not one.is_for("GET", SITES, (("Accept", "text/html"),))
-    assert other.is_for("GET", SITES, ())
+    assert one.matches("GET", SITES, (("ACCEPT", "text/turtle"), ("User-Agent", "other")))
+    assert not one.matches("GET", SITES, (("Accept", "text/html"),))
+    assert other.matches("GET", SITES, ())
     assert one.name != other.name
-    assert one.name == exchange(headers=varies, asked=(("Accept", "text/turtle"),)).name
+    assert one.name == exchange(headers=varies, request_headers=(("Accept", "text/turtle"),)).name
 
 
 def test_a_program_is_told_what_was_kept() -> None:
@@ -173,7 +180,9 @@ def test_a_program_is_told_what_was_kept() -> None:
 
 
 def test_what_is_written_reads_the_same() -> None:
-    one = exchange(headers=(*TURTLE, ("Vary", "Accept"), ("ETag", '"\udce9"')), asked=(("Accept", "a"),), when=1.75e9)
+    one = exchange(
+        headers=(*TURTLE, ("Vary", "Accept"), ("ETag", '"\udce9"')), request_headers=(("Accept", "a"),), when=1.75e9
+    )
 
     assert from_json(to_json(one), BODY) == one
     assert json.loads(to_json(one))["when"] == "2025-06-15T15:06:40Z"
@@ -184,20 +193,20 @@ def test_what_is_written_reads_the_same() -> None:
     [
         ({"format": 2}, "format 1"),
         ({"more": 1}, "format 1"),
-        ({"body": {"size": 44, "sha256": "0" * 64}}, "not the one that was kept"),
+        ({"body": {"size": 44, "sha256": "0" * 64}}, "not the one that was stored"),
         ({"body": {"size": 44, "sha256": "0" * 64, "more": 1}}, "format 1"),
         ({"when": "yesterday"}, "format 1"),
         ({"headers": [["Content-Type"]]}, "format 1"),
         ({"headers": [["ETag", "1\r\nSet-Cookie: a=1"]]}, "format 1"),
-        ({"headers": [["Set-Cookie", "a=1"]]}, "never kept with these headers"),
-        ({"asked": [["accept", "a"]]}, "never kept with these headers"),
-        ({"asked": [["cookie", "a=1"]]}, "never kept .credentials"),
-        ({"status": 206}, "never kept .status"),
+        ({"headers": [["Set-Cookie", "a=1"]]}, "never stored with these headers"),
+        ({"asked": [["accept", "a"]]}, "never stored with these headers"),
+        ({"asked": [["cookie", "a=1"]]}, "never stored .credentials"),
+        ({"status": 206}, "never stored .status"),
         ({"status": "200"}, "format 1"),
-        ({"url": f"{SITES}?token=1"}, "never kept .secret-in-address"),
-        ({"url": "ftp://odahub.io/x"}, "never kept .address"),
-        ({"url": f"{SITES}#x"}, "never kept .address"),
-        ({"url": f"{SITES}\n"}, "never kept .address"),
+        ({"url": f"{SITES}?token=1"}, "never stored .secret-in-address"),
+        ({"url": "ftp://odahub.io/x"}, "never stored .address"),
+        ({"url": f"{SITES}#x"}, "never stored .address"),
+        ({"url": f"{SITES}\n"}, "never stored .address"),
     ],
 )
 def test_what_could_not_have_been_kept_is_not_read(change: dict[str, Any], reason: str) -> None:
@@ -208,7 +217,7 @@ def test_what_could_not_have_been_kept_is_not_read(change: dict[str, Any], reaso
 
 
 def test_another_body_is_not_read() -> None:
-    with pytest.raises(ExchangeError, match="not the one that was kept"):
+    with pytest.raises(ExchangeError, match="not the one that was stored"):
         from_json(to_json(exchange()), b"another")
 
 

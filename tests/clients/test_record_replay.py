@@ -48,11 +48,11 @@ QUERY = (
 )
 
 # A program that asks for addresses one after the other, and prints what it is told.
-ASKER = """
+CLIENT = """
 import os, sys, urllib.error, urllib.request
 for address in sys.argv[1:]:
     method, _, url = address.rpartition(" ")
-    request = urllib.request.Request(url.replace("DOOR", os.environ["ODA_PROXY_URL"]), method=method or "GET")
+    request = urllib.request.Request(url.replace("LISTENER", os.environ["ODA_PROXY_URL"]), method=method or "GET")
     try:
         with urllib.request.urlopen(request) as answer:
             print(answer.status, answer.read().decode())
@@ -61,7 +61,7 @@ for address in sys.argv[1:]:
 """
 
 # A program that has a network interface for itself alone, on which it is alone, and becomes its arguments.
-ALONE = """
+ISOLATED = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as any:
     fcntl.ioctl(any, 0x8914, struct.pack("16sh", b"lo", 0x41))  # SIOCSIFFLAGS: IFF_UP and IFF_RUNNING
@@ -75,7 +75,7 @@ class Ran:
 
     status: int
     out: str
-    said: str
+    stderr: str
 
 
 @functools.cache
@@ -83,12 +83,12 @@ def why_no_namespace() -> str:
     """Say why no program can be alone with a network of its own here, or nothing."""
     if shutil.which("unshare") is None:
         return "there is no unshare"
-    tried = subprocess.run([*alone(), "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*isolated(), "true"], capture_output=True, text=True, check=False)
     return tried.stderr.strip()
 
 
-def alone() -> list[str]:
-    return ["unshare", "--map-root-user", "--net", sys.executable, "-c", ALONE]
+def isolated() -> list[str]:
+    return ["unshare", "--map-root-user", "--net", sys.executable, "-c", ISOLATED]
 
 
 class Runs:
@@ -142,12 +142,12 @@ def runs(tmp_path: Path) -> Runs:
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
     """Have the mock stand in for the dispatchers of the world, whose jobs take no time."""
-    with standing_in(tmp_path_factory.mktemp("net")) as places:
+    with stand_in_internet(tmp_path_factory.mktemp("net")) as places:
         yield places
 
 
 @contextmanager
-def standing_in(folder: Path) -> Iterator[Internet]:
+def stand_in_internet(folder: Path) -> Iterator[Internet]:
     with (
         running(folder / "log", "mock", "--time-scale", "0", "--port", "0") as mock,
         internet(
@@ -163,15 +163,15 @@ def standing_in(folder: Path) -> Iterator[Internet]:
         yield places
 
 
-def asking(*addresses: str) -> list[str]:
-    return [sys.executable, "-c", ASKER, *addresses]
+def requesting(*addresses: str) -> list[str]:
+    return [sys.executable, "-c", CLIENT, *addresses]
 
 
 @pytest.fixture(scope="module")
 def light_curve(tmp_path_factory: pytest.TempPathFactory, net: Internet) -> Path:
     """Record one answer of today's dispatcher, and give the capsule, to be read only."""
     runs = Runs(tmp_path_factory.mktemp("light-curve"))
-    ran = runs.record(*asking(f"{TODAY}/run_analysis?{QUERY}"), net=net)
+    ran = runs.record(*requesting(f"{TODAY}/run_analysis?{QUERY}"), net=net)
     assert ran.out.startswith("200")
     return runs.folder / "capsule"
 
@@ -199,9 +199,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Record
     @functools.cache
     def record(version: str) -> Recorded:
         folder = tmp_path_factory.mktemp(f"recorded-{version}")
-        with standing_in(folder) as net:
+        with stand_in_internet(folder) as net:
             ran = Runs(folder).record(environment(f"oda_api-{version}"), CLIENTS / "seed_notebook.py", net=net)
-        assert ran.status == 0, ran.said
+        assert ran.status == 0, ran.stderr
         return Recorded(folder, ran.out, version)
 
     return record
@@ -225,10 +225,10 @@ def test_an_unmodified_notebook_prints_the_same_again(
 
     ran = runs.replay(environment(f"oda_api-{version}"), CLIENTS / "seed_notebook.py", capsule=capsule.capsule)
 
-    assert ran.status == 0, ran.said
+    assert ran.status == 0, ran.stderr
     assert comparable(ran.out) == comparable(capsule.out)
-    assert "nothing missed" in ran.said
-    assert "unused" not in ran.said
+    assert "nothing missed" in ran.stderr
+    assert "unused" not in ran.stderr
 
 
 @pytest.mark.real
@@ -245,7 +245,7 @@ def test_a_replay_uses_no_network_even_where_there_is_one(
         environ=net.environment,
     )
 
-    assert ran.status == 0, ran.said
+    assert ran.status == 0, ran.stderr
     assert (len(net.asked), len(net.connections)) == before
 
 
@@ -263,12 +263,12 @@ def test_a_replay_needs_no_network(recorded: Callable[[str], Recorded], version:
         CLIENTS / "seed_notebook.py",
         capsule=capsule.capsule,
         environ={"PYTHONPATH": os.pathsep.join(path)},
-        before=alone(),
+        before=isolated(),
     )
 
-    assert ran.status == 0, ran.said
+    assert ran.status == 0, ran.stderr
     assert comparable(ran.out) == comparable(capsule.out)
-    assert "nothing missed" in ran.said
+    assert "nothing missed" in ran.stderr
 
 
 @pytest.mark.real
@@ -282,8 +282,8 @@ def test_a_notebook_under_jupyter_execute_gives_the_same_outputs_again(version: 
     asked = len(net.asked)
     again = runs.replay(*execute, "replayed", "seed.ipynb", environ=net.environment)
 
-    assert (first.status, again.status) == (0, 0), first.said + again.said
-    assert "nothing missed" in again.said
+    assert (first.status, again.status) == (0, 0), first.stderr + again.stderr
+    assert "nothing missed" in again.stderr
     assert len(net.asked) == asked
     one, other = (outputs(runs.folder / f"{name}.ipynb") for name in ("recorded", "replayed"))
     assert any("T1" in output or "isgri" in output for output in one)
@@ -338,7 +338,7 @@ def test_a_capsule_gives_identical_data_in_another_folder_and_another_environmen
 
     again = runs.replay(environment("oda_api-1.2.42"), *script, capsule=elsewhere)
 
-    assert (first.status, again.status) == (0, 0), first.said + again.said
+    assert (first.status, again.status) == (0, 0), first.stderr + again.stderr
     one, other = (json.loads(ran.out.splitlines()[-1])["answers"] for ran in (first, again))
     assert len(one[0]["products"]) == 93
     assert one[1]["products"][0]["units"][1]["data"][0] == [455, 455]
@@ -349,13 +349,13 @@ def test_a_capsule_gives_identical_data_in_another_folder_and_another_environmen
 
 
 def test_a_program_that_asks_at_our_door_is_recorded_and_replayed(runs: Runs, net: Internet) -> None:
-    first = runs.record(*asking(f"DOOR/run_analysis?{QUERY}"), net=net)
-    again = runs.replay(*asking(f"DOOR/run_analysis?{QUERY}"))
+    first = runs.record(*requesting(f"LISTENER/run_analysis?{QUERY}"), net=net)
+    again = runs.replay(*requesting(f"LISTENER/run_analysis?{QUERY}"))
 
     assert first.out.startswith("200")
     assert told(again.out) == told(first.out)
-    assert "recorded in capsule: 1 answer with products" in first.said
-    assert "replayed from capsule: 1 of 1 used, nothing missed" in again.said
+    assert "recorded in capsule: 1 answer with products" in first.stderr
+    assert "replayed from capsule: 1 of 1 used, nothing missed" in again.stderr
 
 
 def told(out: str) -> tuple[int, Any]:
@@ -369,9 +369,9 @@ def told(out: str) -> tuple[int, Any]:
 
 
 def test_the_line_that_is_told_at_the_end_runs_it_again(runs: Runs, net: Internet) -> None:
-    (runs.folder / "asker.py").write_text(ASKER)
+    (runs.folder / "asker.py").write_text(CLIENT)
     first = runs.record(sys.executable, "asker.py", "https://example.org/page", net=net, capsule="a capsule")
-    line = first.said.splitlines()[-1].partition("anywhere: oda-proxy ")[2]
+    line = first.stderr.splitlines()[-1].partition("anywhere: oda-proxy ")[2]
 
     again = runs._run(shlex.split(line), {})
 
@@ -381,8 +381,8 @@ def test_the_line_that_is_told_at_the_end_runs_it_again(runs: Runs, net: Interne
 def test_another_dispatcher_may_stand_in_for_the_one_that_is_named(runs: Runs, net: Internet, tmp_path: Path) -> None:
     with running(tmp_path / "log", "mock", "--time-scale", "0", "--port", "0") as mock:
         before = len(net.asked)
-        first = runs.record(*asking(f"{TODAY}/run_analysis?{QUERY}"), net=net, options=["--upstream", mock.url])
-    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+        first = runs.record(*requesting(f"{TODAY}/run_analysis?{QUERY}"), net=net, options=["--upstream", mock.url])
+    again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}"))
 
     assert first.out.startswith("200")
     assert len(net.asked) == before
@@ -391,22 +391,22 @@ def test_another_dispatcher_may_stand_in_for_the_one_that_is_named(runs: Runs, n
 
 @pytest.mark.parametrize("page", ["https://example.org/page", "http://example.org/plain"])
 def test_pages_of_other_servers_are_kept(runs: Runs, net: Internet, page: str) -> None:
-    first = runs.record(*asking(page), net=net)
-    again = runs.replay(*asking(page))
+    first = runs.record(*requesting(page), net=net)
+    again = runs.replay(*requesting(page))
 
-    assert "1 page of other servers" in first.said
+    assert "1 page of other servers" in first.stderr
     assert again.out == first.out
     assert "a page" in first.out
 
 
 def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
-    first = runs.record(*asking("POST https://example.org/page"), net=net)
-    again = runs.replay(*asking("POST https://example.org/page"))
+    first = runs.record(*requesting("POST https://example.org/page"), net=net)
+    again = runs.replay(*requesting("POST https://example.org/page"))
 
     assert first.out == "200 a page\n"
-    assert "not kept: POST https://example.org/page: only GET is kept" in first.said
+    assert "not recorded: POST https://example.org/page: only GET is recorded" in first.stderr
     assert again.out.startswith("403 offline: POST https://example.org/page is not in the capsule")
-    assert "missed: POST https://example.org/page" in again.said
+    assert "missed: POST https://example.org/page" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -418,76 +418,78 @@ def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, 
     ],
 )
 def test_a_page_that_was_not_to_be_had_is_told_of(runs: Runs, net: Internet, asked: str, told: str) -> None:
-    ran = runs.record(*asking(asked), net=net)
+    ran = runs.record(*requesting(asked), net=net)
 
     assert ran.out.startswith("502")
-    assert f"not kept: GET {told}" in ran.said
+    assert f"not recorded: GET {told}" in ran.stderr
 
 
 def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
     address = f"{TODAY}/resolve-job-url?job_id=0123456789abcdef"
 
-    first = runs.record(*asking(address), net=net)
-    again = runs.replay(*asking(address))
+    first = runs.record(*requesting(address), net=net)
+    again = runs.replay(*requesting(address))
 
     path = address.removeprefix("https://www.astro.unige.ch").partition("?")[0]
-    assert f"not kept: GET {path}: neither products nor a description" in first.said
+    assert f"not recorded: GET {path}: neither products nor a description" in first.stderr
     assert again.out.startswith("404 offline:")
-    assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.said
+    assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.stderr
 
 
 def test_a_secret_in_an_address_is_neither_kept_nor_told(runs: Runs, net: Internet) -> None:
-    first = runs.record(*asking("https://example.org/page?password=hunter2"), net=net)
-    again = runs.replay(*asking("https://example.org/page?password=hunter2"))
+    first = runs.record(*requesting("https://example.org/page?password=hunter2"), net=net)
+    again = runs.replay(*requesting("https://example.org/page?password=hunter2"))
 
-    assert "there may be a secret in its address" in first.said
+    assert "there may be a secret in its address" in first.stderr
     assert again.out.startswith("403")
-    said = first.said.rpartition("to run it again")[0] + again.said
-    assert "hunter2" not in said
+    stderr = first.stderr.rpartition("to run it again")[0] + again.stderr
+    assert "hunter2" not in stderr
     assert not any(b"hunter2" in file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file())
 
 
 def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: Runs, light_curve: Path) -> None:
     other = QUERY.replace("time_bin=2", "time_bin=4")
 
-    again = runs.replay(*asking(f"{TODAY}/run_analysis?{other}"), capsule=light_curve)
+    again = runs.replay(*requesting(f"{TODAY}/run_analysis?{other}"), capsule=light_curve)
 
     assert again.out.startswith("400")
-    assert "there is no recording of spi_acs spi_acs_lc as requested; the nearest is" in again.said
-    assert "time_bin" in again.said
-    assert "missed: offline:" in again.said
-    assert "unused: spi_acs spi_acs_lc" in again.said
+    assert "there is no recording of spi_acs spi_acs_lc as requested; the nearest is" in again.stderr
+    assert "time_bin" in again.stderr
+    assert "missed: offline:" in again.stderr
+    assert "unused: spi_acs spi_acs_lc" in again.stderr
 
 
 def test_a_dispatcher_of_which_nothing_was_recorded_is_told_as_such(runs: Runs, light_curve: Path) -> None:
     asked = [f"{IN_2019}/api/instr-list?instrument=mock", *[f"{IN_2019}/run_analysis?{QUERY}"] * 2]
 
-    again = runs.replay(*asking(*asked), capsule=light_curve)
+    again = runs.replay(*requesting(*asked), capsule=light_curve)
 
     assert again.out.startswith("404")
     assert [line[:3] for line in again.out.splitlines()[-2:]] == ["400", "400"]
-    assert "0 of 1 used, 1 missed" in again.said
-    assert f"missed: offline: the capsule is of {TODAY}, and has nothing of {IN_2019} (3 times)\n" in again.said
+    assert "0 of 1 used, 1 missed" in again.stderr
+    assert f"missed: offline: the capsule is of {TODAY}, and has nothing of {IN_2019} (3 times)\n" in again.stderr
 
 
 def test_what_is_missed_at_our_own_door_is_told_by_its_path(runs: Runs, light_curve: Path) -> None:
-    again = runs.replay(*asking("DOOR/api/instr-list", "DOOR/api/meta-data?instrument=isgri"), capsule=light_curve)
+    again = runs.replay(
+        *requesting("LISTENER/api/instr-list", "LISTENER/api/meta-data?instrument=isgri"), capsule=light_curve
+    )
 
-    assert "2 missed" in again.said
-    assert "missed: GET /api/instr-list: not recorded\n" in again.said
-    assert "missed: GET /api/meta-data?instrument=isgri: not recorded\n" in again.said
+    assert "2 missed" in again.stderr
+    assert "missed: GET /api/instr-list: not recorded\n" in again.stderr
+    assert "missed: GET /api/meta-data?instrument=isgri: not recorded\n" in again.stderr
 
 
 def test_a_failure_fails_alike(runs: Runs, net: Internet) -> None:
     address = f"{TODAY}/run_analysis?{QUERY.replace('RA=255.986542', 'RA=a')}"
 
-    first = runs.record(*asking(address), net=net)
-    again = runs.replay(*asking(address))
+    first = runs.record(*requesting(address), net=net)
+    again = runs.replay(*requesting(address))
 
     assert first.out.startswith("400")
-    assert "1 failure" in first.said
+    assert "1 failure" in first.stderr
     assert told(again.out) == told(first.out)
-    assert "1 of 1 used, nothing missed" in again.said
+    assert "1 of 1 used, nothing missed" in again.stderr
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -504,17 +506,17 @@ def test_a_command_that_asks_nothing_is_told_as_such(runs: Runs, net: Internet) 
     ran = runs.record(sys.executable, "-c", "print('done')", net=net)
 
     assert ran.out == "done\n"
-    assert "the command asked no dispatcher" in ran.said
+    assert "the command sent no request to a dispatcher" in ran.stderr
 
 
 def test_a_recording_of_nothing_does_not_stand_in_the_way_of_the_next(runs: Runs, net: Internet) -> None:
-    runs.record(*asking("https://nobody.example/page"), net=net)
-    ran = runs.record(*asking("https://example.org/page"), net=net)
-    once_more = runs.record(*asking("https://example.org/page"), net=net)
+    runs.record(*requesting("https://nobody.example/page"), net=net)
+    ran = runs.record(*requesting("https://example.org/page"), net=net)
+    once_more = runs.record(*requesting("https://example.org/page"), net=net)
 
-    assert "recorded in capsule: 1 page of other servers" in ran.said
+    assert "recorded in capsule: 1 page of other servers" in ran.stderr
     assert once_more.status == 2
-    assert "capsule holds a capsule; name another folder, or have it replaced" in once_more.said
+    assert "capsule holds a capsule; name another folder, or replace it" in once_more.stderr
 
 
 def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> None:
@@ -528,12 +530,12 @@ def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> N
 def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Internet, command: str) -> None:
     ran = runs.record("no-such-command", net=net) if command == "record" else runs.replay("no-such-command")
 
-    assert (ran.status, ran.said) == (127, "oda-proxy: there is no command 'no-such-command'\n")
+    assert (ran.status, ran.stderr) == (127, "oda-proxy: there is no command 'no-such-command'\n")
     assert not (runs.folder / "capsule").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "stderr"),
     [
         (["record", "-o", "new"], "behind --, as in oda-proxy record -o DIR -- COMMAND"),
         (["replay", "new"], "behind --, as in oda-proxy replay DIR -- COMMAND"),
@@ -547,7 +549,7 @@ def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Inte
         (["replay", "new", "--time-scale", "fast", "--", "true"], "--time-scale must be a number from 0"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(runs: Runs, arguments: list[str], said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(runs: Runs, arguments: list[str], stderr: str) -> None:
     (runs.folder / "full").mkdir()
     (runs.folder / "full" / "file").write_text("")
     (runs.folder / "file").write_text("")
@@ -555,9 +557,9 @@ def test_what_is_wrong_is_said_in_one_line(runs: Runs, arguments: list[str], sai
     ran = runs._run(arguments, {})
 
     assert ran.status in {1, 2}
-    assert said in ran.said
-    assert ran.said.startswith("oda-proxy: ")
-    assert ran.said.count("\n") == 1
+    assert stderr in ran.stderr
+    assert ran.stderr.startswith("oda-proxy: ")
+    assert ran.stderr.count("\n") == 1
     assert not (runs.folder / "new").exists()
 
 
@@ -569,8 +571,8 @@ def test_a_damaged_capsule_is_refused_before_anything_runs(runs: Runs, light_cur
     ran = runs.replay(sys.executable, "-c", "open('ran', 'w')")
 
     assert ran.status == 1
-    assert "answer.json" in ran.said
-    assert ran.said.count("\n") == 1
+    assert "answer.json" in ran.stderr
+    assert ran.stderr.count("\n") == 1
     assert not (runs.folder / "ran").exists()
 
 
@@ -579,7 +581,7 @@ def test_a_damaged_capsule_is_refused_before_anything_runs(runs: Runs, light_cur
 # A program that asks, says so with its process number and that of a child of its own, and waits.
 WAITER = f"""
 import subprocess
-{ASKER}
+{CLIENT}
 other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
 print("asked", os.getpid(), other.pid, flush=True)
 other.wait()
@@ -624,14 +626,14 @@ def test_a_run_that_is_interrupted_keeps_what_it_had_and_leaves_no_process(
         while not (line := process.stdout.readline()).startswith("asked"):
             pass
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        _, stderr = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
-    assert "the command was ended by SIGINT" in said
-    assert "recorded in capsule: 1 answer with products" in said
+    assert "the command was ended by SIGINT" in stderr
+    assert "recorded in capsule: 1 answer with products" in stderr
     assert not any(is_there(int(pid)) for pid in line.split()[1:])
     assert not list(runs.folder.glob("oda-proxy-*")), "nothing temporary is left"
-    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+    again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}"))
     assert again.out.startswith("200")
 
 
@@ -647,10 +649,10 @@ def test_a_run_that_is_killed_leaves_a_capsule_that_can_be_replayed(runs: Runs, 
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
 
-    again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}"))
+    again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}"))
 
     assert again.out.startswith("200")
-    assert "1 of 1 used, nothing missed" in again.said
+    assert "1 of 1 used, nothing missed" in again.stderr
 
 
 # -- tokens ----------------------------------------------------------------------------------------
@@ -667,22 +669,22 @@ def token(**claims: Any) -> str:
 def test_what_is_asked_for_with_a_token_is_left_out_and_that_is_told(runs: Runs, net: Internet) -> None:
     asked = f"{TODAY}/run_analysis?{QUERY}&token={token()}"
 
-    first = runs.record(*asking(asked), net=net)
-    again = runs.replay(*asking(asked))
+    first = runs.record(*requesting(asked), net=net)
+    again = runs.replay(*requesting(asked))
 
     assert first.out.startswith("200")
-    assert "left out: 1 answer that was asked for with a token; --include-private" in first.said
+    assert "left out: 1 answer that was requested with a token; --include-private" in first.stderr
     assert again.out.startswith("400")
 
 
 def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, net: Internet) -> None:
     first = runs.record(
-        *asking(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
+        *requesting(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
     )
     for client in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
-        again = runs.replay(*asking(f"{TODAY}/run_analysis?{QUERY}{client}"))
+        again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}{client}"))
         assert told(again.out) == told(first.out)
-        assert "1 of 1 used, nothing missed" in again.said
+        assert "1 of 1 used, nothing missed" in again.stderr
     files = [file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file()]
     assert not any(token().encode() in content or b"somebody@" in content for content in files)
 
@@ -690,11 +692,11 @@ def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, ne
 def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs: Runs, net: Internet) -> None:
     address = f"{TODAY}/api/meta-data?instrument=isgri"
 
-    first = runs.record(*asking(f"{address}&token={token()}"), net=net)
-    again = runs.replay(*asking(f"{address}&token={token(exp=1)}", address))
+    first = runs.record(*requesting(f"{address}&token={token()}"), net=net)
+    again = runs.replay(*requesting(f"{address}&token={token(exp=1)}", address))
 
     assert again.out == first.out * 2
-    assert "recorded in capsule: 1 description" in first.said
+    assert "recorded in capsule: 1 description" in first.stderr
 
 
 # -- time ------------------------------------------------------------------------------------------
@@ -743,7 +745,7 @@ def test_what_astropy_downloads_is_recorded_too(runs: Runs, net: Internet) -> No
 
     first, again = runs.record(*download, net=net), runs.replay(*download)
 
-    assert (first.status, again.status) == (0, 0), first.said + again.said
+    assert (first.status, again.status) == (0, 0), first.stderr + again.stderr
     assert first.out == again.out == "a page\n"
 
 
@@ -754,7 +756,7 @@ def test_a_job_that_still_runs_at_the_end_is_told_of(runs: Runs, net: Internet, 
     )
     image += "&detection_threshold=5.0&radius=15.0"
     with running(tmp_path / "log", "mock", "--time-scale", "1000", "--port", "0") as slow:
-        ran = runs.record(*asking(f"DOOR/run_analysis?{image}"), net=net, options=("--upstream", slow.url))
+        ran = runs.record(*requesting(f"LISTENER/run_analysis?{image}"), net=net, options=("--upstream", slow.url))
 
     assert '"query_status":"submitted"' in ran.out
-    assert "not kept: isgri isgri_image: its job still ran at the end" in ran.said
+    assert "not recorded: isgri isgri_image: its job was still running at the end" in ran.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.capsule.capsule import Writer
+from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.cli import main
 from oda_proxy.commands.diff import Progress
 from oda_proxy.drift.sources import NamedRecording, recordings_in
@@ -68,7 +68,7 @@ def test_a_capsule_is_compared_with_its_dispatcher(tmp_path: Path, capsys: pytes
     queries = [one.recording.query for one in several if isinstance(one, NamedRecording) and one.recording.query]
     with running(tmp_path / "log", "mock", "--fixtures", str(served), "--port", "0", "--time-scale", "0") as server:
         image, curves = (asyncio.run(recorded_from(server.url, query)) for query in queries)
-        writer = Writer(tmp_path / "capsule", include_private=True)
+        writer = CapsuleWriter(tmp_path / "capsule", include_private=True)
         dispatcher = writer.dispatcher(server.url)
         dispatcher.save_recording(image)
         dispatcher.save_recording(replace(curves, private=True))

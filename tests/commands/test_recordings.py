@@ -210,9 +210,9 @@ def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[s
 
     assert "catalog  1 entry" in run(capsys, "show", "a")
     assert main(["show", "b"]) == 1
-    assert "no JSON" in capsys.readouterr().err
+    assert "not JSON" in capsys.readouterr().err
     assert main(["export", "out", "a"]) == 1
-    assert "what was asked is not known" in capsys.readouterr().err
+    assert "the query of the recording is not known" in capsys.readouterr().err
 
 
 def test_a_pinned_recording_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who trusts a run's authority, and what is left of it."""
+"""Only programs of the run trust its authority, and nothing of it remains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.run.authority import HostNameError, certifying
+from oda_proxy.run.authority import HostNameError, temporary_authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +24,12 @@ YEAR_2001 = 1e9
 
 @pytest.fixture
 def authority() -> Iterator[Authority]:
-    with certifying() as authority:
+    with temporary_authority() as authority:
         yield authority
 
 
 def agree(server: ssl.SSLContext, bundle: Path, name: str) -> None:
-    """Let both sides shake hands in memory; raises what a client says that is as strict as those of Python 3.13."""
+    """Run a TLS handshake in memory; raises the error of a client as strict as those of Python 3.13."""
     client = ssl.create_default_context(cafile=bundle)
     client.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -68,24 +68,27 @@ def test_a_certificate_is_for_its_host_alone(authority: Authority) -> None:
 
 
 def test_an_authority_is_for_its_run_alone(authority: Authority) -> None:
-    with certifying() as other, pytest.raises(ssl.SSLCertVerificationError):
+    with temporary_authority() as other, pytest.raises(ssl.SSLCertVerificationError):
         agree(authority.context_for("example.org"), other.bundle, "example.org")
 
 
-def test_a_certificate_does_not_last() -> None:
-    with certifying(clock=lambda: YEAR_2001) as authority, pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+def test_a_certificate_expires() -> None:
+    with (
+        temporary_authority(clock=lambda: YEAR_2001) as authority,
+        pytest.raises(ssl.SSLCertVerificationError, match="expired"),
+    ):
         agree(authority.context_for("example.org"), authority.bundle, "example.org")
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "under_score.org", "x" * 64, "10.0.0.0/8", "jane@example.org", "*.org"])
-def test_what_is_no_host_has_no_certificate(authority: Authority, host: str) -> None:
+def test_there_is_no_certificate_for_what_is_not_a_host(authority: Authority, host: str) -> None:
     with pytest.raises(HostNameError, match="there is no certificate for"):
         authority.context_for(host)
 
 
-def test_certificates_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_number_of_certificates_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oda_proxy.run.authority.MAX_HOSTS", 1)
-    with certifying() as authority:
+    with temporary_authority() as authority:
         first = authority.context_for("example.org")
 
         assert authority.context_for("EXAMPLE.org") is first
@@ -93,8 +96,8 @@ def test_certificates_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPa
         assert authority.context_for("example.org") is not first
 
 
-def test_the_bundle_stands_alone_in_a_private_folder_until_the_end() -> None:
-    with certifying() as authority:
+def test_the_bundle_is_in_a_private_folder_until_the_end() -> None:
+    with temporary_authority() as authority:
         folder = authority.bundle.parent
         authority.context_for("example.org")
 
@@ -109,14 +112,14 @@ def test_the_bundle_stands_alone_in_a_private_folder_until_the_end() -> None:
 def test_no_key_is_ever_written_to_a_file() -> None:
     script = """
 import os, sys, tempfile
-from oda_proxy.run.authority import certifying
+from oda_proxy.run.authority import temporary_authority
 tempfile.gettempdir()  # it tries the folder out, once
 written = set()
 def see(event, arguments):
     if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR) and not isinstance(arguments[0], int):
         written.add(os.path.basename(arguments[0]))
 sys.addaudithook(see)
-with certifying() as authority:
+with temporary_authority() as authority:
     authority.context_for("example.org")
 print(sorted(written))
 """
@@ -130,8 +133,8 @@ print(sorted(written))
 def test_a_run_that_is_killed_leaves_no_key_behind(tmp_path: Path) -> None:
     script = """
 import os, signal
-from oda_proxy.run.authority import certifying
-with certifying() as authority:
+from oda_proxy.run.authority import temporary_authority
+with temporary_authority() as authority:
     authority.context_for("example.org")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -143,13 +146,13 @@ with certifying() as authority:
     assert "PRIVATE" not in "".join(left.values())
 
 
-def test_a_python_program_that_asks_certifi_is_told_the_authority_of_the_run(tmp_path: Path) -> None:
+def test_a_python_program_gets_the_authority_of_the_run_from_certifi(tmp_path: Path) -> None:
     script = (
         "import certifi, ssl; ssl.create_default_context(cafile=certifi.where()); print(certifi.contents(), end='')"
     )
-    with certifying() as authority:
+    with temporary_authority() as authority:
         env = {**os.environ, "SSL_CERT_FILE": str(authority.bundle), "PYTHONPATH": str(authority.python_path)}
-        told = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+        result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
 
-        assert told.stdout == authority.bundle.read_text()
+        assert result.stdout == authority.bundle.read_text()
     assert not authority.python_path.exists()

@@ -1,4 +1,4 @@
-"""A command that is run beside us behaves as it does alone, and leaves no process behind."""
+"""A command behaves as it does alone, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oda_proxy.run import child
-from oda_proxy.run.child import CommandNotFoundError, CommandNotRunError, Ended, run
+from oda_proxy.run.child import CommandNotFoundError, CommandNotRunError, CommandResult, run
 from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobod
 BESIDE = """
 import asyncio, os, sys
 from oda_proxy.run import child
-child.AGAIN, child.GRACE = float(os.environ.get("AGAIN", "2")), 0.2
-ended = asyncio.run(child.run(sys.argv[1:], os.environ, patience=float(os.environ.get("PATIENCE", "60"))))
+child.REPEAT_INTERVAL, child.GRACE = float(os.environ.get("REPEAT_INTERVAL", "2")), 0.2
+ended = asyncio.run(child.run(sys.argv[1:], os.environ, signal_timeout=float(os.environ.get("SIGNAL_TIMEOUT", "60"))))
 print(ended.status, ended.left_behind, file=sys.stderr)
 """
 
@@ -70,7 +70,7 @@ print(left.pid)
 
 @contextmanager
 def beside(*program: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a Python program beside us, without a terminal, until the block ends."""
+    """Run a Python program with it, without a terminal, until the block ends."""
     with subprocess.Popen(
         [sys.executable, "-c", BESIDE, sys.executable, "-c", *program],
         env={**os.environ, **environ},
@@ -114,11 +114,11 @@ def is_there(pid: int) -> bool:
     ("program", "status"),
     [("pass", 0), ("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 15)", 128 + 15)],
 )
-async def test_the_status_is_the_one_that_a_shell_tells(program: str, status: int) -> None:
-    assert await run([sys.executable, "-c", program], os.environ) == Ended(status, 0)
+async def test_the_exit_status_is_that_of_a_shell(program: str, status: int) -> None:
+    assert await run([sys.executable, "-c", program], os.environ) == CommandResult(status, 0)
 
 
-async def test_a_command_that_does_not_exist_is_told_as_such() -> None:
+async def test_a_command_that_does_not_exist_is_reported() -> None:
     with pytest.raises(CommandNotFoundError, match="there is no command 'no-such-command'") as error:
         await run(["no-such-command"], os.environ)
 
@@ -126,7 +126,7 @@ async def test_a_command_that_does_not_exist_is_told_as_such() -> None:
 
 
 @pytest.mark.parametrize(("mode", "reason"), [(0o600, "Permission denied"), (0o700, "Exec format error")])
-async def test_a_file_that_is_no_program_is_told_as_such(tmp_path: Path, mode: int, reason: str) -> None:
+async def test_a_file_that_is_not_executable_is_reported(tmp_path: Path, mode: int, reason: str) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no program")
     file.chmod(mode)
@@ -137,7 +137,7 @@ async def test_a_file_that_is_no_program_is_told_as_such(tmp_path: Path, mode: i
     assert error.value.exit_status == 126
 
 
-async def test_a_command_has_the_environment_that_it_is_given(tmp_path: Path) -> None:
+async def test_a_command_gets_the_environment(tmp_path: Path) -> None:
     program = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(os.environ['SAID'])"
 
     await run([sys.executable, "-c", program], {**os.environ, "SAID": "this"})
@@ -160,7 +160,7 @@ def test_the_standard_streams_are_the_commands_own() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_to_us_alone_is_passed_on(number: signal.Signals) -> None:
+def test_a_signal_to_this_process_only_is_forwarded(number: signal.Signals) -> None:
     with beside(LISTENER) as process:
         assert line(process) == "ready"
         process.send_signal(number)
@@ -172,28 +172,28 @@ def test_a_signal_to_us_alone_is_passed_on(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_does_not_end_when_told_to_is_killed_after_a_while(number: signal.Signals) -> None:
-    with beside(STUBBORN, PATIENCE="0.05") as process:
+def test_a_command_that_does_not_end_is_killed_after_the_timeout(number: signal.Signals) -> None:
+    with beside(STUBBORN, SIGNAL_TIMEOUT="0.05") as process:
         assert line(process) == "ready"
         process.send_signal(number)
 
         assert ended(process) == f"{128 + signal.SIGKILL} 0"
 
 
-async def test_a_signal_that_comes_before_the_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = child._started
+async def test_a_signal_before_the_start_of_the_command_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = child._start
 
     async def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0)
         return await started(*arguments)
 
-    monkeypatch.setattr(child, "_started", interrupted)
+    monkeypatch.setattr(child, "_start", interrupted)
 
-    assert await run([sys.executable, "-c", WAITER], os.environ) == Ended(128 + signal.SIGTERM, 0)
+    assert await run([sys.executable, "-c", WAITER], os.environ) == CommandResult(128 + signal.SIGTERM, 0)
 
 
-def test_what_we_are_started_to_ignore_is_ignored_by_the_command_too() -> None:
+def test_signals_that_are_ignored_at_the_start_are_ignored_by_the_command_too() -> None:
     """As under nohup."""
     program = "import signal; print(signal.getsignal(signal.SIGHUP))"
     command = [sys.executable, "-c", BESIDE, sys.executable, "-c", program]
@@ -207,7 +207,7 @@ def test_what_we_are_started_to_ignore_is_ignored_by_the_command_too() -> None:
 
 @contextmanager
 def on_a_terminal(*program: str, **environ: str) -> Iterator[tuple[int, int]]:
-    """Run a Python program beside us as a terminal's job; give our process id, and the other end of the terminal."""
+    """Run a Python program with it as a terminal's job; give our process id, and the other end of the terminal."""
     pid, terminal = pty.fork()
     if pid == 0:  # pragma: no cover - another process
         os.execve(  # noqa: S606 - a program of ours
@@ -241,9 +241,9 @@ def test_ctrl_c_on_a_terminal_reaches_the_command_once() -> None:
     assert said.count("got SIGINT") == 1
 
 
-def test_on_a_terminal_an_interrupt_that_comes_again_at_once_is_passed_on() -> None:
-    """It may come from a program, to us alone."""
-    with on_a_terminal(LISTENER, AGAIN="inf") as (pid, terminal):
+def test_on_a_terminal_a_second_interrupt_at_once_is_forwarded() -> None:
+    """It may come from a program, to this process only."""
+    with on_a_terminal(LISTENER, REPEAT_INTERVAL="inf") as (pid, terminal):
         read_until(terminal, "ready")
         os.write(terminal, b"\x03")
         read_until(terminal, "got SIGINT")
@@ -260,7 +260,7 @@ def test_on_a_terminal_an_interrupt_that_comes_again_at_once_is_passed_on() -> N
 
 @linux_only
 @pytest.mark.parametrize("left", [WAITER, STUBBORN], ids=["ends-when-told", "does-not-end-when-told"])
-def test_what_a_command_leaves_in_another_session_is_ended(left: str) -> None:
+def test_processes_in_another_session_are_ended(left: str) -> None:
     with beside(LEAVER, left) as process:
         pid = int(line(process))
 
@@ -269,8 +269,8 @@ def test_what_a_command_leaves_in_another_session_is_ended(left: str) -> None:
 
 
 @linux_only
-def test_orphans_are_buried_while_the_command_runs() -> None:
-    """A command may wait until a process is gone that it made somebody else's child."""
+def test_orphans_are_reaped_while_the_command_runs() -> None:
+    """A command may wait for the end of a process that was reparented."""
     program = f"""
 import os, subprocess, sys
 orphan = int(subprocess.check_output([sys.executable, "-c", {LEAVER!r}, {WAITER!r}]))
@@ -287,7 +287,7 @@ while True:
         assert ended(process) == "0 0"
 
 
-async def test_a_command_ends_with_the_task_that_waits_for_it(tmp_path: Path) -> None:
+async def test_a_command_ends_when_its_task_is_cancelled(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     program = f"import os, signal; open({str(file)!r}, 'w').write(str(os.getpid()) + '.'); signal.pause()"
     task = asyncio.create_task(run([sys.executable, "-c", program], os.environ))
@@ -308,7 +308,7 @@ async def test_processes_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatc
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220 - nothing else waits
         assert line(other) == "ready"
 
-        assert await run([sys.executable, "-c", "pass"], os.environ) == Ended(0, 0)
+        assert await run([sys.executable, "-c", "pass"], os.environ) == CommandResult(0, 0)
 
         assert other.poll() is None
         other.kill()

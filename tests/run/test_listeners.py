@@ -1,4 +1,4 @@
-"""Whatever a command asks, by whichever door, comes to the one who is behind them."""
+"""All requests of a command, on any listener, are passed to one handler."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.message import Request
-from oda_proxy.run.listeners import dispatcher_prefix, doors, public_description
+from oda_proxy.run.dispatcher_requests import dispatcher_prefix, public_description
+from oda_proxy.run.listeners import command_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.run.forward_proxy import ForwardedRequest
+    from oda_proxy.run.forwarded_request import ForwardedRequest
     from oda_proxy.run.listeners import Listeners
 
 
 class CommandHandler:
-    """Notes what it is asked, and says who it was asked for."""
+    """Notes requests, and answers with the kind of server."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str | None, str, str]] = []
+        self.requests: list[tuple[str | None, str, str]] = []
 
-    async def dispatcher(self, address: str | None, ask: Request, *, origin: str) -> Answer:
-        self.asked.append((address, ask.path, origin))
+    async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
+        self.requests.append((address, request.path, origin))
         return Answer(200, (("Content-Type", "text/plain"),), (b"dispatcher",), CacheStatus())
 
-    async def elsewhere(self, asked: ForwardedRequest) -> Answer:
-        if asked.request.path == "/refused":
+    async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
+        if forwarded.request.path == "/refused":
             raise OdaProxyError("not here")
-        self.asked.append(("elsewhere", asked.request.path, str(asked.origin)))
-        return Answer(200, (("Content-Type", "text/plain"),), (b"elsewhere",), CacheStatus())
+        self.requests.append(("other", forwarded.request.path, str(forwarded.origin)))
+        return Answer(200, (("Content-Type", "text/plain"),), (b"other",), CacheStatus())
 
 
-async def get(doors: Listeners, url: str) -> str:
-    """Ask as a program does whose environment says how."""
-    proxy = doors.environment["HTTP_PROXY"]
+async def get(listeners: Listeners, url: str) -> str:
+    """Send a request as a program does in the environment of the listeners."""
+    proxy = listeners.environment["HTTP_PROXY"]
     async with aiohttp.ClientSession() as session, session.get(url, proxy=proxy) as response:
         return await response.text()
 
 
 @contextmanager
 def server_here() -> Iterator[str]:
-    """Run some server on this machine."""
+    """Run another server on this machine."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -72,87 +73,87 @@ def server_here() -> Iterator[str]:
             thread.join()
 
 
-async def test_our_own_door_is_for_the_dispatcher_whoever_that_is() -> None:
-    behind = CommandHandler()
+async def test_the_dispatcher_listener_is_for_the_default_dispatcher() -> None:
+    handler = CommandHandler()
 
-    async with doors(behind) as opened, aiohttp.ClientSession() as session:
-        async with session.get(f"{opened.url}/any/path") as response:
+    async with command_listeners(handler) as listeners, aiohttp.ClientSession() as session:
+        async with session.get(f"{listeners.url}/any/path") as response:
             assert await response.text() == "dispatcher"
 
-        assert behind.asked == [(None, "/any/path", opened.url)]
+        assert handler.requests == [(None, "/any/path", listeners.url)]
 
 
-async def test_our_own_door_is_found_through_the_forward_proxy_too() -> None:
-    """A program that uses both is asked by neither twice."""
-    behind = CommandHandler()
+async def test_the_dispatcher_listener_is_reached_through_the_forward_proxy_too() -> None:
+    """Its requests are not handled twice."""
+    handler = CommandHandler()
 
-    async with doors(behind) as opened:
-        await get(opened, f"{opened.url}/run_analysis?instrument=isgri")
+    async with command_listeners(handler) as listeners:
+        await get(listeners, f"{listeners.url}/run_analysis?instrument=isgri")
 
-        assert behind.asked == [(None, "/run_analysis", opened.url)]
+        assert handler.requests == [(None, "/run_analysis", listeners.url)]
 
 
-async def test_a_dispatcher_that_is_named_is_known_by_its_routes() -> None:
-    behind = CommandHandler()
+async def test_a_dispatcher_is_recognised_by_its_routes() -> None:
+    handler = CommandHandler()
 
-    async with doors(behind) as opened:
-        await get(opened, "http://Example.ORG:80/mmoda/dispatch-data/run_analysis?instrument=isgri")
+    async with command_listeners(handler) as listeners:
+        await get(listeners, "http://Example.ORG:80/mmoda/dispatch-data/run_analysis?instrument=isgri")
 
     path = "/mmoda/dispatch-data/run_analysis"
-    assert behind.asked == [("http://example.org/mmoda/dispatch-data", path, "http://example.org")]
+    assert handler.requests == [("http://example.org/mmoda/dispatch-data", path, "http://example.org")]
 
 
-async def test_a_dispatcher_on_this_machine_is_one_as_well() -> None:
-    behind = CommandHandler()
+async def test_a_dispatcher_on_this_machine_is_recognised_too() -> None:
+    handler = CommandHandler()
 
-    async with doors(behind) as opened:
-        await get(opened, "http://127.0.0.1:5000/api/meta-data?instrument=isgri")
+    async with command_listeners(handler) as listeners:
+        await get(listeners, "http://127.0.0.1:5000/api/meta-data?instrument=isgri")
 
-    assert behind.asked == [("http://127.0.0.1:5000", "/api/meta-data", "http://127.0.0.1:5000")]
-
-
-async def test_other_servers_are_elsewhere() -> None:
-    behind = CommandHandler()
-
-    async with doors(behind) as opened:
-        assert await get(opened, "http://example.org/page") == "elsewhere"
-
-    assert behind.asked == [("elsewhere", "/page", "http://example.org")]
+    assert handler.requests == [("http://127.0.0.1:5000", "/api/meta-data", "http://127.0.0.1:5000")]
 
 
-async def test_an_error_is_told_in_plain_text() -> None:
-    async with doors(CommandHandler()) as opened:
-        assert await get(opened, "http://example.org/refused") == "not here\n"
+async def test_requests_to_other_servers_are_passed_to_answer_other() -> None:
+    handler = CommandHandler()
+
+    async with command_listeners(handler) as listeners:
+        assert await get(listeners, "http://example.org/page") == "other"
+
+    assert handler.requests == [("other", "/page", "http://example.org")]
 
 
-async def test_other_servers_on_this_machine_are_passed_through() -> None:
-    behind = CommandHandler()
+async def test_an_error_is_sent_in_plain_text() -> None:
+    async with command_listeners(CommandHandler()) as listeners:
+        assert await get(listeners, "http://example.org/refused") == "not here\n"
+
+
+async def test_other_servers_on_this_machine_are_relayed_to() -> None:
+    handler = CommandHandler()
 
     with server_here() as url:
-        async with doors(behind) as opened:
-            assert await get(opened, f"{url}/page?of=it") == "/page?of=it"
+        async with command_listeners(handler) as listeners:
+            assert await get(listeners, f"{url}/page?of=it") == "/page?of=it"
 
-    assert behind.asked == []
-
-
-async def test_a_server_on_this_machine_that_is_not_there_is_told_as_such() -> None:
-    async with doors(CommandHandler()) as opened:
-        assert await get(opened, "http://127.0.0.1:1/") == "cannot reach http://127.0.0.1:1: Connection refused\n"
+    assert handler.requests == []
 
 
-async def test_a_command_has_the_doors_in_its_environment() -> None:
-    async with doors(CommandHandler()) as opened:
-        within = opened.within({"PATH": "/bin", "NO_PROXY": "*", "HTTPS_PROXY": "http://elsewhere"})
+async def test_a_server_on_this_machine_that_does_not_listen_is_reported() -> None:
+    async with command_listeners(CommandHandler()) as listeners:
+        assert await get(listeners, "http://127.0.0.1:1/") == "cannot reach http://127.0.0.1:1: Connection refused\n"
+
+
+async def test_a_command_has_the_listeners_in_its_environment() -> None:
+    async with command_listeners(CommandHandler()) as listeners:
+        within = listeners.program_environment({"PATH": "/bin", "NO_PROXY": "*", "HTTPS_PROXY": "http://elsewhere"})
 
     assert within["PATH"] == "/bin"
-    assert within["ODA_PROXY_URL"] == opened.url
+    assert within["ODA_PROXY_URL"] == listeners.url
     assert within["HTTPS_PROXY"].startswith("http://127.0.0.1:")
     assert "NO_PROXY" not in within
 
 
-async def test_what_programs_trust_is_gone_with_the_doors() -> None:
-    async with doors(CommandHandler()) as opened:
-        bundle = opened.within({})["SSL_CERT_FILE"]
+async def test_the_certificate_is_removed_with_the_listeners() -> None:
+    async with command_listeners(CommandHandler()) as listeners:
+        bundle = listeners.program_environment({})["SSL_CERT_FILE"]
         assert await asyncio.to_thread(os.path.exists, bundle)
 
     assert not await asyncio.to_thread(os.path.exists, bundle)
@@ -179,7 +180,7 @@ async def test_what_programs_trust_is_gone_with_the_doors() -> None:
         ("/a%2Fb/page", None),
     ],
 )
-def test_a_dispatcher_is_known_by_its_routes_below_a_prefix(address: str, prefix: str | None) -> None:
+def test_a_dispatcher_is_recognised_by_its_routes_below_a_prefix(address: str, prefix: str | None) -> None:
     path, _, query_string = address.partition("?")
 
     assert dispatcher_prefix(Request("GET", path, query_string)) == prefix
@@ -194,7 +195,7 @@ def test_a_dispatcher_is_known_by_its_routes_below_a_prefix(address: str, prefix
         ("/run_analysis?instrument=isgri&token=abc", None),
     ],
 )
-def test_descriptions_are_asked_for_without_a_token_too(address: str, public: str | None) -> None:
+def test_descriptions_are_requested_without_a_token_too(address: str, public: str | None) -> None:
     path, _, query_string = address.partition("?")
     ask = public_description(Request("GET", path, query_string))
 

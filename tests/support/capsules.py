@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oda_proxy.capsule.capsule import DispatcherWriter, Writer
-from oda_proxy.capsule.exchange import kept, to_json
+from oda_proxy.capsule.exchange import exchange_from_answer, to_json
+from oda_proxy.capsule.writer import CapsuleWriter, DispatcherWriter
 from oda_proxy.codec import pickle_loading
 from oda_proxy.compat.repairs import repaired
 from oda_proxy.errors import CodecError
@@ -102,7 +102,7 @@ def failed(name: str, asked: Query, envelope: Envelope = ENVELOPE) -> Failure:
 def exchange() -> Exchange:
     """Give another exchange of a run."""
     told = (("Content-Type", "application/json"), ("ETag", '"1"'))
-    return kept("https://sites.example/list?name=Crab", (), 200, told, b'["Paranal"]\n', when=STORED_AT)
+    return exchange_from_answer("https://sites.example/list?name=Crab", (), 200, told, b'["Paranal"]\n', when=STORED_AT)
 
 
 def write_descriptions(folder: Path) -> None:
@@ -115,27 +115,27 @@ def write_descriptions(folder: Path) -> None:
     (folder / "descriptions" / "isgri.json").write_text(json.dumps(described))
 
 
-def begun(folder: Path, **options: Any) -> tuple[Writer, DispatcherWriter]:
+def begun(folder: Path, **options: Any) -> tuple[CapsuleWriter, DispatcherWriter]:
     """Begin a capsule on a clock that goes by a second each time it is read."""
     seconds = count()
     command = ["python", "analysis.py", "--token", "abcdefgh"]
-    writer = Writer(folder, command=command, clock=lambda: STORED_AT + next(seconds), **options)
+    writer = CapsuleWriter(folder, command=command, clock=lambda: STORED_AT + next(seconds), **options)
     return writer, writer.dispatcher(URL)
 
 
-def write_capsule(folder: Path, **options: Any) -> Writer:
+def write_capsule(folder: Path, **options: Any) -> CapsuleWriter:
     """Write the whole capsule."""
     writer, dispatcher = begun(folder, **options)
-    dispatcher.named("http://127.0.0.1:8000/dispatch-data")
+    dispatcher.add_address("http://127.0.0.1:8000/dispatch-data")
     for recording in (with_arrays(), without_fits()):
         assert dispatcher.save_recording(recording)
-        dispatcher.used(recording.key)
+        dispatcher.count_use(recording.key)
     for name, asked in (("bad_RA.400", query(RA="a")), ("analysis_fails.200", query(RA="1"))):
         assert dispatcher.save_failure(failed(name, asked))
-        dispatcher.used(key_of(asked, SCHEMA))
+        dispatcher.count_use(key_of(asked, SCHEMA))
     page = exchange()
     writer.save_exchange(page.name, json.loads(to_json(page)), page.body)
-    writer.used_exchange(page.name)
+    writer.count_exchange_use(page.name)
     writer.note_version("oda_api", "1.3.5")
     write_descriptions(dispatcher.folder)
     writer.finish(0)

@@ -1,0 +1,123 @@
+"""The manifest of a capsule, `capsule.json`, as a value (docs/capsules.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.capsule import layout
+from oda_proxy.codec import json_text
+from oda_proxy.codec.json_text import JsonObject
+from oda_proxy.errors import CodecError
+from oda_proxy.files import digests
+from oda_proxy.files.digests import FileDigest
+from oda_proxy.recordings import serialisation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT: Final = 1
+"""Version of the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often the run used a part of the capsule, and when first (ISO, UTC)."""
+
+    count: int
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherEntry:
+    """A dispatcher of the manifest."""
+
+    name: str
+    """Name of its folder."""
+    url: str
+    """The address that requests were sent to."""
+    addresses: tuple[str, ...]
+    """The addresses that the command used, in the order of their first use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest says."""
+
+    created: str
+    """Start of the run (ISO, UTC)."""
+    ended: str | None
+    """End of the run (ISO, UTC); None where it was interrupted."""
+    exit_status: int | None
+    command: tuple[str, ...]
+    key_version: int
+    versions: Mapping[str, Any]
+    dispatchers: Mapping[str, DispatcherEntry]
+    """Dispatchers by the names of their folders."""
+    uses: Mapping[str, Usage]
+    """Uses of fixtures, failures and exchanges, by path."""
+    files: Mapping[str, FileDigest] = field(repr=False)
+    """Size and digest of each file, by path."""
+
+
+def read(folder: Path) -> Manifest:
+    """Read the manifest of a folder. Blocks. Raises CodecError and FixtureError."""
+    return parse(digests.read_within(folder, layout.MANIFEST, limit=layout.MAX_MANIFEST))
+
+
+def parse(content: bytes) -> Manifest:
+    """Parse a manifest. Raises CodecError."""
+    document = JsonObject.of(json_text.loads(content))
+    if (version := document.count("format")) != FORMAT:
+        raise CodecError(f"is of format {version}; this release reads format {FORMAT}")
+    return Manifest(
+        created=document.text("created"),
+        ended=document.text_or_none("ended"),
+        exit_status=_whole_number_or_none(document, "exit_status"),
+        command=serialisation.read_texts(document, "command"),
+        key_version=document.count("key_version"),
+        versions=document.mapping("versions"),
+        dispatchers=_dispatchers(document),
+        uses={path: _usage(JsonObject.of(usage)) for path, usage in document.mapping("uses").items()},
+        files=_files(document),
+    )
+
+
+def _files(document: JsonObject) -> dict[str, FileDigest]:
+    listed = document.mapping("files")
+    if len(listed) > layout.MAX_FILES:
+        raise CodecError(f"lists more than {layout.MAX_FILES} files")
+    files = {}
+    for path, value in sorted(listed.items()):
+        if not layout.kind_of(path):
+            raise CodecError(f"lists {path[:200]!r}, which is not a path of the format")
+        member = JsonObject.of(value)
+        if not digests.SHA256.fullmatch(member.text("sha256")):
+            raise CodecError(f"has no SHA-256 for {path}")
+        files[path] = FileDigest(member.count("size"), member.text("sha256"))
+    for path in files:
+        if layout.is_exchange(path) and layout.body_of(path) not in files:
+            raise CodecError(f"lists {path} without a body")
+    return files
+
+
+def _dispatchers(document: JsonObject) -> dict[str, DispatcherEntry]:
+    dispatchers = {}
+    for entry in document.objects("dispatchers"):
+        name = entry.text("name")
+        if not layout.NAME.fullmatch(name) or name in dispatchers:
+            raise CodecError(f"names the dispatcher {name[:80]!r}, which is not a valid name, or twice")
+        dispatchers[name] = DispatcherEntry(name, entry.text("url"), serialisation.read_texts(entry, "addresses"))
+    return dispatchers
+
+
+def _usage(usage: JsonObject) -> Usage:
+    return Usage(usage.count("count"), usage.text("first"))
+
+
+def _whole_number_or_none(document: JsonObject, name: str) -> int | None:
+    value = document.members.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise CodecError(f"{name!r} should be a whole number")
+    return value
