@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
@@ -11,7 +10,8 @@ from yarl import URL
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.headers import end_to_end
-from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherReply
+from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherReply, connection_failure
+from oda_proxy.upstream.environment_proxies import proxy_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,7 +53,7 @@ class AnyServer:
             max_field_size=MAX_LINE,
             max_line_size=MAX_LINE,
             skip_auto_headers=_AIOHTTP_HEADERS,
-            trust_env=self._use_env_proxies,
+            trust_env=False,  # it would send the credentials of ~/.netrc
         )
         return self
 
@@ -68,24 +68,26 @@ class AnyServer:
         Hop-by-hop headers are not forwarded. Raises ServerUnreachableError where the server does not respond.
         """
         query = f"?{request.query_string}" if request.query_string else ""
+        url = URL(f"{origin}{request.path}{query}", encoded=True)  # byte for byte as the client sent it
         is_buffered = isinstance(request.body, bytes)
         try:
             response = await self._session.request(
                 request.method,
-                URL(f"{origin}{request.path}{query}", encoded=True),  # byte for byte as the client sent it
+                url,
                 headers=end_to_end(
                     request.headers, without=("host", "expect", *(("content-length",) if is_buffered else ()))
                 ),
                 data=BytesIO(request.body) if isinstance(request.body, bytes) else request.body,
                 allow_redirects=False,
+                proxy=proxy_for(url) if self._use_env_proxies else None,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
             )
         except TimeoutError as error:
             raise ServerUnreachableError(origin, "no response in time") from error
         except aiohttp.ClientConnectorError as error:
-            number = error.os_error.errno or 0  # negative where a name cannot be resolved
-            reason = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
-            raise ServerUnreachableError(origin, reason) from error
+            raise ServerUnreachableError(origin, connection_failure(error)) from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise ServerUnreachableError(origin, f"the proxy of the environment responded {error.status}") from error
         except aiohttp.ClientError as error:
             raise ServerUnreachableError(origin, "the connection broke before a response arrived") from error
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(origin, response))

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.upstream.environment_proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -67,7 +68,13 @@ class Dispatcher:
         session = self._at_most_once_session if request.at_most_once else self._session
         with _translated_errors(self.url):
             response = await session.request(
-                request.method, url, headers=request.headers, data=body, allow_redirects=False, timeout=timeout
+                request.method,
+                url,
+                headers=request.headers,
+                data=body,
+                allow_redirects=False,
+                timeout=timeout,
+                proxy=proxy_for(url),
             )
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
 
@@ -115,7 +122,7 @@ def _session(connector: aiohttp.BaseConnector, *middlewares: aiohttp.ClientMiddl
         max_line_size=MAX_LINE,
         middlewares=middlewares,
         skip_auto_headers=_AIOHTTP_HEADERS,
-        trust_env=True,
+        trust_env=False,  # it would send the credentials of ~/.netrc with the requests of all clients
     )
 
 
@@ -144,13 +151,19 @@ def _translated_errors(url: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamSlowError(url, "no response in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise UpstreamUnreachableError(url, _reason(error.os_error)) from error
+        raise UpstreamUnreachableError(url, connection_failure(error)) from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise UpstreamUnreachableError(url, f"the proxy of the environment responded {error.status}") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise UpstreamUnreachableError(url, "this is not the URL of a dispatcher") from error
     except aiohttp.ClientError as error:
         raise UpstreamUnreachableError(url, "the connection broke before the response was complete") from error
 
 
-def _reason(error: OSError) -> str:
+def connection_failure(error: aiohttp.ClientConnectorError) -> str:
     """Return the reason of a failed connection, without the address, which asyncio adds for some errors."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    cause = error.os_error
+    # negative where a name cannot be resolved
+    reason = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
+    is_of_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+    return f"the proxy of the environment, {error.host} port {error.port}: {reason}" if is_of_proxy else reason
