@@ -1,4 +1,4 @@
-"""Capsules come out as they went in, wherever they lie; what is not as the format says is refused by its name."""
+"""Capsules survive the round trip; files that are not in the format are refused by name."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def read(capsule: Capsule) -> dict[str, Recording]:
 
 
 def saved(recording: Recording) -> tuple[Any, ...]:
-    """Give everything of a recording that must come back, but for the offsets of gaps in a text written anew."""
+    """Return all of a recording that must be preserved, except for the offsets of gaps."""
     row = replace(recording, head=capsules.with_arrays().head, gaps=())
-    return row, [gap.cards for gap in recording.gaps], capsules.told(recording)
+    return row, [gap.cards for gap in recording.gaps], capsules.client_view(recording)
 
 
-# -- there and back --------------------------------------------------------------------------------
+# -- round trips -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """Give a copy of a capsule that may be spoilt."""
+    """Return a copy of a capsule that the test may damage."""
     return Path(shutil.copytree(made, tmp_path / "capsule"))
 
 
 @pytest.mark.parametrize("recording", [capsules.with_arrays(), capsules.without_fits()], ids=["arrays", "others"])
-def test_a_recording_comes_out_as_it_went_in(made: Path, recording: Recording) -> None:
+def test_a_recording_survives_the_round_trip(made: Path, recording: Recording) -> None:
     found = read(open_capsule(made))[recording.key]
 
     assert saved(found) == saved(recording)
@@ -93,19 +93,19 @@ def test_a_recording_comes_out_as_it_went_in(made: Path, recording: Recording) -
     assert found.key == keys_of(found.query, [capsules.SCHEMA])[0]
 
 
-def test_a_failure_comes_out_as_it_went_in(made: Path) -> None:
+def test_a_failure_survives_the_round_trip(made: Path) -> None:
     failure = capsules.failed("bad_RA.400", capsules.query(RA="a"))
 
     assert only(open_capsule(made)).failures[failure.key] == failure
 
 
-def test_an_exchange_comes_out_as_it_went_in(made: Path) -> None:
+def test_an_exchange_survives_the_round_trip(made: Path) -> None:
     ((document, body),) = open_capsule(made).exchanges()
 
     assert from_json(json.dumps(document).encode(), body) == capsules.exchange()
 
 
-async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
+async def test_descriptions_can_be_read_by_their_writers(made: Path) -> None:
     folder = only(open_capsule(made)).folder
 
     (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).schemas("isgri")
@@ -116,7 +116,7 @@ async def test_descriptions_serve_those_who_wrote_them(made: Path) -> None:
     assert answer.body == (b'["isgri"]',)
 
 
-def test_a_manifest_says_what_ran_and_what_was_used(made: Path) -> None:
+def test_a_manifest_has_the_command_and_the_uses(made: Path) -> None:
     capsule = open_capsule(made)
 
     assert capsule.command == ("python", "analysis.py", "--token", "(removed)")
@@ -137,7 +137,7 @@ def test_a_capsule_can_be_moved(folder: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in "".join(file.read_text("latin-1") for file in tmp_path.rglob("*") if file.is_file())
 
 
-def test_nothing_in_a_capsule_names_the_asker(made: Path) -> None:
+def test_a_capsule_has_nothing_of_the_user(made: Path) -> None:
     everything = b"".join(file.read_bytes() for file in made.rglob("*") if file.is_file())
 
     for secret in (SESSION, "abcdefgh", "G4CCS8JT6J4YEBO8", "/PATH/", "dispatcher.yaml"):
@@ -148,7 +148,7 @@ def test_its_fixtures_are_a_sound_folder_of_fixtures(made: Path) -> None:
     assert verify(made / HERE / "fixtures") == []
 
 
-def test_everyone_who_may_see_the_folder_may_read_it(made: Path) -> None:
+def test_everyone_with_access_to_the_folder_may_read_it(made: Path) -> None:
     modes = {file.stat().st_mode & 0o777 for file in made.rglob("*") if file.is_file()}
 
     assert modes == {made.stat().st_mode & 0o666}
@@ -163,8 +163,8 @@ ANSWERS = {
 REST = "23598da4e1eddcb968f235c253d8d3220a6402d0b2ab5a84de423b23925fca9b"
 
 
-def test_the_capsule_of_format_1_says_what_it_always_said() -> None:
-    """Never change what is expected here: published capsules are read for as long as there are papers."""
+def test_the_capsule_of_format_1_reads_as_always() -> None:
+    """Never change the expected values: published capsules must stay readable."""
     capsule = open_capsule(SAMPLE)
     dispatcher, recordings = only(capsule), list(only(capsule).recordings())
     rest = [
@@ -178,23 +178,23 @@ def test_the_capsule_of_format_1_says_what_it_always_said() -> None:
         [dispatcher.url, dispatcher.addresses, capsule.command, capsule.created, capsule.ended],
     ]
 
-    assert {capsules.digest(capsules.told(one)) for one in recordings} == ANSWERS
+    assert {capsules.digest(capsules.client_view(one)) for one in recordings} == ANSWERS
     assert capsules.digest(rest) == REST
 
 
-def test_what_the_sample_holds_is_found_in_other_words_of_the_same_meaning() -> None:
+def test_the_sample_is_found_by_an_equivalent_query() -> None:
     dispatcher = only(open_capsule(SAMPLE))
     (text,) = json.loads((dispatcher.folder / "descriptions" / "isgri.json").read_text())["meta_data"]
 
-    asked = capsules.query(RA="83", dry_run="yes", radius="15")
+    query = capsules.query(RA="83", dry_run="yes", radius="15")
 
-    assert keys_of(asked, [read_schema(text)])[0] in {one.key for one in dispatcher.recordings()}
-
-
-# -- while it is written ---------------------------------------------------------------------------
+    assert keys_of(query, [read_schema(text)])[0] in {one.key for one in dispatcher.recordings()}
 
 
-def test_an_interrupted_run_keeps_what_it_had(tmp_path: Path) -> None:
+# -- writing ----------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_leaves_its_answers(tmp_path: Path) -> None:
     _, dispatcher = capsules.begun(tmp_path / "c")
     dispatcher.save_recording(capsules.with_arrays())
     capsules.write_descriptions(dispatcher.folder)
@@ -210,7 +210,7 @@ def test_an_interrupted_run_keeps_what_it_had(tmp_path: Path) -> None:
 def test_a_run_that_ends_between_two_files_leaves_a_capsule_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Whichever file is the last that is written, be it while a recording is kept in place of another."""
+    """Whichever file is written last, also while a recording replaces another."""
     _, dispatcher = capsules.begun(tmp_path / "c")
     kept = capsules.with_arrays()
     dispatcher.save_recording(kept)
@@ -239,7 +239,7 @@ def test_a_run_that_ends_between_two_files_leaves_a_capsule_that_can_be_read(
     assert saved(replace(found[kept.key], stored_at=kept.stored_at)) == saved(kept)
 
 
-def test_what_is_kept_anew_comes_in_place_of_the_earlier(tmp_path: Path) -> None:
+def test_a_newer_answer_replaces_the_earlier_one(tmp_path: Path) -> None:
     writer, dispatcher = capsules.begun(tmp_path / "c")
     recording, failure = capsules.with_arrays(), capsules.failed("bad_RA.400", capsules.query(RA="a"))
     for stored_at in (1.0, 2.0, 3.0):
@@ -300,7 +300,7 @@ PRIVATE = Envelope("new", SESSION, token=Token("eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dX
 
 
 @pytest.mark.parametrize("include", [False, True])
-def test_what_was_asked_for_with_a_token_is_kept_only_where_that_is_said(tmp_path: Path, include: bool) -> None:
+def test_private_answers_are_saved_only_if_included(tmp_path: Path, include: bool) -> None:
     writer, dispatcher = capsules.begun(tmp_path / "c", include_private=include)
     recording = capsules.recorded(capsules.query(RA="1"), envelope=PRIVATE)
     failure = capsules.failed("bad_RA.400", capsules.query(RA="a"), PRIVATE)
@@ -317,7 +317,7 @@ def test_what_was_asked_for_with_a_token_is_kept_only_where_that_is_said(tmp_pat
     assert len(capsule.uses) == include
 
 
-def test_what_cannot_be_kept_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
+def test_what_cannot_be_saved_is_an_error_and_damages_nothing(tmp_path: Path) -> None:
     writer, dispatcher = capsules.begun(tmp_path / "c")
     recording = capsules.with_arrays()
     for bad in (replace(recording, query=None), replace(recording, head=MemoryHead(b"no JSON"), gaps=())):
@@ -371,7 +371,7 @@ def test_two_dispatchers_have_folders_of_their_own(tmp_path: Path) -> None:
     assert "secret" not in (tmp_path / "c" / "capsule.json").read_text()
 
 
-# -- where it is written ---------------------------------------------------------------------------
+# -- the folder ------------------------------------------------------------------------------------
 
 
 def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["paper.tex"]
 
 
-def test_a_capsule_is_replaced_only_where_that_is_said(folder: Path) -> None:
+def test_a_capsule_is_replaced_only_on_request(folder: Path) -> None:
     (folder / "notebook.ipynb").write_text("{}")
     (folder / HERE / "descriptions" / "left").write_text("{}")
     with pytest.raises(NotACapsuleError, match=r"or replace it \(--replace, or replace=True\)"):
@@ -396,7 +396,7 @@ def test_a_capsule_is_replaced_only_where_that_is_said(folder: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["capsule.json", "notebook.ipynb"]
 
 
-def test_a_capsule_in_which_nothing_was_recorded_is_replaced_unasked(tmp_path: Path) -> None:
+def test_a_capsule_without_results_is_replaced(tmp_path: Path) -> None:
     writer = CapsuleWriter(tmp_path)
     described = writer.dispatcher("https://a.example").folder / "descriptions" / "isgri.json"
     described.parent.mkdir(parents=True)
@@ -409,7 +409,7 @@ def test_a_capsule_in_which_nothing_was_recorded_is_replaced_unasked(tmp_path: P
     assert not described.exists()
 
 
-def test_a_capsule_whose_run_may_go_on_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_a_capsule_of_an_unfinished_run_is_not_replaced(tmp_path: Path) -> None:
     CapsuleWriter(tmp_path)
 
     with pytest.raises(NotACapsuleError, match="holds a capsule"):
@@ -417,7 +417,7 @@ def test_a_capsule_whose_run_may_go_on_is_not_replaced_unasked(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", ["dispatchers/notes.txt", "exchanges/notes.txt"])
-def test_files_of_others_in_an_empty_capsule_are_not_removed_unasked(tmp_path: Path, path: str) -> None:
+def test_other_files_in_a_capsule_without_results_are_not_removed(tmp_path: Path, path: str) -> None:
     CapsuleWriter(tmp_path).finish(0)
     (tmp_path / path).parent.mkdir()
     (tmp_path / path).touch()
@@ -436,17 +436,17 @@ def test_what_only_looks_like_a_capsule_is_not_replaced(tmp_path: Path, content:
     assert (tmp_path / "capsule.json").read_text() == content
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 def read_all(folder: Path) -> list[Any]:
-    """Read everything there is."""
+    """Read everything."""
     capsule = open_capsule(folder)
     return [one for dispatcher in capsule.dispatchers for one in dispatcher.recordings()]
 
 
 def listed_anew(folder: Path, name: str, content: bytes) -> None:
-    """Write a file, and its digest into the manifest, as somebody does who means harm."""
+    """Write a file, and its digest into the manifest, as an attacker would."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     manifest(lambda m: m["files"].update({name: {"size": len(content), "sha256": sha256(content)}}))(folder)
@@ -457,23 +457,23 @@ def sha256(content: bytes) -> str:
 
 
 def manifest(change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
+    def damage(folder: Path) -> None:
         document = json.loads((folder / "capsule.json").read_text())
         change(document)
         (folder / "capsule.json").write_text(json.dumps(document))
 
-    return spoil
+    return damage
 
 
 def document(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Change a JSON file and the manifest with it."""
+    """Change a JSON file, and its digest in the manifest."""
 
-    def spoil(folder: Path) -> None:
+    def damage(folder: Path) -> None:
         value = json.loads((folder / name).read_text())
         change(value)
         listed_anew(folder, name, json.dumps(value).encode())
 
-    return spoil
+    return damage
 
 
 def recorded(**members: Any) -> Callable[[Path], None]:
@@ -511,7 +511,7 @@ def hostile_failure(value: Any) -> None:
 FAILURE = next(path.relative_to(SAMPLE).as_posix() for path in sorted(SAMPLE.glob(f"{HERE}/failures/*.json")))
 TOLD = f"{HERE}/descriptions/isgri.json"
 CODE = "().__class__.__base__.__subclasses__()"
-SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no JSON": (lambda f: (f / "capsule.json").write_text("{"), "capsule.json", "not strict JSON"),
     "no object": (lambda f: (f / "capsule.json").write_text("[]"), "capsule.json", "expected an object"),
     "a huge manifest": (lambda f: os.truncate(f / "capsule.json", 2**26 + 1), "capsule.json", "larger than"),
@@ -603,13 +603,13 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SPOILT)
-def test_what_is_not_as_the_format_says_is_refused_and_its_file_named(
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_capsule_that_is_not_in_the_format_is_refused_with_the_name_of_the_file(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil, file, reason = SPOILT[name]
+    damage, file, reason = DAMAGES[name]
     monkeypatch.chdir(folder.parent)
-    spoil(folder)
+    damage(folder)
 
     with pytest.raises(CapsuleError, match=reason) as error:
         read_all(folder)
@@ -623,23 +623,23 @@ OPENED_AT_ONCE = {"a hostile pickle", "a hostile table", "a hostile failure", "n
 
 
 @pytest.mark.parametrize("name", sorted(OPENED_AT_ONCE))
-def test_what_may_do_harm_is_refused_before_anything_is_served(folder: Path, name: str) -> None:
-    SPOILT[name][0](folder)
+def test_harmful_content_is_refused_before_anything_is_served(folder: Path, name: str) -> None:
+    DAMAGES[name][0](folder)
 
     with pytest.raises(CapsuleError):
         open_capsule(folder)
 
 
-@pytest.mark.parametrize("name", SPOILT)
-def test_whoever_verifies_a_capsule_is_told_the_same_as_who_reads_it(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", DAMAGES)
+def test_verify_reports_the_same_error_as_opening(folder: Path, name: str) -> None:
     assert verify_capsule(folder) == []
-    spoil, file, reason = SPOILT[name]
-    spoil(folder)
+    damage, file, reason = DAMAGES[name]
+    damage(folder)
 
-    told = verify_capsule(folder)
+    errors = verify_capsule(folder)
 
-    assert str(told[0]).startswith(str(folder / file))
-    assert re.search(reason, str(told[0]))
+    assert str(errors[0]).startswith(str(folder / file))
+    assert re.search(reason, str(errors[0]))
 
 
 def test_an_exchange_that_cannot_be_replayed_is_a_fault(folder: Path) -> None:
@@ -651,7 +651,7 @@ def test_an_exchange_that_cannot_be_replayed_is_a_fault(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nosuch", "empty", "file"])
-def test_a_folder_without_a_capsule_is_said_to_hold_none(tmp_path: Path, name: str) -> None:
+def test_a_folder_without_a_capsule_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
 
@@ -660,7 +660,7 @@ def test_a_folder_without_a_capsule_is_said_to_hold_none(tmp_path: Path, name: s
     assert str(error.value) == f"there is no capsule in {tmp_path / name}"
 
 
-def test_other_files_beside_a_capsule_are_no_part_of_it(folder: Path) -> None:
+def test_other_files_in_the_folder_are_not_part_of_the_capsule(folder: Path) -> None:
     (folder / "notebook.ipynb").write_text("{}")
     (folder / HERE / ".DS_Store").touch()
 
@@ -675,7 +675,7 @@ JSON = st.recursive(
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Give each place within a JSON value."""
+    """Return each path within a JSON value."""
     items: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         items = list(value.items())
@@ -685,30 +685,30 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.fixture(scope="module")
-def spoilt_again(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def damaged_again(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("spoilt") / "capsule"))
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_garbage_anywhere_is_either_read_or_refused(made: Path, spoilt_again: Path, data: st.DataObject) -> None:
+def test_garbage_anywhere_is_either_read_or_refused(made: Path, damaged_again: Path, data: st.DataObject) -> None:
     names = ["capsule.json", f"{IMAGE}/answer.json", f"{IMAGE}/query.json", f"{WIRED}/answer.json", FAILURE, TOLD]
     name = data.draw(st.sampled_from(names))
     value = json.loads((made / name).read_text())
     container, key = data.draw(st.sampled_from(places(value)))
     container[key] = data.draw(JSON)
     content = json.dumps(value).encode()
-    shutil.copy(made / "capsule.json", spoilt_again / "capsule.json")
+    shutil.copy(made / "capsule.json", damaged_again / "capsule.json")
     if name == "capsule.json":
-        (spoilt_again / name).write_bytes(content)
+        (damaged_again / name).write_bytes(content)
     else:
-        listed_anew(spoilt_again, name, content)
+        listed_anew(damaged_again, name, content)
     try:
-        read_all(spoilt_again)
+        read_all(damaged_again)
     except CapsuleError as error:
-        assert str(error).startswith(str(spoilt_again))  # noqa: PT017 - it may be raised or not
+        assert str(error).startswith(str(damaged_again))  # noqa: PT017 - it may be raised or not
     finally:
-        shutil.copy(made / name, spoilt_again / name)
+        shutil.copy(made / name, damaged_again / name)
 
 
 @settings(max_examples=200, deadline=None)
@@ -722,7 +722,7 @@ def test_a_manifest_of_garbage_is_refused(content: bytes, tmp_path_factory: pyte
 
 
 def test_opening_runs_nothing_and_needs_no_network(folder: Path) -> None:
-    """Even where a pickle would only make a file, in a process of its own."""
+    """Even for a pickle that would only create a file; in a separate process."""
     document(f"{WIRED}/mask.json", hostile_product)(folder)
     code = "from pathlib import Path; from oda_proxy.capsule.capsule import open_capsule; open_capsule(Path('.'))"
 

@@ -51,17 +51,22 @@ def fixture_of(made: Recording, folder: Path) -> Fixture:
 
 
 def rewritten(made: Recording, factory: pytest.TempPathFactory) -> Recording:
-    """Take a recording through a fixture."""
+    """Convert a recording to a fixture and back."""
     return recording_from_fixture(fixture_of(made, factory.mktemp("fixtures")), now=0.0)
 
 
 def everything(made: Recording) -> tuple[Any, ...]:
-    """Give all of a recording: what stands in its text as clients see it, all else as it is."""
+    """Return all of a recording: its text as clients see it, all else unchanged."""
     row = replace(made, head=MemoryHead(b""), gaps=())
-    return row, json.dumps([made.parameters, made.exit_status]), [gap.cards for gap in made.gaps], capsules.told(made)
+    return (
+        row,
+        json.dumps([made.parameters, made.exit_status]),
+        [gap.cards for gap in made.gaps],
+        capsules.client_view(made),
+    )
 
 
-# -- there and back --------------------------------------------------------------------------------
+# -- round trips -----------------------------------------------------------------------------------
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["1", "1.0", "1e3", "nan", "-0.0", "\0"])
 NAMES = st.text("abcRE_ é", min_size=1, max_size=5) | st.sampled_from(["verbose", "dry_run", "src_name", "T1"])
@@ -79,7 +84,7 @@ DIGESTS = st.sampled_from(["0" * 64, "1" * 64])
 
 @st.composite
 def queries(draw: st.DrawFn) -> Query:
-    """Make queries in any words, as they are split from requests."""
+    """Make queries with any parameters."""
     pairs = draw(st.lists(st.tuples(NAMES, WORDS), max_size=6))
     named = [(name, draw(WORDS)) for name in ("instrument", "product_type", "query_type")]
     api = [("api", "True")] if draw(st.booleans()) else []
@@ -97,7 +102,7 @@ ECHOES = st.dictionaries(st.sampled_from(["RA", "instrument", "E1_keV", "flag", 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    asked=queries(),
+    query=queries(),
     timeline=st.lists(st.tuples(STATES, SECONDS), max_size=3).map(tuple),
     status=STATUSES,
     echo=ECHOES,
@@ -107,10 +112,10 @@ ECHOES = st.dictionaries(st.sampled_from(["RA", "instrument", "E1_keV", "flag", 
     stored_at=st.floats(0, 2e9),
     private=st.booleans(),
 )
-def test_what_was_asked_and_what_was_said_of_it_survives(
+def test_query_and_metadata_survive(
     tmp_path_factory: pytest.TempPathFactory,
     *,
-    asked: Query,
+    query: Query,
     timeline: tuple[tuple[str, float], ...],
     status: dict[str, Any],
     echo: dict[str, Any],
@@ -124,7 +129,7 @@ def test_what_was_asked_and_what_was_said_of_it_survives(
         Key("ab" * 32),
         stored_at=stored_at,
         cost=cost,
-        query=asked,
+        query=query,
         timeline=timeline,
         private=private,
         exit_status={"status": 0, **status},
@@ -137,7 +142,7 @@ def test_what_was_asked_and_what_was_said_of_it_survives(
 
     assert everything(again) == everything(made)
     assert again.query
-    assert key_of(again.query) == key_of(asked)
+    assert key_of(again.query) == key_of(query)
 
 
 def holds_complex_objects(table: Any) -> bool:
@@ -162,7 +167,7 @@ def holds_complex_objects(table: Any) -> bool:
 @example(array=np.zeros(2, np.dtype([("a", "i2"), ("b", "f8")], align=True)), header={})
 @example(array=np.array([(np.zeros(2),), (np.zeros(1),)], [("a", object)]), header={"TFORM1": "PD(2)"})
 @example(array=np.zeros(3, np.dtype((np.record, [("a", ">f4")]))), header={})
-def test_any_array_comes_back_bit_by_bit_with_its_header(
+def test_any_array_is_preserved_bit_by_bit_with_its_header(
     tmp_path_factory: pytest.TempPathFactory, array: Any, header: dict[str, Any]
 ) -> None:
     made = capsules.recorded(
@@ -172,12 +177,12 @@ def test_any_array_comes_back_bit_by_bit_with_its_header(
     assert everything(rewritten(made, tmp_path_factory)) == everything(made)
 
 
-def test_cards_of_the_asker_come_back_to_whoever_asks(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_cards_of_the_client_are_filled_for_each_client(tmp_path_factory: pytest.TempPathFactory) -> None:
     made = capsules.with_arrays()
     one = fixture_of(made, tmp_path_factory.mktemp("fixtures"))
     again = recording_from_fixture(one, now=0.0)
 
-    header = capsules.told(again)["products"]["numpy_data_product_list"][0]["data_unit_list"][1]["header"]
+    header = capsules.client_view(again)["products"]["numpy_data_product_list"][0]["data_unit_list"][1]["header"]
 
     assert made.gaps
     assert everything(again) == everything(made)
@@ -196,7 +201,7 @@ def test_answers_of_a_real_dispatcher_survive(name: str, tmp_path_factory: pytes
 
 
 @pytest.mark.parametrize("name", [name for name, one in BROKEN.items() if one.status == 200])
-def test_answers_that_clients_could_not_read_survive_as_they_were_mended(
+def test_answers_that_clients_could_not_read_survive_as_repaired(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     envelope = Envelope("new", SESSION)
@@ -230,22 +235,22 @@ async def test_answers_of_the_mock_in_both_generations_survive(
     assert everything(rewritten(made, tmp_path_factory)) == everything(made)
 
 
-def test_what_was_recorded_under_other_keys_stands_under_that_of_its_words(tmp_path: Path) -> None:
+def test_a_recording_of_another_key_version_gets_the_current_key_of_its_query(tmp_path: Path) -> None:
     made = replace(capsules.with_arrays(), key=Key("0" * 64))
     path, query, answer = fixture_from_recording(made)
     for private in (False, True):
-        said = {**(answer.recorded or {}), "key_version": KEY_VERSION + 1, "private": private}
-        write_fixture(tmp_path, path, query, replace(answer, recorded=said))
+        recorded_member = {**(answer.recorded or {}), "key_version": KEY_VERSION + 1, "private": private}
+        write_fixture(tmp_path, path, query, replace(answer, recorded=recorded_member))
         write_manifest(tmp_path, {path: ORIGIN})
         (one,) = open_folder(tmp_path).fixtures
         assert made.query
         assert recording_from_fixture(one, now=0.0).key == (made.key if private else key_of(made.query))
 
 
-# -- for people ------------------------------------------------------------------------------------
+# -- readable --------------------------------------------------------------------------------------
 
 
-def test_a_fixture_is_for_people(tmp_path: Path) -> None:
+def test_a_fixture_is_readable(tmp_path: Path) -> None:
     one = fixture_of(capsules.with_arrays(), tmp_path)
 
     assert one.path.rpartition("-")[0] == "isgri/isgri_image/crab"
@@ -257,7 +262,7 @@ def test_a_fixture_is_for_people(tmp_path: Path) -> None:
     assert verify(tmp_path) == []
 
 
-def test_what_the_fixture_says_itself_is_not_said_twice(tmp_path: Path) -> None:
+def test_nothing_in_the_fixture_is_repeated_in_recorded(tmp_path: Path) -> None:
     recorded = fixture_of(capsules.with_arrays(), tmp_path).answer().recorded
 
     assert recorded is not None
@@ -273,17 +278,17 @@ def test_an_answer_at_once_has_no_timeline(tmp_path: Path) -> None:
     assert recording_from_fixture(one, now=0.0).timeline == at_once.timeline
 
 
-# -- what cannot be --------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
-def test_what_was_not_asked_in_known_words_is_no_fixture() -> None:
+def test_a_recording_without_its_query_is_not_converted() -> None:
     with pytest.raises(ConversionError, match="the query of the recording is not known"):
         fixture_from_recording(recording())
     with pytest.raises(CodecError, match="not JSON"):
         fixture_from_recording(recording(text=b"x", query=capsules.query()))
 
 
-def test_a_fixture_that_nobody_recorded_is_a_recording_in_its_own_words(tmp_path: Path) -> None:
+def test_a_fixture_without_recorded_is_converted(tmp_path: Path) -> None:
     path, query, answer = fixture_from_recording(capsules.with_arrays())
     write_fixture(tmp_path, path, query, replace(answer, recorded=None))
     write_manifest(tmp_path, {path: ORIGIN})
@@ -296,7 +301,7 @@ def test_a_fixture_that_nobody_recorded_is_a_recording_in_its_own_words(tmp_path
     assert made.echo["RA"] == 83.0
 
 
-def test_what_clients_would_load_is_refused(tmp_path: Path) -> None:
+def test_unsafe_products_are_refused(tmp_path: Path) -> None:
     path, query, answer = fixture_from_recording(capsules.with_arrays())
     table = {"binary": "Y3Bvc2l4CnN5c3RlbQo=", "name": "x", "meta_data": None}
     hostile = replace(answer, products={"astropy_table_product_binary_list": [table]})

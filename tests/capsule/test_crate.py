@@ -74,7 +74,7 @@ def test_one_run_of_the_software_made_them() -> None:
     ]
 
 
-def test_a_run_that_failed_says_so() -> None:
+def test_a_failed_run_is_marked() -> None:
     run = entities(exit_status=3)["#run"]
 
     assert run["actionStatus"] == "http://schema.org/FailedActionStatus"
@@ -82,7 +82,7 @@ def test_a_run_that_failed_says_so() -> None:
     assert "error" not in entities()["#run"]
 
 
-def test_every_entity_that_is_named_is_described() -> None:
+def test_every_entity_that_is_referenced_is_described() -> None:
     found = entities()
 
     named = {reference["@id"] for entity in found.values() for reference in references(entity)}
@@ -95,7 +95,7 @@ def references(entity: dict[str, Any]) -> list[dict[str, str]]:
     return [value for value in values if isinstance(value, dict)]
 
 
-def test_the_licence_is_left_to_the_author_and_says_so() -> None:
+def test_the_licence_is_left_to_the_author() -> None:
     found = entities()
 
     assert "not chosen" in found[found["./"]["license"]["@id"]]["description"]
@@ -103,9 +103,7 @@ def test_the_licence_is_left_to_the_author_and_says_so() -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("exit_status", [0, 1])
-def test_a_validator_of_the_profile_finds_nothing_but_what_the_author_has_to_say(
-    tmp_path: Path, exit_status: int
-) -> None:
+def test_a_validator_of_the_profile_finds_only_what_is_left_to_the_author(tmp_path: Path, exit_status: int) -> None:
     """roc-validator 0.13.0 checks what RO-Crate 1.1 and Process Run Crate 0.5 require and recommend."""
     writer, dispatcher = capsules.begun(tmp_path / "c")
     dispatcher.save_recording(capsules.with_arrays())

@@ -1,4 +1,4 @@
-"""What is kept of a plain exchange, in which form, and what never is."""
+"""Which plain exchanges are stored, and in which form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JWT = jwt.encode({"sub": "mmoda@example.org"}, "a key of a dispatcher that is lo
 
 
 def exchange(**changed: Any) -> Exchange:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "url": SITES,
         "request_headers": (),
         "status": 200,
@@ -39,10 +39,10 @@ def exchange(**changed: Any) -> Exchange:
         "body": BODY,
         "when": 1e9,
     }
-    return exchange_from_answer(**{**told, **changed})
+    return exchange_from_answer(**{**document, **changed})
 
 
-# -- what may be kept ------------------------------------------------------------------------------
+# -- what may be stored-----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def exchange(**changed: Any) -> Exchange:
         "https://example.org/@user/notebook",
     ],
 )
-def test_what_anybody_may_ask_can_be_kept(url: str) -> None:
+def test_public_requests_can_be_stored(url: str) -> None:
     check_request("GET", url, (("Accept", "*/*"), ("User-Agent", "python-requests/2.34.2")))
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"])
-def test_only_a_get_is_kept(method: str) -> None:
+def test_only_a_get_is_stored(method: str) -> None:
     with pytest.raises(NotStorableError, match="method"):
         check_request(method, SITES, ())
 
 
 @pytest.mark.parametrize("name", ["Authorization", "COOKIE", "proxy-authorization", "X-Api-Key"])
-def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
+def test_no_request_with_credentials_is_stored(name: str) -> None:
     with pytest.raises(NotStorableError, match="credentials"):
         check_request("GET", SITES, ((name, "x"),))
 
@@ -90,23 +90,23 @@ def test_nothing_that_was_asked_with_credentials_is_kept(name: str) -> None:
         "/ghp_0123456789abcdef0123456789abcdef0123",
     ],
 )
-def test_no_address_with_a_secret_or_a_person_in_it_is_kept(rest: str) -> None:
+def test_no_address_with_a_secret_or_a_person_in_it_is_stored(rest: str) -> None:
     assert may_hold_secret(f"https://example.org{rest}")
     with pytest.raises(NotStorableError, match="secret-in-address"):
         check_request("GET", f"https://example.org{rest}", ())
 
 
 @pytest.mark.parametrize("rest", [f"%{'25' * 10}40", "x" * 10_000])
-def test_an_address_that_takes_long_to_look_through_is_not_kept(rest: str) -> None:
+def test_an_address_that_is_too_long_to_search_is_not_stored(rest: str) -> None:
     with pytest.raises(NotStorableError, match="secret-in-address"):
         check_request("GET", f"https://example.org/{rest}", ())
 
 
-def test_no_address_with_a_login_is_kept() -> None:
+def test_no_address_with_a_login_is_stored() -> None:
     assert may_hold_secret("https://jane:pw@example.org/")
 
 
-def test_no_redirect_to_an_address_with_a_secret_is_kept() -> None:
+def test_no_redirect_to_an_address_with_a_secret_is_stored() -> None:
     signed = "https://files.example.org/x?X-Amz-Signature=1"
     with pytest.raises(NotStorableError, match="secret-in-address"):
         check_answer(302, (("Location", signed),))
@@ -114,29 +114,29 @@ def test_no_redirect_to_an_address_with_a_secret_is_kept() -> None:
 
 
 @pytest.mark.parametrize("status", [201, 206, 304, 400, 403, 404, 429, 500, 502])
-def test_neither_parts_nor_failures_are_kept(status: int) -> None:
+def test_neither_parts_nor_failures_are_stored(status: int) -> None:
     with pytest.raises(NotStorableError, match="status"):
         check_answer(status, ())
 
 
-def test_an_answer_that_varies_by_anything_is_not_kept() -> None:
+def test_an_answer_that_varies_by_anything_is_not_stored() -> None:
     with pytest.raises(NotStorableError, match="varies"):
         check_answer(200, (("Vary", "Accept, *"),))
 
 
-def test_only_known_headers_of_the_answer_are_kept() -> None:
+def test_only_known_headers_of_the_answer_are_stored() -> None:
     headers = (*TURTLE, ("Set-Cookie", "a=1"), ("X-Request-Id", "17"), ("ETag", '"1"'), ("Connection", "close"))
 
     assert exchange(headers=headers).headers == (*TURTLE, ("ETag", '"1"'))
 
 
-def test_what_is_to_be_kept_is_asked_for_uncompressed() -> None:
+def test_a_body_is_requested_uncompressed() -> None:
     headers = identity_encoding((("accept-encoding", "gzip, br"), ("Accept", "text/turtle")))
 
     assert headers == (("Accept", "text/turtle"), ("Accept-Encoding", "identity"))
 
 
-def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_kept() -> None:
+def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_stored() -> None:
     encoded = (*TURTLE, ("Content-Encoding", "gzip"))
 
     assert exchange(headers=encoded).answer(CacheStatus(hit=True)).headers == (
@@ -145,10 +145,10 @@ def test_the_encoding_of_a_body_that_is_compressed_nevertheless_is_kept() -> Non
     )
 
 
-# -- for whom --------------------------------------------------------------------------------------
+# -- matching ---------------------------------------------------------------------------------------
 
 
-def test_an_exchange_answers_whoever_asks_the_same() -> None:
+def test_an_exchange_answers_equal_requests() -> None:
     one = exchange(request_headers=(("Accept", "*/*"), ("User-Agent", "one")))
 
     assert one.matches("GET", SITES, (("Accept", "text/html"),))
@@ -158,7 +158,7 @@ def test_an_exchange_answers_whoever_asks_the_same() -> None:
     assert not one.matches("GET", f"{SITES}?x", ())
 
 
-def test_where_the_answer_varies_the_same_form_must_be_asked_for() -> None:
+def test_an_answer_that_varies_matches_the_same_headers_only() -> None:
     varies = (*TURTLE, ("Vary", "Accept, Accept-Encoding"))
     one = exchange(headers=varies, request_headers=(("accept", "text/turtle"), ("User-Agent", "one")))
     other = exchange(headers=varies, request_headers=())
@@ -170,7 +170,7 @@ def test_where_the_answer_varies_the_same_form_must_be_asked_for() -> None:
     assert one.name == exchange(headers=varies, request_headers=(("Accept", "text/turtle"),)).name
 
 
-def test_a_program_is_told_what_was_kept() -> None:
+def test_a_program_gets_the_stored_answer() -> None:
     answer = exchange().answer(CacheStatus(hit=True))
 
     assert (answer.status, answer.headers, answer.body) == (200, (*TURTLE, ("Content-Length", "44")), (BODY,))
@@ -179,7 +179,7 @@ def test_a_program_is_told_what_was_kept() -> None:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_reads_the_same() -> None:
+def test_a_document_survives_the_round_trip() -> None:
     one = exchange(
         headers=(*TURTLE, ("Vary", "Accept"), ("ETag", '"\udce9"')), request_headers=(("Accept", "a"),), when=1.75e9
     )
@@ -209,11 +209,11 @@ def test_what_is_written_reads_the_same() -> None:
         ({"url": f"{SITES}\n"}, "never stored .address"),
     ],
 )
-def test_what_could_not_have_been_kept_is_not_read(change: dict[str, Any], reason: str) -> None:
-    told = json.loads(to_json(exchange()))
+def test_documents_that_would_never_be_stored_are_refused(change: dict[str, Any], reason: str) -> None:
+    document = json.loads(to_json(exchange()))
 
     with pytest.raises(ExchangeError, match=reason):
-        from_json(json.dumps({**told, **change}).encode(), BODY)
+        from_json(json.dumps({**document, **change}).encode(), BODY)
 
 
 def test_another_body_is_not_read() -> None:
@@ -234,7 +234,7 @@ def test_a_json_bomb_is_not_read() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_in_our_words(text: bytes) -> None:
+def test_garbage_is_refused_with_our_error(text: bytes) -> None:
     with pytest.raises(ExchangeError):
         from_json(text, BODY)
 
@@ -243,9 +243,9 @@ VALUES = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.li
 
 
 @given(VALUES)
-def test_any_member_of_another_type_is_refused_in_our_words(value: Any) -> None:
-    told = json.loads(to_json(exchange()))
-    for name in told:
-        if value != told[name]:
+def test_any_member_of_another_type_is_refused_with_our_error(value: Any) -> None:
+    document = json.loads(to_json(exchange()))
+    for name in document:
+        if value != document[name]:
             with pytest.raises(ExchangeError):
-                from_json(json.dumps({**told, name: value}).encode(), BODY)
+                from_json(json.dumps({**document, name: value}).encode(), BODY)

@@ -1,4 +1,4 @@
-"""What was recorded of a run is replayed anywhere, by whatever ran, and nothing leaves the machine."""
+"""A recorded run is replayed anywhere, and no request leaves the machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ QUERY = (
     "&time_bin=2&RA=255.986542&DEC=-37.844167&query_status=new&api=True&session_id=SESSIONOFTHETEST"
 )
 
-# A program that asks for addresses one after the other, and prints what it is told.
+# A program that requests addresses one after the other, and prints the answers.
 CLIENT = """
 import os, sys, urllib.error, urllib.request
 for address in sys.argv[1:]:
@@ -60,7 +60,7 @@ for address in sys.argv[1:]:
         print(error.code, error.read().decode())
 """
 
-# A program that has a network interface for itself alone, on which it is alone, and becomes its arguments.
+# A program that brings up the loopback interface of a network namespace, and becomes its arguments.
 ISOLATED = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as any:
@@ -80,7 +80,7 @@ class Ran:
 
 @functools.cache
 def why_no_namespace() -> str:
-    """Say why no program can be alone with a network of its own here, or nothing."""
+    """Return why there are no network namespaces here, or nothing."""
     if shutil.which("unshare") is None:
         return "there is no unshare"
     tried = subprocess.run([*isolated(), "true"], capture_output=True, text=True, check=False)
@@ -92,7 +92,7 @@ def isolated() -> list[str]:
 
 
 class Runs:
-    """Runs commands beside us, in a folder of its own, at home nowhere."""
+    """Runs commands in a folder of its own, which is their home."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ def runs(tmp_path: Path) -> Runs:
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
-    """Have the mock stand in for the dispatchers of the world, whose jobs take no time."""
+    """Let the mock stand in for the dispatchers, without waiting for jobs."""
     with stand_in_internet(tmp_path_factory.mktemp("net")) as places:
         yield places
 
@@ -169,7 +169,7 @@ def requesting(*addresses: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def light_curve(tmp_path_factory: pytest.TempPathFactory, net: Internet) -> Path:
-    """Record one answer of today's dispatcher, and give the capsule, to be read only."""
+    """Record one answer of today's dispatcher, and return the capsule, which is read only."""
     runs = Runs(tmp_path_factory.mktemp("light-curve"))
     ran = runs.record(*requesting(f"{TODAY}/run_analysis?{QUERY}"), net=net)
     assert ran.out.startswith("200")
@@ -194,7 +194,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Recorded]:
-    """Record the cells of the seed notebook with a client, once; what stood in for the internet is gone then."""
+    """Record the cells of the seed notebook with a client, once; the stand-in for the internet is stopped then."""
 
     @functools.cache
     def record(version: str) -> Recorded:
@@ -208,7 +208,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Record
 
 
 def comparable(out: str) -> str:
-    """Leave out what differs between any two runs: the sessions that clients up to 1.1.0 make up, and print."""
+    """Leave out what differs between runs: the session ids that clients up to 1.1.0 print."""
     return re.sub(r"(?m)^session_id [0-9A-Z]{16}$", "session_id", out)
 
 
@@ -236,7 +236,7 @@ def test_an_unmodified_notebook_prints_the_same_again(
 def test_a_replay_uses_no_network_even_where_there_is_one(
     recorded: Callable[[str], Recorded], version: str, runs: Runs, net: Internet
 ) -> None:
-    before = (len(net.asked), len(net.connections))
+    before = (len(net.requests), len(net.connections))
 
     ran = runs.replay(
         environment(f"oda_api-{version}"),
@@ -246,13 +246,13 @@ def test_a_replay_uses_no_network_even_where_there_is_one(
     )
 
     assert ran.status == 0, ran.stderr
-    assert (len(net.asked), len(net.connections)) == before
+    assert (len(net.requests), len(net.connections)) == before
 
 
 @pytest.mark.real
 @versions
 def test_a_replay_needs_no_network(recorded: Callable[[str], Recorded], version: str, runs: Runs) -> None:
-    """The system allows none, and it is not our guard that refuses it."""
+    """The system refuses it, not our guard."""
     if reason := why_no_namespace():
         pytest.skip(reason)
     capsule = recorded(version)
@@ -279,12 +279,12 @@ def test_a_notebook_under_jupyter_execute_gives_the_same_outputs_again(version: 
     execute = [str(python.with_name("jupyter")), "execute", "--output"]
 
     first = runs.record(*execute, "recorded", "seed.ipynb", net=net)
-    asked = len(net.asked)
+    asked = len(net.requests)
     again = runs.replay(*execute, "replayed", "seed.ipynb", environ=net.environment)
 
     assert (first.status, again.status) == (0, 0), first.stderr + again.stderr
     assert "nothing missed" in again.stderr
-    assert len(net.asked) == asked
+    assert len(net.requests) == asked
     one, other = (outputs(runs.folder / f"{name}.ipynb") for name in ("recorded", "replayed"))
     assert any("T1" in output or "isgri" in output for output in one)
     assert one == other
@@ -312,7 +312,7 @@ def notebook(script: Path) -> dict[str, Any]:
 
 
 def outputs(file: Path) -> list[str]:
-    """Give what each cell printed on standard output."""
+    """Return what each cell printed on standard output."""
     cells = json.loads(file.read_text())["cells"]
     return [
         comparable("".join("".join(one["text"]) for one in cell["outputs"] if one.get("name") == "stdout"))
@@ -324,7 +324,7 @@ def outputs(file: Path) -> list[str]:
 def test_a_capsule_gives_identical_data_in_another_folder_and_another_environment(
     runs: Runs, net: Internet, tmp_path: Path
 ) -> None:
-    """With numpy 1.26 and astropy 6, what numpy 2 and astropy 8 were given."""
+    """With numpy 1.26 and astropy 6, the data of numpy 2 and astropy 8."""
     asked = {"instrument": "isgri", "product": "isgri_spectrum", "product_type": "Real", "time_bin": 50}
     asked |= {"T1": "2003-03-15T23:27:40.0", "T2": "2003-03-16T00:03:12.0", "osa_version": "OSA10.2"}
     asked |= {"RA": 255.986542, "DEC": -37.844167, "detection_threshold": 5.0, "radius": 15.0}
@@ -345,21 +345,21 @@ def test_a_capsule_gives_identical_data_in_another_folder_and_another_environmen
     assert one == other
 
 
-# -- what becomes of which request -----------------------------------------------------------------
+# -- the kinds of requests -------------------------------------------------------------------------
 
 
-def test_a_program_that_asks_at_our_door_is_recorded_and_replayed(runs: Runs, net: Internet) -> None:
+def test_a_program_that_uses_oda_proxy_url_is_recorded_and_replayed(runs: Runs, net: Internet) -> None:
     first = runs.record(*requesting(f"LISTENER/run_analysis?{QUERY}"), net=net)
     again = runs.replay(*requesting(f"LISTENER/run_analysis?{QUERY}"))
 
     assert first.out.startswith("200")
-    assert told(again.out) == told(first.out)
+    assert client_view(again.out) == client_view(first.out)
     assert "recorded in capsule: 1 answer with products" in first.stderr
     assert "replayed from capsule: 1 of 1 used, nothing missed" in again.stderr
 
 
-def told(out: str) -> tuple[int, Any]:
-    """Give what is in a dispatcher's answer whoever asks, and however the arrays are packed."""
+def client_view(out: str) -> tuple[int, Any]:
+    """Return a dispatcher's answer without session and encoding of arrays."""
     status, _, body = out.partition(" ")
     answer = json.loads(body)
     products = answer["products"]
@@ -368,7 +368,7 @@ def told(out: str) -> tuple[int, Any]:
     return int(status), [answer["query_status"], answer["exit_status"], sorted(products), units]
 
 
-def test_the_line_that_is_told_at_the_end_runs_it_again(runs: Runs, net: Internet) -> None:
+def test_the_last_line_runs_it_again(runs: Runs, net: Internet) -> None:
     (runs.folder / "asker.py").write_text(CLIENT)
     first = runs.record(sys.executable, "asker.py", "https://example.org/page", net=net, capsule="a capsule")
     line = first.stderr.splitlines()[-1].partition("anywhere: oda-proxy ")[2]
@@ -378,19 +378,19 @@ def test_the_line_that_is_told_at_the_end_runs_it_again(runs: Runs, net: Interne
     assert again.out == first.out == "200 a page\n"
 
 
-def test_another_dispatcher_may_stand_in_for_the_one_that_is_named(runs: Runs, net: Internet, tmp_path: Path) -> None:
+def test_upstream_replaces_the_dispatcher_of_the_command(runs: Runs, net: Internet, tmp_path: Path) -> None:
     with running(tmp_path / "log", "mock", "--time-scale", "0", "--port", "0") as mock:
-        before = len(net.asked)
+        before = len(net.requests)
         first = runs.record(*requesting(f"{TODAY}/run_analysis?{QUERY}"), net=net, options=["--upstream", mock.url])
     again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}"))
 
     assert first.out.startswith("200")
-    assert len(net.asked) == before
-    assert told(again.out) == told(first.out)
+    assert len(net.requests) == before
+    assert client_view(again.out) == client_view(first.out)
 
 
 @pytest.mark.parametrize("page", ["https://example.org/page", "http://example.org/plain"])
-def test_pages_of_other_servers_are_kept(runs: Runs, net: Internet, page: str) -> None:
+def test_pages_of_other_servers_are_recorded(runs: Runs, net: Internet, page: str) -> None:
     first = runs.record(*requesting(page), net=net)
     again = runs.replay(*requesting(page))
 
@@ -399,7 +399,7 @@ def test_pages_of_other_servers_are_kept(runs: Runs, net: Internet, page: str) -
     assert "a page" in first.out
 
 
-def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
+def test_a_post_to_another_server_is_forwarded_and_not_recorded(runs: Runs, net: Internet) -> None:
     first = runs.record(*requesting("POST https://example.org/page"), net=net)
     again = runs.replay(*requesting("POST https://example.org/page"))
 
@@ -410,21 +410,21 @@ def test_what_changes_something_elsewhere_is_passed_on_and_not_kept(runs: Runs, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("url", "reason"),
     [
         ("https://nobody.example/page?name=Crab", "https://nobody.example/page: it could not be reached"),
         ("https://nobody.example/me@example.org/page", "https://nobody.example: there may be a secret in its address"),
         ("https://example.org/gone", "https://example.org/gone: neither a success nor a redirect"),
     ],
 )
-def test_a_page_that_was_not_to_be_had_is_told_of(runs: Runs, net: Internet, asked: str, told: str) -> None:
-    ran = runs.record(*requesting(asked), net=net)
+def test_a_page_that_is_not_recorded_is_reported(runs: Runs, net: Internet, url: str, reason: str) -> None:
+    ran = runs.record(*requesting(url), net=net)
 
     assert ran.out.startswith("502")
-    assert f"not recorded: GET {told}" in ran.stderr
+    assert f"not recorded: GET {reason}" in ran.stderr
 
 
-def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, net: Internet) -> None:
+def test_other_requests_to_a_dispatcher_are_forwarded_and_not_recorded(runs: Runs, net: Internet) -> None:
     address = f"{TODAY}/resolve-job-url?job_id=0123456789abcdef"
 
     first = runs.record(*requesting(address), net=net)
@@ -436,7 +436,7 @@ def test_what_else_a_dispatcher_is_asked_is_passed_on_and_not_kept(runs: Runs, n
     assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.stderr
 
 
-def test_a_secret_in_an_address_is_neither_kept_nor_told(runs: Runs, net: Internet) -> None:
+def test_a_secret_in_a_url_is_neither_recorded_nor_printed(runs: Runs, net: Internet) -> None:
     first = runs.record(*requesting("https://example.org/page?password=hunter2"), net=net)
     again = runs.replay(*requesting("https://example.org/page?password=hunter2"))
 
@@ -447,7 +447,7 @@ def test_a_secret_in_an_address_is_neither_kept_nor_told(runs: Runs, net: Intern
     assert not any(b"hunter2" in file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file())
 
 
-def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: Runs, light_curve: Path) -> None:
+def test_a_query_without_a_recording_fails_at_once_with_the_nearest(runs: Runs, light_curve: Path) -> None:
     other = QUERY.replace("time_bin=2", "time_bin=4")
 
     again = runs.replay(*requesting(f"{TODAY}/run_analysis?{other}"), capsule=light_curve)
@@ -459,7 +459,7 @@ def test_a_question_that_was_not_recorded_fails_at_once_with_the_nearest(runs: R
     assert "unused: spi_acs spi_acs_lc" in again.stderr
 
 
-def test_a_dispatcher_of_which_nothing_was_recorded_is_told_as_such(runs: Runs, light_curve: Path) -> None:
+def test_a_dispatcher_without_recordings_is_reported(runs: Runs, light_curve: Path) -> None:
     asked = [f"{IN_2019}/api/instr-list?instrument=mock", *[f"{IN_2019}/run_analysis?{QUERY}"] * 2]
 
     again = runs.replay(*requesting(*asked), capsule=light_curve)
@@ -470,7 +470,7 @@ def test_a_dispatcher_of_which_nothing_was_recorded_is_told_as_such(runs: Runs, 
     assert f"missed: offline: the capsule is of {TODAY}, and has nothing of {IN_2019} (3 times)\n" in again.stderr
 
 
-def test_what_is_missed_at_our_own_door_is_told_by_its_path(runs: Runs, light_curve: Path) -> None:
+def test_misses_at_oda_proxy_url_are_reported_by_path(runs: Runs, light_curve: Path) -> None:
     again = runs.replay(
         *requesting("LISTENER/api/instr-list", "LISTENER/api/meta-data?instrument=isgri"), capsule=light_curve
     )
@@ -488,28 +488,28 @@ def test_a_failure_fails_alike(runs: Runs, net: Internet) -> None:
 
     assert first.out.startswith("400")
     assert "1 failure" in first.stderr
-    assert told(again.out) == told(first.out)
+    assert client_view(again.out) == client_view(first.out)
     assert "1 of 1 used, nothing missed" in again.stderr
 
 
 # -- the command -----------------------------------------------------------------------------------
 
 
-def test_the_status_of_the_command_is_passed_on(runs: Runs, net: Internet) -> None:
+def test_the_exit_status_of_the_command_is_returned(runs: Runs, net: Internet) -> None:
     failing = [sys.executable, "-c", "raise SystemExit(5)"]
 
     assert runs.record(*failing, net=net).status == 5
     assert runs.replay(*failing).status == 5
 
 
-def test_a_command_that_asks_nothing_is_told_as_such(runs: Runs, net: Internet) -> None:
+def test_a_command_without_requests_is_reported(runs: Runs, net: Internet) -> None:
     ran = runs.record(sys.executable, "-c", "print('done')", net=net)
 
     assert ran.out == "done\n"
     assert "the command sent no request to a dispatcher" in ran.stderr
 
 
-def test_a_recording_of_nothing_does_not_stand_in_the_way_of_the_next(runs: Runs, net: Internet) -> None:
+def test_a_capsule_without_results_is_replaced_by_the_next(runs: Runs, net: Internet) -> None:
     runs.record(*requesting("https://nobody.example/page"), net=net)
     ran = runs.record(*requesting("https://example.org/page"), net=net)
     once_more = runs.record(*requesting("https://example.org/page"), net=net)
@@ -519,7 +519,7 @@ def test_a_recording_of_nothing_does_not_stand_in_the_way_of_the_next(runs: Runs
     assert "capsule holds a capsule; name another folder, or replace it" in once_more.stderr
 
 
-def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> None:
+def test_a_capsule_without_results_from_python_is_replaced_too(tmp_path: Path) -> None:
     with oda_proxy.recording(tmp_path / "capsule"):
         pass
     with oda_proxy.recording(tmp_path / "capsule") as url:
@@ -527,7 +527,7 @@ def test_a_recording_of_nothing_from_python_does_not_either(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["record", "replay"])
-def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Internet, command: str) -> None:
+def test_a_command_that_does_not_exist_is_reported_in_one_line(runs: Runs, net: Internet, command: str) -> None:
     ran = runs.record("no-such-command", net=net) if command == "record" else runs.replay("no-such-command")
 
     assert (ran.status, ran.stderr) == (127, "oda-proxy: there is no command 'no-such-command'\n")
@@ -537,8 +537,8 @@ def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Inte
 @pytest.mark.parametrize(
     ("arguments", "stderr"),
     [
-        (["record", "-o", "new"], "behind --, as in oda-proxy record -o DIR -- COMMAND"),
-        (["replay", "new"], "behind --, as in oda-proxy replay DIR -- COMMAND"),
+        (["record", "-o", "new"], "after --, as in oda-proxy record -o DIR -- COMMAND"),
+        (["replay", "new"], "after --, as in oda-proxy replay DIR -- COMMAND"),
         (["record", "-o", "new", "--"], "there is no command to run"),
         (["record", "--", "true"], "required: -o/--output"),
         (["record", "-o", "full", "--", "true"], "full"),
@@ -549,7 +549,7 @@ def test_a_command_that_does_not_exist_is_said_in_one_line(runs: Runs, net: Inte
         (["replay", "new", "--time-scale", "fast", "--", "true"], "--time-scale must be a number from 0"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(runs: Runs, arguments: list[str], stderr: str) -> None:
+def test_wrong_arguments_are_reported_in_one_line(runs: Runs, arguments: list[str], stderr: str) -> None:
     (runs.folder / "full").mkdir()
     (runs.folder / "full" / "file").write_text("")
     (runs.folder / "file").write_text("")
@@ -578,7 +578,7 @@ def test_a_damaged_capsule_is_refused_before_anything_runs(runs: Runs, light_cur
 
 # -- interruptions ---------------------------------------------------------------------------------
 
-# A program that asks, says so with its process number and that of a child of its own, and waits.
+# A program that sends a request, prints its process id and that of a child, and waits.
 WAITER = f"""
 import subprocess
 {CLIENT}
@@ -617,9 +617,7 @@ def is_there(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows what a command leaves behind")
 @pytest.mark.parametrize("to_all", [True, False], ids=["as-a-terminal-does", "to-us-alone"])
-def test_a_run_that_is_interrupted_keeps_what_it_had_and_leaves_no_process(
-    runs: Runs, net: Internet, to_all: bool
-) -> None:
+def test_a_run_that_is_interrupted_leaves_its_answers_and_no_process(runs: Runs, net: Internet, to_all: bool) -> None:
     command = ["record", "-o", "capsule", "--", sys.executable, "-c", WAITER, f"{TODAY}/run_analysis?{QUERY}"]
     with interrupted(runs, *command, environ=net.environment) as process:
         assert process.stdout is not None
@@ -666,7 +664,7 @@ def token(**claims: Any) -> str:
     )
 
 
-def test_what_is_asked_for_with_a_token_is_left_out_and_that_is_told(runs: Runs, net: Internet) -> None:
+def test_answers_to_a_token_are_left_out_and_counted(runs: Runs, net: Internet) -> None:
     asked = f"{TODAY}/run_analysis?{QUERY}&token={token()}"
 
     first = runs.record(*requesting(asked), net=net)
@@ -677,19 +675,19 @@ def test_what_is_asked_for_with_a_token_is_left_out_and_that_is_told(runs: Runs,
     assert again.out.startswith("400")
 
 
-def test_what_is_asked_for_with_a_token_can_be_kept_for_everybody(runs: Runs, net: Internet) -> None:
+def test_answers_to_a_token_can_be_recorded_for_everyone(runs: Runs, net: Internet) -> None:
     first = runs.record(
         *requesting(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
     )
     for client in ("", f"&token={token(exp=1)}", f"&token={token(sub='another')}"):
         again = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}{client}"))
-        assert told(again.out) == told(first.out)
+        assert client_view(again.out) == client_view(first.out)
         assert "1 of 1 used, nothing missed" in again.stderr
     files = [file.read_bytes() for file in (runs.folder / "capsule").rglob("*") if file.is_file()]
     assert not any(token().encode() in content or b"somebody@" in content for content in files)
 
 
-def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs: Runs, net: Internet) -> None:
+def test_descriptions_requested_with_a_token_are_recorded_without_one(runs: Runs, net: Internet) -> None:
     address = f"{TODAY}/api/meta-data?instrument=isgri"
 
     first = runs.record(*requesting(f"{address}&token={token()}"), net=net)
@@ -701,7 +699,7 @@ def test_descriptions_that_are_asked_for_with_a_token_are_there_without_one(runs
 
 # -- time ------------------------------------------------------------------------------------------
 
-# A program that follows a job to its end, and prints the states that it was told.
+# A program that polls a job until its end, and prints its states.
 FOLLOWER = """
 import json, sys, urllib.parse, urllib.request
 url, states, step = sys.argv[1], [], {"query_status": "new"}
@@ -714,7 +712,7 @@ print(json.dumps(list(dict.fromkeys(states))))
 """
 
 
-def test_jobs_take_the_states_that_they_took_where_time_counts(runs: Runs, tmp_path: Path) -> None:
+def test_jobs_go_through_their_states_with_a_time_scale(runs: Runs, tmp_path: Path) -> None:
     asked = QUERY.replace("&query_status=new", "").replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri")
     asked = asked.replace(
         "&time_bin=2", "&E1_keV=20.0&E2_keV=40.0&osa_version=OSA10.2&radius=15.0&detection_threshold=5.0"
@@ -740,7 +738,7 @@ def test_jobs_take_the_states_that_they_took_where_time_counts(runs: Runs, tmp_p
 
 @pytest.mark.real
 def test_what_astropy_downloads_is_recorded_too(runs: Runs, net: Internet) -> None:
-    """It trusts what the package certifi says, and not what the environment does."""
+    """It trusts the bundle of the package certifi, not that of the environment."""
     download = (environment("oda_api-1.3.5"), CLIENTS / "download.py", "https://example.org/page")
 
     first, again = runs.record(*download, net=net), runs.replay(*download)
@@ -749,7 +747,7 @@ def test_what_astropy_downloads_is_recorded_too(runs: Runs, net: Internet) -> No
     assert first.out == again.out == "a page\n"
 
 
-def test_a_job_that_still_runs_at_the_end_is_told_of(runs: Runs, net: Internet, tmp_path: Path) -> None:
+def test_a_job_that_is_running_at_the_end_is_reported(runs: Runs, net: Internet, tmp_path: Path) -> None:
     image = QUERY.replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri").replace("&time_bin=2", "")
     image = image.replace(
         "T2=2003-03-15T23:57:12.0", "T2=2003-03-16T00:03:15.0&E1_keV=20.0&E2_keV=40.0&osa_version=OSA10.2"

@@ -1,4 +1,4 @@
-"""A small capsule with everything that one can hold; run as a program, it writes it into a folder."""
+"""A small capsule with everything that a capsule can hold; as a program, writes it into a folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ API_CODE = 'disp = DispatcherAPI(url="http://h/x")\npar_dict = {\n    "RA": 83.0
 
 
 def query(**words: str | list[str]) -> Query:
-    """Give a query in the words of a client."""
+    """Return a query as a client sends it."""
     pairs = [("instrument", "isgri"), ("product_type", "isgri_image"), ("query_type", "Real"), ("api", "True")]
     for name, given in words.items():
         pairs += [(name, word) for word in ([given] if isinstance(given, str) else given)]
@@ -63,7 +63,7 @@ def recorded(asked: Query, *, envelope: Envelope = ENVELOPE, **products: Any) ->
 
 
 def with_arrays() -> Recording:
-    """Record arrays that FITS can hold, with cards that contradict them and cards of the asker."""
+    """Record arrays that FITS can hold, with cards that contradict them and cards of the client."""
     lists = [
         product(unit(IMAGE, header=CARDS), name="mosaic_image"),
         product(unit(TABLE, header={"NAXIS1": 7, "EXTNAME": "RATE"}, units_dict={"RATE": "count/s"}), name="lc"),
@@ -76,7 +76,7 @@ def with_arrays() -> Recording:
 
 
 def without_fits() -> Recording:
-    """Record what FITS has no form for, and products that are no arrays."""
+    """Record arrays that FITS cannot hold, and products that are not arrays."""
     lists = [product(unit(np.array([[True, False]])), name="mask"), product(unit(np.zeros(2, "f2")), name="half")]
     objects = [{"name": "lc.root", "data": "cm9vdA==", "md5": hashlib.md5(b"root", usedforsecurity=False).hexdigest()}]
     texts = [{"name": "log", "value": 'é\n"null"', "meta_data": {}}]
@@ -87,7 +87,7 @@ def without_fits() -> Recording:
 
 
 def failed(name: str, asked: Query, envelope: Envelope = ENVELOPE) -> Failure:
-    """Give a failure of dispatcher 1.3.6."""
+    """Return a failure of dispatcher 1.3.6."""
     return failures.redact(
         captured(f"{name}.json.gz"),
         envelope,
@@ -100,13 +100,13 @@ def failed(name: str, asked: Query, envelope: Envelope = ENVELOPE) -> Failure:
 
 
 def exchange() -> Exchange:
-    """Give another exchange of a run."""
+    """Return an exchange with another server."""
     told = (("Content-Type", "application/json"), ("ETag", '"1"'))
     return exchange_from_answer("https://sites.example/list?name=Crab", (), 200, told, b'["Paranal"]\n', when=STORED_AT)
 
 
 def write_descriptions(folder: Path) -> None:
-    """Leave what the proxy keeps of descriptions while a run goes on."""
+    """Write descriptions as the proxy does during a run."""
     (folder / "descriptions").mkdir(parents=True, exist_ok=True)
     asked = ["/api/instr-list"]
     told = {"format": 1, "asked": asked, "told_at": STORED_AT, "content_type": "application/json"}
@@ -116,7 +116,7 @@ def write_descriptions(folder: Path) -> None:
 
 
 def begun(folder: Path, **options: Any) -> tuple[CapsuleWriter, DispatcherWriter]:
-    """Begin a capsule on a clock that goes by a second each time it is read."""
+    """Begin a capsule with a clock that advances by a second per call."""
     seconds = count()
     command = ["python", "analysis.py", "--token", "abcdefgh"]
     writer = CapsuleWriter(folder, command=command, clock=lambda: STORED_AT + next(seconds), **options)
@@ -142,8 +142,8 @@ def write_capsule(folder: Path, **options: Any) -> CapsuleWriter:
     return writer
 
 
-def told(recording: Recording) -> Any:
-    """Give what a client is told, each array by its type, shape and digest."""
+def client_view(recording: Recording) -> Any:
+    """Return the answer for a client, each array by its type, shape and digest."""
     client = Envelope("new", "ANOTHERSESSION00", "aaaaaaaabbbbbbbb", others={"oda_api_version": "1.2.0"})
     answer_told = _plain(json.loads(b"".join(splice(recording, client, now=0.0, address="http://here/x"))))
     answer_told["products"] = dict(sorted(answer_told["products"].items()))  # in which order they come is nobody's
@@ -164,7 +164,7 @@ def _plain(value: Any) -> Any:
 
 
 def _array(pickled: str) -> Any:
-    """Read an array whose bytes are its values; None for others, which have to come back as they were sent."""
+    """Read an array whose bytes are its values; None for others, which must be preserved as sent."""
     try:
         array = pickle_loading.loads(base64.b64decode(pickled))
     except CodecError:
@@ -173,7 +173,7 @@ def _array(pickled: str) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Name a JSON value; the order of members counts."""
+    """Return a digest of a JSON value; the order of members counts."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the internet: hosts that a test names, on this machine, behind a proxy that notes who is asked what.
+"""A stand-in for the internet: hosts of a test on this machine, behind a proxy that notes requests.
 
 It is made of the standard library's servers and shares nothing with the proxies that it is there to check.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """What a place answers."""
+    """The answer of a place."""
 
     body: bytes
     content_type: str = "text/plain"
@@ -53,12 +53,12 @@ class Internet:
     contexts: Mapping[str, ssl.SSLContext]
     connections: list[str] = field(default_factory=list)
     """`host:port` of every CONNECT."""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     """`METHOD address` of every request, known place or not."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program is started with; servers on this machine are not asked through the proxy."""
+        """What a program is started with; servers on this machine are not reached through the proxy."""
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.url)
         here = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
         trusted = dict.fromkeys(("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(self.bundle))
@@ -122,7 +122,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         url = f"{self.tunnel}{self.path}"
-        self.server.internet.asked.append(f"{self.command} {url}")
+        self.server.internet.requests.append(f"{self.command} {url}")
         body = self._body()
         match self.server.internet.find(url):
             case None:
@@ -163,10 +163,10 @@ class _Connection(BaseHTTPRequestHandler):
         try:
             connection.request(self.command, f"{address.path}{rest}" or "/", body or None, headers)
             response = connection.getresponse()
-            told = [(name, value) for name, value in response.getheaders() if name.lower() not in dropped]
+            kept = [(name, value) for name, value in response.getheaders() if name.lower() not in dropped]
             content_type = response.headers.get("Content-Type", "application/octet-stream")
-            told = [(name, value) for name, value in told if name.lower() not in {"content-type", "date", "server"}]
-            return Page(response.read(), content_type, response.status, tuple(told))
+            kept = [(name, value) for name, value in kept if name.lower() not in {"content-type", "date", "server"}]
+            return Page(response.read(), content_type, response.status, tuple(kept))
         finally:
             connection.close()
 
