@@ -1,4 +1,4 @@
-"""The mock dispatcher as an aiohttp application: its routes, under any path prefix."""
+"""The aiohttp application of the mock dispatcher: its routes, under any path prefix."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from mock_server import answers
+from mock_server import responses
 from mock_server.analysis import Analysis, AnalysisRequest
-from mock_server.asking import Reception, RefusedError, ServiceClosedError, expired_token
 from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
-from mock_server.faults import answer_with_fault
+from mock_server.faults import respond_with_fault
+from mock_server.fixture_library import FixtureLibrary
 from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
-from mock_server.library import Library
 from mock_server.parameters import read_arguments
+from mock_server.request_context import RefusedError, RequestReader, ServiceForbiddenError, expired_token_error
 from mock_server.scenarios import FaultPlan, find_scenario, read_faults
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
 
-# For whoever starts the application: catalogues and lists travel in the request line, with old clients without limit.
+# Options for the AppRunner: old clients send catalogues and lists of any length in the request line.
 RUNNER_OPTIONS: Final[Mapping[str, Any]] = {"max_line_size": 16 * 2**20, "max_field_size": 16 * 2**20}
 BODY_LIMIT: Final = 64 * 2**20
 
@@ -75,36 +75,36 @@ def make_app(
     wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> web.Application:
-    """Make the application of a mock dispatcher.
+    """Return the application of a mock dispatcher.
 
     Parameters
     ----------
     settings
-        What it serves and how.
+        What it serves, and how.
     clock
-        Seconds, for the life of jobs.
+        Seconds, for the states of jobs.
     wall_clock
-        Unix time, for the expiry of tokens and the time stamps of answers.
+        Unix time, for the expiry of tokens and the time stamps of responses.
     sleep
-        Waits for a number of seconds, for the pauses of faults.
+        Waits for a number of seconds, in faults.
 
     Raises
     ------
     FixtureError
-        A folder of fixtures is not as the format says.
+        A folder of fixtures does not follow the format.
     UsageError
-        There is no such scenario, or a file of scenarios or a fault is not as its format says.
+        There is no such scenario, or a scenario file or a fault does not follow the format.
     """
-    library = Library.open(settings.folders, settings.seed if settings.synthetic else None)
+    library = FixtureLibrary.open(settings.folders, settings.seed if settings.synthetic else None)
     scenario = find_scenario(settings.scenario, settings.scenario_files)
-    sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - nothing of a mock is a secret
-    reception = Reception(settings, library, wall_clock, sessions)
+    sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - a mock has no secrets
+    reader = RequestReader(settings, library, wall_clock, sessions)
     jobs = JobTable(clock)
     dispatcher = MockDispatcher(
         settings=settings,
         library=library,
-        analysis=Analysis(settings, scenario, library, jobs, reception),
-        job_routes=JobRoutes(jobs, reception),
+        analysis=Analysis(settings, scenario, library, jobs, reader),
+        job_routes=JobRoutes(jobs, reader),
         faults=FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances),
         sleep=sleep,
     )
@@ -115,7 +115,7 @@ def make_app(
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request, read: its query string as it came, and all arguments as the dispatcher reads them."""
+    """A parsed request: its query string, and all arguments as the dispatcher reads them."""
 
     query: Mapping[str, str]
     query_string: str
@@ -126,28 +126,28 @@ class Incoming:
 
 @dataclass
 class MockDispatcher:
-    """The routes of a dispatcher; each method but `handle` answers one."""
+    """The routes of a dispatcher; each public method except `handle` is one."""
 
     settings: MockSettings
-    library: Library
+    library: FixtureLibrary
     analysis: Analysis
     job_routes: JobRoutes
     faults: FaultPlan
     sleep: Callable[[float], Awaitable[None]]
     requests: Counter[str] = field(default_factory=Counter)
-    asked: Counter[str] = field(default_factory=Counter)
+    query_statuses: Counter[str] = field(default_factory=Counter)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the route by the end of the path, whatever stands before it, and answer as the scenario has it."""
+        """Find the route by the end of the path, and respond, with the next fault of the scenario if there is one."""
         route = _route(request.path)
         if route is None:
             return _html(_NOT_FOUND, 404)
         methods, handler = _ROUTES[route]
-        instead = _without_arguments(request, methods)
-        if instead is not None:
-            return instead
+        early = _respond_without_arguments(request, methods)
+        if early is not None:
+            return early
         form, files = await _read_form(request)
-        query = () if request.method == "HEAD" else request.query.items()  # which HEAD does not have there
+        query = () if request.method == "HEAD" else request.query.items()  # the dispatcher does not read it for HEAD
         incoming = Incoming(
             query=request.query,
             query_string=request.query_string,
@@ -155,30 +155,30 @@ class MockDispatcher:
             files=files,
             products_url=self.settings.products_url or f"{request.scheme}://{request.host}/",
         )
-        asked = str(incoming.arguments.get("query_status", ""))
+        query_status = str(incoming.arguments.get("query_status", ""))
         if not route.startswith(_OWN_PAGES):
             self.requests[route] += 1
-            if asked:
-                self.asked[asked] += 1
-        fault = self.faults.next(route, request.method, asked)
+            if query_status:
+                self.query_statuses[query_status] += 1
+        fault = self.faults.next(route, request.method, query_status)
         if fault is None:
-            return await self._answer(handler, incoming)
-        if fault.do == "expire-token":
-            return await self._answer(handler, incoming, token_expired="token" in incoming.arguments)
+            return await self._respond(handler, incoming)
+        if fault.kind == "expire-token":
+            return await self._respond(handler, incoming, token_expired="token" in incoming.arguments)
         job_id = str(incoming.arguments.get("job_id", ""))
-        return await answer_with_fault(fault, request, job_id, lambda: self._answer(handler, incoming), self.sleep)
+        return await respond_with_fault(fault, request, job_id, lambda: self._respond(handler, incoming), self.sleep)
 
-    async def _answer(self, handler: Handler, incoming: Incoming, *, token_expired: bool = False) -> web.Response:
+    async def _respond(self, handler: Handler, incoming: Incoming, *, token_expired: bool = False) -> web.Response:
         try:
             if token_expired:
-                raise expired_token()
+                raise expired_token_error()
             return await handler(self, incoming)
-        except ServiceClosedError as error:
+        except ServiceForbiddenError as error:
             return _html(str(error), error.http_status)
-        except UnknownProductError:  # the dispatcher falls over it where it only describes
+        except UnknownProductError:  # the dispatcher fails on it in requests for a description
             return _html(_SERVER_ERROR, 500)
         except RefusedError as error:
-            body = answers.refusal(
+            body = responses.error_body(
                 error.kind,
                 str(error),
                 instruments=self.library.instruments,
@@ -188,45 +188,45 @@ class MockDispatcher:
             return web.Response(status=error.status, body=body, content_type=_JSON)
 
     async def run_analysis(self, incoming: Incoming) -> web.Response:
-        """Run a query, or tell how far it is."""
+        """Run a query, or return the state of its job."""
         request = AnalysisRequest(incoming.arguments, incoming.products_url, incoming.files)
-        answer = await self.analysis.answer(request)
-        return web.Response(status=answer.status, body=answer.body, content_type=_JSON)
+        response = await self.analysis.answer(request)
+        return web.Response(status=response.status, body=response.body, content_type=_JSON)
 
     async def api_instr_list(self, incoming: Incoming) -> web.Response:
-        """List the instruments; today's dispatchers redirect instead, which `redirect_instr_list` asks for."""
+        """List the instruments, or redirect as today's dispatchers do if `redirect_instr_list` is set."""
         if self.settings.redirect_instr_list is not None:
             return _redirect(self.settings.redirect_instr_list, incoming.query_string)
         return await self.instr_list(incoming)
 
     async def instr_list(self, incoming: Incoming) -> web.Response:
-        """List the instruments, for anybody without a token or with a valid one."""
-        self.analysis.reception.service_token(incoming.query.get("token"))
+        """List the instruments for requests without a token or with a valid one."""
+        self.analysis.reader.service_token(incoming.query.get("token"))
         return _json(self.library.instruments)
 
     async def meta_data(self, incoming: Incoming) -> web.Response:
         """Describe an instrument, or one product of it."""
-        description = self._described(incoming)
+        description = self._description(incoming)
         return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
 
     async def par_names(self, incoming: Incoming) -> web.Response:
         """Name the parameters of a product, or of all products of an instrument."""
-        description = self._described(incoming)
+        description = self._description(incoming)
         return _json(description.par_names(incoming.query.get("product_type")))
 
     async def meta_data_src(self, incoming: Incoming) -> web.Response:
         """Describe the parameters of a source."""
-        return _json(source_meta_data(self._described(incoming), self.settings.generation))
+        return _json(source_meta_data(self._description(incoming), self.settings.generation))
 
-    def _described(self, incoming: Incoming) -> Description:
-        """Return the description that is asked for; raises RefusedError, or UnknownProductError for what is none."""
-        self.analysis.reception.token(incoming.query.get("token"), is_description=True)
+    def _description(self, incoming: Incoming) -> Description:
+        """Return the requested description; raises RefusedError, or UnknownProductError for the instrument `mock`."""
+        self.analysis.reader.token(incoming.query.get("token"), is_description=True)
         if incoming.query.get("instrument") == "mock":
-            raise UnknownProductError("mock", {})  # the default of clients; the dispatcher falls over it
-        return self.analysis.reception.description(incoming.arguments)
+            raise UnknownProductError("mock", {})  # the default of clients; the dispatcher fails on it
+        return self.analysis.reader.description(incoming.arguments)
 
     async def download_products(self, incoming: Incoming) -> web.Response:
-        """Give files of a job to the session that began it."""
+        """Send files of a job to the session that started it."""
         try:
             name, content, is_packed = await self.job_routes.files(incoming.arguments)
         except NoFileError as error:
@@ -240,7 +240,7 @@ class MockDispatcher:
         return web.Response(body=content, content_type=kind, headers=headers)
 
     async def download_file(self, incoming: Incoming) -> web.Response:
-        """Redirect to where uploaded files can be had."""
+        """Redirect to the download of uploaded files."""
         query = f"{incoming.query_string}&{_UPLOADED}"
         return _redirect(f"{incoming.products_url}dispatch-data/download_products", query)
 
@@ -249,20 +249,20 @@ class MockDispatcher:
         return _redirect(self.job_routes.link(incoming.query, incoming.products_url))
 
     async def inspect_state(self, incoming: Incoming) -> web.Response:
-        """List jobs, for whose token has the role."""
+        """List jobs for tokens with the role."""
         return _json(self.job_routes.records(incoming.query))
 
     async def call_back(self, incoming: Incoming) -> web.Response:
-        """Take the report of a back end."""
+        """Store the report of a back end."""
         return _json(self.job_routes.call_back(incoming.query))
 
     async def front_page(self, incoming: Incoming) -> web.Response:
-        """Say what this is, to people."""
+        """Return a page for people."""
         del incoming
         return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
     async def status(self, incoming: Incoming) -> web.Response:
-        """Tell tests what happened: jobs, runs of queries, requests by route and query_status, fixtures served."""
+        """Return counts for tests: jobs, runs of queries, requests by route and query_status, fixtures served."""
         del incoming
         jobs = self.analysis.jobs
         return _json(
@@ -270,7 +270,7 @@ class MockDispatcher:
                 "jobs": len(jobs.jobs),
                 "runs": jobs.runs,
                 "requests": dict(self.requests),
-                "asked": dict(self.asked),
+                "asked": dict(self.query_statuses),
                 "served": dict(self.analysis.served),
             }
         )
@@ -303,14 +303,14 @@ def _route(path: str) -> str | None:
     return max(matching, key=len, default=None)
 
 
-def _without_arguments(request: web.Request, methods: tuple[str, ...]) -> web.Response | None:
-    """Answer what is no question at all; None for what is one."""
+def _respond_without_arguments(request: web.Request, methods: tuple[str, ...]) -> web.Response | None:
+    """Respond to a request whose arguments the dispatcher does not read; None for others."""
     allowed = {"Allow": ", ".join(methods)}
     if request.method == "OPTIONS":
         return web.Response(content_type="text/html", charset="utf-8", headers=allowed)
     if request.method not in methods:
         return _html(_NOT_ALLOWED, 405, allowed)
-    if request.content_type == _JSON:  # the dispatcher reads no body of JSON, and falls over it
+    if request.content_type == _JSON:  # the dispatcher does not read JSON bodies, and fails on them
         return _html(_SERVER_ERROR, 500)
     return None
 
@@ -328,7 +328,7 @@ async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[
 
 
 def _json(value: Any) -> web.Response:
-    return web.Response(body=answers.compact(value) + b"\n", content_type=_JSON)
+    return web.Response(body=responses.compact(value) + b"\n", content_type=_JSON)
 
 
 def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

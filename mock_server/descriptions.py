@@ -1,4 +1,4 @@
-"""What an instrument says of itself: its queries, their parameters, and the lists that describe them to clients."""
+"""Descriptions of instruments: their queries and parameters, and the lists that clients get."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from mock_server.settings import Generation
     from oda_proxy.fixture.model import Instrument, QueryDescription
 
-# Parameters that name data or sources rather than describe the query; no default of theirs is ever filled in.
+# Parameters that list input data; their defaults are never filled in.
 INPUT_LISTS: Final = frozenset({"scw_list"})
 _INPUT_UNITS: Final = "names_list"
-_FORMAT: Final = "_format"  # ends the names of parameters that say how another one is written
+_FORMAT: Final = "_format"  # suffix of parameters with the format of another parameter
 _NEVER_FILLED_IN: Final = frozenset({"user_catalog"})
 
 
@@ -31,11 +31,11 @@ class UnknownProductError(BadQueryError):
 
 @dataclass(frozen=True)
 class Description:
-    """An instrument's description, as questions are asked of it.
+    """An instrument's description.
 
-    Beside the parameters that the file describes, today's dispatcher knows some for every instrument: the format of
-    times, the token, a selected catalogue and the format of time bins. They are accepted, and repeated in answers, but
-    are not in the lists that clients print unless the file describes them.
+    In addition to the parameters in the file, today's dispatcher has some for every instrument: the format of
+    times, the token, a selected catalogue and the format of time bins. They are accepted, and echoed in responses, but
+    are not in the lists that clients print unless they are in the file.
     """
 
     instrument: Instrument
@@ -47,17 +47,17 @@ class Description:
 
     @property
     def source_query(self) -> QueryDescription:
-        """The query for the source, which stands first in every instrument."""
+        """The query for the source, the first of every instrument."""
         return self.instrument.queries[0]
 
     @property
     def instrument_queries(self) -> tuple[QueryDescription, ...]:
-        """The queries that all products of the instrument share, without the one for the source."""
-        makers = self.instrument.prod_dict.values()
-        return tuple(query for query in self.instrument.queries[1:] if query.query_name not in makers)
+        """The queries shared by all products of the instrument, without the one for the source."""
+        query_names = self.instrument.prod_dict.values()
+        return tuple(query for query in self.instrument.queries[1:] if query.query_name not in query_names)
 
     def product_query(self, product: str) -> QueryDescription:
-        """Return the query that makes a product; raises UnknownProductError."""
+        """Return the query of a product; raises UnknownProductError."""
         for query in self.instrument.queries:
             if query.query_name == self.instrument.prod_dict.get(product):
                 return query
@@ -69,18 +69,18 @@ class Description:
         return tuple(parameter for query in queries for parameter in self._of(query))
 
     def names(self) -> frozenset[str]:
-        """Return the names of all parameters of all products: any other argument is unknown to the instrument."""
+        """Return the names of all parameters of all products."""
         return frozenset(parameter.name for query in self.instrument.queries for parameter in self._of(query))
 
     def par_names(self, product: str | None) -> list[str]:
-        """Return what `/api/par-names` answers, for one product or all; raises UnknownProductError."""
-        makers = self.instrument.prod_dict if product is None else (product,)
-        queries = (self.source_query, *self.instrument_queries, *(self.product_query(name) for name in makers))
+        """Return the list of `/api/par-names` for one product or all; raises UnknownProductError."""
+        query_names = self.instrument.prod_dict if product is None else (product,)
+        queries = (self.source_query, *self.instrument_queries, *(self.product_query(name) for name in query_names))
         names = [parameter.name for query in queries for parameter in self._of(query)]
         return list(dict.fromkeys(name for name in names if name not in _NEVER_FILLED_IN))
 
     def _of(self, query: QueryDescription) -> Iterator[ParameterDescription]:
-        """Give the parameters of a query, with those that a dispatcher knows without any description."""
+        """Yield the parameters of a query, with those that a dispatcher has for every instrument."""
         described = {parameter.name for parameter in query.parameters}
         for parameter in query.parameters:
             yield parameter
@@ -103,19 +103,19 @@ def _companions(parameter: ParameterDescription) -> Iterator[tuple[str, str | No
 
 
 def is_filled_in(parameter: ParameterDescription) -> bool:
-    """Tell whether a parameter's default goes into a query that does not name it."""
+    """Return whether a parameter's default is filled in if a query leaves it out."""
     return parameter.name not in _NEVER_FILLED_IN and not is_input_list(parameter)
 
 
 def is_input_list(parameter: ParameterDescription) -> bool:
-    """Tell whether a parameter lists the science windows (or the like) to work on."""
+    """Return whether a parameter lists input data, such as science windows."""
     return parameter.name in INPUT_LISTS or parameter.units == _INPUT_UNITS
 
 
 def meta_data(description: Description, product: str | None, generation: Generation) -> list[Any]:
-    """Return what `/api/meta-data` answers, for all products or one.
+    """Return the description of `/api/meta-data` for all products or one.
 
-    Today each query is a list; in 2019 it was a text that holds a list as JSON.
+    Today each query is a list; in 2019 it was a text with a list as JSON.
 
     Raises
     ------
@@ -133,13 +133,13 @@ def meta_data(description: Description, product: str | None, generation: Generat
 
 
 def source_meta_data(description: Description, generation: Generation) -> list[Any]:
-    """Return what `/meta-data-src` answers."""
+    """Return the description of `/meta-data-src`."""
     items = _query_items(description.source_query, generation)
     return [items if generation == "today" else json.dumps(items)]
 
 
 def checked_parameters(description: Description, product: str, arguments: Mapping[str, Any]) -> list[Any]:
-    """Return what a dry run of 2019 answers: the description of a product, with the values that were asked for."""
+    """Return the result of a dry run of 2019: the description of a product, with the values of the request."""
     queries = (description.source_query, *description.instrument_queries, description.product_query(product))
     items: list[Any] = [{"instrumet": description.name}]
     for query in queries:
@@ -164,6 +164,6 @@ def _query_items(query: QueryDescription, generation: Generation) -> list[dict[s
 
 
 def is_optional(parameter: ParameterDescription) -> bool:
-    """Tell whether null may stand for a parameter; where a description does not say, its default tells."""
+    """Return whether a parameter can be null; if the description does not say, whether its default is null."""
     stated = (parameter.restrictions or {}).get("is_optional")
     return parameter.value is None if stated is None else bool(stated)

@@ -1,4 +1,4 @@
-"""Pack files for download as the dispatcher does: one is gzipped, several are a tar archive, gzipped."""
+"""Packs files for download as the dispatcher does: one file gzipped, several as a gzipped tar archive."""
 
 from __future__ import annotations
 

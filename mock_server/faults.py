@@ -1,4 +1,4 @@
-"""What goes wrong with a request, as a scenario has it: done to the connection or to the answer."""
+"""Applies the fault of a scenario to a response or its connection."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ if TYPE_CHECKING:
 _HTML: Final = "<!doctype html>\n<html lang=en>\n<title>{title}</title>\n<h1>{title}</h1>\n"
 _REASONS: Final = {502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Time-out"}
 _PIECES: Final = 16
-# The job_id stands in the last few kilobytes of an answer, behind its data products.
+# The job_id is in the last few kilobytes of a response, after its data products.
 _TAIL: Final = 64 * 1024
 
 
-async def answer_with_fault(
+async def respond_with_fault(
     fault: Fault,
     request: web.Request,
     job_id: str,
-    answer: Callable[[], Awaitable[web.Response]],
+    respond: Callable[[], Awaitable[web.Response]],
     sleep: Callable[[float], Awaitable[None]],
 ) -> web.StreamResponse:
-    """Answer a request that a fault strikes.
+    """Respond to a request that a fault strikes.
 
     Parameters
     ----------
     fault
-        Of any kind but `expire-token`, which is for the reader of tokens.
+        Of any kind but `expire-token`, which is handled where tokens are read.
     request
-        As it came.
+        The request.
     job_id
-        That the request names.
-    answer
-        Makes the answer that would be given without the fault.
+        The job_id in the request.
+    respond
+        Returns the response without the fault.
     sleep
         Waits for a number of seconds.
     """
-    if fault.do == "hang":
+    if fault.kind == "hang":
         await sleep(fault.seconds)
-        _lose_connection(request)
-    instead = _answer_instead(fault, request)
-    if instead is not None:
-        return instead
-    whole = await answer()
-    body = whole.body if isinstance(whole.body, bytes) else b""
-    match fault.do:
+        _close_connection(request)
+    replacement = _replacement(fault, request)
+    if replacement is not None:
+        return replacement
+    response = await respond()
+    body = response.body if isinstance(response.body, bytes) else b""
+    match fault.kind:
         case "change-job-id":
             head, tail = body[:-_TAIL], body[-_TAIL:]
-            whole.body = head + tail.replace(job_id.encode(), job_id[::-1].encode())
+            response.body = head + tail.replace(job_id.encode(), job_id[::-1].encode())
         case "cut-json":
-            whole.body = body[: len(body) // 2]
+            response.body = body[: len(body) // 2]
         case _:
-            return await _in_pieces(fault, request, whole, body, sleep)
-    return whole
+            return await _in_pieces(fault, request, response, body, sleep)
+    return response
 
 
-def _answer_instead(fault: Fault, request: web.Request) -> web.Response | None:
-    """Make the answer of a fault that lets the request reach no dispatcher."""
-    match fault.do:
+def _replacement(fault: Fault, request: web.Request) -> web.Response | None:
+    """Return the response if the fault keeps the request from the dispatcher, otherwise None."""
+    match fault.kind:
         case "status":
             return _page(_REASONS.get(fault.status, "Error"), fault.status)
         case "html":
@@ -69,7 +69,7 @@ def _answer_instead(fault: Fault, request: web.Request) -> web.Response | None:
         case "redirect":
             return web.Response(status=fault.status, headers={"Location": str(request.url)})
         case "hang":
-            return web.Response()  # to nobody: the connection is lost
+            return web.Response()  # never sent: the connection is closed
     return None
 
 
@@ -77,21 +77,21 @@ async def _in_pieces(
     fault: Fault, request: web.Request, whole: web.Response, body: bytes, sleep: Callable[[float], Awaitable[None]]
 ) -> web.StreamResponse:
     """Announce the whole body and send it in pieces with pauses, only half of them for `cut-connection`."""
-    response = web.StreamResponse(status=whole.status)
-    response.content_type = whole.content_type
-    response.content_length = len(body)
-    await response.prepare(request)
+    stream = web.StreamResponse(status=whole.status)
+    stream.content_type = whole.content_type
+    stream.content_length = len(body)
+    await stream.prepare(request)
     size = max(1, -(-len(body) // _PIECES))
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    for piece in pieces[: len(pieces) // 2] if fault.do == "cut-connection" else pieces:
-        await response.write(piece)
+    for piece in pieces[: len(pieces) // 2] if fault.kind == "cut-connection" else pieces:
+        await stream.write(piece)
         await sleep(fault.seconds)
-    if fault.do == "cut-connection":
-        _lose_connection(request)
-    return response
+    if fault.kind == "cut-connection":
+        _close_connection(request)
+    return stream
 
 
-def _lose_connection(request: web.Request) -> None:
+def _close_connection(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.close()
 

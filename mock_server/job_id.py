@@ -1,8 +1,8 @@
-"""The dispatcher's job_id: a hash of the parameters that permuted characters do not change.
+"""The dispatcher's job_id: a hash of the parameters that does not change if characters are permuted.
 
 Protocol of dispatcher 1.3.6: a scalar is written as JSON, the characters of that text are sorted, and the MD5 of the
 sorted list (again as JSON) is cut to 16 hex digits; a list, pair or mapping is the sorted list of its members' hashes,
-hashed the same way. So RA=83.63 and RA=38.63 are one job. The mock does it too, since a proxy has to live with it.
+hashed the same way. So RA=83.63 and RA=38.63 have the same id. The mock does this, too, because a proxy must cope.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIGITS: Final = 16
 
 
 def job_id(parameters: Mapping[str, Any], subject: str | None = None) -> str:
-    """Hash the normalised parameters of a query, with the subject of its token if it had one (dispatcher 1.3.6)."""
+    """Return the hash of the normalised parameters of a query and the subject of its token (dispatcher 1.3.6)."""
     hashed = {name: value for name, value in parameters.items() if name not in NOT_HASHED and value is not None}
     if subject is not None:
         hashed["sub"] = subject
@@ -30,9 +30,9 @@ def job_id(parameters: Mapping[str, Any], subject: str | None = None) -> str:
 
 
 def job_id_2019(arguments: Mapping[str, Any]) -> str:
-    """Hash all arguments but the session, as a decimal number that may be negative (dispatcher of May 2019).
+    """Return the hash of all arguments but the session, a decimal number that can be negative (dispatcher of May 2019).
 
-    That dispatcher printed Python's own hash of the arguments, which differs from process to process; here it does not.
+    That dispatcher used Python's own hash, which differs from process to process; this one does not.
     """
     text = json.dumps({name: value for name, value in arguments.items() if name != "session_id"}, sort_keys=True)
     return str(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True))

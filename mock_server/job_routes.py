@@ -1,4 +1,4 @@
-"""The routes about jobs beside `run_analysis`: files, links, records, and reports of back ends."""
+"""The routes for jobs other than `run_analysis`: files, links, records, and reports of back ends."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from mock_server.answers import Answer, ExitStatus
-from mock_server.asking import RefusedError, constructor_failed
 from mock_server.downloads import pack
+from mock_server.request_context import RefusedError, constructor_failed
+from mock_server.responses import ExitStatus, Response
 from oda_proxy.errors import BadQueryError
 from oda_proxy.fixture.json_files import ANSWER_FILE, QUERY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mock_server.asking import Reception
     from mock_server.jobs import Job, JobTable, State
+    from mock_server.request_context import RequestReader
 
 _LINK_PARAMETERS: Final = ("job_id", "session_id", "token")
 _RECORDS_ROLE: Final = "job manager"
 _SHORT_ID: Final = 8
-_STATES_TOLD: Final[dict[str, State]] = {"done": "ready", "failed": "failed"}
+_REPORTED_STATES: Final[dict[str, State]] = {"done": "ready", "failed": "failed"}
 
 
 class NoFileError(BadQueryError):
-    """Files that a request may not have; `body` is the failed answer that says so."""
+    """A request for files that it may not have; `body` is the failed response."""
 
     http_status = 403
 
@@ -37,17 +37,17 @@ class NoFileError(BadQueryError):
 
 @dataclass(frozen=True)
 class JobRoutes:
-    """Answers questions about the jobs of a table."""
+    """Answers requests about the jobs of a table."""
 
     jobs: JobTable
-    reception: Reception
+    reader: RequestReader
 
     async def files(self, arguments: Mapping[str, Any]) -> tuple[str, bytes, bool]:
-        """Collect the files of a job for `/download_products`.
+        """Read the files of a job for `/download_products`.
 
         Returns
         -------
-        Name of the download, its content, and whether that is packed.
+        Name of the download, its content, and whether the content is packed.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class JobRoutes:
         NoFileError
             The job belongs to another token or session, or has no such file.
         """
-        token = self.reception.token(arguments.get("token"))
+        token = self.reader.token(arguments.get("token"))
         if "query_status" not in arguments:
             raise RefusedError("RequestNotUnderstood", constructor_failed("mock", "'query_status'"))
         job_id = str(arguments.get("job_id") or "")
@@ -77,25 +77,25 @@ class JobRoutes:
         return download, await asyncio.to_thread(pack, contents), True
 
     def _no_file(self, job_id: str, session_id: str, message: str) -> NoFileError:
-        body = Answer(
+        body = Response(
             query_status="failed",
             exit_status=ExitStatus("failed", 1, message),
             job_monitor={"job_id": job_id, "session_id": session_id, "status": "failed"},
             session_id=session_id,
-            time_request=self.reception.wall_clock(),
+            time_request=self.reader.wall_clock(),
             http_status=NoFileError.http_status,
         ).body()
         return NoFileError(message, body)
 
     def link(self, query: Mapping[str, str], products_url: str) -> str:
-        """Return where `/resolve-job-url` leads: to the page of a job, or to one that shows an error."""
+        """Return the target of `/resolve-job-url`: the page of a job, or an error page."""
         expected = f"expected only and only these {list(_LINK_PARAMETERS)}"
         missing = [name for name in _LINK_PARAMETERS if name not in query]
-        strange = [name for name in query if name not in _LINK_PARAMETERS]
-        if missing or strange:
+        unexpected = [name for name in query if name not in _LINK_PARAMETERS]
+        if missing or unexpected:
             message = f"NOT found expected parameters: {missing}, {expected}"
             if not missing:
-                message = f"found unexpected parameters: {strange}, {expected}"
+                message = f"found unexpected parameters: {unexpected}, {expected}"
             return f"{products_url}?{urlencode({'error_message': message, 'status_code': 400})}"
         job = self.jobs.by_id.get(query["job_id"])
         if job is None or job.session_id != query["session_id"]:
@@ -106,23 +106,23 @@ class JobRoutes:
         return f"{products_url}?{urlencode(shown)}"
 
     def records(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """List the jobs for `/inspect-state`; raises ServiceClosedError."""
-        self.reception.service_token(query.get("token"), _RECORDS_ROLE)
+        """List the jobs for `/inspect-state`; raises ServiceForbiddenError."""
+        self.reader.service_token(query.get("token"), _RECORDS_ROLE)
         jobs = [job for job in self.jobs.jobs.values() if query.get("job_id") in (None, job.job_id[:_SHORT_ID])]
         return {"records": [_record(job) for job in jobs]}
 
     def call_back(self, query: Mapping[str, str]) -> dict[str, float]:
-        """Note what a back end reports of a job, for `/call_back`; raises RefusedError.
+        """Store the report of a back end for `/call_back`; raises RefusedError.
 
-        The job is then in the reported state, whatever the times of its fixture. As at the real one nobody has to
-        prove anything, and a job that does not exist is no error.
+        The job is then in the reported state, whatever the timeline of its fixture. As in the real dispatcher, no
+        authentication is needed, and a job that does not exist is not an error.
         """
         if "job_id" not in query:
             raise RefusedError("RequestNotUnderstood", "job_id must be present during a call_back")
-        self.reception.reporter(query.get("token"))
+        self.reader.check_report_token(query.get("token"))
         job = self.jobs.by_id.get(query["job_id"])
         if job is not None:
-            job.told = _STATES_TOLD.get(query.get("action", ""), "progress")
+            job.reported_state = _REPORTED_STATES.get(query.get("action", ""), "progress")
             job.messages.append(dict(query))
         return {"time_spent_s": 0.0}
 

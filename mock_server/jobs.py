@@ -1,4 +1,4 @@
-"""The life of jobs: which state each is in, and what a request is answered then (protocol: dispatcher 1.3.6)."""
+"""The states of jobs, and the reply to a request in each state (protocol: dispatcher 1.3.6)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from mock_server.library import Answering
+    from mock_server.fixture_library import ProductSource
     from oda_proxy.fixture.model import FixtureAnswer
 
 State: TypeAlias = Literal["submitted", "progress", "ready", "done", "failed"]
-Asked: TypeAlias = Literal["new", "poll", "ready", "failed", "other"]
+RequestKind: TypeAlias = Literal["new", "poll", "ready", "failed", "other"]
 
 _STATES: Final[tuple[State, ...]] = ("submitted", "progress", "ready", "done", "failed")
 _FINAL: Final = frozenset({"ready", "done", "failed"})
 _POLLS: Final = frozenset({"not-prepared", "prepared", "submitted", "progress"})
-# How many reports of the back end a job writes while it is in progress.
+# Number of reports of the back end while a job is in progress.
 _REPORTS: Final = 6
-# What a back end of INTEGRAL reports beside; oda_api 1.1.0 counts science windows, and stumbles where none is named.
+# Other members of the reports for INTEGRAL; oda_api 1.1.0 counts science windows, and fails if none is named.
 _REPORT: Final = {"scwid": ""}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a request is answered.
+    """The reply to a request.
 
     Attributes
     ----------
     query_status, job_status
-        As the answer gives them; they differ where a session asks for another session's job.
+        As in the response; they differ if a session requests the job of another session.
     ran
-        The request ran the query, so the answer repeats its parameters; otherwise its products are empty.
+        Whether the request ran the query, so that the response echoes its parameters; otherwise its products are empty.
     """
 
     query_status: str
@@ -41,13 +41,13 @@ class Reply:
 
     @property
     def has_products(self) -> bool:
-        """Tell whether the data products go into the answer."""
+        """Whether the response contains the data products."""
         return self.ran and self.query_status == "done"
 
 
-# What a request of the job's owner is answered: (what it asks, the job's state) -> reply. A request that finds a failed
-# job and runs the query has begun the job again before it comes here.
-TRANSITIONS: Final[dict[tuple[Asked, State], Reply]] = {
+# The reply to a request of the job's owner, by the kind of request and the state of the job. A request that runs the
+# query of a failed job has started the job again before its state is looked up here.
+TRANSITIONS: Final[dict[tuple[RequestKind, State], Reply]] = {
     ("new", "submitted"): Reply("submitted", "submitted", ran=True),
     ("new", "progress"): Reply("progress", "progress", ran=True),
     ("new", "ready"): Reply("done", "done", ran=True),
@@ -72,8 +72,8 @@ TRANSITIONS: Final[dict[tuple[Asked, State], Reply]] = {
 }
 
 
-def asked(query_status: str) -> Asked:
-    """Classify what a request asks by its `query_status`."""
+def request_kind(query_status: str) -> RequestKind:
+    """Return the kind of a request by its `query_status`."""
     match query_status:
         case "new" | "ready" | "failed":
             return query_status
@@ -84,46 +84,46 @@ def asked(query_status: str) -> Asked:
 
 @dataclass
 class Job:
-    """One job, begun by the session that asked first.
+    """One job, started by the session that requested it first.
 
     Attributes
     ----------
     timeline
-        States with the seconds after `begun` at which the job enters them, in order; empty if it is done at once.
+        States with the seconds after `begun` at which the job enters them, in order; empty if the job takes no time.
     recorded
-        The answer of its fixture, which says how it ends.
-    told
-        A state that a call-back of the back end told, which beats the timeline.
+        The answer of its fixture, with the result of the job.
+    reported_state
+        The state in the last call-back of the back end, which overrides the timeline.
     """
 
     job_id: str
     session_id: str
     subject: str | None
     echo: Mapping[str, Any]
-    fixture: Answering
+    fixture: ProductSource
     recorded: FixtureAnswer
     timeline: tuple[tuple[str, float], ...]
     begun: float
     time_request: float
-    told: State | None = None
+    reported_state: State | None = None
     fetched: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def outcome(self) -> State:
-        """How it ends, once there is nothing left to wait for."""
+        """The final state of the job before its products are fetched."""
         return "failed" if self.recorded.query_status == "failed" else "ready"
 
     @property
     def is_synchronous(self) -> bool:
-        """Tell whether the first answer is the last."""
+        """Whether the first response is the last."""
         return not self.timeline
 
     def state(self, now: float) -> State:
         """Return the state at a time of the clock."""
         state: State
-        if self.told is not None:
-            state = self.told
+        if self.reported_state is not None:
+            state = self.reported_state
         elif self.is_synchronous:
             state = self.outcome
         else:
@@ -138,7 +138,7 @@ class Job:
         return "done" if state == "ready" and (self.fetched or self.is_synchronous) else state
 
     def reports(self, now: float) -> list[dict[str, Any]]:
-        """Return what the back end reported so far, oldest first: a list that grows while the job is in progress."""
+        """Return the reports of the back end so far, oldest first; the list grows while the job is in progress."""
         if self.messages or self.is_synchronous:
             return list(self.messages)
         times = dict(self.timeline)
@@ -171,9 +171,9 @@ def _message(number: int) -> str:
 
 @dataclass
 class JobTable:
-    """All jobs that were begun since the start.
+    """All jobs since the start.
 
-    A job belongs to a query and the identity of who asked, not to its job_id: a dispatcher's job_id is one for queries
+    A job is identified by its query and user, not by its job_id: the dispatcher's job_id is the same for queries
     whose values are permutations of each other, and oda_api 1.1.0 polls with the job_id of another query.
     """
 
@@ -183,47 +183,47 @@ class JobTable:
     runs: int = 0
 
     def find(self, key: Hashable, job_id: str) -> Job | None:
-        """Return the job of a query; of none that was begun, the one with that job_id."""
+        """Return the job of a query; without one, the job with that job_id, or None."""
         return self.jobs.get(key) or self.by_id.get(job_id)
 
     def is_ready(self, key: Hashable, job_id: str) -> bool:
-        """Tell whether there is such a job, and its products wait to be fetched."""
-        known = self.find(key, job_id)
-        return known is not None and known.state(self.clock()) in ("ready", "done")
+        """Return whether the job exists and its products can be fetched."""
+        found = self.find(key, job_id)
+        return found is not None and found.state(self.clock()) in ("ready", "done")
 
-    def ask(self, key: Hashable, job: Job, query_status: str, job_id: str) -> tuple[Job, Reply]:
-        """Decide what a request is answered.
+    def handle(self, key: Hashable, job: Job, query_status: str, job_id: str) -> tuple[Job, Reply]:
+        """Return the job and the reply for a request, and start the job if needed.
 
         Parameters
         ----------
         key
-            Of the query and the identity of who asks.
+            The query and the user.
         job
-            The job that the request begins if it runs the query and there is none, or only a failed one.
+            The job that the request starts if it runs the query and there is no job, or only a failed one.
         query_status
-            What the request asks; any but `new` needs a job that `find` finds.
+            As in the request; any but `new` needs a job that `find` finds.
         job_id
-            That of the request, of another query perhaps; for `new` that of the query.
+            As in the request, possibly of another query; for `new` that of the query.
 
         Returns
         -------
-        The job that the answer is about, and the reply.
+        The job, and the reply.
         """
-        known = self.find(key, job_id)
-        what = asked(query_status)
-        is_owner = known is None or known.session_id == job.session_id
-        if what == "poll" and known is not None and not is_owner and known.state(self.clock()) in _FINAL:
-            what = "new"  # another session has no record of the end, so its poll runs the query again
-        if known is None or what in ("new", "ready"):
+        found = self.find(key, job_id)
+        kind = request_kind(query_status)
+        is_owner = found is None or found.session_id == job.session_id
+        if kind == "poll" and found is not None and not is_owner and found.state(self.clock()) in _FINAL:
+            kind = "new"  # other sessions have no record of the end, so their polls run the query again
+        if found is None or kind in ("new", "ready"):
             self.runs += 1
-            known = self.jobs.get(key)
-            if known is None or known.state(self.clock()) == "failed":
-                known = self.jobs[key] = job
-            self.by_id[job.job_id] = known
-        state = known.state(self.clock())
-        reply = TRANSITIONS[what, state]
+            found = self.jobs.get(key)
+            if found is None or found.state(self.clock()) == "failed":
+                found = self.jobs[key] = job
+            self.by_id[job.job_id] = found
+        state = found.state(self.clock())
+        reply = TRANSITIONS[kind, state]
         if reply.has_products and is_owner:
-            known.fetched = True
+            found.fetched = True
         if not is_owner and reply.ran and state == "progress":
-            reply = Reply("progress", "submitted", ran=True)  # seen at 1.3.6
-        return known, reply
+            reply = Reply("progress", "submitted", ran=True)  # observed with 1.3.6
+        return found, reply

@@ -16,8 +16,8 @@ _DUMMY: Final = "Dummy"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a query asks for; `parameters` are the decisive ones, normalised, `files` maps names to SHA-256."""
+class NormalisedQuery:
+    """A query as it is compared; `parameters` are those that the product depends on, `files` maps names to SHA-256."""
 
     instrument: str
     product: str
@@ -27,19 +27,19 @@ class Question:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> Hashable:
-        """Return what two questions share exactly if one answer serves both.
+        """Return a value that is equal for two queries exactly if the same fixture answers both.
 
-        Numbers are compared as numbers, catalogues as JSON; the order of lists counts. Null and an empty list are the
-        same as nothing. Any `query_type` but `Dummy` means `Real` to a dispatcher.
+        Numbers are compared as numbers, catalogues as JSON; the order of lists counts. Null and an empty list count
+        as missing. A dispatcher reads any `query_type` but `Dummy` as `Real`.
         """
-        return frozenset(self.facts())
+        return frozenset(self.items())
 
     def digest(self, seed: int) -> str:
-        """Return a hash of the question and a seed, the same in every process."""
+        """Return a hash of the query and a seed; it is the same in every process."""
         return hashlib.sha256(f"{seed} {_ordered(self.key())}".encode()).hexdigest()
 
-    def facts(self) -> Iterator[tuple[str, Hashable]]:
-        """Give by name what a question is about, as it is compared."""
+    def items(self) -> Iterator[tuple[str, Hashable]]:
+        """Yield the names and values that are compared."""
         yield "instrument", self.instrument
         yield "product_type", self.product
         yield "query_type", _DUMMY if self.query_type == _DUMMY else "Real"
@@ -53,20 +53,20 @@ class Question:
 
 @dataclass(frozen=True)
 class FixtureIndex:
-    """Finds the fixture for a question."""
+    """Finds the fixture of a query."""
 
-    questions: tuple[tuple[Question, Fixture], ...]
+    queries: tuple[tuple[NormalisedQuery, Fixture], ...]
     _fixtures: dict[Hashable, Fixture] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         fixtures: dict[Hashable, Fixture] = {}
-        for question, fixture in self.questions:
-            fixtures.setdefault(question.key(), fixture)
+        for query, fixture in self.queries:
+            fixtures.setdefault(query.key(), fixture)
         object.__setattr__(self, "_fixtures", fixtures)  # the one way to derive a field of a frozen dataclass
 
-    def find(self, question: Question) -> Fixture | None:
-        """Return the fixture that answers a question, the first of several."""
-        return self._fixtures.get(question.key())
+    def find(self, query: NormalisedQuery) -> Fixture | None:
+        """Return the first fixture with this query, or None."""
+        return self._fixtures.get(query.key())
 
 
 def _comparable(value: Any) -> Hashable:
@@ -75,13 +75,13 @@ def _comparable(value: Any) -> Hashable:
         return frozenset((name, _comparable(member)) for name, member in value.items())
     if isinstance(value, list):
         return tuple(_comparable(member) for member in value)
-    known: str | int | float | tuple[str, bool] | None
-    known = ("boolean", value) if isinstance(value, bool) else value  # True would equal 1
-    return known
+    comparable: str | int | float | tuple[str, bool] | None
+    comparable = ("boolean", value) if isinstance(value, bool) else value  # True would equal 1
+    return comparable
 
 
 def _ordered(value: Hashable) -> str:
-    """Write what `_comparable` gives, equal things in equal words."""
+    """Return a comparable value as text; equal values have equal texts."""
     if isinstance(value, frozenset):
         return f"{{{','.join(sorted(map(_ordered, value)))}}}"
     if isinstance(value, tuple):
@@ -90,7 +90,7 @@ def _ordered(value: Hashable) -> str:
 
 
 def _read_catalog(value: Any) -> Any:
-    """Read a catalogue, which is sent as the JSON text of an object."""
+    """Parse a catalogue, which is sent as the JSON text of an object."""
     if not (isinstance(value, str) and value.startswith("{")):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Read the arguments of a request, check them and write them as dispatcher 1.3.6 repeats them."""
+"""Reads the arguments of a request, checks them, and normalises them as dispatcher 1.3.6 does in its echo."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from mock_server.descriptions import Description
     from oda_proxy.fixture.model import ParameterDescription
 
-# Arguments of a request that are no parameters of its query: who asks, how, and what state the job is in.
-CONTROL: Final = frozenset(
+# Arguments of a request that are not parameters of its query: client, session, and state of the job.
+CONTROL_ARGUMENTS: Final = frozenset(
     {"query_status", "query_type", "session_id", "api", "oda_api_version", "off_line", "instrument", "product_type"}
     | {"job_id", "token", "run_asynch", "allow_unknown_args", "catalog_selected_objects", "async_dispatcher"}
 )
 COMMENT_ON_ARGUMENTS: Final = "Please note that argument"
-_DROPPED: Final = frozenset({"client-name", "return_progress", "use_scws"})
+_IGNORED: Final = frozenset({"client-name", "return_progress", "use_scws"})
 _ALWAYS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
 _REPEATED: Final = "scw_list"
 _NUL: Final = "\0"
@@ -32,12 +32,12 @@ _TRUE: Final = frozenset({"True", "true", "yes", "1"})
 _FALSE: Final = frozenset({"False", "false", "no", "0"})
 _CATALOG_KEYS: Final = frozenset({"cat_frame", "cat_coord_units", "cat_column_list", "cat_column_names"})
 _BAD_CATALOG: Final = "Error while setting catalog object , content of the temporary directory is []"
-# Characters that astropy's Angle of 2019 could begin to read.
+# Characters that astropy's Angle of 2019 accepted at the start of an angle.
 _ANGLE: Final = frozenset("0123456789+-.")
 
 
 class BadParameterError(BadQueryError):
-    """A value that is none of its parameter; the message is the dispatcher's."""
+    """A value that is invalid for its parameter; the message is the dispatcher's."""
 
     def __init__(self, parameter: ParameterDescription, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class BadParameterError(BadQueryError):
 
 
 class BadParameter2019Error(BadQueryError):
-    """A value that the dispatcher of 2019 could not read; the message is Python 2's repr of an exception."""
+    """A value that is invalid for the dispatcher of 2019; the message is Python 2's repr of an exception."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Parameters:
     Attributes
     ----------
     echo
-        All arguments that were used, normalised, and defaults, in the order in which the dispatcher repeats them.
+        All arguments that were used, normalised, and defaults, in the order of the dispatcher's echo.
     decisive
-        What the product depends on: the parameters of the product, its instrument and its source, normalised.
+        Those that the product depends on: the parameters of the product, its instrument and its source, normalised.
     unused
-        Names of the arguments that no product of the instrument knows, in the order of the request.
+        Names of the arguments that no product of the instrument has, in the order of the request.
     """
 
     echo: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Parameters:
 
     @property
     def comment(self) -> str:
-        """What `exit_status.comment` says of unused arguments."""
+        """The text of `exit_status.comment` about unused arguments."""
         match self.unused:
             case ():
                 return ""
@@ -82,8 +82,8 @@ class Parameters:
 def read_arguments(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Merge a query string and a form into values.
 
-    The query string beats the form, and the first of several equal names wins, except for `scw_list`. A NUL is null;
-    text that holds a JSON list or object is that; numbers stay text.
+    The query string overrides the form, and the first of several equal names wins, except for `scw_list`. A NUL is
+    null; the text of a JSON list or object is parsed; numbers stay text.
     """
     arguments: dict[str, Any] = {}
     for pairs in (list(query), list(form)):
@@ -111,28 +111,28 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
     Parameters
     ----------
     arguments
-        As `read_arguments` gives them.
+        As returned by `read_arguments`.
     description
-        Of the instrument.
+        The description of the instrument.
     product
         One of its products.
 
     Raises
     ------
     BadParameterError
-        A value is none of its parameter.
+        A value is invalid.
     UnknownProductError
         The instrument has no such product.
     """
     described = {parameter.name: parameter for parameter in description.parameters(product)}
-    known = description.names() | CONTROL | _DROPPED
-    unused = tuple(name for name in arguments if name not in known)
+    known_names = description.names() | CONTROL_ARGUMENTS | _IGNORED
+    unused = tuple(name for name in arguments if name not in known_names)
     if arguments.get("allow_unknown_args") == "True":
         unused = ()
     time_format = time_format_of(arguments)
     echo: dict[str, Any] = {}
     for name, value in arguments.items():
-        if name in _DROPPED or name in unused:
+        if name in _IGNORED or name in unused:
             continue
         parameter = described.get(name)
         echo[name] = value if parameter is None or name == "token" else _normal(parameter, value, time_format)
@@ -144,12 +144,12 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
 
 
 def check_2019(arguments: Mapping[str, Any], description: Description, product: str) -> Parameters:
-    """Check the arguments of a query as the dispatcher of May 2019 did: it repeats them as they came, all of them.
+    """Check the arguments of a query as the dispatcher of May 2019 did, which echoed all of them unchanged.
 
     Raises
     ------
     BadParameter2019Error
-        A value is none of its parameter.
+        A value is invalid.
     UnknownProductError
         The instrument has no such product.
     """
@@ -162,12 +162,12 @@ def check_2019(arguments: Mapping[str, Any], description: Description, product: 
 
 def time_format_of(arguments: Mapping[str, Any]) -> str:
     """Return the format of a query's times."""
-    given = arguments.get("T_format")
-    return "isot" if given is None else str(given)
+    value = arguments.get("T_format")
+    return "isot" if value is None else str(value)
 
 
 def kind_of(parameter: ParameterDescription) -> str:
-    """Return a parameter's kind; where the description does not state it, its name, units and default tell."""
+    """Return a parameter's kind, derived from name, units and default if the description does not state it."""
     if parameter.kind is not None:
         return parameter.kind
     if parameter.name in _KINDS_BY_NAME:
@@ -178,7 +178,7 @@ def kind_of(parameter: ParameterDescription) -> str:
 
 
 def _is_decisive(name: str, described: Mapping[str, Any]) -> bool:
-    return name == "catalog_selected_objects" or (name in described and name not in CONTROL)
+    return name == "catalog_selected_objects" or (name in described and name not in CONTROL_ARGUMENTS)
 
 
 def _normal(parameter: ParameterDescription, value: Any, time_format: str) -> Any:
@@ -241,7 +241,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _read_catalog(parameter: ParameterDescription, value: Any) -> Any:
-    """Leave a catalogue as the text it is, once it was seen to hold one."""
+    """Check that a text is a catalogue, and return it unchanged."""
     try:
         catalog = json.loads(value)
     except (TypeError, ValueError, RecursionError):
@@ -266,7 +266,7 @@ def _check_restrictions(parameter: ParameterDescription, value: Any) -> None:
 
 
 def _repr_2019(kind: str, value: str) -> str:
-    """Write the exception of a value that is none of its parameter as Python 2 and astropy 2 wrote it."""
+    """Return the exception for an invalid value as Python 2 and astropy 2 wrote it."""
     if kind == "angle":
         column = next((place for place, character in enumerate(value) if character not in _ANGLE), 0)
         return f'ValueError(u"Invalid character at col {column} in angle u{value!r}",)'

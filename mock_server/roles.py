@@ -1,4 +1,4 @@
-"""Which roles a query needs, and what a dispatcher says to who lacks them.
+"""The roles that a query needs, and the message if they are missing.
 
 The rules are those of the INTEGRAL plugins, for any instrument with these parameters. The texts are those of dispatcher
 1.3.6; only that for more than 500 pointings is inferred.
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-_FULL: Final = 50
-_EXTREME: Final = 500
+_FULL_POINTINGS: Final = 50
+_EXTREME_POINTINGS: Final = 500
 
 
 def missing_roles(parameters: Mapping[str, Any], roles: Collection[str]) -> dict[str, str]:
@@ -23,12 +23,15 @@ def missing_roles(parameters: Mapping[str, Any], roles: Collection[str]) -> dict
 def _needed(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     pointings = parameters.get("max_pointings")
     if isinstance(pointings, int):
-        if pointings > _FULL:
-            yield "unige-hpc-full", f"it is needed to request > {_FULL} ScW, you requested max_pointings={pointings}"
-        if pointings > _EXTREME:
+        if pointings > _FULL_POINTINGS:
+            yield (
+                "unige-hpc-full",
+                f"it is needed to request > {_FULL_POINTINGS} ScW, you requested max_pointings={pointings}",
+            )
+        if pointings > _EXTREME_POINTINGS:
             yield (
                 "unige-hpc-extreme",
-                f"it is needed to request > {_EXTREME} ScW, you requested max_pointings={pointings}",
+                f"it is needed to request > {_EXTREME_POINTINGS} ScW, you requested max_pointings={pointings}",
             )
     if parameters.get("integral_data_rights") == "all-private":
         yield (
@@ -40,7 +43,7 @@ def _needed(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def refusal_text(missing: Mapping[str, str], roles: Collection[str]) -> str:
-    """Write the message of the dispatcher to who lacks roles."""
+    """Return the dispatcher's message for missing roles."""
     reasons = "\n".join(f" - {role}: {reason}" for role, reason in missing.items())
     return (
         "Unfortunately, your priviledges are not sufficient to make the request for this particular product and "

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-Deed: TypeAlias = Literal[
+FaultKind: TypeAlias = Literal[
     "status", "hang", "cut-json", "cut-connection", "html", "expire-token", "change-job-id", "redirect", "drip"
 ]
 
-_LARGEST_FILE: Final = 2**20
+_MAX_FILE_SIZE: Final = 2**20
 _SCENARIO_KEYS: Final[dict[str, tuple[type, ...]]] = {
     "summary": (str,),
     "time_scale": (int, float),
@@ -37,54 +37,56 @@ _FAULT_KEYS: Final[dict[str, tuple[type, ...]]] = {
     "status": (int,),
     "seconds": (int, float),
 }
-_MEMBERS: Final[dict[str, type]] = {"methods": str, "asked": str, "on": int}
+# Fields of `Fault` with another name than the key in the file.
+_FIELDS: Final = {"do": "kind", "asked": "query_statuses", "from": "since"}
+_ITEM_TYPES: Final[dict[str, type]] = {"methods": str, "asked": str, "on": int}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong with some requests.
+    """A fault that strikes some requests.
 
     Attributes
     ----------
-    do
-        What goes wrong.
+    kind
+        What goes wrong (`do` in the file).
     route
-        The route it goes wrong on.
-    methods, asked
-        HTTP methods and values of `query_status`; empty: all.
+        The route that it applies to.
+    methods, query_statuses
+        HTTP methods and values of `query_status` (`asked` in the file) that it applies to; empty: all.
     on, since
-        Which of the requests that fit so far, counted from 1: these, or all from that one on (`from` in the file).
+        Which of the matching requests it strikes, counted from 1: these, or all from that one on (`from` in the file).
         Neither: all.
     chance
-        Of going wrong, for each request that fits.
+        The probability for each matching request.
     status
         HTTP status, for `status` and `redirect`.
     seconds
         Pause, for `hang` and `drip`.
     """
 
-    do: Deed
+    kind: FaultKind
     route: str = "run_analysis"
     methods: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    query_statuses: tuple[str, ...] = ()
     on: tuple[int, ...] = ()
     since: int = 1
     chance: float = 1.0
     status: int = 502
     seconds: float = 0.0
 
-    def fits(self, route: str, method: str, asked: str) -> bool:
-        """Tell whether a request is of the kind that this goes wrong with."""
+    def matches(self, route: str, method: str, query_status: str) -> bool:
+        """Return whether the fault applies to such requests."""
         return (
             route == self.route
             and (not self.methods or method in self.methods)
-            and (not self.asked or asked in self.asked)
+            and (not self.query_statuses or query_status in self.query_statuses)
         )
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named way in which a mock misbehaves; `outcome` is that of all jobs, None leaves it to the fixtures."""
+    """A named set of faults; `outcome` is the result of all jobs, None for that of their fixtures."""
 
     name: str = ""
     summary: str = ""
@@ -95,52 +97,52 @@ class Scenario:
 
 @dataclass
 class FaultPlan:
-    """Decides request by request what goes wrong; the same seed and requests give the same faults."""
+    """Chooses the fault of each request; the same seed and requests give the same faults."""
 
     faults: tuple[Fault, ...]
     random: random.Random
     _counts: Counter[int] = field(default_factory=Counter)
 
-    def next(self, route: str, method: str, asked: str) -> Fault | None:
-        """Return the fault of the next request, the first that strikes."""
-        struck = None
+    def next(self, route: str, method: str, query_status: str) -> Fault | None:
+        """Return the fault of the next request, the first that strikes, or None."""
+        chosen = None
         for place, fault in enumerate(self.faults):
-            if not fault.fits(route, method, asked):
+            if not fault.matches(route, method, query_status):
                 continue
             self._counts[place] += 1
             count = self._counts[place]
             is_due = count in fault.on if fault.on else count >= fault.since
             happens = fault.chance >= 1 or self.random.random() < fault.chance
-            if struck is None and is_due and happens:
-                struck = fault
-        return struck
+            if chosen is None and is_due and happens:
+                chosen = fault
+        return chosen
 
 
-def find_scenario(name: str | None, further: tuple[Path, ...] = ()) -> Scenario:
-    """Return a scenario by its name, of `further` files or the shipped one; None gives one where nothing is wrong.
+def find_scenario(name: str | None, extra_files: tuple[Path, ...] = ()) -> Scenario:
+    """Return a scenario by name, from extra files or the shipped one; for None, a scenario without faults.
 
     Raises
     ------
     UsageError
-        There is no such scenario, or a file is not as its format says.
+        There is no such scenario, or a file does not follow the format.
     """
     if name is None:
         return Scenario()
-    scenarios = load_scenarios(further)
+    scenarios = load_scenarios(extra_files)
     if name not in scenarios:
         raise UsageError(f"there is no scenario {name!r}: choose one of {', '.join(sorted(scenarios))}")
     return scenarios[name]
 
 
-def load_scenarios(further: tuple[Path, ...] = ()) -> dict[str, Scenario]:
-    """Read the shipped scenarios and those of further files, which hide shipped ones; raises UsageError."""
+def load_scenarios(extra_files: tuple[Path, ...] = ()) -> dict[str, Scenario]:
+    """Read the shipped scenarios and those of extra files, which replace shipped ones; raises UsageError."""
     scenarios = _read("scenarios.toml", files(__package__).joinpath("scenarios.toml").read_text(encoding="utf-8"))
-    for file in further:
+    for file in extra_files:
         try:
             with file.open("rb") as stream:
-                content = stream.read(_LARGEST_FILE + 1)
-            if len(content) > _LARGEST_FILE:
-                raise UsageError(f"{file}: is larger than {_LARGEST_FILE} bytes")
+                content = stream.read(_MAX_FILE_SIZE + 1)
+            if len(content) > _MAX_FILE_SIZE:
+                raise UsageError(f"{file}: is larger than {_MAX_FILE_SIZE} bytes")
             scenarios |= _read(str(file), content.decode())
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: cannot be read: {error}") from None
@@ -148,7 +150,7 @@ def load_scenarios(further: tuple[Path, ...] = ()) -> dict[str, Scenario]:
 
 
 def read_faults(tables: Sequence[Any]) -> tuple[Fault, ...]:
-    """Read faults that are given as a file of scenarios has them; raises UsageError."""
+    """Read faults in the form of a scenario file; raises UsageError."""
     return tuple(_fault("faults", table) for table in tables)
 
 
@@ -175,9 +177,11 @@ def _scenario(place: str, name: str, table: Any) -> Scenario:
 
 def _fault(place: str, table: Any) -> Fault:
     _check(f"{place}: a fault", table, _FAULT_KEYS)
-    if table.get("do") not in get_args(Deed):
-        raise UsageError(f"{place}: there is no fault {table.get('do')!r}: choose one of {', '.join(get_args(Deed))}")
-    values: dict[str, Any] = {"since" if key == "from" else key: value for key, value in table.items()}
+    if table.get("do") not in get_args(FaultKind):
+        raise UsageError(
+            f"{place}: there is no fault {table.get('do')!r}: choose one of {', '.join(get_args(FaultKind))}"
+        )
+    values: dict[str, Any] = {_FIELDS.get(key, key): value for key, value in table.items()}
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return Fault(**{**values, **lists})
 
@@ -191,5 +195,5 @@ def _check(place: str, table: Any, kinds: Mapping[str, tuple[type, ...]]) -> Non
             raise UsageError(f"{place} has no {key!r}: it can have {', '.join(sorted(kinds))}")
         members = value if isinstance(value, list) else ()
         fits = isinstance(value, kinds[key]) and not isinstance(value, bool)
-        if not fits or not all(isinstance(member, _MEMBERS.get(key, object)) for member in members):
+        if not fits or not all(isinstance(member, _ITEM_TYPES.get(key, object)) for member in members):
             raise UsageError(f"{place}: {key} cannot be {value!r}")

@@ -1,4 +1,4 @@
-"""Where a query's list of science windows comes from: a field, a file or nowhere (protocol: dispatcher 1.3.6)."""
+"""Reads a query's list of science windows from a field or a file (protocol: dispatcher 1.3.6)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> d
     Raises
     ------
     ScwListError
-        What `use_scws` announces is not there, or something is there that it does not announce.
+        The source in `use_scws` is missing, or another one is present.
     """
     announced = arguments.get("use_scws")
     has_field, has_file = bool(arguments.get(_FIELD)), FILE in files

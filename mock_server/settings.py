@@ -1,4 +1,4 @@
-"""How a mock dispatcher is set up: what it serves, how fast, and which dispatcher it imitates."""
+"""The settings of a mock dispatcher."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def fixtures_folder() -> Path:
 
 @dataclass(frozen=True)
 class MockSettings:
-    """What a mock dispatcher is told at its start.
+    """The settings of a mock dispatcher.
 
     Attributes
     ----------
     fixtures
-        Folders of fixtures; where two hold an answer to one query, the earlier folder wins. None: the shipped ones.
+        Folders of fixtures; if two have the same query, the first folder wins. Empty: the shipped ones.
     time_scale
-        Factor on all times of the fixtures; 0 answers at once.
+        Factor for all times of the fixtures; with 0, jobs take no time.
     scenario
         Name of a scenario of `scenario_files` or of the shipped `scenarios.toml`.
     scenario_files
-        Files with further scenarios; theirs hide the shipped ones of the same name.
+        Files with more scenarios, which replace shipped ones of the same name.
     faults
-        Further faults, each as a table of such a file has it; those of the scenario come first.
+        More faults, each like a table in such a file; those of the scenario come first.
     secret_key
-        Key of the tokens' HMAC. None: signatures are not verified, everything else of a token is.
+        Key of the tokens' HMAC. None: signatures are not verified, but tokens are otherwise checked.
     seed
-        Of all that is random: session ids that the mock makes, faults that come by chance, and data that are made up.
+        For everything random: session ids, faults with a probability, and synthetic data.
     generation
-        Which dispatcher to imitate: that of today (1.3.6) or that of May 2019.
+        The dispatcher to imitate: that of today (1.3.6) or that of May 2019.
     products_url
-        The public address that answers quote in `api_code` and redirects. None: the address the client used.
+        The public address in `api_code` and redirects. None: the address that the client used.
     synthetic
-        Make up answers to valid queries without a fixture.
+        Make up data for valid queries without a fixture.
     redirect_instr_list
-        Answer `/api/instr-list` with a redirect to this absolute URL, as 1.3.6 does. None: answer it directly.
+        Redirect `/api/instr-list` to this absolute URL, as 1.3.6 does. None: return the list.
     """
 
     fixtures: tuple[Path, ...] = ()
@@ -65,7 +65,9 @@ class MockSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_scale < float("inf"):
-            raise UsageError(f"the time scale {self.time_scale} is no factor: give 0 for at once, 1 for real time")
+            raise UsageError(
+                f"the time scale {self.time_scale} is not valid: give 0 for jobs that take no time, 1 for real time"
+            )
         if self.generation not in ("today", "2019"):
             raise UsageError(f"there is no generation {self.generation!r}: choose 'today' or '2019'")
 

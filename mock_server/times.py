@@ -1,4 +1,4 @@
-"""Times of a query, in any format of astropy, as the dispatcher repeats them: ISO with milliseconds."""
+"""Converts times of a query from any astropy format to ISO with milliseconds, as in the dispatcher's echo."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ISO: Final = re.compile(
     re.ASCII,
 )
 _SEPARATOR: Final = {"isot": "T", "iso": " "}
-_LONGEST: Final = 100
+_MAX_LENGTH: Final = 100
 
 
 class BadTimeError(BadQueryError):
-    """A text is no time of its format; the message is the dispatcher's."""
+    """A text that is not a time in its format."""
 
 
 def needs_astropy(times: Iterable[object], time_format: str) -> bool:
-    """Tell whether some of these times are read by astropy, which may have to be imported."""
+    """Return whether some of these times need astropy, which takes a second to import."""
     return time_format not in _SEPARATOR or any(_is_unusual(str(time), time_format) for time in times)
 
 
@@ -37,14 +37,14 @@ def _is_unusual(text: str, time_format: str) -> bool:
 
 
 def isot(value: object, time_format: str) -> str:
-    """Write a time as ISO with a `T` and milliseconds, rounded (protocol: dispatcher 1.3.6).
+    """Return a time as ISO with a `T` and milliseconds, rounded (protocol: dispatcher 1.3.6).
 
-    Usual ISO times are read here; astropy, which takes a second to import, reads leap seconds and the other formats.
+    Usual ISO times are read here; astropy, which takes a second to import, reads leap seconds and other formats.
 
     Raises
     ------
     BadTimeError
-        It is no time of that format, or there is no such format.
+        The value is not a time in that format, or there is no such format.
     """
     text = str(value)
     if needs_astropy([text], time_format):
@@ -55,24 +55,24 @@ def isot(value: object, time_format: str) -> str:
 def _from_iso(text: str, separator: str) -> str:
     match = _ISO.fullmatch(text)
     if match is None or match["between"] not in (separator, None):
-        raise BadTimeError("no time")
+        raise BadTimeError("not a time")
     try:
         moment = datetime.fromisoformat(f"{match['day']}T{match['time'] or '00:00'}{match['second'] or ':00'}")
         moment += timedelta(milliseconds=round(float(f"0{match['fraction'] or '.0'}0") * 1000))
     except (ValueError, OverflowError):
-        raise BadTimeError("no time") from None
+        raise BadTimeError("not a time") from None
     return moment.isoformat(timespec="milliseconds")
 
 
 def _from_astropy(text: str, time_format: str) -> str:
-    from astropy.time import Time  # too slow to import for the few who need it
+    from astropy.time import Time  # slow to import, and rarely needed
 
     value: str | float
     try:
         value = float(text)
     except ValueError:
-        value = text[:_LONGEST]
+        value = text[:_MAX_LENGTH]
     try:
-        return str(Time(value, format=time_format[:_LONGEST], precision=3).isot)
+        return str(Time(value, format=time_format[:_MAX_LENGTH], precision=3).isot)
     except ValueError:
-        raise BadTimeError("no time") from None
+        raise BadTimeError("not a time") from None

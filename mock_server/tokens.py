@@ -1,8 +1,7 @@
-"""Read JSON Web Tokens as the dispatcher does: HS256, who it is, which roles, until when.
+"""Reads JSON Web Tokens as the dispatcher does: HS256, subject, roles, expiry.
 
-A mock needs tokens to be refused for the right reasons, and nothing else of the standard; so this is written with
-`hmac` alone, and the mock needs no library of its own for it. It does not guard anything: do not use it where a token
-protects something.
+A mock only has to reject tokens for the right reasons, so `hmac` is enough and no library is needed. Do not use this
+module for access control.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Any, Final
 from oda_proxy.errors import BadQueryError
 
 _SEGMENTS: Final = 3
-_LONGEST: Final = 64 * 1024
+_MAX_LENGTH: Final = 64 * 1024
 
 
 class MalformedTokenError(BadQueryError):
-    """A text that is no token at all; the message is that of PyJWT, which the dispatcher passes on."""
+    """A text that is not a token; the message is that of PyJWT, which the dispatcher passes on."""
 
 
 class InvalidTokenError(BadQueryError):
@@ -38,7 +37,7 @@ class InvalidTokenError(BadQueryError):
 
 
 class ExpiredTokenError(BadQueryError):
-    """A token of the past."""
+    """An expired token."""
 
     http_status = 403
 
@@ -51,7 +50,7 @@ class ExpiredTokenError(BadQueryError):
 
 @dataclass(frozen=True)
 class Token:
-    """What a token says; `subject` is `sub`, else `email`, else empty."""
+    """The claims of a token; `subject` is `sub`, else `email`, else empty."""
 
     subject: str
     roles: tuple[str, ...]
@@ -74,7 +73,7 @@ def read_token(text: str, secret_key: str | None, now: float) -> Token:
     MalformedTokenError, InvalidTokenError, ExpiredTokenError
         In this order of precedence.
     """
-    if text.count(".") < _SEGMENTS - 1 or len(text) > _LONGEST:
+    if text.count(".") < _SEGMENTS - 1 or len(text) > _MAX_LENGTH:
         raise MalformedTokenError("Not enough segments")
     first, rest = text.split(".", 1)
     segments = [first, *rest.rsplit(".", 1)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mock_server.synthetic.draws import draws
+from mock_server.synthetic.random_numbers import random_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,12 +15,12 @@ JEMX_COLUMNS: Final = np.dtype([("TIME", ">f8"), ("RATE", ">f4"), ("ERROR", ">f4
 POLAR_COLUMNS: Final = np.dtype([("rate", "<f8"), ("rate_err", "<f8"), ("time", "<f8")])
 
 ACS_SCATTER: Final = 1.7
-"""How much more than Poisson's the counts of SPI-ACS scatter: as those of the ten rows do that the notebook prints."""
+"""The scatter of SPI-ACS counts relative to Poisson noise, from the ten rows printed in the notebook."""
 
 
 def jemx(times: NDArray[np.float64], exposed: NDArray[np.float64], rate: float, background: float, seed: int) -> Any:
     """Return a light curve of JEM-X of a constant source; rates in counts per second, exposures in seconds."""
-    counts = draws(seed).poisson((rate + background) * exposed)
+    counts = random_state(seed).poisson((rate + background) * exposed)
     curve = np.zeros(len(times), JEMX_COLUMNS)
     curve["TIME"] = times
     curve["RATE"] = counts / exposed - background
@@ -30,20 +30,20 @@ def jemx(times: NDArray[np.float64], exposed: NDArray[np.float64], rate: float, 
 
 
 def acs_rates(mean: float, width: float, bins: int, seed: int) -> NDArray[np.float64]:
-    """Return count rates of SPI-ACS in bins of one width in seconds: whole counts, scattered around a mean rate."""
-    counts = draws(seed).normal(mean * width, ACS_SCATTER * np.sqrt(mean * width), bins)
+    """Return count rates of SPI-ACS in bins of one width in seconds: integer counts, scattered around a mean rate."""
+    counts = random_state(seed).normal(mean * width, ACS_SCATTER * np.sqrt(mean * width), bins)
     return np.asarray(np.rint(counts) / width)
 
 
 def polar(start: float, bins: int, width: float, seed: int) -> NDArray[Any]:
     """Return the count rate of POLAR in bins from a time in seconds on: background, and a burst 20 s later.
 
-    The times that the notebook asks for suggest a burst; when it begins, and its fast rise and slow decay, are chosen.
+    The times in the notebook suggest a burst; its start, fast rise and slow decay are arbitrary.
     """
     since = width * (np.arange(bins) + 0.5)
     after = np.maximum(since - 20.0, 0.0)
     burst = 900.0 * (1 - np.exp(-after / 0.8)) * np.exp(-after / 6.0)
-    counts = draws(seed).poisson(np.round((280.0 + burst) * width, 6))
+    counts = random_state(seed).poisson(np.round((280.0 + burst) * width, 6))
     curve = np.zeros(bins, POLAR_COLUMNS)
     curve["rate"] = counts / width
     curve["rate_err"] = np.sqrt(counts) / width

@@ -1,4 +1,4 @@
-"""What a query asks to observe: when, where, which energies and sources, within what this mock is ready to make."""
+"""Reads an observation from a query: times, position, energies and sources, within the limits of the mock."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from oda_proxy.errors import BadQueryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mock_server.matching import Question
+    from mock_server.matching import NormalisedQuery
 
-MOST_BINS: Final = 100_000
-MOST_SOURCES: Final = 30
-MOST_WINDOWS: Final = 500
+MAX_BINS: Final = 100_000
+MAX_SOURCES: Final = 30
+MAX_WINDOWS: Final = 500
 
 DAY: Final = 86400.0
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 # Channels lie between these energies, in keV.
 _BANDS: Final = {"isgri": (13.0, 584.0), "jemx": (3.0, 35.0)}
 _WINDOW: Final = re.compile(r"(?P<revolution>\d{4})(?P<pointing>\d{4})\d{4}(\.\d{3})?", re.ASCII)
-# Revolution 1 began 1020 days after the epoch; pointings follow each other.
+# Revolution 1 began 1020 days after the epoch; pointings are consecutive.
 _FIRST_REVOLUTION: Final = 1020.0
 _REVOLUTION: Final = 2.9917
 _POINTING: Final = 3600.0
 _POINTINGS: Final = 70
 _EXPOSED: Final = 3480.0
-# From when on TAI is how much ahead of UTC, in seconds (IERS Bulletin C).
+# Year and month since when TAI is this many seconds ahead of UTC (IERS Bulletin C).
 _LEAP_SECONDS: Final = ((2017, 1, 37), (2015, 7, 36), (2012, 7, 35), (2009, 1, 34), (2006, 1, 33))
 _LEAP_SECONDS_BEFORE: Final = 32
 _TT_MINUS_TAI: Final = 32.184
 
 
 class ImpossibleQueryError(BadQueryError):
-    """A query that no data can be made up for, or too much; the message is for the astronomer who asked."""
+    """A query that cannot be observed, or is too large; the message is for the astronomer."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Observation:
-    """What is to be observed.
+    """An observation.
 
     Attributes
     ----------
     digest
-        Hash of the query and the mock's seed, for what differs from query to query.
+        Hash of the query and the mock's seed, for data that differ from query to query.
     seed
-        The mock's, for what does not: sources.
+        The mock's seed, for data that do not: sources.
     start, stop
         Seconds (UTC) after 2000-01-01.
     exposed
-        Seconds of these in which the instrument looked.
+        Exposure time in seconds.
     time_bin
         Seconds; 0 where the product has no bins.
     band
         Energies in keV.
-    asked
-        What is selected; None without a catalogue of one's own.
+    selected
+        The sources of the user's catalogue; None without one.
     """
 
     instrument: str
@@ -87,57 +87,57 @@ class Observation:
 
     @property
     def bins(self) -> int:
-        """How many time bins there are, the last one perhaps shorter."""
+        """The number of time bins; the last one may be shorter."""
         return max(1, math.ceil((self.stop - self.start) / self.time_bin - 1e-9))
 
     @property
     def terrestrial(self) -> tuple[float, float]:
-        """Begin and end in terrestrial time, in days after MJD 51544."""
+        """Start and end in terrestrial time, in days after MJD 51544."""
         return terrestrial(self.start), terrestrial(self.stop)
 
     @property
     def random_seed(self) -> int:
-        """A number for sources of random numbers."""
+        """A seed for random number generators."""
         return int(self.digest[:8], 16)
 
 
-def observe(question: Question, seed: int) -> Observation:
-    """Read what a query asks to observe.
+def observe(query: NormalisedQuery, seed: int) -> Observation:
+    """Read the observation from a query.
 
     Raises
     ------
     ImpossibleQueryError
-        Nothing can be observed in this way, or more would have to be made up than the limits here.
+        It cannot be observed, or is larger than the limits.
     """
-    parameters = question.parameters
+    parameters = query.parameters
     start, stop, exposed = _when(parameters)
     observation = Observation(
-        instrument=question.instrument,
-        product=question.product,
+        instrument=query.instrument,
+        product=query.product,
         parameters=parameters,
-        digest=question.digest(seed),
+        digest=query.digest(seed),
         seed=seed,
         start=start,
         stop=stop,
         exposed=exposed,
-        time_bin=_time_bin(parameters) if question.product.endswith("_lc") else 0.0,
-        band=_band(question),
+        time_bin=_time_bin(parameters) if query.product.endswith("_lc") else 0.0,
+        band=_band(query),
         target=_target(parameters),
         selected=_selected(parameters.get("selected_catalog")),
     )
     if parameters.get("jemx_num", 2) not in (1, 2):
         raise ImpossibleQueryError(f"jemx_num is {parameters['jemx_num']}: there are JEM-X 1 and JEM-X 2")
     width = observation.time_bin
-    if width and (stop - start) / width > MOST_BINS:
+    if width and (stop - start) / width > MAX_BINS:
         raise ImpossibleQueryError(
             f"a time_bin of {width:g} s between T1 and T2 makes {(stop - start) / width:.4g} bins: "
-            f"this mock makes up {MOST_BINS} at most"
+            f"this mock makes up {MAX_BINS} at most"
         )
     return observation
 
 
 def terrestrial(seconds: float) -> float:
-    """Turn seconds (UTC) after 2000-01-01 into days (TT) after MJD 51544."""
+    """Convert seconds (UTC) after 2000-01-01 to days (TT) after MJD 51544."""
     ahead = next(
         (ahead for year, month, ahead in _LEAP_SECONDS if seconds >= _seconds(datetime(year, month, 1, tzinfo=UTC))),
         _LEAP_SECONDS_BEFORE,
@@ -146,7 +146,7 @@ def terrestrial(seconds: float) -> float:
 
 
 def revolution(days: float) -> int:
-    """Give INTEGRAL's revolution around the Earth at a time in days after MJD 51544; 1 before the launch."""
+    """Return INTEGRAL's revolution at a time in days after MJD 51544; 1 before the launch."""
     return max(1, int((days - _FIRST_REVOLUTION) / _REVOLUTION) + 1)
 
 
@@ -161,9 +161,9 @@ def _when(parameters: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _of_windows(windows: list[str]) -> tuple[float, float, float]:
-    """Give begin and end of science windows, which follow each other in a revolution, and their exposure."""
-    if len(windows) > MOST_WINDOWS:
-        raise ImpossibleQueryError(f"scw_list names {len(windows)} science windows: give {MOST_WINDOWS} at most")
+    """Return start and end of science windows, which are consecutive in a revolution, and their exposure."""
+    if len(windows) > MAX_WINDOWS:
+        raise ImpossibleQueryError(f"scw_list names {len(windows)} science windows: give {MAX_WINDOWS} at most")
     begins = []
     for window in windows:
         match = _WINDOW.fullmatch(window)
@@ -194,16 +194,16 @@ def _time_bin(parameters: Mapping[str, Any]) -> float:
     return float(width)
 
 
-def _band(question: Question) -> tuple[float, float]:
-    if question.instrument not in _BANDS:
+def _band(query: NormalisedQuery) -> tuple[float, float]:
+    if query.instrument not in _BANDS:
         return 0.0, math.inf
-    low, high = (question.parameters.get(name) for name in ("E1_keV", "E2_keV"))
+    low, high = (query.parameters.get(name) for name in ("E1_keV", "E2_keV"))
     if not _is_number(low) or not _is_number(high) or not 0 <= low < high:
         raise ImpossibleQueryError(f"E1_keV is {low} and E2_keV is {high}: give two energies, the lower one first")
-    least, most = _BANDS[question.instrument]
+    least, most = _BANDS[query.instrument]
     if high <= least or low >= most:
         raise ImpossibleQueryError(
-            f"{question.instrument} sees nothing from {low:g} to {high:g} keV: its channels are those "
+            f"{query.instrument} sees nothing from {low:g} to {high:g} keV: its channels are those "
             f"from {least:g} to {most:g} keV"
         )
     return float(low), float(high)
@@ -217,7 +217,7 @@ def _target(parameters: Mapping[str, Any]) -> Place:
 
 
 def _selected(text: Any) -> tuple[Place, ...] | None:
-    """Read the sources of a catalogue as clients send it."""
+    """Return the sources of a catalogue as sent by clients."""
     if not text:
         return None
     catalog = json.loads(text)
@@ -232,8 +232,8 @@ def _selected(text: Any) -> tuple[Place, ...] | None:
         places = tuple(_target({"src_name": name, "RA": ra, "DEC": dec}) for name, ra, dec in rows)
     except (KeyError, TypeError, ValueError) as error:
         raise ImpossibleQueryError(f"selected_catalog has no columns of names and positions ({error})") from None
-    if len(places) > MOST_SOURCES:
-        raise ImpossibleQueryError(f"selected_catalog has {len(places)} sources: give {MOST_SOURCES} at most")
+    if len(places) > MAX_SOURCES:
+        raise ImpossibleQueryError(f"selected_catalog has {len(places)} sources: give {MAX_SOURCES} at most")
     return places
 
 

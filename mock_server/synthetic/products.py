@@ -1,8 +1,8 @@
-"""Data products made up for an observation, in the shapes of the shipped ones.
+"""Generates data products for an observation, with the templates of the shipped ones.
 
-A source is a power law, brighter or fainter than the Crab, that depends on the mock's seed, its name and its position,
-and so is the same in mosaics, light curves and spectra. Half of a coded mask is open: half of the detector sees the
-source, the other half measures the background, and both have their noise, which differs from query to query.
+A source is a power law whose flux depends on the mock's seed, its name and its position, so that it is the same in
+mosaics, light curves and spectra. Half of a coded mask is open: half of the detector sees the source, the other half
+measures the background, and the noise of both differs from query to query.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mock_server.synthetic import light_curves, sky
-from mock_server.synthetic.draws import draws
 from mock_server.synthetic.observation import DAY, Place, revolution
-from mock_server.synthetic.patterns import detector, pattern
+from mock_server.synthetic.random_numbers import random_state
 from mock_server.synthetic.root_file import histogram_file
+from mock_server.synthetic.templates import detector, product_template
 from oda_proxy.codec.product import Card, DataProduct
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mock_server.synthetic.observation import Observation
-    from mock_server.synthetic.patterns import Detector, Pattern
+    from mock_server.synthetic.templates import Detector, ProductTemplate
     from oda_proxy.codec.product import DataUnit, HeaderValue
 
     Array = NDArray[np.float64]
@@ -39,14 +39,14 @@ _FIELD_SOURCES: Final = 3
 _ACS_RATE: Final = 75_700.0
 _STRUCTURE: Final = frozenset({"SIMPLE", "BITPIX", "NAXIS", "EXTEND"})
 _CHECKSUMS: Final = frozenset({"CHECKSUM", "DATASUM"})
-_LONGEST_TEXT: Final = 60
+_MAX_TEXT: Final = 60
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _JEMX_2: Final = "JMX2"
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was made: products with the names of their files, a catalogue, and other files."""
+class GeneratedProducts:
+    """Products with the names of their files, a catalogue, and other files."""
 
     products: tuple[DataProduct, ...]
     files: tuple[str, ...]
@@ -65,34 +65,34 @@ class _Source:
         return instrument.fold(lambda energy: np.asarray(self.norm * energy**-self.index))
 
 
-def make(observation: Observation) -> Made:
-    """Make up the products of an observation.
+def generate(observation: Observation) -> GeneratedProducts:
+    """Generate the products of an observation.
 
     Raises
     ------
     FixtureError
-        A shipped fixture, of which the shapes are taken, is damaged.
+        A shipped fixture that is used as a template is damaged.
     """
-    shape = pattern(observation.instrument, observation.product)
+    pattern = product_template(observation.instrument, observation.product)
     match observation.product.removeprefix(f"{observation.instrument}_"):
         case "image":
-            return _image(observation, shape)
+            return _image(observation, pattern)
         case "spectrum":
-            return _spectra(observation, shape)
+            return _spectra(observation, pattern)
     match observation.instrument:
         case "polar":
-            return _polar(observation, shape)
+            return _polar(observation, pattern)
         case "spi_acs":
-            return _acs(observation, shape)
-    return _light_curves(observation, shape)
+            return _acs(observation, pattern)
+    return _light_curves(observation, pattern)
 
 
 # -- products -------------------------------------------------------------------------------------
 
 
-def _image(observation: Observation, shape: Pattern) -> Made:
+def _image(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
     instrument = detector(observation.instrument)
-    (template,) = shape.products
+    (template,) = pattern.products
     primary, image = template.units
     header = {card.keyword: card.value for card in image.header}
     columns, rows = int(str(header["NAXIS1"])), int(str(header["NAXIS2"]))
@@ -123,23 +123,23 @@ def _image(observation: Observation, shape: Pattern) -> Made:
     threshold = observation.parameters.get("detection_threshold") or 0.0
     found = [(source, value) for source, value in zip(seen, significances, strict=True) if value >= threshold]
     units = (_primary(primary, observation), _filled(image, data, header))
-    return Made(
+    return GeneratedProducts(
         products=(_of_unit(replace(template, meta_data=meta_data, units=units), observation),),
-        files=shape.files,
-        catalog=_catalog(shape.answer.products["catalog"], found),
+        files=pattern.files,
+        catalog=_catalog(pattern.answer.products["catalog"], found),
     )
 
 
-def _light_curves(observation: Observation, shape: Pattern) -> Made:
+def _light_curves(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
     instrument = detector(observation.instrument)
-    template = shape.products[0]
+    template = pattern.products[0]
     edges = np.minimum(observation.start + observation.time_bin * np.arange(observation.bins + 1), observation.stop)
     widths = np.diff(edges)
     first, _ = observation.terrestrial
     times = first + ((edges[:-1] + edges[1:]) / 2 - observation.start) / DAY
     shares = instrument.shares(observation.band)
     background = float(instrument.background @ shares)
-    made = []
+    products = []
     for source in _sources(observation, instrument):
         rate = float(source.rates(instrument) @ shares)
         seed = observation.random_seed ^ _number(source.place.name)
@@ -156,13 +156,13 @@ def _light_curves(observation: Observation, shape: Pattern) -> Made:
         }
         units = (_primary(template.units[0], observation), _filled(template.units[1], curve, header))
         meta_data = {**template.meta_data, "src_name": source.place.name, "time_bin": observation.time_bin / DAY}
-        made.append(_of_unit(replace(template, meta_data=meta_data, units=units), observation))
-    return Made(tuple(made), shape.files[:1] * len(made))
+        products.append(_of_unit(replace(template, meta_data=meta_data, units=units), observation))
+    return GeneratedProducts(tuple(products), pattern.files[:1] * len(products))
 
 
 def _fill_isgri(curve: NDArray[Any], times: Array, widths: Array, rates: tuple[float, float], seed: int) -> None:
     """Fill a light curve of ISGRI; `rates` are those of source and background, in counts per second."""
-    random = draws(seed)
+    random = random_state(seed)
     rate, background = rates
     errors = np.sqrt((rate + 2 * background) / widths)
     curve["TIME"], curve["ERROR"] = times, errors
@@ -173,13 +173,13 @@ def _fill_isgri(curve: NDArray[Any], times: Array, widths: Array, rates: tuple[f
     curve["FRACEXP"] = widths / widths.max()
 
 
-def _spectra(observation: Observation, shape: Pattern) -> Made:
+def _spectra(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
     instrument = detector(observation.instrument)
-    spectrum, *responses = shape.products
+    spectrum, *responses = pattern.products
     sources: list[_Source | None] = [*_sources(observation, instrument)]
     if observation.instrument == "isgri":
         sources.append(None)  # the background
-    made = []
+    products = []
     for source in sources:
         name = "Background" if source is None else source.place.name
         rates, errors = _counted(source, instrument, observation, name)
@@ -188,25 +188,27 @@ def _spectra(observation: Observation, shape: Pattern) -> Made:
         table["RATE"], table["STAT_ERR"] = rates, errors
         header = {**_when(observation), **_object(source)}
         units = (_primary(spectrum.units[0], observation), _filled(spectrum.units[1], table, header))
-        kept = (replace(part, units=(_primary(part.units[0], observation), *part.units[1:])) for part in responses)
-        for product in (replace(spectrum, units=units), *kept):
+        own_responses = (
+            replace(part, units=(_primary(part.units[0], observation), *part.units[1:])) for part in responses
+        )
+        for product in (replace(spectrum, units=units), *own_responses):
             named = replace(product, meta_data={**product.meta_data, "src_name": name})
-            made.append(_of_unit(named, observation))
-    return Made(tuple(made), shape.files * len(sources))
+            products.append(_of_unit(named, observation))
+    return GeneratedProducts(tuple(products), pattern.files * len(sources))
 
 
 def _counted(source: _Source | None, instrument: Detector, observation: Observation, name: str) -> tuple[Array, Array]:
-    """Give rates and errors in each channel, in counts per second."""
+    """Return rates and errors in each channel, in counts per second."""
     background = instrument.background
     if source is None:
         return background, np.sqrt(background / observation.exposed)
     rates = source.rates(instrument)
     errors = np.sqrt((rates + 2 * background) / observation.exposed)
-    return draws(observation.random_seed ^ _number(name)).normal(rates, errors), errors
+    return random_state(observation.random_seed ^ _number(name)).normal(rates, errors), errors
 
 
-def _acs(observation: Observation, shape: Pattern) -> Made:
-    (template,) = shape.products
+def _acs(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
+    (template,) = pattern.products
     width, length = observation.time_bin, observation.bins * observation.time_bin
     curve = np.zeros(observation.bins, _type(template.units[1]))
     curve["TIME"] = np.round(width * (np.arange(observation.bins) + 0.5) - length / 2, 3)
@@ -222,32 +224,32 @@ def _acs(observation: Observation, shape: Pattern) -> Made:
     }
     units = (template.units[0], _filled(template.units[1], curve, header))
     meta_data = {**template.meta_data, "time_bin": width}
-    return Made((replace(template, meta_data=meta_data, units=units),), shape.files)
+    return GeneratedProducts((replace(template, meta_data=meta_data, units=units),), pattern.files)
 
 
-def _polar(observation: Observation, shape: Pattern) -> Made:
-    (template,) = shape.products
+def _polar(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
+    (template,) = pattern.products
     begin = _EPOCH + timedelta(seconds=observation.start)
     width, bins = observation.time_bin, observation.bins
-    made = light_curves.polar(begin.timestamp(), bins, width, observation.random_seed)
-    curve = made.astype(_type(template.units[1]))
+    rates = light_curves.polar(begin.timestamp(), bins, width, observation.random_seed)
+    curve = rates.astype(_type(template.units[1]))
     header = {**_when(observation), "TIMEDEL": width}
     units = (template.units[0], _filled(template.units[1], curve, header))
     product = replace(template, meta_data={**template.meta_data, "time_bin": width}, units=units)
-    root = histogram_file("lc.root", "lc", (0.0, bins * width), made["rate"], made["rate_err"], made=begin)
-    return Made((product,), shape.files, binaries={"lc.root": root})
+    root = histogram_file("lc.root", "lc", (0.0, bins * width), rates["rate"], rates["rate_err"], created=begin)
+    return GeneratedProducts((product,), pattern.files, binaries={"lc.root": root})
 
 
 # -- sources --------------------------------------------------------------------------------------
 
 
 def _sources(observation: Observation, instrument: Detector) -> list[_Source]:
-    """Give the sources that were selected; without a selection the one asked for, and some more in its field."""
+    """Return the selected sources; without a selection the source of the query, and some more in its field."""
     if observation.selected is not None:
         places = list(observation.selected)
         return [_source(observation, place, number) for number, place in enumerate(places, 1)]
     target = observation.target
-    random = draws(_number(f"{observation.seed} {observation.instrument} {target.ra} {target.dec}"))
+    random = random_state(_number(f"{observation.seed} {observation.instrument} {target.ra} {target.dec}"))
     reach = 0.35 * instrument.telescope.field_of_view_deg
     offsets = random.uniform(-reach, reach, (_FIELD_SOURCES, 2))
     field = [_beside(target, f"NEW_{number}", *offset) for number, offset in enumerate(offsets, 1)]
@@ -258,7 +260,7 @@ def _sources(observation: Observation, instrument: Detector) -> list[_Source]:
 
 def _source(observation: Observation, place: Place, number: int, *, brightest: float = 0.0) -> _Source:
     """Draw brightness, within a decade below a power of ten of the Crab's, and index of a source."""
-    random = draws(_number(f"{observation.seed} {place.name} {place.ra:.3f} {place.dec:.3f}"))
+    random = random_state(_number(f"{observation.seed} {place.name} {place.ra:.3f} {place.dec:.3f}"))
     return _Source(
         place=place,
         norm=_CRAB[0] * 10 ** round(random.uniform(brightest - 1, brightest), 3),
@@ -268,7 +270,7 @@ def _source(observation: Observation, place: Place, number: int, *, brightest: f
 
 
 def _beside(centre: Place, name: str, east: float, north: float) -> Place:
-    """Give the position at an offset in degrees on the plane that touches the sky at the centre."""
+    """Return the position at an offset in degrees in the tangent plane at the centre."""
     x, y = np.radians([east, north])
     dec = np.radians(centre.dec)
     depth = np.cos(dec) - y * np.sin(dec)
@@ -278,7 +280,7 @@ def _beside(centre: Place, name: str, east: float, north: float) -> Place:
 
 
 def _in_field(sources: Iterable[_Source], header: Mapping[str, Any], telescope: sky.Telescope) -> list[_Source]:
-    """Leave out sources that the instrument does not see."""
+    """Return the sources in the field of view."""
     ra, dec = np.radians([header["CRVAL1"], header["CRVAL2"]])
     seen = []
     for source in sources:
@@ -290,16 +292,16 @@ def _in_field(sources: Iterable[_Source], header: Mapping[str, Any], telescope: 
 
 
 def _apart(sources: Iterable[_Source], header: Mapping[str, Any], telescope: sky.Telescope) -> list[_Source]:
-    """Leave out sources that the mosaic cannot tell from earlier ones."""
-    kept: list[_Source] = []
+    """Return the sources that the mosaic resolves from earlier ones."""
+    resolved: list[_Source] = []
     places: list[tuple[float, float]] = []
     least = telescope.psf_fwhm_arcmin / 60 / float(header["CD2_2"])
     for source in sources:
         x, y = sky.pixels(header, np.array([source.place.ra]), np.array([source.place.dec]))
         if all(np.hypot(x[0] - other[0], y[0] - other[1]) > 2 * least + 3 for other in places):
-            kept.append(source)
+            resolved.append(source)
             places.append((float(x[0]), float(y[0])))
-    return kept
+    return resolved
 
 
 def _significance(source: _Source, instrument: Detector, observation: Observation) -> float:
@@ -316,19 +318,19 @@ def _number(text: str) -> int:
 
 
 def _filled(unit: DataUnit, data: NDArray[Any], changes: Mapping[str, Any]) -> DataUnit:
-    """Give a unit of other data; of its cards change those that it has, and leave out checksums of other files."""
+    """Return a unit with other data; cards in `changes` are changed if it has them, checksums are removed."""
     cards = (card for card in unit.header if card.keyword not in _CHECKSUMS)
     header = tuple(card._replace(value=changes.get(card.keyword, card.value)) for card in cards)
     return replace(unit, header=header, data=data)
 
 
 def _primary(unit: DataUnit, observation: Observation) -> DataUnit:
-    """Repeat the query in a primary header, as that of the fixture does."""
+    """Return a primary header with the query, like that of the fixture."""
     structure = tuple(card for card in unit.header if card.keyword in _STRUCTURE)
-    asked = {"instrument": observation.instrument, "product_type": observation.product, **observation.parameters}
+    query = {"instrument": observation.instrument, "product_type": observation.product, **observation.parameters}
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in sorted(asked.items())
+        for name, value in sorted(query.items())
         if value is not None and name != "selected_catalog"
     }
     cards = tuple(Card(name, _ascii(text)) for name, text in texts.items())
@@ -380,8 +382,8 @@ def _object(source: _Source | None) -> dict[str, HeaderValue]:
 
 
 def _ascii(text: str) -> str:
-    """Write a text as a card of a header can hold it."""
-    return "".join(character if " " <= character <= "~" else "?" for character in text)[:_LONGEST_TEXT]
+    """Return a text that fits into a header card."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)[:_MAX_TEXT]
 
 
 def _type(unit: DataUnit) -> np.dtype[Any]:
@@ -390,7 +392,7 @@ def _type(unit: DataUnit) -> np.dtype[Any]:
 
 
 def _repeated(text: str, parameters: Mapping[str, Any]) -> str:
-    """Repeat the parameters in the meta data of a mosaic, as text of their values."""
+    """Return the meta data of a mosaic with the values of the parameters as text."""
     items = json.loads(text)
     for item in items:
         if "name" in item:
@@ -422,7 +424,7 @@ def _catalog(template: Mapping[str, Any], found: list[tuple[_Source, float]]) ->
 
 
 def _of_unit(product: DataProduct, observation: Observation) -> DataProduct:
-    """Name JEM-X 1 where it was asked for: the shapes are those of JEM-X 2."""
+    """Rename JEM-X 2, as in the template, to JEM-X 1 if the query is for that."""
     if observation.parameters.get("jemx_num") != 1:
         return product
     units = tuple(

@@ -1,4 +1,4 @@
-"""The mock dispatcher over HTTP: its routes, the life of jobs, refusals, tokens and faults."""
+"""The mock dispatcher over HTTP: routes, jobs, errors, tokens and faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Start: TypeAlias = Callable[..., Awaitable["Mock"]]
 
-KEY = "a key of a test"
+KEY = "a-test-key"
 NOW = 1_795_000_000.0
 TAIL = {"query_type": "Real", "off_line": "False", "session_id": "S1", "api": "True", "oda_api_version": "1.3.5"}
 NEW_IMAGE = {**IMAGE, "instrument": "isgri", "product_type": "isgri_image", "query_status": "new", **TAIL}
@@ -34,7 +34,7 @@ NEW_LIGHT_CURVE = {**LIGHT_CURVE, "instrument": "polar", "product_type": "polar_
 
 
 class Mock:
-    """A mock dispatcher with a clock that tests move, and a client of it."""
+    """A mock dispatcher with a clock that tests set, and a client."""
 
     def __init__(
         self, client: TestClient[web.Request, web.Application], times: list[float], pauses: list[float]
@@ -47,14 +47,14 @@ class Mock:
         self.times[0] += seconds
 
     async def get(self, path: str, **query: Any) -> tuple[int, Any]:
-        """Ask for a path; give the status and the JSON, or the text where it is none."""
+        """Get a path; return the status, and the JSON or text of the body."""
         async with self.client.get(path, params=query, allow_redirects=False) as response:
             if response.content_type == "application/json":
                 return response.status, await response.json()
             return response.status, await response.text()
 
-    async def ask(self, query: dict[str, Any], **changes: Any) -> tuple[int, Any]:
-        """Ask for an analysis; a change to None leaves an argument out."""
+    async def analyse(self, query: dict[str, Any], **changes: Any) -> tuple[int, Any]:
+        """Request an analysis; a change to None removes an argument."""
         changed = {name: value for name, value in {**query, **changes}.items() if value is not None}
         return await self.get("/run_analysis", **changed)
 
@@ -109,7 +109,7 @@ async def test_a_base_address_that_ends_in_a_slash_is_no_mistake(mock: Mock) -> 
 
 
 @pytest.mark.parametrize("path", ["/nosuch", "/run_analysis/", "/xinstr-list"])
-async def test_an_unknown_path_is_not_found_as_a_page(mock: Mock, path: str) -> None:
+async def test_an_unknown_path_is_a_404_page(mock: Mock, path: str) -> None:
     status, page = await mock.get(path)
     assert status == 404
     assert "<title>404 Not Found</title>" in page
@@ -154,7 +154,7 @@ async def test_an_unknown_instrument_is_refused_with_the_known_ones(mock: Mock) 
 
 
 @pytest.mark.parametrize("query", [{"instrument": "mock"}, {"instrument": "isgri", "product_type": "nosuch"}])
-async def test_what_has_no_description_is_an_error_of_the_server(mock: Mock, query: dict[str, str]) -> None:
+async def test_a_description_that_does_not_exist_is_a_500_page(mock: Mock, query: dict[str, str]) -> None:
     status, page = await mock.get("/api/meta-data", **query)
     assert status == 500
     assert "Internal Server Error" in page
@@ -173,9 +173,9 @@ async def test_only_get_is_allowed_for_descriptions(mock: Mock) -> None:
 
 
 async def test_the_status_counts_jobs_and_requests(mock: Mock) -> None:
-    await mock.ask(NEW_IMAGE)
-    await mock.ask(NEW_IMAGE, session_id="S2")
-    await mock.ask(NEW_LIGHT_CURVE)
+    await mock.analyse(NEW_IMAGE)
+    await mock.analyse(NEW_IMAGE, session_id="S2")
+    await mock.analyse(NEW_LIGHT_CURVE)
     _, status = await mock.get("/-/status")
     assert (status["jobs"], status["runs"]) == (2, 3)
     assert status["requests"] == {"run_analysis": 3}
@@ -186,33 +186,33 @@ async def test_the_status_counts_jobs_and_requests(mock: Mock) -> None:
 # -- the life of a job
 
 
-async def test_a_job_goes_from_submitted_to_done_and_gives_its_products_once_it_is_ready(mock: Mock) -> None:
-    _, first = await mock.ask(NEW_IMAGE)
+async def test_a_job_goes_from_submitted_to_done_and_returns_its_products_once_it_is_ready(mock: Mock) -> None:
+    _, first = await mock.analyse(NEW_IMAGE)
     assert first["query_status"] == "submitted"
     assert list(first["products"]) == ["input_prod_list", "analysis_parameters", "api_code"]
     job_id = first["job_monitor"]["job_id"]
     seen = []
     for seconds in (1, 2, 2, 2):
         mock.wait(seconds)
-        _, poll = await mock.ask(NEW_IMAGE, query_status="submitted", job_id=job_id)
+        _, poll = await mock.analyse(NEW_IMAGE, query_status="submitted", job_id=job_id)
         assert poll["products"] == {}
         seen.append((poll["query_status"], len(poll["job_monitor"]["full_report_dict_list"])))
     assert [state for state, _ in seen] == ["submitted", "progress", "progress", "ready"]
     assert sorted(number for _, number in seen) == [number for _, number in seen]
-    _, last = await mock.ask(NEW_IMAGE, query_status="ready", job_id=job_id)
+    _, last = await mock.analyse(NEW_IMAGE, query_status="ready", job_id=job_id)
     assert last["query_status"] == "done"
     assert last["products"]["text_product_list"][0]["value"] == "an image"
     assert last["products"]["job_id"] == job_id
 
 
 async def test_the_first_report_occurs_twice_once_there_are_others(mock: Mock) -> None:
-    _, first = await mock.ask(NEW_IMAGE)
+    _, first = await mock.analyse(NEW_IMAGE)
     poll = {**NEW_IMAGE, "query_status": "submitted", "job_id": first["job_monitor"]["job_id"]}
     mock.wait(2)
-    _, one = await mock.ask(poll)
+    _, one = await mock.analyse(poll)
     assert [report["node_id"] for report in one["job_monitor"]["full_report_dict_list"]] == ["node_1"]
     mock.wait(1)
-    _, two = await mock.ask(poll)
+    _, two = await mock.analyse(poll)
     assert [report["node_id"] for report in two["job_monitor"]["full_report_dict_list"]] == [
         "node_1",
         "node_1",
@@ -221,7 +221,7 @@ async def test_the_first_report_occurs_twice_once_there_are_others(mock: Mock) -
     assert two["job_monitor"]["full_report_dict"]["node_id"] == "node_2"
 
 
-async def test_fields_of_an_answer_stand_in_the_order_of_the_dispatcher(mock: Mock) -> None:
+async def test_members_of_a_response_are_in_the_order_of_the_dispatcher(mock: Mock) -> None:
     async with mock.client.get("/run_analysis", params=NEW_LIGHT_CURVE) as response:
         text = await response.text()
     answer = json.loads(text)
@@ -239,88 +239,88 @@ async def test_fields_of_an_answer_stand_in_the_order_of_the_dispatcher(mock: Mo
 
 
 async def test_a_synchronous_product_is_done_at_once_and_ready_when_polled(mock: Mock) -> None:
-    _, answer = await mock.ask(NEW_LIGHT_CURVE)
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE)
     assert answer["query_status"] == "done"
     job_id = answer["job_monitor"]["job_id"]
-    _, poll = await mock.ask(NEW_LIGHT_CURVE, query_status="submitted", job_id=job_id)
+    _, poll = await mock.analyse(NEW_LIGHT_CURVE, query_status="submitted", job_id=job_id)
     assert (poll["query_status"], poll["products"]) == ("ready", {})
-    _, again = await mock.ask(NEW_LIGHT_CURVE, query_status="ready", job_id=job_id)
+    _, again = await mock.analyse(NEW_LIGHT_CURVE, query_status="ready", job_id=job_id)
     assert again["products"]["text_product_list"]
 
 
-async def test_asking_done_gives_the_state_and_no_products(mock: Mock) -> None:
-    _, answer = await mock.ask(NEW_LIGHT_CURVE)
+async def test_a_request_with_query_status_done_returns_the_state_and_no_products(mock: Mock) -> None:
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE)
     job_id = answer["job_monitor"]["job_id"]
-    _, answer = await mock.ask(NEW_LIGHT_CURVE, query_status="done", job_id=job_id)
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE, query_status="done", job_id=job_id)
     assert (answer["query_status"], answer["products"]) == ("done", {})
 
 
-async def test_a_time_scale_of_zero_answers_at_once(start: Start) -> None:
+async def test_with_a_time_scale_of_zero_a_job_is_done_at_once(start: Start) -> None:
     mock = await start(time_scale=0)
-    _, answer = await mock.ask(NEW_IMAGE)
+    _, answer = await mock.analyse(NEW_IMAGE)
     assert answer["query_status"] == "done"
 
 
-async def test_another_session_is_told_whose_job_it_is_and_gets_the_products_when_it_is_done(mock: Mock) -> None:
-    _, first = await mock.ask(NEW_IMAGE)
+async def test_another_session_gets_the_owners_session_and_the_products_when_the_job_is_done(mock: Mock) -> None:
+    _, first = await mock.analyse(NEW_IMAGE)
     job_id = first["job_monitor"]["job_id"]
     mock.wait(3)
-    _, other = await mock.ask(NEW_IMAGE, session_id="S2")
+    _, other = await mock.analyse(NEW_IMAGE, session_id="S2")
     assert (other["query_status"], other["job_status"]) == ("progress", "submitted")
     assert other["job_monitor"]["session_id"] == "S1"
     assert other["session_id"] == "S2"
     mock.wait(4)
-    _, last = await mock.ask(NEW_IMAGE, session_id="S2", query_status="progress", job_id=job_id)
+    _, last = await mock.analyse(NEW_IMAGE, session_id="S2", query_status="progress", job_id=job_id)
     assert last["query_status"] == "done"
     assert last["products"]["session_id"] == "S1"
     assert last["products"]["analysis_parameters"]["session_id"] == "S2"
 
 
-async def test_a_finished_job_is_done_at_once_for_whoever_asks_anew(mock: Mock) -> None:
-    await mock.ask(NEW_IMAGE)
+async def test_a_finished_job_is_done_at_once_for_a_new_session(mock: Mock) -> None:
+    await mock.analyse(NEW_IMAGE)
     mock.wait(7)
-    _, answer = await mock.ask(NEW_IMAGE, session_id="S2")
+    _, answer = await mock.analyse(NEW_IMAGE, session_id="S2")
     assert answer["query_status"] == "done"
 
 
-async def test_a_failed_job_gives_no_reason_and_begins_again_when_asked_anew(mock: Mock) -> None:
+async def test_a_failed_job_has_no_reason_and_starts_again_with_a_new_query(mock: Mock) -> None:
     query = {**NEW_IMAGE, "product_type": "isgri_lc", "RA": 83.0}
     query = {name: value for name, value in query.items() if name not in IMAGE or name == "RA"}
-    _, first = await mock.ask(query)
+    _, first = await mock.analyse(query)
     mock.wait(4)
-    status, failed = await mock.ask(query, query_status="submitted", job_id=first["job_monitor"]["job_id"])
+    status, failed = await mock.analyse(query, query_status="submitted", job_id=first["job_monitor"]["job_id"])
     assert (status, failed["query_status"]) == (200, "failed")
     assert (failed["exit_status"]["status"], failed["exit_status"]["message"]) == (0, "")
-    _, again = await mock.ask(query)
+    _, again = await mock.analyse(query)
     assert again["query_status"] == "submitted"
 
 
 async def test_a_poll_with_the_job_id_of_another_query_is_answered_for_its_parameters(mock: Mock) -> None:
     """oda_api 1.1.0 polls its second product with the job_id of the first."""
-    _, first = await mock.ask(NEW_LIGHT_CURVE)
-    await mock.ask(NEW_IMAGE)
+    _, first = await mock.analyse(NEW_LIGHT_CURVE)
+    await mock.analyse(NEW_IMAGE)
     job_id = first["job_monitor"]["job_id"]
-    _, poll = await mock.ask(NEW_IMAGE, query_status="submitted", job_id=job_id)
+    _, poll = await mock.analyse(NEW_IMAGE, query_status="submitted", job_id=job_id)
     assert (poll["query_status"], poll["job_monitor"]["job_id"]) == ("submitted", job_id)
     mock.wait(7)
-    _, last = await mock.ask(NEW_IMAGE, query_status="ready", job_id=job_id)
+    _, last = await mock.analyse(NEW_IMAGE, query_status="ready", job_id=job_id)
     assert last["products"]["text_product_list"][0]["value"] == "an image"
 
 
 async def test_a_poll_may_leave_out_the_parameters_of_its_query(mock: Mock) -> None:
-    _, first = await mock.ask(NEW_IMAGE)
+    _, first = await mock.analyse(NEW_IMAGE)
     bare = {name: value for name, value in NEW_IMAGE.items() if name not in IMAGE}
-    _, poll = await mock.ask(bare, query_status="submitted", job_id=first["job_monitor"]["job_id"])
+    _, poll = await mock.analyse(bare, query_status="submitted", job_id=first["job_monitor"]["job_id"])
     assert poll["query_status"] == "submitted"
 
 
-async def test_a_reported_state_beats_the_times_of_the_fixture(mock: Mock) -> None:
-    _, first = await mock.ask(NEW_IMAGE)
+async def test_a_reported_state_overrides_the_timeline_of_the_fixture(mock: Mock) -> None:
+    _, first = await mock.analyse(NEW_IMAGE)
     job_id = first["job_monitor"]["job_id"]
     call_back = {"job_id": job_id, "session_id": "S1", "instrument_name": "isgri"}
     for action, expected in (("progress", "progress"), ("done", "ready")):
         assert await mock.get("/call_back", **call_back, action=action, message=action) == (200, {"time_spent_s": 0.0})
-        _, poll = await mock.ask(NEW_IMAGE, query_status="submitted", job_id=job_id)
+        _, poll = await mock.analyse(NEW_IMAGE, query_status="submitted", job_id=job_id)
         assert poll["query_status"] == expected
         assert poll["job_monitor"]["full_report_dict"]["message"] == action
 
@@ -335,7 +335,7 @@ async def test_a_call_back_without_a_job_is_refused_and_one_of_an_unknown_job_is
 
 
 async def test_get_and_post_are_the_same_query(mock: Mock) -> None:
-    _, by_get = await mock.ask(NEW_LIGHT_CURVE)
+    _, by_get = await mock.analyse(NEW_LIGHT_CURVE)
     async with mock.client.post("/run_analysis", data={**NEW_LIGHT_CURVE, "time_bin": "0.50"}) as response:
         by_post = await response.json()
     assert by_post["job_monitor"]["job_id"] == by_get["job_monitor"]["job_id"]
@@ -343,7 +343,7 @@ async def test_get_and_post_are_the_same_query(mock: Mock) -> None:
 
 
 async def test_a_request_line_of_a_megabyte_is_read(mock: Mock) -> None:
-    status, answer = await mock.ask(NEW_LIGHT_CURVE, nonsense="x" * 2**20)
+    status, answer = await mock.analyse(NEW_LIGHT_CURVE, nonsense="x" * 2**20)
     assert status == 200
     assert answer["exit_status"]["comment"] == "Please note that argument nonsense is not used"
 
@@ -421,10 +421,10 @@ async def test_a_file_that_is_not_announced_is_refused(mock: Mock) -> None:
         ),
     ],
 )
-async def test_a_faulty_request_is_refused_in_the_words_of_dispatcher_1_3_6(
+async def test_an_invalid_request_gets_the_message_of_dispatcher_1_3_6(
     mock: Mock, changes: dict[str, Any], reason: str
 ) -> None:
-    status, body = await mock.ask(NEW_IMAGE, **changes)
+    status, body = await mock.analyse(NEW_IMAGE, **changes)
     assert status == 400
     assert body["error"].startswith(reason)
     assert "query_status" not in body
@@ -436,15 +436,15 @@ async def test_a_missing_instrument_is_refused_with_the_names_of_the_arguments(m
 
 
 async def test_a_new_query_with_a_job_id_that_is_not_its_own_is_refused(mock: Mock) -> None:
-    status, body = await mock.ask(NEW_IMAGE, job_id="0123456789abcdef")
+    status, body = await mock.analyse(NEW_IMAGE, job_id="0123456789abcdef")
     assert status == 400
     assert body["error_message"].startswith(
         'during query_status == "new", provided (unnecessarily) job_id 0123456789abcdef did not match self.job_id '
     )
 
 
-async def test_a_query_without_a_fixture_names_the_nearest_and_what_differs(mock: Mock) -> None:
-    status, body = await mock.ask(NEW_IMAGE, RA=83.0)
+async def test_a_query_without_a_fixture_gets_the_nearest_fixture_and_the_differences(mock: Mock) -> None:
+    status, body = await mock.analyse(NEW_IMAGE, RA=83.0)
     assert status == 400
     message = (
         "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/one; "
@@ -455,7 +455,7 @@ async def test_a_query_without_a_fixture_names_the_nearest_and_what_differs(mock
 
 
 async def test_a_missing_session_gets_one_of_sixteen_capitals_and_digits(mock: Mock) -> None:
-    _, answer = await mock.ask(NEW_LIGHT_CURVE, session_id=None)
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE, session_id=None)
     assert len(answer["session_id"]) == 16
     assert answer["session_id"].isalnum()
     assert answer["session_id"].upper() == answer["session_id"]
@@ -470,47 +470,47 @@ async def test_binary_products_have_the_shape_that_the_release_reads(start: Star
     write_manifest_again(tmp_path / "fixtures")
     mock = await start()
     for version, shape in (("1.3.5", dict), (None, str)):
-        _, body = await mock.ask(NEW_LIGHT_CURVE, oda_api_version=version)
+        _, body = await mock.analyse(NEW_LIGHT_CURVE, oda_api_version=version)
         (product,) = body["products"]["binary_data_product_list"]
         assert isinstance(product, shape)
         assert base64.urlsafe_b64decode(product["data"] if isinstance(product, dict) else product) == b"root"
 
 
 @pytest.mark.parametrize(
-    ("recorded", "told"), [("a remark", "a remark"), ("Please note that argument verbose is not used", "")]
+    ("recorded", "expected"), [("a remark", "a remark"), ("Please note that argument verbose is not used", "")]
 )
-async def test_remarks_of_the_back_end_are_told_again_and_those_on_the_recorders_arguments_are_not(
-    start: Start, tmp_path: Path, recorded: str, told: str
+async def test_recorded_messages_are_returned_except_those_about_arguments_of_the_recorded_request(
+    start: Start, tmp_path: Path, recorded: str, expected: str
 ) -> None:
     answer = answer_of("", [])
     answer["exit_status"] |= {"comment": recorded, "warning": "a warning"}
     write_json(tmp_path / "fixtures" / "polar" / "polar_lc" / "one" / "answer.json", answer)
     write_manifest_again(tmp_path / "fixtures")
     mock = await start()
-    _, body = await mock.ask(NEW_LIGHT_CURVE)
-    assert (body["exit_status"]["comment"], body["exit_status"]["warning"]) == (told, "a warning")
-    _, body = await mock.ask(NEW_LIGHT_CURVE, nonsense="1")
+    _, body = await mock.analyse(NEW_LIGHT_CURVE)
+    assert (body["exit_status"]["comment"], body["exit_status"]["warning"]) == (expected, "a warning")
+    _, body = await mock.analyse(NEW_LIGHT_CURVE, nonsense="1")
     assert body["exit_status"]["comment"] == "Please note that argument nonsense is not used"
 
 
 # -- tokens
 
 
-async def test_a_token_is_repeated_where_the_dispatcher_repeats_it(start: Start) -> None:
+async def test_a_token_is_echoed_where_the_dispatcher_echoes_it(start: Start) -> None:
     mock = await start(secret_key=KEY)
     text = token(roles="general")
-    _, first = await mock.ask(NEW_IMAGE, token=text)
+    _, first = await mock.analyse(NEW_IMAGE, token=text)
     assert first["products"]["analysis_parameters"]["token"] == text
     assert text in first["products"]["api_code"]
     mock.wait(3)
-    _, poll = await mock.ask(NEW_IMAGE, token=text, query_status="submitted", job_id=first["job_monitor"]["job_id"])
+    _, poll = await mock.analyse(NEW_IMAGE, token=text, query_status="submitted", job_id=first["job_monitor"]["job_id"])
     assert poll["job_monitor"]["full_report_dict"]["token"] == text
 
 
-async def test_users_have_jobs_of_their_own(start: Start) -> None:
+async def test_each_user_has_separate_jobs(start: Start) -> None:
     mock = await start(secret_key=KEY)
     ids = {
-        (await mock.ask(NEW_IMAGE, token=text))[1]["job_monitor"]["job_id"]
+        (await mock.analyse(NEW_IMAGE, token=text))[1]["job_monitor"]["job_id"]
         for text in (None, token(), token(sub="other@example.org"))
     }
     assert len(ids) == 3
@@ -518,10 +518,10 @@ async def test_users_have_jobs_of_their_own(start: Start) -> None:
 
 async def test_a_job_of_a_user_is_closed_to_the_public(start: Start) -> None:
     mock = await start(secret_key=KEY)
-    _, public = await mock.ask(NEW_IMAGE)
-    _, first = await mock.ask(NEW_IMAGE, token=token())
+    _, public = await mock.analyse(NEW_IMAGE)
+    _, first = await mock.analyse(NEW_IMAGE, token=token())
     job_id = first["job_monitor"]["job_id"]
-    status, body = await mock.ask(NEW_IMAGE, query_status="ready", job_id=job_id)
+    status, body = await mock.analyse(NEW_IMAGE, query_status="ready", job_id=job_id)
     assert (status, body["status_code"], body["query_status"]) == (403, 403, "failed")
     assert body["exit_status"]["message"] == "Request not authorized"
     assert body["exit_status"]["debug_message"] == (
@@ -546,7 +546,7 @@ async def test_a_bad_token_is_refused_everywhere(start: Start, text: str, reason
 
 async def test_too_many_pointings_need_a_role(start: Start) -> None:
     mock = await start(secret_key=KEY)
-    status, body = await mock.ask(NEW_IMAGE, max_pointings=100, token=token(roles="general"))
+    status, body = await mock.analyse(NEW_IMAGE, max_pointings=100, token=token(roles="general"))
     assert status == 403
     assert body["exit_status"]["message"] == (
         "Unfortunately, your priviledges are not sufficient to make the request for this particular product and "
@@ -554,14 +554,14 @@ async def test_too_many_pointings_need_a_role(start: Start) -> None:
         "roles:\n - unige-hpc-full: it is needed to request > 50 ScW, you requested max_pointings=100\nYou can request "
         "support if you think you should be able to make this request."
     )
-    status, _ = await mock.ask(NEW_IMAGE, max_pointings=100, token=token(roles=["unige-hpc-full"]))
+    status, _ = await mock.analyse(NEW_IMAGE, max_pointings=100, token=token(roles=["unige-hpc-full"]))
     assert status == 400  # allowed, but there is no fixture
 
 
 async def test_records_of_jobs_need_a_role_and_hold_no_token(start: Start) -> None:
     mock = await start(secret_key=KEY)
     text = token(roles="job manager")
-    _, first = await mock.ask(NEW_IMAGE, token=text)
+    _, first = await mock.analyse(NEW_IMAGE, token=text)
     assert await mock.get("/inspect-state") == (403, "A token must be provided.")
     status, page = await mock.get("/inspect-state", token=token(roles="general"))
     assert status == 403
@@ -588,7 +588,7 @@ async def test_files_of_a_job_are_packed_for_the_session_that_began_it(start: St
     (folder / "b.fits").write_bytes(b"B")
     write_manifest_again(tmp_path / "fixtures")
     mock = await start()
-    _, answer = await mock.ask(NEW_LIGHT_CURVE)
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE)
     job_id = answer["job_monitor"]["job_id"]
     _, content = await download(mock, job_id, file_list="a.fits")
     assert gzip.decompress(content) == b"A"
@@ -604,7 +604,7 @@ async def test_files_of_a_job_are_packed_for_the_session_that_began_it(start: St
 
 async def test_links_lead_to_the_public_site(start: Start) -> None:
     mock = await start(products_url="https://example.org/mmoda/")
-    _, answer = await mock.ask(NEW_LIGHT_CURVE)
+    _, answer = await mock.analyse(NEW_LIGHT_CURVE)
     for path, location in (
         (
             "/download_file?file_list=x.fits",
@@ -632,18 +632,18 @@ async def test_links_lead_to_the_public_site(start: Start) -> None:
 # -- the dispatcher of 2019
 
 
-async def test_a_bad_angle_in_2019_is_a_failed_answer_with_status_200_as_the_notebook_shows(start: Start) -> None:
+async def test_a_bad_angle_in_2019_is_a_failed_response_with_status_200_as_in_the_notebook(start: Start) -> None:
     mock = await start(generation="2019")
-    status, body = await mock.ask(NEW_IMAGE, RA="a", dry_run="True", oda_api_version=None)
+    status, body = await mock.analyse(NEW_IMAGE, RA="a", dry_run="True", oda_api_version=None)
     assert (status, body["query_status"]) == (200, "failed")
     assert body["exit_status"]["message"] == "failed: setting form parameters"
     assert body["exit_status"]["error_message"] == "ValueError(u\"Invalid character at col 0 in angle u'a'\",)"
     assert body["exit_status"]["status"] == 1
 
 
-async def test_a_dry_run_in_2019_describes_the_parameters_and_begins_no_job(start: Start) -> None:
+async def test_a_dry_run_in_2019_describes_the_parameters_and_starts_no_job(start: Start) -> None:
     mock = await start(generation="2019")
-    _, body = await mock.ask(NEW_IMAGE, dry_run="True")
+    _, body = await mock.analyse(NEW_IMAGE, dry_run="True")
     assert (body["query_status"], body["exit_status"]["message"]) == ("done", "dry-run")
     [[head, *queries]] = body["products"]["instrumet_parameters"]
     assert head == {"instrumet": "isgri"}
@@ -651,9 +651,9 @@ async def test_a_dry_run_in_2019_describes_the_parameters_and_begins_no_job(star
     assert (await mock.get("/-/status"))[1]["jobs"] == 0
 
 
-async def test_answers_of_2019_repeat_all_arguments_as_they_came(start: Start) -> None:
+async def test_responses_of_2019_echo_all_arguments_unchanged(start: Start) -> None:
     mock = await start(generation="2019")
-    _, body = await mock.ask(NEW_LIGHT_CURVE, verbose="True")
+    _, body = await mock.analyse(NEW_LIGHT_CURVE, verbose="True")
     echo = body["products"]["analysis_paramters"]
     assert (echo["verbose"], echo["time_bin"], echo["T1"]) == ("True", "0.5", "2016-12-18T08:32:21.000")
     assert "src_name" not in echo
@@ -661,10 +661,10 @@ async def test_answers_of_2019_repeat_all_arguments_as_they_came(start: Start) -
     assert int(body["job_monitor"]["job_id"]) != 0
 
 
-async def test_the_primary_header_of_2019_repeats_the_query_and_the_others_do_not(start: Start) -> None:
+async def test_the_primary_header_of_2019_has_the_query_and_the_others_do_not(start: Start) -> None:
     mock = await start(generation="2019", fixtures=())
     query = {**LIGHT_CURVE, "instrument": "polar", "product_type": "polar_lc", "query_status": "new", **TAIL}
-    _, body = await mock.ask(query, verbose="True", oda_api_version=None)
+    _, body = await mock.analyse(query, verbose="True", oda_api_version=None)
     (product,) = body["products"]["numpy_data_product_list"]
     primary, table = (unit["header"] for unit in product["data_unit_list"])
     assert {name: primary[name] for name in ("verbose", "session_id", "time_bin", "job_id")} == {
@@ -678,20 +678,20 @@ async def test_the_primary_header_of_2019_repeats_the_query_and_the_others_do_no
 
 
 async def test_a_poll_of_2019_gets_the_products_of_a_job_that_is_done(start: Start) -> None:
-    """In the notebook no poll is told `ready`, and the products' headers say `submitted`."""
+    """In the notebook no poll gets `ready`, and the headers of the products have `submitted`."""
     mock = await start(generation="2019")
     poll = await begin_job(mock)
-    assert (await mock.ask(poll))[1]["query_status"] == "submitted"
+    assert (await mock.analyse(poll))[1]["query_status"] == "submitted"
     mock.wait(3600)
-    _, body = await mock.ask(poll, query_status="progress")
+    _, body = await mock.analyse(poll, query_status="progress")
     assert body["query_status"] == "done"
     assert body["products"]["text_product_list"]
     assert body["products"]["analysis_paramters"]["query_status"] == "progress"
 
 
-async def test_a_token_in_2019_is_an_argument_like_any_other(start: Start) -> None:
+async def test_a_token_in_2019_is_an_ordinary_argument(start: Start) -> None:
     mock = await start(generation="2019")
-    _, body = await mock.ask(NEW_LIGHT_CURVE, token="no token")  # noqa: S106 - none indeed
+    _, body = await mock.analyse(NEW_LIGHT_CURVE, token="no token")  # noqa: S106 - none indeed
     assert body["query_status"] == "done"
 
 
@@ -699,7 +699,7 @@ async def test_a_token_in_2019_is_an_argument_like_any_other(start: Start) -> No
 
 
 async def begin_job(mock: Mock) -> dict[str, Any]:
-    _, first = await mock.ask(NEW_IMAGE)
+    _, first = await mock.analyse(NEW_IMAGE)
     return {**NEW_IMAGE, "query_status": "submitted", "job_id": first["job_monitor"]["job_id"]}
 
 
@@ -707,30 +707,30 @@ async def test_a_slow_job_takes_ten_times_as_long(start: Start) -> None:
     mock = await start(scenario="slow-job")
     poll = await begin_job(mock)
     mock.wait(19)
-    assert (await mock.ask(poll))[1]["query_status"] == "submitted"
+    assert (await mock.analyse(poll))[1]["query_status"] == "submitted"
     mock.wait(41)
-    assert (await mock.ask(poll))[1]["query_status"] == "ready"
+    assert (await mock.analyse(poll))[1]["query_status"] == "ready"
 
 
 async def test_a_failing_job_fails_when_its_fixture_would_be_ready(start: Start) -> None:
     mock = await start(scenario="failing-job")
     poll = await begin_job(mock)
     mock.wait(7)
-    assert (await mock.ask(poll))[1]["query_status"] == "failed"
+    assert (await mock.analyse(poll))[1]["query_status"] == "failed"
 
 
 async def test_the_third_poll_meets_a_bad_gateway(start: Start) -> None:
     mock = await start(scenario="bad-gateway")
     poll = await begin_job(mock)
-    assert [(await mock.ask(poll))[0] for _ in range(4)] == [200, 200, 502, 200]
+    assert [(await mock.analyse(poll))[0] for _ in range(4)] == [200, 200, 502, 200]
 
 
-async def test_a_timeout_waits_and_then_loses_the_connection(start: Start) -> None:
+async def test_a_timeout_waits_and_then_closes_the_connection(start: Start) -> None:
     mock = await start(scenario="timeout")
     poll = await begin_job(mock)
-    await mock.ask(poll)
+    await mock.analyse(poll)
     with pytest.raises(ClientError):
-        await mock.ask(poll)
+        await mock.analyse(poll)
     assert mock.pauses == [3600.0]
 
 
@@ -739,8 +739,8 @@ async def test_cut_off_json_is_whole_for_http_and_not_for_json(start: Start) -> 
     poll = await begin_job(mock)
     mock.wait(7)
     with pytest.raises(json.JSONDecodeError):
-        await mock.ask(poll, query_status="ready")
-    assert (await mock.ask(poll, query_status="ready"))[1]["query_status"] == "done"
+        await mock.analyse(poll, query_status="ready")
+    assert (await mock.analyse(poll, query_status="ready"))[1]["query_status"] == "done"
 
 
 async def test_a_lost_connection_leaves_a_body_shorter_than_announced(start: Start) -> None:
@@ -748,39 +748,39 @@ async def test_a_lost_connection_leaves_a_body_shorter_than_announced(start: Sta
     poll = await begin_job(mock)
     mock.wait(7)
     with pytest.raises(ClientError):
-        await mock.ask(poll, query_status="ready")
+        await mock.analyse(poll, query_status="ready")
 
 
 async def test_a_web_page_comes_instead_of_json(start: Start) -> None:
     mock = await start(scenario="html-instead-of-json")
     poll = await begin_job(mock)
-    await mock.ask(poll)
-    status, page = await mock.ask(poll)
+    await mock.analyse(poll)
+    status, page = await mock.analyse(poll)
     assert status == 200
     assert page.startswith("<!doctype html>")
 
 
 async def test_a_token_expires_in_the_middle_of_a_job(start: Start) -> None:
     mock = await start(scenario="token-expires", secret_key=KEY)
-    _, first = await mock.ask(NEW_IMAGE, token=token())
+    _, first = await mock.analyse(NEW_IMAGE, token=token())
     poll = {**NEW_IMAGE, "token": token(), "query_status": "submitted", "job_id": first["job_monitor"]["job_id"]}
-    assert (await mock.ask(poll))[0] == 200
-    status, body = await mock.ask(poll)
+    assert (await mock.analyse(poll))[0] == 200
+    status, body = await mock.analyse(poll)
     assert status == 403
     assert "is expired" in body["error"]
 
 
-async def test_where_tokens_expire_who_has_none_is_answered(start: Start) -> None:
+async def test_requests_without_a_token_are_answered_when_tokens_expire(start: Start) -> None:
     mock = await start(scenario="token-expires")
     poll = await begin_job(mock)
-    assert [(await mock.ask(poll))[0] for _ in range(2)] == [200, 200]
+    assert [(await mock.analyse(poll))[0] for _ in range(2)] == [200, 200]
 
 
-async def test_a_changed_job_id_is_another_in_the_whole_answer(start: Start) -> None:
+async def test_a_changed_job_id_is_changed_in_the_whole_response(start: Start) -> None:
     mock = await start(scenario="changed-job-id")
     poll = await begin_job(mock)
-    await mock.ask(poll)
-    _, body = await mock.ask(poll)
+    await mock.analyse(poll)
+    _, body = await mock.analyse(poll)
     assert body["job_monitor"]["job_id"] == poll["job_id"][::-1]
 
 
@@ -789,14 +789,14 @@ async def test_a_post_is_redirected(start: Start) -> None:
     async with mock.client.post("/run_analysis", data=NEW_LIGHT_CURVE, allow_redirects=False) as response:
         assert response.status == 301
         assert response.headers["Location"].endswith("/run_analysis")
-    assert (await mock.ask(NEW_LIGHT_CURVE))[0] == 200
+    assert (await mock.analyse(NEW_LIGHT_CURVE))[0] == 200
 
 
-async def test_a_slow_drip_sends_the_whole_answer_with_pauses(start: Start) -> None:
+async def test_a_slow_drip_sends_the_whole_response_with_pauses(start: Start) -> None:
     mock = await start(scenario="slow-drip")
     poll = await begin_job(mock)
     mock.wait(7)
-    _, body = await mock.ask(poll, query_status="ready")
+    _, body = await mock.analyse(poll, query_status="ready")
     assert body["query_status"] == "done"
     assert set(mock.pauses) == {30.0}
     assert len(mock.pauses) == 16
@@ -807,7 +807,7 @@ async def test_the_seed_decides_which_polls_of_an_unreliable_mock_fail(start: St
     for seed in (1, 1, 2):
         mock = await start(scenario="unreliable", seed=seed)
         poll = await begin_job(mock)
-        runs.append([(await mock.ask(poll))[0] for _ in range(30)])
+        runs.append([(await mock.analyse(poll))[0] for _ in range(30)])
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
     assert set(runs[0]) == {200, 502}

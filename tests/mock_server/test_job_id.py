@@ -1,4 +1,4 @@
-"""The job_id of the mock is the dispatcher's: values of exchanges with dispatchers 1.3.6 and 1.3.3."""
+"""The job_id of the mock equals the dispatcher's, by exchanges recorded with dispatchers 1.3.6 and 1.3.3."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_recorded_parameters_have_the_recorded_job_id(expected: str, parameters:
     assert job_id(parameters) == expected
 
 
-def test_permuted_characters_are_one_job() -> None:
+def test_permuted_characters_have_the_same_job_id() -> None:
     assert job_id({"RA": 83.63}) == job_id({"RA": 38.63})
 
 
-def test_values_swapped_between_two_names_are_two_jobs() -> None:
+def test_values_swapped_between_two_names_have_different_job_ids() -> None:
     assert job_id({"RA": 1.0, "DEC": 2.0}) != job_id({"RA": 2.0, "DEC": 1.0})
 
 

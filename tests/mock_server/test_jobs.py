@@ -1,4 +1,4 @@
-"""The life of jobs: states by the clock, and what a request in each is answered."""
+"""The states of jobs by the clock, and the reply to a request in each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from mock_server.jobs import TRANSITIONS, Job, JobTable, Reply, asked
+from mock_server.jobs import TRANSITIONS, Job, JobTable, Reply, request_kind
 from oda_proxy.fixture.model import FixtureAnswer
 
 TIMELINE = (("submitted", 0.0), ("progress", 2.0), ("ready", 6.0))
@@ -46,10 +46,10 @@ def test_states_before_submitted_are_submitted() -> None:
     assert job(timeline=(("not-prepared", 0.0), ("prepared", 1.0), ("ready", 2.0))).state(11.5) == "submitted"
 
 
-def test_a_job_whose_times_never_end_waits_for_a_report() -> None:
+def test_a_job_whose_timeline_has_no_end_waits_for_a_report() -> None:
     waiting = job(timeline=(("submitted", 0.0),))
     assert waiting.state(1e9) == "submitted"
-    waiting.told = "ready"
+    waiting.reported_state = "ready"
     assert waiting.state(1e9) == "ready"
 
 
@@ -63,7 +63,7 @@ def test_reports_only_grow_while_a_job_is_in_progress() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query_status", "what"),
+    ("query_status", "kind"),
     [
         ("new", "new"),
         ("submitted", "poll"),
@@ -73,18 +73,18 @@ def test_reports_only_grow_while_a_job_is_in_progress() -> None:
         ("x", "other"),
     ],
 )
-def test_what_a_request_asks_is_told_by_its_query_status(query_status: str, what: str) -> None:
-    assert asked(query_status) == what
+def test_the_kind_of_a_request_follows_from_its_query_status(query_status: str, kind: str) -> None:
+    assert request_kind(query_status) == kind
 
 
-def test_every_question_has_an_answer_in_every_state() -> None:
-    questions = {what for what, _ in TRANSITIONS}
+def test_every_kind_of_request_has_a_reply_in_every_state() -> None:
+    kinds = {kind for kind, _ in TRANSITIONS}
     states = {state for _, state in TRANSITIONS}
-    assert TRANSITIONS.keys() == {(what, state) for what in questions for state in states}
+    assert TRANSITIONS.keys() == {(kind, state) for kind in kinds for state in states}
 
 
 def test_products_come_only_where_the_query_ran_and_is_done() -> None:
-    with_products = {question for question, reply in TRANSITIONS.items() if reply.has_products}
+    with_products = {case for case, reply in TRANSITIONS.items() if reply.has_products}
     assert with_products == {("new", "ready"), ("new", "done"), ("ready", "ready"), ("ready", "done")}
 
 
@@ -99,38 +99,38 @@ class Clock:
 def test_a_hundred_sessions_are_one_job_and_a_hundred_runs() -> None:
     table = JobTable(Clock())
     for number in range(100):
-        table.ask("key", job(session_id=f"S{number}"), "new", "one")
+        table.handle("key", job(session_id=f"S{number}"), "new", "one")
     assert (len(table.jobs), table.runs) == (1, 100)
 
 
 def test_products_that_were_fetched_leave_the_job_done() -> None:
     clock = Clock()
     table = JobTable(clock)
-    table.ask("key", job(), "new", "one")
+    table.handle("key", job(), "new", "one")
     clock.now = 16.0
-    assert table.ask("key", job(), "submitted", "one")[1] == Reply("ready", "ready")
-    assert table.ask("key", job(), "done", "one")[1] == Reply("ready", "ready")
-    assert table.ask("key", job(), "ready", "one")[1].has_products
-    assert table.ask("key", job(), "done", "one")[1] == Reply("done", "done")
+    assert table.handle("key", job(), "submitted", "one")[1] == Reply("ready", "ready")
+    assert table.handle("key", job(), "done", "one")[1] == Reply("ready", "ready")
+    assert table.handle("key", job(), "ready", "one")[1].has_products
+    assert table.handle("key", job(), "done", "one")[1] == Reply("done", "done")
 
 
 def test_products_that_another_session_fetched_leave_the_job_ready_for_its_owner() -> None:
     clock = Clock()
     table = JobTable(clock)
-    table.ask("key", job(), "new", "one")
+    table.handle("key", job(), "new", "one")
     clock.now = 16.0
-    assert table.ask("key", job(session_id="S2"), "new", "one")[1].has_products
-    assert table.ask("key", job(), "done", "one")[1] == Reply("ready", "ready")
+    assert table.handle("key", job(session_id="S2"), "new", "one")[1].has_products
+    assert table.handle("key", job(), "done", "one")[1] == Reply("ready", "ready")
 
 
 def test_a_poll_of_another_session_runs_the_query_once_the_job_has_ended() -> None:
     clock = Clock()
     table = JobTable(clock)
-    table.ask("key", job(), "new", "one")
-    assert table.ask("key", job(session_id="S2"), "submitted", "one")[1] == Reply("submitted", "submitted")
+    table.handle("key", job(), "new", "one")
+    assert table.handle("key", job(session_id="S2"), "submitted", "one")[1] == Reply("submitted", "submitted")
     assert table.runs == 1
     clock.now = 16.0
-    assert table.ask("key", job(session_id="S2"), "submitted", "one")[1].has_products
+    assert table.handle("key", job(session_id="S2"), "submitted", "one")[1].has_products
     assert table.runs == 2
 
 
@@ -138,27 +138,27 @@ def test_a_poll_of_another_session_runs_the_query_once_the_job_has_ended() -> No
 def test_a_failed_job_begins_again_when_its_query_is_run(query_status: str) -> None:
     clock = Clock()
     table = JobTable(clock)
-    table.ask("key", job(failed=True), "new", "one")
+    table.handle("key", job(failed=True), "new", "one")
     clock.now = 16.0
     again = job(failed=True)
     again.begun = clock.now
-    begun, reply = table.ask("key", again, query_status, "one")
-    assert begun is again
+    started, reply = table.handle("key", again, query_status, "one")
+    assert started is again
     assert reply.query_status == "submitted"
 
 
 def test_two_queries_with_one_job_id_are_two_jobs() -> None:
-    """RA=83 and RA=38 have one job_id at a dispatcher."""
+    """RA=83 and RA=38 have the same job_id."""
     table = JobTable(Clock())
     first, second = job(), job(timeline=())
-    table.ask("RA=83", first, "new", "one")
-    table.ask("RA=38", second, "new", "one")
-    assert table.ask("RA=83", job(), "submitted", "one")[0] is first
-    assert table.ask("RA=38", job(), "submitted", "one")[0] is second
+    table.handle("RA=83", first, "new", "one")
+    table.handle("RA=38", second, "new", "one")
+    assert table.handle("RA=83", job(), "submitted", "one")[0] is first
+    assert table.handle("RA=38", job(), "submitted", "one")[0] is second
 
 
 def test_every_report_of_the_back_end_has_a_place_for_a_science_window() -> None:
-    """oda_api 1.1.0 reads it in each, and tries the whole query again where it is missing."""
+    """oda_api 1.1.0 reads it in each report, and retries the whole query if it is missing."""
     for ended in (job(), job(failed=True)):
         assert all("scwid" in report for report in ended.reports(16.0))
         assert ended.reports(16.0)

@@ -1,4 +1,4 @@
-"""Parameters: read, checked and normalised as dispatcher 1.3.6 does."""
+"""Parameters are read, checked and normalised as by dispatcher 1.3.6."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KINDS = Description(
 # -- reading
 
 
-def test_the_query_string_beats_the_form_and_the_first_of_equal_names_wins() -> None:
+def test_the_query_string_overrides_the_form_and_the_first_of_equal_names_wins() -> None:
     arguments = read_arguments([("RA", "1"), ("RA", "2")], [("RA", "3"), ("DEC", "4")])
     assert arguments == {"RA": "1", "DEC": "4"}
 
@@ -64,7 +64,7 @@ def test_only_science_windows_keep_repetitions() -> None:
     assert read_arguments(pairs, ()) == {"scw_list": ["a", "b"], "p_list": "a"}
 
 
-def test_nul_is_null_and_json_lists_and_objects_are_read_but_no_numbers() -> None:
+def test_nul_is_null_and_json_lists_and_objects_are_parsed_but_numbers_are_not() -> None:
     pairs = [("a", "\0"), ("b", '[1, "x"]'), ("c", '{"d": 1}'), ("e", "1.0"), ("f", "true"), ("g", "[1")]
     assert read_arguments(pairs, ()) == {"a": None, "b": [1, "x"], "c": {"d": 1}, "e": "1.0", "f": "true", "g": "[1"}
 
@@ -81,7 +81,7 @@ def checked(product: str = "isgri_image", **arguments: Any) -> dict[str, Any]:
 
 
 def test_the_echo_has_the_values_and_the_order_of_dispatcher_1_3_6() -> None:
-    """The request of a recorded exchange, and what the dispatcher repeated."""
+    """The request of a recorded exchange, and the dispatcher's echo."""
     arguments = {
         "RA": "255.986542",
         "DEC": "-37.844167",
@@ -133,13 +133,13 @@ def test_the_echo_has_the_values_and_the_order_of_dispatcher_1_3_6() -> None:
     assert parameters.comment == "Please note that arguments verbose, dry_run are not used"
 
 
-def test_a_parameter_of_another_product_stays_as_it_came_and_decides_nothing() -> None:
+def test_a_parameter_of_another_product_is_echoed_unchanged_and_does_not_select_the_fixture() -> None:
     parameters = check({"detection_threshold": "5"}, INSTRUMENT, "isgri_lc")
     assert parameters.echo["detection_threshold"] == "5"
     assert "detection_threshold" not in parameters.decisive
 
 
-def test_a_selection_from_a_catalogue_decides_the_product() -> None:
+def test_a_selection_from_a_catalogue_selects_the_fixture() -> None:
     assert (
         check({"catalog_selected_objects": "1,2"}, INSTRUMENT, "isgri_lc").decisive["catalog_selected_objects"] == "1,2"
     )
@@ -155,7 +155,7 @@ def test_unknown_arguments_can_be_kept() -> None:
     assert parameters.comment == ""
 
 
-def test_what_the_dispatcher_takes_off_silently_is_not_commented_on() -> None:
+def test_arguments_that_the_dispatcher_removes_silently_are_not_in_the_comment() -> None:
     parameters = check({"use_scws": "no", "client-name": "x", "return_progress": "True"}, INSTRUMENT, "isgri_lc")
     assert parameters.unused == ()
     assert not parameters.echo.keys() & {"use_scws", "client-name", "return_progress"}
@@ -179,7 +179,7 @@ def test_what_the_dispatcher_takes_off_silently_is_not_commented_on() -> None:
         ("selected_catalog", CATALOG, CATALOG),
     ],
 )
-def test_a_value_is_written_as_the_dispatcher_repeats_it(name: str, value: Any, expected: Any) -> None:
+def test_a_value_is_normalised_as_in_the_dispatchers_echo(name: str, value: Any, expected: Any) -> None:
     assert checked(**{name: value})[name] == expected
 
 

@@ -27,29 +27,29 @@ POLL = ("run_analysis", "GET", "submitted")
 NEW = ("run_analysis", "GET", "new")
 
 
-def test_every_shipped_scenario_says_what_it_does_and_does_something() -> None:
+def test_every_shipped_scenario_has_a_summary_and_an_effect() -> None:
     for scenario in load_scenarios().values():
         assert scenario.summary
         assert scenario.faults or scenario.outcome or scenario.time_scale != 1
 
 
-def test_no_name_is_a_scenario_where_nothing_is_wrong() -> None:
+def test_without_a_name_the_scenario_has_no_faults() -> None:
     assert find_scenario(None) == Scenario()
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_scenarios() -> None:
     with pytest.raises(UsageError, match=r"no scenario 'nosuch': choose one of bad-gateway, "):
         find_scenario("nosuch")
 
 
-def test_a_file_adds_scenarios_and_hides_shipped_ones(tmp_path: Path) -> None:
+def test_a_file_adds_scenarios_and_replaces_shipped_ones(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(
         '[mine]\nsummary = "a"\ntime_scale = 2\n'
         '[[mine.faults]]\ndo = "status"\nstatus = 503\nasked = ["new"]\nfrom = 2\nchance = 1\n'
         '[timeout]\nsummary = "b"\noutcome = "failed"\n'
     )
-    fault = Fault(do="status", status=503, asked=("new",), since=2)
+    fault = Fault(kind="status", status=503, query_statuses=("new",), since=2)
     assert find_scenario("mine", (file,)) == Scenario("mine", "a", 2.0, None, (fault,))
     assert find_scenario("timeout", (file,)) == Scenario("timeout", "b", outcome="failed")
 
@@ -70,7 +70,7 @@ def test_a_file_adds_scenarios_and_hides_shipped_ones(tmp_path: Path) -> None:
         ("[[a.faults]]\ndo = 'status'\nsince = 1", "a: a fault has no 'since'"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused_with_its_place(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_invalid_file_is_an_error_with_the_position(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(UsageError) as raised:
@@ -80,41 +80,41 @@ def test_a_file_that_makes_no_sense_is_refused_with_its_place(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"#" * (2**20 + 1)])
-def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_binary_or_too_large_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.toml"
     file.write_bytes(content)
     with pytest.raises(UsageError, match=r"mine\.toml: "):
         load_scenarios((file,))
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load_scenarios((tmp_path / "nosuch.toml",))
 
 
-def test_a_fault_counts_only_the_requests_that_fit() -> None:
-    fault = Fault(do="status", asked=("submitted",), on=(2,))
+def test_a_fault_counts_only_matching_requests() -> None:
+    fault = Fault(kind="status", query_statuses=("submitted",), on=(2,))
     assert strikes(fault, POLL, NEW, POLL, POLL) == [False, False, True, False]
 
 
-def test_a_fault_can_last_from_a_request_on() -> None:
-    assert strikes(Fault(do="status", since=2), POLL, NEW, POLL) == [False, True, True]
+def test_a_fault_can_strike_from_one_request_on() -> None:
+    assert strikes(Fault(kind="status", since=2), POLL, NEW, POLL) == [False, True, True]
 
 
-def test_a_fault_is_for_one_route_and_some_methods() -> None:
-    fault = Fault(do="redirect", methods=("POST",))
+def test_a_fault_applies_to_one_route_and_some_methods() -> None:
+    fault = Fault(kind="redirect", methods=("POST",))
     post = ("run_analysis", "POST", "new")
     assert strikes(fault, NEW, post, ("instr-list", "POST", "")) == [False, True, False]
 
 
-def test_chance_is_that_of_the_seed() -> None:
-    fault = Fault(do="status", chance=0.5)
+def test_the_seed_determines_random_faults() -> None:
+    fault = Fault(kind="status", chance=0.5)
     first, again, other = (strikes(fault, *[NEW] * 40, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_the_first_of_two_faults_strikes_and_both_count() -> None:
-    plan = FaultPlan((Fault(do="html", on=(1,)), Fault(do="status", on=(2,))), chance(0))
-    struck = [plan.next(*NEW) for _ in range(3)]
-    assert [fault and fault.do for fault in struck] == ["html", "status", None]
+    plan = FaultPlan((Fault(kind="html", on=(1,)), Fault(kind="status", on=(2,))), chance(0))
+    faults = [plan.next(*NEW) for _ in range(3)]
+    assert [fault and fault.kind for fault in faults] == ["html", "status", None]

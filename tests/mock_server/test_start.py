@@ -1,4 +1,4 @@
-"""The mock is ready in a blink: nothing heavy is imported before an array is wanted."""
+"""The mock starts fast: array libraries are imported only when they are needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ print(*sorted({"numpy", "astropy", "scipy", "jwt", "oda_api", "diskcache"} & set
 """
 
 
-def test_answers_without_arrays_import_no_library_of_arrays() -> None:
+def test_responses_without_arrays_do_not_import_array_libraries() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""Answers that are made up: plausible, of the query's parameters, in the shapes of the shipped ones, and repeatable."""
+"""Synthetic data: plausible, according to the query, in the form of the shipped fixtures, and reproducible."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mock_server.app import RUNNER_OPTIONS, make_app
-from mock_server.library import Library
-from mock_server.matching import Question
+from mock_server.fixture_library import FixtureLibrary
+from mock_server.matching import NormalisedQuery
 from mock_server.settings import MockSettings, fixtures_folder
-from mock_server.synthetic.answers import synthetic_answer
-from mock_server.synthetic.observation import MOST_BINS
+from mock_server.synthetic.observation import MAX_BINS
+from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 from oda_proxy.codec import fits, wire
 from oda_proxy.fixture.reading import open_folder
 from tests.support.mock_folders import write_folder
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 FIELD = {"T1": "2004-03-15T23:27:40.000", "T2": "2004-03-16T00:03:15.000", "RA": 83.63, "DEC": 22.01}
 SOURCE = {**FIELD, "src_name": "Crab", "T_format": "isot"}
 SOFT, HARD = {"E1_keV": 3.0, "E2_keV": 20.0}, {"E1_keV": 20.0, "E2_keV": 60.0}
-QUERIES: dict[str, Question] = {
-    product: Question(product.rpartition("_")[0], product, "Real", {**SOURCE, **more})
+QUERIES: dict[str, NormalisedQuery] = {
+    product: NormalisedQuery(product.rpartition("_")[0], product, "Real", {**SOURCE, **more})
     for product, more in {
         "isgri_image": {**HARD, "detection_threshold": 5.0},
         "isgri_lc": {**HARD, "time_bin": 100.0},
@@ -66,28 +66,28 @@ CATALOG = {
 CHECKSUMS = {"CHECKSUM", "DATASUM"}
 
 
-def asks(product: str, **changes: Any) -> Question:
-    question = QUERIES[product]
-    return replace(question, parameters={**question.parameters, **changes})
+def query_with(product: str, **changes: Any) -> NormalisedQuery:
+    query = QUERIES[product]
+    return replace(query, parameters={**query.parameters, **changes})
 
 
-def made(question: Question, seed: int = 0) -> dict[str, Any]:
-    answer = synthetic_answer(question, seed)
+def products_json(query: NormalisedQuery, seed: int = 0) -> dict[str, Any]:
+    answer = synthetic_fixture(query, seed)
     assert answer is not None
     assert answer.observation is not None, answer.refusal
     return answer.wire_products()
 
 
-def products_of(question: Question) -> list[DataProduct]:
-    return [wire.decode_product(product) for product in made(question)["numpy_data_product_list"]]
+def products_of(query: NormalisedQuery) -> list[DataProduct]:
+    return [wire.decode_product(product) for product in products_json(query)["numpy_data_product_list"]]
 
 
 def cards(unit: DataUnit) -> dict[str, Any]:
     return {card.keyword: card.value for card in unit.header}
 
 
-def refusal(question: Question) -> str:
-    answer = synthetic_answer(question, 0)
+def failure_message(query: NormalisedQuery) -> str:
+    answer = synthetic_fixture(query, 0)
     assert answer is not None
     assert answer.observation is None
     assert answer.answer().query_status == "failed"
@@ -98,31 +98,31 @@ def refusal(question: Question) -> str:
 
 
 @pytest.mark.parametrize("product", QUERIES)
-def test_the_same_query_is_answered_with_the_same_data(product: str) -> None:
-    question = QUERIES[product]
-    again = replace(question, parameters=dict(reversed([*question.parameters.items()])), query_type="dummy")
-    assert made(question) == made(again)
+def test_the_same_query_gets_the_same_data(product: str) -> None:
+    query = QUERIES[product]
+    again = replace(query, parameters=dict(reversed([*query.parameters.items()])), query_type="dummy")
+    assert products_json(query) == products_json(again)
 
 
 @pytest.mark.parametrize("product", QUERIES)
-def test_another_query_or_another_seed_is_answered_with_other_data(product: str) -> None:
-    first = made(QUERIES[product])
-    assert made(asks(product, T2="2004-03-16T00:03:16.000")) != first
-    assert made(asks(product, radius=3.0)) != first
-    assert made(QUERIES[product], seed=1) != first
+def test_another_query_or_another_seed_gets_other_data(product: str) -> None:
+    first = products_json(QUERIES[product])
+    assert products_json(query_with(product, T2="2004-03-16T00:03:16.000")) != first
+    assert products_json(query_with(product, radius=3.0)) != first
+    assert products_json(QUERIES[product], seed=1) != first
 
 
 def test_the_seed_of_a_query_is_the_same_in_every_process() -> None:
-    question = asks("isgri_image", scw_list=["a", "b"], flag=True, selected_catalog='{"a": [1, {"b": 2.0}]}')
-    assert question.digest(7)[:16] == "77c4e0f0fb54a42b"
+    query = query_with("isgri_image", scw_list=["a", "b"], flag=True, selected_catalog='{"a": [1, {"b": 2.0}]}')
+    assert query.digest(7)[:16] == "77c4e0f0fb54a42b"
 
 
 def test_numbers_that_are_equal_give_the_same_data() -> None:
-    assert asks("isgri_lc", time_bin=70).digest(0) == asks("isgri_lc", time_bin=70.0).digest(0)
+    assert query_with("isgri_lc", time_bin=70).digest(0) == query_with("isgri_lc", time_bin=70.0).digest(0)
 
 
-def test_a_source_is_as_bright_in_one_observation_as_in_another() -> None:
-    first, second = (products_of(asks("isgri_lc", T2=f"2004-03-16T{hour}:00:00.000"))[0] for hour in ("02", "04"))
+def test_a_source_has_the_same_flux_in_all_observations() -> None:
+    first, second = (products_of(query_with("isgri_lc", T2=f"2004-03-16T{hour}:00:00.000"))[0] for hour in ("02", "04"))
     means = [float(np.mean(product.units[1].data["RATE"])) for product in (first, second)]  # type: ignore[index]
     error = float(np.mean(first.units[1].data["ERROR"])) / np.sqrt(90)  # type: ignore[index]
     assert abs(means[0] - means[1]) < 6 * error
@@ -132,20 +132,20 @@ def test_a_source_is_as_bright_in_one_observation_as_in_another() -> None:
 
 
 @pytest.mark.parametrize("product", QUERIES)
-def test_what_is_made_up_has_the_shape_of_the_fixture(product: str) -> None:
-    """Names, units, types, meta data and cards are those of the shipped answer."""
+def test_synthetic_data_have_the_form_of_the_fixture(product: str) -> None:
+    """Names, units, types, meta data and cards are those of the shipped fixture."""
     instrument = QUERIES[product].instrument
     fixture = next(f for f in open_folder(fixtures_folder()).fixtures if f.path.startswith(f"{instrument}/{product}/"))
     shipped = fixture.wire_products()
-    here = made(QUERIES[product])
-    assert here.keys() == shipped.keys()
+    synthetic = products_json(QUERIES[product])
+    assert synthetic.keys() == shipped.keys()
     if "catalog" in shipped:
-        assert here["catalog"].keys() == shipped["catalog"].keys()
-        assert here["catalog"]["cat_column_names"] == shipped["catalog"]["cat_column_names"]
+        assert synthetic["catalog"].keys() == shipped["catalog"].keys()
+        assert synthetic["catalog"]["cat_column_names"] == shipped["catalog"]["cat_column_names"]
     kinds = 3 if product.endswith("spectrum") else 1
     ours, theirs = (
         [wire.decode_product(one) for one in products["numpy_data_product_list"][:kinds]]
-        for products in (here, shipped)
+        for products in (synthetic, shipped)
     )
     for our, their in zip(ours, theirs, strict=True):
         assert our.name == their.name
@@ -163,8 +163,8 @@ def test_what_is_made_up_has_the_shape_of_the_fixture(product: str) -> None:
 def test_a_spectrum_comes_with_the_response_of_the_fixture() -> None:
     fixture = next(f for f in open_folder(fixtures_folder()).fixtures if f.path.startswith("isgri/isgri_spectrum/"))
     shipped = fixture.wire_products()["numpy_data_product_list"]
-    here = made(QUERIES["isgri_spectrum"])["numpy_data_product_list"]
-    for ours, theirs in zip(here[1:3], shipped[1:3], strict=True):
+    synthetic = products_json(QUERIES["isgri_spectrum"])["numpy_data_product_list"]
+    for ours, theirs in zip(synthetic[1:3], shipped[1:3], strict=True):
         assert [unit["binarys"] for unit in ours["data_unit_list"]] == [u["binarys"] for u in theirs["data_unit_list"]]
 
 
@@ -178,9 +178,9 @@ def test_a_spectrum_comes_with_the_response_of_the_fixture() -> None:
     width=st.sampled_from([0.5, 1.0, 7.0, 100.0, 5000.0, 50_000.0]),
 )
 @settings(max_examples=25, deadline=None)
-def test_time_bins_fill_what_lies_between_the_times(product: str, begin: int, lasting: int, width: float) -> None:
+def test_time_bins_cover_the_time_range(product: str, begin: int, lasting: int, width: float) -> None:
     first, last = (Time(946684800 + at, format="unix").isot for at in (begin, begin + lasting))
-    unit = products_of(asks(product, T1=first, T2=last, time_bin=width))[0].units[1]
+    unit = products_of(query_with(product, T1=first, T2=last, time_bin=width))[0].units[1]
     assert unit.data is not None
     assert len(unit.data) == np.ceil(lasting / width)
     name = "time" if product == "polar_lc" else "TIME"
@@ -194,8 +194,8 @@ def test_time_bins_fill_what_lies_between_the_times(product: str, begin: int, la
 
 @given(ra=st.floats(0, 359.99), dec=st.floats(-89.9, 89.9), product=st.sampled_from(["isgri_image", "jemx_image"]))
 @settings(max_examples=10, deadline=None)
-def test_a_mosaic_is_centred_on_the_position_and_the_source_stands_there(ra: float, dec: float, product: str) -> None:
-    answer = made(asks(product, RA=ra, DEC=dec, detection_threshold=0.0))
+def test_a_mosaic_is_centred_on_the_position_of_the_source(ra: float, dec: float, product: str) -> None:
+    answer = products_json(query_with(product, RA=ra, DEC=dec, detection_threshold=0.0))
     unit = wire.decode_product(answer["numpy_data_product_list"][0]).units[1]
     assert unit.data is not None
     rows, columns = unit.data.shape
@@ -211,17 +211,17 @@ def test_a_mosaic_is_centred_on_the_position_and_the_source_stands_there(ra: flo
 
 @given(low=st.floats(15, 100), width=st.floats(1, 100))
 @settings(max_examples=10, deadline=None)
-def test_a_wider_band_of_energies_holds_more_counts(low: float, width: float) -> None:
+def test_a_wider_energy_band_has_more_counts(low: float, width: float) -> None:
     rates = []
     for high in (low + width, low + 2 * width):
-        unit = products_of(asks("isgri_lc", E1_keV=low, E2_keV=high))[0].units[1]
+        unit = products_of(query_with("isgri_lc", E1_keV=low, E2_keV=high))[0].units[1]
         assert (cards(unit)["E_MIN"], cards(unit)["E_MAX"]) == (low, high)
         assert unit.data is not None
         rates.append(unit.data["BACKE"][0])
     assert rates[0] < rates[1]
 
 
-def test_what_is_asked_stands_in_the_headers() -> None:
+def test_the_query_is_in_the_headers() -> None:
     product = products_of(QUERIES["isgri_lc"])[0]
     header = cards(product.units[1])
     assert header["TSTART"] == pytest.approx(Time(SOURCE["T1"], scale="utc").tt.mjd - 51544.0, abs=1e-8)
@@ -232,51 +232,51 @@ def test_what_is_asked_stands_in_the_headers() -> None:
     assert product.meta_data["src_name"] == "Crab"
     primary = cards(product.units[0])
     assert (primary["RA"], primary["product_type"], primary["time_bin"]) == ("83.63", "isgri_lc", "100.0")
-    mosaic = products_of(asks("isgri_image", detection_threshold=7.0))[0]
+    mosaic = products_of(query_with("isgri_image", detection_threshold=7.0))[0]
     assert cards(mosaic.units[1])["DATE-OBS"] == "2004-03-15T23:27:40.000"
     repeated = json.loads(mosaic.meta_data["query_parameters"])
     assert {"units": "sigma", "name": "detection_threshold", "value": "7.0"} in repeated
 
 
-def test_a_catalogue_holds_what_is_above_the_threshold() -> None:
-    significances = made(asks("isgri_image", detection_threshold=0.0))["catalog"]["cat_column_list"][2]
+def test_a_catalogue_has_the_sources_above_the_threshold() -> None:
+    significances = products_json(query_with("isgri_image", detection_threshold=0.0))["catalog"]["cat_column_list"][2]
     threshold = sorted(significances)[1]
-    found = made(asks("isgri_image", detection_threshold=threshold))["catalog"]["cat_column_list"][2]
+    found = products_json(query_with("isgri_image", detection_threshold=threshold))["catalog"]["cat_column_list"][2]
     assert found == [value for value in significances if value >= threshold]
-    nothing = made(asks("isgri_image", detection_threshold=1e6))["catalog"]["cat_column_list"]
+    nothing = products_json(query_with("isgri_image", detection_threshold=1e6))["catalog"]["cat_column_list"]
     assert nothing == [[] for _ in nothing]
 
 
-def test_selected_sources_are_those_of_the_answer() -> None:
+def test_selected_sources_are_those_of_the_response() -> None:
     text = json.dumps(CATALOG)
-    curves = products_of(asks("isgri_lc", selected_catalog=text))
+    curves = products_of(query_with("isgri_lc", selected_catalog=text))
     assert [curve.meta_data["src_name"] for curve in curves] == ["one", "two"]
     assert [cards(curve.units[1])["RA_OBJ"] for curve in curves] == [83.0, 85.0]
-    image = made(asks("isgri_image", selected_catalog=text, detection_threshold=0.0))
+    image = products_json(query_with("isgri_image", selected_catalog=text, detection_threshold=0.0))
     assert image["catalog"]["cat_column_list"][1] == ["one", "two"]
 
 
-def test_selected_sources_on_one_spot_and_outside_the_field_do_not_spoil_a_mosaic() -> None:
+def test_a_mosaic_copes_with_selected_sources_at_one_position_or_outside_the_field() -> None:
     columns = [[1, 2, 3], ["a", "b", "c"], [9.0] * 3, [83.0, 83.0, 263.0], [21.0, 21.0, -20.0]]
     catalog = {**CATALOG, "cat_column_list": columns}
-    image = made(asks("isgri_image", selected_catalog=json.dumps(catalog), detection_threshold=0.0))
+    image = products_json(query_with("isgri_image", selected_catalog=json.dumps(catalog), detection_threshold=0.0))
     assert image["catalog"]["cat_column_list"][1] == ["a"]
 
 
-def test_science_windows_beat_the_times() -> None:
+def test_science_windows_override_the_times() -> None:
     windows = ["010200230010.001", "010200240010.001"]
-    header = cards(products_of(asks("jemx_spectrum", scw_list=windows))[0].units[1])
+    header = cards(products_of(query_with("jemx_spectrum", scw_list=windows))[0].units[1])
     assert header["REVOL"] == 102
     assert header["EXPOSURE"] == 2 * 3480.0
 
 
-def test_the_unit_of_jemx_that_was_asked_for_is_named() -> None:
-    unit = products_of(asks("jemx_image", jemx_num=1))[0].units[1]
+def test_the_requested_unit_of_jemx_is_named() -> None:
+    unit = products_of(query_with("jemx_image", jemx_num=1))[0].units[1]
     assert (unit.name, cards(unit)["INSTRUME"], cards(unit)["EXTNAME"]) == ("JMX1-MOSA-IMA", "JMX1", "JMX1-MOSA-IMA")
 
 
-def test_a_name_that_no_header_can_hold_is_no_obstacle() -> None:
-    answer = synthetic_answer(asks("isgri_lc", src_name="Čerenkov ☉" * 50), 0)
+def test_a_source_name_that_does_not_fit_into_a_header_is_accepted() -> None:
+    answer = synthetic_fixture(query_with("isgri_lc", src_name="Čerenkov ☉" * 50), 0)
     assert answer is not None
     assert len(fits.read(answer.read_file("isgri_lc.fits"))) == 5
 
@@ -285,7 +285,7 @@ def test_a_name_that_no_header_can_hold_is_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("product", "changes", "told"),
+    ("product", "changes", "message"),
     [
         ("spi_acs_lc", {"T1": "0001-01-01T00:00:00.000", "T2": "9999-01-01T00:00:00.000"}, "100000 at most"),
         ("isgri_lc", {"time_bin": 1e-9}, "a time_bin of 1e-09 s between T1 and T2 makes 2.135e+12 bins"),
@@ -309,35 +309,35 @@ def test_a_name_that_no_header_can_hold_is_no_obstacle() -> None:
         ("isgri_image", {"selected_catalog": '{"cat_frame": "fk5"}'}, "selected_catalog has no columns"),
     ],
 )
-def test_what_cannot_be_observed_is_refused_in_words_for_an_astronomer(
-    product: str, changes: dict[str, Any], told: str
+def test_an_impossible_observation_fails_with_a_message_for_an_astronomer(
+    product: str, changes: dict[str, Any], message: str
 ) -> None:
-    assert told in refusal(asks(product, **changes))
+    assert message in failure_message(query_with(product, **changes))
 
 
-def test_as_many_bins_as_the_limit_are_made() -> None:
-    width = 2135.0 / MOST_BINS
-    assert len(products_of(asks("spi_acs_lc", time_bin=width))[0].units[1].data) == MOST_BINS  # type: ignore[arg-type]
+def test_as_many_bins_as_the_limit_are_generated() -> None:
+    width = 2135.0 / MAX_BINS
+    assert len(products_of(query_with("spi_acs_lc", time_bin=width))[0].units[1].data) == MAX_BINS  # type: ignore[arg-type]
 
 
-def test_a_catalogue_of_many_sources_is_refused() -> None:
+def test_a_catalogue_of_too_many_sources_fails() -> None:
     columns = [list(range(31)), ["x"] * 31, [1.0] * 31, [83.0] * 31, [22.0] * 31]
-    assert "31 sources: give 30 at most" in refusal(
-        asks("isgri_image", selected_catalog=json.dumps({**CATALOG, "cat_column_list": columns}))
+    assert "31 sources: give 30 at most" in failure_message(
+        query_with("isgri_image", selected_catalog=json.dumps({**CATALOG, "cat_column_list": columns}))
     )
 
 
 @pytest.mark.parametrize(
-    "question",
+    "query",
     [
         replace(QUERIES["isgri_image"], product="spectral_fit"),
         replace(QUERIES["isgri_image"], api=False),
         replace(QUERIES["isgri_image"], files={"user_catalog_file": "0" * 64}),
-        Question("other", "other_lc", "Real", SOURCE),
+        NormalisedQuery("other", "other_lc", "Real", SOURCE),
     ],
 )
-def test_nothing_is_made_up_for_what_no_fixture_shows(question: Question) -> None:
-    assert synthetic_answer(question, 0) is None
+def test_queries_without_a_template_have_no_synthetic_data(query: NormalisedQuery) -> None:
+    assert synthetic_fixture(query, 0) is None
 
 
 # -- served ---------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ async def ask(mock: TestClient[web.Request, web.Application], **changes: str) ->
         return response.status, await response.json()
 
 
-async def test_a_query_without_a_fixture_is_answered_and_its_files_can_be_had(mock: Any) -> None:
+async def test_a_query_without_a_fixture_gets_data_and_files(mock: Any) -> None:
     status, answer = await ask(mock)
     assert (status, answer["query_status"]) == (200, "done")
     assert len(answer["products"]["numpy_data_product_list"]) == 1
@@ -379,19 +379,19 @@ async def test_a_query_without_a_fixture_is_answered_and_its_files_can_be_had(mo
         assert [unit.name for unit in fits.read(await response.read())][1] == "RATE"
 
 
-async def test_an_absurd_query_fails_as_at_a_dispatcher(mock: Any) -> None:
+async def test_an_impossible_query_fails_like_in_a_dispatcher(mock: Any) -> None:
     status, answer = await ask(mock, T1="0001-01-01T00:00:00", T2="9999-01-01T00:00:00", time_bin="1")
     assert (status, answer["query_status"], answer["exit_status"]["status"]) == (200, "failed", 1)
     assert "makes 3.155e+11 bins: this mock makes up 100000 at most" in answer["exit_status"]["message"]
 
 
-async def test_a_bad_value_is_refused_before_anything_is_made_up(mock: Any) -> None:
+async def test_an_invalid_value_fails_before_data_are_generated(mock: Any) -> None:
     status, answer = await ask(mock, RA="a")
     assert status == 400
     assert "Parameter RA wrong value a" in answer["error"]
 
 
-async def test_a_fixture_beats_what_is_made_up(tmp_path: Path) -> None:
+async def test_a_fixture_has_priority_over_synthetic_data(tmp_path: Path) -> None:
     app = make_app(MockSettings(fixtures=(write_folder(tmp_path),), synthetic=True, time_scale=0))
     async with TestClient(TestServer(app)) as client:
         query = {"instrument": "isgri", "product_type": "isgri_lc", "query_type": "Real", "RA": "83"}
@@ -400,37 +400,37 @@ async def test_a_fixture_beats_what_is_made_up(tmp_path: Path) -> None:
             assert (await response.json())["exit_status"]["message"] == "no data"
 
 
-async def test_only_some_made_up_answers_are_kept(mock: Any) -> None:
-    library = Library.open([fixtures_folder()], seed=0)
+async def test_the_cache_of_synthetic_data_is_limited(mock: Any) -> None:
+    library = FixtureLibrary.open([fixtures_folder()], seed=0)
     for number in range(20):
-        answer = library.make_up(asks("spi_acs_lc", time_bin=float(100 + number)))
+        answer = library.synthesise(query_with("spi_acs_lc", time_bin=float(100 + number)))
         assert answer is not None
         await library.products(answer, for_1_0=False)
-    assert len(library._made) == 16
+    assert len(library._encoded) == 16
 
 
-def test_a_mock_that_makes_things_up_starts_without_what_it_does_not_need_yet() -> None:
+def test_a_mock_with_synthetic_data_starts_without_array_libraries() -> None:
     script = (
         "import sys; from mock_server.app import make_app; from mock_server import MockSettings;"
         "make_app(MockSettings(synthetic=True)); print(*sorted({'numpy', 'astropy'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout == "\n"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "\n"
 
 
 CALLS = [
     {
         "product_type": "Real",
         "product": product,
-        "instrument": question.instrument,
-        **{name: value for name, value in question.parameters.items() if name != "T_format"},
+        "instrument": query.instrument,
+        **{name: value for name, value in query.parameters.items() if name != "T_format"},
     }
-    for product, question in QUERIES.items()
+    for product, query in QUERIES.items()
 ]
 
 
 @pytest.mark.parametrize("command", [["mock"], ["serve", "--mock"]])
-def test_both_commands_make_up_data_when_told_to(tmp_path: Path, command: list[str]) -> None:
+def test_both_commands_have_the_option_synthetic(tmp_path: Path, command: list[str]) -> None:
     query = urlencode({**LIGHT_CURVE, "DEC": "23"})
     with running(tmp_path / "log", *command, "--synthetic", "--time-scale", "0", "--port", "0") as server:
         url = f"{server.url}/run_analysis?{query}"
@@ -440,7 +440,7 @@ def test_both_commands_make_up_data_when_told_to(tmp_path: Path, command: list[s
 
 @pytest.mark.real
 @pytest.mark.parametrize("version", ["1.0", "1.3.5"])
-async def test_real_clients_read_all_that_is_made_up(run_client: Callable[..., Any], version: str) -> None:
+async def test_real_clients_read_all_synthetic_data(run_client: Callable[..., Any], version: str) -> None:
     server = TestServer(make_app(MockSettings(synthetic=True, time_scale=0)))
     await server.start_server(**RUNNER_OPTIONS)
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from mock_server.parameters import CONTROL, read_arguments
+from mock_server.parameters import CONTROL_ARGUMENTS, read_arguments
 from oda_proxy.fixture.writing import write_manifest
 from tests.support.mock_folders import ORIGIN, write_json
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INSTRUMENTS = ("empty", "empty-async", "empty-semi-async")
 """Those of the real dispatcher's dummy plugin."""
 
-_NO_PARAMETERS = (CONTROL - {"catalog_selected_objects"}) | {"dry_run"}
+_NO_PARAMETERS = (CONTROL_ARGUMENTS - {"catalog_selected_objects"}) | {"dry_run"}
 _WINDOWS = "user_scw_list_file"
 _BOUNDARY = "a-boundary-of-a-test"
 _JSON = "application/json"

@@ -1,4 +1,4 @@
-"""Who asks, and about what: the arguments of a request that are no parameters of its query."""
+"""Reads and checks the arguments of a request that are not parameters of its query: instrument, session, token."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mock_server.descriptions import Description
-    from mock_server.library import Library
+    from mock_server.fixture_library import FixtureLibrary
     from mock_server.settings import MockSettings
 
 _SESSION_LETTERS: Final = string.ascii_uppercase + string.digits
 _SESSION_LENGTH: Final = 16
-# Texts that are no token but are found out only when the instrument is known.
-_LATE_TOKENS: Final = ("", "None")
+# Invalid tokens that the dispatcher detects only once it knows the instrument.
+_TOKENS_CHECKED_LATE: Final = ("", "None")
 _FORBIDDEN: Final = 403
-_BROKEN: Final = 500
+_SERVER_ERROR: Final = 500
 _RESUBMIT: Final = "The token provided is expired, please resubmit you request with a valid token."
 
 
 class RefusedError(BadQueryError):
-    """A request that the dispatcher does not begin to serve.
+    """A request that the dispatcher rejects before it runs a query.
 
-    `kind` is the name of its exception; None where that is one that it does not expect.
+    `kind` is the name of its exception; None for an exception that it does not expect.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class RefusedError(BadQueryError):
         self.debug_message = debug_message
 
 
-class ServiceClosedError(BadQueryError):
-    """A token does not open a service route; the message is the dispatcher's, which sends it as a page."""
+class ServiceForbiddenError(BadQueryError):
+    """A token that does not authorise a service route; the dispatcher sends the message as an HTML page."""
 
     http_status = 403
 
 
 @dataclass(frozen=True)
-class Asker:
-    """What a request says beside the parameters of its query, and when it came (Unix time)."""
+class RequestContext:
+    """The arguments of a request that are not parameters of its query, and the time of the request (Unix time)."""
 
     description: Description
     product: str
@@ -79,53 +79,53 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class Reception:
-    """Reads who asks, and refuses in the order in which the dispatcher finds faults."""
+class RequestReader:
+    """Reads request contexts; errors are raised in the order in which the dispatcher checks."""
 
     settings: MockSettings
-    library: Library
+    library: FixtureLibrary
     wall_clock: Callable[[], float]
     random: random.Random
 
     def token(
-        self, text: str | None, context: str = "instrument-not-set", *, is_description: bool = False
+        self, text: str | None, instrument: str = "instrument-not-set", *, is_description: bool = False
     ) -> Token | None:
-        """Read the token of a request, where it has one and the dispatcher knows tokens; raises RefusedError.
+        """Read the token of a request, or return None if it has none or the generation has none; raises RefusedError.
 
-        Who asks for a description may send an empty token, and `None`.
+        A request for a description may have an empty token, or the text `None`.
         """
-        if text is None or self.settings.generation == "2019" or (is_description and text in _LATE_TOKENS):
+        if text is None or self.settings.generation == "2019" or (is_description and text in _TOKENS_CHECKED_LATE):
             return None
         try:
             return read_token(text, self.settings.secret_key, self.wall_clock())
         except MalformedTokenError as error:
-            raise RefusedError("RequestNotUnderstood", constructor_failed(context, error)) from None
+            raise RefusedError("RequestNotUnderstood", constructor_failed(instrument, error)) from None
         except ExpiredTokenError:
-            raise expired_token() from None
+            raise expired_token_error() from None
         except InvalidTokenError as error:
             raise _not_authorized(error) from None
 
     def service_token(self, text: str | None, role: str | None = None) -> Token | None:
-        """Read the token for a service route, and see that it has the role; raises ServiceClosedError."""
+        """Read the token of a service route, and check its role; raises ServiceForbiddenError."""
         if text is None:
             if role is not None:
-                raise ServiceClosedError("A token must be provided.")
+                raise ServiceForbiddenError("A token must be provided.")
             return None
         try:
             token = read_token(text, self.settings.secret_key, self.wall_clock())
         except ExpiredTokenError:
-            raise ServiceClosedError("The token provided is expired.") from None
+            raise ServiceForbiddenError("The token provided is expired.") from None
         except (InvalidTokenError, MalformedTokenError):
-            raise ServiceClosedError("The token provided is not valid.") from None
+            raise ServiceForbiddenError("The token provided is not valid.") from None
         if role is not None and role not in token.roles:
-            raise ServiceClosedError(
+            raise ServiceForbiddenError(
                 "Unfortunately, your privileges are not sufficient for this type of request.\n"
                 f"Your privilege roles include {list(token.roles)}, but the following roles are missing: {role}."
             )
         return token
 
-    def reporter(self, text: str | None) -> None:
-        """See that the token of a report is valid; raises RefusedError, which calls any other an expired one."""
+    def check_report_token(self, text: str | None) -> None:
+        """Check the token of a back end's report; raises RefusedError, which calls every invalid token expired."""
         try:
             self.token(text)
         except RefusedError as error:
@@ -135,25 +135,25 @@ class Reception:
     def description(self, arguments: Mapping[str, Any]) -> Description:
         """Return the description of the instrument that a request names; raises RefusedError."""
         if "instrument" not in arguments:
-            names = list(dict.fromkeys((*arguments, "session_id")))  # which the dispatcher has made by then
+            names = list(dict.fromkeys((*arguments, "session_id")))  # the dispatcher has added a session by then
             raise RefusedError("NoInstrumentSpecified", f"have parameters: {names} ")
         name = arguments["instrument"]
         description = self.library.descriptions.get(str(name))
         if description is None:
-            known = self.library.instruments
-            raise RefusedError("InstrumentNotRecognized", f'instrument: "{name}", known: {known}')
+            instruments = self.library.instruments
+            raise RefusedError("InstrumentNotRecognized", f'instrument: "{name}", known: {instruments}')
         return description
 
-    def asker(self, arguments: Mapping[str, Any], products_url: str) -> Asker:
-        """Read who asks for an analysis; raises RefusedError."""
+    def context(self, arguments: Mapping[str, Any], products_url: str) -> RequestContext:
+        """Read the context of a request for an analysis; raises RefusedError."""
         token_text = None if arguments.get("token") is None else str(arguments["token"])
-        token = None if token_text in _LATE_TOKENS else self.token(token_text)
+        token = None if token_text in _TOKENS_CHECKED_LATE else self.token(token_text)
         description = self.description(arguments)
-        if token_text in _LATE_TOKENS:
+        if token_text in _TOKENS_CHECKED_LATE:
             token = self.token(token_text, description.name)
         if arguments.get("run_asynch", "True") not in ("True", "False"):
             reason = f"('run_asynch can be True or False, found', {arguments['run_asynch']!r})"
-            raise RefusedError(None, reason, status=_BROKEN)
+            raise RefusedError(None, reason, status=_SERVER_ERROR)
         if "query_status" not in arguments:
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, "'query_status'"))
         for name in ("query_type", "product_type"):
@@ -165,11 +165,11 @@ class Reception:
         except UnknownProductError as error:
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, error)) from None
         session_id = self._session_id(arguments.get("session_id"))
-        if "/" in session_id:  # the dispatcher makes a folder of that name, before it reads any parameter
+        if "/" in session_id:  # the dispatcher creates a folder of that name before it reads parameters
             folder = f"scratch_sid_{session_id}_jid_{job_id(arguments, None if token is None else token.subject)}"
             cause = ("!Error error ", FileNotFoundError(2, "No such file or directory"), "in creating dir", folder)
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, cause))
-        return Asker(
+        return RequestContext(
             description=description,
             product=product,
             query_status=str(arguments["query_status"]),
@@ -180,19 +180,19 @@ class Reception:
             products_url=products_url,
         )
 
-    def _session_id(self, given: Any) -> str:
-        if given in (None, "new"):
+    def _session_id(self, value: Any) -> str:
+        if value in (None, "new"):
             return "".join(self.random.choices(_SESSION_LETTERS, k=_SESSION_LENGTH))
-        return str(given)
+        return str(value)
 
 
-def constructor_failed(context: str, reason: object) -> str:
-    """Write how the dispatcher reports a fault that it finds while it sets up a query."""
-    return f"[ InstrumentQueryBackEnd : {context} ] constructor failed: {reason}"
+def constructor_failed(instrument: str, reason: object) -> str:
+    """Return the dispatcher's message for an error while it sets up a query."""
+    return f"[ InstrumentQueryBackEnd : {instrument} ] constructor failed: {reason}"
 
 
-def expired_token() -> RefusedError:
-    """Make the refusal of a token of the past."""
+def expired_token_error() -> RefusedError:
+    """Return the error for an expired token."""
     return _not_authorized(ExpiredTokenError())
 
 

@@ -1,4 +1,4 @@
-"""The shapes of answers, taken from the shipped fixtures: names, meta data, headers, types, and the response."""
+"""Templates for synthetic data, from the shipped fixtures: names, meta data, headers, types, and responses."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_SHAPES: Final = 3
-"""How many products of an answer differ in shape: a spectrum, an effective area and a redistribution."""
+_DISTINCT_PRODUCTS: Final = 3
+"""Number of different products in a fixture: a spectrum, an effective area and a redistribution."""
 _PRODUCTS: Final = "numpy_data_product_list"
 _BACKGROUND: Final = "Background"
 _JEMX_BACKGROUND: Final = 12.0
@@ -35,7 +35,7 @@ _JEMX_BACKGROUND: Final = 12.0
 
 
 @dataclass(frozen=True)
-class Pattern:
+class ProductTemplate:
     """A shipped answer: its first products, and the names of their files."""
 
     answer: FixtureAnswer
@@ -45,10 +45,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Detector:
-    """How an instrument sees: its response, and the background in counts per second and channel.
+    """The response of an instrument, and the background in counts per second and channel.
 
     `photons` are the bins of photon energy (low and high, keV), `channels` those of the channels; `matrix` (bins,
-    channels) holds the effective area (cm2) times the redistribution.
+    channels) is the effective area (cm2) times the redistribution.
     """
 
     telescope: Telescope
@@ -58,32 +58,34 @@ class Detector:
     background: Array
 
     def fold(self, spectrum: Callable[[Array], Array]) -> Array:
-        """Give the counts per second in each channel for a photon spectrum in photons/(cm2 s keV)."""
+        """Return the counts per second in each channel for a photon spectrum in photons/(cm2 s keV)."""
         low, high = self.photons
         return np.asarray((spectrum((low + high) / 2) * (high - low)) @ self.matrix)
 
     def shares(self, band: tuple[float, float]) -> Array:
-        """Give the part of each channel that lies within a band of energies in keV."""
+        """Return the fraction of each channel that is within an energy band in keV."""
         low, high = self.channels
         inside = np.minimum(high, band[1]) - np.maximum(low, band[0])
         return np.asarray(np.clip(inside / (high - low), 0, 1))
 
 
 @functools.cache
-def pattern(instrument: str, product: str) -> Pattern:
-    """Read the shape of a product from the first shipped fixture of it; raises FixtureError where it is damaged."""
+def product_template(instrument: str, product: str) -> ProductTemplate:
+    """Return the template of a product from its first shipped fixture; raises FixtureError if it is damaged."""
     fixture = _shipped(instrument, product)
     answer = fixture.answer()
-    entries = answer.products[_PRODUCTS][:_SHAPES]
-    return Pattern(answer, tuple(_read(fixture, entry) for entry in entries), tuple(entry["file"] for entry in entries))
+    entries = answer.products[_PRODUCTS][:_DISTINCT_PRODUCTS]
+    return ProductTemplate(
+        answer, tuple(_read(fixture, entry) for entry in entries), tuple(entry["file"] for entry in entries)
+    )
 
 
 @functools.cache
 def detector(instrument: str) -> Detector:
-    """Read the response of ISGRI or JEM-X from the shipped spectra; raises FixtureError where they are damaged."""
+    """Return the response of ISGRI or JEM-X from the shipped spectra; raises FixtureError if they are damaged."""
     fixture = _shipped(instrument, f"{instrument}_spectrum")
     entries = fixture.answer().products[_PRODUCTS]
-    _, areas, matrices = (_read(fixture, entry) for entry in entries[:_SHAPES])
+    _, areas, matrices = (_read(fixture, entry) for entry in entries[:_DISTINCT_PRODUCTS])
     area, matrix, bounds = (
         _table(product, column) for product, column in ((areas, "SPECRESP"), (matrices, "MATRIX"), (matrices, "E_MIN"))
     )
@@ -116,7 +118,7 @@ def _read(fixture: Fixture, entry: Mapping[str, Any]) -> DataProduct:
 
 
 def _table(product: DataProduct, column: str) -> NDArray[Any]:
-    """Give the table of a product that has a column."""
+    """Return the first table of a product with a column."""
     return next(
         unit.data for unit in product.units if unit.data is not None and column in (unit.data.dtype.names or ())
     )

@@ -1,4 +1,4 @@
-"""The bodies of answers, field by field as dispatcher 1.3.6 writes them."""
+"""Bodies of responses, member by member as dispatcher 1.3.6 writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_IN_CODE: Final = frozenset({"job_id", "query_status", "session_id", "use_sc
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How a request went, in words."""
+    """The member `exit_status`: the result of a request."""
 
     job_status: str
     status: int = 0
@@ -31,15 +31,15 @@ class ExitStatus:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to a request, but for its data products.
+class Response:
+    """A response without its data products.
 
     Attributes
     ----------
     bookkeeping
-        What stands under `products` behind the data products.
+        Members of `products` after the data products.
     extra
-        Fields behind all others.
+        Members after all others.
     """
 
     query_status: str
@@ -52,9 +52,9 @@ class Answer:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, products: bytes = b"") -> bytes:
-        """Write the answer as the dispatcher does: compact ASCII JSON in this order, and a newline.
+        """Return the body as the dispatcher writes it: compact ASCII JSON in this order, and a newline.
 
-        `products` are the members of the data products as JSON, without braces; they are not parsed.
+        `products` are the members of `products` with data, as JSON without braces; they are not parsed.
         """
         members = [part for part in (products, compact(self.bookkeeping)[1:-1]) if part]
         tail: dict[str, Any] = {
@@ -72,18 +72,18 @@ class Answer:
 
 
 def compact(value: Any) -> bytes:
-    """Write JSON without blanks; NaN is written as such, as the dispatcher does."""
+    """Return JSON without blanks, with NaN as NaN, as the dispatcher writes it."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def refusal(
+def error_body(
     kind: str | None, message: str, *, instruments: Sequence[str], products_url: str, debug_message: str | None = None
 ) -> bytes:
-    """Write the body of a request that the dispatcher refuses to understand (400) or to serve (early 403).
+    """Return the body for a request that the dispatcher rejects before it runs a query (400, 403 or 500).
 
-    `kind` is the name of its exception; None for one that it does not expect (500).
+    `kind` is the name of its exception; None for an exception that it does not expect (500).
 
-    It shows a configuration as the real one does, of which nothing exists: who passes such a body on should strip it.
+    Like the real one it contains a configuration, here an invented one; a proxy should remove it.
     """
     details: dict[str, Any] = {"error_message": message}
     if debug_message is not None:
@@ -111,9 +111,9 @@ def refusal(
     return compact(details) + b"\n"
 
 
-def failure(message: str, *, job_id: str, session_id: str, comment: str = "") -> bytes:
-    """Write the failed answer that every release of the client shows at once."""
-    return Answer(
+def failed_body(message: str, *, job_id: str, session_id: str, comment: str = "") -> bytes:
+    """Return the body of a failed query in a form that every client release shows at once."""
+    return Response(
         query_status="failed",
         exit_status=ExitStatus("failed", 1, message, message, comment=comment),
         job_monitor={"job_id": job_id, "session_id": session_id, "status": "failed"},
@@ -126,10 +126,11 @@ def failure(message: str, *, job_id: str, session_id: str, comment: str = "") ->
 def job_monitor(
     job: Job, *, job_id: str, status: str, reports: Sequence[Mapping[str, Any]], token: str | None
 ) -> dict[str, Any]:
-    """Write what an answer says of its job.
+    """Return the member `job_monitor` of a response.
 
-    While the job runs it holds the reports of the back end, oldest first: call-backs as they came, else invented ones
-    as those of the INTEGRAL plugins, the first one twice. These name the session that began the job, and its token.
+    While the job runs it contains the reports of the back end, oldest first: call-backs as received, otherwise invented
+    ones like those of the INTEGRAL plugins, the first one twice. These name the session that started the job, and its
+    token.
     """
     monitor: dict[str, Any] = {"job_id": job_id, "session_id": job.session_id, "status": status}
     places: dict[str, Any] = {
@@ -156,7 +157,7 @@ def job_monitor(
 
 
 def api_code(echo: Mapping[str, Any], products_url: str) -> str:
-    """Write the Python text that repeats a query, as the dispatcher does, token included."""
+    """Return the Python code that repeats a query, as the dispatcher writes it, token included."""
     arguments = {name: value for name, value in echo.items() if name not in _NOT_IN_CODE and value is not None}
     arguments["product"], arguments["product_type"] = arguments.pop("product_type"), arguments.pop("query_type")
     return (

@@ -1,4 +1,4 @@
-"""What the folders of fixtures hold: descriptions of instruments, the index of queries, and encoded products."""
+"""The fixtures of a mock: instrument descriptions, the index of queries, and encoded products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mock_server.descriptions import Description
-from mock_server.matching import FixtureIndex, Question
+from mock_server.matching import FixtureIndex, NormalisedQuery
 from mock_server.parameters import BadParameterError, check
 from oda_proxy.errors import FixtureError
 from oda_proxy.fixture.reading import Fixture, open_folder
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from mock_server.synthetic.answers import SyntheticAnswer
+    from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.fixture.model import FixtureAnswer
 
-    Answering: TypeAlias = Fixture | SyntheticAnswer
+    ProductSource: TypeAlias = Fixture | SyntheticFixture
 
 log = logging.getLogger(__name__)
 
-# What the mock writes itself for each asker, behind the data products.
+# Members that the mock writes itself for each request, after the data products.
 _BOOKKEEPING: Final = frozenset(
     {"prod_process_message", "session_id", "job_id", "input_prod_list", "analysis_parameters", "api_code"}
 )
@@ -34,29 +34,29 @@ _NUMPY_PRODUCTS: Final = ("numpy_data_product", "numpy_data_product_list")
 T = TypeVar("T")
 
 
-# Answers that were made up are kept for those who ask again soon; they can be made again at any time.
-_MOST_SYNTHETIC: Final = 16
+# How many synthetic products are cached; they can be generated again at any time.
+_MAX_SYNTHETIC: Final = 16
 
 
 @dataclass
-class Library:
-    """The fixtures that a mock serves; with a `seed`, what it makes up for queries without one."""
+class FixtureLibrary:
+    """The fixtures that a mock serves; with a `seed`, also synthetic data for queries without a fixture."""
 
     descriptions: Mapping[str, Description]
     index: FixtureIndex
     seed: int | None = None
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
-    _made: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
+    _encoded: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
     _synthetic: list[tuple[str, int | str]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folders: Iterable[Path], seed: int | None = None) -> Library:
-        """Read the manifests, descriptions and queries of folders, and none of their arrays.
+    def open(cls, folders: Iterable[Path], seed: int | None = None) -> FixtureLibrary:
+        """Read the manifests, descriptions and queries of folders, but no arrays.
 
         Raises
         ------
         FixtureError
-            A folder is not as the format says, or has a fixture for an instrument or product that no folder describes.
+            A folder does not follow the format, or has a fixture for an instrument or product that no folder describes.
         """
         opened = [open_folder(folder) for folder in folders]
         descriptions: dict[str, Description] = {}
@@ -65,93 +65,93 @@ class Library:
                 if not instrument.queries:
                     raise FixtureError(folder.path / instrument.name, "the description of the instrument has no query")
                 descriptions.setdefault(instrument.name, Description(instrument))
-        questions = []
+        queries = []
         for folder in opened:
             for fixture in folder.fixtures:
-                question = _question(fixture, descriptions, folder.path / fixture.path)
-                if question is not None:
-                    questions.append((question, fixture))
-        return cls(descriptions, FixtureIndex(tuple(questions)), seed)
+                query = _normalised_query(fixture, descriptions, folder.path / fixture.path)
+                if query is not None:
+                    queries.append((query, fixture))
+        return cls(descriptions, FixtureIndex(tuple(queries)), seed)
 
     @property
     def instruments(self) -> list[str]:
         """The names of all instruments, sorted."""
         return sorted(self.descriptions)
 
-    def make_up(self, question: Question) -> SyntheticAnswer | None:
-        """Return a made-up answer to a question; None where none are wanted, or not to such questions."""
+    def synthesise(self, query: NormalisedQuery) -> SyntheticFixture | None:
+        """Return synthetic data for a query, or None if there are none for such queries or they are switched off."""
         if self.seed is None:
             return None
-        from mock_server.synthetic.answers import synthetic_answer  # few mocks are asked to make anything up
+        from mock_server.synthetic.synthetic_fixture import synthetic_fixture  # imported only if it is needed
 
-        return synthetic_answer(question, self.seed)
+        return synthetic_fixture(query, self.seed)
 
-    def answer(self, fixture: Answering) -> FixtureAnswer:
-        """Return what a fixture says of its answer; read once, then kept."""
+    def answer(self, fixture: ProductSource) -> FixtureAnswer:
+        """Return the answer of a fixture; read once, then cached."""
         if not isinstance(fixture, Fixture):
             return fixture.answer()
         if id(fixture) not in self._answers:
             self._answers[id(fixture)] = fixture.answer()
         return self._answers[id(fixture)]
 
-    async def products(self, fixture: Answering, *, for_1_0: bool) -> bytes:
-        """Return the members of a fixture's products as JSON without the braces; encoded once, then kept.
+    async def products(self, fixture: ProductSource, *, for_1_0: bool) -> bytes:
+        """Return the members of a fixture's products as JSON without the braces; encoded once, then cached.
 
-        `for_1_0` asks for the shapes that oda_api 1.0 reads, where they differ from those of later releases.
+        With `for_1_0`, products have the form that oda_api 1.0 reads, if it differs from that of later releases.
         """
         shape = "1.0" if for_1_0 else "later"
         return await self._once((shape, _identity(fixture)), lambda: _members(_shaped(_wire(fixture), for_1_0=for_1_0)))
 
-    async def products_2019(self, fixture: Answering, cards: Mapping[str, str]) -> bytes:
-        """Return the same as a dispatcher of 2019: with `cards` in the primary header of each product."""
+    async def products_2019(self, fixture: ProductSource, cards: Mapping[str, str]) -> bytes:
+        """Return the products as a dispatcher of 2019 writes them, with `cards` in each primary header."""
         wire = await self._once(("wire", _identity(fixture)), lambda: _shaped(_wire(fixture), for_1_0=True))
         return await asyncio.to_thread(lambda: _members(_with_cards(wire, cards)))
 
     async def _once(self, key: tuple[str, int | str], make: Callable[[], T]) -> T:
-        """Run a function in a thread; whoever asks meanwhile or later gets the same result, unless it failed."""
-        if key not in self._made:
-            self._made[key] = asyncio.create_task(asyncio.to_thread(make))
+        """Run a function in a thread, once per key; later calls get the same result, unless it failed."""
+        if key not in self._encoded:
+            self._encoded[key] = asyncio.create_task(asyncio.to_thread(make))
             if isinstance(key[1], str):
                 self._synthetic.append(key)
-                if len(self._synthetic) > _MOST_SYNTHETIC:
-                    self._made.pop(self._synthetic.pop(0), None)
+                if len(self._synthetic) > _MAX_SYNTHETIC:
+                    self._encoded.pop(self._synthetic.pop(0), None)
         try:
-            result: T = await asyncio.shield(self._made[key])
+            result: T = await asyncio.shield(self._encoded[key])
         except Exception:
-            self._made.pop(key, None)
+            self._encoded.pop(key, None)
             raise
         return result
 
 
-def _identity(fixture: Answering) -> int | str:
-    """Tell answers apart: fixtures live as long as the library, what was made up has a path of its own."""
+def _identity(fixture: ProductSource) -> int | str:
+    """Return an identifier: fixtures live as long as the library, synthetic ones have unique paths."""
     return id(fixture) if isinstance(fixture, Fixture) else fixture.path
 
 
-def _question(fixture: Fixture, descriptions: Mapping[str, Description], place: Path) -> Question | None:
-    """Say which question a fixture answers; None where the dispatcher would refuse to run its query at all."""
-    query = fixture.query()
-    description = descriptions.get(query.instrument)
-    if description is None or query.product_type not in description.instrument.prod_dict:
-        raise FixtureError(place, f"no instrument.json describes {query.instrument} {query.product_type}")
-    if query.dry_run:
+def _normalised_query(fixture: Fixture, descriptions: Mapping[str, Description], place: Path) -> NormalisedQuery | None:
+    """Return the normalised query of a fixture, or None if the dispatcher would reject the query."""
+    recorded = fixture.query()
+    description = descriptions.get(recorded.instrument)
+    if description is None or recorded.product_type not in description.instrument.prod_dict:
+        raise FixtureError(place, f"no instrument.json describes {recorded.instrument} {recorded.product_type}")
+    if recorded.dry_run:
         return None
     try:
-        parameters = check(query.parameters, description, query.product_type)
+        parameters = check(recorded.parameters, description, recorded.product_type)
     except BadParameterError as error:
         log.warning("%s is never served: %s", place, error)
         return None
-    return Question(
-        instrument=query.instrument,
-        product=query.product_type,
-        query_type=query.query_type,
+    return NormalisedQuery(
+        instrument=recorded.instrument,
+        product=recorded.product_type,
+        query_type=recorded.query_type,
         parameters=parameters.decisive,
-        api=query.api,
-        files=query.files,
+        api=recorded.api,
+        files=recorded.files,
     )
 
 
-def _wire(fixture: Answering) -> dict[str, Any]:
+def _wire(fixture: ProductSource) -> dict[str, Any]:
     return {name: value for name, value in fixture.wire_products(form="pickle").items() if name not in _BOOKKEEPING}
 
 
@@ -160,7 +160,7 @@ def _members(products: Mapping[str, Any]) -> bytes:
 
 
 def _shaped(products: dict[str, Any], *, for_1_0: bool) -> dict[str, Any]:
-    """Give binary products and ASCII tables the shape that a client's release reads."""
+    """Return binary products and ASCII tables in the form that a client's release reads."""
     if not for_1_0:
         return products
     shaped = dict(products)

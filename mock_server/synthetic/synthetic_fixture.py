@@ -1,0 +1,109 @@
+"""A fixture whose data are made up for a query."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mock_server.synthetic.observation import ImpossibleQueryError, observe
+from oda_proxy.fixture.model import FixtureAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mock_server.matching import NormalisedQuery
+    from mock_server.synthetic.observation import Observation
+    from mock_server.synthetic.products import GeneratedProducts
+
+# The products with synthetic data, and their files for download.
+_FILES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("isgri", "isgri_image"): ("mosaic_image.fits",),
+    ("isgri", "isgri_lc"): ("isgri_lc.fits",),
+    ("isgri", "isgri_spectrum"): ("isgri_spectrum.fits", "isgri_arf.fits", "isgri_rmf.fits"),
+    ("jemx", "jemx_image"): ("mosaic_image.fits",),
+    ("jemx", "jemx_lc"): ("jemx_lc.fits",),
+    ("jemx", "jemx_spectrum"): ("jemx_spectrum.fits", "jemx_arf.fits", "jemx_rmf.fits"),
+    ("polar", "polar_lc"): ("polar_lc.fits", "lc.root"),
+    ("spi_acs", "spi_acs_lc"): ("spi_acs_lc.fits",),
+}
+_TIMELINE: Final = (("submitted", 0.0), ("progress", 2.0), ("ready", 6.0))
+# Only one is generated at a time, because a mosaic needs some hundred megabytes.
+_generating = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SyntheticFixture:
+    """Synthetic data for a query, or the reason why there are none, with the interface of a fixture."""
+
+    path: str
+    files: Mapping[str, None]
+    observation: Observation | None
+    refusal: str = ""
+
+    def answer(self) -> FixtureAnswer:
+        """Return the result of the query; impossible observations fail at once."""
+        texts = dict.fromkeys(("message", "error_message", "debug_message", "comment", "warning"), "")
+        if self.observation is None:
+            texts |= {"message": self.refusal, "error_message": self.refusal}
+            return FixtureAnswer("failed", {"status": 1, **texts}, (), {})
+        return FixtureAnswer("done", {"status": 0, **texts}, _TIMELINE, {})
+
+    def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
+        """Return `products` as on the wire; slow.
+
+        Raises
+        ------
+        FixtureError
+            A shipped fixture that is used as a template is damaged.
+        """
+        from oda_proxy.codec import wire  # numpy and astropy: imported only for arrays
+
+        generated = self._generated()
+        products: dict[str, Any] = {
+            "numpy_data_product_list": [wire.encode_product(product, form=form) for product in generated.products]
+        }
+        if generated.binaries is not None:
+            products["binary_data_product_list"] = [
+                wire.encode_binary(content) for content in generated.binaries.values()
+            ]
+        if generated.catalog is not None:
+            products["catalog"] = wire.encode_catalog(generated.catalog)
+        return products
+
+    def read_file(self, name: str) -> bytes:
+        """Return the content of a file: its products as one FITS file, or another file."""
+        from oda_proxy.codec import fits
+
+        generated = self._generated()
+        if generated.binaries is not None and name in generated.binaries:
+            return generated.binaries[name]
+        in_file = [product for product, file in zip(generated.products, generated.files, strict=True) if file == name]
+        if not name.endswith(("_lc.fits", "_spectrum.fits")):
+            in_file = in_file[:1]  # shared by all sources
+        return fits.write([*in_file[0].units[:1], *(unit for product in in_file for unit in product.units[1:])])
+
+    def _generated(self) -> GeneratedProducts:
+        from mock_server.synthetic import products
+
+        if self.observation is None:
+            raise ImpossibleQueryError(self.refusal)
+        with _generating:
+            return products.generate(self.observation)
+
+
+def synthetic_fixture(query: NormalisedQuery, seed: int) -> SyntheticFixture | None:
+    """Return synthetic data for a query; they are the same for the same query and seed.
+
+    None for queries without synthetic data: other instruments than those of the shipped fixtures, products without a
+    shipped fixture, pages (queries without `api`), and queries with files.
+    """
+    files = _FILES.get((query.instrument, query.product))
+    if files is None or not query.api or query.files:
+        return None
+    path = f"{query.instrument}/{query.product}/synthetic-{query.digest(seed)[:16]}"
+    try:
+        return SyntheticFixture(path, MappingProxyType(dict.fromkeys(files)), observe(query, seed))
+    except ImpossibleQueryError as error:
+        return SyntheticFixture(path, MappingProxyType({}), None, str(error))
