@@ -150,7 +150,7 @@ class Proxy:
             joined=self.jobs.counts.joined,
             echo_differs=self._cache.echo_differs,
             job_ids_shared=self._cache.job_ids_shared,
-            unsafe=self._pipeline.refused,
+            unsafe=self._pipeline.forbidden,
         )
 
     async def resume(self) -> None:

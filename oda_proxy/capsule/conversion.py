@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.compat import screening
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
 from oda_proxy.fixture.json_files import ANSWER_FILE, MAX_ELAPSED
 from oda_proxy.fixture.model import STATES, FixtureAnswer, FixtureQuery

@@ -1,4 +1,4 @@
-"""How a client is told that a job failed, so that every generation of it reads why."""
+"""The answer that a job failed, in a form of which every generation of the client reads the reason."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Envelope
 
 NO_JOB = "0" * 16
-"""The job_id of an answer to which no job belongs: clients since 1.0.9 want text there."""
+"""The job_id of an answer without a job: clients since 1.0.9 require text."""
 
 
 def failure_answer(error: OdaProxyError, envelope: Envelope) -> Answer:
-    """End a job at once, with its reason, in every generation of the client.
+    """Return the answer that ends a job with an error, in every generation of the client.
 
-    Clients read the reason from different places: those before 1.1.46 from `exit_status` whatever the HTTP status is,
-    later ones from `error` where it is 400, from either where it is 403, and from `error_message` where it is 500. This
-    body has them all. After 502 later ones ask again for half an hour: right for a job that may still run upstream,
-    wrong for one that was never begun.
+    Clients read the reason from different members: those before 1.1.46 from `exit_status` for any HTTP status, later
+    ones from `error` for 400, from either for 403, and from `error_message` for 500. This body has them all. After 502
+    later ones retry for half an hour: right for a job that may still run upstream, wrong for one that never started.
     """
     status = error.http_status
     if isinstance(error, UpstreamUnreachableError) and envelope.query_status == "new":
@@ -33,7 +32,7 @@ def failure_answer(error: OdaProxyError, envelope: Envelope) -> Answer:
 
 
 def failure_body(message: str, envelope: Envelope) -> dict[str, Any]:
-    """Say that a job failed, so that every generation of the client reads why."""
+    """Return the JSON object of a failed job, with the reason in every member from which some client reads it."""
     session_id, job_id = envelope.session_id, envelope.job_id or NO_JOB
     return {
         "query_status": "failed",

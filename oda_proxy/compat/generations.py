@@ -1,6 +1,6 @@
-"""Products that no one form suits: which form each generation of the client reads.
+"""The generations of the client, and the members of `products` whose form depends on them.
 
-A generation is told by `oda_api_version`, which releases since 1.0.9 send.
+Releases since 1.0.9 send `oda_api_version`, which determines the generation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODERN_FROM = (1, 1, 46)
 
 
 def generation(version: str | None) -> Generation:
-    """Tell the generation of a client from what it says of itself; what we do not know is today's."""
+    """Return the generation of a client version; an unknown version is a modern one."""
     if version is None:
         return Generation.FIRST
     numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version)
@@ -43,12 +43,12 @@ def generation(version: str | None) -> Generation:
 def adapted(name: str, value: Any, version: str | None) -> Any:
     """Return a member of `products` in the form that this client reads: the same object where it already has it.
 
-    Repaired answers hold tables as objects (`repairs`). 1.0 reads the bare text of a table, and fails on an object. Up
-    to 1.1.0 binary products are bare texts without a name, and a pickled table makes the whole answer unreadable: such
-    tables are left out, so that all else arrives.
+    Repaired answers have tables as objects (`product_repairs`). 1.0 reads the bare text of a table, and fails on an
+    object. Up to 1.1.0 binary products are bare texts without a name, and a pickled table makes the whole answer
+    unreadable: such tables are left out, so that everything else is read.
     """
     client = generation(version)
-    if not isinstance(value, list) or not value or client is Generation.MODERN:
+    if name not in VERSION_DEPENDENT or not isinstance(value, list) or not value or client is Generation.MODERN:
         return value
     if name == "astropy_table_product_binary_list":
         return []
@@ -58,7 +58,7 @@ def adapted(name: str, value: Any, version: str | None) -> Any:
 
 
 def _member(item: Any, name: str) -> Any:
-    """Give a member of an object, or of JSON text of one; what is neither stays as it is."""
+    """Return a member of an object, or of JSON text of one; anything else is returned unchanged."""
     try:
         described = json.loads(item) if isinstance(item, str) else item
     except ValueError:

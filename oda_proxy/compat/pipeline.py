@@ -1,4 +1,4 @@
-"""What comes from the dispatcher for an API client: read to its end, repaired and screened, in a thread."""
+"""Repair and screen answers for API clients, in a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from oda_proxy.compat import repairs, screening
+from oda_proxy.compat import answer_repairs, screening
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
 from oda_proxy.http.spool import CHUNK_SIZE, MAX_IN_MEMORY, SpooledBody, spooled
@@ -23,57 +23,57 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 UNSAFE = "unsafe-pickle"
-"""The word in `Cache-Status` for an answer that would have a client load what is not on the allow-list."""
+"""The detail in `Cache-Status` of an answer that would make a client load a name that is not on the allow-list."""
 
 MAX_NAMES = 100
-"""Different names that are counted each for itself: they come from outside."""
+"""Names that are counted separately: they come from outside."""
 
-_OF_ANOTHER_BODY = frozenset({"content-length", "content-type", "content-md5", "content-digest", "digest", "etag"})
+_BODY_HEADERS = frozenset({"content-length", "content-type", "content-md5", "content-digest", "digest", "etag"})
 
 
 class RepairPipeline:
-    """Repairs answers and screens them; large ones, of which there are several copies meanwhile, one by one."""
+    """Repairs and screens answers; large ones, of which several copies exist meanwhile, one at a time."""
 
     def __init__(self) -> None:
-        self.refused: dict[str, int] = {}
-        """How many answers would have a client load what."""
+        self.forbidden: dict[str, int] = {}
+        """How many answers would make a client load each name that is not on the allow-list."""
         self._large = asyncio.Lock()
 
     async def repaired(self, answer: Answer, envelope: Envelope) -> Answer:
-        """Repair an answer that was read; its detail says so where it is unsafe. Others go on as they come."""
+        """Repair a spooled answer; an unsafe one has the detail `UNSAFE`. Any other body is returned unchanged."""
         names: tuple[str, ...] = ()
 
         def repair(body: bytes) -> bytes:
             nonlocal names
-            body = repairs.repaired(body, answer.status, envelope)
-            names = _refused(body)
+            body = answer_repairs.repaired(body, answer.status, envelope)
+            names = _forbidden_names(body)
             return body
 
-        mended = await self._with_body(answer, repair)
+        answer = await self._with_body(answer, repair)
         if not names:
-            return mended
+            return answer
         self._count(names)
-        return replace(mended, cache_status=replace(mended.cache_status, detail=UNSAFE))
+        return replace(answer, cache_status=replace(answer.cache_status, detail=UNSAFE))
 
     async def adapted(self, answer: Answer, envelope: Envelope) -> Answer:
-        """Give a repaired answer the forms that its asker reads."""
+        """Return a repaired answer in the form that its client reads."""
         version = envelope.others.get("oda_api_version")
         if generation(version) is Generation.MODERN:
             return answer
-        return await self._with_body(answer, lambda body: repairs.adapted(body, version))
+        return await self._with_body(answer, lambda body: answer_repairs.adapted(body, version))
 
     async def with_job_id(self, answer: Answer, job_id: str) -> Answer:
-        """Name the job in an answer as its asker knows it."""
-        return await self._with_body(answer, lambda body: repairs.with_job_id(body, job_id))
+        """Return an answer with the job_id that its client has."""
+        return await self._with_body(answer, lambda body: answer_repairs.with_job_id(body, job_id))
 
     async def without_configuration(self, answer: Answer) -> Answer:
-        """Leave the dispatcher's configuration out of a failure to describe an instrument."""
-        if answer.status < repairs.FAILED:
+        """Return a failure to describe an instrument without the dispatcher's configuration."""
+        if answer.status < answer_repairs.FAILED:
             return answer
-        return await self._with_body(await spooled(answer, MAX_IN_MEMORY), repairs.without_configuration)
+        return await self._with_body(await spooled(answer, MAX_IN_MEMORY), answer_repairs.without_configuration)
 
     async def _with_body(self, answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
-        """Give an answer the body that `change` makes of its own."""
+        """Return an answer with its body changed in a thread."""
         if not isinstance(answer.body, SpooledBody) or headers.values(answer.headers, "content-encoding"):
             return answer
         old = answer.body
@@ -89,22 +89,25 @@ class RepairPipeline:
             return answer
         await old.aclose()
         size, body = new
-        kept = tuple((name, value) for name, value in answer.headers if name.casefold() not in _OF_ANOTHER_BODY)
-        told = (("Content-Type", "application/json"), ("Content-Length", str(size)))
-        return replace(answer, headers=(*kept, *told), body=body)
+        remaining = tuple((name, value) for name, value in answer.headers if name.casefold() not in _BODY_HEADERS)
+        new_headers = (("Content-Type", "application/json"), ("Content-Length", str(size)))
+        return replace(answer, headers=(*remaining, *new_headers), body=body)
 
     def _count(self, names: tuple[str, ...]) -> None:
-        """Count what was refused, and log each name once."""
+        """Count forbidden names, and log each once."""
         for name in names:
-            if name not in self.refused:
-                if len(self.refused) >= MAX_NAMES:
+            if name not in self.forbidden:
+                if len(self.forbidden) >= MAX_NAMES:
                     continue
-                _log.warning("the dispatcher sent what would load %r in a client: passed on, never kept", name)
-            self.refused[name] = self.refused.get(name, 0) + 1
+                _log.warning(
+                    "an answer of the dispatcher would load %r in a client: it is passed on, and not stored",
+                    name,
+                )
+            self.forbidden[name] = self.forbidden.get(name, 0) + 1
 
 
-def _refused(body: bytes) -> tuple[str, ...]:
-    """Screen the products of an answer; what is no answer holds none."""
+def _forbidden_names(body: bytes) -> tuple[str, ...]:
+    """Return the forbidden names in the products of an answer; other bodies have none."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -113,7 +116,7 @@ def _refused(body: bytes) -> tuple[str, ...]:
 
 
 def _spooled(body: bytes, in_memory: int) -> SpooledBody | tuple[bytes, ...]:
-    """Put a body where large ones lie; in memory where there is no room."""
+    """Store a body in a spool, or in memory if the spool cannot be written."""
     spool = SpooledBody(in_memory)
     try:
         for at in range(0, len(body), CHUNK_SIZE):

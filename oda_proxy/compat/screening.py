@@ -1,7 +1,7 @@
-"""Which pickles of an answer must not reach anybody from us: clients load, and so run, what an answer holds.
+"""Find the pickles and texts of an answer that would run code in a client, which loads them without a check.
 
-Nothing is loaded here; the names that a pickle would load are read from its operations. Bytes that are no pickle as
-arrays have it are refused, too: a client would run them up to the first fault.
+Nothing is loaded here: the names that a pickle would load are read from its operations. Bytes that are not a pickle of
+an array are reported, too: a client would run them up to the first fault.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.codec import pickle_allow_list
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ NO_PICKLE = "what is no pickle of an array"
 CODE = "a text that clients evaluate and that is no plain value"
 
 _MAX_NAME = 100
-"""Characters of a name that are shown: it comes from outside."""
+"""Characters of a name that are reported: it comes from outside."""
 
 
 def forbidden_names(products: Any) -> tuple[str, ...]:
-    """List what the products of an answer would have a client load or run, and is not on the allow-list; sorted."""
+    """Return the names, sorted, that the products of an answer would load or run and that are not on the allow-list."""
     found: set[str] = set()
-    for kind, text in dict.fromkeys(_loaded(products)):  # the same response matrix comes with each spectrum
-        found.update(_refused(kind, text))
+    for kind, text in dict.fromkeys(_loaded(products)):  # each spectrum has the same response matrix
+        found.update(_forbidden(kind, text))
     return tuple(sorted(name[:_MAX_NAME] for name in found))
 
 
@@ -41,17 +42,17 @@ class _Kind(Enum):
 
 
 def _loaded(value: Any) -> Iterator[tuple[_Kind, str]]:
-    """Yield every text that a client loads, by the names that clients know, wherever they stand."""
+    """Yield every text that a client loads, found by the name of its member at any depth."""
     if isinstance(value, list):
         for inner in value:
             yield from _loaded(inner)
     elif isinstance(value, dict):
-        named = [(_Kind.PICKLE, "binarys"), (_Kind.PICKLED_TABLE, "binary")]
+        loaded = [(_Kind.PICKLE, "binarys"), (_Kind.PICKLED_TABLE, "binary")]
         if "data_unit_list" in value:
-            named.append((_Kind.EVALUATED, "meta_data"))
+            loaded.append((_Kind.EVALUATED, "meta_data"))
         if "binarys" in value and value["binarys"] is None:
-            named += [(_Kind.EVALUATED, "data"), (_Kind.EVALUATED, "dt")]
-        yield from ((kind, value[name]) for kind, name in named if isinstance(value.get(name), str))
+            loaded += [(_Kind.EVALUATED, "data"), (_Kind.EVALUATED, "dt")]
+        yield from ((kind, value[name]) for kind, name in loaded if isinstance(value.get(name), str))
         for inner in value.values():
             yield from _loaded(inner)
     elif isinstance(value, str) and value.lstrip().startswith("{"):
@@ -62,11 +63,9 @@ def _loaded(value: Any) -> Iterator[tuple[_Kind, str]]:
         yield from _loaded(parsed)
 
 
-def _refused(kind: _Kind, text: str) -> tuple[str, ...]:
+def _forbidden(kind: _Kind, text: str) -> tuple[str, ...]:
     if kind is _Kind.EVALUATED:
         return () if _is_plain(text) else (CODE,)
-    from oda_proxy.codec import pickle_allow_list  # numpy is slow to load, and not needed before the first product
-
     try:
         return pickle_allow_list.forbidden_names(binascii.a2b_base64(text), tables=kind is _Kind.PICKLED_TABLE)
     except (ValueError, CodecError):
@@ -78,7 +77,7 @@ _SIGNS = (ast.UnaryOp, ast.USub, ast.UAdd)
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text is only values and names when Python evaluates it: nothing is called, nothing computed."""
+    """Return whether Python evaluates a text to values and names only, without calls or computations."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

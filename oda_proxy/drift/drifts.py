@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.conversion import wire_products
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.drift.comparison import ProductComparison, Verdict, compare
 from oda_proxy.drift.differences import Difference, Tolerance, members
 from oda_proxy.drift.rerun import Rerun, obstacle

@@ -1,7 +1,6 @@
-"""Files on disk that are trusted only as far as they were checked.
+"""Files that are written atomically, and read only with a matching digest.
 
-Writing a file whole or not at all; reading files as a manifest lists them, with size and digest. No format is known
-here (`fixture`, `capsule`).
+Reading compares size and digest with those in a manifest. No format is known here (`fixture`, `capsule`).
 
 Begin with `atomic.py`, `digests.py`.
 """

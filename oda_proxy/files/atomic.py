@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Write a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(file: Path, content: bytes) -> None:
-    """Write a file, and its folder where that is not there; raises OSError, and then leaves what was there before."""
+    """Write a file, and create its folder; raises OSError, and the previous file then remains."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="new-")
     temporary = Path(name)

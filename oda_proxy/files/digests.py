@@ -1,4 +1,4 @@
-"""Files that a manifest lists: each is read only as it says, with its size and digest, and from within one folder."""
+"""Sizes and digests of files in a manifest, and reading files that match them, from within one folder."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """Size and digest of a file, as a manifest gives them."""
+    """The size and digest of a file in a manifest."""
 
     size: int
     sha256: str
 
 
 def compute_digest(root: Path, relative: str) -> FileDigest:
-    """Measure a file for a manifest.
+    """Return the size and digest of a file, for a manifest.
 
     Raises
     ------
     FixtureError
-        It is not there, a link, or no file.
+        It is missing, a link, or not a regular file.
     """
     file = root / relative
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
-            raise FixtureError(file, "is no file")
+            raise FixtureError(file, "is not a regular file")
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")
         return FileDigest(file.stat().st_size, digest.hexdigest())
@@ -45,51 +45,51 @@ def compute_digest(root: Path, relative: str) -> FileDigest:
 
 
 def read_verified(root: Path, relative: str, expected: FileDigest, *, limit: int) -> bytes:
-    """Read a file as the manifest lists it.
+    """Read a file and check its size and digest.
 
     Raises
     ------
     FixtureError
-        It is missing, changed, larger than `limit` bytes, or lies outside the folder.
+        It is missing, changed, larger than `limit` bytes, or outside the folder.
     """
     if expected.size > limit:
         raise FixtureError(root / relative, f"is larger than {limit} bytes")
-    content, size = _begin(root, relative, expected.size, missing="it is missing, though the manifest lists it")
+    content, size = _read_start(root, relative, expected.size, missing="it is missing, but listed in the manifest")
     if size != expected.size:
-        raise FixtureError(root / relative, f"was changed: it has {size} bytes and not {expected.size}")
+        raise FixtureError(root / relative, f"was changed: it has {size} bytes, not {expected.size}")
     if hashlib.sha256(content).hexdigest() != expected.sha256:
-        raise FixtureError(root / relative, "was changed: its SHA-256 is not the one in the manifest")
+        raise FixtureError(root / relative, "was changed: its SHA-256 differs from the manifest")
     return content
 
 
 def read_within(root: Path, relative: str, *, limit: int) -> bytes:
-    """Read a file of a folder; a link must lead to one in the same folder.
+    """Read a file of a folder; a link must lead to another file of it.
 
     Raises
     ------
     FixtureError
-        It is missing, no file, larger than `limit` bytes, or lies outside the folder.
+        It is missing, not a regular file, larger than `limit` bytes, or outside the folder.
     """
-    content, _ = _begin(root, relative, limit + 1)
+    content, _ = _read_start(root, relative, limit + 1)
     if len(content) > limit:
         raise FixtureError(root / relative, f"is larger than {limit} bytes")
     return content
 
 
-def _begin(root: Path, relative: str, most: int, *, missing: str = "") -> tuple[bytes, int]:
-    """Read the beginning of a file, `most` bytes, and say how many it has; `missing` is said of one that is not there.
+def _read_start(root: Path, relative: str, limit: int, *, missing: str = "") -> tuple[bytes, int]:
+    """Return the first `limit` bytes of a file, and its size; `missing` is the error text for a missing one.
 
-    Raises FixtureError where it is missing, no file, or lies outside the folder.
+    Raises FixtureError if it is missing, not a regular file, or outside the folder.
     """
     file = root / relative
     try:
         real = file.resolve(strict=True)
         if not real.is_relative_to(root.resolve()):
-            raise FixtureError(file, "lies outside the folder of the manifest")
+            raise FixtureError(file, "is outside the folder of the manifest")
         if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for a writer
-            raise FixtureError(file, "is no file")
+            raise FixtureError(file, "is not a regular file")
         with real.open("rb") as stream:
-            return stream.read(most), os.fstat(stream.fileno()).st_size
+            return stream.read(limit), os.fstat(stream.fileno()).st_size
     except FileNotFoundError as error:
         raise FixtureError(file, f"cannot be read: {missing or error.strerror}") from None
     except OSError as error:

@@ -1,7 +1,7 @@
 """HTTP requests and answers as values.
 
-Requests, answers, header rules, routes and bodies that are read ahead; the words of `Cache-Status`. Nothing is sent
-or received here (`upstream`, `web`), and nothing is known of queries (`query`).
+Requests, answers, header rules, routes, spooled bodies, and the terms of `Cache-Status`. Nothing is sent or received
+here (`upstream`, `web`), and queries are not known (`query`).
 
-Begin with `message.py`: what is asked of an upstream; `routes.py`: what is done with a path.
+Begin with `message.py`: a request to an upstream; `routes.py`: what is done with a path.
 """

@@ -1,4 +1,4 @@
-"""What the proxy did with a request, in the words of RFC 9211 (Cache-Status)."""
+"""The header `Cache-Status`, which reports how the proxy handled a request (RFC 9211)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CacheStatus:
     status: int | None = None
     stored: bool = False
     collapsed: bool = False
-    """Whether the request joined another's, instead of going on itself."""
+    """Whether the request was collapsed into another one instead of being forwarded."""
     detail: str = ""
 
     def __str__(self) -> str:

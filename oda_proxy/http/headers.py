@@ -1,4 +1,4 @@
-"""Which headers of a message go on through a proxy (RFC 9110, sections 7.6.1 and 7.6.3)."""
+"""Header rules: what a proxy forwards (RFC 9110, sections 7.6.1 and 7.6.3), and how values are read."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _VIA = "1.1 oda-proxy"
 
 
 def values(headers: Headers, name: str) -> list[str]:
-    """Give every value of a header, in the order sent; the name's case does not matter."""
-    return [value for given, value in headers if given.casefold() == name.casefold()]
+    """Return every value of a header, in the order sent; names are case-insensitive."""
+    return [value for header, value in headers if header.casefold() == name.casefold()]
 
 
 def end_to_end(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
-    """Give the headers that the next one is to see, with our `Via`; `without` names others to leave out."""
+    """Return the headers that a proxy forwards, with our `Via`; `without` names others to drop."""
     dropped = {*_HOP_BY_HOP, "via", *(name.casefold() for name in without)}
     for value in values(headers, "connection"):
         dropped.update(name.strip().casefold() for name in value.split(","))
@@ -40,7 +40,7 @@ def end_to_end(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
 
 
 def directives(headers: Headers) -> frozenset[str]:
-    """Give the directives of `Cache-Control` that have no argument, in lower case (RFC 9111, section 5.2.1)."""
+    """Return the directives of `Cache-Control` without an argument, in lower case (RFC 9111, section 5.2)."""
     return frozenset(
         directive.strip().casefold()
         for value in values(headers, "cache-control")
@@ -50,6 +50,6 @@ def directives(headers: Headers) -> frozenset[str]:
 
 
 def media_type(headers: Headers) -> str:
-    """Give the type of the body without its parameters, in lower case, or nothing where none is named."""
-    given = values(headers, "content-type")
-    return given[0].partition(";")[0].strip().casefold() if given else ""
+    """Return the media type of the body without parameters, in lower case; empty if there is none."""
+    content_types = values(headers, "content-type")
+    return content_types[0].partition(";")[0].strip().casefold() if content_types else ""

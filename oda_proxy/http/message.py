@@ -1,4 +1,4 @@
-"""Asking somebody who may have an answer, whoever that is."""
+"""Requests to an upstream, and its replies."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a dispatcher: `path` is encoded and begins with a slash, below the dispatcher's own address."""
+    """One request to a dispatcher: `path` is encoded and begins with a slash, relative to the dispatcher's address."""
 
     method: str
     path: str
-    query_string: str = field(default="", repr=False)  # it may hold a token
+    query_string: str = field(default="", repr=False)  # may contain a token
     headers: Headers = field(default=(), repr=False)
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     timeout: float | None = None
-    """Seconds until the answer has to be whole; without a limit it may take as long as a job does."""
+    """Seconds until the reply must be complete; None for no limit, because a job may take hours."""
     at_most_once: bool | None = None
-    """Whether it must not reach the dispatcher twice, also where nobody knows if it did; None: as its route says."""
+    """Whether it must not be sent again after a broken connection; None: as its route requires."""
 
 
 class Body(Protocol):
-    """The bytes of an answer as they come: compressed where they were, read once."""
+    """The bytes of a reply as received, possibly compressed; can be read once."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give piece after piece; raises UpstreamUnreachableError where the body ends too early."""
+        """Yield chunks; raises UpstreamUnreachableError if the body ends too early."""
 
     async def aclose(self) -> None:
-        """Let go of the connection, whether or not anything was read; a second time does nothing."""
+        """Release the connection, whether or not the body was read; a second call does nothing."""
 
 
 class Reply(Protocol):
-    """What came back."""
+    """The reply of an upstream."""
 
     @property
     def status(self) -> int:
@@ -46,7 +46,7 @@ class Reply(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """The headers, as they came."""
+        """The headers, as received."""
 
     @property
     def body(self) -> Body:
@@ -54,15 +54,15 @@ class Reply(Protocol):
 
 
 class Upstream(Protocol):
-    """Whom the proxy asks."""
+    """A dispatcher that the proxy can send requests to."""
 
     @property
     def url(self) -> str:
-        """The address, without a slash at its end."""
+        """The address, without a trailing slash."""
 
     async def send(self, request: Request) -> Reply:
-        """Ask once; redirects are not followed.
+        """Send a request; redirects are not followed.
 
-        Raises UpstreamUnreachableError where nobody answers: UpstreamSlowError where only time ran out, and
-        UpstreamPausedError, with the seconds to wait, where nothing was sent.
+        Raises UpstreamUnreachableError if there is no reply: UpstreamSlowError after a timeout, and
+        UpstreamPausedError, with the seconds to wait, if nothing was sent.
         """

@@ -1,8 +1,8 @@
-"""The dispatcher's routes: where a path leads, whichever prefix it stands under.
+"""The routes of the dispatcher, under any prefix.
 
-Deployments mount the dispatcher under a prefix (`/mmoda/dispatch-data`), and clients are given the proxy's address with
-one or without. A path is read by its segments, decoded; what a server further on might read as another path (`..`,
-an encoded slash) is refused, not repaired.
+Deployments mount the dispatcher under a prefix (`/mmoda/dispatch-data`), and clients use the proxy's address with or
+without one. Paths are matched by their decoded segments; a path that another server could interpret differently (`..`,
+an encoded slash) is refused, not normalised.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _INSTRUMENTS = "api/instr-list"
 _DESCRIPTIONS = frozenset({_INSTRUMENTS, "instr-list", "api/meta-data", "meta-data", "api/par-names"})
 
 _FILES = "api/v1.0/oda/product"
-"""Below it lies any file of the server."""
+"""Below it, the dispatcher serves any file of its server."""
 
 CLOSED_ROUTES = (_FILES, "reload-plugin", "free-up-space", "call_back", "load_frontend_fits_file_url")
-"""Routes that read or change what belongs to the server and ask for no token, or fetch any address."""
+"""Routes that read or change the server without a token, or fetch any address."""
 
 UNSAFE_ROUTES = frozenset(
     {
         "call_back",
         "delete_product_to_gallery",
         "free-up-space",
-        "load_frontend_fits_file_url",  # fetches what it is told to
-        "oauth_access_token_request",  # takes a code that is good once
+        "load_frontend_fits_file_url",  # fetches any address
+        "oauth_access_token_request",  # consumes a single-use code
         "post_astro_entity_to_gallery",
         "post_observation_to_gallery",
         "post_product_to_gallery",
@@ -44,7 +44,7 @@ UNSAFE_ROUTES = frozenset(
         "update_token_email_options",
     }
 )
-"""Routes that change something, give out a secret or start work, many of them with GET: relayed once, never kept."""
+"""Routes that change something, return a secret or start work, many with GET: forwarded at most once, never stored."""
 
 _SAFE_ROUTES = frozenset(
     {
@@ -70,14 +70,14 @@ _SAFE_ROUTES = frozenset(
         "test_mock",
     }
 )
-"""Routes that only tell what is so, and are relayed."""
+"""Routes that only read, and are forwarded."""
 
 _PAGES = ("api/v1.0/oda/get_js9_plot", _FILES, "js9", "swaggerui", "tap", "test_js9")
-"""Others that only tell, with all that lies below; found only right below the mount, for such names are anybody's."""
+"""Further routes that only read, with everything below; matched only directly below the mount: the names are common."""
 
 
 class Kind(Enum):
-    """What is done with a request for a route."""
+    """How a request for a route is handled."""
 
     ANALYSIS = auto()
     INSTRUMENTS = auto()
@@ -87,7 +87,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One place of the dispatcher: `prefix` is the client's, `path` what the dispatcher calls it, both encoded."""
+    """A route of the dispatcher: `prefix` is part of the proxy's address, `path` is the dispatcher's, both encoded."""
 
     kind: Kind
     prefix: str
@@ -95,24 +95,24 @@ class Route:
 
 
 def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
-    """Say where the encoded `path` of a request leads.
+    """Return the route of the encoded `path` of a request.
 
     Raises RouteClosedError for a closed route that is not among `open_routes`, and BadQueryError for a path that two
-    servers might read differently.
+    servers could interpret differently.
     """
     segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
     if segments and path.endswith("/"):
-        segments.append("")  # another path for the dispatcher: it answers /run_analysis and not /run_analysis/
+        segments.append("")  # another path for the dispatcher, which has /run_analysis and not /run_analysis/
     for segment in segments:
         if segment in {".", ".."} or any(character in segment for character in "/\\;") or not segment.isprintable():
-            raise BadQueryError(f"the path {path!r} is ambiguous; ask for it without dots and encoded separators")
+            raise BadQueryError(f"the path {path!r} is ambiguous; write it without dot segments and encoded separators")
     _refuse_closed(segments, open_routes)
     at, kind = _locate(segments)
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
 
 
 def has_effects(path: str) -> bool:
-    """Tell whether a request for a route's `path` changes something: true unless the route is known to tell only."""
+    """Return whether a request for a route's `path` may change something: true for unknown routes."""
     name = path.removeprefix("/")
     if not name or name in _DESCRIPTIONS or name in _SAFE_ROUTES:
         return False
@@ -120,7 +120,7 @@ def has_effects(path: str) -> bool:
 
 
 def _refuse_closed(segments: list[str], open_routes: frozenset[str]) -> None:
-    """Refuse a closed route under any prefix, in any case, however often it is encoded."""
+    """Refuse a closed route under any prefix, in any case, with any number of encodings."""
     plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()
     for route in CLOSED_ROUTES:
         if route not in open_routes and f"/{route}/" in plain:
@@ -128,14 +128,14 @@ def _refuse_closed(segments: list[str], open_routes: frozenset[str]) -> None:
 
 
 def _decoded(segment: str) -> str:
-    """Decode a segment until nothing changes: each round makes it shorter."""
+    """Decode a segment until nothing changes; each round makes it shorter."""
     while (shorter := unquote(segment, errors="surrogateescape")) != segment:
         segment = shorter
     return segment
 
 
 def _locate(segments: list[str]) -> tuple[int, Kind]:
-    """Find where the prefix ends and the dispatcher's own path begins."""
+    """Return how many segments are the prefix, and the kind of the rest."""
     for length in (2, 1):
         name = "/".join(segments[-length:])
         at = max(len(segments) - length, 0)
@@ -153,9 +153,9 @@ def _locate(segments: list[str]) -> tuple[int, Kind]:
 
 
 def _encoded(segments: list[str]) -> str:
-    """Write segments as a path that begins with a slash, or nothing where there are none."""
+    """Return segments as an encoded path with a leading slash; empty if there are none."""
     return "".join(f"/{quote(segment, safe=_UNRESERVED, errors='surrogateescape')}" for segment in segments)
 
 
 _UNRESERVED = "-._~!$&'()*+,=:@"
-"""What RFC 3986 lets stand in a segment unencoded, less the semicolon, which some servers split at."""
+"""Characters that RFC 3986 allows in a segment, without the semicolon, at which some servers split."""

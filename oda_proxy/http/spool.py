@@ -1,4 +1,4 @@
-"""A body that is read to its end before it is passed on, however large, in little memory."""
+"""Bodies that are read to the end before they are used: small ones in memory, large ones in a temporary file."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Body
 
 CHUNK_SIZE = 64 * 1024
-"""Bytes of a piece at most: what one reader of a large text keeps in memory."""
+"""Maximum bytes of a chunk."""
 MAX_IN_MEMORY = 8 * 1024 * 1024
-"""Bytes of an answer in memory.
+"""Bytes of an answer that are held in memory.
 
-What is longer goes to a file in the system's folder for temporary ones. It has no name: nobody else opens it, and it is
-gone with this process.
+A longer one is stored in an unnamed file in the system's temporary folder, which disappears with this process.
 """
 
 
 class SpoolError(OdaProxyError):
-    """What was read of an answer cannot be read again."""
+    """The temporary file of an answer cannot be read."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"cannot read a temporary file in {tempfile.gettempdir()}: {reason}; name another with TMPDIR")
 
 
 class SpooledBody:
-    """A body that was read: in memory up to `in_memory` bytes, `MAX_IN_MEMORY` where nothing is said."""
+    """A body that was read: in memory up to `in_memory` bytes (default `MAX_IN_MEMORY`), else in a temporary file."""
 
     def __init__(self, in_memory: int | None = None) -> None:
         self.in_memory = MAX_IN_MEMORY if in_memory is None else in_memory

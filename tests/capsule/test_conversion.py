@@ -16,7 +16,7 @@ from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from oda_proxy.capsule.conversion import ConversionError, check_safe, fixture_from_recording, recording_from_fixture
 from oda_proxy.compat import screening
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.fixture.reading import Fixture, open_folder
 from oda_proxy.fixture.verification import verify

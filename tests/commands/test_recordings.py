@@ -90,7 +90,7 @@ def test_a_changed_capsule_is_named_in_one_line(capsule: Path, capsys: pytest.Ca
     changed.write_bytes(changed.read_bytes() + b"x")
 
     assert main(["verify", str(capsule)]) == 1
-    assert capsys.readouterr().out == f"{changed}: was changed: it has {size + 1} bytes and not {size}\n"
+    assert capsys.readouterr().out == f"{changed}: was changed: it has {size + 1} bytes, not {size}\n"
 
 
 def test_the_recordings_of_a_capsule_are_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.codec import pickle_allow_list, pickle_loading
-from oda_proxy.compat.repairs import REPAIRS, adapted, repaired
+from oda_proxy.compat.answer_repairs import adapted, repaired
+from oda_proxy.compat.repairs import REPAIRS
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import redact, splice

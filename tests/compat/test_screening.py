@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from oda_proxy.compat import repairs
+from oda_proxy.compat import answer_repairs
 from oda_proxy.compat.screening import CODE, NO_PICKLE, forbidden_names
 from oda_proxy.query.query import Envelope
 from tests.support.answers import answer, written
@@ -43,7 +43,7 @@ HALF = text(pickle.dumps(Hostile(), 4)[:-1] + b"\xff")
 
 
 def products(body: bytes) -> Any:
-    return json.loads(repairs.repaired(body, 200, Envelope()))["products"]
+    return json.loads(answer_repairs.repaired(body, 200, Envelope()))["products"]
 
 
 @pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.status == 200])

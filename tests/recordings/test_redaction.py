@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
 from oda_proxy.recordings.fits_cards import interleave

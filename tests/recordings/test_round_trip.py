@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings.recording import redact, splice

@@ -16,7 +16,7 @@ import numpy as np
 from oda_proxy.capsule.exchange import exchange_from_answer, to_json
 from oda_proxy.capsule.writer import CapsuleWriter, DispatcherWriter
 from oda_proxy.codec import pickle_loading
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.errors import CodecError
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import Envelope, Query, split_query

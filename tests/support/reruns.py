@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.compat.repairs import repaired
+from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.drift.rerun import Rerun
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.query.cache_key import key_of
