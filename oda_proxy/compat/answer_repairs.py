@@ -12,7 +12,7 @@ from oda_proxy.compat.failure_answers import NO_JOB, failure_body
 from oda_proxy.compat.generations import VERSION_DEPENDENT
 from oda_proxy.compat.generations import adapted as adapted_member
 from oda_proxy.compat.json_changes import same_if_equal, with_members
-from oda_proxy.compat.answer_repairs import repaired_member, repaired_value
+from oda_proxy.compat.repairs import repaired_member, repaired_value
 
 if TYPE_CHECKING:
     from oda_proxy.query.query import Envelope
