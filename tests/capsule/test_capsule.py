@@ -531,7 +531,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "elsewhere": (manifest(lambda m: m["files"].update({"notebook.ipynb": {}})), "capsule.json", "not a path of"),
     "no digest": (manifest(lambda m: m["files"][TOLD].update(sha256="x")), "capsule.json", "no SHA-256"),
     "an exchange without body": (manifest(lambda m: m["files"].pop(f"{EXCHANGE}.body")), "capsule.json", "a body"),
-    "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "is missing, though"),
+    "a missing file": (lambda f: (f / FAILURE).unlink(), FAILURE, "is missing, but listed"),
     "a changed file": (lambda f: (f / f"{EXCHANGE}.body").write_bytes(b"x" * 12), f"{EXCHANGE}.body", "was changed"),
     "a longer file": (
         lambda f: (f / FAILURE).write_bytes((f / FAILURE).read_bytes() + b" "),
