@@ -7,10 +7,9 @@ the error, `http_status` that of a response.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from traceback import extract_tb
+from typing import ClassVar
 
 
 class OdaProxyError(Exception):
@@ -20,6 +19,20 @@ class OdaProxyError(Exception):
     http_status: ClassVar[int] = 500
     detail: ClassVar[str] = "error"
     """The `detail` parameter of `Cache-Status` (RFC 9211, section 2.8)."""
+
+
+class InternalError(OdaProxyError):
+    """A fault of this program, or of a library that it uses; the log says where."""
+
+    detail = "internal-error"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"internal error of oda-proxy ({type(error).__name__}); its log says where")
+        places = [
+            f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in extract_tb(error.__traceback__)
+        ]
+        self.log_line = f"internal error: {type(error).__name__} in {' <- '.join(places[:-4:-1]) or 'an unknown place'}"
+        """Where it was raised, for the log; without the message of the error, which may hold a token."""
 
 
 class UsageError(OdaProxyError):

@@ -10,13 +10,14 @@ request -> route? -- any other ---------------------> relayed unchanged
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
-from oda_proxy.errors import BadQueryError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.errors import BadQueryError, InternalError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
 from oda_proxy.http import headers, routes
 from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
@@ -33,7 +34,7 @@ from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
 from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
-from oda_proxy.query.query import parse_fields, split_query
+from oda_proxy.query.query import Envelope, parse_fields, split_query
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.freshness import Freshness
@@ -48,11 +49,13 @@ if TYPE_CHECKING:
     from oda_proxy.http.routes import Route
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.query.descriptions import Descriptions
-    from oda_proxy.query.query import Envelope, Query
+    from oda_proxy.query.query import Query
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import MissHandler
+
+_log = logging.getLogger(__name__)
 
 MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
 """Recordings from which durations of jobs are estimated: in all, and read in one go."""
@@ -184,20 +187,28 @@ class Proxy:
             return await self._upstream_relay.send(request, base_url, "bypass")
         except OdaProxyError as error:
             return text_error(error)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, clients receive a failure they can read
+            _log.error("%s", (internal := InternalError(error)).log_line)  # noqa: TRY400 - one line
+            return text_error(internal)
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
-        """Answer `run_analysis`."""
+        """Answer `run_analysis`; an error becomes a failed job."""
+        envelope = Envelope()
         try:
-            query, envelope = split_query(*analysis_request.read_fields(request))
-        except BadQueryError:  # relayed, for the dispatcher's own error message
-            self._forwarded += 1
-            api_client = analysis_request.api_envelope(request)
-            return await self._relay_unstored(request, base_url, "bypass", api_client, detail="not-a-query")
-        try:
-            answer = await self._query(query, envelope, request, base_url)
+            try:
+                query, envelope = split_query(*analysis_request.read_fields(request))
+            except BadQueryError:  # relayed, for the dispatcher's own error message
+                api_client = analysis_request.api_envelope(request)
+                answer = await self._relay_unstored(request, base_url, "bypass", api_client, detail="not-a-query")
+            else:
+                answer = await self._query(query, envelope, request, base_url)
         except OdaProxyError as error:
             self._failed += 1
             return failure_answer(error, envelope)
+        except Exception as error:  # noqa: BLE001 - as in `answer`
+            self._failed += 1
+            _log.error("%s", (internal := InternalError(error)).log_line)  # noqa: TRY400 - one line
+            return failure_answer(internal, envelope)
         self._hits += answer.cache_status.hit
         self._forwarded += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
@@ -207,16 +218,28 @@ class Proxy:
         if reason := analysis_request.bypass_reason(query, request):
             api_client = envelope if query.api else None
             return await self._relay_unstored(request, base_url, "bypass", api_client, detail=reason)
+        if error := analysis_request.state_error(envelope):
+            if self.upstream is None:
+                raise BadQueryError(error)
+            return await self._relay_unstored(request, base_url, "bypass", envelope, detail="state")
         if (audience := self._audience(envelope)) is None:
             return await self._relay_unstored(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
         client = Client(analysis_request.uncompressed(request), envelope, base_url)
         if not envelope.awaits_products:
             return await self._poll(resolved, client)
+        if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
+            return await self._relay_stored(resolved, client, "request")
         return await self._lookup(resolved, client)
 
+    async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
+        """Return whether a client sends the job_id that it received for this query; others the dispatcher judges."""
+        if envelope.job_id == provisional_job_id(resolved) or self.jobs.has_job(resolved, envelope):
+            return True
+        return await self._cache.job_id(resolved) == envelope.job_id
+
     def _audience(self, envelope: Envelope) -> str | None:
-        """Return the audience that a client read_claims to belong to; None for a token that cannot be read."""
+        """Return the audience that a client claims to belong to; None for a token that cannot be read."""
         if self.upstream is None:
             self._tokens.check(envelope.token)  # online the dispatcher does
         return self._tokens.audience(envelope.token)
@@ -237,7 +260,7 @@ class Proxy:
         if "no-store" in directives:
             return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
         if analysis_request.has_files(client.request):
-            return await self._upload(resolved, client)
+            return await self._relay_stored(resolved, client, "uri-miss")
         try:
             forwarded: Forwarded = "request" if refresh else "stale" if recording else "uri-miss"
             has_stale = recording is not None
@@ -295,10 +318,10 @@ class Proxy:
         answer = await spooled(reply, MAX_STORED, in_memory=_in_memory(api_client))
         return await self._pipeline.adapted(await self._pipeline.repaired(answer, api_client), api_client)
 
-    async def _upload(self, resolved: ResolvedQuery, client: Client) -> Answer:
-        """Relay a query with uploaded files and store its answer; its job is the client's own."""
+    async def _relay_stored(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
+        """Relay a query as it is, and store a complete answer; its job is the client's own."""
         job = Job(self._clock())
-        reply = await self._upstream_relay.send(client.request, client.base_url, "uri-miss")
+        reply = await self._upstream_relay.send(client.request, client.base_url, forwarded)
         answer = await spooled(reply, MAX_STORED, in_memory=_in_memory(client.envelope))
         if answer.status == OK:
             self._tokens.mark_verified(client.envelope.token)

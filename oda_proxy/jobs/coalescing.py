@@ -83,6 +83,11 @@ class Jobs:
                 running.job = replace(running.job, state=State.SUBMITTED, job_id=entry.job_id)
                 self._registry.start((resolved.key,), running, partial(self._run, running))
 
+    def has_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
+        """Return whether a client sends the job_id of a job of this query that runs or has just ended."""
+        running = self._find_running(resolved, envelope) or self._find_ended(resolved, envelope)
+        return running is not None and envelope.job_id in {running.job_id, running.job.job_id}
+
     def comment_on(self, running: RunningJob, client: Client) -> str:
         """Return the proxy's comment on a job for one of its clients."""
         queued = [one for one in self._registry if one.is_queued]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cachetools import TTLCache
 
-from oda_proxy.errors import OdaProxyError
+from oda_proxy.errors import InternalError, OdaProxyError
 from oda_proxy.jobs.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ class JobRegistry:
             running.outcome = await run()
         except OdaProxyError as error:
             running.outcome = Outcome(error=error)
-        except Exception:  # noqa: BLE001 - whatever it is, clients must not wait for ever
-            _log.exception("internal error while a job ran")
-            running.outcome = Outcome(error=OdaProxyError("the job ended by a fault of oda-proxy; its log says more"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, clients must not wait for ever
+            internal = InternalError(error)
+            _log.error("%s", internal.log_line)  # noqa: TRY400 - one line
+            running.outcome = Outcome(error=internal)
         finally:
             del self._running[key]
         self.completions += 1

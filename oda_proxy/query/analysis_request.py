@@ -47,6 +47,19 @@ def bypass_reason(query: Query, request: Request) -> str:
     return "partial" if query.is_partial else ""
 
 
+JOB_STATES = frozenset({"new", "submitted", "progress", "ready", "done", "failed", "prepared", "not-prepared"})
+"""Values of `query_status` that clients send: `new`, and those that dispatchers have returned to them."""
+
+
+def state_error(envelope: Envelope) -> str:
+    """Return why the dispatcher refuses the state of a request; "" where it may accept it."""
+    if envelope.query_status not in JOB_STATES:
+        return f"query_status {envelope.query_status[:40]!r} is not a state of a job"
+    if envelope.query_status != "new" and not envelope.job_id:
+        return f"a request with query_status={envelope.query_status} needs the job_id of its job"
+    return ""
+
+
 def has_credentials(request: Request) -> bool:
     """Tell whether the headers identify the client: the answer may then be for it alone (RFC 9111, section 3.5)."""
     return bool(headers.values(request.headers, "authorization") or headers.values(request.headers, "cookie"))

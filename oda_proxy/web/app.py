@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,19 @@ async def _handle(incoming: web.Request) -> web.StreamResponse:
     request = await read(incoming, incoming.raw_path)
     answer = await incoming.app[PROXY].answer(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)
-    # Without the query string, which may hold a token.
     duration = time.monotonic() - start
-    _log.info("%s %s %d %s %.3f s", request.method, request.path, answer.status, answer.cache_status, duration)
+    path = loggable_path(request.path)
+    _log.info("%s %s %d %s %.3f s", request.method, path, answer.status, answer.cache_status, duration)
     return response
+
+
+_PLAIN_SEGMENT = re.compile(r"[\w.~@:+,-]{0,40}")
+
+
+def loggable_path(path: str) -> str:
+    """Return an encoded path for the log; `...` takes the place of a segment that may hold a token.
+
+    What follows an encoded question mark is such a segment, and so are long ones.
+    """
+    segments = path.split("/")
+    return "/".join(segment if _PLAIN_SEGMENT.fullmatch(segment) else "..." for segment in segments)
