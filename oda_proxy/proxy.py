@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
-from oda_proxy.errors import BadQueryError, InternalError, NotCachedError, OdaProxyError, StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.errors import (
+    BadQueryError,
+    InternalError,
+    NotCachedError,
+    OdaProxyError,
+    StoreUnusableError,
+    UpstreamUnreachableError,
+)
 from oda_proxy.http import headers, routes
 from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
@@ -188,7 +195,7 @@ class Proxy:
         except OdaProxyError as error:
             return text_error(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, clients receive a failure they can read
-            _log.error("%s", (internal := InternalError(error)).log_line)  # noqa: TRY400 - one line
+            _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
@@ -207,7 +214,7 @@ class Proxy:
             return failure_answer(error, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`
             self._failed += 1
-            _log.error("%s", (internal := InternalError(error)).log_line)  # noqa: TRY400 - one line
+            _log.error("%s", (internal := InternalError(error)).log_line)
             return failure_answer(internal, envelope)
         self._hits += answer.cache_status.hit
         self._forwarded += not (answer.cache_status.hit or answer.cache_status.collapsed)

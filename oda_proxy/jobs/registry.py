@@ -76,7 +76,7 @@ class JobRegistry:
             running.outcome = Outcome(error=error)
         except Exception as error:  # noqa: BLE001 - whatever it is, clients must not wait for ever
             internal = InternalError(error)
-            _log.error("%s", internal.log_line)  # noqa: TRY400 - one line
+            _log.error("%s", internal.log_line)
             running.outcome = Outcome(error=internal)
         finally:
             del self._running[key]

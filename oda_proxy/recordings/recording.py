@@ -91,6 +91,8 @@ class Recording:
     """How long the dispatcher took, in s from the first request to the complete answer; 0 if unknown."""
     timeline: tuple[tuple[str, float], ...] = ()
     """The states of the job, each with its time in s after the first request; empty if unknown."""
+    job_id: str = ""
+    """The dispatcher's name for the job of a public query, which is the same for all clients; "" if unknown."""
     client_members: Mapping[str, Any] = field(default_factory=dict)
     """Members of `products` whose form depends on the client: `api_code`, and those of `compat.generations.FORMED`."""
     gaps: tuple[Gap, ...] = ()
@@ -214,7 +216,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
 
     `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the client reaches us.
     """
-    session_id, job_id = envelope.session_id, envelope.job_id or recording.key[:16]
+    session_id, job_id = envelope.session_id, envelope.job_id or recording.job_id or recording.key[:16]
     client: dict[str, Any] = {
         "session_id": session_id,
         "query_status": envelope.query_status,

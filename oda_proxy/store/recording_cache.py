@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from oda_proxy.store.faults import StoreFaults
 
 _log = logging.getLogger(__name__)
+
+_JOB_ID = re.compile(r"[\w-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,13 @@ class RecordingCache:
                 recording.head.close()
         return None
 
+    async def job_id(self, resolved: ResolvedQuery) -> str:
+        """Return the job_id that clients receive with the recording of a query, or an empty string."""
+        if (recording := await self.look_up(resolved)) is None:
+            return ""
+        recording.head.close()
+        return recording.job_id or recording.key[:16]
+
     async def get(self, key: Key) -> Recording | None:
         """Return the recording for a key; a failing store counts as empty."""
         try:
@@ -116,8 +126,11 @@ class RecordingCache:
 
         def make() -> Recording:
             text, requested = body.read(), {name for name, _ in resolved.query.parameters}
-            self._job_ids.record(read_job_id(text), resolved.key)
-            return redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
+            job_id = read_job_id(text)
+            self._job_ids.record(job_id, resolved.key)
+            recording = redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
+            is_public = not recording.private and _JOB_ID.fullmatch(job_id) and job_id != envelope.session_id
+            return replace(recording, job_id=job_id) if is_public else recording
 
         async with self._redacting if body.size > MAX_IN_MEMORY else nullcontext():
             return await asyncio.to_thread(make)

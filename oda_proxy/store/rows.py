@@ -47,6 +47,8 @@ def dumps(recording: Recording, head: HeadFile) -> str:
         "small": recording.client_members,
         "gaps": recording.gaps,
     }
+    if recording.job_id:
+        row["job_id"] = recording.job_id
     return json.dumps(row, separators=(",", ":"))
 
 
@@ -75,6 +77,7 @@ class Row:
             private=self.private,
             cost=self.cost,
             timeline=tuple((str(state), float(at)) for state, at in self.members.get("timeline", ())),
+            job_id=str(self.members.get("job_id", "")),
             client_members=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
         )

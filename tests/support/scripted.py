@@ -44,6 +44,7 @@ ORIGIN: Final = "http://127.0.0.1:8400"
 QUERY: Final = "instrument=isgri&product_type=isgri_image&query_type=Real&RA=83.0&api=True"
 JSON: Final = (("Content-Type", "application/json"),)
 HTML: Final = (("Content-Type", "text/html"),)
+STATES: Final = {"new", "submitted", "progress", "ready", "done", "failed"}
 KEY: Final = "a key of a dispatcher that is long enough for HS256"
 
 
@@ -280,6 +281,13 @@ class Dispatcher:
     def _reply(self, request: DispatcherRequest) -> Reply:
         if request.token in self.revoked:
             return refusal("The token provided is not valid", 403)
+        if request.status not in STATES or (request.status != "new" and not request.job_id):
+            return refusal("bad request: no such state, or no job_id", 400)
+        return self._reply_for_job(request)
+
+    def _reply_for_job(self, request: DispatcherRequest) -> Reply:
+        if request.status == "new" and request.job_id not in {"", request.name}:
+            return refusal(f"job_id {request.job_id} is not of this query", 400)
         if request.status == "new":
             job = self.jobs[request.name] = DispatcherJob(elapsed(), request)
             state = self._state(job)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from oda_proxy.errors import ListenError
 from oda_proxy.proxy import Policy, Proxy
@@ -211,6 +212,29 @@ async def test_no_token_reaches_the_log(setup: Setup, caplog: pytest.LogCaptureF
         await response.read()
 
     assert "/run_analysis" in caplog.text
+    assert "CANARY" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        ("/mmoda/run_analysis", "/mmoda/run_analysis"),
+        ("/api/meta-data", "/api/meta-data"),
+        ("/x%3Ftoken=CANARY", "/..."),
+        ("/token=CANARY", "/..."),
+        ("/a/eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.CANARY", "/a/..."),
+        ("/a%20CANARY", "/..."),
+    ],
+)
+async def test_a_token_in_a_path_is_not_logged(
+    setup: Setup, caplog: pytest.LogCaptureFixture, path: str, logged: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async with setup.client.get(URL(f"{setup.url}{path}", encoded=True)) as response:
+        await response.read()
+
+    assert f"GET {logged} {response.status}" in caplog.text
     assert "CANARY" not in caplog.text
 
 
