@@ -1,4 +1,4 @@
-"""FITS files come back bit for bit, and say the same to astropy."""
+"""FITS files are restored bit for bit, and astropy reads the same."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_what_is_written_is_the_same_table_to_astropy(table: Any) -> None:
                 assert same_bits(np.asarray(column), table[name])
 
 
-def test_scaled_columns_are_what_they_mean_and_the_header_says_so() -> None:
+def test_scaled_columns_become_physical_values_and_the_header_is_adapted() -> None:
     unit = fits.read((SAMPLES / "table.fits").read_bytes())[1]
     assert unit.data is not None
     assert unit.data["SCALED"].tolist() == [10.5, 11.0]
@@ -159,7 +159,7 @@ def test_images_of_astropy_are_read_and_written_again_byte_for_byte(dtype: str) 
     assert fits.write([unit]) == content
 
 
-def test_a_scaled_image_is_what_it_means_and_undefined_pixels_are_nan() -> None:
+def test_a_scaled_image_becomes_physical_values_and_undefined_pixels_nan() -> None:
     hdu = astropy_fits.ImageHDU(np.array([1, 2, -32768], ">i2"))
     hdu.header["BSCALE"], hdu.header["BZERO"], hdu.header["BLANK"] = 0.5, 10.0, -32768
     unit = fits.read(written([astropy_fits.PrimaryHDU(), hdu]))[1]
@@ -169,7 +169,7 @@ def test_a_scaled_image_is_what_it_means_and_undefined_pixels_are_nan() -> None:
     assert not {"BSCALE", "BZERO", "BLANK"} & {card.keyword for card in unit.header}
 
 
-def test_a_compressed_image_comes_decompressed() -> None:
+def test_a_compressed_image_is_decompressed() -> None:
     image = np.arange(400, dtype=">i4").reshape(20, 20)
     content = written([astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(image, compression_type="RICE_1")])
     unit = fits.read(content)[1]
@@ -178,7 +178,7 @@ def test_a_compressed_image_comes_decompressed() -> None:
     assert np.array_equal(unit.data, image)
 
 
-def test_a_table_of_text_comes_as_a_binary_one() -> None:
+def test_an_ascii_table_becomes_a_binary_table() -> None:
     columns = [
         astropy_fits.Column("N", "I5", ascii=True, array=np.array([1, -2])),
         astropy_fits.Column("A", "A4", ascii=True, array=np.array(["ab", "c"])),
@@ -214,7 +214,7 @@ def test_a_missing_primary_unit_is_put_first() -> None:
     ],
     ids=str,
 )
-def test_what_fits_has_no_form_for_is_refused(data: Any) -> None:
+def test_a_type_that_fits_cannot_store_is_refused(data: Any) -> None:
     with pytest.raises(CodecError):
         fits.write([DataUnit("X", data=data, hdu_type="bintable" if data.dtype.names else "image")])
 
@@ -245,7 +245,7 @@ def test_cards_come_back_with_every_digit_and_in_their_order(pairs: list[tuple[s
 @pytest.mark.parametrize(
     "card",
     [
-        Card("COMMENT", "a comment, which may stand there many times"),
+        Card("COMMENT", "a comment, which may be repeated"),
         Card("HISTORY", "was made"),
         Card("", "neither of these"),
         Card("UNDEF", None, "has no value"),
@@ -265,7 +265,7 @@ def test_cards_of_every_kind_come_back_with_their_comments(card: Card) -> None:
 
 
 @pytest.mark.parametrize("value", ["é", "line\nbreak", "blanks  ", "'/", math.nan, math.inf])
-def test_what_no_card_can_hold_is_refused(value: Any) -> None:
+def test_a_value_that_no_card_can_store_is_refused(value: Any) -> None:
     assert not fits.can_store(Card("KEY", value))
     with pytest.raises(CodecError, match="KEY"):
         fits.write([DataUnit("", (Card("KEY", value),), hdu_type="primary")])

@@ -58,7 +58,7 @@ def test_a_whole_pair_of_surrogates_is_one_character() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, "\ud800", b"bytes"])
-def test_what_json_has_no_form_for_is_not_written(value: Any) -> None:
+def test_a_value_that_json_cannot_express_is_not_written(value: Any) -> None:
     with pytest.raises(CodecError):
         json_text.dumps(value)
 
@@ -83,6 +83,6 @@ def test_a_member_of_another_kind_is_refused(take: str, members: dict[str, Any])
 
 
 @pytest.mark.parametrize("value", [None, 1, "{}", []])
-def test_only_an_object_is_a_document(value: Any) -> None:
+def test_only_an_object_is_a_json_object(value: Any) -> None:
     with pytest.raises(CodecError, match="expected an object"):
         json_text.JsonObject.of(value)

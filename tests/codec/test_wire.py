@@ -47,7 +47,7 @@ def spoilt(obj: Any) -> Any:
 
 
 def only(unit_of: DataProduct) -> Any:
-    """Give the array of a product's only data unit."""
+    """Return the array of a product's only data unit."""
     (unit,) = unit_of.units
     return unit.data
 
@@ -64,7 +64,7 @@ def test_arrays_come_back_bit_for_bit_from_clients_that_spoil_their_answers(arra
 
 @settings(max_examples=60, deadline=None)
 @given(array=tables(variable=False))
-def test_what_is_portable_is_sent_as_it_is(array: Any) -> None:
+def test_a_portable_array_is_sent_unchanged(array: Any) -> None:
     portable = wire.portable(array)
     for name in array.dtype.names:
         assert np.array_equal(portable[name], array[name], equal_nan=array.dtype[name].base.kind in "fc")
@@ -79,7 +79,7 @@ def test_signed_bytes_are_widened() -> None:
     assert wire.portable(table)["a"].tolist() == [-128]
 
 
-def test_columns_of_variable_length_are_filled_up_with_zeros() -> None:
+def test_columns_of_variable_length_are_padded_with_zeros() -> None:
     table = np.empty(3, [("N", "u1"), ("MATRIX", "O"), ("TEXT", "O")])
     table["N"] = [2, 0, 1]
     table["MATRIX"] = [np.array([1, 2], ">f4"), np.zeros(0, ">f4"), np.array([3], ">f4")]
@@ -93,7 +93,7 @@ def test_columns_of_variable_length_are_filled_up_with_zeros() -> None:
     assert encoded["data_unit_list"][0]["header"] == {"TFORM2": "2E", "TFORM3": "2A", "PCOUNT": 0, "NAXIS1": 11}
 
 
-def test_filling_up_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_MAX_BYTES", 100)
     table = np.empty(2, [("MATRIX", "O")])
     table["MATRIX"] = [np.zeros(20, ">f4"), np.zeros(0, ">f4")]
@@ -108,7 +108,7 @@ def test_records_stay_records_and_plain_tables_plain() -> None:
     assert only(wire.decode_product(wire.encode_product(product(records)))).dtype.type is np.record
 
 
-def test_a_table_of_text_is_sent_as_a_binary_one() -> None:
+def test_an_ascii_table_is_sent_as_a_binary_table() -> None:
     """No release of astropy makes one of a plain array."""
     unit = DataUnit("T", data=np.zeros(2, [("a", "f4")]), hdu_type="table")
     assert wire.encode_product(DataProduct("p", units=(unit,)))["data_unit_list"][0]["hdu_type"] == "bintable"
@@ -180,7 +180,7 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for member in value for leaf in leaves(member)] if isinstance(value, list) else [value]
 
 
-def test_what_meta_data_cannot_say_is_said_otherwise_and_no_number_changes() -> None:
+def test_meta_data_without_a_common_form_is_rewritten_and_no_number_changes() -> None:
     meta_data = {"none": None, "yes": True, "no": False, "nan": math.nan, "n": 0.1, "list": [None, 1], "text": "true"}
     back = wire.decode_product(wire.encode_product(product(meta_data=meta_data))).meta_data
     assert back == {"none": "", "yes": 1, "no": 0, "nan": "nan", "n": 0.1, "list": ["", 1], "text": "true"}
@@ -288,7 +288,7 @@ def test_what_is_no_product_is_refused(obj: Any) -> None:
     ],
     ids=["image", "cube", "table", "records"],
 )
-def test_arrays_travel_as_text(array: Any) -> None:
+def test_arrays_are_sent_as_text(array: Any) -> None:
     encoded = spoilt(wire.encode_product(product(array), form="json"))
     assert encoded["data_unit_list"][0]["binarys"] is None
     assert ast.literal_eval(encoded["data_unit_list"][0]["data"])
@@ -308,7 +308,7 @@ def test_arrays_travel_as_text(array: Any) -> None:
     ],
     ids=str,
 )
-def test_what_text_cannot_carry_is_refused(array: Any) -> None:
+def test_an_array_without_a_text_form_is_refused(array: Any) -> None:
     with pytest.raises(CodecError):
         wire.encode_product(product(array), form="json")
 

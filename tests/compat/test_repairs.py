@@ -32,7 +32,7 @@ ASKER = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_l
 KEY = Key("0123456789abcdef" * 4)
 
 
-def mended(body: bytes, status: int = 200) -> dict[str, Any]:
+def repaired_json(body: bytes, status: int = 200) -> dict[str, Any]:
     """Repair an answer."""
     parsed: dict[str, Any] = json.loads(repaired(body, status, ASKER))
     ast.literal_eval(str(parsed).replace("null", "None"))  # as clients after 1.0 do: it must not fail
@@ -40,7 +40,7 @@ def mended(body: bytes, status: int = 200) -> dict[str, Any]:
 
 
 def first_product(body: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = mended(body)["products"]["numpy_data_product_list"][0]
+    found: dict[str, Any] = repaired_json(body)["products"]["numpy_data_product_list"][0]
     return found
 
 
@@ -75,7 +75,7 @@ def test_repairing_twice_is_repairing_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"{}", b'{"products":', b"\xff", b'{"a":' + b"[" * 100_000])
-def test_a_success_that_is_no_answer_goes_on_as_it_is(body: bytes) -> None:
+def test_a_success_that_is_not_an_answer_is_unchanged(body: bytes) -> None:
     assert repaired(body, 200, ASKER) == body
 
 
@@ -133,24 +133,24 @@ texts = st.recursive(
 )
 
 
-def said(value: Any) -> Any:
-    """Give what the text of a repaired meta_data is to say."""
+def expected_value(value: Any) -> Any:
+    """Return the value that the text of a repaired meta_data should have."""
     if value is None or isinstance(value, bool):
         return "" if value is None else int(value)
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "inf", -math.inf: "-inf"}.get(value, "nan")
     if isinstance(value, dict):
-        return {name: said(inner) for name, inner in value.items()}
-    return [said(inner) for inner in value] if isinstance(value, list) else value
+        return {name: expected_value(inner) for name, inner in value.items()}
+    return [expected_value(inner) for inner in value] if isinstance(value, list) else value
 
 
 @given(meta_data=st.dictionaries(words, texts, max_size=3), ascii_only=st.booleans())
 @example(meta_data={"a": "a line\nullage, a word null, a path C:\\null"}, ascii_only=True)
 @settings(max_examples=200, deadline=None)
-def test_meta_data_says_the_same_as_json_and_as_python(meta_data: Mapping[str, Any], ascii_only: bool) -> None:
+def test_meta_data_means_the_same_as_json_and_as_python(meta_data: Mapping[str, Any], ascii_only: bool) -> None:
     text = first_product(arrays(meta_data=json.dumps(meta_data, ensure_ascii=ascii_only)))["meta_data"]
 
-    assert json.loads(text) == ast.literal_eval(text) == said(meta_data)
+    assert json.loads(text) == ast.literal_eval(text) == expected_value(meta_data)
     assert "null" not in text
 
 
@@ -170,14 +170,14 @@ def test_a_unit_with_a_null_of_its_own_stays_as_it_is() -> None:
 def test_texts_stay_as_they_are_beside_one_that_is_no_object() -> None:
     texts = ["plain", {"name": "t", "value": "null"}]
 
-    assert mended(with_products(text_product_list=texts))["products"]["text_product_list"] == texts
+    assert repaired_json(with_products(text_product_list=texts))["products"]["text_product_list"] == texts
 
 
 # -- other generations' forms ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.0.9", "dict"), ("1.2.1", "dict"), ("x", "dict")])
-def test_a_table_has_the_form_that_the_asker_reads_from_a_recording_too(version: str | None, form: str) -> None:
+def test_a_table_has_the_form_that_the_client_reads_also_from_a_recording(version: str | None, form: str) -> None:
     body = repaired(BROKEN["table-meta"].body, 200, ASKER)
     client = Envelope("new", SESSION, JOB, others={} if version is None else {"oda_api_version": version})
 
@@ -217,9 +217,9 @@ def test_splicing_undoes_redacting_of_what_was_repaired(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bad_RA.400.json.gz", "bad_token.403.json.gz"])
-def test_a_failure_keeps_its_words_and_loses_the_configuration(name: str) -> None:
+def test_a_failure_keeps_its_message_and_loses_the_configuration(name: str) -> None:
     body = captured(name)
-    sent, got = json.loads(body), mended(body, int(name.split(".")[1]))
+    sent, got = json.loads(body), repaired_json(body, int(name.split(".")[1]))
 
     assert "config" in sent
     assert "config" not in got
@@ -234,12 +234,14 @@ def test_a_page_becomes_a_reason() -> None:
         b"<!doctype html><title>500</title><style>p{}</style><h1>Internal&nbsp;Error</h1><p>The server\nis &lt;ill&gt;"
     )
 
-    assert mended(page, 500)["error_message"] == "the dispatcher answered 500: Internal Error The server is <ill>"
+    assert (
+        repaired_json(page, 500)["error_message"] == "the dispatcher answered 500: Internal Error The server is <ill>"
+    )
 
 
 @pytest.mark.parametrize("products", [None, [], "x"])
-def test_a_failure_with_odd_products_is_still_told(products: Any) -> None:
-    got = mended(written({"query_status": "failed", "products": products, "exit_status": {"message": "m"}}), 403)
+def test_a_failure_with_odd_products_is_still_reported(products: Any) -> None:
+    got = repaired_json(written({"query_status": "failed", "products": products, "exit_status": {"message": "m"}}), 403)
 
     assert got["products"] == {}
     assert got["exit_status"]["message"] == "m"

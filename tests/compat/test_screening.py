@@ -66,7 +66,7 @@ def test_what_dispatchers_send_is_not_refused(name: str) -> None:
         lambda it: with_products(astropy_table_product_binary_list=[json.dumps({**PICKLED_TABLE, "binary": it})]),
     ],
 )
-def test_a_hostile_pickle_is_refused_wherever_it_stands(place: Any, pickled: str) -> None:
+def test_a_hostile_pickle_is_found_anywhere(place: Any, pickled: str) -> None:
     found = forbidden_names(products(place(pickled)))
 
     assert set(found) <= {"posix.system", "nt.system", "os.system", NO_PICKLE}
@@ -102,7 +102,7 @@ def test_a_plain_text_is_not_refused(changes: dict[str, Any]) -> None:
     assert forbidden_names(products(arrays(**changes))) == ()
 
 
-def test_a_pickled_table_may_not_stand_where_an_array_belongs() -> None:
+def test_a_pickled_table_is_refused_in_place_of_an_array() -> None:
     found = forbidden_names(products(arrays(unit(RATES, binarys=PICKLED_TABLE["binary"]))))
 
     assert "astropy.table.table.Table" in found
@@ -145,7 +145,7 @@ def upstream(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_a_hostile_answer_is_passed_on_with_a_warning_counted_and_never_kept(upstream: str, tmp_path: Path) -> None:
+def test_a_hostile_answer_is_passed_on_with_a_warning_counted_and_never_stored(upstream: str, tmp_path: Path) -> None:
     import urllib.request
 
     def get(path: str) -> tuple[str, bytes]:
@@ -155,16 +155,16 @@ def test_a_hostile_answer_is_passed_on_with_a_warning_counted_and_never_kept(ups
     cache = str(tmp_path / "cache")
     ask = "/run_analysis?instrument=isgri&query_type=Real&query_status=new&session_id=SESSIONOFTHETEST&api=True"
     with running(tmp_path / "log", "serve", "--upstream", upstream, "--port", "0", "--cache-dir", cache) as proxy:
-        told = [get(f"{ask}&oda_api_version=1.3.5&product_type=hostile") for _ in range(2)]
+        answers = [get(f"{ask}&oda_api_version=1.3.5&product_type=hostile") for _ in range(2)]
         with_token = get(f"{ask}&product_type=hostile&token=T")
         harmless = get(f"{ask}&oda_api_version=1.3.5&product_type=isgri_lc")
         status = json.loads(get("/-/status")[1])["run_analysis"]
         log = proxy.end()
 
-    assert [cache_status for cache_status, _ in told] == [
+    assert [cache_status for cache_status, _ in answers] == [
         "oda-proxy; fwd=uri-miss; fwd-status=200; detail=unsafe-pickle"
     ] * 2
-    assert HOSTILE.encode() in told[0][1]
+    assert HOSTILE.encode() in answers[0][1]
     assert with_token[0] == "oda-proxy; fwd=bypass; fwd-status=200; detail=unsafe-pickle"
     assert harmless[0].endswith("stored")
     assert status["unsafe"] == {"posix.system": 3}

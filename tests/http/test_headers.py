@@ -5,7 +5,7 @@ from __future__ import annotations
 from oda_proxy.http.headers import directives, end_to_end, media_type, values
 
 
-def test_what_is_about_one_connection_stays_there() -> None:
+def test_headers_of_one_connection_are_not_forwarded() -> None:
     headers = (
         ("Accept", "*/*"),
         ("Connection", "keep-alive, Secret-Hop"),
@@ -19,7 +19,7 @@ def test_what_is_about_one_connection_stays_there() -> None:
     assert end_to_end(headers) == (("Accept", "*/*"), ("Via", "1.1 oda-proxy"))
 
 
-def test_we_add_ourselves_to_those_before_us() -> None:
+def test_via_is_appended_to_earlier_ones() -> None:
     assert end_to_end((("Via", "1.0 first"), ("via", "1.1 second"))) == (
         ("Via", "1.0 first, 1.1 second, 1.1 oda-proxy"),
     )

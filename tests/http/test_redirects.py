@@ -11,20 +11,20 @@ HERE = "http://127.0.0.1:8400"
 
 
 @pytest.mark.parametrize(
-    ("location", "upstream", "here", "expected"),
+    ("location", "upstream", "base_url", "expected"),
     [
         (f"{SITE}/instr-list?token=T", SITE, HERE, f"{HERE}/instr-list?token=T"),
         (f"{SITE}/instr-list", SITE, f"{HERE}/p", f"{HERE}/p/instr-list"),
-        # the dispatcher is asked at its own address, and knows itself by its public one
+        # the dispatcher is reached at its own address, and redirects to its public one
         (f"{SITE}/download_products?a=1", "http://10.0.0.7:8000", HERE, f"{HERE}/download_products?a=1"),
         ("http://10.0.0.7:8000/dispatch-data/x", "http://10.0.0.7:8000", HERE, f"{HERE}/dispatch-data/x"),
         ("/mmoda/dispatch-data/x", SITE, HERE, f"{HERE}/x"),
     ],
 )
 def test_a_redirect_to_the_dispatcher_points_at_the_proxy(
-    location: str, upstream: str, here: str, expected: str
+    location: str, upstream: str, base_url: str, expected: str
 ) -> None:
-    assert rewrite_location(location, upstream=upstream, base_url=here) == expected
+    assert rewrite_location(location, upstream=upstream, base_url=base_url) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_a_redirect_to_the_dispatcher_points_at_the_proxy(
         "",
     ],
 )
-def test_a_redirect_to_elsewhere_is_left_alone(location: str) -> None:
+def test_a_redirect_to_another_server_is_unchanged(location: str) -> None:
     assert rewrite_location(location, upstream=SITE, base_url=HERE) == location

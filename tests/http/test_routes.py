@@ -1,4 +1,4 @@
-"""A path leads to one place, whichever prefix it stands under."""
+"""A path leads to one place, under any prefix."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CLOSED = [
 
 @pytest.mark.parametrize("prefix", ["/", "//", "/mmoda/dispatch-data/", "/js9/"])
 @pytest.mark.parametrize("route", CLOSED)
-def test_what_belongs_to_the_server_is_closed_under_any_prefix(prefix: str, route: str) -> None:
+def test_closed_routes_are_refused_under_any_prefix(prefix: str, route: str) -> None:
     with pytest.raises(RouteClosedError, match="--open-route"):
         find(prefix + route)
 
@@ -69,7 +69,7 @@ def test_another_spelling_does_not_open_a_route(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/a/../call_back", "/a/%2e%2e/run_analysis", "/a%2Fcall_back", "/a;b/run_analysis", "/a%00"]
 )
-def test_a_path_that_servers_read_differently_is_refused(path: str) -> None:
+def test_a_path_that_servers_interpret_differently_is_refused(path: str) -> None:
     with pytest.raises((BadQueryError, RouteClosedError)):
         find(path)
 
@@ -140,16 +140,16 @@ ACTING = [
     "/run_analysis",
     "/update_token_email_options",
 ]
-"""Every route of dispatcher 1.3.6, by whether asking twice does more than asking once."""
+"""Every route of dispatcher 1.3.6, by whether a second request has a further effect."""
 
 
 @pytest.mark.parametrize("path", TELLING)
-def test_what_only_tells_has_no_effects(path: str) -> None:
+def test_routes_that_only_read_have_no_effects(path: str) -> None:
     assert not has_effects(path)
 
 
 @pytest.mark.parametrize("path", ACTING)
-def test_what_changes_something_has_effects_under_any_prefix(path: str) -> None:
+def test_unsafe_routes_have_effects_under_any_prefix(path: str) -> None:
     everything = frozenset(routes.CLOSED_ROUTES)
 
     assert has_effects(path)
@@ -157,18 +157,18 @@ def test_what_changes_something_has_effects_under_any_prefix(path: str) -> None:
     assert has_effects(find(f"/p/dispatch-data{path}", open_routes=everything).path)
 
 
-def test_the_list_of_what_changes_something_names_the_routes_and_no_other() -> None:
+def test_the_list_of_unsafe_routes_is_complete() -> None:
     assert {path.split("/")[1] for path in ACTING} == routes.UNSAFE_ROUTES
 
 
 @pytest.mark.parametrize("path", ["/unknown", "/tapestry", "/run_analysis/", "/meta-data/", "/p/js9/js9.js", "//"])
-def test_what_no_list_names_counts_as_changing_something(path: str) -> None:
+def test_an_unknown_route_has_effects(path: str) -> None:
     assert has_effects(path)
 
 
 @dataclass
 class Away:
-    """An upstream that remembers what it was asked, and is not there."""
+    """An unreachable upstream that records its requests."""
 
     asked: list[Request] = field(default_factory=list)
     url: str = "http://there"
@@ -181,7 +181,7 @@ class Away:
 @pytest.mark.parametrize(
     ("path", "once"), [("/refresh_token", True), ("/run_analysis", True), ("/api/meta-data", False)]
 )
-async def test_what_changes_something_is_relayed_as_what_must_be_sent_once(path: str, once: bool) -> None:
+async def test_unsafe_routes_are_forwarded_at_most_once(path: str, once: bool) -> None:
     upstream = Away()
 
     with pytest.raises(UpstreamUnreachableError):
@@ -190,7 +190,7 @@ async def test_what_changes_something_is_relayed_as_what_must_be_sent_once(path:
     assert [ask.at_most_once for ask in upstream.asked] == [once]
 
 
-async def test_what_its_asker_wants_sent_once_is_relayed_so() -> None:
+async def test_a_request_to_be_sent_at_most_once_is_forwarded_so() -> None:
     upstream = Away()
 
     with pytest.raises(UpstreamUnreachableError):

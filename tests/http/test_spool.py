@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Body:
-    """A body of pieces that counts how many were taken, and knows whether it was let go."""
+    """A body that counts the chunks that were read, and whether it was closed."""
 
     pieces: list[bytes]
     taken: int = 0
@@ -53,14 +53,14 @@ async def read(body: object) -> bytes:
 
 @pytest.fixture(params=[1000, 35, 0])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Set how much is kept in memory: all, some, nothing."""
+    """Set how much is held in memory: all, some, nothing."""
     monkeypatch.setattr(spool, "MAX_IN_MEMORY", request.param)
     monkeypatch.setattr(spool, "CHUNK_SIZE", 7)
     return int(request.param)
 
 
 @pytest.mark.usefixtures("memory")
-async def test_a_body_is_read_whole_and_let_go() -> None:
+async def test_a_body_is_read_to_its_end_and_closed() -> None:
     body = Body(PIECES)
 
     result = (await spooled(answer(body), 100)).body
@@ -73,7 +73,7 @@ async def test_a_body_is_read_whole_and_let_go() -> None:
 
 
 @pytest.mark.usefixtures("memory")
-async def test_what_is_too_long_goes_on_as_it_comes() -> None:
+async def test_a_body_that_is_too_long_remains_a_stream() -> None:
     body = Body(PIECES)
 
     result = (await spooled(answer(body), 55)).body
@@ -86,7 +86,7 @@ async def test_what_is_too_long_goes_on_as_it_comes() -> None:
     assert body.closed
 
 
-async def test_what_says_that_it_is_too_long_is_not_read_at_all() -> None:
+async def test_a_body_with_a_content_length_that_is_too_long_is_not_read() -> None:
     body = Body(PIECES)
 
     result = await spooled(answer(body, (("Content-Length", "100"),)), 99)
@@ -95,9 +95,9 @@ async def test_what_says_that_it_is_too_long_is_not_read_at_all() -> None:
     assert body.taken == 0
 
 
-@pytest.mark.parametrize("told", ["-1", "x", "", "²"])
-async def test_a_length_that_is_none_says_nothing(told: str) -> None:
-    assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", told),)), 100)).body, SpooledBody)
+@pytest.mark.parametrize("length", ["-1", "x", "", "²"])
+async def test_an_invalid_content_length_is_ignored(length: str) -> None:
+    assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", length),)), 100)).body, SpooledBody)
 
 
 async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ async def test_no_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("memory")
-async def test_a_body_that_breaks_off_is_let_go() -> None:
+async def test_a_body_that_breaks_off_is_closed() -> None:
     body = Body(PIECES, broken=True)
 
     with pytest.raises(UpstreamUnreachableError):
@@ -141,7 +141,7 @@ async def test_a_body_that_breaks_off_is_let_go() -> None:
     assert body.closed
 
 
-async def test_a_spool_that_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_spool_that_cannot_be_read_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_IN_MEMORY", 0)
     result = (await spooled(answer(Body(PIECES)), 1000)).body
     assert isinstance(result, SpooledBody)

@@ -24,12 +24,12 @@ START = b"\x80\x04"
 
 
 def text(value: str) -> bytes:
-    """Give the operation that pushes a text."""
+    """Return the operation that pushes a text."""
     return b"\x8c" + bytes([len(value)]) + value.encode()
 
 
 def named(module: str, name: str) -> bytes:
-    """Give the operations that load a name, as protocol 4 does."""
+    """Return the operations that load a name, as protocol 4 does."""
     return text(module) + text(name) + b"\x93"
 
 
@@ -44,7 +44,7 @@ DTYPE_F8 = (
 
 
 def array_pickle(shape: bytes, dtype: bytes = DTYPE_F8, raw: bytes = b"C\x00") -> bytes:
-    """Give a pickle of an array that says this of itself."""
+    """Return a pickle of an array with these properties."""
     return START + RECONSTRUCT + b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb."
 
 
@@ -83,7 +83,7 @@ def test_records_stay_records() -> None:
     assert pickle_loading.loads(pickle.dumps(records, 2)).dtype.type is np.record
 
 
-def test_a_pickle_of_python_2_holds_bytes_for_text() -> None:
+def test_a_pickle_of_python_2_has_bytes_for_text() -> None:
     raw = np.array([1.5, -2], "<f4").tobytes()
     data = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02U\x01bq\x03\x87q\x04Rq\x05"
@@ -98,7 +98,7 @@ def test_a_pickle_of_python_2_holds_bytes_for_text() -> None:
 
 
 @pytest.mark.parametrize("release", ["1.2.1", "1.2.42", "1.3.5"])
-def test_tables_of_astropy_come_as_their_readers_see_them(release: str) -> None:
+def test_tables_of_astropy_are_loaded_as_physical_values(release: str) -> None:
     table = pickle_loading.loads((SAMPLES / f"table-{release}.pkl").read_bytes())
     assert table.dtype.type is np.void
     assert table["NAME"].tolist() == ["GX 1+4", "x"]
@@ -128,7 +128,7 @@ def test_a_column_that_lost_its_heap_is_named() -> None:
         pickle_loading.loads((SAMPLES / "variable-1.2.1.pkl").read_bytes())
 
 
-def test_a_table_of_an_early_release_comes_as_it_was_sent() -> None:
+def test_a_table_of_an_early_release_is_loaded_as_it_was_sent() -> None:
     table = pickle_loading.loads((SAMPLES / "table-1.0.pkl").read_bytes())
     assert table.dtype.type is np.record
     assert table["GOOD"].tolist() == [ord("T"), ord("F")]
@@ -169,7 +169,7 @@ def test_no_detour_hides_a_name(data: bytes) -> None:
     ],
     ids=["a tuple", "a result", "bytes"],
 )
-def test_a_name_put_together_while_loading_is_refused(data: bytes) -> None:
+def test_a_name_computed_while_loading_is_refused(data: bytes) -> None:
     assert pickle_allow_list.COMPUTED_NAME in pickle_allow_list.names(data)
     with pytest.raises(ForbiddenPickleError):
         pickle_allow_list.check(data)
@@ -235,7 +235,7 @@ def test_functions_are_refused_by_name(protocol: int, name: str) -> None:
         array_pickle(b"K\x01\x85", dtype=DTYPE_F8.replace(b"f8", b"M8"), raw=b"C\x08eight!!!"),
     ],
 )
-def test_what_allowed_names_could_be_made_to_do_is_not_done(data: bytes) -> None:
+def test_allowed_names_cannot_be_misused(data: bytes) -> None:
     with pytest.raises(CodecError):
         pickle_loading.loads(data)
 
@@ -288,7 +288,7 @@ def test_an_array_within_itself_is_refused() -> None:
 
 
 def test_lists_of_lists_are_refused() -> None:
-    """Ten such lists, each within the next a thousand times, would keep a machine busy for ever."""
+    """Ten such lists, each within the next a thousand times, would never end."""
     inner = array_pickle(b"K\x01\x85", raw=b"C\x08eight!!!")[2:-1]
     objects = DTYPE_F8.replace(b"f8", b"O8")
     for _ in range(2):
@@ -341,13 +341,13 @@ def test_what_is_written_is_read_bit_for_bit_by_pickle_itself(array: Any) -> Non
     assert same_bits(pickle_loading.loads(data), array)
 
 
-def test_written_pickles_name_what_the_oldest_numpy_knows() -> None:
+def test_written_pickles_use_the_names_of_the_oldest_numpy() -> None:
     data = pickle_writing.dumps(np.zeros(3, [("TIME", ">f8")]))
     assert pickle_allow_list.names(data) == ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
     assert max(operation.proto for operation, _, _ in pickletools.genops(data)) <= 3
 
 
-def test_records_are_written_only_if_asked() -> None:
+def test_record_arrays_are_written_only_on_request() -> None:
     records = np.zeros(3, np.dtype((np.record, [("TIME", ">f8")])))
     assert "numpy.record" not in pickle_allow_list.names(pickle_writing.dumps(records))
     assert "numpy.record" in pickle_allow_list.names(pickle_writing.dumps(records, record=True))
