@@ -36,7 +36,7 @@ from oda_proxy.jobs.job import Job
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import JobPolicy
-from oda_proxy.jobs.polling import MAX_STORED
+from oda_proxy.jobs.polling import MAX_STORED, is_failure, redact_failure
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
 from oda_proxy.query import analysis_request
@@ -310,6 +310,8 @@ class Proxy:
             return self._hit(recording, client, CacheStatus(hit=True))
         if self.upstream is None:
             return await self._miss(resolved, envelope)
+        if analysis_request.has_files(client.request):
+            return await self._relay_stored(resolved, client, "bypass")
         if envelope.job_id == provisional_job_id(resolved):  # from an earlier process
             return await self.jobs.join(resolved, client, "uri-miss")
         return await self._relay_unstored(client.request, client.base_url, "bypass", envelope, detail="poll")
@@ -335,6 +337,12 @@ class Proxy:
         answer = await self._pipeline.repaired(answer, client.envelope)
         kept = await self._cache.store(answer, resolved, client.envelope, job)
         self._uploads_stored += kept.stored
+        if kept.stored and kept.recording:
+            await self._observer.stored(kept.recording)
+        elif await asyncio.to_thread(is_failure, answer, client.envelope):
+            failed_at = self._clock()
+            failure = await asyncio.to_thread(redact_failure, answer, resolved, client.envelope, failed_at=failed_at)
+            await self._observer.failed(resolved, failure)
         status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
         return await self._pipeline.adapted(replace(answer, cache_status=status), client.envelope)
 

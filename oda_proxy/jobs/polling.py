@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.runtime import Runtime
     from oda_proxy.jobs.services import JobServices
     from oda_proxy.query.query import Envelope
+    from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.failures import Failure
 
 MAX_STORED: Final = 256 * 1024 * 1024
@@ -191,7 +192,12 @@ class Poller:
         if job_id_in(response.json) not in {"", envelope.job_id}:
             answer = await pipeline.with_job_id(answer, envelope.job_id)
         if running.job.state is State.FAILED:
-            return Outcome(answer, failure=await asyncio.to_thread(self._failure, answer, running, envelope))
+            return Outcome(
+                answer,
+                failure=await asyncio.to_thread(
+                    redact_failure, answer, running.resolved, envelope, failed_at=self._runtime.clock()
+                ),
+            )
         # The duration of a job that ended between two processes is not known.
         job = running.job if running.seen_running or not running.resumed else Job(self._runtime.clock())
         kept = await self._services.cache.store(answer, running.resolved, envelope, job)
@@ -199,25 +205,31 @@ class Poller:
         answer = replace(answer, cache_status=status)
         return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
 
-    def _failure(self, answer: Answer, running: RunningJob, envelope: Envelope) -> Failure | None:
-        """Return the failure without its client; None where its text names the client."""
-        resolved = running.resolved
-        body = _body(answer)
-        if body is None:
-            return None
-        content_type = (headers.values(answer.headers, "content-type") or ["application/json"])[0]
-        try:
-            return failures.redact(
-                body,
-                envelope,
-                status=answer.status,
-                content_type=content_type,
-                key=resolved.key,
-                failed_at=self._runtime.clock(),
-                query=redact_query(resolved.query, envelope),
-            )
-        except NotStorableError:
-            return None
+
+def is_failure(answer: Answer, envelope: Envelope) -> bool:
+    """Return whether an answer is the end of a job that failed."""
+    event = classify(answer.status, _parse(answer), query_status=envelope.query_status)
+    return event in {Event.FAILED, Event.INVALID}
+
+
+def redact_failure(answer: Answer, resolved: ResolvedQuery, envelope: Envelope, *, failed_at: float) -> Failure | None:
+    """Return a failure without its client; None where its text names the client."""
+    body = _body(answer)
+    if body is None:
+        return None
+    content_type = (headers.values(answer.headers, "content-type") or ["application/json"])[0]
+    try:
+        return failures.redact(
+            body,
+            envelope,
+            status=answer.status,
+            content_type=content_type,
+            key=resolved.key,
+            failed_at=failed_at,
+            query=redact_query(resolved.query, envelope),
+        )
+    except NotStorableError:
+        return None
 
 
 def _is_renamed(before: Job, after: Job) -> bool:
