@@ -21,7 +21,7 @@ from mock_server import fixtures_folder
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
 from oda_proxy.errors import FixtureError, ListenError, OdaProxyError, UpstreamUnreachableError, UsageError
-from tests.support.asking_images import IMAGE, ask, asked, status
+from tests.support.image_query import IMAGE, get_image, get_image_and_headers, mock_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +47,11 @@ def closed_port() -> int:
 
 def test_a_mock_runs_until_its_context_ends_and_leaves_no_thread() -> None:
     with oda_proxy.mocking() as url:
-        assert ask(url)["query_status"] == "done"
+        assert get_image(url)["query_status"] == "done"
         assert threads() == ["oda-proxy"]
 
     with pytest.raises(URLError):
-        ask(url)
+        get_image(url)
     assert threads() == []
 
 
@@ -66,21 +66,21 @@ def test_an_error_in_the_context_is_raised_unchanged_and_ends_the_server() -> No
         _ = 1 / 0
 
     with pytest.raises(URLError):
-        ask(url)
+        get_image(url)
     assert threads() == []
 
 
 def test_several_servers_run_at_once_each_with_its_own_state() -> None:
     with oda_proxy.mocking() as one, oda_proxy.mocking() as another:
-        ask(one)
+        get_image(one)
 
-        assert status(one)["runs"] == 1
-        assert status(another)["runs"] == 0
+        assert mock_status(one)["runs"] == 1
+        assert mock_status(another)["runs"] == 0
 
 
 async def test_a_context_works_within_a_running_event_loop() -> None:
     with oda_proxy.mocking() as url:
-        answer = await asyncio.to_thread(ask, url)
+        answer = await asyncio.to_thread(get_image, url)
 
     assert answer["query_status"] == "done"
 
@@ -91,7 +91,7 @@ def test_a_context_ends_at_once_while_a_response_hangs() -> None:
         host, port = url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)))
         client.sendall(b"GET /run_analysis HTTP/1.1\r\nHost: here\r\n\r\n")
-        while status(url)["requests"].get("run_analysis") != 1:
+        while mock_status(url)["requests"].get("run_analysis") != 1:
             pass
 
     client.close()
@@ -102,7 +102,7 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
     for _ in range(2):
         with oda_proxy.mocking(port=closed_port) as url:
             assert url == f"http://127.0.0.1:{closed_port}"
-            ask(url)
+            get_image(url)
 
 
 # -- errors at the start ---------------------------------------------------------------------------
@@ -155,10 +155,10 @@ def test_a_port_in_use_is_an_error_on_entry() -> None:
 def test_faults_are_passed_as_dicts() -> None:
     fault = {"do": "status", "status": 503, "on": [2]}
     with oda_proxy.mocking(faults=[fault]) as url:
-        assert ask(url)["query_status"] == "done"
+        assert get_image(url)["query_status"] == "done"
         with pytest.raises(json.JSONDecodeError):
-            ask(url)
-        assert ask(url)["query_status"] == "done"
+            get_image(url)
+        assert get_image(url)["query_status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_faults_are_passed_as_dicts() -> None:
 )
 def test_data_are_synthetic_unless_fixtures_are_passed(arguments: dict[str, Any], outcome: str) -> None:
     with oda_proxy.mocking(**arguments) as url:
-        assert ask(url, RA="83.6", DEC="22.0")["query_status"] == outcome
+        assert get_image(url, RA="83.6", DEC="22.0")["query_status"] == outcome
 
 
 def test_on_refusal_receives_the_reason_of_each_refusal() -> None:
     reasons: list[str] = []
     with oda_proxy.mocking(synthetic=False, on_refusal=reasons.append) as url:
-        ask(url)
-        ask(url, RA="250")
-        ask(url, instrument="nosuch")
+        get_image(url)
+        get_image(url, RA="250")
+        get_image(url, instrument="nosuch")
 
     near, unknown = reasons
     assert near.endswith("in your query RA is 5.98654 deg smaller")
@@ -190,9 +190,9 @@ def test_on_refusal_receives_the_reason_of_each_refusal() -> None:
 def test_a_proxy_stores_recordings_in_the_cache_dir(tmp_path: Path) -> None:
     options: dict[str, Any] = {"mock": True, "cache_dir": tmp_path, "time_scale": 0}
     with oda_proxy.serving(**options) as url:
-        first, again = asked(url)[1]["Cache-Status"], asked(url)[1]["Cache-Status"]
+        first, again = get_image_and_headers(url)[1]["Cache-Status"], get_image_and_headers(url)[1]["Cache-Status"]
     with oda_proxy.serving(**options) as url:
-        later = asked(url)[1]["Cache-Status"]
+        later = get_image_and_headers(url)[1]["Cache-Status"]
 
     assert "stored" in first
     assert "hit" in again
@@ -201,16 +201,16 @@ def test_a_proxy_stores_recordings_in_the_cache_dir(tmp_path: Path) -> None:
 
 def test_a_proxy_uses_its_upstream(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock, oda_proxy.serving(mock, cache_dir=tmp_path) as url:
-        assert ask(url)["query_status"] == "done"
-        assert status(mock)["runs"] == 1
+        assert get_image(url)["query_status"] == "done"
+        assert mock_status(mock)["runs"] == 1
 
 
 def test_recordings_are_replayed_without_a_dispatcher(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock, oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
-        recorded = ask(url)
+        recorded = get_image(url)
     with oda_proxy.replaying(tmp_path / "capsule") as url:
-        replayed = ask(url)
-        missed = ask(url, RA="250")
+        replayed = get_image(url)
+        missed = get_image(url, RA="250")
 
     assert replayed["products"]["numpy_data_product_list"] == recorded["products"]["numpy_data_product_list"]
     assert "in your query RA is 5.98654 deg smaller" in missed["exit_status"]["message"]
@@ -230,7 +230,7 @@ def test_a_capsule_has_the_exit_status_of_the_context(
 
 def _record(folder: Path, mock: str, end: BaseException | None) -> None:
     with oda_proxy.recording(folder, upstream=mock) as url:
-        ask(url)
+        get_image(url)
         if end:
             raise end
 
@@ -238,7 +238,7 @@ def _record(folder: Path, mock: str, end: BaseException | None) -> None:
 def test_an_existing_capsule_is_replaced_only_with_replace(tmp_path: Path) -> None:
     with oda_proxy.mocking() as mock:
         with oda_proxy.recording(tmp_path, upstream=mock) as url:
-            ask(url)
+            get_image(url)
         with pytest.raises(NotACapsuleError), oda_proxy.recording(tmp_path, upstream=mock):
             pytest.fail("the context was entered")
         with oda_proxy.recording(tmp_path, upstream=mock, replace=True):
@@ -257,7 +257,7 @@ def test_private_responses_are_recorded_only_with_include_private(
         caplog.at_level(logging.WARNING, "oda_proxy.in_process"),
         oda_proxy.recording(tmp_path, upstream=mock, include_private=include_private) as url,
     ):
-        assert ask(url, token=token)["query_status"] == "done"
+        assert get_image(url, token=token)["query_status"] == "done"
 
     assert bool(open_capsule(tmp_path).dispatchers[0].fixtures) == include_private
     assert ("requests with a token" in caplog.text) != include_private

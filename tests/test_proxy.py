@@ -15,8 +15,8 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.query import parse_fields
 from oda_proxy.query.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
-from tests.support.answers import JOB, SESSION, answer, written
-from tests.support.described import meta_data
+from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
+from tests.support.sample_descriptions import meta_data
 from tests.support.scripted_upstream import (
     JSON,
     ORIGIN,
@@ -57,7 +57,11 @@ def proxy(upstream: Script, clock: Clock) -> Proxy:
 async def test_the_first_answer_is_relayed_unchanged_and_stored(proxy: Proxy, upstream: Script) -> None:
     upstream.then(answer())
 
-    assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(answer()))
+    assert await told(proxy, request()) == (
+        200,
+        "oda-proxy; fwd=uri-miss; fwd-status=200; stored",
+        json_bytes(answer()),
+    )
     assert [ask.path for ask in upstream.asked] == ["/run_analysis"]
 
 
@@ -117,8 +121,8 @@ async def test_a_failed_job_is_not_stored(proxy: Proxy, upstream: Script) -> Non
     failed = answer(query_status="failed", exit_status={**answer()["exit_status"], "status": 1, "message": "failing"})
     upstream.then(failed).then(answer())
 
-    assert (await told(proxy, request()))[2] == written(failed)
-    assert (await told(proxy, request()))[2] == written(answer())
+    assert (await told(proxy, request()))[2] == json_bytes(failed)
+    assert (await told(proxy, request()))[2] == json_bytes(answer())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ async def test_what_may_belong_to_one_person_is_neither_stored_nor_looked_up(
     asked = request(query)
     asked = Request("GET", asked.path, asked.query_string, headers)
 
-    expected = (200, f"oda-proxy; fwd=bypass; fwd-status=200; detail={detail}", written(answer()))
+    expected = (200, f"oda-proxy; fwd=bypass; fwd-status=200; detail={detail}", json_bytes(answer()))
 
     assert await told(proxy, asked) == expected
     assert await told(proxy, asked) == expected
@@ -151,7 +155,7 @@ async def test_a_request_with_a_token_does_not_find_public_recordings(proxy: Pro
     upstream.then(answer()).then(answer(session_id="other"))
     await told(proxy, request())
 
-    assert (await told(proxy, request(f"{QUERY}&token=T")))[2] == written(answer(session_id="other"))
+    assert (await told(proxy, request(f"{QUERY}&token=T")))[2] == json_bytes(answer(session_id="other"))
 
 
 def upload(content: bytes, boundary: str = "xYz") -> Request:
@@ -199,7 +203,7 @@ async def test_a_request_may_ask_for_a_refresh(proxy: Proxy, upstream: Script, w
 
     anew = await told(proxy, Request(ask.method, ask.path, ask.query_string, (("Cache-Control", wish),)))
 
-    assert anew == (200, cache_status, written(answer(products={"catalog": {}})))
+    assert anew == (200, cache_status, json_bytes(answer(products={"catalog": {}})))
     replaced = b'"catalog":{}' in (await told(proxy, request()))[2]
     assert replaced == (wish == "no-cache")
 
@@ -267,7 +271,7 @@ async def test_a_store_that_fails_fails_no_request(upstream: Script, caplog: pyt
     assert await told(proxy, request()) == (
         200,
         "oda-proxy; fwd=uri-miss; fwd-status=200; detail=store-failed",
-        written(answer()),
+        json_bytes(answer()),
     )
     assert "No space left on device" in caplog.text
 
@@ -288,7 +292,7 @@ async def test_an_answer_too_large_to_keep_passes_through_whole(
     assert await told(proxy, request()) == (
         200,
         "oda-proxy; fwd=uri-miss; fwd-status=200; detail=too-large",
-        written(answer()),
+        json_bytes(answer()),
     )
 
 
@@ -297,20 +301,20 @@ async def test_a_description_is_requested_once_per_ttl(proxy: Proxy, upstream: S
     ask = Request("GET", "/p/api/par-names", "instrument=isgri&product_type=isgri_image")
     again = Request("GET", "/api/par-names", "product_type=isgri_image&instrument=isgri")
 
-    assert (await told(proxy, ask))[1:] == ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", written(["RA"]))
+    assert (await told(proxy, ask))[1:] == ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", json_bytes(["RA"]))
     clock.now += 299
     result = await proxy.answer(again, origin=ORIGIN)
-    assert (str(result.cache_status), await body_of(result)) == ("oda-proxy; hit", written(["RA"]))
+    assert (str(result.cache_status), await body_of(result)) == ("oda-proxy; hit", json_bytes(["RA"]))
     assert ("Age", "299") in result.headers
 
 
 async def test_a_description_for_a_token_is_relayed(proxy: Proxy, upstream: Script) -> None:
     upstream.then(["isgri"]).then(["isgri", "private"])
 
-    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == json_bytes(["isgri"])
     with_token = await told(proxy, Request("GET", "/api/instr-list", "instrument=mock&token=T"))
-    assert with_token == (200, "oda-proxy; fwd=bypass; fwd-status=200; detail=token", written(["isgri", "private"]))
-    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == written(["isgri"])
+    assert with_token == (200, "oda-proxy; fwd=bypass; fwd-status=200; detail=token", json_bytes(["isgri", "private"]))
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[2] == json_bytes(["isgri"])
 
 
 async def test_a_description_that_failed_is_not_cached(proxy: Proxy, upstream: Script) -> None:
@@ -337,7 +341,10 @@ async def test_the_list_of_instruments_is_fetched_from_where_it_is(proxy: Proxy,
     redirect = upstream.replies[0]
     assert isinstance(redirect, Reply)
 
-    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[::2] == (200, written(["isgri"]))
+    assert (await told(proxy, Request("GET", "/api/instr-list", "instrument=mock")))[::2] == (
+        200,
+        json_bytes(["isgri"]),
+    )
     assert [ask.path for ask in upstream.asked] == ["/api/instr-list", "/instr-list"]
     assert redirect.body.closed
 
@@ -418,7 +425,7 @@ async def test_an_answer_to_another_query_is_relayed_with_a_warning_and_not_stor
 
     status, cache_status, body = await told(proxy, request())
 
-    assert (status, body) == (200, written(echoing(RA=38.0)))
+    assert (status, body) == (200, json_bytes(echoing(RA=38.0)))
     assert cache_status == "oda-proxy; fwd=uri-miss; fwd-status=200; detail=echo-differs"
     assert "contradicts the query in ['RA']" in caplog.text
     assert SESSION not in caplog.text

@@ -13,7 +13,7 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
-from tests.support.answers import SESSION, answer
+from tests.support.dispatcher_responses import SESSION, answer
 from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, body_of, request, told
 
 if TYPE_CHECKING:

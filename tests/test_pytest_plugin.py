@@ -15,7 +15,7 @@ import yaml
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.pytest_plugin import _KEYWORDS
-from tests.support.asking_images import ask, status
+from tests.support.image_query import get_image, mock_status
 from tests.support.paths import DOCS, SUPPORT
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     import_module("oda_proxy.testing.cassette")
     folder = tmp_path_factory.mktemp("warm") / "capsule"
     with oda_proxy.mocking() as mock, oda_proxy.recording(folder, upstream=mock) as url:
-        ask(url, RA="250")
+        get_image(url, RA="250")
     with oda_proxy.replaying(folder) as url:
-        assert ask(url, RA="250")["query_status"] == "done"
+        assert get_image(url, RA="250")["query_status"] == "done"
 
 
 @pytest.fixture
@@ -68,17 +68,17 @@ def upstream() -> Iterator[str]:
 
 IMAGE = """
 def test_image(oda_proxy):
-    assert ask(oda_proxy.url)["query_status"] == "done"
+    assert get_image(oda_proxy.url)["query_status"] == "done"
 """
 SWALLOWED = """
 def test_image(oda_proxy):
-    ask(oda_proxy.url, RA="250")
+    get_image(oda_proxy.url, RA="250")
 """
 TWO = """
 @pytest.mark.oda(recording="both")
 @pytest.mark.parametrize("ra", ["255.986542", "250"])
 def test_image(oda_dispatcher_url, ra):
-    assert ask(oda_dispatcher_url, RA=ra)["query_status"] == "done"
+    assert get_image(oda_dispatcher_url, RA=ra)["query_status"] == "done"
 """
 
 
@@ -99,8 +99,8 @@ def test_each_test_has_its_own_mock(run: Callable[..., pytest.RunResult]) -> Non
     result = run("""
 @pytest.mark.parametrize("time", [1, 2])
 def test_image(oda_dispatcher_url, time):
-    assert ask(oda_dispatcher_url)["query_status"] == "done"
-    assert status(oda_dispatcher_url)["runs"] == 1
+    assert get_image(oda_dispatcher_url)["query_status"] == "done"
+    assert mock_status(oda_dispatcher_url)["runs"] == 1
 """)
     result.assert_outcomes(passed=2)
 
@@ -110,7 +110,7 @@ def test_the_fixture_of_other_suites_is_the_url_of_the_mock(run: Callable[..., p
 @pytest.mark.oda(scenario="failing-job")
 def test_image(dispatcher_live_fixture, oda_dispatcher_url):
     assert dispatcher_live_fixture == oda_dispatcher_url and not dispatcher_live_fixture.endswith("/")
-    assert ask(dispatcher_live_fixture)["query_status"] == "failed"
+    assert get_image(dispatcher_live_fixture)["query_status"] == "failed"
 """)
     result.assert_outcomes(passed=1)
 
@@ -131,21 +131,21 @@ def test_the_marker_configures_the_mock(run: Callable[..., pytest.RunResult]) ->
     result = run("""
 @pytest.mark.oda(synthetic=False)
 def test_fixtures_alone(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "failed"
+    assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "failed"
 
 @pytest.mark.oda(faults=[{"do": "status", "status": 500, "on": [1]}])
 def test_fault(oda_dispatcher_url):
     with pytest.raises(ValueError):
-        ask(oda_dispatcher_url)
-    assert ask(oda_dispatcher_url)["query_status"] == "done"
+        get_image(oda_dispatcher_url)
+    assert get_image(oda_dispatcher_url)["query_status"] == "done"
 
 @pytest.mark.oda(time_scale=100)
 def test_slow(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url)["query_status"] == "submitted"
+    assert get_image(oda_dispatcher_url)["query_status"] == "submitted"
 
 def test_as_it_is(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "done"
-    assert "wrong value" in ask(oda_dispatcher_url, RA="x")["error_message"]
+    assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "done"
+    assert "wrong value" in get_image(oda_dispatcher_url, RA="x")["error_message"]
 """)
     result.assert_outcomes(passed=4)
 
@@ -162,14 +162,14 @@ class TestImage:
     pytestmark = pytest.mark.oda(time_scale=0)
 
     def test_at_once(self, oda_dispatcher_url):
-        assert ask(oda_dispatcher_url)["query_status"] == "done"
+        assert get_image(oda_dispatcher_url)["query_status"] == "done"
 
     @pytest.mark.oda(time_scale=100)
     def test_slow(self, oda_dispatcher_url):
-        assert ask(oda_dispatcher_url)["query_status"] == "submitted"
+        assert get_image(oda_dispatcher_url)["query_status"] == "submitted"
 
 def test_slow(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url)["query_status"] == "submitted"
+    assert get_image(oda_dispatcher_url)["query_status"] == "submitted"
 """)
     result.assert_outcomes(passed=3)
 
@@ -178,7 +178,7 @@ def test_a_mock_answers_from_recordings_with_a_scenario(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     with oda_proxy.recording(project.path / "capsule", upstream=upstream) as url:
-        ask(url, RA="250")
+        get_image(url, RA="250")
     (folder,) = project.path.glob("capsule/dispatchers/*/fixtures")
     folder.rename(project.path / "mine")
 
@@ -186,8 +186,8 @@ def test_a_mock_answers_from_recordings_with_a_scenario(
 from mock_server import fixtures_folder
 @pytest.mark.oda(fixtures=["mine", fixtures_folder()], scenario="bad-gateway")
 def test_image(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url, RA="250")["query_status"] == "done"
-    assert ask(oda_dispatcher_url, RA="251")["query_status"] == "failed"
+    assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "done"
+    assert get_image(oda_dispatcher_url, RA="251")["query_status"] == "failed"
 """)
     result.assert_outcomes(passed=1)
 
@@ -196,7 +196,7 @@ def test_the_reason_of_a_refusal_is_in_the_report_of_the_failure(run: Callable[.
     result = run("""
 @pytest.mark.oda(synthetic=False)
 def test_image(oda_dispatcher_url):
-    answer = ask(oda_dispatcher_url, RA="250")
+    answer = get_image(oda_dispatcher_url, RA="250")
     assert answer["query_status"] == "done", "it failed"
 """)
     result.assert_outcomes(failed=1)
@@ -243,14 +243,14 @@ def oda_proxy_config():
 
 @pytest.mark.oda(scenario="failing-job")
 def test_mock(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url)["query_status"] == "failed"
+    assert get_image(oda_dispatcher_url)["query_status"] == "failed"
 
 def test_recording(oda_dispatcher_url, oda_proxy):
     assert oda_dispatcher_url == oda_proxy.url and oda_proxy.folder.name == "all"
-    assert ask(oda_dispatcher_url)["query_status"] == "done"
+    assert get_image(oda_dispatcher_url)["query_status"] == "done"
 """
     run(text, "--oda-record-mode=once").assert_outcomes(passed=2)
-    assert status(upstream)["runs"] == 1
+    assert mock_status(upstream)["runs"] == 1
 
 
 def test_a_keyword_of_the_mock_is_an_error_with_recordings(run: Callable[..., pytest.RunResult]) -> None:
@@ -273,7 +273,7 @@ def test_once_records_if_there_are_no_recordings_and_then_replays(
         run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}").assert_outcomes(passed=1)
     run(IMAGE).assert_outcomes(passed=1)
 
-    assert status(upstream)["runs"] == 1
+    assert mock_status(upstream)["runs"] == 1
     assert recorded(project.path / "recordings/test_images/test_image") == [255.986542]
 
 
@@ -282,7 +282,7 @@ def test_once_does_not_add_to_recordings(run: Callable[..., pytest.RunResult], u
     result = run(SWALLOWED, "--oda-record-mode=once", f"--oda-upstream={upstream}")
 
     result.assert_outcomes(failed=1)
-    assert status(upstream)["runs"] == 1
+    assert mock_status(upstream)["runs"] == 1
 
 
 def test_new_episodes_are_added_to_recordings(
@@ -294,7 +294,7 @@ def test_new_episodes_are_added_to_recordings(
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*oda-proxy: recorded*", "*test_images/test_image: recorded 1"])
-    assert status(upstream)["runs"] == 2
+    assert mock_status(upstream)["runs"] == 2
     assert recorded(project.path / "recordings/test_images/test_image") == [250, 255.986542]
     run(both).assert_outcomes(passed=1)
 
@@ -309,7 +309,7 @@ def test_new_episodes_use_the_recorded_dispatcher_by_default(
     advised = missed.stdout.str().partition("to record it: ")[2].split()[0]
 
     run(SWALLOWED, advised).assert_outcomes(passed=1)
-    assert status(upstream)["runs"] == 2
+    assert mock_status(upstream)["runs"] == 2
     run(SWALLOWED).assert_outcomes(passed=1)
 
 
@@ -327,7 +327,7 @@ def test_all_replaces_recordings(project: pytest.Pytester, run: Callable[..., py
     assert recorded(project.path / "recordings/test_images/test_image") == [250]
 
     run(SWALLOWED, "--oda-record-mode=all", f"--oda-upstream={upstream}").assert_outcomes(passed=1)
-    assert status(upstream)["asked"] == {"new": 3}
+    assert mock_status(upstream)["asked"] == {"new": 3}
 
 
 def test_recordings_stay_if_nothing_could_be_recorded(
@@ -355,7 +355,7 @@ def test_a_job_that_still_runs_at_the_end_of_its_test_is_reported(run: Callable[
         result = run(
             """
 def test_image(oda_proxy):
-    assert ask(oda_proxy.url)["query_status"] == "submitted"
+    assert get_image(oda_proxy.url)["query_status"] == "submitted"
 """,
             "--oda-record-mode=once",
             f"--oda-upstream={slow}",
@@ -416,7 +416,7 @@ def test_once_records_all_tests_of_a_run_that_share_new_recordings(
 
     every = [250] if chosen else [250, 255.986542]
     assert recorded(project.path / "recordings/both") == every
-    assert status(upstream)["runs"] == len(every)
+    assert mock_status(upstream)["runs"] == len(every)
 
 
 def test_once_does_not_add_to_shared_recordings_of_an_earlier_run(
@@ -426,7 +426,7 @@ def test_once_does_not_add_to_shared_recordings_of_an_earlier_run(
     run(LEAVES_ONE, *options).assert_outcomes(passed=1)
 
     run(TWO, *options).assert_outcomes(passed=1, failed=1)
-    assert status(upstream)["runs"] == 1
+    assert mock_status(upstream)["runs"] == 1
 
 
 def test_a_changed_recording_is_an_error_with_the_name_of_its_file(
@@ -453,7 +453,7 @@ def test_a_changed_recording_is_an_error_with_the_name_of_its_file(
 def test_each_test_has_a_folder_beside_its_module(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, name: str, folder: str
 ) -> None:
-    run(f"{name}\n    ask(oda_proxy.url)", "--oda-record-mode=once", f"--oda-upstream={upstream}")
+    run(f"{name}\n    get_image(oda_proxy.url)", "--oda-record-mode=once", f"--oda-upstream={upstream}")
     assert [one.parent for one in project.path.rglob("capsule.json")] == [project.path / "recordings" / folder]
 
 
@@ -463,7 +463,7 @@ def test_recordings_are_in_the_folder_of_the_option(
     module = project.mkpydir("below") / "test_below.py"
     module.write_text(f"from asking_images import ask\n{IMAGE}")
     options = ("--oda-recordings=elsewhere", "--oda-record-mode=once", f"--oda-upstream={upstream}")
-    run("class TestOne:\n    def test_a(self, oda_proxy): ask(oda_proxy.url)", *options)
+    run("class TestOne:\n    def test_a(self, oda_proxy): get_image(oda_proxy.url)", *options)
 
     assert sorted(one.parent.relative_to(project.path).as_posix() for one in project.path.rglob("capsule.json")) == [
         "elsewhere/below/test_below/test_image",
@@ -514,8 +514,8 @@ def test_a_test_without_recordings_misses_its_query(run: Callable[..., pytest.Ru
     ("request_", "missed"),
     [
         ("", "GET /api/par-names"),
-        ("ask(oda_proxy.url)", "isgri isgri_image"),
-        ("ask(oda_proxy.url, product_type='a' * 99)", f"isgri {'a' * 60}..."),
+        ("get_image(oda_proxy.url)", "isgri isgri_image"),
+        ("get_image(oda_proxy.url, product_type='a' * 99)", f"isgri {'a' * 60}..."),
     ],
 )
 def test_missed_descriptions_are_reported_only_without_missed_queries(
@@ -548,8 +548,8 @@ def test_a_test_can_inspect_its_usage(run: Callable[..., pytest.RunResult], upst
 @pytest.mark.xfail(strict=True, reason="misses")
 @pytest.mark.oda(recording="both")
 def test_image(oda_proxy):
-    ask(oda_proxy.url)
-    ask(oda_proxy.url, RA="1")
+    get_image(oda_proxy.url)
+    get_image(oda_proxy.url, RA="1")
     print([len(oda_proxy.used), len(oda_proxy.unused), len(oda_proxy.missed), oda_proxy.is_recording])
 """,
         "-s",
@@ -638,7 +638,7 @@ def test_a_blocked_network_allows_this_machine(run: Callable[..., pytest.RunResu
     result = run(
         """
 def test_here(oda_dispatcher_url):
-    assert ask(oda_dispatcher_url.replace("127.0.0.1", "localhost"))["query_status"] == "done"
+    assert get_image(oda_dispatcher_url.replace("127.0.0.1", "localhost"))["query_status"] == "done"
     socket.getaddrinfo(socket.gethostname(), 80)
     one, another = socket.socketpair()
     with one, another:
@@ -664,7 +664,7 @@ def test_the_network_is_not_blocked_by_default(run: Callable[..., pytest.RunResu
 def test_a_test_that_records_may_reach_the_network(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     text = """
 def test_image(oda_proxy):
-    assert ask(oda_proxy.url)["query_status"] == "done"
+    assert get_image(oda_proxy.url)["query_status"] == "done"
     with pytest.raises((OSError, RuntimeError)) as raised:
         socket.create_connection(("192.0.2.1", 80))
     print(raised.type.__name__)
@@ -679,11 +679,11 @@ def test_image(oda_proxy):
 MANY = """
 @pytest.mark.parametrize("ra", range(12))
 def test_mock(oda_dispatcher_url, ra):
-    ask(oda_dispatcher_url)
-    assert status(oda_dispatcher_url)["runs"] == 1
+    get_image(oda_dispatcher_url)
+    assert mock_status(oda_dispatcher_url)["runs"] == 1
 @pytest.mark.parametrize("ra", range(240, 248))
 def test_own(oda_proxy, ra):
-    assert ask(oda_proxy.url, RA=str(ra))["query_status"] == "done"
+    assert get_image(oda_proxy.url, RA=str(ra))["query_status"] == "done"
 """
 IN_FOUR = ("-p", "xdist", "-n", "4")
 
@@ -698,7 +698,7 @@ def test_four_workers_record_and_replay(
 
     result = run(MANY, *IN_FOUR, "--oda-block-network", "--oda-fail-on-unused")
     result.assert_outcomes(passed=20)
-    assert status(upstream)["runs"] == 8
+    assert mock_status(upstream)["runs"] == 8
 
 
 def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
@@ -803,7 +803,7 @@ def test_the_examples_run_as_the_workflow_runs_them(
     once = project.runpytest_subprocess("--oda-record-mode=once", f"--oda-upstream={upstream}")
     once.assert_outcomes(passed=4)
     project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=4)
-    assert status(upstream)["runs"] == 1
+    assert mock_status(upstream)["runs"] == 1
 
     assert script.startswith("import oda_proxy")
     assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"__version__"}

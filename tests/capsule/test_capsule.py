@@ -35,7 +35,7 @@ from oda_proxy.query.schema import read_schema
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support import capsules
-from tests.support.answers import SESSION
+from tests.support.dispatcher_responses import SESSION
 from tests.support.paths import SAMPLES
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import redact
 from oda_proxy.recordings.redaction import NotStorableError
 from tests.support import capsules
-from tests.support.answers import SESSION
-from tests.support.broken_answers import BROKEN, captured, product, unit
+from tests.support.dispatcher_responses import SESSION
+from tests.support.random_arrays import images, tables
 from tests.support.recordings import recording
-from tests.support.tables import images, tables
+from tests.support.unreadable_responses import UNREADABLE, captured, product, unit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,12 +200,12 @@ def test_answers_of_a_real_dispatcher_survive(name: str, tmp_path_factory: pytes
     assert everything(rewritten(made, tmp_path_factory)) == everything(made)
 
 
-@pytest.mark.parametrize("name", [name for name, one in BROKEN.items() if one.status == 200])
+@pytest.mark.parametrize("name", [name for name, one in UNREADABLE.items() if one.status == 200])
 def test_answers_that_clients_could_not_read_survive_as_repaired(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     envelope = Envelope("new", SESSION)
-    body = repaired(BROKEN[name].body, 200, envelope)
+    body = repaired(UNREADABLE[name].body, 200, envelope)
     if screening.forbidden_names(json.loads(body).get("products")):
         pytest.skip("it is not kept: a client would load what it holds")
     try:

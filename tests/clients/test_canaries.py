@@ -13,8 +13,8 @@ import pytest
 import zstandard
 
 from mock_server.tokens import make_token
+from tests.support.secret_search import secrets_below, secrets_in
 from tests.support.servers import DISPATCHER_SETTINGS, running
-from tests.support.traces import traces, traces_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,10 +66,10 @@ def queries() -> list[dict[str, Any]]:
 def test_a_secret_that_is_there_is_found() -> None:
     compressed = zstandard.ZstdCompressor().compress(b"x" * 99 + TOKEN.encode())
 
-    assert traces(b"row" + compressed, secrets())
-    assert traces(quote(EMAIL).encode(), secrets())
-    assert traces(base64.b64encode(b"for " + CANARY.encode() + b"."), secrets())
-    assert not traces(b"nothing", secrets())
+    assert secrets_in(b"row" + compressed, secrets())
+    assert secrets_in(quote(EMAIL).encode(), secrets())
+    assert secrets_in(base64.b64encode(b"for " + CANARY.encode() + b"."), secrets())
+    assert not secrets_in(b"nothing", secrets())
 
 
 def test_no_canary_rests_anywhere_or_reaches_another(dispatcher_url: str, tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_no_canary_rests_anywhere_or_reaches_another(dispatcher_url: str, tmp_pa
         log = proxy.end()
 
     assert min(kept, hits) > 5
-    assert traces_below(cache, secrets()) == {}
-    assert traces(log.encode(), secrets()) == []
-    assert traces(b"".join(others), secrets()) == []
+    assert secrets_below(cache, secrets()) == {}
+    assert secrets_in(log.encode(), secrets()) == []
+    assert secrets_in(b"".join(others), secrets()) == []

@@ -17,7 +17,7 @@ import pytest
 from oda_proxy.codec import fits, pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from tests.support.paths import CLIENT_SCRIPTS
-from tests.support.tables import same_bits
+from tests.support.random_arrays import same_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

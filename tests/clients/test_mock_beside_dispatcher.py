@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestServer
 
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
-from tests.support.compared import INSTRUMENTS, Client, differences, write_folder
 from tests.support.mock_differences import DIFFERENCES
-from tests.support.mock_requests import KEY, requests, sent
+from tests.support.mock_requests import KEY, request_to, requests
+from tests.support.response_comparison import INSTRUMENTS, Client, differences, write_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ async def test_all_differences_are_listed_and_all_that_are_listed_occur(
     real = Client(own_dispatcher_url)
     asked = requests()
     answers = [await asyncio.to_thread(real.ask, request) for request in asked]
-    described = [sent(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]
+    described = [request_to(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]
     descriptions = [json.loads((await asyncio.to_thread(real.ask, request)).body) for request in described]
     write_folder(tmp_path, descriptions, zip(asked, answers, strict=True))
     server = TestServer(make_app(MockSettings(fixtures=(tmp_path,), secret_key=KEY)))

@@ -19,7 +19,7 @@ from mock_server.app import make_app
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
 from oda_proxy.fixture.writing import write_manifest
-from tests.support.mock_folders import ORIGIN, answer_of, write_json
+from tests.support.mock_fixtures import ORIGIN, answer_of, write_json
 from tests.support.servers import DISPATCHER_SETTINGS
 
 if TYPE_CHECKING:

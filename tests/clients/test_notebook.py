@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from tests.support.notebook import DIFFERENCES, PRINTED, QUERIES, RUNS, Run, comparable, expected, on_a_terminal, shown
+from tests.support.notebook_outputs import (
+    DIFFERENCES,
+    PRINTED,
+    QUERIES,
+    RUNS,
+    Run,
+    comparable,
+    expected,
+    on_a_terminal,
+    shown,
+)
 from tests.support.servers import running
 
 if TYPE_CHECKING:
@@ -136,4 +146,4 @@ def test_every_difference_is_one() -> None:
     for difference in DIFFERENCES:
         runs = [run for run in RUNS if run.version in difference.versions and run.generation in difference.generations]
         texts = [text for cell, text in PRINTED.items() if fnmatch(cell, difference.cells)]
-        assert any(difference.change(text, run) != text for text in texts for run in runs), difference.why
+        assert any(difference.change(text, run) != text for text in texts for run in runs), difference.reason

@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.support.broken_answers import BROKEN, OLDER_NUMPY, VERSIONS
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.paths import DOCS
 from tests.support.real_clients import environment
 from tests.support.servers import PATIENCE, running
+from tests.support.unreadable_responses import OLDER_NUMPY, UNREADABLE, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Dispatcher(BaseHTTPRequestHandler):
         elif "instr-list" in asked.path:
             status, body = (302, b"") if asked.path == "/api/instr-list" else (404, b"not here")
         if asked.path.endswith("/run_analysis"):
-            broken = BROKEN[parse_qs(asked.query)["product_type"][0]]
+            broken = UNREADABLE[parse_qs(asked.query)["product_type"][0]]
             status, body = broken.status, broken.body
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -108,7 +108,7 @@ def told(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFac
     }
 
     def run(version: str, url: str, times: int) -> dict[str, Any]:
-        return asked(pythons[version], url, tmp_path_factory.mktemp("client"), times, list(BROKEN))
+        return asked(pythons[version], url, tmp_path_factory.mktemp("client"), times, list(UNREADABLE))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         got = list(pool.map(run, *zip(*runs, strict=True)))
@@ -133,23 +133,23 @@ def test_the_list_of_instruments_comes_through_the_proxy_only(told: tuple[Told, 
     assert through[version]["instruments"] == ["isgri", "jemx"]
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", UNREADABLE)
 def test_without_the_proxy_these_releases_do_not_get_it(direct: Got, name: str) -> None:
-    broken = BROKEN[name]
+    broken = UNREADABLE[name]
 
     harmed = tuple(version for version in VERSIONS if not broken.whole(direct[version][0][name], version))
 
     assert harmed == broken.harmed, {version: str(direct[version][0][name])[-600:] for version in VERSIONS}
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", UNREADABLE)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_through_the_proxy_every_release_gets_it(through: Got, version: str, name: str) -> None:
     for got in through[version]:
-        assert BROKEN[name].whole(got[name], version), str(got[name])[-1500:]
+        assert UNREADABLE[name].whole(got[name], version), str(got[name])[-1500:]
 
 
-@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.repair != "failure"])
+@pytest.mark.parametrize("name", [name for name, broken in UNREADABLE.items() if broken.repair != "failure"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_hit_is_what_the_first_asker_got(through: Got, version: str, name: str) -> None:
     first, hit = (got[name] for got in through[version])
@@ -164,7 +164,7 @@ def data_of(got: dict[str, Any]) -> Any:
 READABLE = [
     (version, name)
     for version in VERSIONS
-    for name, broken in BROKEN.items()
+    for name, broken in UNREADABLE.items()
     if version not in broken.harmed and broken.repair != "failure"
 ]
 
@@ -183,7 +183,7 @@ def test_what_a_release_reads_without_the_proxy_it_reads_bit_for_bit_through_it(
 def test_the_table_in_the_documentation_is_from_this_run(direct: Got, through: Got) -> None:
     marks = {True: "yes", False: "no"}
     rows = []
-    for name, broken in BROKEN.items():
+    for name, broken in UNREADABLE.items():
         row = [marks[broken.whole(direct[version][0][name], version)] for version in VERSIONS]
         row += [marks[all(broken.whole(got[name], version) for got in through[version])] for version in VERSIONS]
         rows.append(f"| {broken.about} | {broken.repair} | {' | '.join(row)} |")

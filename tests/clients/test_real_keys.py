@@ -21,8 +21,8 @@ from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import ENVELOPE, parse_fields, split_query
 from oda_proxy.query.schema import Schema, read_schema
+from tests.support.query_variations import COMMON_ARGUMENTS, QUERIES, Variation, vary
 from tests.support.servers import running
-from tests.support.variations import EVERY, QUESTIONS, Variation, vary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def all_variations() -> Iterator[tuple[int, Variation]]:
     """Give variations of each question in turn, without end; the same ones in each run."""
     chance = Random(20030315)  # noqa: S311 - no secret
     while True:
-        for number, question in enumerate(QUESTIONS):
+        for number, question in enumerate(QUERIES):
             yield number, vary(question, chance)
 
 
@@ -103,7 +103,7 @@ def test_what_the_dispatcher_takes_for_one_question_has_one_key_and_what_it_take
         for number, variation, _, used, key in missed:
             same = next(one for one in judged if one[3] == used and one[4] != key and one[4] == usual[used])
             reasons = differences(normalise(read(variation), schema), normalise(read(same[1]), schema))
-            print(f"  question {number}: {'; '.join(variation.done)}: {'; '.join(reasons)}")  # noqa: T201 - as above
+            print(f"  question {number}: {'; '.join(variation.changes)}: {'; '.join(reasons)}")  # noqa: T201 - as above
 
     assert wrong == {}
     assert len(judged) >= 0.9 * VARIATIONS
@@ -157,7 +157,10 @@ def _echoes_by_key(judged: list[tuple[int, Variation, dict[str, Any], str, Key]]
 def test_one_key_means_one_question_to_the_dispatcher(
     dispatcher_url: str, schema: Schema, one: str, other: str
 ) -> None:
-    ways = [Variation(quote(f"{words}&{urlencode(EVERY)}&api=True", safe="=&%+"), None, ()) for words in (one, other)]
+    ways = [
+        Variation(quote(f"{words}&{urlencode(COMMON_ARGUMENTS)}&api=True", safe="=&%+"), None, ())
+        for words in (one, other)
+    ]
     echoes = [fetched(dispatcher_url, way) for way in ways]
     keys = [key_of(read(way), schema) for way in ways]
 

@@ -17,7 +17,7 @@ from oda_proxy.codec import fits
 from oda_proxy.codec.product import Card, DataUnit
 from oda_proxy.errors import CodecError
 from tests.support.paths import SAMPLES
-from tests.support.tables import images, same_bits, tables
+from tests.support.random_arrays import images, same_bits, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

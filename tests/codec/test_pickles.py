@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from oda_proxy.codec import pickle_allow_list, pickle_loading, pickle_operations, pickle_writing
 from oda_proxy.errors import CodecError, ForbiddenPickleError
 from tests.support.paths import SAMPLES
-from tests.support.tables import images, same_bits, tables
+from tests.support.random_arrays import images, same_bits, tables
 
 START = b"\x80\x04"
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from oda_proxy.codec import pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.errors import CodecError, ForbiddenPickleError
-from tests.support.tables import images, same_bits, tables
+from tests.support.random_arrays import images, same_bits, tables
 
 NULL = base64.b64decode("null")
 HDU_TYPES = st.sampled_from(["primary", "image", "bintable"])

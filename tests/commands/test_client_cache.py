@@ -10,7 +10,7 @@ import pytest
 
 from oda_proxy.commands.client_cache import NoClientCacheError, scan
 from oda_proxy.commands.doctor import doctor
-from tests.support.answers import answer
+from tests.support.dispatcher_responses import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from oda_proxy.cli import main
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, TODAY, meta_data
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, SCHEMA, meta_data
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-REQUEST = f"{IMAGE_OF}&RA=83.630&query_status=new&session_id=S&token=SECRET"
+REQUEST = f"{IMAGE_ARGUMENTS}&RA=83.630&query_status=new&session_id=S&token=SECRET"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_key_of_a_request_is_that_of_the_proxy(prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", prefix + REQUEST]) == 0
-    assert capsys.readouterr().out.strip() == key_of(split_query(parse_fields(REQUEST))[0], TODAY)
+    assert capsys.readouterr().out.strip() == key_of(split_query(parse_fields(REQUEST))[0], SCHEMA)
 
 
 def test_an_explained_key_has_no_token(capsys: pytest.CaptureFixture[str]) -> None:

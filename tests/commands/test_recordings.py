@@ -20,7 +20,7 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
 from tests.support.paths import FIXTURES
-from tests.support.recordings import read, recording
+from tests.support.recordings import into_memory, recording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -331,7 +331,7 @@ def test_exported_recordings_are_imported_unchanged(
     assert {key: path for path, key in again["kept"].items()} == exported["written"]
     with closing(DiskStore(folder())) as one, closing(DiskStore(cache_folder(tmp_path / "again", PRODUCTION))) as other:
         for key in one.keys():  # noqa: SIM118 - a store is no dictionary
-            ours, theirs = read(one.get(key)), read(other.get(key))
+            ours, theirs = into_memory(one.get(key)), into_memory(other.get(key))
             assert ours is not None
             assert theirs is not None
             assert (ours.head, ours.client_members, ours.query, ours.cost) == (
@@ -359,7 +359,7 @@ def test_what_is_private_is_exported_only_by_name(
 ) -> None:
     private = keys["polar_lc"]
     with closing(DiskStore(folder())) as store:
-        found = read(store.get(Key(private)))
+        found = into_memory(store.get(Key(private)))
         assert found is not None
         store.put(replace(found, private=True))
 

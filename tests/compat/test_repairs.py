@@ -20,9 +20,18 @@ from oda_proxy.compat.repairs import REPAIRS
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import redact, splice
-from tests.support.answers import JOB, SESSION, answer, written
-from tests.support.broken_answers import BROKEN, NULL, arrays, captured, encoded, fits_table, unit, with_products
+from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 from tests.support.paths import DOCS, SAMPLES
+from tests.support.unreadable_responses import (
+    NULL,
+    UNREADABLE,
+    arrays,
+    captured,
+    encoded,
+    fits_table,
+    unit,
+    with_products,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,11 +59,11 @@ def first_product(body: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted({repair.name for repair in REPAIRS} | {"failure", "job", "file-form"}))
 def test_every_repair_is_documented_and_shown_with_real_clients(name: str) -> None:
     assert f"\n| {name} | " in DOCUMENT.read_text()
-    assert any(broken.repair == name for broken in BROKEN.values())
+    assert any(broken.repair == name for broken in UNREADABLE.values())
 
 
 @pytest.mark.parametrize(
-    "body", [written(answer()), captured("isgri_lc.200.json.gz"), captured("progress.200.json.gz")]
+    "body", [json_bytes(answer()), captured("isgri_lc.200.json.gz"), captured("progress.200.json.gz")]
 )
 def test_what_needs_no_repair_is_the_same_but_for_names_in_pickles(body: bytes) -> None:
     sent, got = json.loads(body), json.loads(repaired(body, 200, ASKER))
@@ -64,14 +73,14 @@ def test_what_needs_no_repair_is_the_same_but_for_names_in_pickles(body: bytes) 
             for data_unit in item["data_unit_list"]:
                 data_unit.pop("binarys")
     assert got == sent
-    assert repaired(written(answer()), 200, ASKER) == written(answer())
+    assert repaired(json_bytes(answer()), 200, ASKER) == json_bytes(answer())
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", UNREADABLE)
 def test_repairing_twice_is_repairing_once(name: str) -> None:
-    once = repaired(BROKEN[name].body, BROKEN[name].status, ASKER)
+    once = repaired(UNREADABLE[name].body, UNREADABLE[name].status, ASKER)
 
-    assert repaired(once, BROKEN[name].status, ASKER) == once
+    assert repaired(once, UNREADABLE[name].status, ASKER) == once
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"{}", b'{"products":', b"\xff", b'{"a":' + b"[" * 100_000])
@@ -178,7 +187,7 @@ def test_texts_stay_as_they_are_beside_one_that_is_no_object() -> None:
 
 @pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.0.9", "dict"), ("1.2.1", "dict"), ("x", "dict")])
 def test_a_table_has_the_form_that_the_client_reads_also_from_a_recording(version: str | None, form: str) -> None:
-    body = repaired(BROKEN["table-meta"].body, 200, ASKER)
+    body = repaired(UNREADABLE["table-meta"].body, 200, ASKER)
     client = Envelope("new", SESSION, JOB, others={} if version is None else {"oda_api_version": version})
 
     recording = redact(body, ASKER, key=KEY, stored_at=1.0)
@@ -192,14 +201,14 @@ def test_a_table_has_the_form_that_the_client_reads_also_from_a_recording(versio
 
 @pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.1.0", "str"), ("1.1.46", "dict"), ("1.3.5", "dict")])
 def test_a_file_is_bare_base64_up_to_1_1_0(version: str | None, form: str) -> None:
-    body = json.loads(adapted(repaired(BROKEN["file-object"].body, 200, ASKER), version))
+    body = json.loads(adapted(repaired(UNREADABLE["file-object"].body, 200, ASKER), version))
 
     assert [type(item).__name__ for item in body["products"]["binary_data_product_list"]] == [form]
 
 
-@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.repair != "failure"])
+@pytest.mark.parametrize("name", [name for name, broken in UNREADABLE.items() if broken.repair != "failure"])
 def test_splicing_undoes_redacting_of_what_was_repaired(name: str) -> None:
-    body = repaired(BROKEN[name].body, 200, ASKER)
+    body = repaired(UNREADABLE[name].body, 200, ASKER)
     sent = json.loads(body)
     client = Envelope("new", sent["session_id"], sent["products"]["job_id"], others=ASKER.others)
 
@@ -241,7 +250,9 @@ def test_a_page_becomes_a_reason() -> None:
 
 @pytest.mark.parametrize("products", [None, [], "x"])
 def test_a_failure_with_odd_products_is_still_reported(products: Any) -> None:
-    got = repaired_json(written({"query_status": "failed", "products": products, "exit_status": {"message": "m"}}), 403)
+    got = repaired_json(
+        json_bytes({"query_status": "failed", "products": products, "exit_status": {"message": "m"}}), 403
+    )
 
     assert got["products"] == {}
     assert got["exit_status"]["message"] == "m"

@@ -14,9 +14,9 @@ import pytest
 from oda_proxy.compat import answer_repairs
 from oda_proxy.compat.screening import CODE, NO_PICKLE, forbidden_names
 from oda_proxy.query.query import Envelope
-from tests.support.answers import answer, written
-from tests.support.broken_answers import BROKEN, PICKLED_TABLE, RATES, arrays, encoded, unit, with_products
+from tests.support.dispatcher_responses import answer, json_bytes
 from tests.support.servers import running
+from tests.support.unreadable_responses import PICKLED_TABLE, RATES, UNREADABLE, arrays, encoded, unit, with_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +46,10 @@ def products(body: bytes) -> Any:
     return json.loads(answer_repairs.repaired(body, 200, Envelope()))["products"]
 
 
-@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.status == 200])
+@pytest.mark.parametrize("name", [name for name, broken in UNREADABLE.items() if broken.status == 200])
 def test_what_dispatchers_send_is_not_refused(name: str) -> None:
-    assert forbidden_names(products(BROKEN[name].body)) == ()
-    assert forbidden_names(json.loads(BROKEN[name].body)["products"]) == ()
+    assert forbidden_names(products(UNREADABLE[name].body)) == ()
+    assert forbidden_names(json.loads(UNREADABLE[name].body)["products"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def upstream(tmp_path: Path) -> Iterator[str]:
 
     class Hostility(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = hostile if "hostile" in self.path else written(answer()) if "run_analysis" in self.path else b"[]"
+            body = hostile if "hostile" in self.path else json_bytes(answer()) if "run_analysis" in self.path else b"[]"
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -20,9 +20,9 @@ from oda_proxy.drift.drifts import Drift, Outcome, drift_of, drifts
 from oda_proxy.drift.rerun import obstacle
 from oda_proxy.drift.sources import NamedRecording, Unusable, recordings_in
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.answers import answer
+from tests.support.dispatcher_responses import answer
 from tests.support.fixture_folders import copy_fixtures, products_of_fixture, rewrite_fixture
-from tests.support.mock_folders import failure_of, write_folder, write_json, write_manifest_again
+from tests.support.mock_fixtures import failure_of, write_folder, write_json, write_manifest_again
 from tests.support.recordings import recording
 from tests.support.reruns import Scripted, ignore, no_sleep, query, recorded_from, rerun_with, state
 

@@ -10,7 +10,7 @@ import pytest
 
 from oda_proxy.drift.rerun import RerunFailedError
 from oda_proxy.errors import UpstreamUnreachableError
-from tests.support.answers import answer
+from tests.support.dispatcher_responses import answer
 from tests.support.reruns import AWAY, Clock, Scripted, ignore, query, rerun_with, state
 
 

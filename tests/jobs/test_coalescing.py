@@ -17,7 +17,7 @@ from oda_proxy.http.spool import SpoolError
 from oda_proxy.jobs.job import IDLE_PAUSE, Limits
 from oda_proxy.query.audience import Sharing
 from oda_proxy.store.memory import MemoryStore
-from tests.support.answers import answer
+from tests.support.dispatcher_responses import answer
 from tests.support.scripted import (
     QUERY,
     Client,

@@ -26,7 +26,7 @@ from oda_proxy.jobs.job import (
     next_step,
     resubmitted,
 )
-from tests.support.answers import JOB, answer
+from tests.support.dispatcher_responses import JOB, answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

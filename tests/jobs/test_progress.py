@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.jobs.progress import MAX_REPORTS, public_reports, running_answer
 from oda_proxy.query.query import Envelope, Token
-from tests.support.answers import JOB, SESSION
+from tests.support.dispatcher_responses import JOB, SESSION
 from tests.support.scripted import token
 
 MINE: Final = Envelope(session_id=SESSION, job_id=JOB, token=Token(token()))

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
-from tests.support.mock_folders import IMAGE, LIGHT_CURVE, answer_of, write_folder, write_json, write_manifest_again
+from tests.support.mock_fixtures import IMAGE, LIGHT_CURVE, answer_of, write_folder, write_json, write_manifest_again
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -12,7 +12,7 @@ from mock_server.fixture_library import FixtureLibrary
 from mock_server.matching import FixtureIndex, NormalisedQuery
 from oda_proxy.errors import FixtureError
 from oda_proxy.fixture.reading import open_folder
-from tests.support.mock_folders import write_folder
+from tests.support.mock_fixtures import write_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from mock_server.descriptions import Description, UnknownProductError
 from mock_server.parameters import BadParameter2019Error, BadParameterError, check, check_2019, read_arguments
 from oda_proxy.fixture.model import Instrument, ParameterDescription, QueryDescription
-from tests.support.mock_folders import ISGRI
+from tests.support.mock_fixtures import ISGRI
 
 CATALOG = json.dumps({"cat_frame": "fk5", "cat_coord_units": "deg", "cat_column_list": [], "cat_column_names": []})
 

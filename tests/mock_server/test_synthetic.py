@@ -27,7 +27,7 @@ from mock_server.synthetic.observation import MAX_BINS
 from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 from oda_proxy.codec import fits, wire
 from oda_proxy.fixture.reading import open_folder
-from tests.support.mock_folders import write_folder
+from tests.support.mock_fixtures import write_folder
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:

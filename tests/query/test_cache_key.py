@@ -14,8 +14,8 @@ from oda_proxy.query.cache_key import Key, KeyMemo, key_of, key_of_normalised, k
 from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, OLD, TODAY, normalised
-from tests.support.pairs import cell, pairs_of_different_queries, window
+from tests.support.query_pairs import cell, pairs_of_different_queries, window
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, OLD_SCHEMA, SCHEMA, normalised
 
 if TYPE_CHECKING:
     from random import Random
@@ -45,7 +45,7 @@ def test_a_key_under_a_description_stays_the_same_from_release_to_release() -> N
     )
     expected = "d1516ac95dc48c25baca68bb799b3b16997fb0d2632483ba0f5d7378711c5b02"
 
-    assert key_of_normalised(normalised(f"{words}&{catalogue}", TODAY)) == expected
+    assert key_of_normalised(normalised(f"{words}&{catalogue}", SCHEMA)) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,13 @@ def test_keys_are_equal_only_for_equal_queries(one: list[tuple[str, str]], other
     assert (key_of(first) == key_of(second)) == (first == second)
 
 
-@pytest.mark.parametrize("schema", [TODAY, OLD, None], ids=["today", "old", "none"])
+@pytest.mark.parametrize("schema", [SCHEMA, OLD_SCHEMA, None], ids=["today", "old", "none"])
 def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | None) -> None:
-    windows = {key_of(split_query(parse_fields(f"{IMAGE_OF}&{urlencode(window(n))}"))[0], schema) for n in range(500)}
+    windows = {
+        key_of(split_query(parse_fields(f"{IMAGE_ARGUMENTS}&{urlencode(window(n))}"))[0], schema) for n in range(500)
+    }
     sky = {
-        key_of(split_query(parse_fields(f"{IMAGE_OF}&{urlencode(cell(n // 20, n % 20))}"))[0], schema)
+        key_of(split_query(parse_fields(f"{IMAGE_ARGUMENTS}&{urlencode(cell(n // 20, n % 20))}"))[0], schema)
         for n in range(400)
     }
 
@@ -98,7 +100,7 @@ def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | N
 
 
 @settings(max_examples=PAIRS, deadline=None, suppress_health_check=list(HealthCheck))
-@given(pairs_of_different_queries(), st.sampled_from([TODAY, OLD, None]))
+@given(pairs_of_different_queries(), st.sampled_from([SCHEMA, OLD_SCHEMA, None]))
 def test_no_two_different_queries_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
     one, other = (split_query(parse_fields(words))[0] for words in pair)
     schemas = (schema,) if schema else ()
@@ -115,34 +117,34 @@ def test_order_and_method_and_client_do_not_change_a_key(pair: tuple[str, str], 
 
     moved = split_query(parse_fields("&".join(words[:at]), form.encode()))[0]
 
-    assert key_of(moved, TODAY) == key_of(split_query(parse_fields(pair[0]))[0], TODAY)
+    assert key_of(moved, SCHEMA) == key_of(split_query(parse_fields(pair[0]))[0], SCHEMA)
 
 
 def test_a_query_has_a_key_for_every_description_ever_fetched() -> None:
-    query = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0]
+    query = split_query(parse_fields(f"{IMAGE_ARGUMENTS}&RA=83.0"))[0]
 
-    assert keys_of(query, (TODAY, OLD)) == (key_of(query, TODAY), key_of(query, OLD), key_of(query))
+    assert keys_of(query, (SCHEMA, OLD_SCHEMA)) == (key_of(query, SCHEMA), key_of(query, OLD_SCHEMA), key_of(query))
     assert keys_of(query, ()) == (key_of(query),)
 
 
 async def test_keys_are_memoised_for_their_descriptions() -> None:
-    query, keys = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0], KeyMemo()
+    query, keys = split_query(parse_fields(f"{IMAGE_ARGUMENTS}&RA=83.0"))[0], KeyMemo()
 
-    assert keys.cached(query, (TODAY,)) is None
-    assert await keys.keys(query, (TODAY,)) == keys.cached(query, (TODAY,)) == keys_of(query, (TODAY,))
+    assert keys.cached(query, (SCHEMA,)) is None
+    assert await keys.keys(query, (SCHEMA,)) == keys.cached(query, (SCHEMA,)) == keys_of(query, (SCHEMA,))
     assert keys.cached(query, ()) is None
 
 
 def test_each_audience_has_keys_of_its_own() -> None:
-    query = split_query(parse_fields(f"{IMAGE_OF}&RA=83.0"))[0]
+    query = split_query(parse_fields(f"{IMAGE_ARGUMENTS}&RA=83.0"))[0]
 
-    keys = {key_of(query, schema, audience=audience) for schema in (TODAY, None) for audience in ("", "a", "b")}
+    keys = {key_of(query, schema, audience=audience) for schema in (SCHEMA, None) for audience in ("", "a", "b")}
 
     assert len(keys) == 6
 
 
 def test_an_uploaded_file_is_identified_by_its_content() -> None:
-    pairs = parse_fields(IMAGE_OF)
+    pairs = parse_fields(IMAGE_ARGUMENTS)
     one, other = (split_query(pairs, [("user_catalog_file", digest * 64)])[0] for digest in "ab")
 
     assert len({key_of(one), key_of(other), key_of(split_query(pairs)[0])}) == 3

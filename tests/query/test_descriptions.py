@@ -13,7 +13,7 @@ import pytest
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.query import descriptions
 from oda_proxy.query.descriptions import Descriptions
-from tests.support.described import meta_data
+from tests.support.sample_descriptions import meta_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

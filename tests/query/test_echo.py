@@ -9,7 +9,7 @@ import pytest
 
 from oda_proxy.query.echo import confirms, contradictions
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, OLD, TODAY
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, OLD_SCHEMA, SCHEMA
 
 if TYPE_CHECKING:
     from oda_proxy.query.query import Query
@@ -44,10 +44,10 @@ CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
 
 
 def query(words: str) -> Query:
-    return split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0]
+    return split_query(parse_fields(f"{IMAGE_ARGUMENTS}&{words}"))[0]
 
 
-@pytest.mark.parametrize("schema", [TODAY, OLD, None], ids=["today", "old", "none"])
+@pytest.mark.parametrize("schema", [SCHEMA, OLD_SCHEMA, None], ids=["today", "old", "none"])
 @pytest.mark.parametrize(
     ("words", "echo"),
     [
@@ -87,14 +87,14 @@ def test_what_the_dispatcher_repeats_in_its_own_form_agrees(
     ],
 )
 def test_todays_dispatcher_agrees_in_more(words: str, echo: dict[str, Any]) -> None:
-    assert contradictions(query(words), TODAY, ECHO | echo) == []
+    assert contradictions(query(words), SCHEMA, ECHO | echo) == []
 
 
 def test_an_angle_may_be_repeated_in_another_unit() -> None:
-    assert contradictions(query("radius=1"), OLD, ECHO | {"radius": 3600.0}) == []
+    assert contradictions(query("radius=1"), OLD_SCHEMA, ECHO | {"radius": 3600.0}) == []
 
 
-@pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
+@pytest.mark.parametrize("schema", [SCHEMA, OLD_SCHEMA], ids=["today", "old"])
 @pytest.mark.parametrize(
     ("words", "echo", "name"),
     [
@@ -138,14 +138,14 @@ def test_without_a_description_only_what_can_be_compared_contradicts(
 
 
 def test_an_echo_confirms_a_query_when_it_shows_all_that_was_sent() -> None:
-    assert confirms(query("RA=83"), TODAY, ECHO | {"RA": 83.0})
-    assert not confirms(query("RA=83"), TODAY, ECHO)
-    assert not confirms(query("new=5"), TODAY, ECHO)  # the dispatcher that answered did not know it
-    assert not confirms(query(""), TODAY, {})
+    assert confirms(query("RA=83"), SCHEMA, ECHO | {"RA": 83.0})
+    assert not confirms(query("RA=83"), SCHEMA, ECHO)
+    assert not confirms(query("new=5"), SCHEMA, ECHO)  # the dispatcher that answered did not know it
+    assert not confirms(query(""), SCHEMA, {})
 
 
 def test_an_echo_without_what_was_left_out_confirms_and_one_with_another_default_does_not() -> None:
     shorter = {name: value for name, value in ECHO.items() if name != "max_pointings"}
 
-    assert confirms(query(""), TODAY, shorter)
-    assert not confirms(query(""), TODAY, ECHO | {"max_pointings": 100})
+    assert confirms(query(""), SCHEMA, shorter)
+    assert not confirms(query(""), SCHEMA, ECHO | {"max_pointings": 100})

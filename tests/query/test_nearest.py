@@ -11,7 +11,7 @@ import pytest
 from oda_proxy.query.nearest import join_differences, nearest, shorten
 from oda_proxy.query.normalised import NormalisedQuery, normalise
 from oda_proxy.query.query import parse_fields, split_query
-from tests.support.described import IMAGE_OF, TODAY, normalised
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, SCHEMA, normalised
 
 if TYPE_CHECKING:
     from oda_proxy.query.schema import Schema
@@ -33,7 +33,7 @@ PARAMETERS = {
 }
 
 
-def query(schema: Schema | None = TODAY, /, **changes: str | None) -> NormalisedQuery:
+def query(schema: Schema | None = SCHEMA, /, **changes: str | None) -> NormalisedQuery:
     given = {name: value for name, value in {**PARAMETERS, **changes}.items() if value is not None}
     return normalised(urlencode(given), schema)
 
@@ -165,7 +165,7 @@ def test_query_type_and_files_are_described_too() -> None:
     query, _ = split_query(parse_fields(f"{words}Dummy&api=True"), [("user_catalog_file", "0" * 64)])
     other, _ = split_query(parse_fields(f"{words}Real&api=True"))
 
-    assert differences(normalise(query, TODAY), normalise(other, TODAY)) == (
+    assert differences(normalise(query, SCHEMA), normalise(other, SCHEMA)) == (
         f"query_type is Dummy and not Real; file user_catalog_file is given ({'0' * 60}...)"
     )
 
@@ -196,10 +196,10 @@ def test_of_equals_the_first_is_taken() -> None:
 
 
 def test_another_product_or_instrument_is_never_near() -> None:
-    curve, _ = split_query(parse_fields(IMAGE_OF.replace("isgri_image", "isgri_lc")))
-    jemx, _ = split_query(parse_fields(IMAGE_OF.replace("=isgri&", "=jemx&")))
+    curve, _ = split_query(parse_fields(IMAGE_ARGUMENTS.replace("isgri_image", "isgri_lc")))
+    jemx, _ = split_query(parse_fields(IMAGE_ARGUMENTS.replace("=isgri&", "=jemx&")))
 
-    assert nearest(query(), [("curve", normalise(curve, TODAY)), ("jemx", normalise(jemx, None))]) is None
+    assert nearest(query(), [("curve", normalise(curve, SCHEMA)), ("jemx", normalise(jemx, None))]) is None
 
 
 def test_what_is_long_is_cut_and_what_does_not_print_is_spelled() -> None:

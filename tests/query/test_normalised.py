@@ -14,9 +14,9 @@ from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import Schema
-from tests.support.described import IMAGE_OF, OLD, TODAY, normalised
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, OLD_SCHEMA, SCHEMA, normalised
 
-both = pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
+both = pytest.mark.parametrize("schema", [SCHEMA, OLD_SCHEMA], ids=["today", "old"])
 
 CATALOGUE = '{"cat_frame": "fk5", "cat_column_list": [[1], ["a"], [7.5]]}'
 
@@ -120,34 +120,34 @@ def test_without_a_description_values_are_compared_as_sent(one: str, other: str)
 
 
 def test_a_product_that_the_description_lacks_is_compared_as_sent() -> None:
-    query, _ = split_query(parse_fields(f"{IMAGE_OF.replace('isgri_image', 'nosuch')}&RA=83.0"))
+    query, _ = split_query(parse_fields(f"{IMAGE_ARGUMENTS.replace('isgri_image', 'nosuch')}&RA=83.0"))
 
-    assert normalise(query, TODAY) == normalise(query, None)
+    assert normalise(query, SCHEMA) == normalise(query, None)
 
 
 def test_the_default_is_in_the_key_as_it_was() -> None:
-    changed = {**TODAY.products["isgri_image"]}
+    changed = {**SCHEMA.products["isgri_image"]}
     changed["E1_keV"] = replace(changed["E1_keV"], default="15.0")
-    later = Schema("isgri", {"isgri_image": changed}, TODAY.reads_json)
+    later = Schema("isgri", {"isgri_image": changed}, SCHEMA.reads_json)
 
-    assert key_of_normalised(normalised("", TODAY)) != key_of_normalised(normalised("", later))
-    assert key_of_normalised(normalised("", TODAY)) == key_of_normalised(normalised("E1_keV=20", later))
+    assert key_of_normalised(normalised("", SCHEMA)) != key_of_normalised(normalised("", later))
+    assert key_of_normalised(normalised("", SCHEMA)) == key_of_normalised(normalised("E1_keV=20", later))
 
 
 def test_another_unit_is_another_value_whatever_the_number() -> None:
-    counted = {**TODAY.products["isgri_image"]}
+    counted = {**SCHEMA.products["isgri_image"]}
     counted["E1_keV"] = replace(counted["E1_keV"], unit="MeV")
-    later = Schema("isgri", {"isgri_image": counted}, TODAY.reads_json)
+    later = Schema("isgri", {"isgri_image": counted}, SCHEMA.reads_json)
 
-    assert key_of_normalised(normalised("E1_keV=20", TODAY)) != key_of_normalised(normalised("E1_keV=20", later))
+    assert key_of_normalised(normalised("E1_keV=20", SCHEMA)) != key_of_normalised(normalised("E1_keV=20", later))
 
 
 names = st.sampled_from(["RA", "T1", "T_format", "scw_list", "selected_catalog", "flag", "band", "band_units", "x"])
 values = st.text() | st.sampled_from(["", "\x00", "mjd", "5", "[", "keV", "1e400", "nan", "[1]", "a,b", "-0"])
 
 
-@given(st.lists(st.tuples(names, values)), st.sampled_from([TODAY, OLD, None]))
+@given(st.lists(st.tuples(names, values)), st.sampled_from([SCHEMA, OLD_SCHEMA, None]))
 def test_any_fields_are_a_query(pairs: list[tuple[str, str]], schema: Schema | None) -> None:
-    query, _ = split_query([*parse_fields(IMAGE_OF), *pairs])
+    query, _ = split_query([*parse_fields(IMAGE_ARGUMENTS), *pairs])
 
     assert len(key_of_normalised(normalise(query, schema))) == 64

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda_proxy.query.schema import LARGEST, Kind, Schema, SchemaError, read_schema
-from tests.support.described import CURVE, IMAGE, INSTRUMENT, OLD, SOURCE, TODAY, item, meta_data
+from tests.support.sample_descriptions import CURVE, IMAGE, INSTRUMENT, OLD_SCHEMA, SCHEMA, SOURCE, item, meta_data
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ from tests.support.described import CURVE, IMAGE, INSTRUMENT, OLD, SOURCE, TODAY
         ("selected_catalog", Kind.STRUCTURE),
     ],
 )
-@pytest.mark.parametrize("schema", [TODAY, OLD], ids=["today", "old"])
+@pytest.mark.parametrize("schema", [SCHEMA, OLD_SCHEMA], ids=["today", "old"])
 def test_both_encodings_tell_the_same_kinds(schema: Schema, name: str, kind: Kind) -> None:
     assert schema.products["isgri_image"][name].kind is kind
 
 
 def test_only_todays_encoding_tells_the_type_of_what_has_no_default() -> None:
-    kinds = [schema.products["isgri_image"]["image_scale_min"].kind for schema in (TODAY, OLD)]
+    kinds = [schema.products["isgri_image"]["image_scale_min"].kind for schema in (SCHEMA, OLD_SCHEMA)]
 
     assert kinds == [Kind.NUMBER, Kind.VERBATIM]
 
@@ -58,14 +58,14 @@ def test_the_dispatcher_of_2019_tells_less(name: str, default: object, units: st
 
 
 def test_a_product_has_the_parameters_of_the_source_the_instrument_and_itself() -> None:
-    named = set(TODAY.products["isgri_lc"])
+    named = set(SCHEMA.products["isgri_lc"])
 
     assert {"RA", "radius", "time_bin"} <= named
     assert "detection_threshold" not in named
 
 
 def test_what_belongs_to_the_client_is_no_parameter() -> None:
-    assert not {"token", "user_catalog"} & set(TODAY.products["isgri_lc"])
+    assert not {"token", "user_catalog"} & set(SCHEMA.products["isgri_lc"])
 
 
 def test_a_default_keeps_its_digits() -> None:
@@ -75,7 +75,7 @@ def test_a_default_keeps_its_digits() -> None:
 
 
 def test_the_argument_for_a_unit_or_format_is_no_parameter_of_its_own() -> None:
-    described = TODAY.products["isgri_lc"]
+    described = SCHEMA.products["isgri_lc"]
 
     assert [described[name].written_by for name in ("T1", "T2", "time_bin", "band")] == [
         "T_format",
@@ -84,11 +84,11 @@ def test_the_argument_for_a_unit_or_format_is_no_parameter_of_its_own() -> None:
         "band_units",
     ]
     assert not {"T_format", "time_bin_format", "band_units"} & set(described)
-    assert OLD.products["isgri_lc"]["T1"].written_by == "T_format"
+    assert OLD_SCHEMA.products["isgri_lc"]["T1"].written_by == "T_format"
 
 
 def test_a_default_in_another_unit_than_values_are_converted_to_stands_apart() -> None:
-    apart = {name for name, parameter in TODAY.products["isgri_lc"].items() if parameter.default_apart}
+    apart = {name for name, parameter in SCHEMA.products["isgri_lc"].items() if parameter.default_apart}
 
     assert apart == {"band"}
 

@@ -17,8 +17,8 @@ from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.recordings.failures import MAX_DOCUMENT, MAX_SIZE, Failure, parse, redact, render, serialise
 from oda_proxy.recordings.redaction import NotStorableError
-from tests.support.answers import JOB, SESSION
-from tests.support.broken_answers import captured
+from tests.support.dispatcher_responses import JOB, SESSION
+from tests.support.unreadable_responses import captured
 
 KEY = Key("0123456789abcdef" * 4)
 QUERY = Query("isgri", "isgri_lc", "Real", (("RA", ("83.0",)), ("scw_list", ("a", "b"))), True, (("f", "0" * 64),))

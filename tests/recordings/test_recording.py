@@ -13,7 +13,7 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact, splice
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_text
-from tests.support.answers import JOB, SESSION, answer, written
+from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 
 KEY = Key("0123456789abcdef" * 4)
 CLIENT = Envelope("new", SESSION, JOB, others={"oda_api_version": "1.3.5", "off_line": "False"})
@@ -21,7 +21,7 @@ OTHER = Envelope("new", "OTHERSESSION0000", others={"oda_api_version": "1.2.1", 
 
 
 def recorded(value: Any = None, envelope: Envelope = CLIENT) -> Recording:
-    return redact(written(answer() if value is None else value), envelope, key=KEY, stored_at=1.0)
+    return redact(json_bytes(answer() if value is None else value), envelope, key=KEY, stored_at=1.0)
 
 
 def spliced(recording: Recording, envelope: Envelope) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def test_another_client_is_named_wherever_the_first_one_was() -> None:
 
 def test_products_come_back_byte_for_byte() -> None:
     member = '"numpy_data_product_list": [ {"data" : 1.10, "n": 1e2, "t": "\\u00e9\\/"} ]'
-    sent = written(answer()).replace(b'"products":{', f'"products":{{{member},'.encode(), 1)
-    sent = sent.replace(written(answer()["products"]["numpy_data_product_list"]).strip(), b"0")
+    sent = json_bytes(answer()).replace(b'"products":{', f'"products":{{{member},'.encode(), 1)
+    sent = sent.replace(json_bytes(answer()["products"]["numpy_data_product_list"]).strip(), b"0")
     sent = sent.replace(b'"numpy_data_product_list":0,', b"")
 
     recording = redact(sent, CLIENT, key=KEY, stored_at=1.0)
@@ -132,7 +132,7 @@ def test_what_is_no_answer_is_not_stored(body: bytes) -> None:
 
 @given(st.data())
 def test_a_truncated_answer_is_never_stored(data: st.DataObject) -> None:
-    whole = written(answer()).strip()
+    whole = json_bytes(answer()).strip()
     size = data.draw(st.integers(0, len(whole) - 1))
 
     with pytest.raises(NotStorableError):
@@ -179,6 +179,6 @@ def test_a_remark_on_what_early_clients_always_send_is_not_stored_for_others(com
 def test_a_remark_on_what_was_requested_is_stored() -> None:
     sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument verbose is not used"})
 
-    recording = redact(written(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose"})
+    recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose"})
 
     assert recording.exit_status["comment"] == "Please note that argument verbose is not used"

@@ -23,8 +23,8 @@ from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
 from oda_proxy.recordings.recording import Recording, redact, splice
 from oda_proxy.recordings.redaction import REMOVED, NotStorableError, redact_text, redact_value
 from oda_proxy.store.disk import DiskStore
-from tests.support.answers import JOB, answer, written
-from tests.support.traces import traces, traces_below
+from tests.support.dispatcher_responses import JOB, answer, json_bytes
+from tests.support.secret_search import secrets_below, secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def answer_to(envelope: Envelope, **changes: Any) -> dict[str, Any]:
 
 
 def recorded(sent: Any, envelope: Envelope = ENVELOPE) -> Recording:
-    return redact(written(sent), envelope, key=KEY, stored_at=1.0)
+    return redact(json_bytes(sent), envelope, key=KEY, stored_at=1.0)
 
 
 def spliced(recording: Recording, envelope: Envelope, address: str = ADDRESS) -> bytes:
@@ -418,13 +418,13 @@ def redact_canaries(found: Canaries, members: dict[str, Any], canary: Any) -> No
     report = {"session_id": OTHER_CANARY, "token": TOKEN, "work_dir": WORK_DIR}
     sent["job_monitor"] |= {"session_id": OTHER_CANARY, "full_report_dict_list": [report]}
     try:
-        recording = redact(repaired(written(sent), 200, ENVELOPE), ENVELOPE, key=KEY, stored_at=1.0)
+        recording = redact(repaired(json_bytes(sent), 200, ENVELOPE), ENVELOPE, key=KEY, stored_at=1.0)
     except NotStorableError as reason:
         assert str(reason).startswith("names-a-"), reason  # noqa: PT017 - one of two ways
         found.refusals.append(str(reason))
         return
     found.recordings.append(recording)
-    assert traces(spliced(recording, STRANGER), SECRETS) == []
+    assert secrets_in(spliced(recording, STRANGER), SECRETS) == []
 
 
 def test_no_canary_survives_in_a_recording_or_on_the_disk(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_no_canary_survives_in_a_recording_or_on_the_disk(tmp_path: Path) -> Non
         store.put(replace(recording, key=Key(f"{number:064x}")))
     store.close()
 
-    assert traces_below(tmp_path, SECRETS) == {}
+    assert secrets_below(tmp_path, SECRETS) == {}
 
 
 def test_where_there_is_no_job_its_name_is_no_secret() -> None:

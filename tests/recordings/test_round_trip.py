@@ -14,7 +14,7 @@ from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings.recording import redact, splice
-from tests.support.broken_answers import captured
+from tests.support.unreadable_responses import captured
 
 KEY = Key("0123456789abcdef" * 4)
 SESSION = "SESSIONOFTHETEST"

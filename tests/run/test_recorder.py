@@ -13,7 +13,7 @@ import pytest
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.testing.cassette import CassetteOptions, open_cassette
-from tests.support.answers import answer, written
+from tests.support.dispatcher_responses import answer, json_bytes
 from tests.support.http_server import http_server
 from tests.support.internet import Page
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Open = Callable[[Path, str], AbstractContextManager[str]]
 
 BOUNDARY = "the-boundary"
-DONE = Page(written(answer()), "application/json")
-FAILED = Page(written(answer(query_status="failed", products={})), "application/json")
+DONE = Page(json_bytes(answer()), "application/json")
+FAILED = Page(json_bytes(answer(query_status="failed", products={})), "application/json")
 INVALID = Page(b'{"query_status":"failed"}', "application/json", 400)
-SUBMITTED = Page(written(answer(query_status="submitted", products={})), "application/json")
+SUBMITTED = Page(json_bytes(answer(query_status="submitted", products={})), "application/json")
 
 
 def upload(url: str, query_status: str, *, content: bytes = b"F" * 5000) -> str:

@@ -19,7 +19,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
-from tests.support.recordings import KEYS, read, recording
+from tests.support.recordings import KEYS, into_memory, recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_a_hit_writes_nothing(disk: DiskStore, tmp_path: Path) -> None:
 
     before = state()
     for _ in range(3):
-        read(disk.get(KEYS[0]))
+        into_memory(disk.get(KEYS[0]))
 
     assert state() == before
     disk.save_use_times()
@@ -99,7 +99,7 @@ def test_a_head_cut_at_any_byte_is_never_served(disk: DiskStore, tmp_path: Path)
         assert disk.get(KEYS[0]) is None, size
         assert list(disk.keys()) == []
         disk.put(recording())  # as after another request
-        assert read(disk.get(KEYS[0])) == recording()
+        assert into_memory(disk.get(KEYS[0])) == recording()
 
 
 def test_a_head_with_any_byte_changed_is_never_served(disk: DiskStore, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_head_with_any_byte_changed_is_never_served(disk: DiskStore, tmp_path:
             head.write_bytes(damaged)
             assert disk.get(KEYS[0]) is None, (at, change)
             disk.put(recording())
-            assert read(disk.get(KEYS[0])) == recording()
+            assert into_memory(disk.get(KEYS[0])) == recording()
 
 
 def test_a_head_with_trailing_bytes_is_not_served(disk: DiskStore, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_recording_that_another_process_repaired_meanwhile_is_not_removed(disk
         other.put(recording(text=b"new", stored_at=99.0))
 
     assert not disk._remove_damaged(disk._index(), KEYS[0], text)
-    assert read(disk.get(KEYS[0])) == recording(text=b"new", stored_at=99.0)
+    assert into_memory(disk.get(KEYS[0])) == recording(text=b"new", stored_at=99.0)
 
 
 class _Plant:
@@ -239,7 +239,7 @@ def test_no_file_is_left_where_writing_fails(
     assert len(heads(tmp_path)) == 1
     assert faults(disk) == []
     disk.put(recording())
-    assert read(disk.get(KEYS[0])) == recording()
+    assert into_memory(disk.get(KEYS[0])) == recording()
 
 
 def test_a_recording_that_cannot_be_replaced_stays(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ def test_a_recording_that_cannot_be_replaced_stays(disk: DiskStore, monkeypatch:
         with pytest.raises(ZeroDivisionError):
             disk.put(recording(text=b"new"))
 
-    assert read(disk.get(KEYS[0])) == recording(text=b"old")
+    assert into_memory(disk.get(KEYS[0])) == recording(text=b"old")
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_an_index_that_is_no_database_is_replaced(tmp_path: Path, caplog: pytest
 
     with closing(DiskStore(tmp_path)) as store:
         store.put(recording())
-        assert read(store.get(KEYS[0])) == recording()
+        assert into_memory(store.get(KEYS[0])) == recording()
 
     assert (tmp_path / "index.broken-1" / "cache.db").read_bytes().startswith(b"no database")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -286,7 +286,7 @@ def test_an_index_that_is_damaged_at_run_time_fails_one_call_and_is_replaced(dis
         disk.put(recording())
     disk.put(recording())
 
-    assert read(disk.get(KEYS[0])) == recording()
+    assert into_memory(disk.get(KEYS[0])) == recording()
     assert (tmp_path / "index.broken-1").exists()
     assert faults(disk, fix=True) != [], "the heads without references"
     assert faults(disk) == []
@@ -311,7 +311,7 @@ def test_the_readable_rows_of_a_damaged_index_are_restored(disk: DiskStore, tmp_
     left = list(disk.keys())
     assert 80 <= len(left) < 100
     for key in left:
-        assert read(disk.get(key)) == recording(key, key.encode(), parameters=large)
+        assert into_memory(disk.get(key)) == recording(key, key.encode(), parameters=large)
     assert faults(disk) == []
     assert disk.usage().recordings == len(left)
 
@@ -332,7 +332,7 @@ def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, mon
         assert attempts == [tmp_path]
         store._open_failure = None  # as time passes
         store.put(recording())
-        assert read(store.get(KEYS[0])) == recording()
+        assert into_memory(store.get(KEYS[0])) == recording()
 
 
 def test_files_of_crashed_writers_are_removed(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_files_of_crashed_writers_are_removed(tmp_path: Path) -> None:
 
         assert sorted(heads(tmp_path)) == sorted([*stored, being_written])
         assert faults(store) == []
-        assert read(store.get(KEYS[0])) == recording()
+        assert into_memory(store.get(KEYS[0])) == recording()
 
 
 def test_a_head_that_is_being_stored_is_no_orphan(
@@ -394,7 +394,7 @@ def test_a_head_that_is_being_stored_is_no_orphan(
             disk.put(recording())
         assert other.communicate()[0] == "0\n", "it checked again under the lock"
 
-    assert read(disk.get(KEYS[0])) == recording()
+    assert into_memory(disk.get(KEYS[0])) == recording()
 
 
 def test_verify_finds_and_removes_what_is_damaged(disk: DiskStore, tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_the_folder_is_private_to_its_owner(tmp_path: Path) -> None:
 
 def test_times_of_use_are_kept_where_they_cannot_be_written(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.put(recording(stored_at=1.0))
-    read(disk.get(KEYS[0]))
+    into_memory(disk.get(KEYS[0]))
     used_at = next(disk.entries()).used_at
 
     with monkeypatch.context() as patch:
@@ -462,14 +462,14 @@ def test_a_large_row_survives_whole(disk: DiskStore) -> None:
 
     disk.put(large)
 
-    assert read(disk.get(KEYS[0])) == large
+    assert into_memory(disk.get(KEYS[0])) == large
 
 
 def test_without_track_use_reading_is_no_use(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 100.0)) as store:
         store.put(recording(stored_at=50.0))
     with closing(DiskStore(tmp_path, clock=lambda: 200.0, track_use=False)) as store:
-        assert read(store.get(KEYS[0])) is not None
+        assert into_memory(store.get(KEYS[0])) is not None
     with closing(DiskStore(tmp_path)) as store:
         (entry,) = store.entries()
 

@@ -16,7 +16,7 @@ from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
-from tests.support.answers import SESSION, answer, written
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[DiskStore]:
 async def deployment(store: DiskStore) -> AsyncIterator[Deployment]:
     async def run_analysis(request: web.Request) -> web.Response:
         echo = {**answer()["products"]["analysis_parameters"], **request.query}
-        body = written(answer(products={"analysis_parameters": echo}))
+        body = json_bytes(answer(products={"analysis_parameters": echo}))
         return web.Response(body=body, content_type="application/json")
 
     app = web.Application()

@@ -10,14 +10,14 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact
 from oda_proxy.store.freshness import DAY, FOR_EVER, Freshness, Rule
-from tests.support.answers import SESSION, answer, written
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 
 STORED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20
 
 
 def recording(**parameters: Any) -> Recording:
     echo = {"instrument": "isgri", "product_type": "isgri_lc", **parameters}
-    body = written(answer(products={"analysis_parameters": echo}))
+    body = json_bytes(answer(products={"analysis_parameters": echo}))
     return redact(body, Envelope(session_id=SESSION), key=Key("a" * 64), stored_at=STORED_AT)
 
 

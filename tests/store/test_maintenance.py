@@ -15,7 +15,7 @@ from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.maintenance import background_maintenance, maintain, prune
 from oda_proxy.store.memory import MemoryStore
-from tests.support.recordings import KEYS, read, recording
+from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_prune_returns_what_it_evicted() -> None:
 def test_on_disk_recently_used_recordings_stay(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path)) as store:
         fill(store)
-        read(store.get(KEYS[0]))
+        into_memory(store.get(KEYS[0]))
         size = store.usage().occupied // 6
 
         maintain(store, size * 5, remove_orphans=True)
@@ -134,5 +134,5 @@ async def test_at_the_end_times_of_use_are_written(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
         async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
-            read(store.get(KEYS[0]))
+            into_memory(store.get(KEYS[0]))
         assert store._index().get(f"used:{KEYS[0]}") == "77.0"

@@ -14,8 +14,8 @@ from oda_proxy.query.schema import Schema, read_schema
 from oda_proxy.store import near_misses
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.near_misses import MAX_MISSES, Miss, NearMissHandler
-from tests.support.described import IMAGE_OF, TODAY, meta_data
 from tests.support.recordings import recording
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, SCHEMA, meta_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,16 +29,16 @@ ANONYMOUS = Envelope()
 WITH_TOKEN = Envelope(token=Token("a.b.c"))
 
 
-def query(parameters: str = "RA=83.5", of: str = IMAGE_OF) -> Query:
+def query(parameters: str = "RA=83.5", of: str = IMAGE_ARGUMENTS) -> Query:
     return split_query(parse_fields(f"{of}&{parameters}"))[0]
 
 
 def resolved(parameters: str = "RA=83.5", *schemas: Schema, audience: str = PUBLIC) -> ResolvedQuery:
-    schemas = schemas or (TODAY,)
+    schemas = schemas or (SCHEMA,)
     return ResolvedQuery(query(parameters), schemas, keys_of(query(parameters), schemas, audience=audience))
 
 
-def store_with(*queries: Query, private: bool = False, schema: Schema = TODAY) -> MemoryStore:
+def store_with(*queries: Query, private: bool = False, schema: Schema = SCHEMA) -> MemoryStore:
     store = MemoryStore()
     for one in queries:
         store.put(recording(key_of(one, schema), query=one, stored_at=DAY, private=private))
@@ -61,14 +61,14 @@ async def test_the_nearest_is_named_with_its_date_and_what_differs() -> None:
 
     assert await message_of(handler, resolved("RA=84")) == (
         "offline: there is no recording of isgri isgri_image as requested; "
-        f"the nearest is {key_of(recorded, TODAY)[:12]} "
+        f"the nearest is {key_of(recorded, SCHEMA)[:12]} "
         "(of 2026-11-20): in your query RA is 0.5 deg greater; "
         "T2 is 30.0 min later (it was not given: that is its default)"
     )
 
 
 async def test_without_a_recording_of_the_product_the_recorded_products_are_named() -> None:
-    other = IMAGE_OF.replace("isgri_image", "isgri_lc")
+    other = IMAGE_ARGUMENTS.replace("isgri_image", "isgri_lc")
 
     assert await message_of(handler_for(store_with(query(of=other))), resolved()) == (
         "offline: there is no recording of isgri isgri_image: there are recordings of isgri isgri_lc"
@@ -79,7 +79,7 @@ async def test_without_a_recording_of_the_product_the_recorded_products_are_name
 
 
 async def test_the_list_of_products_is_limited() -> None:
-    many = [query(of=IMAGE_OF.replace("isgri_image", f"product_{number:02}")) for number in range(40)]
+    many = [query(of=IMAGE_ARGUMENTS.replace("isgri_image", f"product_{number:02}")) for number in range(40)]
 
     text = await message_of(handler_for(store_with(*many)), resolved())
 
@@ -88,7 +88,7 @@ async def test_the_list_of_products_is_limited() -> None:
 
 @pytest.mark.parametrize("envelope", [ANONYMOUS, WITH_TOKEN])
 async def test_a_private_recording_is_never_named(envelope: Envelope) -> None:
-    store = store_with(query("RA=83.4"), query(of=IMAGE_OF.replace("isgri_image", "secret")), private=True)
+    store = store_with(query("RA=83.4"), query(of=IMAGE_ARGUMENTS.replace("isgri_image", "secret")), private=True)
 
     assert await message_of(handler_for(store), resolved(audience="somebody"), envelope) == (
         "offline: there is no recording of isgri isgri_image: there are no public recordings at all"
@@ -108,7 +108,7 @@ async def test_a_recording_is_compared_under_the_description_of_its_time() -> No
     then = read_schema(meta_data().replace("15.0", "12.0"))
     handler = handler_for(store_with(query("RA=83.5"), schema=then))
 
-    text = await message_of(handler, resolved("RA=83.5", TODAY, then))
+    text = await message_of(handler, resolved("RA=83.5", SCHEMA, then))
 
     assert text.endswith("in your query radius is 3 deg greater (it was not given: that is its default)")
 
@@ -155,8 +155,8 @@ async def test_the_last_misses_are_listed_newest_first() -> None:
     handler = handler_for(MemoryStore())
     for _ in range(MAX_MISSES + 1):
         await message_of(handler, resolved())
-    curve = query(of=IMAGE_OF.replace("isgri_image", "isgri_lc"))
-    last = await message_of(handler, ResolvedQuery(curve, (TODAY,), keys_of(curve, (TODAY,))))
+    curve = query(of=IMAGE_ARGUMENTS.replace("isgri_image", "isgri_lc"))
+    last = await message_of(handler, ResolvedQuery(curve, (SCHEMA,), keys_of(curve, (SCHEMA,))))
 
     assert len(handler.misses) == MAX_MISSES
     assert handler.misses[0] == Miss(NOW, "isgri", "isgri_lc", last)

@@ -22,9 +22,9 @@ from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import RecordingCache
-from tests.support.answers import JOB, SESSION, answer, written
-from tests.support.described import meta_data
+from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 from tests.support.recordings import recording
+from tests.support.sample_descriptions import meta_data
 from tests.support.scripted import token
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def resolve(query: Query = QUERY, *texts: str) -> ResolvedQuery:
 def answered(value: Any = None, **changes: Any) -> Answer:
     """Return an answer of the dispatcher whose body was read."""
     body = SpooledBody()
-    body.add(written(answer() if value is None else value))
+    body.add(json_bytes(answer() if value is None else value))
     made = Answer(200, (("Content-Type", "application/json"),), cast("Any", body), CacheStatus())
     return replace(made, **changes)
 

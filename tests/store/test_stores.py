@@ -15,7 +15,7 @@ from oda_proxy.query.query import Query
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
-from tests.support.recordings import KEYS, read, recording
+from tests.support.recordings import KEYS, into_memory, recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_a_stored_recording_is_returned(store: Store) -> None:
     for one in stored:
         store.put(one)
 
-    assert [read(store.get(one.key)) for one in stored] == stored
+    assert [into_memory(store.get(one.key)) for one in stored] == stored
     assert sorted(store.keys()) == KEYS[:3]
 
 
@@ -83,7 +83,7 @@ def test_a_second_recording_replaces_the_first(store: Store) -> None:
     store.put(recording(text=b"first"))
     store.put(recording(text=b"second", cost=1.0))
 
-    assert read(store.get(KEYS[0])) == recording(text=b"second", cost=1.0)
+    assert into_memory(store.get(KEYS[0])) == recording(text=b"second", cost=1.0)
     assert store.usage().recordings == 1
 
 
@@ -147,7 +147,7 @@ def test_an_open_head_can_be_read_after_its_recording_is_removed(store: Store) -
 
     store.remove(KEYS[0])
 
-    assert read(found) == recording(text=b"text" * 100_000)
+    assert into_memory(found) == recording(text=b"text" * 100_000)
 
 
 def test_recordings_of_the_same_products_share_a_head(store: Store) -> None:
@@ -159,7 +159,7 @@ def test_recordings_of_the_same_products_share_a_head(store: Store) -> None:
     assert entry(store, KEYS[0]).head_name == entry(store, KEYS[1]).head_name
 
     store.remove(KEYS[0])
-    assert read(store.get(KEYS[1])) == recording(KEYS[1], b"text")
+    assert into_memory(store.get(KEYS[1])) == recording(KEYS[1], b"text")
     assert store.usage() == Usage(1, once)
 
 
@@ -175,14 +175,14 @@ def test_an_entry_describes_a_recording(store: Store) -> None:
 
 def test_the_time_of_use_is_known_before_and_after_it_is_written(store: Store, clock: Clock) -> None:
     store.put(recording())
-    read(store.get(KEYS[0]))
+    into_memory(store.get(KEYS[0]))
     assert entry(store, KEYS[0]).used_at == 1000.0
 
     store.save_use_times()
     assert entry(store, KEYS[0]).used_at == 1000.0
 
     clock.now = 2000.0
-    read(store.get(KEYS[0]))
+    into_memory(store.get(KEYS[0]))
     store.save_use_times()
     assert entry(store, KEYS[0]).used_at == 2000.0
 
@@ -232,7 +232,7 @@ def test_threads_put_get_and_remove_concurrently(store: Store) -> None:
                 case 0:
                     store.put(recording(key, texts[key], stored_at=draws.random()))
                 case 1:
-                    found = read(store.get(key))
+                    found = into_memory(store.get(key))
                     assert found is None or b"".join(found.head.pieces()) == texts[key]
                 case 2:
                     store.remove(key)

@@ -23,9 +23,9 @@ from oda_proxy.query.query import Envelope, Query, split_query
 from oda_proxy.query.schema import read_schema
 from oda_proxy.recordings import failures
 from oda_proxy.recordings.recording import redact, redact_query, splice
-from tests.support.answers import SESSION, answer, written
-from tests.support.broken_answers import captured, product, unit
-from tests.support.described import meta_data
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
+from tests.support.sample_descriptions import meta_data
+from tests.support.unreadable_responses import captured, product, unit
 
 if TYPE_CHECKING:
     from oda_proxy.capsule.exchange import Exchange
@@ -56,7 +56,7 @@ def recorded(asked: Query, *, envelope: Envelope = ENVELOPE, **products: Any) ->
     """Record an answer with these products, as the proxy does."""
     sent = answer(products=products)
     sent["products"] = {name: value for name, value in sent["products"].items() if value is not None}
-    body = repaired(written(sent), 200, envelope)
+    body = repaired(json_bytes(sent), 200, envelope)
     made = redact(body, envelope, key=key_of(asked, SCHEMA), stored_at=STORED_AT)
     timeline = (("submitted", 0.0), ("progress", 2.5), ("ready", 6.125))
     return replace(made, query=redact_query(asked, envelope), cost=6.25, timeline=timeline)

@@ -1,4 +1,4 @@
-"""Requests that are sent to the mock and to a real dispatcher: good, bad and odd ones."""
+"""Requests that are sent to the mock and to a real dispatcher: valid, invalid and unusual ones."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Request:
     Attributes
     ----------
     job_of
-        Name of an earlier request, of whose answer the job_id is sent, too.
+        Name of an earlier request; the job_id of its response is sent.
     form, files
-        For POST; with files it is multipart.
+        For POST; multipart if there are files.
     """
 
     name: str
@@ -86,28 +86,30 @@ class Request:
     job_of: str | None = None
 
 
-def asked(name: str, changes: Mapping[str, Any] | None = None, **more: Any) -> Request:
-    """Ask for an analysis; a value of None leaves the argument out."""
-    given = {**NEW, **(changes or {})}
-    return Request(name, "/run_analysis", tuple((key, text) for key, text in given.items() if text is not None), **more)
+def analysis(name: str, changes: Mapping[str, Any] | None = None, **more: Any) -> Request:
+    """Return a request for an analysis; None removes an argument."""
+    arguments = {**NEW, **(changes or {})}
+    return Request(
+        name, "/run_analysis", tuple((key, text) for key, text in arguments.items() if text is not None), **more
+    )
 
 
-def sent(name: str, path: str, *, job_of: str | None = None, **query: str) -> Request:
-    """Send arguments to a route."""
+def request_to(name: str, path: str, *, job_of: str | None = None, **query: str) -> Request:
+    """Return a request to another route."""
     return Request(name, path, tuple(query.items()), job_of=job_of)
 
 
-def posted(name: str, *form: tuple[str, str], files: Mapping[str, bytes] | None = None) -> Request:
-    """Ask for an analysis with a form; with files it has several parts."""
+def post(name: str, *form: tuple[str, str], files: Mapping[str, bytes] | None = None) -> Request:
+    """Return a request for an analysis with a form."""
     return Request(name, "/run_analysis", method="POST", form=form, files=files or {})
 
 
-def asked_async(name: str, changes: Mapping[str, Any] | None = None, **more: Any) -> Request:
-    return asked(name, {**NEW_ASYNC, **(changes or {})}, **more)
+def async_analysis(name: str, changes: Mapping[str, Any] | None = None, **more: Any) -> Request:
+    return analysis(name, {**NEW_ASYNC, **(changes or {})}, **more)
 
 
 def requests() -> list[Request]:
-    """Give all requests, in an order that matters: some are about jobs that others begin."""
+    """Return all requests, in the order in which they must be sent, because some refer to jobs of others."""
     return [
         *_parameters(),
         *_times(),
@@ -171,7 +173,7 @@ def _parameters() -> Iterator[Request]:
         "all numbers": {"RA": "1", "DEC": "2", "sb": "3"},
     }
     for name, changes in numbers.items():
-        yield asked(name, changes)
+        yield analysis(name, changes)
     echoed: Mapping[str, Mapping[str, str | None]] = {
         "echo with its defaults": {},
         "ang": {"ang": "2"},
@@ -190,7 +192,7 @@ def _parameters() -> Iterator[Request]:
         "RA in radians": {"RA": "1", "RA_units": "rad"},
     }
     for name, changes in echoed.items():
-        yield asked(name, {"product_type": "echo", **changes})
+        yield analysis(name, {"product_type": "echo", **changes})
 
 
 def _times() -> Iterator[Request]:
@@ -226,7 +228,7 @@ def _times() -> Iterator[Request]:
         "format without times": {"T_format": "mjd"},
         "one time in MJD": {"T1": "52000", "T_format": "mjd"},
     }.items():
-        yield asked(name, changes)
+        yield analysis(name, changes)
 
 
 def _lists() -> Iterator[Request]:
@@ -247,7 +249,7 @@ def _lists() -> Iterator[Request]:
         "list as JSON is cut off": '["a"',
         "list as JSON of numbers": "[1,2]",
     }.items():
-        yield asked(name, {"p_list": text})
+        yield analysis(name, {"p_list": text})
     yield Request("list repeated", "/run_analysis", (*NEW.items(), ("p_list", "a"), ("p_list", "b")))
     for name, changes in {
         "windows": {"scw_list": "066500220010.001,066500230010.001"},
@@ -264,7 +266,7 @@ def _lists() -> Iterator[Request]:
         "no windows in the file": {"use_scws": "user_file"},
         "windows from nowhere known": {"scw_list": "066500220010.001", "use_scws": "elsewhere"},
     }.items():
-        yield asked_async(name, changes)
+        yield async_analysis(name, changes)
     windows = (("scw_list", "066500220010.001"), ("scw_list", "066500230010.001"))
     yield Request("windows repeated", "/run_analysis", (*NEW_ASYNC.items(), *windows))
 
@@ -281,10 +283,10 @@ def _catalogs() -> Iterator[Request]:
         "catalogue without columns": '{"cat_frame": "fk5", "cat_coord_units": "deg"}',
         "catalogue is a number": "5",
     }.items():
-        yield asked(name, {"selected_catalog": text})
-    yield asked("catalogue with a selection", {"selected_catalog": CATALOG, "catalog_selected_objects": "1"})
-    yield asked("selection without a catalogue", {"catalog_selected_objects": "1"})
-    yield asked("user's catalogue by name", {"user_catalog": "dummy_catalog"})
+        yield analysis(name, {"selected_catalog": text})
+    yield analysis("catalogue with a selection", {"selected_catalog": CATALOG, "catalog_selected_objects": "1"})
+    yield analysis("selection without a catalogue", {"catalog_selected_objects": "1"})
+    yield analysis("user's catalogue by name", {"user_catalog": "dummy_catalog"})
 
 
 def _arguments() -> Iterator[Request]:
@@ -318,7 +320,7 @@ def _arguments() -> Iterator[Request]:
         "name with a dot": {"a.b": "c"},
     }
     for name, changes in arguments.items():
-        yield asked(name, changes)
+        yield analysis(name, changes)
     for name, pairs in {
         "argument repeated": (("RA", "1"), ("RA", "2")),
         "instrument repeated": (("instrument", "unknown"),),
@@ -352,14 +354,14 @@ def _products() -> Iterator[Request]:
         "instrument is mock": {"instrument": "mock"},
     }
     for name, changes in products.items():
-        yield asked(name, changes)
+        yield analysis(name, changes)
 
 
 def _miss_handler() -> Iterator[Request]:
     for name in ("instrument", "product_type", "query_type", "query_status", "api"):
-        yield asked(f"without {name}", {name: None})
-    yield asked("without product_type and query_type", {"product_type": None, "query_type": None})
-    yield asked("without instrument and query_status", {"instrument": None, "query_status": None})
+        yield analysis(f"without {name}", {name: None})
+    yield analysis("without product_type and query_type", {"product_type": None, "query_type": None})
+    yield analysis("without instrument and query_status", {"instrument": None, "query_status": None})
     yield Request("nothing at all", "/run_analysis")
 
 
@@ -372,58 +374,60 @@ def _sessions() -> Iterator[Request]:
         "session is long": "S" * 100,
         "session with letters beyond ASCII": "Č",
     }.items():
-        yield asked(name, {"session_id": text})
-    yield asked("session is new", {"session_id": "new"})
-    yield asked("session is empty", {"session_id": ""})
-    yield asked("without session", {"session_id": None})
-    yield asked("session is NUL", {"session_id": "\0"})
+        yield analysis(name, {"session_id": text})
+    yield analysis("session is new", {"session_id": "new"})
+    yield analysis("session is empty", {"session_id": ""})
+    yield analysis("without session", {"session_id": None})
+    yield analysis("session is NUL", {"session_id": "\0"})
 
 
 def _tokens() -> Iterator[Request]:
     for name, token in TOKENS.items():
-        yield asked(f"token {name}", {"token": token})
+        yield analysis(f"token {name}", {"token": token})
         yield Request(f"description with token {name}", "/api/meta-data", (("instrument", "empty"), ("token", token)))
-    yield asked("token with an unknown instrument", {"instrument": "unknown", "token": TOKENS["expired"]})
+    yield analysis("token with an unknown instrument", {"instrument": "unknown", "token": TOKENS["expired"]})
 
 
 def _jobs() -> Iterator[Request]:
     first = "job"
-    yield asked(first, {"RA": "11"})
+    yield analysis(first, {"RA": "11"})
     for status in ("submitted", "progress", "ready"):
-        yield asked(f"job asked with {status!r}", {"RA": "11", "query_status": status}, job_of=first)
-    yield asked("job asked anew with its job_id", {"RA": "11"}, job_of=first)
-    yield asked("job asked anew", {"RA": "11"})
-    yield asked("job asked without its parameters", {"query_status": "submitted"}, job_of=first)
-    yield asked("job fetched without its parameters", {"query_status": "ready"}, job_of=first)
-    yield asked("job fetched with other parameters", {"RA": "12", "query_status": "ready"}, job_of=first)
-    yield asked("job asked by a user", {"query_status": "submitted", "token": TOKENS["valid"]}, job_of=first)
+        yield analysis(f"job asked with {status!r}", {"RA": "11", "query_status": status}, job_of=first)
+    yield analysis("job asked anew with its job_id", {"RA": "11"}, job_of=first)
+    yield analysis("job asked anew", {"RA": "11"})
+    yield analysis("job asked without its parameters", {"query_status": "submitted"}, job_of=first)
+    yield analysis("job fetched without its parameters", {"query_status": "ready"}, job_of=first)
+    yield analysis("job fetched with other parameters", {"RA": "12", "query_status": "ready"}, job_of=first)
+    yield analysis("job asked by a user", {"query_status": "submitted", "token": TOKENS["valid"]}, job_of=first)
     other = {"RA": "11", "session_id": "ANOTHERSESSION00"}
-    yield asked("job asked by another session", {**other, "query_status": "submitted"}, job_of=first)
-    yield asked("job fetched by another session", {**other, "query_status": "ready"}, job_of=first)
-    yield asked("job begun by another session", other)
+    yield analysis("job asked by another session", {**other, "query_status": "submitted"}, job_of=first)
+    yield analysis("job fetched by another session", {**other, "query_status": "ready"}, job_of=first)
+    yield analysis("job begun by another session", other)
     for number, status in enumerate(("done", "failed", "prepared", "not-prepared", "unknown", "", "NEW")):
         parameters = {"RA": f"13.{number}"}
-        yield asked(f"job for {status!r}", parameters)
-        yield asked(f"job asked with {status!r}", {**parameters, "query_status": status}, job_of=f"job for {status!r}")
+        yield analysis(f"job for {status!r}", parameters)
+        yield analysis(
+            f"job asked with {status!r}", {**parameters, "query_status": status}, job_of=f"job for {status!r}"
+        )
     for status in ("submitted", "ready", "done", "failed", "unknown"):
-        yield asked(f"{status} without a job_id", {"query_status": status})
-        yield asked(f"{status} with an unknown job_id", {"query_status": status, "job_id": NO_JOB})
-    yield asked("new with another job_id", {"job_id": NO_JOB})
-    yield asked("new with an empty job_id", {"job_id": ""})
-    yield asked("submitted with an empty job_id", {"query_status": "submitted", "job_id": ""})
-    yield asked("status is NUL", {"query_status": "\0"})
+        yield analysis(f"{status} without a job_id", {"query_status": status})
+        yield analysis(f"{status} with an unknown job_id", {"query_status": status, "job_id": NO_JOB})
+    yield analysis("new with another job_id", {"job_id": NO_JOB})
+    yield analysis("new with an empty job_id", {"job_id": ""})
+    yield analysis("submitted with an empty job_id", {"query_status": "submitted", "job_id": ""})
+    yield analysis("status is NUL", {"query_status": "\0"})
     users = "job of a user"
-    yield asked(users, {"token": TOKENS["valid"]})
-    yield asked("user's job asked by nobody", {"query_status": "submitted"}, job_of=users)
-    yield asked("user's job fetched by nobody", {"query_status": "ready"}, job_of=users)
+    yield analysis(users, {"token": TOKENS["valid"]})
+    yield analysis("user's job asked by nobody", {"query_status": "submitted"}, job_of=users)
+    yield analysis("user's job fetched by nobody", {"query_status": "ready"}, job_of=users)
     for name in ("valid", "of another user", "without roles", "expired"):
         changes = {"query_status": "submitted", "token": TOKENS[name]}
-        yield asked(f"user's job asked with token {name}", changes, job_of=users)
+        yield analysis(f"user's job asked with token {name}", changes, job_of=users)
     failed = "failed job"
-    yield asked(failed, {"product_type": "failing"})
+    yield analysis(failed, {"product_type": "failing"})
     for status in ("submitted", "ready", "failed"):
         changes = {"product_type": "failing", "query_status": status}
-        yield asked(f"failed job asked with {status}", changes, job_of=failed)
+        yield analysis(f"failed job asked with {status}", changes, job_of=failed)
 
 
 def _asynchronous_jobs() -> Iterator[Request]:
@@ -431,12 +435,12 @@ def _asynchronous_jobs() -> Iterator[Request]:
     back_end = {"session_id": NEW["session_id"], "instrument_name": "empty-async"}
 
     def step(name: str, status: str, **more: str) -> Request:
-        return asked_async(name, {"RA": "21", "query_status": status, **more}, job_of=first)
+        return async_analysis(name, {"RA": "21", "query_status": status, **more}, job_of=first)
 
     def report(name: str, **told: str) -> Request:
-        return sent(name, "/call_back", job_of=first, **back_end, **told)
+        return request_to(name, "/call_back", job_of=first, **back_end, **told)
 
-    yield asked_async(first, {"RA": "21"})
+    yield async_analysis(first, {"RA": "21"})
     yield step("asynchronous job before anything", "submitted")
     yield step("asynchronous job fetched too early", "ready")
     yield step("asynchronous job with its progress", "submitted", return_progress="True")
@@ -453,57 +457,59 @@ def _asynchronous_jobs() -> Iterator[Request]:
     yield step("asynchronous job ready", "progress")
     yield step("asynchronous job fetched", "ready")
     yield step("asynchronous job asked after it was fetched", "ready")
-    yield asked_async("asynchronous job asked anew", {"RA": "21"})
+    yield async_analysis("asynchronous job asked anew", {"RA": "21"})
     failing = "asynchronous job that fails"
-    yield asked_async(failing, {"RA": "22"})
-    yield sent("report of failure", "/call_back", job_of=failing, **back_end, action="failed", message="no luck")
+    yield async_analysis(failing, {"RA": "22"})
+    yield request_to("report of failure", "/call_back", job_of=failing, **back_end, action="failed", message="no luck")
     for status in ("submitted", "ready", "failed"):
         changes = {"RA": "22", "query_status": status}
-        yield asked_async(f"asynchronous failure asked with {status}", changes, job_of=failing)
-    yield asked_async("asynchronous job run at once", {"RA": "23", "run_asynch": "False"})
-    yield asked_async("asynchronous job with progress from the start", {"RA": "24", "return_progress": "True"})
-    yield asked_async("asynchronous dummy", {"RA": "25", "query_type": "Dummy"})
+        yield async_analysis(f"asynchronous failure asked with {status}", changes, job_of=failing)
+    yield async_analysis("asynchronous job run at once", {"RA": "23", "run_asynch": "False"})
+    yield async_analysis("asynchronous job with progress from the start", {"RA": "24", "return_progress": "True"})
+    yield async_analysis("asynchronous dummy", {"RA": "25", "query_type": "Dummy"})
     silent = "asynchronous job without an action"
-    yield asked_async(silent, {"RA": "26"})
-    yield sent("report without an action", "/call_back", job_of=silent, **back_end, message="hm")
-    yield asked_async("asynchronous job after no action", {"RA": "26", "query_status": "progress"}, job_of=silent)
+    yield async_analysis(silent, {"RA": "26"})
+    yield request_to("report without an action", "/call_back", job_of=silent, **back_end, message="hm")
+    yield async_analysis("asynchronous job after no action", {"RA": "26", "query_status": "progress"}, job_of=silent)
     early = "asynchronous job asked for done"
-    yield asked_async(early, {"RA": "27"})
-    yield asked_async("asynchronous job asked for done too early", {"RA": "27", "query_status": "done"}, job_of=early)
+    yield async_analysis(early, {"RA": "27"})
+    yield async_analysis(
+        "asynchronous job asked for done too early", {"RA": "27", "query_status": "done"}, job_of=early
+    )
     progress = {"job_id": NO_JOB, "session_id": "S", "action": "progress"}
     known = {**progress, "instrument_name": "empty-async"}
-    yield sent("report without a job", "/call_back", action="done", instrument_name="empty-async")
-    yield sent("report of an unknown job", "/call_back", **known)
-    yield sent("report without an instrument", "/call_back", **progress)
-    yield sent("report of an unknown instrument", "/call_back", **progress, instrument_name="unknown")
-    yield sent("report with an expired token", "/call_back", **known, token=TOKENS["expired"])
-    yield sent("report with a token of another key", "/call_back", **known, token=TOKENS["of another key"])
+    yield request_to("report without a job", "/call_back", action="done", instrument_name="empty-async")
+    yield request_to("report of an unknown job", "/call_back", **known)
+    yield request_to("report without an instrument", "/call_back", **progress)
+    yield request_to("report of an unknown instrument", "/call_back", **progress, instrument_name="unknown")
+    yield request_to("report with an expired token", "/call_back", **known, token=TOKENS["expired"])
+    yield request_to("report with a token of another key", "/call_back", **known, token=TOKENS["of another key"])
 
 
 def _forms() -> Iterator[Request]:
     given, path = tuple(NEW.items()), "/run_analysis"
-    yield posted("form", *given)
-    yield posted("form with a parameter", *given, ("RA", "31"))
-    yield posted("form with a bad parameter", *given, ("RA", "a"))
+    yield post("form", *given)
+    yield post("form with a parameter", *given, ("RA", "31"))
+    yield post("form with a bad parameter", *given, ("RA", "a"))
     yield Request("form and query string", path, (("RA", "31"),), "POST", form=(*given, ("RA", "32")))
     yield Request("query string by POST", path, given, "POST")
-    yield posted("form is empty")
-    yield posted("form with a token", *given, ("token", TOKENS["valid"]))
-    yield posted("form with an expired token", *given, ("token", TOKENS["expired"]))
-    yield posted("form with a catalogue", *given, ("selected_catalog", CATALOG))
+    yield post("form is empty")
+    yield post("form with a token", *given, ("token", TOKENS["valid"]))
+    yield post("form with an expired token", *given, ("token", TOKENS["expired"]))
+    yield post("form with a catalogue", *given, ("selected_catalog", CATALOG))
     yield Request("body of JSON", path, method="POST", body=json.dumps(dict(given)).encode())
-    yield posted("form in parts", *given, files={"other_file": b"content"})
+    yield post("form in parts", *given, files={"other_file": b"content"})
     windows = b"066500220010.001\n066500230010.001\n"
     asynchronous, announced = tuple(NEW_ASYNC.items()), ("use_scws", "user_file")
     files = {"user_scw_list_file": windows}
-    yield posted("file of windows", *asynchronous, announced, files=files)
-    yield posted("file of windows not announced", *asynchronous, files=files)
-    yield posted("file of windows denied", *asynchronous, ("use_scws", "no"), files=files)
-    yield posted("file of windows instead of a form", *asynchronous, ("use_scws", "form_list"), files=files)
+    yield post("file of windows", *asynchronous, announced, files=files)
+    yield post("file of windows not announced", *asynchronous, files=files)
+    yield post("file of windows denied", *asynchronous, ("use_scws", "no"), files=files)
+    yield post("file of windows instead of a form", *asynchronous, ("use_scws", "form_list"), files=files)
     commas = {"user_scw_list_file": windows.replace(b"\n", b",")}
-    yield posted("file of windows with commas", *asynchronous, announced, files=commas)
-    yield posted("file of windows is empty", *asynchronous, announced, files={"user_scw_list_file": b""})
-    yield posted("file that is no catalogue", *given, files={"user_catalog_file": b"no catalogue"})
+    yield post("file of windows with commas", *asynchronous, announced, files=commas)
+    yield post("file of windows is empty", *asynchronous, announced, files={"user_scw_list_file": b""})
+    yield post("file that is no catalogue", *given, files={"user_catalog_file": b"no catalogue"})
 
 
 def _descriptions() -> Iterator[Request]:
@@ -521,43 +527,45 @@ def _descriptions() -> Iterator[Request]:
             " for no token": {"instrument": "empty", "token": "xyz"},
         }.items():
             yield Request(f"{path}{name}", path, tuple(query.items()))
-    yield sent("list of instruments", "/api/instr-list", instrument="mock")
-    yield sent("list of instruments without an instrument", "/api/instr-list")
-    yield sent("list of instruments of another", "/api/instr-list", instrument="empty")
+    yield request_to("list of instruments", "/api/instr-list", instrument="mock")
+    yield request_to("list of instruments without an instrument", "/api/instr-list")
+    yield request_to("list of instruments of another", "/api/instr-list", instrument="empty")
     expired = TOKENS["expired"]
-    yield sent("list of instruments with an expired token", "/api/instr-list", instrument="mock", token=expired)
-    yield sent("list of instruments where it is redirected to", "/instr-list")
-    yield sent("parameters", "/api/parameters", instrument="empty")
-    yield sent("parameters of no instrument", "/api/parameters")
+    yield request_to("list of instruments with an expired token", "/api/instr-list", instrument="mock", token=expired)
+    yield request_to("list of instruments where it is redirected to", "/instr-list")
+    yield request_to("parameters", "/api/parameters", instrument="empty")
+    yield request_to("parameters of no instrument", "/api/parameters")
 
 
 def _services() -> Iterator[Request]:
     for path in ("/inspect-state", "/resolve-job-url", "/update_token_email_options"):
-        yield sent(f"{path} with nothing", path)
+        yield request_to(f"{path} with nothing", path)
         for name in ("valid", "expired", "garbage", "of another key"):
-            yield sent(f"{path} with token {name}", path, token=TOKENS[name])
+            yield request_to(f"{path} with token {name}", path, token=TOKENS[name])
     manager = TOKENS["of a job manager"]
-    yield sent("states for a job manager", "/inspect-state", token=manager, job_id="ffffffff")
+    yield request_to("states for a job manager", "/inspect-state", token=manager, job_id="ffffffff")
     here = {"session_id": NEW["session_id"]}
-    yield sent("link to a job", "/resolve-job-url", job_of="job", **here, token="")
-    yield sent("link to an unknown job", "/resolve-job-url", job_id=NO_JOB, **here, token="")
-    yield sent("link with too much", "/resolve-job-url", job_of="job", **here, token="", colour="green")
+    yield request_to("link to a job", "/resolve-job-url", job_of="job", **here, token="")
+    yield request_to("link to an unknown job", "/resolve-job-url", job_id=NO_JOB, **here, token="")
+    yield request_to("link with too much", "/resolve-job-url", job_of="job", **here, token="", colour="green")
     nowhere = {"session_id": "S", "file_list": "a"}
     files = {**here, "query_status": "ready"}
-    yield sent("download with nothing", "/download_products")
-    yield sent("download of an unknown job", "/download_products", **nowhere, job_id=NO_JOB, query_status="ready")
-    yield sent("download without a status", "/download_products", **nowhere, job_id=NO_JOB)
-    yield sent("download for a new job", "/download_products", **nowhere, query_status="new")
+    yield request_to("download with nothing", "/download_products")
+    yield request_to("download of an unknown job", "/download_products", **nowhere, job_id=NO_JOB, query_status="ready")
+    yield request_to("download without a status", "/download_products", **nowhere, job_id=NO_JOB)
+    yield request_to("download for a new job", "/download_products", **nowhere, query_status="new")
     for name, file in {"missing file": "missing.fits", "file outside": "../../CONF.yaml"}.items():
         wanted = {**files, "file_list": file, "download_file_name": "x"}
-        yield sent(f"download of a {name}", "/download_products", job_of="job", **wanted)
-    yield sent("download without a list of files", "/download_products", job_of="job", **files)
+        yield request_to(f"download of a {name}", "/download_products", job_of="job", **wanted)
+    yield request_to("download without a list of files", "/download_products", job_of="job", **files)
     user = TOKENS["valid"]
-    yield sent("download for somebody else", "/download_products", job_of="job", **files, file_list="a", token=user)
-    yield sent("revolution", "/get_revnum")
-    yield sent("name that nobody resolves", "/resolve_name")
-    yield sent("terms without a token", "/get_list_terms", group="instruments")
-    yield sent("parents of terms without a token", "/get_parents_term", term="isgri")
+    yield request_to(
+        "download for somebody else", "/download_products", job_of="job", **files, file_list="a", token=user
+    )
+    yield request_to("revolution", "/get_revnum")
+    yield request_to("name that nobody resolves", "/resolve_name")
+    yield request_to("terms without a token", "/get_list_terms", group="instruments")
+    yield request_to("parents of terms without a token", "/get_parents_term", term="isgri")
 
 
 def _methods_and_paths() -> Iterator[Request]:

@@ -1,4 +1,4 @@
-"""Where the files lie that tests read."""
+"""Paths of files that tests read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FIXTURES: Final = CHECKOUT / "fixtures"
 """The fixtures that ship with the project."""
 SUPPORT: Final = Path(__file__).resolve().parent
 SAMPLES: Final = SUPPORT / "samples"
-"""Files that earlier releases, of this project or of others, have written."""
+"""Files written by earlier releases of this project or of others."""
 CAPTURES: Final = SUPPORT / "captures"
-"""Answers of real dispatchers."""
+"""Responses of real dispatchers."""
 CLIENT_SCRIPTS: Final = CHECKOUT / "tests" / "clients" / "scripts"
-"""What runs beside an unmodified client."""
+"""Scripts that run with an unmodified client."""
 NETWORK_GUARD: Final = SUPPORT / "network_guard"
-"""What on `PYTHONPATH` keeps a program from reaching other machines."""
+"""A folder for `PYTHONPATH` that keeps a program from contacting other machines."""

@@ -1,4 +1,4 @@
-"""Recordings for tests: made directly, so that programs which only keep them start fast."""
+"""Recordings for tests, made without a response, so that programs that only store them start fast."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def recording(
     query: Query | None = None,
     **changes: Any,
 ) -> Recording:
-    """Give a recording whose head is this text."""
-    made = Recording(
+    """Return a recording with this text as its head."""
+    original = Recording(
         key=key,
         stored_at=stored_at,
         head=MemoryHead(text),
@@ -37,11 +37,11 @@ def recording(
         cost=cost,
         client_members={"api_code": "disp.get_product()"},
     )
-    return replace(made, **changes)
+    return replace(original, **changes)
 
 
-def read(found: Recording | None) -> Recording | None:
-    """Take a recording into memory, and let go of the medium it came from."""
+def into_memory(found: Recording | None) -> Recording | None:
+    """Return a recording with its head in memory, and close the file that it was read from."""
     if found is None:
         return None
     with closing(found.head) as head:

@@ -12,7 +12,7 @@ from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.recordings.recording import redact
 from oda_proxy.upstream.dispatcher import Dispatcher
-from tests.support.answers import written
+from tests.support.dispatcher_responses import json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,7 +65,7 @@ class Scripted:
         prepared = self.answers.pop(0)
         if isinstance(prepared, Exception):
             raise prepared
-        status, content = prepared if isinstance(prepared, tuple) else (200, written(prepared))
+        status, content = prepared if isinstance(prepared, tuple) else (200, json_bytes(prepared))
         return Reply(status, Body(content))
 
 

@@ -26,7 +26,7 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.memory import MemoryStore
-from tests.support.answers import answer, written
+from tests.support.dispatcher_responses import answer, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -166,7 +166,7 @@ class Reply:
 
 def reply(value: Any, *, status: int = 200, headers: Headers = JSON) -> Reply:
     """Make a reply of a JSON value, or of bytes."""
-    return Reply(status, headers, Body(value if isinstance(value, bytes) else written(value)))
+    return Reply(status, headers, Body(value if isinstance(value, bytes) else json_bytes(value)))
 
 
 def bad_gateway(status: int = 502) -> Reply:

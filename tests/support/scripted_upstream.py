@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.http.message import Request
-from tests.support.answers import SESSION, written
+from tests.support.dispatcher_responses import SESSION, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ class Script:
         return reply
 
     def then(self, value: Any, *, status: int = 200, headers: Headers = JSON) -> Script:
-        body = value if isinstance(value, bytes) else written(value)
+        body = value if isinstance(value, bytes) else json_bytes(value)
         self.replies.append(Reply(status, headers, Body(body)))
         return self
 

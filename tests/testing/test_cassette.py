@@ -11,7 +11,7 @@ from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.errors import UsageError
 from oda_proxy.pytest_plugin import RECORD_MODES
 from oda_proxy.testing.cassette import CassetteOptions, RecordMode, open_cassette
-from tests.support.asking_images import ask, status
+from tests.support.image_query import get_image, mock_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def upstream() -> Iterator[str]:
 def request_image(folder: Path, record_mode: RecordMode, upstream: str, ra: str) -> str:
     """Request an image through a cassette, and return the status of its query."""
     with open_cassette(CassetteOptions(folder, record_mode, upstream=upstream)) as cassette:
-        return str(ask(cassette.url, RA=ra)["query_status"])
+        return str(get_image(cassette.url, RA=ra)["query_status"])
 
 
 def test_the_plugin_offers_all_record_modes() -> None:
@@ -53,14 +53,14 @@ def test_a_record_mode_decides_what_is_sent_to_the_dispatcher(
     found = [request_image(folder, record_mode, upstream, ra) for ra in ("250", "251")]
 
     assert found == outcomes
-    assert status(upstream)["asked"]["new"] == requests
+    assert mock_status(upstream)["asked"]["new"] == requests
 
 
 def test_recordings_are_saved_only_when_the_cassette_is_closed(tmp_path: Path, upstream: str) -> None:
     folder = tmp_path / "cassette"
 
     with open_cassette(CassetteOptions(folder, "once", upstream=upstream)) as cassette:
-        ask(cassette.url)
+        get_image(cassette.url)
         assert not folder.exists()
 
     assert len(open_capsule(folder).dispatchers[0].fixtures) == 1
@@ -69,7 +69,7 @@ def test_recordings_are_saved_only_when_the_cassette_is_closed(tmp_path: Path, u
 def interrupted(folder: Path, upstream: str) -> None:
     """Request an image with record mode `all`, and interrupt the test."""
     with open_cassette(CassetteOptions(folder, "all", upstream=upstream)) as cassette:
-        ask(cassette.url, RA="251")
+        get_image(cassette.url, RA="251")
         raise KeyboardInterrupt
 
 

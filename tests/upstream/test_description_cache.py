@@ -13,7 +13,7 @@ from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.description_cache import DescriptionCache
-from tests.support.answers import written
+from tests.support.dispatcher_responses import json_bytes
 from tests.support.scripted_upstream import ORIGIN, Clock, Script, body_of, told
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ async def test_a_description_is_fetched_again_after_its_time_to_live(
     upstream.then(["RA", "DEC"])
     clock.now += TTL
 
-    assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", written(["RA", "DEC"]))
-    assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", written(["RA", "DEC"]))
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", json_bytes(["RA", "DEC"]))
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", json_bytes(["RA", "DEC"]))
 
 
 async def test_a_stale_description_is_marked_while_the_dispatcher_is_down(
@@ -62,7 +62,7 @@ async def test_a_stale_description_is_marked_while_the_dispatcher_is_down(
         answer = await proxy.answer(ASK, origin=ORIGIN)
         assert (answer.status, str(answer.cache_status)) == (200, "oda-proxy; hit; detail=stale")
         assert ("Age", "900") in answer.headers
-        assert await body_of(answer) == written(["RA"])
+        assert await body_of(answer) == json_bytes(["RA"])
 
 
 async def test_concurrent_requests_share_one_fetch(upstream: Script, clock: Clock) -> None:
@@ -70,7 +70,7 @@ async def test_concurrent_requests_share_one_fetch(upstream: Script, clock: Cloc
 
     answers = await asyncio.gather(*(told(proxy, ASK) for _ in range(20)))
 
-    assert {(status, body) for status, _, body in answers} == {(200, written(["RA"]))}
+    assert {(status, body) for status, _, body in answers} == {(200, json_bytes(["RA"]))}
     assert len(upstream.asked) == 1
 
 
@@ -110,7 +110,7 @@ async def test_a_description_outlives_the_process_and_serves_offline(
         runtime=Runtime(clock=clock),
     )
 
-    assert await told(offline, ASK) == (200, "oda-proxy; hit; detail=stale", written(["RA"]))
+    assert await told(offline, ASK) == (200, "oda-proxy; hit; detail=stale", json_bytes(["RA"]))
     assert (await told(offline, Request("GET", "/api/par-names", "instrument=jemx")))[0] == 404
 
 

@@ -21,7 +21,7 @@ from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
-from tests.support.answers import SESSION, answer, written
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ class Upstream:
 
     async def run_analysis(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.rel_url.raw_query_string}")
-        return web.Response(body=written(answer()), content_type="application/json")
+        return web.Response(body=json_bytes(answer()), content_type="application/json")
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -168,7 +168,7 @@ async def test_an_upload_of_unknown_length_streams_through(setup: Setup) -> None
 async def test_head_has_no_body(setup: Setup) -> None:
     async with setup.client.head(f"{setup.url}/run_analysis?{QUERY}") as response:
         assert response.status == 200
-        assert response.headers["Content-Length"] == str(len(written(answer())))
+        assert response.headers["Content-Length"] == str(len(json_bytes(answer())))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
-from tests.support.described import IMAGE_OF, meta_data
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS, meta_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def encoded(fields: list[tuple[str, str]]) -> str:
     return urlencode(fields, errors="surrogatepass")
 
 
-asked = st.tuples(st.sampled_from(["", IMAGE_OF]), pairs).map(lambda parts: f"{parts[0]}&{encoded(parts[1])}")
+asked = st.tuples(st.sampled_from(["", IMAGE_ARGUMENTS]), pairs).map(lambda parts: f"{parts[0]}&{encoded(parts[1])}")
 garbage = st.binary(max_size=60)
 query_strings = asked | garbage.map(quote_from_bytes) | st.text("%&=;+?/:@!$'()*,~a0", max_size=60)
 parts = st.tuples(names, values).map(
@@ -117,9 +117,9 @@ forms = (
 
 @settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(query_strings, st.none() | forms)
-@example(f"{IMAGE_OF}&{encoded([('selected_catalog', '[' * 50_000)])}", None)
-@example(IMAGE_OF, (FORM, b"&".join([b"a=1"] * 20_000)))
-@example(IMAGE_OF, (MULTIPART, b"--xYz\r\n" * 20_000))
+@example(f"{IMAGE_ARGUMENTS}&{encoded([('selected_catalog', '[' * 50_000)])}", None)
+@example(IMAGE_ARGUMENTS, (FORM, b"&".join([b"a=1"] * 20_000)))
+@example(IMAGE_ARGUMENTS, (MULTIPART, b"--xYz\r\n" * 20_000))
 def test_no_request_causes_an_internal_error_or_no_answer(
     setup: Setup, query_string: str, form: tuple[str, bytes] | None
 ) -> None:

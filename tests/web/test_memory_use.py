@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from tests.support.answers import SESSION, answer, written
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     digits = hashlib.shake_256(b"seed").hexdigest(RECORDED // 2)
     echo = {**answer()["products"]["analysis_parameters"], "RA": "83.0"}
     products = {"catalog": {"large": digits}, "numpy_data_product_list": [], "analysis_parameters": echo}
-    monkeypatch.setattr(Upstream, "large", written(answer(products=products)))
+    monkeypatch.setattr(Upstream, "large", json_bytes(answer(products=products)))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

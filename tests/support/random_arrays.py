@@ -1,4 +1,4 @@
-"""Arrays of arbitrary bits, for the tests of the codec."""
+"""Hypothesis strategies for arrays of arbitrary bits."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @st.composite
 def numbers(draw: st.DrawFn, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Give numbers of any bits at all: every NaN, the infinities, zeros of both signs."""
+    """Draw numbers of arbitrary bits: every NaN, infinities, zeros of both signs."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(draw(st.binary(min_size=size, max_size=size)), dtype).reshape(shape)
 
 
 @st.composite
 def images(draw: st.DrawFn) -> Array:
-    """Give an image of one to three axes."""
+    """Draw an image with one to three axes."""
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     return draw(numbers(draw(st.sampled_from(IMAGES)), tuple(shape)))
 
@@ -68,7 +68,7 @@ def _columns(draw: st.DrawFn, rows: int, *, variable: bool) -> Array:
 
 @st.composite
 def tables(draw: st.DrawFn, *, variable: bool = True) -> Array:
-    """Give a table of one to four columns of any kinds."""
+    """Draw a table with one to four columns of any kind."""
     rows = draw(st.integers(1, 3))
     columns = [draw(_columns(rows, variable=variable)) for _ in range(draw(st.integers(1, 4)))]
     fields: Any = [(f"COLUMN{n}", column.dtype, column.shape[1:]) for n, column in enumerate(columns)]
@@ -79,7 +79,7 @@ def tables(draw: st.DrawFn, *, variable: bool = True) -> Array:
 
 
 def same_bits(one: Array, other: Array) -> bool:
-    """Say whether two arrays have the same shape and values to the last bit, in whatever order of bytes."""
+    """Return whether two arrays have the same shape and values to the last bit, in any byte order."""
     if one.dtype.names or other.dtype.names:
         names = one.dtype.names or ()
         return names == other.dtype.names and all(same_bits(one[name], other[name]) for name in names)

@@ -1,7 +1,8 @@
-"""What the notebook TestAPI prints, cell by cell, and what other clients and dispatchers make of it by their own doing.
+"""The outputs of the notebook TestAPI, cell by cell, and how other clients and dispatchers change them.
 
-`notebook_printed.txt` holds the outputs as they stand in the notebook, each under the name that `clients/notebook.py`
-gives to its cell. The notebook was run in May 2019, with the client that became oda_api 1.0, numpy 1.16 and astropy 3.
+`notebook_printed.txt` has the outputs in the notebook, each under the name of its cell in
+`tests/clients/scripts/notebook.py`. The notebook was run in May 2019, with the client that became oda_api 1.0,
+numpy 1.16 and astropy 3.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ PRINTED: dict[str, str] = {
 """The output of each cell."""
 
 QUERIES = ("image", "selected", "lc", "polar", "acs", "spectrum", "jemx_image", "jemx_lc", "jemx_spectrum")
-"""The cells that ask for products: what they print is the client's report of its query."""
+"""The cells that query products: they print the client's report."""
 
 _STRUCTURE = frozenset({"SIMPLE", "BITPIX", "NAXIS", "EXTEND"})
-ASKER = frozenset({"api", "dry_run", "job_id", "off_line", "query_status", "session_id", "url", "verbose"})
-"""Cards of a primary header in 2019 that tell of a request rather than of its query."""
+REQUEST_CARDS = frozenset({"api", "dry_run", "job_id", "off_line", "query_status", "session_id", "url", "verbose"})
+"""Cards of a primary header in 2019 that belong to the request and not to its query."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """What some clients or dispatchers show otherwise than the notebook, and why."""
+    """A change of the output with some clients or dispatchers, and the reason."""
 
     cells: str
     versions: tuple[str, ...]
     generations: tuple[str, ...]
-    why: str
+    reason: str
     change: Callable[[str, Run], str]
 
 
@@ -74,11 +75,11 @@ def _done(_: str, run: Run) -> str:
 
 
 def _renamed(stems: tuple[tuple[str, str], ...]) -> Callable[[str, Run], str]:
-    """Make the list of names: a stem, the number, and what the meta data tell of source and product."""
+    """Return the list of names: a stem, the number, and the source and product in the meta data."""
 
     def change(_: str, run: Run) -> str:
-        names = [f"{stem}_{number}" + (f"_{told}" if told else "") for number, (stem, told) in enumerate(stems)]
-        if run.version == "1.1.0":  # attributes have letters instead, here, too
+        names = [f"{stem}_{number}" + (f"_{suffix}" if suffix else "") for number, (stem, suffix) in enumerate(stems)]
+        if run.version == "1.1.0":  # attributes have letters instead, also here
             names = [name.replace(" ", "") for name in names]
         else:
             names = [re.sub(r"\W", "", name.replace("-", "m").replace("+", "p")) for name in names]
@@ -88,19 +89,19 @@ def _renamed(stems: tuple[tuple[str, str], ...]) -> Callable[[str, Run], str]:
 
 
 def _with_version(text: str, run: Run) -> str:
-    """Add the client's version to the cards, or to the warnings of long keywords; take out what it no longer sends."""
+    """Add the client's version to the cards, or to the warnings about long keywords; remove what it does not send."""
     if not text.startswith("{"):
         lines = text.splitlines()
         return "\n".join(sorted([*lines, lines[0].replace("detection_threshold", "oda_api_version")]))
     header = ast.literal_eval(text)
-    gone = set() if run.version == "1.1.0" else {"dry_run", "verbose"}
-    header = {name: value for name, value in header.items() if name not in gone} | {"oda_api_version": run.version}
-    told = {name: value for name, value in header.items() if name not in {*_STRUCTURE, "url"}}
-    return str({**header, "url": f"http://www.astro.unige.ch/cdci/astrooda_?{urlencode(told)}"})
+    removed = set() if run.version == "1.1.0" else {"dry_run", "verbose"}
+    header = {name: value for name, value in header.items() if name not in removed} | {"oda_api_version": run.version}
+    arguments = {name: value for name, value in header.items() if name not in {*_STRUCTURE, "url"}}
+    return str({**header, "url": f"http://www.astro.unige.ch/cdci/astrooda_?{urlencode(arguments)}"})
 
 
-def _without_asker(text: str, _: Run) -> str:
-    return str({name: value for name, value in ast.literal_eval(text).items() if name not in ASKER})
+def _without_request_cards(text: str, _: Run) -> str:
+    return str({name: value for name, value in ast.literal_eval(text).items() if name not in REQUEST_CARDS})
 
 
 def _sources() -> tuple[tuple[str, str], ...]:
@@ -108,10 +109,10 @@ def _sources() -> tuple[tuple[str, str], ...]:
 
 
 _ALL = ("2019", "today")
-_NAMES = "names tell product and source, nameless products are named by what was asked for; meta data stand behind them"
+_NAMES = "names have product and source, nameless products are named after the query; meta data follow"
 DIFFERENCES = (
     Difference(
-        "selected_data", VERSIONS, _ALL, "numpy 2 tells the shape of an abridged array",
+        "selected_data", VERSIONS, _ALL, "numpy 2 prints the shape of an abridged array",
         lambda text, _: text.replace("dtype=", "shape=(455, 455), dtype="),
     ),
     Difference(
@@ -127,57 +128,57 @@ DIFFERENCES = (
         _without_instrument,
     ),
     Difference(
-        "description_isgri_image", LATER[1:], _ALL, "the client prints a blank less",
+        "description_isgri_image", LATER[1:], _ALL, "the client prints one blank less",
         lambda text, _: text.replace("for  product", "for product"),
     ),
     Difference("image_show", LATER, _ALL, _NAMES, _renamed((("mosaic_image", "mosaic"), ("dispatcher_catalog", "")))),
     Difference("lc_show", LATER, _ALL, _NAMES, _renamed(_sources())),
     Difference("polar_show", LATER, _ALL, _NAMES, _renamed((("polar_lc", "lc"), ("polar_lc", "")))),
     Difference("acs_show", LATER, _ALL, _NAMES, _renamed((("spi_acs_lc", "query"),))),
-    *(Difference(cell, LATER, _ALL, "the client reports in other words", _done) for cell in QUERIES),
+    *(Difference(cell, LATER, _ALL, "the client words its report differently", _done) for cell in QUERIES),
     *(
         Difference(cell, LATER, ("2019",), "the client sends its version, later no dry_run or verbose", _with_version)
         for cell in ("lc_header", "selected_hdus")
     ),
     Difference(
-        "lc_header", VERSIONS, ("today",), "the dispatcher adds nothing of the request to headers", _without_asker
+        "lc_header", VERSIONS, ("today",), "headers have no cards of the request", _without_request_cards
     ),
     Difference(
-        "selected_hdus", VERSIONS, ("today",), "the dispatcher adds nothing of the request to headers",
-        lambda text, _: "\n".join(line for line in text.splitlines() if line.split("'")[1] not in ASKER),
+        "selected_hdus", VERSIONS, ("today",), "headers have no cards of the request",
+        lambda text, _: "\n".join(line for line in text.splitlines() if line.split("'")[1] not in REQUEST_CARDS),
     ),
 )  # fmt: skip
-"""All that differs. What is not here is equal to what the notebook prints."""
+"""All differences. Other outputs are equal to those in the notebook."""
 
 
 def expected(cell: str, run: Run) -> str:
-    """Give the output of a cell in a run."""
+    """Return the expected output of a cell in a run."""
     text = PRINTED[cell]
     for difference in DIFFERENCES:
-        here = run.version in difference.versions and run.generation in difference.generations
-        if here and fnmatch(cell, difference.cells):
+        applies = run.version in difference.versions and run.generation in difference.generations
+        if applies and fnmatch(cell, difference.cells):
             text = difference.change(text, run)
     return text
 
 
 def shown(cell: str, outcome: Mapping[str, Any], run: Run) -> str:
-    """Give what a cell showed as the notebook would: what it printed, or else its value."""
+    """Return the output of a cell as in a notebook: the printed text, or its value."""
     if outcome["warned"] and cell == "selected_hdus":
         return "\n".join(f"WARNING: VerifyWarning: {text} [astropy.io.fits.card]" for text in outcome["warned"])
-    said = on_a_terminal(outcome["said"]).rstrip("\n")
+    printed = on_a_terminal(outcome["said"]).rstrip("\n")
     if run.version in LATER and cell in QUERIES:
-        return "\n".join(line for line in said.splitlines() if line.startswith("query COMPLETED"))
+        return "\n".join(line for line in printed.splitlines() if line.startswith("query COMPLETED"))
     if run.version in LATER and cell.endswith("_show"):
-        lines = [line.partition("  meta_data:")[0] for line in said.splitlines()]
-        return "\n".join(line for line in lines if line) if cell != "selected_show" else said
-    if said:
-        return said
+        lines = [line.partition("  meta_data:")[0] for line in printed.splitlines()]
+        return "\n".join(line for line in lines if line) if cell != "selected_show" else printed
+    if printed:
+        return printed
     value = outcome["value"]
     return value if isinstance(value, str) and not PRINTED[cell].startswith("'") else repr(value)
 
 
 def on_a_terminal(text: str) -> str:
-    """Give what stands on a terminal in the end, without colours: after a carriage return a line is overwritten."""
+    """Return the final text on a terminal, without colours; a carriage return overwrites the line."""
     lines = []
     for line in re.sub(r"\x1b\[\d+m", "", text).split("\n"):
         seen = ""
@@ -188,28 +189,28 @@ def on_a_terminal(text: str) -> str:
 
 
 def comparable(cell: str, text: str, run: Run) -> Any:
-    """Read what a cell shows, without what differs between any two runs: addresses, sessions, jobs, counts of polls."""
+    """Parse an output, without what differs between runs: addresses, sessions, jobs, counts of polls."""
     if text.startswith(("{", "(", "[[", "'")) or (text.startswith("[") and cell == "selected_shape"):
         value = ast.literal_eval(text)
         return _anonymous(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
-    if cell in QUERIES and run.route == "proxy":  # what is stored comes at once
+    if cell in QUERIES and run.route == "proxy":  # recordings are served at once
         text = re.sub("the job has been submitted on the remote server\n.*\n", "\n", text)
     text = re.sub("( object)? at 0x[0-9a-f]+", "", re.sub(r'id="table\d+"', 'id="table"', text))
     text = re.sub(r"(?m)^session_id [0-9A-Z]{16}$", "session_id", text)
     text = re.sub(r"(?m)^(-? ?waiting for remote response, please wait run_analysis) http\S+$", r"\1", text)
-    # A longer line, of an earlier poll, is seen behind the end of this one.
+    # The end of a longer line, of an earlier poll, is visible after this one.
     return re.sub(r"(?m)^ [-|/\\](.* status=done - job_id=)-?[0-9a-f]+ .*$", r"\1", text)
 
 
 def _anonymous(header: dict[str, Any]) -> dict[str, Any]:
-    """Take out of a header what it tells of the request alone, once that was found to make sense."""
+    """Check the cards of the request in a header, and remove them."""
     if "url" not in header:
         return header
-    told = dict(parse_qsl(urlsplit(header["url"]).query))
-    assert told == {name: value for name, value in header.items() if name not in {*_STRUCTURE, "url"}}
+    arguments = dict(parse_qsl(urlsplit(header["url"]).query))
+    assert arguments == {name: value for name, value in header.items() if name not in {*_STRUCTURE, "url"}}
     assert re.fullmatch("[0-9A-Z]{16}", header["session_id"])
     assert re.fullmatch("-?[0-9]+", header["job_id"])
-    assert header["query_status"] in {"submitted", "progress"}  # how far the job was when it was last asked for
+    assert header["query_status"] in {"submitted", "progress"}  # the state of the job in the last request
     return {
         name: value for name, value in header.items() if name not in {"url", "session_id", "job_id", "query_status"}
     }

@@ -99,7 +99,7 @@ TIMELINE = [["submitted", 0.0], ["progress", 2.0], ["ready", 6.0]]
 
 
 def write_folder(folder: Path) -> Path:
-    """Write the folder: `isgri_image` takes six seconds, `isgri_lc` fails after three, `polar_lc` is done at once."""
+    """Write fixtures: `isgri_image` takes six seconds, `isgri_lc` fails after three, `polar_lc` is done at once."""
     for instrument in (ISGRI, POLAR):
         write_json(folder / str(instrument["instrument"]) / "instrument.json", instrument)
     for path, parameters, answer in (
@@ -125,7 +125,7 @@ def write_folder(folder: Path) -> Path:
 
 
 def write_manifest_again(folder: Path) -> None:
-    """Write the manifest for what is in a folder now."""
+    """Write the manifest for the current files of a folder."""
     files = [*folder.glob("*/instrument.json"), *(file.parent for file in folder.glob("*/*/*/query.json"))]
     write_manifest(folder, {file.relative_to(folder).as_posix(): ORIGIN for file in files})
 

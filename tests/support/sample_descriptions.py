@@ -1,4 +1,4 @@
-"""Descriptions of instruments as dispatchers give them, shortened, for tests."""
+"""Instrument descriptions of dispatchers, shortened, for tests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _XSD = "http://www.w3.org/2001/XMLSchema#"
 
 
 def item(name: str, kind: str, value: Any, units: str | None = None) -> dict[str, Any]:
-    """Write one parameter as dispatcher 1.3.6 does."""
+    """Return one parameter as in dispatcher 1.3.6."""
     address = (_XSD if kind[0].islower() else _ONTOLOGY) + kind
     return {"name": name, "units": units, "value": value, "restrictions": {"is_optional": False}, "owl_uri": [address]}
 
 
 def companion(name: str, value: str) -> dict[str, Any]:
-    """Write an argument for a unit or format as dispatcher 1.3.6 does."""
+    """Return the parameter for a unit or format as in dispatcher 1.3.6."""
     return {"name": name, "units": "str", "value": value}
 
 
@@ -66,13 +66,13 @@ PRODUCTS = {"isgri_image": "isgri_image_query", "isgri_lc": "isgri_lc_query"}
 
 
 def meta_data(*parts: Any, instrument: str = "isgri", products: dict[str, str] | None = None) -> str:
-    """Write a description as `api/meta-data` of dispatcher 1.3.6 gives it."""
+    """Return a description as by `api/meta-data` of dispatcher 1.3.6."""
     parts = parts or (SOURCE, INSTRUMENT, IMAGE, CURVE)
     return json.dumps([[{"instrumet": instrument}, {"prod_dict": products or PRODUCTS}, *parts]])
 
 
 def old_meta_data() -> str:
-    """Write a description as dispatchers up to November 2024 did: JSON within JSON, without types."""
+    """Return a description as by dispatchers up to November 2024: JSON within JSON, without types."""
     bare = [
         [
             {key: value for key, value in entry.items() if key not in {"owl_uri", "restrictions"}}
@@ -84,12 +84,12 @@ def old_meta_data() -> str:
     return meta_data(*map(json.dumps, bare))
 
 
-TODAY: Schema = read_schema(meta_data())
-OLD: Schema = read_schema(old_meta_data())
+SCHEMA: Schema = read_schema(meta_data())
+OLD_SCHEMA: Schema = read_schema(old_meta_data())
 
-IMAGE_OF = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True"
+IMAGE_ARGUMENTS = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True"
 
 
-def normalised(words: str, schema: Schema | None = TODAY) -> NormalisedQuery:
+def normalised(words: str, schema: Schema | None = SCHEMA) -> NormalisedQuery:
     """Read the words of a request for an image, beside those that every such request has."""
-    return normalise(split_query(parse_fields(f"{IMAGE_OF}&{words}"))[0], schema)
+    return normalise(split_query(parse_fields(f"{IMAGE_ARGUMENTS}&{words}"))[0], schema)

@@ -1,4 +1,4 @@
-"""What of two servers' answers to one request is compared, and how the mock is told of the real one's instruments."""
+"""Compares the responses of the mock and a real dispatcher, and writes fixtures for the mock from the real one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mock_server.parameters import CONTROL_ARGUMENTS, read_arguments
 from oda_proxy.fixture.writing import write_manifest
-from tests.support.mock_folders import ORIGIN, write_json
+from tests.support.mock_fixtures import ORIGIN, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tests.support.mock_requests import Request
 
 INSTRUMENTS = ("empty", "empty-async", "empty-semi-async")
-"""Those of the real dispatcher's dummy plugin."""
+"""The instruments of the real dispatcher's dummy plugin."""
 
 _NO_PARAMETERS = (CONTROL_ARGUMENTS - {"catalog_selected_objects"}) | {"dry_run"}
 _WINDOWS = "user_scw_list_file"
 _BOUNDARY = "a-boundary-of-a-test"
 _JSON = "application/json"
-# What no two servers have in common, or not twice: configuration, releases, times, and addresses.
+# Members that differ between servers or runs: configuration, releases, times, and addresses.
 _NEVER_EQUAL = frozenset(
     {"config", "cdci_data_analysis_version", "oda_api_version", "cdci_data_analysis_version_details", "debug_mode"}
     | {"api_code"}  # repeats the parameters
@@ -42,7 +42,7 @@ _NEVER_EQUAL = frozenset(
         "call_back_url",
     }
 )
-# What follows from other members of an answer: the beginnings of names.
+# Prefixes of members that follow from another member.
 _FOLLOWING = {
     "status": ("",),
     "error_message": ("",),
@@ -56,7 +56,7 @@ _FOLLOWING = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     kind: str
@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def job_id(self) -> str | None:
-        """The job that the answer names."""
+        """The job id in the response."""
         try:
             found = json.loads(self.body)["job_monitor"]["job_id"]
         except (ValueError, LookupError, TypeError):
@@ -74,14 +74,14 @@ class Answer:
 
 
 class Client:
-    """Sends requests to one server, and remembers the jobs that its answers name."""
+    """Sends requests to one server, and stores the job ids of its responses."""
 
     def __init__(self, url: str) -> None:
         self.address = urlsplit(url).netloc
         self.jobs: dict[str, str] = {}
 
     def ask(self, request: Request) -> Answer:
-        """Send a request as it is: nothing of its path is tidied."""
+        """Send a request without normalising its path."""
         query = request.query
         if request.job_of is not None:
             query = (*query, ("job_id", self.jobs[request.job_of]))
@@ -91,8 +91,8 @@ class Client:
         try:
             connection.request(request.method, path, body, headers)
             response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            answer = Answer(response.status, response.headers.get_content_type(), told, response.read())
+            response_headers = {name.lower(): value for name, value in response.getheaders()}
+            answer = Answer(response.status, response.headers.get_content_type(), response_headers, response.read())
         finally:
             connection.close()
         if answer.job_id is not None:
@@ -100,7 +100,7 @@ class Client:
         return answer
 
     def facts(self, request: Request, answer: Answer) -> dict[str, Any]:
-        """Give what is compared: status, type, and every member of a JSON answer, or the words of another one."""
+        """Return what is compared: status, type, and every member of a JSON response, or the words of another one."""
         facts: dict[str, Any] = {"status": answer.status, "type": answer.kind}
         if answer.status in {301, 302}:
             target = urlsplit(answer.headers.get("location", ""))
@@ -118,7 +118,7 @@ class Client:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the facts that are not the same here and there, but for those that follow from others that are named."""
+    """Return the names of facts that differ, except those that follow from others in the list."""
     nothing = object()
     found = {name for name in {**one, **other} if one.get(name, nothing) != other.get(name, nothing)}
     for name, following in _FOLLOWING.items():
@@ -128,13 +128,13 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, 
 
 
 def _made_sessions(request: Request, facts: Mapping[str, Any]) -> list[str]:
-    """Name the session that a server has made, where the request has none."""
-    given = dict((*request.query, *request.form)).get("session_id")
-    return [str(facts["session_id"])] if given in {None, "new"} and "session_id" in facts else []
+    """Return the session that the server created, if the request has none."""
+    session_id = dict((*request.query, *request.form)).get("session_id")
+    return [str(facts["session_id"])] if session_id in {None, "new"} and "session_id" in facts else []
 
 
 def _without(changing: Iterable[str], value: Any) -> Any:
-    """Leave out what is another text each time, and the addresses of objects in the server's memory."""
+    """Replace texts that change each time, and addresses of objects in memory."""
     text = json.dumps(value)
     for word in changing:
         text = text.replace(word, "...")
@@ -142,7 +142,7 @@ def _without(changing: Iterable[str], value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Read the texts of JSON in a list, which descriptions were until 2024."""
+    """Parse JSON texts in a list, as in descriptions until 2024."""
     if isinstance(value, list):
         return [
             _plain(json.loads(one)) if isinstance(one, str) and one.startswith("[") else _plain(one) for one in value
@@ -160,7 +160,7 @@ def _members(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _lasting(value: Any) -> Any:
-    """Leave out of a list what no two servers have in common."""
+    """Remove members that differ between servers or runs."""
     if isinstance(value, list):
         return [_lasting(member) for member in value]
     if isinstance(value, dict):
@@ -185,11 +185,11 @@ def _part(disposition: str, content: bytes) -> bytes:
     return f"--{_BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
 
 
-# -- what the mock is told of the real dispatcher's instruments ----------------------------------
+# -- fixtures for the mock -----------------------------------------------------------------------
 
 
 def write_folder(folder: Path, descriptions: Iterable[Any], answered: Iterable[tuple[Request, Answer]]) -> None:
-    """Write fixtures from what a real dispatcher said: its instruments, and the end of each query that it ran."""
+    """Write fixtures from a real dispatcher: its instruments, and the result of each query that it ran."""
     origins = {}
     for description in descriptions:
         instrument = instrument_of(description)
@@ -211,7 +211,7 @@ def write_folder(folder: Path, descriptions: Iterable[Any], answered: Iterable[t
 
 
 def instrument_of(description: list[Any]) -> dict[str, Any]:
-    """Turn what a dispatcher says of an instrument into what a fixture says."""
+    """Convert a dispatcher's description of an instrument to that of a fixture."""
     [[head, products, *queries]] = description
     described = []
     for items in (json.loads(query) if isinstance(query, str) else query for query in queries):
@@ -251,14 +251,14 @@ def _query(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str
 
 
 def _end(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the end of a query that a dispatcher began; one that waits for reports ends without products."""
+    """Return the result of a query; one that waits for reports ends without products."""
     products = {name: value for name, value in document["products"].items() if name == "input_prod_list"}
     waits = document["query_status"] == "submitted"
-    told = {name: value for name, value in document["exit_status"].items() if name != "job_status"}
+    exit_status = {name: value for name, value in document["exit_status"].items() if name != "job_status"}
     return {
         "format": 1,
         "query_status": "done" if waits else document["query_status"],
-        "exit_status": told,
+        "exit_status": exit_status,
         "timeline": [["submitted", 0.0]] if waits else [],
         "products": products,
     }

@@ -1,4 +1,4 @@
-"""Answers as a dispatcher writes them, for tests."""
+"""Responses of a dispatcher, for tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ARRAY = (
     "gANjbnVtcHkuY29yZS5tdWx0aWFycmF5Cl9yZWNvbnN0cnVjdApxAGNudW1weQpuZGFycmF5CnEBSwCFcQJDAWJxA4dxBFJxBShLAUsBhXEGY251"
     "bXB5CmR0eXBlCnEHWAIAAABmNHEIiYiHcQlScQooSwNYAQAAAD5xC05OTkr/////Sv////9LAHRxDGKJQwQ/wAAAcQ10cQ5iLg=="
 )
-"""One number, as the codec pickles it: nothing in it needs repair."""
+"""One number, as pickled by the codec: it needs no repair."""
 
 
 def answer(**changes: Any) -> dict[str, Any]:
-    """Give a completed answer of dispatcher 1.3.6 for a public query; `products` is merged, all else replaced."""
+    """Return a completed response of dispatcher 1.3.6 to a public query; `products` is merged, the rest replaced."""
     products = {
         "numpy_data_product_list": [{"name": "lc", "meta_data": "{}", "data_unit_list": [{"binarys": ARRAY}]}],
         "prod_process_message": "",
@@ -54,6 +54,6 @@ def answer(**changes: Any) -> dict[str, Any]:
     }
 
 
-def written(value: Any) -> bytes:
-    """Write JSON as the dispatcher does."""
+def json_bytes(value: Any) -> bytes:
+    """Return JSON as the dispatcher writes it."""
     return (json.dumps(value, separators=(",", ":")) + "\n").encode("ascii")

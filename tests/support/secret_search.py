@@ -1,4 +1,4 @@
-"""Finding secrets in what a store wrote."""
+"""Searches files for secrets, also within compressed data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _ZSTD = bytes.fromhex("28b52ffd")
 
 
-def traces(data: bytes, secrets: Iterable[bytes]) -> list[bytes]:
-    """Name the secrets that stand in some bytes in any case, also within what is compressed there."""
+def secrets_in(data: bytes, secrets: Iterable[bytes]) -> list[bytes]:
+    """Return the secrets that occur in some bytes in any case, also within compressed parts."""
     texts = [data.lower()]
     at = data.find(_ZSTD)
     while at >= 0:
@@ -25,9 +25,11 @@ def traces(data: bytes, secrets: Iterable[bytes]) -> list[bytes]:
     return [secret for secret in secrets for text in texts if secret.lower() in text]
 
 
-def traces_below(folder: Path, secrets: list[bytes]) -> dict[str, list[bytes]]:
-    """Name the files below a folder that show a secret, in their names or in what they hold."""
+def secrets_below(folder: Path, secrets: list[bytes]) -> dict[str, list[bytes]]:
+    """Return the files below a folder with a secret in their name or content, with these secrets."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert files
-    shown = {str(file): traces(str(file.relative_to(folder)).encode() + file.read_bytes(), secrets) for file in files}
+    shown = {
+        str(file): secrets_in(str(file.relative_to(folder)).encode() + file.read_bytes(), secrets) for file in files
+    }
     return {file: found for file, found in shown.items() if found}

@@ -1,4 +1,4 @@
-"""Pairs of questions that differ, and know it by themselves: no rule of the program is asked whether they do."""
+"""Pairs of different queries, made without the rules of the program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from tests.support.described import IMAGE_OF
+from tests.support.sample_descriptions import IMAGE_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ _cells = st.tuples(st.integers(0, 19), st.integers(0, 19))
 
 
 def digits_swapped(draw: Draw, words: Words) -> Words:
-    """Permute the digits of a number: the dispatcher gives all permutations one id."""
+    """Permute the digits of a number: the dispatcher has one id for all permutations."""
     name = draw(st.sampled_from(NUMBERS))
     value = words.setdefault(name, draw(_decimals))
     swapped = "".join(draw(st.permutations(value.lstrip("-"))))
@@ -108,18 +108,18 @@ MUTATIONS: tuple[Callable[[Draw, Words], Words], ...] = (
 
 
 def window(number: int) -> Words:
-    """Give one of 500 windows of one day in MJD."""
+    """Return one of 500 windows of one day in MJD."""
     return {"T1": str(58000 + number), "T2": str(58001 + number), "T_format": "mjd"}
 
 
 def cell(row: int, column: int) -> Words:
-    """Give one of 20 x 20 cells of the sky, 0.1 degree apart."""
+    """Return one of 20 x 20 cells of the sky, 0.1 degree apart."""
     return {"RA": f"{83 + row / 10:.1f}", "DEC": f"{21 + column / 10:.1f}"}
 
 
 @st.composite
 def pairs_of_different_queries(draw: Draw) -> tuple[str, str]:
-    """Draw the words of two requests that ask different things."""
+    """Draw the query strings of two different queries."""
     one: Words = {"RA": draw(_decimals), "DEC": draw(_decimals)}
     if draw(st.booleans()):
         one["src_name"] = draw(_names)
@@ -127,4 +127,4 @@ def pairs_of_different_queries(draw: Draw) -> tuple[str, str]:
         one["T1"] = draw(st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds")))
     mutate = draw(st.sampled_from(MUTATIONS))
     other = mutate(draw, one)
-    return f"{IMAGE_OF}&{urlencode(one)}", f"{IMAGE_OF}&{urlencode(other)}"
+    return f"{IMAGE_ARGUMENTS}&{urlencode(one)}", f"{IMAGE_ARGUMENTS}&{urlencode(other)}"

@@ -1,4 +1,4 @@
-"""Ten questions, and the many ways in which people ask them."""
+"""Ten queries, and different spellings of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DEFAULTS: Final = {
     "T2": "2017-03-06T15:32:27.000",
     "src_name": "1E 1740.7-2942",
 }
-"""What the dummy instrument fills in."""
+"""The defaults of the dummy instrument."""
 
-QUESTIONS: Final[tuple[dict[str, str], ...]] = (
+QUERIES: Final[tuple[dict[str, str], ...]] = (
     {"product_type": "dummy"},
     {"product_type": "dummy", "RA": "83.63", "DEC": "22.0145"},
     {"product_type": "dummy", "T1": "2003-03-15T23:27:40.000", "T2": "2003-03-16T00:03:15.000"},
@@ -32,9 +32,9 @@ QUESTIONS: Final[tuple[dict[str, str], ...]] = (
     {"product_type": "dummy", "p_list": "b,a", "DEC": "-29.74516667"},
     {"product_type": "echo", "ang": "0.25", "ang_deg": "12", "energ": "0.1", "src_name": "Cyg X-1", "sb": "7"},
 )
-"""Parameters beside those that every request has."""
+"""Parameters in addition to those of every request."""
 
-EVERY: Final = {"instrument": "empty", "query_type": "Dummy", "query_status": "new"}
+COMMON_ARGUMENTS: Final = {"instrument": "empty", "query_type": "Dummy", "query_status": "new"}
 
 ANGLES: Final = frozenset({"RA", "DEC", "ang", "ang_deg"})
 NUMBERS: Final = ANGLES | {"sb", "energ"}
@@ -42,55 +42,55 @@ NUMBERS: Final = ANGLES | {"sb", "energ"}
 
 @dataclass(frozen=True)
 class Variation:
-    """One way of asking: the query string, the form where there is one, and what was done to the words."""
+    """One spelling: the query string, the form if there is one, and the changes."""
 
     query_string: str
     form: bytes | None
-    done: tuple[str, ...]
+    changes: tuple[str, ...]
 
 
-def vary(question: dict[str, str], chance: Random) -> Variation:
-    """Ask a question in other words; now and then, ask another one."""
-    words = {**question}
+def vary(query: dict[str, str], chance: Random) -> Variation:
+    """Return another spelling of a query, or, now and then, another query."""
+    arguments = {**query}
     done = []
     for rewrite in (_left_out_or_written_out, _rewritten_numbers, _rewritten_times, _rewritten_texts, _rewritten_lists):
         if chance.random() < 0.6:
-            done += rewrite(words, chance)
+            done += rewrite(arguments, chance)
     if chance.random() < 0.1:
-        done += _another(words, chance)
-    fields = [*EVERY.items(), ("api", chance.choice(["True", "1"])), *_split_lists(words, chance)]
-    client = chance.choice([_asked_by_1_0, _asked_by_1_3_5, _asked_by_hand])
-    fields += [(name, value) for name, value in client(chance) if name not in words]
+        done += _another(arguments, chance)
+    fields = [*COMMON_ARGUMENTS.items(), ("api", chance.choice(["True", "1"])), *_split_lists(arguments, chance)]
+    client = chance.choice([_sent_by_1_0, _sent_by_1_3_5, _sent_by_hand])
+    fields += [(name, value) for name, value in client(chance) if name not in arguments]
     chance.shuffle(fields)
     at = chance.choice([len(fields), len(fields), 0, chance.randrange(len(fields))])
     form = urlencode(fields[at:]).encode() if at < len(fields) else None
     return Variation(urlencode(fields[:at]), form, tuple(done))
 
 
-def _left_out_or_written_out(words: dict[str, str], chance: Random) -> list[str]:
+def _left_out_or_written_out(arguments: dict[str, str], chance: Random) -> list[str]:
     names = chance.sample(sorted(DEFAULTS), 2)
     for name in names:
-        words.setdefault(name, DEFAULTS[name])
-    dropped = [name for name, default in DEFAULTS.items() if words.get(name) == default and chance.random() < 0.3]
+        arguments.setdefault(name, DEFAULTS[name])
+    dropped = [name for name, default in DEFAULTS.items() if arguments.get(name) == default and chance.random() < 0.3]
     for name in dropped:
-        del words[name]
+        del arguments[name]
     return [f"defaults of {', '.join(names)} written out", *(f"default of {name} left out" for name in dropped)]
 
 
-def _rewritten_numbers(words: dict[str, str], chance: Random) -> list[str]:
+def _rewritten_numbers(arguments: dict[str, str], chance: Random) -> list[str]:
     done = []
-    for name in sorted(NUMBERS & words.keys()):
-        ways = _spellings(name, words[name])
-        if chance.random() < 0.01 and "." in words[name]:
-            ways = {"more digits than a float has": f"{words[name]}{'0' * 20}1"}
+    for name in sorted(NUMBERS & arguments.keys()):
+        ways = _spellings(name, arguments[name])
+        if chance.random() < 0.01 and "." in arguments[name]:
+            ways = {"more digits than a float has": f"{arguments[name]}{'0' * 20}1"}
         way = chance.choice(sorted(ways))
-        words[name] = ways[way]
+        arguments[name] = ways[way]
         done.append(f"{name}: {way}")
     return done
 
 
 def _spellings(name: str, number: str) -> dict[str, str]:
-    """Spell a number as the dispatcher reads it: angles, which astropy reads, want a point before an exponent."""
+    """Return spellings of a number; angles, which astropy parses, need a point before an exponent."""
     with_point = number if "." in number else f"{number}."
     ways = {
         "zeros": f"{with_point}000",
@@ -109,46 +109,46 @@ def _spellings(name: str, number: str) -> dict[str, str]:
     return ways
 
 
-def _rewritten_times(words: dict[str, str], chance: Random) -> list[str]:
-    if not {"T1", "T2"} <= words.keys():
+def _rewritten_times(arguments: dict[str, str], chance: Random) -> list[str]:
+    if not {"T1", "T2"} <= arguments.keys():
         return []
     from astropy.time import Time
 
     time_format = chance.choice(["mjd", "jd", "iso", "isot", "yday", "unix", "fits"])
     for name in ("T1", "T2"):
-        moment = Time(words[name], format="isot")
-        words[name] = str(getattr(moment, time_format))
-        if time_format in {"iso", "isot"} and words[name].endswith(".000") and chance.random() < 0.5:
-            words[name] = words[name][:-4]
-    words["T_format"] = time_format
+        moment = Time(arguments[name], format="isot")
+        arguments[name] = str(getattr(moment, time_format))
+        if time_format in {"iso", "isot"} and arguments[name].endswith(".000") and chance.random() < 0.5:
+            arguments[name] = arguments[name][:-4]
+    arguments["T_format"] = time_format
     return [f"times as {time_format}"]
 
 
-def _rewritten_texts(words: dict[str, str], chance: Random) -> list[str]:
-    if "src_name" not in words:
+def _rewritten_texts(arguments: dict[str, str], chance: Random) -> list[str]:
+    if "src_name" not in arguments:
         return []
-    words["src_name"] = f"{' ' * chance.randrange(3)}{words['src_name']} "
+    arguments["src_name"] = f"{' ' * chance.randrange(3)}{arguments['src_name']} "
     return ["blanks around text"]
 
 
-def _rewritten_lists(words: dict[str, str], chance: Random) -> list[str]:
-    if "scw_list" not in words:
+def _rewritten_lists(arguments: dict[str, str], chance: Random) -> list[str]:
+    if "scw_list" not in arguments:
         return []
-    words["use_scws"] = "form_list"
+    arguments["use_scws"] = "form_list"
     return ["a hint of the web form"]
 
 
-def _split_lists(words: dict[str, str], chance: Random) -> Fields:
-    """Write parameters; a list of science windows is sent as one text or as repeated values."""
+def _split_lists(arguments: dict[str, str], chance: Random) -> Fields:
+    """Return the fields; a list of science windows is one text or repeated values."""
     fields = []
-    for name, value in words.items():
+    for name, value in arguments.items():
         repeated = name == "scw_list" and chance.random() < 0.5
         fields += [(name, one) for one in (value.split(",") if repeated else [value])]
     return fields
 
 
-def _another(words: dict[str, str], chance: Random) -> list[str]:
-    """Ask something else, near to what was asked."""
+def _another(arguments: dict[str, str], chance: Random) -> list[str]:
+    """Change a query to a similar one."""
     changes: list[dict[str, str]] = [
         {"RA": "38.63"},
         {"RA": "83.631"},
@@ -165,21 +165,21 @@ def _another(words: dict[str, str], chance: Random) -> list[str]:
         {"DEC": "-0.0"},
     ]
     change = chance.choice(changes)
-    words |= change
-    return [f"another question: {change}"]
+    arguments |= change
+    return [f"another query: {change}"]
 
 
 def _session(chance: Random) -> str:
     return "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=16))
 
 
-def _asked_by_1_0(chance: Random) -> Fields:
+def _sent_by_1_0(chance: Random) -> Fields:
     return [("off_line", "False"), ("verbose", "False"), ("session_id", _session(chance)), ("dry_run", "False")]
 
 
-def _asked_by_1_3_5(chance: Random) -> Fields:
+def _sent_by_1_3_5(chance: Random) -> Fields:
     return [("off_line", "False"), ("session_id", _session(chance)), ("oda_api_version", "1.3.5")]
 
 
-def _asked_by_hand(chance: Random) -> Fields:
+def _sent_by_hand(chance: Random) -> Fields:
     return []

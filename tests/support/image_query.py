@@ -1,4 +1,4 @@
-"""Asking a dispatcher for one image with nothing but the standard library."""
+"""Queries a dispatcher for one image, with the standard library only."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ IMAGE = {
     "detection_threshold": "5.0",
     "radius": "15.0",
 }
-"""What the image of the notebook is asked with; there is a fixture for it."""
+"""The query for the image of the notebook; there is a fixture for it."""
 
 
-def ask(url: str, **changes: str) -> dict[str, Any]:
-    """Ask for the image, with some parameters changed, and give the answer, be it a failure."""
-    return asked(url, **changes)[0]
+def get_image(url: str, **changes: str) -> dict[str, Any]:
+    """Query the image, with some parameters changed, and return the response, also if it is a failure."""
+    return get_image_and_headers(url, **changes)[0]
 
 
-def asked(url: str, **changes: str) -> tuple[dict[str, Any], Message]:
-    """Ask for the image as `ask` does, and give the answer with its headers."""
+def get_image_and_headers(url: str, **changes: str) -> tuple[dict[str, Any], Message]:
+    """Query the image like `get_image`, and return the response and its headers."""
     try:
         with urllib.request.urlopen(f"{url}/run_analysis?{urlencode({**IMAGE, **changes})}") as response:  # noqa: S310 - on this machine
             return json.load(response), response.headers
@@ -48,8 +48,8 @@ def asked(url: str, **changes: str) -> tuple[dict[str, Any], Message]:
             return json.load(error), error.headers
 
 
-def status(mock_url: str) -> dict[str, Any]:
-    """Give what a mock tells of itself."""
+def mock_status(mock_url: str) -> dict[str, Any]:
+    """Return `/-/status` of a mock."""
     with urllib.request.urlopen(f"{mock_url}/-/status") as response:  # noqa: S310 - on this machine
-        told: dict[str, Any] = json.load(response)
-    return told
+        status: dict[str, Any] = json.load(response)
+    return status
