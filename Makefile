@@ -1,9 +1,16 @@
-# What a fresh machine needs is Python 3.11 or later, and make.
+# A fresh machine needs Python 3.11 or later, and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test lint soak bench clean
+# Hundreds of processes of the same few programs are started: let them store their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Two workers on two cores; each starts servers of its own, and takes over tests of the other when it is done.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
+
+.PHONY: demo serve check test lint environments soak bench clean
 
 demo: .venv/demo  ## ask a mock dispatcher twice through the proxy, with a real client
 	$(BIN)/python examples/demo.py demo-mosaic.png
@@ -11,9 +18,14 @@ demo: .venv/demo  ## ask a mock dispatcher twice through the proxy, with a real 
 serve: .venv/installed  ## keep a proxy over the mock running, to try by hand
 	$(BIN)/oda-proxy serve --mock
 
-test: .venv/test  ## run all the tests; those of real clients build their environments first
+check: lint .venv/test  ## in a minute: style, types, imports, and the tests that need no other environment
+	ODA_PROXY_EXAMPLES=0.1 $(PYTEST) -m "not real and not slow"
+
+test: environments  ## all tests; those of real clients in the environments that are built first
+	$(PYTEST)
+
+environments: .venv/test  ## build the environments of the real clients; where one cannot be built, its tests are skipped
 	-$(BIN)/python -m tests.support.environments
-	$(BIN)/python -m pytest
 
 lint: .venv/lint  ## style, types, and the direction of imports
 	$(BIN)/ruff check
@@ -21,11 +33,11 @@ lint: .venv/lint  ## style, types, and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, pairs of questions, malformed requests
+soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, pairs of queries, malformed requests
 	$(BIN)/python -m tests.soak.kills --kills 1000
 	$(BIN)/python -m tests.soak.sharing --seconds 60
 	$(BIN)/python -m tests.soak.many_clients
-	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest tests/query/test_cache_key.py tests/web/test_malformed.py
+	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest --timeout=3600 tests/query/test_cache_key.py tests/web/test_malformed.py
 
 bench: .venv/test  ## measure, as ratios
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
@@ -38,7 +50,7 @@ clean:  ## remove all that was made here
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# One stamp for each set of packages, made anew when what they should be changes.
+# One stamp for each set of packages, renewed when their list changes.
 .venv/installed: .venv/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

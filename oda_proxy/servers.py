@@ -266,9 +266,14 @@ def _print(text: str) -> None:
 
 
 def _stop_event() -> asyncio.Event:
-    """Return an event that SIGINT and SIGTERM set from now on."""
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on.
+
+    A signal that was ignored when the program started stays ignored: `nohup` and scripts that start a server in the
+    background set SIGHUP and SIGINT so.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     return stop

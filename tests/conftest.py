@@ -1,15 +1,21 @@
-"""What several tests share: real clients, a real dispatcher, and servers that stop by themselves."""
+"""Set up a run of the tests: network guard, signals, markers, numbers of examples, and fixtures that folders share."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
+from tests.support import real_clients
 from tests.support.environments import GUARD
+from tests.support.examples import examples
 from tests.support.network_guard import loopback_only
 from tests.support.paths import CLIENT_SCRIPTS
 from tests.support.real_clients import environment
@@ -19,32 +25,70 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# Nothing that tests do leaves this machine: neither here nor in the programs that they start. Only pip does.
+REAL_TIMEOUT = 300
+"""Seconds that a test of real clients may take: some wait for jobs of many clients on a machine that is busy."""
+
+# Neither the tests nor the programs that they start reach another machine. Only the installer of environments does.
 loopback_only.install()
 os.environ["PYTHONPATH"] = os.pathsep.join([GUARD, *filter(None, [os.environ.get("PYTHONPATH")])])
+# Tests start hundreds of processes of a few programs: compiling these each time takes as long as the tests themselves.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# A deadline would fail tests on a machine that is busy.
+settings.register_profile("oda-proxy", max_examples=examples(100), deadline=None)
+settings.load_profile("oda-proxy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start programs with the default handlers of signals, also where this run ignores them."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        for name in ("SIGHUP", "SIGINT", "SIGQUIT"):  # SIGHUP with `nohup`, the others in the background of a script
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+                # Still ignored in this process; but a program that is started does not inherit a handler.
+                signal.signal(number, lambda _number, _frame: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of real clients more time."""
+    for item in items:
+        if item.get_closest_marker("real") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(REAL_TIMEOUT))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what collecting made from garbage collection: it lives until the end, and is looked through often."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let only tests that are marked `real` use other environments, so that `-m "not real"` needs none."""
+    real_clients.allowed = item.get_closest_marker("real") is not None
 
 
 @pytest.fixture(scope="session")
 def client_python() -> Callable[[str], Path]:
-    """Give the Python of an environment with that version of `oda_api`."""
+    """Return the function that names the Python of an environment with a version of `oda_api`."""
     return lambda version: environment(f"oda_api-{version}")
 
 
 @pytest.fixture(scope="session")
 def reader_python() -> Path:
-    """Give the Python of the environment with a reader of OGIP files."""
+    """Return the Python of the environment with a reader of OGIP files."""
     return environment("pyspextools-0.7.1")
 
 
 @pytest.fixture(scope="session")
 def dispatcher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Name the folder in which the real dispatcher works."""
+    """Return the folder in which the real dispatcher works."""
     return tmp_path_factory.mktemp("dispatcher")
 
 
 @pytest.fixture(scope="session")
 def dispatcher_url(dispatcher_folder: Path) -> Iterator[str]:
-    """Run the real dispatcher, with its dummy plugin, for the whole run."""
+    """Run the real dispatcher, with its dummy plugin, until the tests of this worker end; return its address."""
     python = environment("dispatcher-1.3.3")
     with real_dispatcher(python, dispatcher_folder) as url:
         yield url
@@ -52,14 +96,14 @@ def dispatcher_url(dispatcher_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_dispatcher_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a real dispatcher for one module: the state of a job is the job's, whoever asked for it before."""
+    """Run a real dispatcher for one module: jobs keep their state there, whichever test began them."""
     with real_dispatcher(environment("dispatcher-1.3.3"), tmp_path_factory.mktemp("dispatcher")) as url:
         yield url
 
 
 @pytest.fixture
 def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Run a script of `tests/clients/scripts` with an unmodified client in this test's folder."""
+    """Return the function that runs a script of `tests/clients/scripts` with an unmodified client in `tmp_path`."""
 
     def run(version: str, script: str, *arguments: str, expect: int = 0) -> Any:
         return run_client_in(tmp_path, version, script, *arguments, expect=expect)
@@ -69,7 +113,7 @@ def run_client(run_client_in: Callable[..., Any], tmp_path: Path) -> Callable[..
 
 @pytest.fixture(scope="session")
 def run_client_in(client_python: Callable[[str], Path]) -> Callable[..., Any]:
-    """Run a script of `CLIENT_SCRIPTS` with an unmodified client in a folder; it prints one JSON value at its end."""
+    """Return the function that runs a script of `tests/clients/scripts` in a folder, and its last line as JSON."""
 
     def run(folder: Path, version: str, script: str, *arguments: str, expect: int = 0) -> Any:
         # Nothing of this run may change what the client does: no token, no address, no configuration.

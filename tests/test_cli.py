@@ -121,7 +121,7 @@ def test_the_proxy_starts_from_recordings_if_the_dispatcher_is_unreachable(tmp_p
         assert f"there are recordings of other dispatchers, named with --upstream: {mock.url}" in other.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("arguments", [["mock"], ["serve", "--mock"]])
 def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number: signal.Signals) -> None:
     with running(tmp_path / "log", *arguments, "--port", "0") as server:
@@ -129,6 +129,23 @@ def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number
 
         assert server.process.wait(PATIENCE) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_server_leaves_a_signal_ignored_that_was_ignored_when_it_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """`nohup` starts programs so, and a script that starts them in the background."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with running(tmp_path / "log", "mock", "--port", "0") as server:
+            server.process.send_signal(number)
+            for _ in range(20):  # a server that took the signal would answer the first of them at most
+                with urllib.request.urlopen(f"{server.url}/-/status") as response:  # noqa: S310 - on this machine
+                    assert response.status == 200
+            server.end()
+    finally:
+        signal.signal(number, before)
 
 
 def test_serve_with_a_mock_prints_an_example(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loopback_only import MESSAGE
 
+from tests.support.network_guard.loopback_only import MESSAGE
 from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:

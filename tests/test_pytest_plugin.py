@@ -688,6 +688,7 @@ def test_own(oda_proxy, ra):
 IN_FOUR = ("-p", "xdist", "-n", "4")
 
 
+@pytest.mark.slow  # starts four workers, each some times
 def test_four_workers_record_and_replay(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
@@ -701,6 +702,7 @@ def test_four_workers_record_and_replay(
     assert mock_status(upstream)["runs"] == 8
 
 
+@pytest.mark.slow  # starts four workers, each some times
 def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 

@@ -36,6 +36,7 @@ from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support import capsules
 from tests.support.dispatcher_responses import SESSION
+from tests.support.examples import examples
 from tests.support.paths import SAMPLES
 
 if TYPE_CHECKING:
@@ -689,7 +690,7 @@ def damaged_again(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("spoilt") / "capsule"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_garbage_anywhere_is_either_read_or_refused(made: Path, damaged_again: Path, data: st.DataObject) -> None:
     names = ["capsule.json", f"{IMAGE}/answer.json", f"{IMAGE}/query.json", f"{WIRED}/answer.json", FAILURE, TOLD]
@@ -711,7 +712,7 @@ def test_garbage_anywhere_is_either_read_or_refused(made: Path, damaged_again: P
         shutil.copy(made / name, damaged_again / name)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_a_manifest_of_garbage_is_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("garbage")

@@ -28,6 +28,7 @@ from oda_proxy.recordings.recording import redact
 from oda_proxy.recordings.redaction import NotStorableError
 from tests.support import capsules
 from tests.support.dispatcher_responses import SESSION
+from tests.support.examples import examples
 from tests.support.random_arrays import images, tables
 from tests.support.recordings import recording
 from tests.support.unreadable_responses import UNREADABLE, captured, product, unit
@@ -100,7 +101,7 @@ STATUSES = st.dictionaries(
 ECHOES = st.dictionaries(st.sampled_from(["RA", "instrument", "E1_keV", "flag", "scw_list"]), JSON, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     query=queries(),
     timeline=st.lists(st.tuples(STATES, SECONDS), max_size=3).map(tuple),
@@ -150,7 +151,7 @@ def holds_complex_objects(table: Any) -> bool:
     return bool(table.dtype.hasobject and any(dtype.kind == "c" for dtype, *_ in table.dtype.fields.values()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     array=images() | tables().filter(lambda table: not holds_complex_objects(table)),
     header=st.dictionaries(

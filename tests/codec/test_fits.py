@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from oda_proxy.codec import fits
 from oda_proxy.codec.product import Card, DataUnit
 from oda_proxy.errors import CodecError
+from tests.support.examples import examples
 from tests.support.paths import SAMPLES
 from tests.support.random_arrays import images, same_bits, tables
 
@@ -56,7 +57,7 @@ def again(unit: DataUnit) -> DataUnit:
 # -- arrays ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(image=images())
 def test_images_come_back_bit_for_bit(image: Any) -> None:
     back = again(DataUnit("I", data=image, hdu_type="image"))
@@ -64,7 +65,7 @@ def test_images_come_back_bit_for_bit(image: Any) -> None:
     assert same_bits(back.data, image)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(table=tables())
 def test_tables_come_back_bit_for_bit(table: Any) -> None:
     back = again(DataUnit("T", data=table, hdu_type="bintable"))
@@ -78,7 +79,7 @@ def fields_of(table: Any) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.filterwarnings("ignore:chararray")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(table=tables())
 def test_what_is_written_is_the_same_table_to_astropy(table: Any) -> None:
     with np.errstate(all="ignore"):
@@ -232,7 +233,7 @@ VALUES = st.one_of(
 KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,6}X", fullmatch=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.tuples(KEYWORDS, VALUES), max_size=5))
 def test_cards_come_back_with_every_digit_and_in_their_order(pairs: list[tuple[str, Any]]) -> None:
     cards = [Card(keyword, value) for keyword, value in pairs]
@@ -345,7 +346,7 @@ def test_a_large_compressed_image_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         fits.read(content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_no_damage_makes_another_error(data: st.DataObject) -> None:
     damaged = bytearray(variable_table())

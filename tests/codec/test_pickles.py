@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.codec import pickle_allow_list, pickle_loading, pickle_operations, pickle_writing
 from oda_proxy.errors import CodecError, ForbiddenPickleError
+from tests.support.examples import examples
 from tests.support.paths import SAMPLES
 from tests.support.random_arrays import images, same_bits, tables
 
@@ -52,7 +53,7 @@ def array_pickle(shape: bytes, dtype: bytes = DTYPE_F8, raw: bytes = b"C\x00") -
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(array=st.one_of(images(), tables(variable=False)))
 def test_arrays_of_every_protocol_are_read_bit_for_bit(protocol: int, array: Any) -> None:
     read = pickle_loading.loads(pickle.dumps(array, protocol))
@@ -308,7 +309,7 @@ def test_the_number_of_operations_is_limited(monkeypatch: pytest.MonkeyPatch) ->
         pickle_allow_list.names(pickle.dumps(np.zeros(2), 4))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_no_damage_makes_another_error(data: st.DataObject) -> None:
     sample = data.draw(st.sampled_from(sorted(SAMPLES.glob("*.pkl"))))
@@ -323,7 +324,7 @@ def test_no_damage_makes_another_error(data: st.DataObject) -> None:
     assert read.nbytes <= 64 * len(damaged)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(CodecError):
@@ -333,7 +334,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 # -- writing --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(array=st.one_of(images(), tables(variable=False)))
 def test_what_is_written_is_read_bit_for_bit_by_pickle_itself(array: Any) -> None:
     data = pickle_writing.dumps(array)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from oda_proxy.codec import pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.errors import CodecError, ForbiddenPickleError
+from tests.support.examples import examples
 from tests.support.random_arrays import images, same_bits, tables
 
 NULL = base64.b64decode("null")
@@ -55,14 +56,14 @@ def only(unit_of: DataProduct) -> Any:
 # -- arrays ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(array=st.one_of(images(), tables()))
 def test_arrays_come_back_bit_for_bit_from_clients_that_spoil_their_answers(array: Any) -> None:
     back = wire.decode_product(spoilt(wire.encode_product(product(array))))
     assert same_bits(only(back), wire.portable(array))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(array=tables(variable=False))
 def test_a_portable_array_is_sent_unchanged(array: Any) -> None:
     portable = wire.portable(array)
@@ -165,7 +166,7 @@ def test_nested_json_text_keeps_its_null() -> None:
 # -- meta_data, names, headers --------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(meta_data=st.dictionaries(TEXTS, JSON, max_size=4))
 def test_the_text_of_meta_data_is_the_same_as_python_and_as_json(meta_data: Any) -> None:
     text = spoilt(wire.encode_product(product(meta_data=meta_data)))["meta_data"]

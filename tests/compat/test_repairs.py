@@ -21,6 +21,7 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import redact, splice
 from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
+from tests.support.examples import examples
 from tests.support.paths import DOCS, SAMPLES
 from tests.support.unreadable_responses import (
     NULL,
@@ -105,7 +106,7 @@ def test_members_that_need_no_repair_keep_their_bytes() -> None:
 
 
 @given(st.binary(max_size=90), st.integers(2, 5), st.sampled_from(["u1", ">i2", "<f4", ">f8"]), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_repair_changes_a_bit_of_an_array(noise: bytes, protocol: int, kind: str, in_lines: bool) -> None:
     data = noise + NULL * 4 + noise
     array = np.frombuffer(data[: len(data) // 8 * 8], kind)
@@ -155,7 +156,7 @@ def expected_value(value: Any) -> Any:
 
 @given(meta_data=st.dictionaries(words, texts, max_size=3), ascii_only=st.booleans())
 @example(meta_data={"a": "a line\nullage, a word null, a path C:\\null"}, ascii_only=True)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_meta_data_means_the_same_as_json_and_as_python(meta_data: Mapping[str, Any], ascii_only: bool) -> None:
     text = first_product(arrays(meta_data=json.dumps(meta_data, ensure_ascii=ascii_only)))["meta_data"]
 

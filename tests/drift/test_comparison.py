@@ -18,6 +18,7 @@ from oda_proxy.drift import comparison
 from oda_proxy.drift.comparison import MAX_DIFFERENCES, ProductComparison, Verdict, compare
 from oda_proxy.drift.differences import EXACT, Difference, Tolerance
 from oda_proxy.errors import CodecError
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from oda_proxy.codec.product import Array
@@ -397,7 +398,7 @@ _NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     hnp.arrays(">f4", (2, 3), elements=_NUMBERS),
     hnp.arrays(">f4", (2, 3), elements=_NUMBERS),

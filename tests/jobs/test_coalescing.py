@@ -18,6 +18,7 @@ from oda_proxy.jobs.job import IDLE_PAUSE, Limits
 from oda_proxy.query.audience import Sharing
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
+from tests.support.examples import examples
 from tests.support.scripted import (
     QUERY,
     Client,
@@ -785,7 +786,7 @@ async def visited(visits: list[tuple[float, float | None]], plan: dict[float, st
         assert len({number(response) for response in got if response}) <= len(dispatcher.submissions)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(visits=st.lists(VISIT, min_size=1, max_size=6), plan=PLANS, delays=st.lists(DELAYS, min_size=1, max_size=12))
 def test_one_job_at_a_time_for_all_clients_in_any_order(
     visits: list[tuple[float, float | None]], plan: dict[float, str], delays: list[float]

@@ -27,6 +27,7 @@ from mock_server.synthetic.observation import MAX_BINS
 from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 from oda_proxy.codec import fits, wire
 from oda_proxy.fixture.reading import open_folder
+from tests.support.examples import examples
 from tests.support.mock_fixtures import write_folder
 from tests.support.servers import PATIENCE, running
 
@@ -177,7 +178,7 @@ def test_a_spectrum_comes_with_the_response_of_the_fixture() -> None:
     lasting=st.integers(10, 20_000),
     width=st.sampled_from([0.5, 1.0, 7.0, 100.0, 5000.0, 50_000.0]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_time_bins_cover_the_time_range(product: str, begin: int, lasting: int, width: float) -> None:
     first, last = (Time(946684800 + at, format="unix").isot for at in (begin, begin + lasting))
     unit = products_of(query_with(product, T1=first, T2=last, time_bin=width))[0].units[1]
@@ -193,7 +194,7 @@ def test_time_bins_cover_the_time_range(product: str, begin: int, lasting: int, 
 
 
 @given(ra=st.floats(0, 359.99), dec=st.floats(-89.9, 89.9), product=st.sampled_from(["isgri_image", "jemx_image"]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_a_mosaic_is_centred_on_the_position_of_the_source(ra: float, dec: float, product: str) -> None:
     answer = products_json(query_with(product, RA=ra, DEC=dec, detection_threshold=0.0))
     unit = wire.decode_product(answer["numpy_data_product_list"][0]).units[1]
@@ -210,7 +211,7 @@ def test_a_mosaic_is_centred_on_the_position_of_the_source(ra: float, dec: float
 
 
 @given(low=st.floats(15, 100), width=st.floats(1, 100))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_a_wider_energy_band_has_more_counts(low: float, width: float) -> None:
     rates = []
     for high in (low + width, low + 2 * width):

@@ -14,6 +14,7 @@ from oda_proxy.query.cache_key import Key, KeyMemo, key_of, key_of_normalised, k
 from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
+from tests.support.examples import examples
 from tests.support.query_pairs import cell, pairs_of_different_queries, window
 from tests.support.sample_descriptions import IMAGE_ARGUMENTS, OLD_SCHEMA, SCHEMA, normalised
 
@@ -99,7 +100,7 @@ def test_one_day_windows_and_cells_of_the_sky_have_a_key_each(schema: Schema | N
     assert (len(windows), len(sky)) == (500, 400)
 
 
-@settings(max_examples=PAIRS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(PAIRS), deadline=None, suppress_health_check=list(HealthCheck))
 @given(pairs_of_different_queries(), st.sampled_from([SCHEMA, OLD_SCHEMA, None]))
 def test_no_two_different_queries_share_a_key(pair: tuple[str, str], schema: Schema | None) -> None:
     one, other = (split_query(parse_fields(words))[0] for words in pair)

@@ -18,6 +18,7 @@ from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.recordings.failures import MAX_DOCUMENT, MAX_SIZE, Failure, parse, redact, render, serialise
 from oda_proxy.recordings.redaction import NotStorableError
 from tests.support.dispatcher_responses import JOB, SESSION
+from tests.support.examples import examples
 from tests.support.unreadable_responses import captured
 
 KEY = Key("0123456789abcdef" * 4)
@@ -247,7 +248,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(body=st.dictionaries(NAMES | st.text(max_size=5), JSON, max_size=5))
 def test_whatever_is_stored_can_be_serialised_parsed_and_rendered(body: dict[str, Any]) -> None:
     try:

@@ -27,6 +27,7 @@ from oda_proxy.run.authority import Authority, temporary_authority
 from oda_proxy.run.environment import proxy_environment
 from oda_proxy.run.forward_proxy import forward_proxy
 from oda_proxy.run.forwarded_request import ForwardedRequest, Origin, is_loopback
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -506,7 +507,7 @@ GARBAGE = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(GARBAGE, min_size=1, max_size=4))
 def test_garbage_does_not_affect_other_connections(authority: Authority, garbage: list[bytes]) -> None:
     async def main() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.paths import CHECKOUT
 
+pytestmark = pytest.mark.slow  # 20 CPU seconds
+
 KILLS = "tests.soak.kills"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, in which the program makes one of its own
 SHARING = "tests.soak.sharing"

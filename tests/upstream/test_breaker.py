@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from oda_proxy.upstream.breaker import FAILURES, FIRST_PAUSE, MAX_PAUSE, TRIAL_TIMEOUT, Attempt, Breaker
+from tests.support.examples import examples
 
 
 class Clock:
@@ -183,4 +184,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestAnyOrder.settings = settings(max_examples=examples(200), stateful_step_count=60, deadline=None)

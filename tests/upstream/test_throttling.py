@@ -25,6 +25,7 @@ from oda_proxy.upstream.breaker import FAILURES
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.throttling import BURST, MAX_RETRY_AFTER, ThrottledUpstream, UpstreamHealth
 from oda_proxy.web.app import make_app
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -193,7 +194,7 @@ TIMES = st.sampled_from([0.0, 0.0, 0.0, 0.125, 0.5, 1.0, 4.0])
 VISITORS = st.lists(st.builds(Visitor, TIMES, TIMES, TIMES, st.none() | TIMES), max_size=30)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(visitors=VISITORS, max_concurrent=st.integers(1, 4), rate=st.sampled_from([0.25, 1.0, 2.0, 8.0]))
 def test_concurrency_and_rate_are_limited_and_requests_are_sent_first_come_first_served(
     visitors: list[Visitor], max_concurrent: int, rate: float

@@ -24,6 +24,7 @@ from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
+from tests.support.examples import examples
 from tests.support.sample_descriptions import IMAGE_ARGUMENTS, meta_data
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ forms = (
 )
 
 
-@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(REQUESTS), deadline=None, suppress_health_check=list(HealthCheck))
 @given(query_strings, st.none() | forms)
 @example(f"{IMAGE_ARGUMENTS}&{encoded([('selected_catalog', '[' * 50_000)])}", None)
 @example(IMAGE_ARGUMENTS, (FORM, b"&".join([b"a=1"] * 20_000)))

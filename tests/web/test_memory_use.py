@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from tests.support.servers import Server
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),
+    pytest.mark.slow,  # moves 2 GB
+]
 
 MB = 1_000_000
 QUERY = f"instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new&session_id={SESSION}"

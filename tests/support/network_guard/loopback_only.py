@@ -23,23 +23,31 @@ class RefusedError(OSError):
 
 def install() -> None:
     """Guard this process from now on, once."""
-    if not getattr(sys, "_loopback_only", False):
-        sys._loopback_only = True  # type: ignore[attr-defined]
-        sys.addaudithook(_hook)
+    if getattr(sys, "_loopback_only", False):
+        return
+    sys._loopback_only = True  # type: ignore[attr-defined]
+    connections, look_ups = frozenset(_CONNECTIONS), frozenset(_LOOK_UPS)  # globals are gone when the interpreter ends
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in connections:
+            _check_connection(arguments[1])
+        elif event in look_ups:
+            _check_look_up(arguments[0])
+
+    sys.addaudithook(hook)
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _CONNECTIONS:
-        address = arguments[1]
-        # A path is a socket in the file system; None is a datagram on a connected socket.
-        if isinstance(address, tuple) and not _is_here(address[0]):
-            raise RefusedError(f"{MESSAGE}: {address[0]}")
-    elif event in _LOOK_UPS:
-        host = arguments[0]
-        if host is not None and not _is_here(host) and not _is_address(host):
-            import socket  # it is there already, as it raised the event
+def _check_connection(address: Any) -> None:
+    # A path is a socket in the file system; None is a datagram on a connected socket.
+    if isinstance(address, tuple) and not _is_here(address[0]):
+        raise RefusedError(f"{MESSAGE}: {address[0]}")
 
-            raise socket.gaierror(socket.EAI_NONAME, f"{MESSAGE}: {_text(host)}")
+
+def _check_look_up(host: str | bytes | None) -> None:
+    if host is not None and not _is_here(host) and not _is_address(host):
+        import socket  # it is there already, as it raised the event
+
+        raise socket.gaierror(socket.EAI_NONAME, f"{MESSAGE}: {_text(host)}")
 
 
 def _text(host: str | bytes) -> str:
