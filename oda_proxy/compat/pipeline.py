@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.compat import answer_repairs, screening
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
-from oda_proxy.http.spool import CHUNK_SIZE, MAX_IN_MEMORY, SpooledBody, spooled
+from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ class RepairPipeline:
             return answer
         old = answer.body
 
-        def changed() -> tuple[int, SpooledBody | tuple[bytes, ...]] | None:
+        def changed() -> tuple[int, SpooledBody] | None:
             before = old.read()
             after = change(before)
             return None if after is before or after == before else (len(after), _spooled(after, old.in_memory))
@@ -115,12 +115,12 @@ def _forbidden_names(body: bytes) -> tuple[str, ...]:
     return screening.forbidden_names(answer.get("products")) if isinstance(answer, dict) else ()
 
 
-def _spooled(body: bytes, in_memory: int) -> SpooledBody | tuple[bytes, ...]:
-    """Store a body in a spool, or in memory if the spool cannot be written."""
+def _spooled(body: bytes, in_memory: int) -> SpooledBody:
+    """Store a body in a spool, which remains in memory if the temporary folder has no room."""
     spool = SpooledBody(in_memory)
     try:
-        for at in range(0, len(body), CHUNK_SIZE):
-            spool.add(body[at : at + CHUNK_SIZE])
+        spool.add(body)
     except OSError:
-        return (body,)
+        spool = SpooledBody(len(body))
+        spool.add(body)
     return spool

@@ -59,6 +59,7 @@ _REASONS = {
     "not-api": "a page for a browser",
     "partial": "products of a job that was not done",
     "secret-in-address": "there may be a secret in its address",
+    "spool-full": "the temporary folder has no room for it",
     "status": "neither a success nor a redirect",
     "token": "requested with a token that cannot be read",
     "too-large": "too large",

@@ -104,7 +104,7 @@ class RecordingCache:
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return StoreResult(detail=answer.cache_status.detail)
         if not isinstance(answer.body, SpooledBody):
-            return StoreResult(detail="too-large")
+            return StoreResult(detail=answer.cache_status.detail or "too-large")
         recording = None
         try:
             recording = await self._redacted(answer.body, resolved, envelope)

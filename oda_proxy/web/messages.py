@@ -21,6 +21,16 @@ _log = logging.getLogger(__name__)
 MAX_FORM = 64 * 1024 * 1024
 """Bytes of a form that is read: catalogues and long lists of science windows."""
 
+_WITHOUT_BODY = frozenset({204, 304})
+"""Responses that end with their headers (RFC 9110, section 6.4.1)."""
+
+
+class IncompleteBodyError(OdaProxyError):
+    """A body ended before its `Content-Length`: the client would wait for the rest."""
+
+    def __init__(self, written: int, length: int) -> None:
+        super().__init__(f"an answer ended after {written} of {length} bytes; the connection to the client was aborted")
+
 
 async def read(incoming: web.BaseRequest, target: str) -> Request:
     """Return a request for `target`, an encoded path with its query string; the body is read if it is a form."""
@@ -48,12 +58,7 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
     try:
         await response.prepare(incoming)
         if incoming.method != "HEAD":
-            if isinstance(answer.body, tuple):
-                for piece in answer.body:
-                    await response.write(piece)
-            else:
-                async for piece in answer.body:
-                    await response.write(piece)
+            await _write_body(answer, response)
         await response.write_eof()
     except OdaProxyError as error:
         # The status is sent already: in HTTP, an aborted connection tells the client that the body is incomplete.
@@ -65,3 +70,18 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
     finally:
         await answer.close()
     return response
+
+
+async def _write_body(answer: Answer, response: web.StreamResponse) -> None:
+    """Write the chunks of a body; raises IncompleteBodyError if they are fewer bytes than its `Content-Length`."""
+    written = 0
+    if isinstance(answer.body, tuple):
+        for chunk in answer.body:
+            await response.write(chunk)
+            written += len(chunk)
+    else:
+        async for chunk in answer.body:
+            await response.write(chunk)
+            written += len(chunk)
+    if response.status not in _WITHOUT_BODY and written < (response.content_length or 0):
+        raise IncompleteBodyError(written, response.content_length or 0)

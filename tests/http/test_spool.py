@@ -1,4 +1,4 @@
-"""A body is read to its end in little memory, or goes on as it comes."""
+"""A body is read to its end in little memory, or remains a stream."""
 
 from __future__ import annotations
 
@@ -100,10 +100,11 @@ async def test_an_invalid_content_length_is_ignored(length: str) -> None:
     assert isinstance((await spooled(answer(Body(PIECES), (("Content-Length", length),)), 100)).body, SpooledBody)
 
 
-async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", [0, 12, 36, 52])
+async def test_nothing_is_lost_when_the_temporary_folder_is_full(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_IN_MEMORY", 35)
     monkeypatch.setattr(spool, "CHUNK_SIZE", 7)
-    write, room = os.pwrite, 52
+    write = os.pwrite
 
     def into_little_room(file: int, content: bytes, at: int) -> int:
         if at >= room:
@@ -112,14 +113,16 @@ async def test_a_full_folder_for_temporary_files_fails_nothing(monkeypatch: pyte
 
     monkeypatch.setattr(os, "pwrite", into_little_room)
 
-    result = (await spooled(answer(Body(PIECES)), 1000)).body
+    full = await spooled(answer(Body(PIECES)), 1000)
+    result = full.body
 
+    assert full.cache_status.detail == spool.SPOOL_FULL
     assert not isinstance(result, (SpooledBody, tuple))
     assert await read(result) == b"".join(PIECES)
     await result.aclose()
 
 
-async def test_no_folder_for_temporary_files_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_lost_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
@@ -151,5 +154,20 @@ async def test_a_spool_that_cannot_be_read_is_reported(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(SpoolError, match="Input/output error"):
+        result.read()
+    await result.aclose()
+
+
+async def test_a_spool_that_was_cut_short_is_reported_and_not_taken_for_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 0)
+    result = (await spooled(answer(Body(PIECES)), 1000)).body
+    assert isinstance(result, SpooledBody)
+    assert result._file is not None
+
+    os.ftruncate(result._file.fileno(), 30)
+
+    with pytest.raises(SpoolError, match="it ends after 30 of 100 bytes"):
         result.read()
     await result.aclose()

@@ -22,6 +22,7 @@ from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
+from tests.support.scripted_upstream import Script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -131,6 +132,16 @@ async def test_a_large_body_streams_through(setup: Setup) -> None:
     async with setup.client.get(f"{setup.url}/stream") as response:
         assert len(await response.read()) == LARGE
         assert response.headers["Cache-Status"] == "oda-proxy; fwd=bypass; fwd-status=200"
+
+
+async def test_a_client_does_not_wait_for_the_rest_of_a_body_that_ends_before_its_length() -> None:
+    upstream = Script().then(b"short", headers=(("Content-Length", "1000"),))
+    proxy = Proxy(MemoryStore(), upstream, Policy())
+
+    async with listening(make_app(proxy), "127.0.0.1", 0) as url, aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with client.get(f"{url}/download_file", timeout=aiohttp.ClientTimeout(total=20)) as response:
+                await response.read()
 
 
 async def test_a_body_that_breaks_off_upstream_breaks_off_at_the_client(setup: Setup) -> None:
