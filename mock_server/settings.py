@@ -68,6 +68,8 @@ class MockSettings:
             raise UsageError(
                 f"the time scale {self.time_scale} is not valid: give 0 for jobs that take no time, 1 for real time"
             )
+        if self.secret_key is not None and not self.secret_key.strip():
+            raise UsageError("the secret key is empty: use a key, or None to accept any signature")
         if self.generation not in ("today", "2019"):
             raise UsageError(f"there is no generation {self.generation!r}: choose 'today' or '2019'")
 

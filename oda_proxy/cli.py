@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oda_proxy import config
 from oda_proxy._version import __version__
-from oda_proxy.commands import diff_arguments, query_arguments, run_arguments, store_arguments
+from oda_proxy.commands import argument_types, diff_arguments, query_arguments, run_arguments, store_arguments
+from oda_proxy.commands.output import warn
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(words)
         if program:
             arguments.program = program
-        values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config)
+        values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config, warn=warn)
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
         status = command({name.replace("-", "_"): value for name, value in values.items()} | own)
@@ -98,7 +98,10 @@ def _add(
             action = "append" if option.many else "store"
             parser.add_argument(option.flag, action=action, metavar=option.metavar, **keywords)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"configuration file (default {config.FILE}, if it exists)"
+        "--config",
+        type=argument_types.path,
+        metavar="FILE",
+        help=f"configuration file (default {config.FILE}, if it exists)",
     )
     parser.set_defaults(command=command, options=options, own=())
     return _OwnArguments(parser)

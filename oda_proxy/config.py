@@ -24,13 +24,14 @@ LARGEST_FILE = 1024 * 1024
 
 
 def _text(value: str) -> str:
+    """Refuse a blank value: compose files and templates set one for a variable that they lack."""
+    if not value.strip():
+        raise ValueError(value)
     return value
 
 
-def _folder(value: str) -> Path:
-    if not value:
-        raise ValueError(value)
-    return Path(value)
+def _path(value: str) -> Path:
+    return Path(_text(value))
 
 
 def _route(value: str) -> str:
@@ -113,7 +114,14 @@ def _address(value: str) -> str:
 
     parts = urlsplit(value)
     _ = parts.port  # raises ValueError if it is not valid
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if (
+        value != value.strip()
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or parts.username
+    ):
         raise ValueError(value)
     return value.rstrip("/")
 
@@ -152,7 +160,7 @@ def _port_option(default: int) -> Option:
     return Option("port", _port, "a port", "port to listen on; 0 takes a free one", default, metavar="PORT")
 
 
-_FIXTURES = Option("fixtures", Path, "a folder", "folder of fixtures of the mock; may be repeated", (), True, "DIR")
+_FIXTURES = Option("fixtures", _path, "a folder", "folder of fixtures of the mock; may be repeated", (), True, "DIR")
 _TIME_SCALE = Option(
     "time-scale",
     _seconds,
@@ -166,7 +174,7 @@ _UPSTREAM = Option(
     "upstream", _address, "an http(s) URL without user and query", "URL of the dispatcher", PRODUCTION, metavar="URL"
 )
 _CACHE_DIR = Option(
-    "cache-dir", _folder, "a folder", "folder of recordings (default the user's cache folder)", metavar="DIR"
+    "cache-dir", _path, "a folder", "folder of recordings (default the user's cache folder)", metavar="DIR"
 )
 _MAX_SIZE = Option(
     "max-size",
@@ -178,7 +186,9 @@ _MAX_SIZE = Option(
 )
 
 _SYNTHETIC = Option("synthetic", _switch, "yes or no", "the mock synthesises data for queries without a fixture", False)
-_SECRET_KEY = Option("secret-key", _text, "a key", "key that signs the tokens of the dispatcher", metavar="KEY")
+_SECRET_KEY = Option(
+    "secret-key", _text, "a key that is not empty", "key that signs the tokens of the dispatcher", metavar="KEY"
+)
 
 SERVE = (
     _UPSTREAM,
@@ -274,7 +284,7 @@ MOCK = (
     _HOST,
     _port_option(8401),
     Option("scenario", _text, "a name", "scenario of faults to play", metavar="NAME"),
-    Option("scenarios", Path, "a file", "file with further scenarios; may be repeated", (), True, "FILE"),
+    Option("scenarios", _path, "a file", "file with further scenarios; may be repeated", (), True, "FILE"),
     _TIME_SCALE,
     _SYNTHETIC,
     Option(
@@ -326,13 +336,21 @@ class MockOptions:
 
 
 def resolve(
-    options: tuple[Option, ...], flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
+    options: tuple[Option, ...],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    file: Path | None,
+    *,
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the value of every option.
 
-    `flags` holds the text of options on the command line. Raises UsageError, which names the option and its source.
+    `flags` holds the text of options on the command line; `warn` is called with a line of text. Raises UsageError,
+    which names the option and its source.
     """
     from_file = _read_file(file)
+    if _SECRET_KEY in options and _SECRET_KEY.name in from_file:
+        _check_mode(file or Path(FILE), warn)
     values = {}
     for option in options:
         if (flag := flags.get(option.name)) is not None:
@@ -373,7 +391,8 @@ def _parsed(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(str(value))
     except ValueError:
-        shown = "" if "@" in str(value) else f", not {str(value)!r}"  # the part before @ may be a password
+        is_secret = option is _SECRET_KEY or "@" in str(value)  # the part before @ may be a password
+        shown = f", not {str(value)!r}" if not is_secret or not str(value).strip() else ""
         raise UsageError(f"{source} must be {option.expects}{shown}") from None
 
 
@@ -396,3 +415,10 @@ def _read_file(file: Path | None) -> dict[str, Any]:
     if unknown := sorted(set(values) - known):
         raise UsageError(f"the configuration {path} has an unknown option {unknown[0]!r}")
     return values
+
+
+def _check_mode(file: Path, warn: Callable[[str], None]) -> None:
+    """Warn if other users can read a file with a secret key."""
+    mode = file.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        warn(f"{file} has a secret-key, and other users can read it (mode {mode:04o}): run chmod 600 {file}")

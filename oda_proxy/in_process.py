@@ -167,7 +167,7 @@ def recording(
 
     url = None if upstream is None else config.value_of(_UPSTREAM, upstream, "upstream")
     server = recorder_of(
-        Path(folder), upstream=url, include_private=include_private, replace=replace, listen=dispatcher_listener
+        _folder(folder), upstream=url, include_private=include_private, replace=replace, listen=dispatcher_listener
     )
     with in_thread(server) as recorder:
         try:
@@ -193,7 +193,7 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     from oda_proxy.run.replayer import replaying as replayer_of
 
     scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
-    with in_thread(replayer_of(Path(folder), time_scale=scale, listen=dispatcher_listener)) as replayer:
+    with in_thread(replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)) as replayer:
         yield replayer.listeners.url
 
 
@@ -264,4 +264,10 @@ def _refusal_hook(
 
 
 def _folders(folders: Folder | Sequence[Folder]) -> tuple[Path, ...]:
-    return (Path(folders),) if isinstance(folders, str | PathLike) else tuple(map(Path, folders))
+    return (_folder(folders),) if isinstance(folders, str | PathLike) else tuple(map(_folder, folders))
+
+
+def _folder(folder: Folder) -> Path:
+    if not str(folder).strip():
+        raise UsageError(f"the path of a file or folder must not be empty, as {str(folder)!r} is")
+    return Path(folder)

@@ -76,6 +76,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"oda({', '.join(f'{keyword}=...' for keyword in _KEYWORDS)}): configure the fixtures of oda-proxy for a test",
     )
+    for option in ("--oda-upstream", "--oda-recordings"):
+        value = config.getoption(option.strip("-").replace("-", "_"))
+        if value is not None and not value.strip():
+            raise pytest.UsageError(f"{option} must not be empty, as {value!r} is")
     config.stash[_USED] = {}
     config.stash[_RECORDED] = []
     config.stash[_EXISTED] = {}
@@ -101,7 +105,7 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
     The mock synthesises data for every valid query, unless fixtures are configured.
     """
     settings = _settings(request, oda_proxy_config)
-    if settings.get("recording"):
+    if settings.get("recording", False) not in {False, None}:
         yield request.getfixturevalue("oda_proxy").url
         return
     from oda_proxy.in_process import mocking
@@ -109,6 +113,8 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
     arguments = {name: value for name, value in settings.items() if name in {*_MOCK_KEYWORDS, "time_scale"}}
     for name in {"fixtures", "scenarios"} & set(arguments):
         paths = arguments[name] if isinstance(arguments[name], list | tuple) else [arguments[name]]
+        if not all(str(path).strip() for path in paths):
+            _fail(f"{name} has an empty path: {arguments[name]!r}")
         arguments[name] = [request.path.parent / Path(path) for path in paths]
     refusals: list[str] = []
     request.node.stash[_REFUSALS] = refusals
@@ -169,7 +175,8 @@ def _cassette_options(request: pytest.FixtureRequest, settings: dict[str, Any]) 
     config, node = request.config, request.node
     parent, module = request.path.parent, request.path.stem
     recordings = Path("recordings")
-    if chosen := config.getoption("oda_recordings"):
+    chosen_upstream, chosen = config.getoption("oda_upstream"), config.getoption("oda_recordings")
+    if chosen is not None:
         parent, recordings = config.invocation_params.dir, Path(chosen)
         if request.path.is_relative_to(config.rootpath):
             module = str(request.path.relative_to(config.rootpath).with_suffix(""))
@@ -180,7 +187,7 @@ def _cassette_options(request: pytest.FixtureRequest, settings: dict[str, Any]) 
         folder=parent / recordings / own,
         record_mode=config.getoption("oda_record_mode"),
         is_shared=is_shared,
-        upstream=config.getoption("oda_upstream") or settings.get("upstream"),
+        upstream=settings.get("upstream") if chosen_upstream is None else chosen_upstream,
         time_scale=settings.get("time_scale", 0.0),
         include_private=settings.get("include_private", False),
         command=("pytest", node.nodeid),

@@ -118,6 +118,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         if upstream:
             await stack.enter_async_context(_in_background(proxy.estimate()))
         _log_start(store, folder, options)
+        _check_sharing(store, folder, options.sharing)
         yield url
 
 
@@ -250,6 +251,28 @@ def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None
         _log.info("asking %s; recordings are in %s", options.upstream, folder)
 
 
+def _check_sharing(store: Store, folder: Path | None, sharing: str) -> None:
+    """Log how many private recordings cannot be found because they were stored with another `--sharing`."""
+    from oda_proxy.store import sharing_history
+
+    if folder is None:
+        return
+    try:
+        lost = sharing_history.unreachable(store, folder, sharing, now=time.time())
+    except StoreUnusableError as error:
+        _log.warning("cannot tell which private recordings were stored with another --sharing: %s", error)
+        return
+    for other, entries in lost.items():
+        _log.warning(
+            "private recordings stored with --sharing %s: %d, which are not found with --sharing %s; start with "
+            "--sharing %s to use them, or let them be evicted",
+            other,
+            len(entries),
+            sharing,
+            other,
+        )
+
+
 def _other_dispatchers(folder: Path | None) -> list[str]:
     """Return the addresses of other dispatchers with recordings in the same place."""
     if folder is None or not folder.parent.is_dir():
@@ -273,7 +296,12 @@ def _stop_event() -> asyncio.Event:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop_on(number: signal.Signals) -> None:
+        _log.info("stopping on %s", number.name)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop_on, number)
     return stop

@@ -49,6 +49,11 @@ def failing(*arguments: str) -> tuple[int, str]:
         (["serve", "--upstream", "http://user:secret@127.0.0.1"], 2, "must be an http(s) URL without user and query\n"),
         (["serve", "--open-route", "anything"], 2, "--open-route must be a closed route"),
         (["serve", "--cache-dir", ""], 2, "--cache-dir must be a folder"),
+        (["serve", "--secret-key", ""], 2, "--secret-key must be a key that is not empty, not ''"),
+        (["record", "-o", " ", "--", "true"], 2, "argument -o/--output: must be a path, not ' '"),
+        (["diff", "", "--upstream", "http://127.0.0.1:1"], 2, "argument CAPSULE: must be a path, not ''"),
+        (["diff", ".", "--upstream", ""], 2, "argument --upstream: must be an http(s) URL without user and query"),
+        (["serve", "--config", ""], 2, "argument --config: must be a path, not ''"),
         (["serve", "--mock", "--upstream", "http://127.0.0.1:1"], 2, "say one of them"),
         (["mock", "--scenarios", "missing.toml", "--scenario", "mine"], 2, "missing.toml"),
         (["serve", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),
@@ -65,7 +70,11 @@ def failing(*arguments: str) -> tuple[int, str]:
         (["export", "out", "--no-such-option", "key"], 2, "--no-such-option key; see oda-proxy export --help"),
         (["show", "key", "another"], 2, "unrecognized arguments: another; see oda-proxy show --help"),
         (["export", "--json"], 2, "required: DIR, KEY; see oda-proxy export --help"),
-        (["diff", "--ignore", "CREATOR", "no-such"], 1, "there is no capsule in no-such"),
+        (["diff", "--ignore", "CREATOR", "no-such"], 1, "oda-proxy: no-such does not exist\n"),
+        (["verify", "no-such"], 1, "oda-proxy: no-such does not exist\n"),
+        (["verify", "file"], 1, "oda-proxy: file is not a folder\n"),
+        (["import", "no-such"], 1, "oda-proxy: no-such does not exist\n"),
+        (["import", "file"], 1, "oda-proxy: file is not a folder\n"),
         (["no-such-command"], 2, "no-such-command"),
         ([], 2, "required: COMMAND"),
     ],
@@ -128,7 +137,20 @@ def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number
         server.process.send_signal(number)
 
         assert server.process.wait(PATIENCE) == 0
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert f"stopping on {number.name}" in log
+    assert "Traceback" not in log
+
+
+def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the server inherits it
+    try:
+        with running(tmp_path / "log", "mock", "--port", "0") as server:
+            server.process.send_signal(signal.SIGHUP)
+            with urllib.request.urlopen(f"{server.url}/api/instr-list?instrument=mock") as response:  # noqa: S310 - an address on this machine
+                assert response.status == 200
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def port(flags: dict[str, str] | None = None, environ: dict[str, str] | None = None, file: Path | None = None) -> int:
-    values = config.resolve(config.SERVE, flags or {}, environ or {}, file)
+    values = config.resolve(config.SERVE, flags or {}, environ or {}, file, warn=pytest.fail)
     result: int = values["port"]
     return result
 
@@ -36,13 +37,13 @@ def test_the_first_source_with_a_value_takes_precedence(tmp_path: Path) -> None:
 def test_the_default_file_is_read(tmp_path: Path) -> None:
     (tmp_path / config.FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "recordings"\n')
 
-    values = config.resolve(config.SERVE, {}, {}, None)
+    values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
 
     assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("recordings"))
 
 
 def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
-    values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None)
+    values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None, warn=pytest.fail)
 
     assert values["fixtures"] == (Path("one"), Path("two"))
 
@@ -75,7 +76,60 @@ def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
 )
 def test_an_invalid_value_is_named_with_its_option(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"--{name} must be .*{value!r}".replace("?", r"\?")):
-        config.resolve((*config.SERVE, *config.MOCK), {name: value}, {}, None)
+        config.resolve((*config.SERVE, *config.MOCK), {name: value}, {}, None, warn=pytest.fail)
+
+
+TEXTS = ["secret-key", "host", "upstream", "cache-dir", "fixtures", "scenario", "scenarios"]
+"""Options whose value is a secret, an address, a name, a folder or a file."""
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t\n"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_empty_value_is_refused_from_each_source(tmp_path: Path, name: str, value: str) -> None:
+    options = (*config.SERVE, *config.MOCK)
+    (tmp_path / config.FILE).write_text(f"{name} = {json.dumps([value])[1:-1]}\n")
+
+    for flags, environ in (
+        ({name: value}, {}),
+        ({}, {f"ODA_PROXY_{name.upper().replace('-', '_')}": value}),
+        ({}, {}),
+    ):
+        with pytest.raises(UsageError, match=r"must be an? .*, not '"):
+            config.resolve(options, flags, environ, None, warn=lambda _: None)
+
+
+def test_all_options_that_are_text_refuse_an_empty_value() -> None:
+    accepted = set()
+    for option in {*config.SERVE, *config.MOCK, *config.RECORD, *config.KEY}:
+        try:
+            option.read(" ")
+        except ValueError:
+            continue
+        accepted.add(option.name)
+
+    assert accepted == set()
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o400, 0), (0o640, 1), (0o644, 1), (0o604, 1)])
+def test_a_file_with_a_secret_key_that_others_can_read_is_remarked(tmp_path: Path, mode: int, warnings: int) -> None:
+    file = tmp_path / "proxy.toml"
+    file.write_text('secret-key = "a key"\n')
+    file.chmod(mode)
+    lines: list[str] = []
+
+    config.resolve(config.SERVE, {}, {}, file, warn=lines.append)
+
+    assert (
+        lines
+        == [f"{file} has a secret-key, and other users can read it (mode {mode:04o}): run chmod 600 {file}"] * warnings
+    )
+
+
+def test_a_file_without_a_secret_key_may_be_read_by_others(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text("port = 1\n")
+    (tmp_path / config.FILE).chmod(0o644)
+
+    assert port() == 1
 
 
 def test_an_invalid_value_is_named_with_its_source(tmp_path: Path) -> None:
@@ -141,4 +195,4 @@ def test_every_option_is_documented() -> None:
     ],
 )
 def test_sizes_have_decimal_and_binary_units(text: str, size: int) -> None:
-    assert config.resolve(config.PRUNE, {"max-size": text}, {}, None)["max-size"] == size
+    assert config.resolve(config.PRUNE, {"max-size": text}, {}, None, warn=pytest.fail)["max-size"] == size

@@ -122,6 +122,14 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.replaying("/nosuch"), CapsuleError, "there is no capsule in /nosuch"),
         (lambda: oda_proxy.replaying("/nosuch", time_scale=-1), UsageError, "time_scale must be a number from 0"),
         (lambda: oda_proxy.recording("/nosuch", upstream="x"), UsageError, "upstream must be an http"),
+        (lambda: oda_proxy.recording("/nosuch", upstream=""), UsageError, "upstream must be an http"),
+        (lambda: oda_proxy.recording(""), UsageError, "the path of a file or folder must not be empty"),
+        (lambda: oda_proxy.replaying(" "), UsageError, "the path of a file or folder must not be empty"),
+        (lambda: oda_proxy.mocking(fixtures=[""]), UsageError, "the path of a file or folder must not be empty"),
+        (lambda: oda_proxy.mocking(secret_key=""), UsageError, "the secret key is empty"),
+        (lambda: oda_proxy.serving(**{"secret_key": " "}), UsageError, "secret_key must be a key that is not empty"),
+        (lambda: oda_proxy.serving(""), UsageError, "upstream must be an http"),
+        (lambda: oda_proxy.serving(cache_dir=""), UsageError, "cache_dir must be a folder"),
     ],
 )
 def test_an_invalid_argument_is_an_error_of_one_line_on_entry(
@@ -147,6 +155,25 @@ def test_a_port_in_use_is_an_error_on_entry() -> None:
         port = int(url.rpartition(":")[2])
         with pytest.raises(ListenError, match="the port is in use"), oda_proxy.mocking(port=port):
             pytest.fail("the context was entered")
+
+
+def test_private_recordings_that_a_changed_sharing_loses_are_logged_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"mock": True, "cache_dir": tmp_path, "secret_key": KEY, "time_scale": 0}
+    token = jwt.encode({"sub": "somebody@example.org", "roles": "general", "exp": 4e9}, KEY, "HS256")
+    with oda_proxy.serving(**options) as url:
+        assert "stored" in asked(url, token=token)[1]["Cache-Status"]
+        assert "hit" in asked(url, token=token)[1]["Cache-Status"]
+    assert "private recordings" not in caplog.text
+
+    for _ in range(2):
+        caplog.clear()
+        with oda_proxy.serving(**options, sharing="team"):
+            pass
+        assert "private recordings stored with --sharing subject: 1, which are not found with --sharing team" in (
+            caplog.text
+        )
 
 
 # -- what is served --------------------------------------------------------------------------------

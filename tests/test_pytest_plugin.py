@@ -214,6 +214,10 @@ def test_image(oda_dispatcher_url):
             "*instead of recording='crab', *fixtures=*",
         ),
         ("fixtures='nosuch'", "*nosuch*"),
+        ("fixtures=''", "*fixtures has an empty path: ''"),
+        ("secret_key=''", "*the secret key is empty*"),
+        ("recording=''", "*recording='' is not a folder below that of the recordings: *"),
+        ("recording='crab', upstream=''", "*upstream must be an http(s) URL*"),
         ("recording='../../../etc'", "*recording='../../../etc' is not a folder below that of the recordings: *"),
         ("recording='crab/../../etc'", "*recording='crab/../../etc' is not a folder below that of the recordings: *"),
         ("recording='/etc'", "*recording='/etc' is not a folder below that of the recordings: *"),
@@ -535,6 +539,14 @@ def test_image(oda_proxy):
         "-s",
     )
     result.stdout.fnmatch_lines([f"*missed; {missed}: there are no recordings"])
+
+
+@pytest.mark.parametrize("option", ["--oda-upstream", "--oda-recordings"])
+def test_an_empty_option_ends_the_run(run: Callable[..., pytest.RunResult], option: str) -> None:
+    result = run(IMAGE, f"{option}=")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option} must not be empty, as '' is"])
 
 
 def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) -> None:

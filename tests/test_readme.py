@@ -28,7 +28,7 @@ def test_a_command_of_the_readme_is_understood(command: str) -> None:
     arguments = parser().parse_args(words)
 
     assert bool(program) == (" -- " in example)
-    config.resolve(arguments.options, vars(arguments), {}, None)
+    config.resolve(arguments.options, vars(arguments), {}, None, warn=pytest.fail)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands.formatting import number, plain
 from oda_proxy.commands.output import print_json, print_lines
+from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.drift.comparison import Verdict
 from oda_proxy.drift.differences import Tolerance
 from oda_proxy.drift.drifts import Outcome, drifts
@@ -36,6 +37,7 @@ def diff(
     Each is sent to `upstream`, or to the dispatcher that was recorded. Raises UsageError if neither is known,
     UpstreamUnreachableError if the dispatcher never responds.
     """
+    is_capsule(folder)  # names a folder that cannot be read
     results: list[Drift] = []
 
     async def rerun(recordings: Iterable[NamedRecording | Unusable], url: str) -> None:

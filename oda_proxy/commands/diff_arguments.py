@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentTypeError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from oda_proxy.commands import argument_types
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -14,10 +13,27 @@ if TYPE_CHECKING:
 def add_commands(add: AddCommand) -> None:
     """Add the command to the parser."""
     diff = add("diff", _diff, (), "rerun recorded queries, and show what differs")
-    diff.add("folder", type=Path, metavar="CAPSULE", help="a capsule, or a folder of fixtures")
-    diff.add("--upstream", metavar="URL", help="URL of the dispatcher (default the recorded one)")
-    diff.add("--rtol", type=_tolerance, default=0.0, metavar="X", help="relative tolerance of numbers (default 0)")
-    diff.add("--atol", type=_tolerance, default=0.0, metavar="X", help="absolute tolerance of numbers (default 0)")
+    diff.add("folder", type=argument_types.path, metavar="CAPSULE", help="a capsule, or a folder of fixtures")
+    diff.add(
+        "--upstream",
+        type=argument_types.upstream,
+        metavar="URL",
+        help="URL of the dispatcher (default the recorded one)",
+    )
+    diff.add(
+        "--rtol",
+        type=argument_types.tolerance,
+        default=0.0,
+        metavar="X",
+        help="relative tolerance of numbers (default 0)",
+    )
+    diff.add(
+        "--atol",
+        type=argument_types.tolerance,
+        default=0.0,
+        metavar="X",
+        help="absolute tolerance of numbers (default 0)",
+    )
     diff.add(
         "--ignore",
         dest="ignored",
@@ -27,16 +43,6 @@ def add_commands(add: AddCommand) -> None:
         help="header card to ignore, such as CREATOR or 'STAMP*'; may be repeated",
     )
     diff.add("--json", dest="as_json", action="store_true", help="print JSON")
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is not a number from 0")
-    return value
 
 
 def _diff(values: dict[str, Any]) -> int:

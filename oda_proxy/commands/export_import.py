@@ -11,6 +11,7 @@ from oda_proxy.capsule.conversion import fixture_from_recording, recording_from_
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import find_entries, open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
@@ -57,8 +58,7 @@ def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path 
 
 def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Store the fixtures of a folder or a capsule as recordings; the exit status is 1 if one cannot be stored."""
-    is_capsule = capsule.is_capsule(folder)
-    sources = _fixtures_of_capsule(folder, upstream) if is_capsule else open_folder(folder).fixtures
+    sources = _fixtures_of_capsule(folder, upstream) if is_capsule(folder) else open_folder(folder).fixtures
     stored, failed = {}, {}
     with open_store(upstream, cache_dir, create=True) as store:
         for one in sources:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy import config
+from oda_proxy.commands import argument_types
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -19,7 +19,9 @@ def add_commands(add: AddCommand) -> None:
     key.add("--diff", dest="differs", action="store_true", help="show what differs between two requests")
     key.add("--json", dest="as_json", action="store_true", help="print JSON")
     doctor = add("doctor", _doctor, (), "find faults in the environment of the proxy")
-    doctor.add("--scan", dest="folder", type=Path, metavar="DIR", required=True, help="cache folder of oda_api")
+    doctor.add(
+        "--scan", dest="folder", type=argument_types.path, metavar="DIR", required=True, help="cache folder of oda_api"
+    )
     doctor.add("--json", dest="as_json", action="store_true", help="print JSON")
 
 

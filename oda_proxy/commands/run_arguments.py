@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy import config
+from oda_proxy.commands import argument_types
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +20,19 @@ def add_commands(add: AddCommand) -> None:
     """Add the commands to the parser."""
     record = add("record", _record, config.RECORD, "run a command, and record its requests as a capsule")
     record.add(
-        "-o", "--output", dest="folder", type=Path, metavar="DIR", required=True, help="folder of the new capsule"
+        "-o",
+        "--output",
+        dest="folder",
+        type=argument_types.path,
+        metavar="DIR",
+        required=True,
+        help="folder of the new capsule",
     )
     record.add("--include-private", action="store_true", help="also record responses to requests with a token")
     record.add("--replace", action="store_true", help="replace an existing capsule")
     _program(record)
     replay = add("replay", _replay, config.REPLAY, "run a command, answered from a capsule, without network")
-    replay.add("folder", type=Path, metavar="DIR", help="folder of the capsule")
+    replay.add("folder", type=argument_types.path, metavar="DIR", help="folder of the capsule")
     _program(replay)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from oda_proxy import config
+from oda_proxy.commands import argument_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from oda_proxy.config import Option
 
@@ -49,21 +50,25 @@ def add_commands(add: AddCommand) -> None:
         _json(own)
     show = add("show", _show, config.STORE, "show a recording, with a plot on a terminal")
     show.add("key", **_KEYS)
-    show.add("--png", type=Path, metavar="FILE", help="write the plot to a file")
+    show.add("--png", type=argument_types.path, metavar="FILE", help="write the plot to a file")
     _json(show)
     _json(add("prune", _prune, config.PRUNE, "evict recordings beyond the maximum size now"))
     verify = add("verify", _verify, config.STORE, "check all recordings, a capsule, or a folder of fixtures")
     verify.add(
-        "folder", nargs="?", type=Path, metavar="DIR", help="a capsule, a folder of fixtures, or the folder of a store"
+        "folder",
+        nargs="?",
+        type=argument_types.path,
+        metavar="DIR",
+        help="a capsule, a folder of fixtures, or the folder of a store",
     )
     verify.add("--fix", action="store_true", help="remove damaged recordings and orphaned files")
     _json(verify)
     export = add("export", _export, config.STORE, "write recordings as a folder of fixtures")
-    export.add("folder", type=Path, metavar="DIR", help="folder of fixtures, new or existing")
+    export.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, new or existing")
     export.add("keys", nargs="*", **_KEYS)
     _json(export)
     imports = add("import", _import, config.STORE, "store the fixtures of a folder, or of a capsule, as recordings")
-    imports.add("folder", type=Path, metavar="DIR", help="folder of fixtures, or a capsule")
+    imports.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, or a capsule")
     _json(imports)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oda_proxy.commands.output import print_json, print_lines
+from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ def verify(folder: Path, *, fix: bool, as_json: bool) -> int:
 
     if fix:
         raise UsageError("verify --fix repairs a store; it does not repair a folder of fixtures or a capsule")
-    is_capsule = capsule.is_capsule(folder)
-    faults = [str(error) for error in (capsule.verify if is_capsule else verification.verify)(folder)]
-    sound = "the capsule is sound" if is_capsule else "all fixtures are sound"
+    check, sound = (
+        (capsule.verify, "the capsule is sound")
+        if is_capsule(folder)
+        else (verification.verify, "all fixtures are sound")
+    )
+    faults = [str(error) for error in check(folder)]
     if as_json:
         print_json({"folder": str(folder), "sound": not faults, "faults": faults})
     else:

@@ -212,7 +212,7 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
 async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Cassette]:
     """Serve a cassette; new recordings are written to the folder `new`, unless it is None."""
     scale = config.value_of(config.REPLAY[0], options.time_scale, "time_scale")
-    upstream = config.value_of(config.RECORD[0], options.upstream, "upstream") if options.upstream else None
+    upstream = None if options.upstream is None else config.value_of(config.RECORD[0], options.upstream, "upstream")
     async with AsyncExitStack() as stack:
         replayer = recorder = None
         if options.replays:
@@ -257,7 +257,7 @@ class _NoRecordings:
 def _with_recorded_upstream(options: CassetteOptions) -> CassetteOptions:
     """Choose the dispatcher of the existing recordings. Raises UsageError if another one is configured."""
     recorded = [dispatcher.url for dispatcher in open_capsule(options.folder).dispatchers]
-    upstream = options.upstream or (recorded[0] if recorded else config.PRODUCTION)
+    upstream = (recorded or [config.PRODUCTION])[0] if options.upstream is None else options.upstream
     for url in recorded:
         if url != upstream.rstrip("/"):
             raise UsageError(

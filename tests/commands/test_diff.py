@@ -102,13 +102,16 @@ def test_a_folder_without_a_dispatcher_needs_an_upstream(tmp_path: Path, capsys:
 
 def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"oda-proxy: there is no capsule in {tmp_path}\n"
+    assert capsys.readouterr().err == (
+        f"oda-proxy: {tmp_path} is neither a capsule (it has no capsule.json) "
+        "nor a folder of fixtures (no manifest.json)\n"
+    )
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "much"])
 def test_a_tolerance_is_a_number_from_zero(tolerance: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", ".", f"--rtol={tolerance}"]) == 2
-    assert "is not a number from 0" in capsys.readouterr().err
+    assert "argument --rtol: must be a number from 0, not" in capsys.readouterr().err
 
 
 def test_progress_is_a_status_line_on_a_terminal(

@@ -114,9 +114,9 @@ def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: 
     )
 
 
-def test_a_folder_without_fixtures_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_recordings_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tmp_path)]) == 1
-    assert "manifest.json" in capsys.readouterr().out
+    assert "is neither a capsule (it has no capsule.json) nor a folder of fixtures" in capsys.readouterr().err
 
 
 # -- a store --------------------------------------------------------------------------------------
