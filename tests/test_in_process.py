@@ -127,7 +127,7 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.replaying(" "), UsageError, "the path of a file or folder must not be empty"),
         (lambda: oda_proxy.mocking(fixtures=[""]), UsageError, "the path of a file or folder must not be empty"),
         (lambda: oda_proxy.mocking(secret_key=""), UsageError, "the secret key is empty"),
-        (lambda: oda_proxy.serving(**{"secret_key": " "}), UsageError, "secret_key must be a key that is not empty"),
+        (lambda: oda_proxy.serving(secret_key=" "), UsageError, "secret_key must be a key that is not empty"),  # noqa: S106 - no secret
         (lambda: oda_proxy.serving(""), UsageError, "upstream must be an http"),
         (lambda: oda_proxy.serving(cache_dir=""), UsageError, "cache_dir must be a folder"),
     ],
