@@ -649,6 +649,7 @@ def test_refused():
 def test_a_blocked_network_allows_this_machine(run: Callable[..., pytest.RunResult]) -> None:
     result = run(
         """
+import socket
 def test_here(oda_dispatcher_url):
     assert get_image(oda_dispatcher_url.replace("127.0.0.1", "localhost"))["query_status"] == "done"
     socket.getaddrinfo(socket.gethostname(), 80)
@@ -675,6 +676,7 @@ def test_the_network_is_not_blocked_by_default(run: Callable[..., pytest.RunResu
 
 def test_a_test_that_records_may_reach_the_network(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     text = """
+import socket
 def test_image(oda_proxy):
     assert get_image(oda_proxy.url)["query_status"] == "done"
     with pytest.raises((OSError, RuntimeError)) as raised:
