@@ -163,8 +163,8 @@ def test_private_recordings_that_a_changed_sharing_loses_are_logged_at_the_start
     options: dict[str, Any] = {"mock": True, "cache_dir": tmp_path, "secret_key": KEY, "time_scale": 0}
     token = jwt.encode({"sub": "somebody@example.org", "roles": "general", "exp": 4e9}, KEY, "HS256")
     with oda_proxy.serving(**options) as url:
-        assert "stored" in asked(url, token=token)[1]["Cache-Status"]
-        assert "hit" in asked(url, token=token)[1]["Cache-Status"]
+        assert "stored" in get_image_and_headers(url, token=token)[1]["Cache-Status"]
+        assert "hit" in get_image_and_headers(url, token=token)[1]["Cache-Status"]
     assert "private recordings" not in caplog.text
 
     for _ in range(2):
