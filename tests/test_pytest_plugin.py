@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-HELPER = SUPPORT / "asking_images.py"
+HELPER = SUPPORT / "image_query.py"
 ALONE = ("-p", "oda_proxy", "-p", "no:cacheprovider", "--strict-markers", "-W", "error")
 
 
@@ -53,7 +53,7 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
     """Run pytest on the text of a test module, with this plugin."""
 
     def run(text: str, *arguments: str) -> pytest.RunResult:
-        project.makepyfile(test_images=f"import pytest\nfrom asking_images import ask, status\n{text}")
+        project.makepyfile(test_images=f"import pytest\nfrom image_query import get_image, mock_status\n{text}")
         return project.runpytest_inprocess(*ALONE, *arguments)
 
     return run
@@ -465,7 +465,7 @@ def test_recordings_are_in_the_folder_of_the_option(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
 ) -> None:
     module = project.mkpydir("below") / "test_below.py"
-    module.write_text(f"from asking_images import ask\n{IMAGE}")
+    module.write_text(f"from image_query import get_image\n{IMAGE}")
     options = ("--oda-recordings=elsewhere", "--oda-record-mode=once", f"--oda-upstream={upstream}")
     run("class TestOne:\n    def test_a(self, oda_proxy): get_image(oda_proxy.url)", *options)
 
