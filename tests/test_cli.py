@@ -142,17 +142,6 @@ def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number
     assert "Traceback" not in log
 
 
-def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
-    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the server inherits it
-    try:
-        with running(tmp_path / "log", "mock", "--port", "0") as server:
-            server.process.send_signal(signal.SIGHUP)
-            with urllib.request.urlopen(f"{server.url}/api/instr-list?instrument=mock") as response:  # noqa: S310 - an address on this machine
-                assert response.status == 200
-    finally:
-        signal.signal(signal.SIGHUP, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_server_leaves_a_signal_ignored_that_was_ignored_when_it_started(
     tmp_path: Path, number: signal.Signals

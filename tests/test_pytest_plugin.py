@@ -414,7 +414,7 @@ def test_once_records_all_tests_of_a_run_that_share_new_recordings(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, chosen: tuple[str, ...]
 ) -> None:
     options = ("--oda-record-mode=once", f"--oda-upstream={upstream}")
-    run(f"{TWO}{TWO.replace('_image', '_again')}", *options, *chosen).assert_outcomes(
+    run(f"{TWO}{TWO.replace('test_image', 'test_again')}", *options, *chosen).assert_outcomes(
         passed=2 if chosen else 4, deselected=2 if chosen else 0
     )
 
