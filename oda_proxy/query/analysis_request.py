@@ -21,6 +21,8 @@ def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str
     """
     if request.body is None:
         return parse_fields(request.query_string), []
+    if request.method == "GET":
+        raise BadQueryError("a GET request has a body, which dispatchers do not read")
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == FORM:
         return parse_fields(request.query_string, request.body), []
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NewType
 
 from cachetools import LRUCache
 
-from oda_proxy.query.normalised import NormalisedQuery, normalise
+from oda_proxy.query.normalised import IGNORED, NormalisedQuery, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,13 @@ def keys_of(query: Query, schemas: Sequence[Schema], *, audience: str = PUBLIC) 
     without one, is stored under one of the other keys. Check that it answers the query before it is returned to a
     client: the same fields may have meant something else then.
     """
-    return tuple(dict.fromkeys(key_of(query, schema, audience=audience) for schema in (*schemas, None)))
+    normalised = [normalise(query, schema) for schema in (*schemas, None)]
+    if ignored := {name: ("words", *values) for name, values in query.parameters if name in IGNORED}:
+        # Recordings whose key has these arguments, from before they were ignored, still answer the query.
+        normalised += [
+            replace(one, parameters=dict(sorted({**one.parameters, **ignored}.items()))) for one in normalised
+        ]
+    return tuple(dict.fromkeys(key_of_normalised(one, audience=audience) for one in normalised))
 
 
 class KeyMemo:

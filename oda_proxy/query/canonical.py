@@ -182,17 +182,22 @@ def json_names(text: str) -> tuple[str, ...] | None:
     return tuple(read) if isinstance(read, list) and all(isinstance(name, str) for name in read) else None
 
 
-def json_form(text: str) -> str | None:
+def json_form(text: str, *, with_constants: bool = True) -> str | None:
     """Return a JSON list or object in one spelling: spacing and the order of names do not matter, values do.
 
     Integers and floats stay distinct, as the types of a catalogue's columns do, and no digit is lost. An object in
-    which a name comes twice has no canonical form: parsers do not agree on which value counts.
+    which a name comes twice has no canonical form: parsers do not agree on which value counts. NaN and infinities stay
+    what they are, or become null without `with_constants`.
     """
     if len(text) > LARGEST_JSON or not text.lstrip().startswith(("[", "{")):
         return None
     try:
         read = json.loads(
-            text, parse_float=_float, parse_int=_Literal, object_pairs_hook=_object, parse_constant=_Literal
+            text,
+            parse_float=_float,
+            parse_int=_Literal,
+            object_pairs_hook=_object,
+            parse_constant=_Literal if with_constants else lambda _: None,
         )
         return _written(read)
     except (ValueError, RecursionError):

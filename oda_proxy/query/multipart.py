@@ -25,6 +25,8 @@ _DISPOSITION: Final = re.compile(
     rb"(?:; filename\*=[\w.'%+-]+)?",
     re.IGNORECASE,
 )
+_SAVED: Final = re.compile(rb"[A-Za-z0-9]")
+"""What is left of the name of a file; the dispatcher drops other characters, and dots at the ends."""
 _IGNORED_OF_FILES: Final = re.compile(
     rb"content-(?:type: (?!\s*(?:multipart|message)/)[^\r\n]*|length: \d+)", re.IGNORECASE
 )
@@ -66,6 +68,8 @@ def _part(part: bytes) -> tuple[str, bool, bytes]:
         raise BadQueryError("a part of the form must have one name")
     disposition = dispositions[0]
     is_file = b"filename" in disposition[0][disposition.end("name") :]
+    if disposition["file"] and not _SAVED.search(disposition["file"]):
+        raise BadQueryError("a file of the form has a name under which the dispatcher cannot save it")
     ignored = _IGNORED_OF_FILES if is_file else _IGNORED_OF_FIELDS
     if not all(ignored.fullmatch(line) for line in others):
         raise BadQueryError("a part of the form has other headers than clients write")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from oda_proxy.query import canonical
 from oda_proxy.query.normalised import NULL
+from oda_proxy.query.query import NUL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -139,7 +140,7 @@ def _difference(name: str, one: Value | None, another: Value | None) -> Differen
 
 
 def _is_nothing(value: Value) -> bool:
-    return value in (NULL, _NO_LIST)
+    return value in (NULL, _NO_LIST, ("words", NUL))
 
 
 def _read(value: Value) -> Value:

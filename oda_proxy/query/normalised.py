@@ -15,6 +15,7 @@ from oda_proxy.query.schema import INPUT_LIST, Kind, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from oda_proxy.query.query import Query
     from oda_proxy.query.schema import Schema
@@ -27,8 +28,13 @@ Tags are part of the key. The tag `words` marks values that are compared as they
 
 NULL: Final[Value] = ("null",)
 
-_HINTS: Final = frozenset({"use_scws"})
-"""What the web form says of itself: dispatchers check it against the rest, and drop it."""
+IGNORED: Final = frozenset({"verbose"})
+"""Arguments that change nothing in the products, whatever their value: dispatchers only log more."""
+
+_HINT: Final = "use_scws"
+"""How the web form says it sends science windows. Dispatchers refuse a value that contradicts the rest of the request,
+and drop any other."""
+_WINDOWS_FILE: Final = "user_scw_list_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,9 @@ def normalise(query: Query, schema: Schema | None) -> NormalisedQuery:
     values: dict[str, Value] = {}
     defaulted: frozenset[str] = frozenset()
     if schema is None or described is None:
-        values = {name: ("words", *texts) for name, texts in sent.items()}
+        values = {name: ("words", *texts) for name, texts in sent.items() if name not in IGNORED}
     else:
-        reading = _Reading(sent, described, schema.reads_json)
+        reading = _Reading(sent, {name for name, _ in query.files}, described, schema.reads_json)
         values = reading.values()
         defaulted = frozenset(
             name for name, parameter in described.items() if parameter.filled_in and name not in sent
@@ -77,8 +83,22 @@ def read_one(parameter: Parameter, sent: Sequence[str], written_in: str, *, read
     As for the dispatcher, only the first of several values counts, except in the list of science windows.
     """
     text = sent[0]
+    if text == NUL and not parameter.is_optional:
+        return ("words", *sent)
     if text == NUL or (text == "" and parameter.kind is Kind.NUMBER):
         return NULL
+    form = _form(parameter, sent, written_in, reads_json=reads_json)
+    if form is None:
+        return ("words", *sent)
+    tag = "JSON" if parameter.kind is Kind.VERBATIM else _TAGS[parameter.kind]
+    return (tag, form) if isinstance(form, str) else (tag, *form)
+
+
+def _form(
+    parameter: Parameter, sent: Sequence[str], written_in: str, *, reads_json: bool
+) -> str | tuple[str, ...] | None:
+    """Return the text or texts of the canonical form, or None where the value is not of its kind."""
+    text = sent[0]
     form: str | tuple[str, ...] | None
     match parameter.kind:
         case Kind.NUMBER | Kind.ANGLE:
@@ -95,10 +115,7 @@ def read_one(parameter: Parameter, sent: Sequence[str], written_in: str, *, read
             form = canonical.json_form(text)
         case Kind.VERBATIM:
             form = canonical.json_form(text) if reads_json and len(sent) == 1 else None
-    if form is None:
-        return ("words", *sent)
-    tag = "JSON" if parameter.kind is Kind.VERBATIM else _TAGS[parameter.kind]
-    return (tag, form) if isinstance(form, str) else (tag, *form)
+    return form
 
 
 _TAGS: Final = {
@@ -134,7 +151,9 @@ def _list(name: str, sent: Sequence[str], reads_json: bool) -> tuple[str, ...] |
     return canonical.names(sent[:1])
 
 
-_UNDESCRIBED: Final = {INPUT_LIST: Parameter(INPUT_LIST, Kind.LIST, filled_in=False)}
+_UNDESCRIBED: Final = {INPUT_LIST: Parameter(INPUT_LIST, Kind.LIST, filled_in=False, is_optional=True)}
+_CONVERTED: Final = frozenset({Kind.NUMBER, Kind.ANGLE, Kind.TIME})
+"""Kinds whose canonical form includes the unit or format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +161,16 @@ class _Reading:
     """One request being read with the description of its product."""
 
     sent: Mapping[str, tuple[str, ...]]
+    uploaded: AbstractSet[str]
+    """Names of the fields with files."""
     described: Mapping[str, Parameter]
     reads_json: bool
 
     def values(self) -> dict[str, Value]:
         """Read everything that was sent, and fill in the defaults."""
-        read = {name: self._read(name, sent) for name, sent in self.sent.items() if name not in _HINTS}
+        read = {name: self._read(name, sent) for name, sent in self.sent.items() if name not in IGNORED | {_HINT}}
+        if (hint := self.sent.get(_HINT, (None,)))[0] not in self._redundant_hints():
+            read[_HINT] = NULL if hint[0] is None else ("words", *filter(None, hint))
         for name in self._units_and_formats(read):
             read.pop(name, None)
         for name, parameter in self.described.items():
@@ -156,8 +179,20 @@ class _Reading:
         return read
 
     def _read(self, name: str, sent: tuple[str, ...]) -> Value:
-        parameter = self.described.get(name) or _UNDESCRIBED.get(name) or Parameter(name, Kind.VERBATIM)
+        parameter = self.described.get(name) or _UNDESCRIBED.get(name)
+        parameter = parameter or Parameter(name, Kind.VERBATIM, is_optional=True)
         return read_one(parameter, sent, self._written_in(parameter), reads_json=self.reads_json)
+
+    def _redundant_hints(self) -> AbstractSet[str | None]:
+        """Return the values of `use_scws`, None for none, with which the dispatcher answers alike."""
+        match INPUT_LIST in self.sent, _WINDOWS_FILE in self.uploaded:
+            case True, False:
+                return {None, "form_list"}
+            case False, False:
+                return {None, "no"}
+            case False, True:
+                return {"user_file"}
+        return frozenset()
 
     def _written_in(self, parameter: Parameter) -> str:
         """Return the unit or format of a value: the one that the request names, or the usual one."""
@@ -169,7 +204,9 @@ class _Reading:
         needed: dict[str, bool] = {}
         for name, parameter in self.described.items():
             if name in read and parameter.written_by:
-                needed[parameter.written_by] = needed.get(parameter.written_by, False) or read[name][0] == "words"
+                is_applied = parameter.kind in _CONVERTED and read[name][0] not in {"words", "null"}
+                is_applied &= self.sent.get(parameter.written_by) != ("",)
+                needed[parameter.written_by] = needed.get(parameter.written_by, False) or not is_applied
         return {name for name, is_needed in needed.items() if not is_needed}
 
     def _default(self, parameter: Parameter) -> Value:

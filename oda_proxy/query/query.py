@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_FIELDS = 10_000
 """Fields read from one request: the longest known lists (science windows) have some hundreds."""
 
+MAX_SESSION = 100
+"""Longest session_id, in characters; that of clients has 16."""
+
 FORM = "application/x-www-form-urlencoded"
 """Media type of a form without files."""
 
@@ -179,11 +182,13 @@ def _envelope(sent: Mapping[str, list[str]]) -> Envelope:
         if len(set(values)) > 1:
             raise BadQueryError(f"the request has {len(values)} different values of {name}")
     one = {name: values[0] for name, values in sent.items()}
-    token = one.pop("token", NUL)
+    session_id, token = one.pop("session_id", ""), one.pop("token", None)
+    if len(session_id) > MAX_SESSION or set(session_id) & {"/", NUL}:
+        raise BadQueryError("the session_id cannot be part of the name of a folder, as the dispatcher needs it")
     return Envelope(
         query_status=one.pop("query_status", ""),
-        session_id=one.pop("session_id", ""),
+        session_id=session_id,
         job_id=one.pop("job_id", ""),
-        token=None if token == NUL else Token(token),
+        token=None if token is None else Token(token),
         others=one,
     )

@@ -60,6 +60,8 @@ class Parameter:
     """Whether the dispatcher fills it in where a request does not have it."""
     written_by: str = ""
     """The argument, if any, that has the unit or format of the value."""
+    is_optional: bool = False
+    """Whether the dispatcher reads a NUL character as null; for other parameters it refuses it, or keeps it as text."""
     default_apart: bool = False
     """Whether the default may differ from the same value when sent: the dispatcher converts only what was sent."""
 
@@ -156,8 +158,18 @@ def _parameter(item: _Item, companion: _Item | None, reads_json: bool, *, is_own
         default=_default(kind, default),
         filled_in=name != INPUT_LIST,
         written_by=written_by,
+        is_optional=name not in _READ_AS_TEXT and _is_optional(item),
         default_apart=apart,
     )
+
+
+_READ_AS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
+"""Parameters that the dispatcher parses before it looks for NUL."""
+
+
+def _is_optional(item: _Item) -> bool:
+    restrictions = item.get("restrictions")
+    return isinstance(restrictions, dict) and restrictions.get("is_optional") is True
 
 
 _KINDS_BY_TYPE: Final = {

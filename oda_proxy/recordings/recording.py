@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.codec.json_spans import JsonMember, compact, json_members
 from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
+from oda_proxy.query.normalised import IGNORED
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
 from oda_proxy.recordings.head import MemoryHead
@@ -162,7 +163,7 @@ def redact(
         key=key,
         stored_at=stored_at,
         head=MemoryHead(head),
-        exit_status=_redacted_status(exit_status, CLIENT_DEFAULTS.keys() - requested),
+        exit_status=_redacted_status(exit_status, (CLIENT_DEFAULTS.keys() - requested) | IGNORED),
         parameters={
             name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },

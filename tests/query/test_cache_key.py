@@ -14,9 +14,21 @@ from oda_proxy.query.cache_key import Key, KeyMemo, key_of, key_of_normalised, k
 from oda_proxy.query.explanation import differences
 from oda_proxy.query.normalised import normalise
 from oda_proxy.query.query import parse_fields, split_query
+from oda_proxy.query.schema import read_schema
 from tests.support.examples import examples
 from tests.support.query_pairs import cell, pairs_of_different_queries, window
-from tests.support.sample_descriptions import IMAGE_ARGUMENTS, OLD_SCHEMA, SCHEMA, normalised
+from tests.support.sample_descriptions import (
+    IMAGE,
+    IMAGE_ARGUMENTS,
+    INSTRUMENT,
+    OLD_SCHEMA,
+    SCHEMA,
+    SOURCE,
+    companion,
+    item,
+    meta_data,
+    normalised,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -142,6 +154,40 @@ def test_each_audience_has_keys_of_its_own() -> None:
     keys = {key_of(query, schema, audience=audience) for schema in (SCHEMA, None) for audience in ("", "a", "b")}
 
     assert len(keys) == 6
+
+
+def test_a_recording_made_when_verbose_was_in_the_key_is_found_by_who_sends_it() -> None:
+    query = split_query(parse_fields(f"{IMAGE_ARGUMENTS}&RA=83.0&verbose=True"))[0]
+    plain = split_query(parse_fields(f"{IMAGE_ARGUMENTS}&RA=83.0"))[0]
+
+    keys = keys_of(query, [SCHEMA])
+    assert "19fd4a1118cd7bf6ced032662d8881d321a5154862b29ec66ba19eed04675bb9" in keys[1:]
+    assert keys[:2] == keys_of(plain, [SCHEMA])
+    assert len(keys) == 4
+
+
+def test_the_hint_that_a_file_of_science_windows_comes_is_missed_where_it_is_absent() -> None:
+    files = [("user_scw_list_file", "0" * 64)]
+    hinted, bare = (
+        split_query(parse_fields(f"{IMAGE_ARGUMENTS}{hint}"), files)[0] for hint in ("&use_scws=user_file", "")
+    )
+
+    assert (
+        key_of(hinted, SCHEMA) == "5594824b41ffaf12679d6ef5ba8a71157da0c2576194ef02f7f9845eac37b92f"
+    )  # as before the hint could be in a key
+    assert key_of(hinted, SCHEMA) != key_of(bare, SCHEMA)
+
+
+def test_a_unit_that_is_not_part_of_the_value_stays_in_the_key() -> None:
+    schema = read_schema(
+        meta_data(SOURCE, [*INSTRUMENT, item("note", "str", "a", "str"), companion("note_units", "x")], IMAGE)
+    )
+    sent = [
+        split_query(parse_fields(f"{IMAGE_ARGUMENTS}&{words}"))[0]
+        for words in ("note=b", "note=b&note_units=y", "band=&band_units=y", "band=")
+    ]
+
+    assert len({key_of(query, schema) for query in sent}) == len(sent)
 
 
 def test_an_uploaded_file_is_identified_by_its_content() -> None:

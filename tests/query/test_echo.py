@@ -137,6 +137,21 @@ def test_without_a_description_only_what_can_be_compared_contradicts(
     assert contradictions(query(words), None, ECHO | echo) == names
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_null_in_a_repaired_answer_is_the_echo_of_nan_and_infinities(value: str) -> None:
+    assert contradictions(query(f"RA={value}"), SCHEMA, ECHO | {"RA": None}) == []
+    assert contradictions(query("RA=83"), SCHEMA, ECHO | {"RA": None}) == ["RA"]
+
+
+def test_null_in_a_repaired_answer_is_the_echo_of_nan_in_a_catalogue() -> None:
+    sent = quote('{"a": [1, NaN], "b": "NaN"}')
+    for schema in (SCHEMA, None):
+        for echo in ({"a": [1, None], "b": "NaN"}, '{"a": [1, null], "b": "NaN"}', '{"a":[1,NaN],"b":"NaN"}'):
+            assert contradictions(query(f"selected_catalog={sent}"), schema, ECHO | {"selected_catalog": echo}) == []
+    other = {"a": [2, None], "b": "NaN"}
+    assert contradictions(query(f"selected_catalog={sent}"), SCHEMA, ECHO | {"selected_catalog": other})
+
+
 def test_an_echo_confirms_a_query_when_it_shows_all_that_was_sent() -> None:
     assert confirms(query("RA=83"), SCHEMA, ECHO | {"RA": 83.0})
     assert not confirms(query("RA=83"), SCHEMA, ECHO)

@@ -83,6 +83,7 @@ def test_a_name_that_is_not_ascii_may_come_twice() -> None:
         (TYPE, part(FILE.replace("application/fits", "multipart/mixed; boundary=b"), b"1") + END),
         (TYPE, field("a", "1").replace(b"\r\n", b"\n") + END),
         (TYPE, field("a", "1") * 10_001 + END),
+        (TYPE, part('Content-Disposition: form-data; name="f"; filename="../.."', b"1") + END),
     ],
 )
 def test_a_form_written_otherwise_is_not_guessed_at(content_type: str, body: bytes) -> None:

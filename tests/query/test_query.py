@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oda_proxy.errors import BadQueryError
+from oda_proxy.http.message import Request
+from oda_proxy.query.analysis_request import read_fields
 from oda_proxy.query.query import ENVELOPE, MAX_FIELDS, Query, parse_fields, split_query
 
 FIELDS = "instrument=isgri&product_type=isgri_image&query_type=Real"
@@ -63,11 +67,7 @@ def test_the_presence_of_api_counts_and_its_value_does_not(value: str) -> None:
     assert not split_query(parse_fields(FIELDS))[0].api
 
 
-def test_a_nul_for_the_token_is_no_token() -> None:
-    assert split_query(parse_fields(f"{FIELDS}&token=%00"))[1].token is None
-
-
-@pytest.mark.parametrize("token", ["", "None"])
+@pytest.mark.parametrize("token", ["", "None", "%00"])
 def test_a_token_that_the_dispatcher_rejects_is_a_token(token: str) -> None:
     assert split_query(parse_fields(f"{FIELDS}&token={token}"))[1].token is not None
 
@@ -81,6 +81,22 @@ def test_a_request_that_lacks_what_every_query_has_is_none(missing: str) -> None
 def test_a_name_of_the_envelope_with_two_values_is_an_error() -> None:
     with pytest.raises(BadQueryError, match="session_id"):
         split_query(parse_fields(f"{FIELDS}&session_id=A&session_id=B"))
+
+
+@pytest.mark.parametrize("session_id", ["a/b", "%00", "x" * 101])
+def test_a_session_for_which_the_dispatcher_cannot_make_a_folder_is_not_a_query(session_id: str) -> None:
+    with pytest.raises(BadQueryError, match="session_id"):
+        split_query(parse_fields(f"{FIELDS}&session_id={session_id}"))
+
+
+def test_the_body_of_a_get_request_is_not_part_of_the_query() -> None:
+    """The dispatcher does not read it: its answer is not to what the body has."""
+    headers = (("Content-Type", "application/x-www-form-urlencoded"),)
+    request = Request("GET", "/run_analysis", FIELDS, headers, b"RA=1")
+
+    with pytest.raises(BadQueryError, match="GET"):
+        read_fields(request)
+    assert read_fields(replace(request, method="POST")) == (parse_fields(f"{FIELDS}&RA=1"), [])
 
 
 def test_files_are_sorted_by_their_fields_and_keep_their_order_within_one() -> None:

@@ -177,8 +177,17 @@ def test_a_remark_on_what_early_clients_always_send_is_not_stored_for_others(com
 
 
 def test_a_remark_on_what_was_requested_is_stored() -> None:
-    sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument verbose is not used"})
+    sent = answer(exit_status={"status": 0, "message": "", "comment": "Please note that argument dry_run is not used"})
 
-    recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose"})
+    recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"dry_run"})
 
-    assert recording.exit_status["comment"] == "Please note that argument verbose is not used"
+    assert recording.exit_status["comment"] == "Please note that argument dry_run is not used"
+
+
+def test_a_remark_on_an_argument_that_is_not_in_the_key_is_not_stored_for_others() -> None:
+    remark = "Please note that arguments verbose, x are not used"
+    sent = answer(exit_status={"status": 0, "message": "", "comment": remark})
+
+    recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose", "x"})
+
+    assert recording.exit_status["comment"] == "Please note that argument x is not used"

@@ -54,7 +54,7 @@ IMAGE: list[dict[str, Any]] = [
     {"query_name": "isgri_image_query"},
     {"product_name": "isgri_image"},
     item("detection_threshold", "DetectionThreshold", 7.0, "sigma"),
-    item("image_scale_min", "float", None),
+    {**item("image_scale_min", "float", None), "restrictions": {"is_optional": True}},
 ]
 CURVE: list[dict[str, Any]] = [
     {"query_name": "isgri_lc_query"},
