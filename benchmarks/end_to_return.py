@@ -1,8 +1,8 @@
-"""How soon a client returns once the dispatcher's job has ended: through the proxy, beside the same without it.
+"""Time from the end of a job to the client's return, with and without the proxy.
 
-Unmodified clients ask a mock for jobs of which it is known when they end, each with a question of its own. One half
-asks the mock, the other half a proxy over it, at the same time, for jobs that take as long. A client's own pauses have
-it learn of an end sooner or later, so the ends are spread over several of them.
+Unmodified clients send different queries to a mock whose jobs end at known times. One half uses the mock, the other
+half a proxy in front of it, at the same time, with jobs of the same lengths. Clients pause between polls, so the ends
+are spread over several of their pauses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # where the tests are, which know the clients' environments
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for tests.support, which finds the clients' environments
 
 from mock_server.app import make_app
 from mock_server.settings import MockSettings, fixtures_folder
@@ -38,38 +38,38 @@ if TYPE_CHECKING:
 VERSIONS = ("1.0", "1.3.5")
 WAYS = ("direct", "through")
 LENGTHS = (6.0, 30.0)
-"""Seconds that jobs take at least: the proxy asks more seldom the longer a job takes, up to 10 s."""
+"""Minimum lengths of jobs in s."""
 SPREAD = 8.0
-"""Seconds over which the ends of jobs are spread: several times the pauses of clients, which are 1 s and 2 s."""
+"""Seconds over which the ends of jobs are spread: several pauses of the clients, which are 1 s and 2 s."""
 LIMIT = 1.05
-"""What the ratio of the medians may be: it should be at most 1, but the machine is not always as busy."""
-NOBODY_WAITS = ("--max-jobs", "1000", "--max-requests", "1000", "--max-rate", "1000")
-"""So many jobs at once are for the benchmark to be quick: none has to wait for others."""
+"""Limit for the ratio of the medians: at most 1 is expected, with a margin for the load of the machine."""
+NO_QUEUES = ("--max-jobs", "1000", "--max-requests", "1000", "--max-rate", "1000")
+"""All jobs run at once, so that the benchmark is fast."""
 CLIENT = CLIENT_SCRIPTS / "on_demand.py"
 PRODUCT = Path("jemx", "jemx_lc", "010200230010")
 RADIUS = "radius"
-"""The parameter by which questions differ."""
+"""The parameter that makes queries different."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One client that asks once for a job of its own."""
+    """One query of one client, with a separate job."""
 
     number: int
     version: str
     way: str
     length: float
     ends: float
-    """Seconds after the question."""
+    """End of the job in s after the query."""
 
     @property
     def radius(self) -> float:
-        """What makes its question another one."""
+        """The value that makes the query different."""
         return 15.0 + self.number
 
 
 def runs(repetitions: int) -> Iterator[Run]:
-    """Give all runs; those that differ in their way only are beside each other."""
+    """Return all runs; those that only differ in their way are next to each other."""
     number = 0
     for length in LENGTHS:
         for repetition in range(repetitions):
@@ -80,19 +80,19 @@ def runs(repetitions: int) -> Iterator[Run]:
                     yield Run(number, version, way, length, ends)
 
 
-def write_fixtures(folder: Path, wanted: list[Run]) -> None:
-    """Write a fixture for each run: a shipped one, with another parameter and a time line of its own."""
+def write_fixtures(folder: Path, all_runs: list[Run]) -> None:
+    """Write a fixture for each run: a shipped one, with another parameter and its own timeline."""
     shipped = fixtures_folder() / PRODUCT
     query, answer = (json.loads((shipped / name).read_text()) for name in ("query.json", "answer.json"))
     others = [file for file in shipped.iterdir() if file.suffix != ".json"]
     (folder / "jemx").mkdir()
     (folder / "jemx" / "instrument.json").write_bytes((shipped.parent.parent / "instrument.json").read_bytes())
     entries = [Path("jemx", "instrument.json")]
-    for run in wanted:
+    for run in all_runs:
         entry = PRODUCT.with_name(f"run-{run.number}")
         (folder / entry).mkdir(parents=True)
-        asked = {**query, "parameters": {**query["parameters"], RADIUS: run.radius}}
-        (folder / entry / "query.json").write_text(json.dumps(asked))
+        run_query = {**query, "parameters": {**query["parameters"], RADIUS: run.radius}}
+        (folder / entry / "query.json").write_text(json.dumps(run_query))
         timeline = [["submitted", 0.0], ["progress", 2.0], ["ready", run.ends]]
         (folder / entry / "answer.json").write_text(json.dumps({**answer, "timeline": timeline}))
         for file in others:
@@ -103,7 +103,7 @@ def write_fixtures(folder: Path, wanted: list[Run]) -> None:
 
 
 def mock(fixtures: Path, begun: dict[float, float]) -> web.Application:
-    """Make a mock that notes when each job begins, in s of the monotonic clock."""
+    """Return a mock that stores the start of each job, in s of the monotonic clock."""
 
     @web.middleware
     async def note(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
@@ -120,7 +120,7 @@ def mock(fixtures: Path, begun: dict[float, float]) -> web.Application:
 async def started(
     stack: AsyncExitStack, command: Sequence[str | Path], log: Path
 ) -> tuple[asyncio.subprocess.Process, str]:
-    """Start a program that ends with the stack, and give its first line."""
+    """Start a program that is stopped with the stack; return its process and first line."""
     errors = stack.enter_context(log.open("w"))
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors
@@ -136,14 +136,14 @@ async def started(
     return process, (await process.stdout.readline()).decode().strip()
 
 
-async def delays(folder: Path, wanted: list[Run]) -> dict[Run, float]:
-    """Have all clients ask at the same time, and give the s from the end of each job to the client's return."""
-    write_fixtures(folder / "fixtures", wanted)
+async def delays(folder: Path, all_runs: list[Run]) -> dict[Run, float]:
+    """Run all clients at the same time; return the s from the end of each job to the client's return."""
+    write_fixtures(folder / "fixtures", all_runs)
     begun: dict[float, float] = {}
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(mock(folder / "fixtures", begun), "127.0.0.1", 0))
         serve = [sys.executable, "-m", "oda_proxy.cli", "serve", "--upstream", url, "--port", "0"]
-        serve += [*NOBODY_WAITS, "--cache-dir", str(folder / "cache")]
+        serve += [*NO_QUEUES, "--cache-dir", str(folder / "cache")]
         _, listens = await started(stack, serve, folder / "proxy.log")
         urls = {"direct": url, "through": listens.removeprefix("listening on ")}
         clients = {}
@@ -152,15 +152,15 @@ async def delays(folder: Path, wanted: list[Run]) -> dict[Run, float]:
                 command = [python_of(f"oda_api-{version}"), CLIENT]
                 clients[version, way], ready = await started(stack, command, folder / f"{version}-{way}.log")
                 assert ready == "ready"
-        for run in wanted:
-            ask(clients[run.version, run.way], run, urls[run.way])
+        for run in all_runs:
+            send_query(clients[run.version, run.way], run, urls[run.way])
         returned = await asyncio.gather(*(returns(client) for client in clients.values()))
-    at = {number: when for told in returned for number, when in told.items()}
-    return {run: at[run.number] - begun[run.radius] - run.ends for run in wanted}
+    at = {number: when for times in returned for number, when in times.items()}
+    return {run: at[run.number] - begun[run.radius] - run.ends for run in all_runs}
 
 
-def ask(client: asyncio.subprocess.Process, run: Run, url: str) -> None:
-    """Have a client ask."""
+def send_query(client: asyncio.subprocess.Process, run: Run, url: str) -> None:
+    """Send a query to a client process."""
     query = json.loads((fixtures_folder() / PRODUCT / "query.json").read_text())
     arguments = {
         "instrument": query["instrument"],
@@ -174,18 +174,18 @@ def ask(client: asyncio.subprocess.Process, run: Run, url: str) -> None:
 
 
 async def returns(client: asyncio.subprocess.Process) -> dict[int, float]:
-    """Wait until all that a client was asked is over; give when each was, by the number of the run."""
+    """Wait for a client's queries to end; return their end times by the number of the run."""
     assert client.stdin is not None
     client.stdin.close()
     assert client.stdout is not None
-    told = [json.loads(line) async for line in client.stdout]
+    results = [json.loads(line) async for line in client.stdout]
     await client.wait()
-    assert all(one["end"] == "data" for one in told), told
-    return {one["name"]: one["returned"] for one in told}
+    assert all(one["end"] == "data" for one in results), results
+    return {one["name"]: one["returned"] for one in results}
 
 
 def table(measured: dict[Run, float]) -> tuple[list[str], bool]:
-    """Write the medians, and say whether all ratios are within the limit."""
+    """Return the rows with medians, and whether all ratios are within the limit."""
     of: defaultdict[tuple[float, str, str], list[float]] = defaultdict(list)
     for run, delay in measured.items():
         of[run.length, run.version, run.way].append(delay)
@@ -203,7 +203,7 @@ def table(measured: dict[Run, float]) -> tuple[list[str], bool]:
 
 
 def main() -> int:
-    """Print the table; end with 1 where the limit is passed."""
+    """Print the table; return 1 if the limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=20, help="jobs of each kind")
     repetitions = parser.parse_args().repetitions

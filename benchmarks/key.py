@@ -1,7 +1,7 @@
-"""How long a request takes to its key, in microseconds: words that were asked before, and words that are new.
+"""Time from a request to its cache key, in microseconds, for cached and for new requests.
 
-The questions are those of the notebook, as `oda_api` 1.3.5 sends them, under the description that the mock gives of
-ISGRI. What imports astropy is done once before it is timed.
+The queries are those of the notebook, as `oda_api` 1.3.5 sends them, with the mock's description of ISGRI. Imports of
+astropy are not timed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROUNDS = 21
 AT_ONCE = 200
 
-ASKED = {
+QUERY = {
     "T1": "2003-03-15T23:27:40.0",
     "T2": "2003-03-16T00:03:15.0",
     "E1_keV": "20.0",
@@ -50,15 +50,15 @@ CATALOGUE = {
     "cat_column_names": ["meta_ID", "src_names", "significance"],
 }
 REQUESTS = {
-    "numbers and ISO times": ASKED,
-    "times in MJD": {**ASKED, "T1": "52713.97754629630", "T2": "52714.00225694444", "T_format": "mjd"},
-    "hours and degrees": {**ASKED, "RA": "17h03m56.77s", "DEC": "-37d50m39.0s"},
-    "a catalogue of 30 sources": {**ASKED, "selected_catalog": json.dumps(CATALOGUE)},
+    "numbers and ISO times": QUERY,
+    "times in MJD": {**QUERY, "T1": "52713.97754629630", "T2": "52714.00225694444", "T_format": "mjd"},
+    "hours and degrees": {**QUERY, "RA": "17h03m56.77s", "DEC": "-37d50m39.0s"},
+    "a catalogue of 30 sources": {**QUERY, "selected_catalog": json.dumps(CATALOGUE)},
 }
 
 
-def described() -> Schema:
-    """Ask a mock for its description of ISGRI."""
+def isgri_schema() -> Schema:
+    """Return a mock's description of ISGRI."""
     command = [sys.executable, "-m", "oda_proxy.cli", "mock", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -70,7 +70,7 @@ def described() -> Schema:
 
 
 def microseconds(read: Callable[[], object]) -> float:
-    """Time one call: the median over the rounds."""
+    """Return the time of one call: the median over the rounds."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -81,17 +81,17 @@ def microseconds(read: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    """Print a line for each kind of question."""
-    schemas = (described(),)
-    print(f"{'microseconds a request':30} {'asked before':>12} {'new words':>12}")
-    for name, asked in REQUESTS.items():
-        words, keys = urlencode(asked), KeyMemo()
-        asyncio.run(keys.keys(split_query(parse_fields(words))[0], schemas))
-        fast = microseconds(lambda: keys.cached(split_query(parse_fields(words))[0], schemas))  # noqa: B023 - called at once
-        full = microseconds(lambda: keys_of(split_query(parse_fields(words))[0], schemas))  # noqa: B023 - as above
+    """Print a line for each kind of query."""
+    schemas = (isgri_schema(),)
+    print(f"{'microseconds a request':30} {'cached':>12} {'new':>12}")
+    for name, arguments in REQUESTS.items():
+        query_string, keys = urlencode(arguments), KeyMemo()
+        asyncio.run(keys.keys(split_query(parse_fields(query_string))[0], schemas))
+        fast = microseconds(lambda: keys.cached(split_query(parse_fields(query_string))[0], schemas))  # noqa: B023 - called at once
+        full = microseconds(lambda: keys_of(split_query(parse_fields(query_string))[0], schemas))  # noqa: B023 - as above
         print(f"{name:30} {fast:12.0f} {full:12.0f}")
-        assert keys.cached(split_query(parse_fields(words))[0], schemas) == keys_of(
-            split_query(parse_fields(words))[0], schemas
+        assert keys.cached(split_query(parse_fields(query_string))[0], schemas) == keys_of(
+            split_query(parse_fields(query_string))[0], schemas
         )
     return 0
 

@@ -1,7 +1,7 @@
-"""How soon the mock answers: from its start to its first answer, beside `python -c "import aiohttp.web"`.
+"""Time from the start of the mock to its first response, compared with `python -c "import aiohttp.web"`.
 
 A test suite may start a mock for every test, so it should cost little more than its web server. Both are timed in turn,
-and the ratio is taken pair by pair: it holds where seconds drift.
+and the ratio is computed pair by pair, because the speed of the machine varies.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ LIMIT = 1.5
 
 
 def importing() -> float:
-    """Time, in s, a process that imports the web server."""
+    """Return the time in s of a process that imports the web server."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import aiohttp.web"], check=True)
     return time.perf_counter() - began
 
 
 def answering() -> float:
-    """Time, in s, from the start of a mock to its first answer."""
+    """Return the time in s from the start of a mock to its first response."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "oda_proxy.cli", "mock", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -38,12 +38,12 @@ def answering() -> float:
 
 
 def main() -> int:
-    """Print the medians; end with 1 where the limit is passed."""
-    importing(), answering()  # once, so that files are in memory
+    """Print the medians; return 1 if the limit is exceeded."""
+    importing(), answering()  # once, to fill the file cache
     pairs = [(importing(), answering()) for _ in range(PAIRS)]
     ratio = statistics.median(mock / web for web, mock in pairs)
     web, mock = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"import aiohttp.web {web:.3f} s, mock's first answer {mock:.3f} s, ratio {ratio:.2f} (limit {LIMIT})")
+    print(f"import aiohttp.web {web:.3f} s, first response of the mock {mock:.3f} s, ratio {ratio:.2f} (limit {LIMIT})")
     return ratio > LIMIT
 
 

@@ -1,6 +1,6 @@
-"""What the pytest plugin costs a run that does not use it: the same run with it and without it, in turn.
+"""Start-up cost of the pytest plugin for a run that does not use it.
 
-The difference is taken pair by pair, and of these the median: it holds where seconds drift.
+The same run is timed with and without the plugin, in turn; the result is the median of the differences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
 
 
 def run(folder: str, *arguments: str) -> float:
-    """Time, in s, a run of pytest over tests that ask nobody."""
+    """Return the time in s of a pytest run without queries."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     began = time.perf_counter()
     subprocess.run(command, cwd=folder, env={**os.environ, **ALONE}, stdout=subprocess.DEVNULL, check=True)
@@ -28,11 +28,11 @@ def run(folder: str, *arguments: str) -> float:
 
 
 def main() -> int:
-    """Print the medians; end with 1 where the limit is passed."""
+    """Print the medians; return 1 if the limit is exceeded."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_nothing.py").write_text(TESTS)
         loaded, left_out = ("-p", "oda_proxy"), ("-p", "no:oda_proxy")
-        run(folder, *loaded), run(folder, *left_out)  # once, so that files are in memory
+        run(folder, *loaded), run(folder, *left_out)  # once, to fill the file cache
         pairs = [(run(folder, *loaded), run(folder, *left_out)) for _ in range(PAIRS)]
     cost = statistics.median(with_it - without for with_it, without in pairs)
     with_it, without = (statistics.median(column) for column in zip(*pairs, strict=True))

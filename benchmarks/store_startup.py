@@ -1,7 +1,7 @@
-"""How soon the proxy answers with 100,000 recordings, beside how soon with none.
+"""Time from the start of the proxy to its first response, with 100,000 recordings and with none.
 
-The index is filled with rows as the store writes them; their heads are one file that all share, since a start looks at
-none. Both starts are timed in turn, and the ratio is taken pair by pair: it holds where seconds drift.
+The index is filled with rows as the store writes them; all share one head, because heads are not read at the start.
+Both starts are timed in turn, and the ratio is computed pair by pair, because the speed of the machine varies.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ LIMIT = 2.0
 
 
 class Dispatcher(BaseHTTPRequestHandler):
-    """As much of a dispatcher as a start asks for: it is there."""
+    """A dispatcher that only responds."""
 
     def do_GET(self) -> None:
-        """Answer anything with an empty list."""
+        """Respond with an empty list."""
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"[]")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def dispatcher() -> Iterator[str]:
-    """Give the address of a dispatcher until the block ends: with one, a start has more to do than without."""
+    """Run a dispatcher until the block ends; yield its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Dispatcher) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -58,7 +58,7 @@ def dispatcher() -> Iterator[str]:
 
 
 def recording(number: int) -> Recording:
-    """Make a recording of a small light curve, with a row of the usual size."""
+    """Return a recording of a small light curve, with a row of typical size."""
     words = (("RA", (f"{number / 1000}",)), ("T1", ("2003-03-15T23:27:40.0",)), ("T2", ("2003-03-16T00:03:15.0",)))
     return Recording(
         key=Key(f"{number:064x}"),
@@ -73,10 +73,10 @@ def recording(number: int) -> Recording:
 
 
 def fill(cache: Path, upstream: str) -> None:
-    """Keep the first recording, and write the rows of all others as it would, in one transaction."""
+    """Store the first recording, and write the rows of all others in one transaction."""
     with closing(DiskStore(cache_folder(cache, upstream))) as store:
         store.put(recording(0))
-        index = store._index()  # noqa: SLF001 - putting one by one would flush each to the disk
+        index = store._index()  # noqa: SLF001 - storing one by one would flush each to the disk
         head = rows.loads(recording(0).key, index.get(recording(0).key)).head
         with index.transact():
             for number in range(1, RECORDINGS):
@@ -87,7 +87,7 @@ def fill(cache: Path, upstream: str) -> None:
 
 
 def starting(cache: Path, log: Path, upstream: str) -> float:
-    """Time, in s, from the start of a proxy to its first answer."""
+    """Return the time in s from the start of a proxy to its first response."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--upstream", upstream]
     command += ["--port", "0", "--cache-dir", str(cache)]
@@ -105,16 +105,16 @@ def starting(cache: Path, log: Path, upstream: str) -> float:
 
 
 def main() -> int:
-    """Print the medians; end with 1 where the limit is passed."""
+    """Print the medians; return 1 if the limit is exceeded."""
     with tempfile.TemporaryDirectory() as place, dispatcher() as upstream:
         empty, full, log = Path(place) / "empty", Path(place) / "full", Path(place) / "log"
         fill(full, upstream)
-        starting(empty, log, upstream), starting(full, log, upstream)  # once, so that files are in memory
+        starting(empty, log, upstream), starting(full, log, upstream)  # once, to fill the file cache
         pairs = [(starting(empty, log, upstream), starting(full, log, upstream)) for _ in range(PAIRS)]
     ratio = statistics.median(with_all / with_none for with_none, with_all in pairs)
     with_none, with_all = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(
-        f"first answer with no recording {with_none:.3f} s, with {RECORDINGS} {with_all:.3f} s, "
+        f"first response with no recording {with_none:.3f} s, with {RECORDINGS} {with_all:.3f} s, "
         f"ratio {ratio:.2f} (limit {LIMIT})"
     )
     return ratio > LIMIT

@@ -1,7 +1,7 @@
-"""Show the proxy at work: a real client asks a mock dispatcher twice, through the proxy.
+"""Demonstrates the proxy: a real client queries a mock dispatcher twice, through the proxy.
 
-`make demo` runs this in an environment with `oda_api` and matplotlib. It takes free ports of this machine, leaves
-nothing running, and writes the picture of the mosaic that it got to the file named on its command line.
+`make demo` runs this in an environment with `oda_api` and matplotlib. It uses free ports of this machine, leaves
+nothing running, and saves a picture of the mosaic to the file on its command line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOTEBOOK_QUERY: dict[str, Any] = {
 
 @contextmanager
 def running(*arguments: str) -> Iterator[str]:
-    """Run an `oda-proxy` command until the block ends; give the address it listens on."""
+    """Run an `oda-proxy` command until the block ends; yield the address it listens on."""
     command = [sys.executable, "-m", "oda_proxy.cli", *arguments, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -55,7 +55,7 @@ def running(*arguments: str) -> Iterator[str]:
 
 
 class States(logging.Handler):
-    """Collects the states of a job that the client tells its log."""
+    """Collects the states of a job from the client's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -63,14 +63,14 @@ class States(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a change of state."""
-        text = re.sub(r"\x1b\[\d*m", "", record.getMessage())  # the client colours what it says
+        """Store a change of state."""
+        text = re.sub(r"\x1b\[\d*m", "", record.getMessage())  # the client colours its messages
         if changed := re.search(r"query status \S+ => (\S+)", text):
             self.seen.append(f"{changed[1]} after {time.monotonic() - self.began:.1f} s")
 
 
-def ask(client: Any) -> tuple[Any, float, list[str]]:
-    """Ask for the notebook's image; give the products, the seconds it took, and the states of the job."""
+def get_image(client: Any) -> tuple[Any, float, list[str]]:
+    """Query the image of the notebook; return the products, the time in s, and the states of the job."""
     states = States()
     log = logging.getLogger("oda_api")
     log.addHandler(states)
@@ -84,14 +84,14 @@ def ask(client: Any) -> tuple[Any, float, list[str]]:
 
 
 def status(url: str) -> dict[str, Any]:
-    """Ask one of our servers what it has done."""
+    """Return `/-/status` of a server."""
     with urllib.request.urlopen(f"{url}/-/status") as response:  # noqa: S310 - an address on this machine
-        told: dict[str, Any] = json.load(response)
-    return told
+        counts: dict[str, Any] = json.load(response)
+    return counts
 
 
 def draw(product: Any, file: str) -> None:
-    """Draw the mosaic, in units of its significance, with the sky's coordinates around it."""
+    """Draw the significance mosaic with sky coordinates."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -99,7 +99,7 @@ def draw(product: Any, file: str) -> None:
     from astropy.io.fits import Header
     from astropy.wcs import WCS, FITSFixedWarning
 
-    warnings.simplefilter("ignore", FITSFixedWarning)  # the header spells some keywords as FITS did in 2003
+    warnings.simplefilter("ignore", FITSFixedWarning)  # the header has keywords of 2003
     unit = product.data_unit[1]
     figure = plt.figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot(projection=WCS(Header(unit.header)))
@@ -121,25 +121,25 @@ def main() -> None:
         print(f"mock dispatcher on {mock}, proxy on {proxy}")
         client = DispatcherAPI(url=proxy)
 
-        print(f"\nfirst ask, {NOTEBOOK_QUERY['product']} as in the notebook:")
-        first, took, states = ask(client)
+        print(f"\nfirst query, {NOTEBOOK_QUERY['product']} as in the notebook:")
+        first, took, states = get_image(client)
         for state in states:
             print(f"  {state}")
-        print(f"  the products are here after {took:.1f} s: {', '.join(first._n_list)}")  # noqa: SLF001 - as the notebook
+        print(f"  the products arrive after {took:.1f} s: {', '.join(first._n_list)}")  # noqa: SLF001 - as the notebook
 
-        print("\nsecond ask, the same:")
-        second, took, states = ask(client)
+        print("\nsecond query, the same:")
+        second, took, states = get_image(client)
         hits = status(proxy)["run_analysis"]["hits"]
-        assert hits == 1, "the second ask was no hit"
-        print(f"  hit: the products are here after {1000 * took:.0f} ms")
+        assert hits == 1, "the second query was not a hit"
+        print(f"  hit: the products arrive after {1000 * took:.0f} ms")
 
         same = (first._p_list[0].data_unit[1].data == second._p_list[0].data_unit[1].data).all()  # noqa: SLF001 - as above
         jobs = status(mock)["jobs"]
-        assert same, "the second answer differs from the first"
+        assert same, "the second response differs from the first"
         assert jobs == 1, f"the dispatcher saw {jobs} jobs"
         print("\nthe data are identical, and the dispatcher saw one job")
         draw(second._p_list[0], picture)  # noqa: SLF001 - as above
-        print(f"the mosaic is drawn in {picture}")
+        print(f"the mosaic is saved as {picture}")
 
 
 if __name__ == "__main__":
