@@ -1,0 +1,81 @@
+"""Commands, links and paths in the README and in docs/ are valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy import config
+from oda_proxy.cli import parser
+from oda_proxy.commands import run_arguments
+from tests.support.paths import CHECKOUT, DOCS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+README = (CHECKOUT / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"(?m)(?:^    |`)(oda-proxy [a-z][^`#\n]*)", README)))
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", CHECKOUT / "fixtures/README.md", *sorted(DOCS.glob("*.md"))]
+DESIGN = (DOCS / "design.md").read_text()
+PACKAGE = CHECKOUT / "oda_proxy"
+
+
+def test_the_readme_shows_commands() -> None:
+    assert "oda-proxy serve" in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_is_understood(command: str) -> None:
+    example = command.replace("DIR", "folder").replace("URL", "http://127.0.0.1:8000")
+
+    words, program = run_arguments.split(shlex.split(example)[1:])
+    arguments = parser().parse_args(words)
+
+    assert bool(program) == (" -- " in example)
+    config.resolve(arguments.options, vars(arguments), {}, None, warn=pytest.fail)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))
+def test_a_target_of_the_readme_is_there(target: str) -> None:
+    assert re.search(rf"(?m)^{target}:", (CHECKOUT / "Makefile").read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes for the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_the_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:oda_proxy|mock_server|tests|benchmarks|examples)/[\w/.]+\.\w+)`", page.read_text())
+
+    assert [name for name in named if not (CHECKOUT / name).exists()] == []
+
+
+def test_the_files_to_open_first_are_there() -> None:
+    rows = re.findall(r"(?m)^\| [*`].*\|.*\| (`.*`) \|$", DESIGN)
+    files = [name for row in rows for name in re.findall(r"`([^`]+\.py)`", row)]
+
+    assert len(files) > 20
+    assert [name for name in files if not (PACKAGE / name).exists() and not (CHECKOUT / name).exists()] == []
+
+
+def test_every_package_is_in_the_table_of_the_design() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    packages = {name for layer in layers for name in layer.split(" | ")} - {"_version"}
+
+    assert [name for name in sorted(packages) if not re.search(rf"(?m)^\|.*`{name}/?`.*\|", DESIGN)] == []
