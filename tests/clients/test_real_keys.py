@@ -54,9 +54,9 @@ def without_client(echo: dict[str, Any]) -> str:
     """Give what was used for the analysis: without the envelope, and what clients up to 1.1.0 always send."""
     used = {name: value for name, value in echo.items() if name not in ENVELOPE}
     used["api"] = "api" in echo  # its presence counts
-    for name in ("verbose", "dry_run"):
-        if used.get(name) == "False":
-            del used[name]
+    used.pop("verbose", None)  # it changes only what the dispatcher logs
+    if used.get("dry_run") == "False":
+        del used["dry_run"]
     return json.dumps(used, sort_keys=True)
 
 
