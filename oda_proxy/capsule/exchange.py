@@ -17,12 +17,12 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
+from oda_proxy.capsule.secrets import is_credential_header, may_hold_secret
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers as _headers
 from oda_proxy.http.answer import OK, Answer
-from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, redact_text
+from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
     from oda_proxy.http.cache_status import CacheStatus
@@ -34,10 +34,6 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body that is stored."""
 MAX_JSON = 1024 * 1024
 """Bytes of the JSON form."""
-MAX_URL = 8 * 1024
-"""Characters of an address that is stored; few servers accept longer ones."""
-MAX_ENCODED = 4
-"""How often parts of an address that is stored may be percent-encoded."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -53,7 +49,6 @@ _STORED_HEADERS = frozenset(
         "vary",
     }
 )
-_CREDENTIALS = frozenset({"authorization", "cookie", "cookie2", "proxy-authorization", "x-api-key", "x-auth-token"})
 _NEGOTIATION = frozenset({"accept", "accept-language"})
 """Request headers of content negotiation; no others are stored with an exchange."""
 
@@ -100,7 +95,7 @@ def check_request(method: str, url: str, headers: Headers) -> None:
     """Raise NotStorableError where no answer to a request may be stored."""
     if method != "GET":
         raise NotStorableError("method")
-    if any(name.casefold() in _CREDENTIALS for name, _ in headers):
+    if any(is_credential_header(name) for name, _ in headers):
         raise NotStorableError("credentials")
     if not _ADDRESS.fullmatch(url):
         raise NotStorableError("address")
@@ -110,70 +105,6 @@ def check_request(method: str, url: str, headers: Headers) -> None:
 
 _ADDRESS = re.compile(r"https?://[!-\"$-~]+")
 """Printable, and without a fragment."""
-
-
-def may_hold_secret(url: str) -> bool:
-    """Tell whether an address may hold a password, a token or personal data, also percent-encoded.
-
-    True as well for addresses of more than MAX_URL characters, and for those encoded more than MAX_ENCODED times.
-    """
-    text = url if len(url) <= MAX_URL else ""
-    for _ in range(MAX_ENCODED):
-        if not text or _holds_a_secret(text):
-            return True
-        if (shorter := unquote(text)) == text:
-            return False
-        text = shorter
-    return True
-
-
-def _holds_a_secret(text: str) -> bool:
-    names = _NAME.findall(text)
-    words = {name.casefold() for name in names}
-    parts = {part.casefold() for name in names for part in _PART.findall(name)}
-    if words & CLIENT_MEMBERS or (words | parts) & _SECRET:
-        return True
-    return redact_text(text) != text or bool(_LOGIN.search(text) or _KEY.search(text))
-
-
-_SECRET = frozenset(
-    {
-        "apikey",
-        "auth",
-        "authorization",
-        "bearer",
-        "code",
-        "cred",
-        "credential",
-        "credentials",
-        "jsessionid",
-        "jwt",
-        "key",
-        "login",
-        "passphrase",
-        "passwd",
-        "password",
-        "phpsessid",
-        "pwd",
-        "secret",
-        "session",
-        "sessionid",
-        "sid",
-        "sig",
-        "signature",
-        "ticket",
-        "token",
-        "user",
-        "userid",
-        "username",
-    }
-)
-"""Words that name a secret or a person, as a parameter or a part of one (`access_token`, `X-Amz-Signature`)."""
-_NAME = re.compile(r"[?&;]([^=&;?]{1,100})=")
-_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_LOGIN = re.compile(r"//[^/?#]*@")
-_KEY = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-|AKIA|hf_)[\w-]{16,}")
-"""Prefixes of the keys of well-known services."""
 
 
 def identity_encoding(headers: Headers) -> Headers:

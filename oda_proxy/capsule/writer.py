@@ -74,9 +74,10 @@ class CapsuleWriter:
         self.folder = folder
         self._include_private = include_private
         self._dispatchers: dict[str, DispatcherWriter] = {}
-        self._manifest = ManifestWriter(
-            folder, command_line.redacted(command, environment or {}, home=str(Path.home())), clock
-        )
+        self._command = tuple(command)
+        self._environment = dict(environment or {})
+        self._credentials: set[str] = set()
+        self._manifest = ManifestWriter(folder, self._redacted_command(), clock)
         with capsule_errors(folder):
             _prepare_folder(folder, replace=replace)
             self._manifest.write()
@@ -111,6 +112,29 @@ class CapsuleWriter:
     def count_exchange_use(self, name: str) -> None:
         """Count a use of an exchange."""
         self._manifest.count_use(f"{EXCHANGES}/{name}.json")
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command in the manifest, without secrets."""
+        return self._manifest.command
+
+    def add_credentials(self, credentials: Collection[str]) -> None:
+        """Remove credentials that the command sent from the command in the manifest, at once."""
+        with self._manifest.lock:
+            if self._credentials.issuperset(credentials):
+                return
+            self._credentials |= set(credentials)
+            command = self._redacted_command()
+        if command != self._manifest.command:
+            with self._manifest.changing(self.folder / MANIFEST):
+                self._manifest.command = command
+                self._manifest.write()
+
+    def _redacted_command(self) -> tuple[str, ...]:
+        home = str(Path.home())
+        return command_line.redacted(
+            self._command, self._environment, home=home, credentials=frozenset(self._credentials)
+        )
 
     def note_version(self, program: str, version: str) -> None:
         """Add the version of a program that took part: `oda_api`, `dispatcher`."""
@@ -213,8 +237,9 @@ class DispatcherWriter:
 class ManifestWriter:
     """Writes the manifest each time that something is added to the capsule."""
 
-    def __init__(self, folder: Path, command: Sequence[str], clock: Callable[[], float]) -> None:
+    def __init__(self, folder: Path, command: tuple[str, ...], clock: Callable[[], float]) -> None:
         self.folder = folder
+        self.command = command
         self.dispatchers: dict[str, tuple[str, dict[str, None]]] = {}
         """Address and aliases of each dispatcher, by the name of its folder."""
         self.versions: dict[str, dict[str, None]] = {}
@@ -222,7 +247,6 @@ class ManifestWriter:
         """Guards the attributes; held briefly, never while writing."""
         self._writing = threading.Lock()
         self._clock = clock
-        self._command = command
         self._created = self._now()
         self._ended: str | None = None
         self._exit_status: int | None = None
@@ -287,7 +311,7 @@ class ManifestWriter:
                 "created": self._created,
                 "ended": self._ended,
                 "exit_status": self._exit_status,
-                "command": list(self._command),
+                "command": list(self.command),
                 "key_version": KEY_VERSION,
                 "versions": {**versions, "oda_proxy": __version__, "python": platform.python_version()},
                 "dispatchers": [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
+from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.run.child import CommandResult
-    from oda_proxy.run.recorder import Recorder
+    from oda_proxy.run.recorder import Recorder, RunSummary
     from oda_proxy.run.replayer import Replayer
 
 _MAX_LINES = 20
@@ -106,14 +107,25 @@ def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str]) ->
     if summary.private:
         private = formatting.number(summary.private, "answer that was", "answers that were")
         yield f"  left out: {private} requested with a token; --include-private records such answers"
+    yield from _removed(summary.command, program)
     if any(recorded):
-        command = shlex.join(program)
-        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_short(command)}"
+        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
 
 
-def _short(command: str) -> str:
-    """Return a command where it fits into a line."""
-    return command if len(command) <= _MAX_COMMAND and command.isprintable() else "COMMAND..."
+def _removed(recorded: Sequence[str], program: Sequence[str]) -> Iterator[str]:
+    """Return what of the command is not in the capsule."""
+    removed = sum(REMOVED in word for word in recorded)
+    if removed and len(recorded) < len(program):
+        yield "  left out: the command, which may hold a secret"
+    elif removed:
+        yield f"  left out: {formatting.number(removed, 'argument')} of the command that may hold a secret"
+
+
+def _repeated(summary: RunSummary, program: Sequence[str]) -> str:
+    """Return the command where it fits into a line and holds no secret."""
+    command = shlex.join(program)
+    has_secret = any(REMOVED in word for word in summary.command)
+    return command if len(command) <= _MAX_COMMAND and command.isprintable() and not has_secret else "COMMAND..."
 
 
 def _replay_summary(replayer: Replayer, folder: Path) -> Iterator[str]:

@@ -59,6 +59,9 @@ class CommandHandler(DispatcherHandler, Protocol):
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to a server that is neither a dispatcher nor on this machine."""
 
+    async def observe_local(self, request: Request) -> None:
+        """Observe a request to a server on this machine, which is relayed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
@@ -107,6 +110,7 @@ async def command_listeners(handler: CommandHandler) -> AsyncIterator[Listeners]
                 return await handler.answer_dispatcher(f"{origin}{prefix}", forwarded.request, origin=origin)
             if not is_loopback(forwarded.origin.host):
                 return await handler.answer_other(forwarded)
+            await handler.observe_local(forwarded.request)
             return await relay(local_servers, forwarded)
 
         proxy_url = await stack.enter_async_context(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule import exchange
 from oda_proxy.capsule.errors import CapsuleError
+from oda_proxy.capsule.secrets import credentials_in, may_hold_secret
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import UpstreamUnreachableError
@@ -81,6 +82,8 @@ class RunSummary:
     """Recorded answers of other servers, by name in the capsule."""
     private: int = 0
     """Answers that were left out because they were requested with a token."""
+    command: tuple[str, ...] = ()
+    """The recorded command, without secrets."""
     not_recorded: Counter[str] = field(default_factory=Counter)
     """Answers that were not recorded, with the reason, one line each, and how often."""
 
@@ -116,6 +119,7 @@ class Recorder:
 
     async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher through a proxy for it."""
+        await self._note_credentials(request)
         proxy, writer = await self._proxy(self._upstream or address or PRODUCTION)
         if address is not None:
             writer.add_address(address)
@@ -141,6 +145,7 @@ class Recorder:
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to another server, and record the answer where it is public."""
         request = forwarded.request
+        await self._note_credentials(request)
         what = f"{request.method} {_without_query(forwarded)}"
         try:
             exchange.check_request(request.method, forwarded.url, request.headers)
@@ -168,6 +173,18 @@ class Recorder:
             self.summary.note_not_recorded(what, error.detail)
             raise
         return answer
+
+    async def observe_local(self, request: Request) -> None:
+        """Note credentials in a request to a server on this machine."""
+        await self._note_credentials(request)
+
+    async def _note_credentials(self, request: Request) -> None:
+        """Remove the credentials of a request from the recorded command."""
+        if credentials := credentials_in(request):
+            try:
+                await asyncio.to_thread(self._writer.add_credentials, credentials)
+            except CapsuleError as error:
+                self.summary.note_not_recorded("the command", error)
 
     def note_unfinished_jobs(self) -> None:
         """Count the jobs that are still running as not recorded."""
@@ -246,6 +263,7 @@ async def recording(
     finally:
         if recorder is not None:
             recorder.summary.private = writer.private_left_out
+            recorder.summary.command = writer.command
             if recorder.exit_status is not None:
                 await asyncio.to_thread(writer.finish, recorder.exit_status)
 
@@ -290,7 +308,7 @@ class _RecordingObserver:
 def _without_query(forwarded: ForwardedRequest) -> str:
     """Return a URL without its query, and without its path where that may hold a secret."""
     address = forwarded.url.partition("?")[0]
-    return str(forwarded.origin) if exchange.may_hold_secret(address) else address
+    return str(forwarded.origin) if may_hold_secret(address) else address
 
 
 def _product(resolved: ResolvedQuery) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from oda_proxy.capsule import exchange
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import CapsuleError
+from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.http.answer import Answer
@@ -140,6 +141,9 @@ class Replayer:
         what = f"{request.method} {_printable(forwarded.url)}"
         self.missed[f"{what}: not in the capsule"] += 1
         raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay sends no requests")
+
+    async def observe_local(self, request: Request) -> None:
+        """Do nothing."""
 
     def _unknown_dispatcher(self, address: str | None) -> Proxy:
         """Make a proxy for a dispatcher that the capsule does not have."""
@@ -285,7 +289,7 @@ def _about(query: Query | None) -> str:
 
 def _printable(url: str) -> str:
     """Return a URL for a message, without its query where that may hold a secret."""
-    if exchange.may_hold_secret(url):
+    if may_hold_secret(url):
         url = url.partition("?")[0]
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in url)
 

@@ -18,9 +18,9 @@ from oda_proxy.capsule.exchange import (
     exchange_from_answer,
     from_json,
     identity_encoding,
-    may_hold_secret,
     to_json,
 )
+from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.recordings.redaction import NotStorableError
 

@@ -758,3 +758,52 @@ def test_a_job_that_is_running_at_the_end_is_reported(runs: Runs, net: Internet,
 
     assert '"query_status":"submitted"' in ran.out
     assert "not recorded: isgri isgri_image: its job was still running at the end" in ran.stderr
+
+
+# -- credentials -----------------------------------------------------------------------------------
+
+# A program that sends its arguments as credentials: in a header, as user and password, in a form.
+SENDER = """
+import base64, sys, urllib.request
+url, bearer, login, password = sys.argv[1:]
+basic = base64.b64encode(login.encode()).decode()
+for headers, body in (({"X-Api-Key": bearer}, None), ({"Authorization": f"Basic {basic}"}, None),
+                      ({}, f"password={password}".encode())):
+    urllib.request.urlopen(urllib.request.Request(url, body, headers)).read()
+"""
+
+
+@pytest.mark.parametrize("url", ["https://example.org/page", "http://example.org/plain"])
+def test_what_a_command_sent_as_credentials_is_nowhere_in_its_capsule(runs: Runs, net: Internet, url: str) -> None:
+    sent = ["hunter-2-bearer", "bob:hunter-2-basic", "hunter-2-form"]
+    (runs.folder / "sender.py").write_text(SENDER)
+
+    ran = runs.record(sys.executable, "sender.py", url, *sent, net=net)
+
+    assert ran.status == 0, ran.stderr
+    assert "left out: 3 arguments of the command that may hold a secret" in ran.stderr
+    files = [file for file in (runs.folder / "capsule").rglob("*") if file.is_file()]
+    assert len(files) >= 2
+    assert not any(b"hunter-2" in file.read_bytes() for file in files)
+    assert "hunter-2" not in ran.stderr
+
+
+def test_an_interrupted_run_has_no_credentials_in_its_capsule_either(runs: Runs, net: Internet) -> None:
+    script = SENDER + "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n"
+    sent = ["hunter-2-bearer", "bob:hunter-2-basic", "hunter-2-form"]
+    (runs.folder / "sender.py").write_text(script)
+
+    runs.record(sys.executable, "sender.py", "https://example.org/page", *sent, net=net)
+
+    manifest = json.loads((runs.folder / "capsule" / "capsule.json").read_text())
+    assert manifest["ended"] is None
+    assert manifest["command"][2:] == ["https://example.org/page", *["(removed)"] * 3]
+
+
+def test_a_command_that_may_hold_a_secret_in_its_code_is_left_out(runs: Runs, net: Internet) -> None:
+    code = "password = input; print('log in with the password')"
+
+    ran = runs.record(sys.executable, "-c", code, net=net)
+
+    assert "left out: the command, which may hold a secret" in ran.stderr
+    assert json.loads((runs.folder / "capsule" / "capsule.json").read_text())["command"] == ["(removed)"]

@@ -42,6 +42,9 @@ class CommandHandler:
         self.requests.append(("other", forwarded.request.path, str(forwarded.origin)))
         return Answer(200, (("Content-Type", "text/plain"),), (b"other",), CacheStatus())
 
+    async def observe_local(self, request: Request) -> None:
+        self.requests.append(("local", request.path, ""))
+
 
 async def get(listeners: Listeners, url: str) -> str:
     """Send a request as a program does in the environment of the listeners."""
@@ -133,7 +136,7 @@ async def test_other_servers_on_this_machine_are_relayed_to() -> None:
         async with command_listeners(handler) as listeners:
             assert await get(listeners, f"{url}/page?of=it") == "/page?of=it"
 
-    assert handler.requests == []
+    assert handler.requests == [("local", "/page", "")]
 
 
 async def test_a_server_on_this_machine_that_does_not_listen_is_reported() -> None:
