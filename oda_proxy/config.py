@@ -126,6 +126,26 @@ def _address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(_origin(origin.strip()) for origin in value.split(","))
+    if len(origins) > 1 and "*" in origins:
+        raise ValueError(value)
+    return origins
+
+
+def _origin(value: str) -> str:
+    """Return an origin as browsers send it: scheme and host in lower case, a port, nothing else."""
+    from urllib.parse import urlsplit  # imported only if the option is set
+
+    if value == "*":
+        return value
+    parts = urlsplit(value)
+    _ = parts.port  # raises ValueError if it is not valid
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or value.count("/") != 2:  # noqa: PLR2004 - no path
+        raise ValueError(value)
+    return value.casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option.
@@ -267,6 +287,14 @@ SERVE = (
         300.0,
         metavar="SECONDS",
     ),
+    Option(
+        "cors-origins",
+        _origins,
+        "origins such as https://example.org, separated by commas, or *",
+        "web sites whose scripts may read answers, separated by commas; * for any",
+        (),
+        metavar="ORIGINS",
+    ),
     _FIXTURES,
     _TIME_SCALE,
     _SYNTHETIC,
@@ -315,6 +343,7 @@ class ServeOptions:
     secret_key: str | None = field(repr=False)
     token_trust: float
     description_ttl: float
+    cors_origins: tuple[str, ...]
     fixtures: tuple[Path, ...]
     time_scale: float
     synthetic: bool

@@ -28,6 +28,7 @@ from oda_proxy.errors import (
 from oda_proxy.http import headers, routes
 from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.cors import CorsPolicy, options_answer
 from oda_proxy.http.routes import Kind
 from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.client import Client
@@ -78,6 +79,7 @@ class Policy:
     """Closed routes that are relayed all the same."""
     description_ttl: float = 300.0
     """Seconds for which a description is cached."""
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
     freshness: Freshness = field(default_factory=Freshness)
     jobs: JobPolicy = field(default_factory=JobPolicy)
 
@@ -125,6 +127,7 @@ class Proxy:
         services, runtime = services or Services(), runtime or Runtime()
         clock = runtime.clock
         self.store = store
+        self.cors = policy.cors
         self.upstream = upstream
         self.store_faults = StoreFaults(clock)
         self._policy = policy
@@ -184,6 +187,11 @@ class Proxy:
 
     async def answer(self, request: Request, *, origin: str) -> Answer:
         """Answer any request; `origin` is the proxy's scheme, host and port as the client sees them."""
+        if preflight := self.cors.preflight_answer(request):
+            return preflight
+        return self.cors.apply(await self._answer(request, origin), request.headers)
+
+    async def _answer(self, request: Request, origin: str) -> Answer:
         try:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
             request, base_url = replace(request, path=route.path), origin + route.prefix
@@ -191,6 +199,8 @@ class Proxy:
                 return await self._analysis(request, base_url)
             if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and request.method == "GET":
                 return await self._description(request, route, base_url)
+            if request.method == "OPTIONS" and self.upstream is None:
+                return options_answer()
             return await self._upstream_relay.send(request, base_url, "bypass")
         except OdaProxyError as error:
             return text_error(error)
@@ -362,6 +372,7 @@ class Proxy:
         return await self._descriptions.get(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
             describe,
+            request_headers=request.headers,
             refresh=bool(headers.directives(request.headers) & {"no-cache", "no-store"}),
         )
 

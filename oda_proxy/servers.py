@@ -166,6 +166,7 @@ async def _connect(address: str, options: ServeOptions, store: Store, stack: Asy
 def _make_proxy(
     store: Store, upstream: Upstream | None, folder: Path | None, options: ServeOptions, near_misses: NearMissHandler
 ) -> Proxy:
+    from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.policy import JobPolicy
@@ -177,6 +178,7 @@ def _make_proxy(
 
     policy = Policy(
         open_routes=frozenset(options.open_route),
+        cors=CorsPolicy(frozenset(options.cors_origins)),
         description_ttl=options.description_ttl,
         freshness=Freshness(options.lifetime),
         jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),

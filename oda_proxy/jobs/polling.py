@@ -12,6 +12,7 @@ from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreach
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, is_plain
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
+from oda_proxy.http.storable import owner_headers
 from oda_proxy.jobs.job import (
     MAX_PAUSE,
     Event,
@@ -189,6 +190,8 @@ class Poller:
         pipeline = self._services.pipeline
         envelope = replace(client.envelope, job_id=running.job.job_id)
         answer = await pipeline.repaired(response.answer, envelope)
+        # The request for it has the headers of the first client, and the answer may be returned to a later request.
+        answer = replace(answer, headers=owner_headers(answer.headers))
         if job_id_in(response.json) not in {"", envelope.job_id}:
             answer = await pipeline.with_job_id(answer, envelope.job_id)
         if running.job.state is State.FAILED:

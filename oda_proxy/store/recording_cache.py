@@ -13,6 +13,7 @@ from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
+from oda_proxy.http.storable import storage_refusal, varying_names
 from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
 from oda_proxy.recordings.recording import redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
@@ -103,6 +104,8 @@ class RecordingCache:
         """Store a complete answer before it is returned, so that the next request is a hit."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
             return StoreResult(detail=answer.cache_status.detail)
+        if refusal := storage_refusal(answer.headers) or ("upstream-varies" if varying_names(answer.headers) else ""):
+            return StoreResult(detail=refusal)
         if not isinstance(answer.body, SpooledBody):
             return StoreResult(detail=answer.cache_status.detail or "too-large")
         recording = None

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
@@ -21,12 +21,14 @@ from oda_proxy.files import atomic
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from oda_proxy.http.cache_status import Forwarded
+    from oda_proxy.http.message import Headers
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,22 @@ MAX_DESCRIPTIONS = 1024
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """A cached description; `fetched_at` is in s since 1970 (UTC)."""
+
+    fetched_at: float
+    headers: Headers
+    """Without those that may concern one client."""
+    body: tuple[bytes, ...]
+    varying: tuple[tuple[str, str], ...] = ()
+    """The request headers by which it varies (`Vary`), with their values."""
+
+    def suits(self, request_headers: Headers) -> bool:
+        """Return whether it is the answer to a request with these headers."""
+        return variant(request_headers, frozenset(name for name, _ in self.varying)) == self.varying
+
+
 class DescriptionCache:
     """Descriptions that are fresh for `ttl` s, also in files below `folder`; `clock` returns s since 1970 (UTC)."""
 
@@ -47,25 +65,32 @@ class DescriptionCache:
         self._ttl = ttl
         self._clock = clock
         self._folder = folder / "descriptions" if folder else None
-        self._cached: LRUCache[tuple[str, ...], tuple[float, Answer]] = LRUCache(MAX_DESCRIPTIONS)
+        self._cached: LRUCache[tuple[str, ...], _Description] = LRUCache(MAX_DESCRIPTIONS)
         self._fetches: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
 
     async def get(
-        self, name: tuple[str, ...], fetch: Callable[[Forwarded], Awaitable[Answer]], *, refresh: bool
+        self,
+        name: tuple[str, ...],
+        fetch: Callable[[Forwarded], Awaitable[Answer]],
+        *,
+        request_headers: Headers = (),
+        refresh: bool,
     ) -> Answer:
         """Return the cached description, or the result of `fetch`; with `refresh` always the latter.
 
-        Concurrent requests for one name share one fetch. Raises what `fetch` raises where nothing is cached.
+        Concurrent requests for one name share one fetch; only the first receives all headers of the dispatcher. Raises
+        what `fetch` raises where nothing is cached.
         """
         running = None if refresh else self._fetches.get(name)
         if running is None:
-            task = asyncio.create_task(self._get(name, fetch, refresh=refresh))
+            task = asyncio.create_task(self._get(name, fetch, request_headers, refresh=refresh))
             self._fetches[name] = task
             task.add_done_callback(lambda done: self._finished(name, done))
             return await asyncio.shield(task)
         answer = await asyncio.shield(running)
-        # A body that is no tuple is still being read, by the first who asked.
-        return answer if isinstance(answer.body, tuple) else await self._get(name, fetch, refresh=refresh)
+        if not _is_shareable(answer, request_headers, self._cached.get(name)):
+            return await self._get(name, fetch, request_headers, refresh=refresh)
+        return replace(answer, headers=shared_headers(answer.headers))
 
     def _finished(self, name: tuple[str, ...], task: asyncio.Task[Answer]) -> None:
         if self._fetches.get(name) is task:
@@ -74,38 +99,50 @@ class DescriptionCache:
             task.exception()  # all who waited may have disconnected: mark it as retrieved
 
     async def _get(
-        self, name: tuple[str, ...], fetch: Callable[[Forwarded], Awaitable[Answer]], *, refresh: bool
+        self,
+        name: tuple[str, ...],
+        fetch: Callable[[Forwarded], Awaitable[Answer]],
+        request_headers: Headers,
+        *,
+        refresh: bool,
     ) -> Answer:
         if name not in self._cached and (found := await asyncio.to_thread(self._read, name)):
             self._cached[name] = found
-        fetched_at, cached = self._cached.get(name, (0.0, None))
-        if cached and not refresh and self._clock() - fetched_at < self._ttl:
-            return self._hit(cached, fetched_at)
+        cached = self._cached.get(name)
+        if cached and not cached.suits(request_headers):
+            cached = None
+        if cached and not refresh and self._clock() - cached.fetched_at < self._ttl:
+            return self._hit(cached)
         try:
             answer = await buffered(await fetch("request" if refresh else "stale" if cached else "uri-miss"), MAX_SIZE)
         except (UpstreamUnreachableError, NoRecordingError):
             if cached is None:
                 raise
-            return self._hit(cached, fetched_at, detail="stale")
+            return self._hit(cached, detail="stale")
         if cached and answer.status in _GATEWAY_ERRORS:
             await answer.close()
-            return self._hit(cached, fetched_at, detail="stale")
+            return self._hit(cached, detail="stale")
         if not is_plain(answer) or not isinstance(answer.body, tuple):
             return answer
-        now = self._clock()
-        self._cached[name] = (now, answer)
-        await asyncio.to_thread(self._write, name, now, answer)
+        if refusal := storage_refusal(answer.headers):
+            return replace(answer, cache_status=replace(answer.cache_status, detail=refusal))
+        varying = variant(request_headers, varying_names(answer.headers))
+        description = _Description(self._clock(), stored_headers(answer.headers), answer.body, varying)
+        self._cached[name] = description
+        if not varying:
+            await asyncio.to_thread(self._write, name, description)
         return replace(answer, cache_status=replace(answer.cache_status, stored=True))
 
-    def _hit(self, cached: Answer, fetched_at: float, *, detail: str = "") -> Answer:
-        with_age = (*cached.headers, age(fetched_at, self._clock()))
-        return replace(cached, headers=with_age, cache_status=CacheStatus(hit=True, detail=detail))
+    def _hit(self, cached: _Description, *, detail: str = "") -> Answer:
+        length = ("Content-Length", str(sum(map(len, cached.body))))
+        fields = (*cached.headers, length, age(cached.fetched_at, self._clock()))
+        return Answer(OK, fields, cached.body, CacheStatus(hit=True, detail=detail))
 
     def _file(self, name: tuple[str, ...]) -> Path | None:
         digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
         return self._folder / f"told-{digest}.json" if self._folder else None
 
-    def _read(self, name: tuple[str, ...]) -> tuple[float, Answer] | None:
+    def _read(self, name: tuple[str, ...]) -> _Description | None:
         """Read the file of a description; one that cannot be read is logged and counts as absent."""
         file = self._file(name)
         try:
@@ -114,23 +151,22 @@ class DescriptionCache:
             members = json.loads(file.read_bytes())
             if members["format"] != FORMAT or members["asked"] != list(name):
                 return None
-            return float(members["told_at"]), _answer(members)
+            return _description(members)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _log.warning("cannot read the description in %s: %s", file, error)
             return None
 
-    def _write(self, name: tuple[str, ...], now: float, answer: Answer) -> None:
+    def _write(self, name: tuple[str, ...], description: _Description) -> None:
         """Write a description for later runs; where that fails, it stays cached in this process only."""
-        file = self._file(name)
-        if file is None or not isinstance(answer.body, tuple):
+        if (file := self._file(name)) is None:
             return
         try:
             members = {
                 "format": FORMAT,
                 "asked": name,
-                "told_at": now,
-                "content_type": (headers.values(answer.headers, "content-type") or [""])[0],
-                "body": b"".join(answer.body).decode("utf-8"),
+                "told_at": description.fetched_at,
+                "content_type": (headers.values(description.headers, "content-type") or [""])[0],
+                "body": b"".join(description.body).decode("utf-8"),
             }
             atomic.write(file, json.dumps(members, indent=1).encode())
         except UnicodeDecodeError:
@@ -139,8 +175,19 @@ class DescriptionCache:
             _log.warning("cannot write a description: %s", error.strerror or error)
 
 
-def _answer(members: dict[str, Any]) -> Answer:
-    """Return the answer in a file; raises KeyError, TypeError or AttributeError where a member is missing or wrong."""
-    body = members["body"].encode("utf-8")
-    content_headers = (("Content-Type", str(members["content_type"])), ("Content-Length", str(len(body))))
-    return Answer(OK, content_headers, (body,), CacheStatus())
+def _is_shareable(answer: Answer, request_headers: Headers, cached: _Description | None) -> bool:
+    """Return whether the answer to a concurrent request may be returned to another client.
+
+    A failure may be, unless the dispatcher forbids it; a success only if it was cached for such a request. A streamed
+    body belongs to the client that reads it.
+    """
+    if not isinstance(answer.body, tuple) or storage_refusal(answer.headers):
+        return False
+    varies = bool(varying_names(answer.headers))
+    return not varies or (cached is not None and cached.suits(request_headers))
+
+
+def _description(members: dict[str, Any]) -> _Description:
+    """Return the description in a file; raises KeyError, TypeError or AttributeError for a missing or wrong member."""
+    content_type = ("Content-Type", str(members["content_type"]))
+    return _Description(float(members["told_at"]), (content_type,), (members["body"].encode("utf-8"),))

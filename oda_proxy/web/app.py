@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.proxy import Proxy
 from oda_proxy.web import pages
@@ -46,7 +47,12 @@ async def _release_waiters(app: web.Application) -> None:
 async def _handle(incoming: web.Request) -> web.StreamResponse:
     """Answer any request but those for the proxy's own pages."""
     start = time.monotonic()
-    request = await read(incoming, incoming.raw_path)
+    try:
+        request = await read(incoming, incoming.raw_path)
+    except web.HTTPException as error:  # a request that cannot be read
+        refused = Answer(error.status, (), (), CacheStatus())
+        error.headers.extend(incoming.app[PROXY].cors.apply(refused, tuple(incoming.headers.items())).headers)
+        raise
     answer = await incoming.app[PROXY].answer(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)
     duration = time.monotonic() - start

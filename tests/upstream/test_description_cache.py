@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,8 @@ from tests.support.scripted_upstream import ORIGIN, Clock, Script, body_of, told
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from oda_proxy.http.answer import Answer
 
 ASK = Request("GET", "/api/par-names", "instrument=isgri")
 TTL = 300.0
@@ -157,3 +160,70 @@ async def test_a_folder_that_cannot_be_written_does_not_fail_a_request(
 
     assert (await told(proxy, ASK))[0] == 200
     assert (await told(proxy, ASK))[1] == "oda-proxy; hit"
+
+
+PERSONAL = (
+    ("Content-Type", "application/json"),
+    ("Set-Cookie", "session=SECRET"),
+    ("X-Request-Id", "17"),
+    ("Access-Control-Allow-Origin", "https://site.example"),
+    ("Vary", "Origin"),
+)
+
+
+def fields(answer: Answer) -> set[str]:
+    return {name for name, _ in answer.headers}
+
+
+async def test_headers_for_one_client_do_not_reach_another(clock: Clock) -> None:
+    upstream = Script().then(["RA"], headers=PERSONAL)
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
+
+    first = await proxy.answer(ASK, origin=ORIGIN)
+    hit = await proxy.answer(ASK, origin=ORIGIN)
+
+    assert fields(first) >= {"Set-Cookie", "Access-Control-Allow-Origin"}
+    assert fields(hit) == {"Content-Type", "Content-Length", "Age"}
+
+
+async def test_headers_for_one_client_do_not_reach_those_who_share_its_fetch(clock: Clock) -> None:
+    upstream = Script().then(["RA"], headers=PERSONAL)
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
+
+    answers = await asyncio.gather(*(proxy.answer(ASK, origin=ORIGIN) for _ in range(3)))
+
+    assert len(upstream.asked) == 1
+    assert ["Set-Cookie" in fields(answer) for answer in answers] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "detail"),
+    [
+        ("Cache-Control", "private", "upstream-private"),
+        ("Cache-Control", "no-store", "upstream-no-store"),
+        ("Vary", "*", "upstream-varies"),
+    ],
+)
+async def test_a_description_for_one_client_is_not_cached(clock: Clock, name: str, value: str, detail: str) -> None:
+    upstream = Script()
+    for number in range(4):
+        upstream.then([number], headers=((name, value),))
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
+
+    answers = [await told(proxy, ASK) for _ in range(2)]
+    answers += await asyncio.gather(told(proxy, ASK), told(proxy, ASK))
+
+    assert {status for _, status, _ in answers} == {f"oda-proxy; fwd=uri-miss; fwd-status=200; detail={detail}"}
+    assert sorted(body for _, _, body in answers) == [json_bytes([number]) for number in range(4)]
+
+
+async def test_a_description_is_cached_for_requests_with_the_same_values_of_vary(clock: Clock, tmp_path: Path) -> None:
+    varies = (("Vary", "Accept-Language"),)
+    upstream = Script().then(["fr"], headers=varies).then(["de"], headers=varies)
+    proxy = persistent(upstream, clock, tmp_path)
+    french, german = (replace(ASK, headers=(("Accept-Language", language),)) for language in ("fr", "de"))
+
+    answers = [(await told(proxy, request))[2] for request in (french, french, german, german)]
+
+    assert answers == [json_bytes(["fr"])] * 2 + [json_bytes(["de"])] * 2
+    assert not (tmp_path / "descriptions").exists()
