@@ -14,6 +14,7 @@ from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
 from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child
+from oda_proxy.run.home import empty_caches
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.run.child import CommandResult
+    from oda_proxy.run.home import RunHome
     from oda_proxy.run.recorder import Recorder, RunSummary
     from oda_proxy.run.replayer import Replayer
 
@@ -47,9 +49,11 @@ def record(folder: Path, program: Sequence[str], *, upstream: str | None, includ
             include_private=include_private,
             replace=replace,
         ) as recorder:
-            result = await child.run(program, recorder.listeners.program_environment(os.environ))
+            with empty_caches(os.environ) as home:
+                environ = {**recorder.listeners.program_environment(os.environ), **home.variables}
+                result = await child.run(program, environ)
             recorder.exit_status = result.status
-        _print([*_end_of(result), *_record_summary(recorder, folder, program)])
+        _print([*_end_of(result), *_record_summary(recorder, folder, program, home)])
         return result.status
 
     return _run(program, run)
@@ -60,8 +64,10 @@ def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
 
     async def run() -> int:
         async with replaying(folder, time_scale=time_scale) as replayer:
-            result = await child.run(program, replayer.listeners.program_environment(os.environ))
-        _print([*_end_of(result), *_replay_summary(replayer, folder)])
+            with empty_caches(os.environ) as home:
+                environ = {**replayer.listeners.program_environment(os.environ), **home.variables}
+                result = await child.run(program, environ)
+        _print([*_end_of(result), *_replay_summary(replayer, folder), *_home_summary(home)])
         return result.status
 
     return _run(program, run)
@@ -87,7 +93,7 @@ def _end_of(result: CommandResult) -> Iterator[str]:
         yield f"ended {formatting.number(result.left_behind, 'process', 'processes')} that the command left behind"
 
 
-def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str]) -> Iterator[str]:
+def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str], home: RunHome) -> Iterator[str]:
     """Return what was recorded, what was not and why, and how to replay it."""
     summary = recorder.summary
     recorded = [
@@ -108,8 +114,17 @@ def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str]) ->
         private = formatting.number(summary.private, "answer that was", "answers that were")
         yield f"  left out: {private} requested with a token; --include-private records such answers"
     yield from _removed(summary.command, program)
+    yield from _home_summary(home)
     if any(recorded):
         yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
+
+
+def _home_summary(home: RunHome) -> Iterator[str]:
+    """Return what in the home folder made the run differ, or may have."""
+    for cache in home.replaced:
+        yield f"  not used: {cache}: the run had an empty one"
+    if home.files:
+        yield f"  the run may depend on files that are not in the capsule: {', '.join(home.files)}"
 
 
 def _removed(recorded: Sequence[str], program: Sequence[str]) -> Iterator[str]:

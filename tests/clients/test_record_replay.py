@@ -807,3 +807,33 @@ def test_a_command_that_may_hold_a_secret_in_its_code_is_left_out(runs: Runs, ne
 
     assert "left out: the command, which may hold a secret" in ran.stderr
     assert json.loads((runs.folder / "capsule" / "capsule.json").read_text())["command"] == ["(removed)"]
+
+
+# -- the home folder -------------------------------------------------------------------------------
+
+# A program that fetches products with the client's own cache.
+CACHING = """
+import sys
+from oda_api.api import DispatcherAPI
+disp = DispatcherAPI(url=sys.argv[1], instrument="mock", use_local_cache=True)
+data = disp.get_product(instrument="spi_acs", product="spi_acs_lc", product_type="Real", time_bin=2,
+                        T1="2003-03-15T23:27:40.0", T2="2003-03-15T23:57:12.0", RA=255.986542, DEC=-37.844167)
+print(data._p_list[0].name)
+"""
+
+
+@pytest.mark.real
+def test_a_warm_cache_of_the_client_makes_no_empty_capsule(runs: Runs, net: Internet) -> None:
+    python = environment("oda_api-1.3.5")
+    subprocess.run(
+        [python, "-c", CACHING, TODAY], env={**runs.environ(), **net.environment}, check=True, capture_output=True
+    )
+    assert list((runs.folder / ".cache" / "oda-api").iterdir()), "the cache is not warm"
+
+    first = runs.record(python, "-c", CACHING, TODAY, net=net)
+    shutil.rmtree(runs.folder / ".cache")
+    again = runs.replay(python, "-c", CACHING, TODAY)
+
+    assert "recorded in capsule: 1 answer with products" in first.stderr
+    assert "not used: the cache of oda_api in ~/.cache/oda-api: the run had an empty one" in first.stderr
+    assert again.out == first.out != ""
