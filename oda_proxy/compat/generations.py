@@ -1,6 +1,7 @@
 """The generations of the client, and the members of `products` whose form depends on them.
 
-Releases since 1.0.9 send `oda_api_version`, which determines the generation.
+Releases since 1.0.9 send `oda_api_version`, which determines the generation; 1.0 is known by other arguments that it
+always sends (`Envelope.client_version`). Programs that are not `oda_api` get today's form.
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ VERSION_DEPENDENT = frozenset(
 )
 """Members of `products` whose form depends on the generation."""
 
+_EARLY_FROM = (1, 0, 9)
 _MODERN_FROM = (1, 1, 46)
 
 
 def generation(version: str | None) -> Generation:
-    """Return the generation of a client version; an unknown version is a modern one."""
-    if version is None:
+    """Return the generation of a client version; an unknown version and none are modern ones."""
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version or "")
+    if numbers is None:
+        return Generation.MODERN
+    release = tuple(int(number or 0) for number in numbers.groups())
+    if release < _EARLY_FROM:
         return Generation.FIRST
-    numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version)
-    if numbers and tuple(int(number or 0) for number in numbers.groups()) < _MODERN_FROM:
-        return Generation.EARLY
-    return Generation.MODERN
+    return Generation.EARLY if release < _MODERN_FROM else Generation.MODERN
 
 
 def adapted(name: str, value: Any, version: str | None) -> Any:

@@ -57,7 +57,7 @@ class RepairPipeline:
 
     async def adapted(self, answer: Answer, envelope: Envelope) -> Answer:
         """Return a repaired answer in the form that its client reads."""
-        version = envelope.others.get("oda_api_version")
+        version = envelope.client_version
         if generation(version) is Generation.MODERN:
             return answer
         return await self._with_body(answer, lambda body: answer_repairs.adapted(body, version))

@@ -176,7 +176,7 @@ class Poller:
             started_at=running.job.started_at,
             job_id="" if private else running.job.job_id,
             private=private,
-            version=envelope.others.get("oda_api_version", ""),
+            version=envelope.client_version or "",
         )
         await self._services.journal.write(entry)
 

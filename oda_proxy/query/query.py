@@ -7,7 +7,7 @@ Values are not interpreted here.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
@@ -100,6 +100,16 @@ class Envelope:
     token: Token | None = None
     others: Mapping[str, str] = field(default_factory=dict)
     """The remaining names of `ENVELOPE`, as sent."""
+    sends_defaults: bool = False
+    """Whether all of `CLIENT_DEFAULTS` were sent, with any values."""
+
+    @property
+    def client_version(self) -> str | None:
+        """The release of `oda_api` that sent the request; None for other programs.
+
+        Releases since 1.0.9 send their version. 1.0 does not, and always sends all of `CLIENT_DEFAULTS`.
+        """
+        return self.others.get("oda_api_version", "1.0" if self.sends_defaults else None)
 
     @property
     def awaits_products(self) -> bool:
@@ -156,6 +166,7 @@ def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str
     for name, value in pairs:
         values[name].append(value)
     envelope = _envelope({name: values.pop(name) for name in ENVELOPE if name in values})
+    envelope = replace(envelope, sends_defaults=CLIENT_DEFAULTS.keys() <= values.keys())
     for name, default in CLIENT_DEFAULTS.items():
         if values.get(name) == [default]:
             del values[name]

@@ -229,7 +229,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
         **{
             name: api_code.fill_gaps(value, client, address)
             if name == _API_CODE
-            else adapted(name, value, envelope.others.get("oda_api_version"))
+            else adapted(name, value, envelope.client_version)
             for name, value in recording.client_members.items()
         },
         **{

@@ -186,7 +186,9 @@ def test_texts_stay_as_they_are_beside_one_that_is_no_object() -> None:
 # -- other generations' forms ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.0.9", "dict"), ("1.2.1", "dict"), ("x", "dict")])
+@pytest.mark.parametrize(
+    ("version", "form"), [("1.0", "str"), ("1.0.9", "dict"), ("1.2.1", "dict"), ("x", "dict"), (None, "dict")]
+)
 def test_a_table_has_the_form_that_the_client_reads_also_from_a_recording(version: str | None, form: str) -> None:
     body = repaired(UNREADABLE["table-meta"].body, 200, ASKER)
     client = Envelope("new", SESSION, JOB, others={} if version is None else {"oda_api_version": version})
@@ -200,7 +202,9 @@ def test_a_table_has_the_form_that_the_client_reads_also_from_a_recording(versio
     assert first["products"]["astropy_table_product_ascii_list"] == [table]
 
 
-@pytest.mark.parametrize(("version", "form"), [(None, "str"), ("1.1.0", "str"), ("1.1.46", "dict"), ("1.3.5", "dict")])
+@pytest.mark.parametrize(
+    ("version", "form"), [("1.0", "str"), ("1.1.0", "str"), ("1.1.46", "dict"), ("1.3.5", "dict"), (None, "dict")]
+)
 def test_a_file_is_bare_base64_up_to_1_1_0(version: str | None, form: str) -> None:
     body = json.loads(adapted(repaired(UNREADABLE["file-object"].body, 200, ASKER), version))
 

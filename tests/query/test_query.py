@@ -67,6 +67,23 @@ def test_the_presence_of_api_counts_and_its_value_does_not(value: str) -> None:
     assert not split_query(parse_fields(FIELDS))[0].api
 
 
+@pytest.mark.parametrize(
+    ("sent", "version"),
+    [
+        ("", None),  # curl, a script, a page
+        ("verbose=True", None),
+        ("verbose=False&dry_run=False", "1.0"),
+        ("verbose=True&dry_run=True", "1.0"),
+        ("verbose=False&dry_run=False&oda_api_version=1.1.0", "1.1.0"),
+        ("oda_api_version=1.3.5", "1.3.5"),
+    ],
+)
+def test_a_request_without_a_version_is_from_oda_api_1_0_only_if_it_has_what_that_always_sends(
+    sent: str, version: str | None
+) -> None:
+    assert split_query(parse_fields(f"{FIELDS}&{sent}"))[1].client_version == version
+
+
 @pytest.mark.parametrize("token", ["", "None", "%00"])
 def test_a_token_that_the_dispatcher_rejects_is_a_token(token: str) -> None:
     assert split_query(parse_fields(f"{FIELDS}&token={token}"))[1].token is not None
