@@ -38,6 +38,7 @@ from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.polling import MAX_STORED, is_failure, redact_failure
+from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
 from oda_proxy.query import analysis_request
@@ -132,6 +133,7 @@ class Proxy:
         self.store_faults = StoreFaults(clock)
         self._policy = policy
         self._clock = clock
+        self._new_session = runtime.new_session
         self._hits, self._forwarded, self._failed, self._uploads_stored = 0, 0, 0, 0
         self._pipeline = RepairPipeline()
         self._upstream_relay = Relay(upstream)
@@ -264,8 +266,9 @@ class Proxy:
     async def _lookup(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer from the recording of a query, unless it is stale or the client wants a new one."""
         envelope, directives = client.envelope, headers.directives(client.request.headers)
-        refresh = envelope.query_status != "new" or envelope.job_id != ""
-        refresh = refresh or bool(directives & {"no-cache", "no-store"}) or not self._tokens.is_verified(envelope.token)
+        resubmit = envelope.query_status == "new" and ("no-cache" in directives or envelope.job_id != "")
+        refresh = resubmit or envelope.query_status != "new" or "no-store" in directives
+        refresh = refresh or not self._tokens.is_verified(envelope.token)
         completions = self.jobs.completions
         recording = None if refresh else await self._cache.look_up(resolved)
         if recording and self._is_fresh(recording):
@@ -280,8 +283,14 @@ class Proxy:
             return await self._relay_stored(resolved, client, "uri-miss")
         try:
             forwarded: Forwarded = "request" if refresh else "stale" if recording else "uri-miss"
-            has_stale = recording is not None
-            return await self.jobs.join(resolved, client, forwarded, completions=completions, has_stale=has_stale)
+            return await self.jobs.join(
+                resolved,
+                client,
+                forwarded,
+                completions=completions,
+                has_stale=recording is not None,
+                resubmit=resubmit,
+            )
         except UpstreamUnreachableError:
             if recording and (recording := await self._cache.look_up(resolved)):
                 return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
@@ -301,7 +310,10 @@ class Proxy:
         return replayed or self._hit(recording, client, CacheStatus(hit=True))
 
     def _hit(self, recording: Recording, client: Client, status: CacheStatus) -> Answer:
-        return answer_from(recording, client.envelope, client.base_url, now=self._clock(), status=status)
+        envelope = client.envelope
+        if envelope.session_id in ANONYMOUS:
+            envelope = replace(envelope, session_id=self._new_session())
+        return answer_from(recording, envelope, client.base_url, now=self._clock(), status=status)
 
     async def _miss(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer a query without a recording, offline."""

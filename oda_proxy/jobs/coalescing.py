@@ -21,10 +21,11 @@ from oda_proxy.jobs.counts import JobCounts
 from oda_proxy.jobs.estimates import Estimates
 from oda_proxy.jobs.job import State
 from oda_proxy.jobs.outcome import Outcome
+from oda_proxy.jobs.poll_pauses import PollPauses
 from oda_proxy.jobs.polling import GivenUpError, Poller
 from oda_proxy.jobs.registry import JobRegistry
 from oda_proxy.jobs.replay import replay
-from oda_proxy.jobs.running_job import RunningJob
+from oda_proxy.jobs.running_job import ANONYMOUS, RunningJob
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings import failures
 from oda_proxy.store.recording_cache import answer_from
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
 
+REFRESH_INTERVAL = 60.0
+"""Seconds in which one resubmission of a running job serves all clients that want a refresh."""
+MAX_AGE, FRESH_TIMEOUT = 1.5, 2.0
+"""Seconds since the last answer of the dispatcher after which a poll waits for the next one, and for how long."""
+SILENCE = 30.0
+"""Seconds without news of a job after which a `new` from its owner goes to the dispatcher."""
 MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
 """Queries whose answers were found to name their client: how many are remembered, and for how long, in s."""
 
@@ -56,7 +63,8 @@ class Jobs:
         self._services = services
         self._policy = policy
         self._runtime = runtime
-        self._poller = Poller(services, policy, runtime)
+        self._poller = Poller(services, policy, runtime, self.estimates)
+        self._pauses = PollPauses(runtime.clock)
         self._registry = JobRegistry(runtime.clock)
         self._unshared: TTLCache[Key, None] = TTLCache(MAX_UNSHARED, ttl=UNSHARED_TTL, timer=runtime.clock)
         self._replayed: set[Key] = set()
@@ -90,7 +98,7 @@ class Jobs:
 
     def comment_on(self, running: RunningJob, client: Client) -> str:
         """Return the proxy's comment on a job for one of its clients."""
-        queued = [one for one in self._registry if one.is_queued]
+        queued = self._poller.places.waiting()
         before = queued.index(running) if running in queued else 0
         estimate = self.estimates.estimate(running.resolved.query)
         return comment(running, client, estimate, queued_before=before, now=self._runtime.clock())
@@ -111,11 +119,13 @@ class Jobs:
         *,
         completions: int | None = None,
         has_stale: bool = False,
+        resubmit: bool = False,
     ) -> Answer:
         """Answer from the running job of a query, or start one; wait for the dispatcher's first answer.
 
-        A job that ended while its recording was looked up, after `completions` others, counts as running. Raises
-        UpstreamUnreachableError where the dispatcher is away and the client has a stale recording.
+        A job that ended while its recording was looked up, after `completions` others, counts as running. With
+        `resubmit` the client wants a running job to be submitted once more. Raises UpstreamUnreachableError where the
+        dispatcher is away and the client has a stale recording.
         """
         running = self._find_running(resolved, client.envelope)
         if running is None and completions is not None:
@@ -129,8 +139,12 @@ class Jobs:
             key = self._coalescing_keys(resolved, client.envelope)[-1]
             self._registry.start(key, running, partial(self._run, running))
             self.counts.started += 1
+        elif client.envelope.session_id in ANONYMOUS:
+            client = self._with_session(client)
+        self._resubmit(running, client, is_refresh=resubmit)
         self.counts.joined += running.join(client) and collapsed
-        await running.wait_for_start(client.envelope.session_id, self._policy.long_poll, or_error=has_stale)
+        self._pauses.submitted(client.envelope.session_id, resolved.key)
+        await running.wait_for_start(client.envelope.session_id, self._policy.long_poll)
         if has_stale and running.job.errors and running.job.state is State.NEW:
             raise UpstreamUnreachableError("that is asked", "it is away")
         return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
@@ -142,7 +156,12 @@ class Jobs:
         if running is None:
             return None
         self.counts.joined += running.join(client)
-        await running.wait_for_change(envelope.session_id, self._policy.long_poll)
+        hold = min(self._policy.long_poll, self._pauses.polled(envelope.session_id, resolved.key))
+        if envelope.session_id in ANONYMOUS:
+            hold = 0.0
+        is_old = not running.is_queued and self._runtime.clock() - running.answered_at > MAX_AGE
+        timeout = max(hold, FRESH_TIMEOUT) if is_old else hold
+        await running.wait_for_change(envelope.session_id, timeout, or_answer=is_old)
         collapsed = not running.is_owner(client)
         return await self._respond(running, client, CacheStatus(forwarded="uri-miss", collapsed=collapsed))
 
@@ -157,6 +176,26 @@ class Jobs:
         running.join(client)
         await running.wait_for_start(client.envelope.session_id, self._policy.long_poll)
         return await self._respond(running, client, CacheStatus(hit=True))
+
+    def _resubmit(self, running: RunningJob, client: Client, *, is_refresh: bool) -> None:
+        """Have a running job submitted once more where its client may want that.
+
+        That is so for a refresh, once for all clients that ask for it in a while, and for `new` from the owner of a job
+        of which the dispatcher has reported nothing for a while: its end may have been lost.
+        """
+        now = self._runtime.clock()
+        if is_refresh:
+            if now - running.refreshed_at > REFRESH_INTERVAL:
+                running.refreshed_at = now
+                if running.client is not client:
+                    running.request_resubmission()
+        elif running.is_owner(client) and now - max(running.changed_at, running.submitted_at) > SILENCE:
+            running.request_resubmission()
+
+    def _with_session(self, client: Client) -> Client:
+        """Return a client that sent no session_id with a new one."""
+        session_id = self._runtime.new_session()
+        return replace(client, envelope=replace(client.envelope, session_id=session_id))
 
     async def _replay(self, running: RunningJob, recording: Recording) -> Outcome:
         """Take the time that a job took."""
@@ -205,9 +244,23 @@ class Jobs:
             await self._services.observer.failed(running.resolved, outcome.failure)
         return outcome
 
+    def _envelope_for(self, running: RunningJob, client: Client) -> Envelope:
+        """Return the envelope of a client; one without a session gets that of the job, if it is its own."""
+        envelope = client.envelope
+        if envelope.session_id not in ANONYMOUS:
+            return envelope
+        session_id = running.client.envelope.session_id if running.is_owner(client) else ""
+        if session_id in ANONYMOUS:
+            session_id = self._runtime.new_session()
+            if running.is_owner(client):
+                running.add_owner_session(session_id)
+        return replace(envelope, session_id=session_id)
+
     async def _respond(self, running: RunningJob, client: Client, status: CacheStatus) -> Answer:
         """Return the state of a job, or its end, for one of its clients."""
-        outcome, envelope, now = running.outcome, client.envelope, self._runtime.clock()
+        outcome, now = running.outcome, self._runtime.clock()
+        envelope = self._envelope_for(running, client)
+        self._pauses.answered(envelope.session_id)
         job_id = running.job_id_for(envelope, default=provisional_job_id(running.resolved))
         if outcome is None:
             text = progress.running_answer(
@@ -216,6 +269,7 @@ class Jobs:
                 job_id=job_id,
                 reports=running.reports,
                 comment=self.comment_on(running, client),
+                notices=running.notices.owner if running.is_owner(client) else running.notices.public,
                 urgent=envelope.awaits_products or running.job.errors > 0,
                 now=now,
             )

@@ -12,8 +12,8 @@ make the dispatcher submit it again.
                                             any of them ---> FAILED
 
 A request without a usable answer (502 from a gateway, an HTML page, a broken connection) is repeated in the same state
-after a pause; `Limits` bound the repetitions. Only the very first request is not repeated where nobody answers: the
-client of a dispatcher that is not there learns so at once.
+after a pause; `Limits` bound the repetitions. Only the very first request is not repeated where the dispatcher is
+unreachable, or answers with something unreadable: the client learns so at once.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Event(StrEnum):
     """The token was refused."""
     INVALID = "invalid request"
     """Repeating the request would not help."""
+    INTERRUPTED = "incomplete answer"
+    """The answer breaks off."""
     UNREADABLE = "unreadable answer"
     UNAVAILABLE = "unavailable"
     """A gateway does not reach the dispatcher, or the dispatcher is too busy."""
@@ -83,6 +85,7 @@ def _after_submission(state: State) -> dict[Event, State]:
         UNKNOWN_JOB=State.RESUBMIT,
         UNAUTHORIZED=State.FAILED,
         INVALID=State.FAILED,
+        INTERRUPTED=state,
         UNREADABLE=state,
         UNAVAILABLE=state,
         UNREACHABLE=state,
@@ -99,6 +102,7 @@ _SUBMISSION: Final = _row(
     UNKNOWN_JOB=State.FAILED,
     UNAUTHORIZED=State.FAILED,
     INVALID=State.FAILED,
+    INTERRUPTED=State.NEW,
     UNREADABLE=State.FAILED,
     UNAVAILABLE=State.NEW,
     UNREACHABLE=State.FAILED,
@@ -108,6 +112,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
     State.NEW: _SUBMISSION,
     State.RESUBMIT: {
         **_SUBMISSION,
+        Event.INTERRUPTED: State.RESUBMIT,
         Event.UNREADABLE: State.RESUBMIT,
         Event.UNAVAILABLE: State.RESUBMIT,
         Event.UNREACHABLE: State.RESUBMIT,
@@ -118,7 +123,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
 }
 """(state, event) -> next state; final states have no transitions."""
 
-_ERRORS: Final = frozenset({Event.UNREADABLE, Event.UNAVAILABLE, Event.UNREACHABLE})
+_ERRORS: Final = frozenset({Event.INTERRUPTED, Event.UNREADABLE, Event.UNAVAILABLE, Event.UNREACHABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class Limits:
     max_outage: float = 1800.0
     """Seconds without a usable answer in mid-job; clients since 1.1.46 wait as long by themselves."""
     max_unreadable: int = 5
-    """Unreadable answers in a row."""
+    """Unreadable or incomplete answers in a row."""
     max_resubmissions: int = 3
     """Resubmissions of a job that the dispatcher does not know any longer."""
     max_fetches: int = 20
@@ -150,7 +155,7 @@ class Job:
     errors: int = 0
     """Requests in a row without a usable answer."""
     unreadable: int = 0
-    """Unreadable answers in a row."""
+    """Unreadable or incomplete answers in a row."""
     failing_since: float = 0.0
     resubmissions: int = 0
     fetches: int = 0
@@ -212,7 +217,7 @@ def advance(job: Job, event: Event, now: float, *, job_id: str = "", limits: Lim
         state=state,
         job_id="" if state is State.RESUBMIT else job.job_id or ("" if is_error else job_id),
         errors=job.errors + 1 if is_error else 0,
-        unreadable=job.unreadable + 1 if event is Event.UNREADABLE else 0,
+        unreadable=job.unreadable + 1 if _is_unreadable(job, event) else 0,
         failing_since=job.failing_since if job.errors else now,
         resubmissions=job.resubmissions + (state is State.RESUBMIT and event is Event.UNKNOWN_JOB),
         fetches=job.fetches
@@ -225,6 +230,13 @@ def advance(job: Job, event: Event, now: float, *, job_id: str = "", limits: Lim
     if state.is_final or not (reason := _exceeded(after, now, limits)):
         return after
     return replace(after, state=State.FAILED, give_up_reason=reason)
+
+
+def _is_unreadable(job: Job, event: Event) -> bool:
+    """Return whether an event counts as unreadable; polls and fetches with incomplete answers may go on for longer."""
+    if event is Event.INTERRUPTED:
+        return job.state in {State.NEW, State.RESUBMIT}
+    return event is Event.UNREADABLE
 
 
 def _age(job: Job, now: float) -> float:
@@ -261,15 +273,17 @@ _WAITING: Final = {"not-prepared": Event.SUBMITTED, "prepared": Event.SUBMITTED,
 _SIMPLE: Final = {status: Event(status) for status in ("submitted", "progress", "ready", "failed")}
 
 
-def classify(status: int, answer: object, *, query_status: str) -> Event:
+def classify(status: int, answer: object, *, query_status: str, is_incomplete: bool = False) -> Event:
     """Return what an answer means: its HTTP status, its JSON (None if it has none), and the state that was sent.
+
+    `is_incomplete` says that a JSON text breaks off.
 
     An error in the answer to a request with a job_id concerns the job: the dispatcher had accepted the query before.
     """
     if status != _OK:
         return _classify_error(status, submits=query_status == "new")
     if not isinstance(answer, dict):
-        return Event.UNREADABLE
+        return Event.INTERRUPTED if is_incomplete else Event.UNREADABLE
     state = answer.get("query_status")
     if state == "done":
         products = answer.get("products")

@@ -57,17 +57,21 @@ def running_answer(
     job_id: str,
     reports: Sequence[Mapping[str, Any]],
     comment: str,
+    notices: Mapping[str, str] | None = None,
     urgent: bool = False,
     now: float,
 ) -> bytes:
     """Return the JSON of an answer that makes every release of the client poll again.
 
     `status` is `submitted` or `progress`; `now` is in s since 1970 (UTC), as the dispatcher's `time_request`. While a
-    job runs clients show no comment but the last report, if any: an `urgent` comment is the last report, too.
+    job runs clients show no comment but the last report, if any: an `urgent` comment is the last report, too. The
+    `notices` are members of `exit_status` that the dispatcher sent.
     """
     if comment:
         report = {**_REPORT, "node": "oda-proxy", "message": comment.removeprefix("oda-proxy: ")}
         reports = [*reports, report] if urgent else [report, *reports]
+    notices = notices or {}
+    comment = "; ".join(filter(None, (notices.get("comment"), comment)))
     answer = {
         "query_status": status,
         "products": {},
@@ -76,8 +80,9 @@ def running_answer(
             "message": "",
             "error_message": "",
             "debug_message": "",
-            "comment": comment,
             "warning": "",
+            **notices,
+            "comment": comment,
             "job_status": status,
         },
         "job_monitor": {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cachetools import LRUCache
 
 from oda_proxy.jobs.job import Job, State
+from oda_proxy.jobs.notices import Notices
+from oda_proxy.jobs.requests import with_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +33,9 @@ WATCHED_FOR: Final = 30.0
 ANONYMOUS: Final = frozenset({"", "new"})
 """Session ids of clients that have none: dispatchers create one."""
 
+_STARTED: Final = frozenset({State.RESUBMIT, State.SUBMITTED, State.PROGRESS})
+"""States in which the dispatcher has answered, and is not about to send products."""
+
 
 class RunningJob:
     """One job and its clients. It changes only in the event loop; `clock` returns s since 1970 (UTC)."""
@@ -51,6 +56,16 @@ class RunningJob:
         """Why the dispatcher is asked."""
         self.job = Job(started_at)
         self.reports: tuple[Mapping[str, Any], ...] = ()
+        self.notices = Notices()
+        """What else the dispatcher says of it."""
+        self.changed_at = started_at
+        """When the dispatcher last reported anything new."""
+        self.answered_at = started_at
+        """When it last answered."""
+        self.submitted_at = started_at
+        """When it was last submitted to the dispatcher."""
+        self.refreshed_at = float("-inf")
+        """When a client last wanted it to be computed again."""
         self.is_queued = False
         self.resumed = False
         """Whether an earlier process started it."""
@@ -66,11 +81,16 @@ class RunningJob:
         self.completion = 0
         """Its place among the jobs that have ended, as `JobRegistry.completions` counts."""
         self._clock = clock
+        self._owner_sessions = {client.envelope.session_id} - ANONYMOUS
+        self._first_client = client
+        self._resubmit = False
+        self._resubmitting = False
         self._successors: deque[Client] = deque(maxlen=MAX_SUCCESSORS)
         self._tokens: set[Token | None] = set()
         self._refused: set[Token | None] = set()
         self._sent: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
         self._version = 0
+        self._answers = 0
         self._waiting = 0
         self._last_seen = started_at
         self._changed = asyncio.Event()
@@ -109,11 +129,22 @@ class RunningJob:
 
     def is_owner(self, client: Client) -> bool:
         """Return whether the job has the session and token of a client; an anonymous one owns only its own request."""
-        envelope, owner = client.envelope, self.client.envelope
-        named = envelope.session_id not in ANONYMOUS
-        return client is self.client or (
-            named and (envelope.session_id, envelope.token) == (owner.session_id, owner.token)
-        )
+        envelope = client.envelope
+        if client is self.client or client is self._first_client:
+            return envelope.token == self.client.envelope.token
+        return envelope.session_id in self._owner_sessions and envelope.token == self.client.envelope.token
+
+    def adopt_session(self, session_id: str) -> None:
+        """Continue in the session that the dispatcher created for a client without one."""
+        client, envelope = self.client, self.client.envelope
+        request = with_fields(client.request, session_id=session_id)
+        self.client = replace(client, request=request, envelope=replace(envelope, session_id=session_id))
+        self.add_owner_session(session_id)
+
+    def add_owner_session(self, session_id: str) -> None:
+        """Add a session id under which the owner polls."""
+        self._owner_sessions.add(session_id)
+        self._sent.setdefault(session_id, -1)
 
     def job_id_for(self, envelope: Envelope, *, default: str) -> str:
         """Return the job_id for a client, always the same: the one it sent, or the one that all others received."""
@@ -136,33 +167,58 @@ class RunningJob:
         if not self._successors:
             return False
         self.client = self._successors.popleft()
+        self._owner_sessions = {self.client.envelope.session_id} - ANONYMOUS
         return True
+
+    def request_resubmission(self) -> None:
+        """Have the job submitted once more, now."""
+        self._resubmit = self._resubmitting = True
+
+    def take_resubmission(self) -> bool:
+        """Return whether the next request has to submit the job once more."""
+        resubmit, self._resubmit = self._resubmit, False
+        return resubmit and self.job.state is not State.NEW
+
+    def end_resubmission(self) -> None:
+        """Note that the dispatcher has answered a submission."""
+        self._resubmitting = self._resubmit
 
     def notify(self) -> None:
         """Wake the waiting clients: the job has changed."""
         self._version += 1
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def wait_for_change(self, session_id: str, timeout: float) -> None:  # noqa: ASYNC109 - it is no error
-        """Wait for a change that a session has not received yet, at most `timeout` s."""
-        seen = self._sent.get(session_id, -1)
-        await self._wait(session_id, timeout, lambda: self._version > seen)
+    def note_answer(self) -> None:
+        """Note that the dispatcher has answered."""
+        self.answered_at = self._clock()
+        self._answers += 1
+        self._wake()
 
-    async def wait_for_start(
+    async def wait_for_change(
         self,
         session_id: str,
         timeout: float,  # noqa: ASYNC109 - it is no error
         *,
-        or_error: bool = False,
+        or_answer: bool = False,
     ) -> None:
-        """Wait until the dispatcher has answered, or the job waits for a place, at most `timeout` s.
+        """Wait for a change that a session has not received yet, at most `timeout` s.
 
-        With `or_error`, a failed attempt to reach the dispatcher ends the wait, too.
+        With `or_answer`, the next answer of the dispatcher ends the wait, too.
         """
+        seen, answers = self._sent.get(session_id, -1), self._answers
+        await self._wait(session_id, timeout, lambda: self._version > seen or (or_answer and self._answers > answers))
+
+    async def wait_for_start(self, session_id: str, timeout: float) -> None:  # noqa: ASYNC109 - it is no error
+        """Wait until the dispatcher has answered, is unavailable, or the job is queued, at most `timeout` s."""
 
         def has_started() -> bool:
-            return self.is_queued or self.job.state is not State.NEW or (or_error and self.job.errors > 0)
+            if self.is_queued or self.job.errors > 0:
+                return True
+            return self.job.state in _STARTED and not self._resubmitting
 
         await self._wait(session_id, timeout, has_started)
 

@@ -75,6 +75,9 @@ ANSWERS: Final[Mapping[str, tuple[int, Any]]] = {
 NO_ANSWER: Final = "nothing"
 """No answer: the dispatcher is unreachable."""
 
+BROKEN_OFF: Final = "broken off"
+"""The beginning of an answer."""
+
 NEVER: Final = frozenset(
     {
         # An answer to these may carry products: after_state it has all there are.
@@ -101,12 +104,16 @@ def next_status(job: Job) -> str:
 
 def event_of(name: str, query_status: str) -> Event:
     """Return the event of an answer to a request with a state."""
-    return Event.UNREACHABLE if name == NO_ANSWER else classify(*ANSWERS[name], query_status=query_status)
+    if name == NO_ANSWER:
+        return Event.UNREACHABLE
+    if name == BROKEN_OFF:
+        return classify(200, None, query_status=query_status, is_incomplete=True)
+    return classify(*ANSWERS[name], query_status=query_status)
 
 
 def answers_for(state: State, event: Event) -> list[str]:
     """Return the answers that cause an event in a state."""
-    return [name for name in (*ANSWERS, NO_ANSWER) if event_of(name, next_status(job_in(state))) is event]
+    return [name for name in (*ANSWERS, NO_ANSWER, BROKEN_OFF) if event_of(name, next_status(job_in(state))) is event]
 
 
 ROWS: Final = [(state, event) for state, row in TRANSITIONS.items() for event in row]
@@ -166,6 +173,8 @@ SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
         "progress: ready",
         "ready: done",
     ),
+    "a synchronous answer that breaks off": ("new: broken off", "new: broken off", "new: done"),
+    "products that break off": ("new: ready", "ready: broken off", "ready: done"),
     "fails at once": ("new: failed",),
     "fails later": ("new: submitted", "submitted: failed"),
     "fails at its very end": ("new: ready", "ready: failed"),
@@ -327,7 +336,7 @@ def test_an_answer_between_errors_resets_the_limits(event: Event) -> None:
 
 # -- whatever is event ------------------------------------------------------------------------------
 
-ANSWER_NAMES: Final = st.sampled_from([*ANSWERS, NO_ANSWER])
+ANSWER_NAMES: Final = st.sampled_from([*ANSWERS, NO_ANSWER, BROKEN_OFF])
 ENOUGH: Final = 10_000
 """Answers after which any job must have ended."""
 
