@@ -403,7 +403,9 @@ async def test_an_error_of_the_proxy_is_sent_to_all_clients() -> None:
         got = await together(crowd(proxy, 2))
 
     assert {response.status for response in got} == {500}
-    assert all(response.message.endswith("No space left on device; name another with TMPDIR") for response in got)
+    assert all(
+        response.message.endswith("No space left on device; name another folder with TMPDIR") for response in got
+    )
 
 
 @simulated
