@@ -25,6 +25,7 @@ from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import Recording
 from oda_proxy.store import rows
 from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.index import Index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,7 @@ def fill(cache: Path, upstream: str) -> None:
     with closing(DiskStore(cache_folder(cache, upstream))) as store:
         store.put(recording(0))
         index = store._index()  # noqa: SLF001 - storing one by one would flush each to the disk
+        assert isinstance(index, Index)
         head = rows.loads(recording(0).key, index.get(recording(0).key)).head
         with index.transact():
             for number in range(1, RECORDINGS):

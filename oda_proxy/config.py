@@ -97,6 +97,11 @@ def _size(value: str) -> int:
     return int(size)
 
 
+def _size_or_none(value: str) -> int:
+    """Parse a size, or 0."""
+    return 0 if value.strip() == "0" else _size(value)
+
+
 def _sharing(value: str) -> str:
     if value not in {"subject", "roles", "team"}:
         raise ValueError(value)
@@ -205,6 +210,15 @@ _MAX_SIZE = Option(
     metavar="SIZE",
 )
 
+_MIN_FREE = Option(
+    "min-free",
+    _size_or_none,
+    "a size such as 500MB or 20GiB, or 0",
+    "free space to keep on the disk of the recordings, at most 5 %% of it",
+    1_000_000_000,
+    metavar="SIZE",
+)
+
 _SYNTHETIC = Option("synthetic", _switch, "yes or no", "the mock synthesises data for queries without a fixture", False)
 _SECRET_KEY = Option(
     "secret-key", _text, "a key that is not empty", "key that signs the tokens of the dispatcher", metavar="KEY"
@@ -217,6 +231,7 @@ SERVE = (
     _port_option(8400),
     _CACHE_DIR,
     _MAX_SIZE,
+    _MIN_FREE,
     Option(
         "max-requests",
         _count,
@@ -304,7 +319,7 @@ KEY = (
     replace(_UPSTREAM, default=None, help="dispatcher to fetch descriptions from (default: cached ones)"),
     _CACHE_DIR,
 )
-PRUNE = (*STORE, _MAX_SIZE)
+PRUNE = (*STORE, _MAX_SIZE, _MIN_FREE)
 RECORD = (replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),)
 REPLAY = (replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),)
 MOCK = (
@@ -332,6 +347,7 @@ class ServeOptions:
     port: int
     cache_dir: Path | None
     max_size: int
+    min_free: int
     max_requests: int
     max_jobs: int
     longest_job: float

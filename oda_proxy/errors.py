@@ -123,8 +123,8 @@ class StoreUnusableError(OdaProxyError):
 
     detail = "store-failed"
 
-    def __init__(self, folder: Path, reason: str) -> None:
-        super().__init__(f"cannot keep recordings in {folder}: {reason}; name another folder with --cache-dir")
+    def __init__(self, folder: Path, reason: str, advice: str = "name another folder with --cache-dir") -> None:
+        super().__init__(f"cannot use the recordings in {folder}: {reason}; {advice}")
 
 
 class ListenError(OdaProxyError):

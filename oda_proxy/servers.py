@@ -92,6 +92,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     from oda_proxy.config import PRODUCTION
+    from oda_proxy.store.eviction import Limits
     from oda_proxy.store.maintenance import background_maintenance
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.app import make_app
@@ -110,7 +111,8 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         _check_store(store, proxy)
         stack.push_async_callback(proxy.close)
         await proxy.resume()
-        await stack.enter_async_context(background_maintenance(store, options.max_size, proxy.store_faults))
+        limits = Limits(options.max_size, options.min_free)
+        await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))
         app = make_app(proxy, near_misses)
         url = await stack.enter_async_context(
             listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)

@@ -71,6 +71,7 @@ def open_recording(store: Store, key: Key) -> Iterator[Recording]:
 def entry_json(entry: Entry) -> dict[str, Any]:
     """Return an entry as JSON; times are in s since 1970 (UTC), sizes in bytes, the cost in s."""
     members = asdict(entry)
+    members["occupies"], members["place"] = members.pop("stored_size"), members.pop("head_name")
     members["query"] = query = members.pop("query")
     if query is not None:
         query["parameters"] = {name: list(values) for name, values in query["parameters"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.store.base import Entry
+    from oda_proxy.store.disk import DiskStore
 
 _UNKNOWN = "?"
 _LONGEST = 40
@@ -25,6 +27,7 @@ def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """List recordings, the one used last first."""
     with open_store(upstream, cache_dir) as store:
         entries = sorted(store.entries(), key=lambda entry: entry.used_at, reverse=True)
+        _warn_of_others(store)
     if as_json:
         print_json([entry_json(entry) for entry in entries])
         return 0
@@ -63,7 +66,8 @@ def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | N
 def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Print the number, size and cost of recordings."""
     with open_store(upstream, cache_dir) as store:
-        usage, entries = store.usage(), list(store.entries())
+        usage, entries, others = store.usage(), list(store.entries()), store.other_recordings()
+        _warn_of_others(store)
     by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
     for entry in entries:
         row = by_instrument[entry.query.instrument if entry.query else _UNKNOWN]
@@ -72,8 +76,9 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         row["cost"] += entry.cost
     statistics: dict[str, Any] = {
         "upstream": upstream,
-        "recordings": usage.recordings,
-        "occupied": usage.occupied,
+        "recordings": usage.recordings - others.recordings,
+        "occupied": usage.occupied - others.occupied,
+        "others": asdict(others),
         "size": sum(entry.size for entry in entries),
         "cost": sum(entry.cost for entry in entries),
         "pinned": sum(entry.pinned for entry in entries),
@@ -82,11 +87,11 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     if as_json:
         print_json(statistics)
         return 0
-    count = formatting.number(usage.recordings, "recording")
+    count = formatting.number(statistics["recordings"], "recording")
     print_lines(
         [
             f"{count} of {formatting.plain(upstream)}, {statistics['pinned']} pinned",
-            f"{formatting.size(statistics['size'])} of products in {formatting.size(usage.occupied)} on disk",
+            f"{formatting.size(statistics['size'])} of products in {formatting.size(statistics['occupied'])} on disk",
             f"{formatting.span(statistics['cost'])} of the dispatcher's time",
         ]
     )
@@ -98,17 +103,25 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     return 0
 
 
-def prune(*, upstream: str, cache_dir: Path | None, max_size: int, as_json: bool) -> int:
-    """Evict recordings beyond the maximum size now, and remove files of crashed writers."""
+def prune(
+    *, upstream: str, cache_dir: Path | None, max_size: int, min_free: int, other_releases: bool, as_json: bool
+) -> int:
+    """Evict recordings beyond the limits now, and remove files of crashed writers."""
     from oda_proxy.store import maintenance
+    from oda_proxy.store.eviction import Limits
 
     with open_store(upstream, cache_dir) as store:
-        evicted = maintenance.prune(store, max_size)
+        evicted = maintenance.prune(store, Limits(max_size, min_free))
+        others = store.remove_other_recordings() if other_releases else 0
         orphans = store.remove_orphans()
         left = store.usage()
+        _warn_of_others(store)
     if as_json:
-        print_json({"removed": [entry.key for entry in evicted], "leftovers": orphans, "occupied": left.occupied})
+        removed = [entry.key for entry in evicted]
+        print_json({"removed": removed, "others": others, "leftovers": orphans, "occupied": left.occupied})
         return 0
+    if others:
+        print_lines([f"removed {formatting.number(others, 'recording')} of other releases"])
     print_lines(f"removed {entry.key[: formatting.SHORT]}, {formatting.size(entry.size)}" for entry in evicted)
     count = formatting.number(left.recordings, "recording")
     print_lines([f"left: {count}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
@@ -120,7 +133,8 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
     with open_store_in(folder) if folder else open_store(upstream, cache_dir) as store:
         faults = list(store.verify(fix=fix))
         remaining = list(store.verify(fix=False)) if fix and faults else faults
-        sound = store.usage().recordings if not remaining else 0
+        sound = store.usage().recordings - store.other_recordings().recordings if not remaining else 0
+        _warn_of_others(store)
     if as_json:
         found = [{"about": fault.subject, "said": fault.message} for fault in faults]
         print_json({"sound": not remaining, "faults": found, "mended": len(faults) - len(remaining)})
@@ -128,6 +142,18 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
         print_lines(f"{fault.subject}: {formatting.plain(fault.message)}" for fault in faults)
         print_lines([_verdict(len(faults), len(remaining), sound)])
     return 1 if remaining else 0
+
+
+def _warn_of_others(store: DiskStore) -> None:
+    """Print how many recordings belong to other releases."""
+    others = store.other_recordings()
+    if others.recordings:
+        count = formatting.number(others.recordings, "recording")
+        formats = ", ".join(formatting.plain(one) for one in others.formats)
+        warn(
+            f"{count} of another release (format {formats}, {formatting.size(others.occupied)}): left alone; "
+            "oda-proxy prune --other-releases removes them"
+        )
 
 
 def is_store(folder: Path) -> bool:

@@ -52,7 +52,9 @@ def add_commands(add: AddCommand) -> None:
     show.add("key", **_KEYS)
     show.add("--png", type=argument_types.path, metavar="FILE", help="write the plot to a file")
     _json(show)
-    _json(add("prune", _prune, config.PRUNE, "evict recordings beyond the maximum size now"))
+    prune = add("prune", _prune, config.PRUNE, "evict recordings beyond the limits now")
+    prune.add("--other-releases", action="store_true", help="also remove recordings that only other releases read")
+    _json(prune)
     verify = add("verify", _verify, config.STORE, "check all recordings, a capsule, or a folder of fixtures")
     verify.add(
         "folder",

@@ -6,10 +6,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from oda_proxy.files.ownership import make_folder, match_owner
+
 
 def write(file: Path, content: bytes) -> None:
     """Write a file, and create its folder; raises OSError, and the previous file then remains."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="new-")
     temporary = Path(name)
     try:
@@ -17,6 +19,7 @@ def write(file: Path, content: bytes) -> None:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
+        match_owner(temporary, file.parent)
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from cachetools import LRUCache
 
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.files import atomic
+from oda_proxy.files.versions import path_of_format
 from oda_proxy.http.message import Request
 from oda_proxy.query.schema import LARGEST, Schema, SchemaError, read_schema
 
@@ -136,6 +137,7 @@ class Descriptions:
         """Read the stored descriptions of an instrument; none, with a warning, where the file is damaged."""
         file = self._file(instrument)
         try:
+            file = file and path_of_format(file, FORMAT)
             if file is None or not file.is_file() or file.stat().st_size > LARGEST * MAX_VERSIONS:
                 return _Versions()
             document = json.loads(file.read_bytes())
@@ -154,7 +156,7 @@ class Descriptions:
             return
         document = {"format": FORMAT, "instrument": instrument, "meta_data": versions.texts}
         try:
-            atomic.write(file, json.dumps(document, indent=1).encode())
+            atomic.write(path_of_format(file, FORMAT), json.dumps(document, indent=1).encode())
         except OSError as error:
             _log.warning("cannot store the description of %s: %s", instrument, error.strerror or error)
 

@@ -49,6 +49,23 @@ class Usage:
     occupied: int
 
 
+@dataclass(frozen=True, slots=True)
+class OtherRecordings:
+    """The recordings of other releases in a store, which are left alone: their number, bytes and formats."""
+
+    recordings: int = 0
+    occupied: int = 0
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """The free bytes and the size of a disk."""
+
+    free: int
+    size: int
+
+
 class Store(Protocol):
     """Recordings by key. Each method raises StoreUnusableError when the medium fails."""
 
@@ -81,6 +98,12 @@ class Store(Protocol):
 
     def usage(self) -> Usage:
         """Return the usage, in constant time."""
+
+    def other_recordings(self) -> OtherRecordings:
+        """Return how much of the usage belongs to other releases."""
+
+    def free_space(self) -> FreeSpace | None:
+        """Return the free space of the disk; None for a store without one."""
 
     def save_use_times(self) -> None:
         """Write the times of use since the last call: a hit writes nothing."""

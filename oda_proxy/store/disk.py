@@ -7,18 +7,20 @@ A head is renamed in the transaction that adds a reference to it in the index, a
 lock of the database serialises this across processes, and a crash may leave an orphaned file, but never a reference to
 a missing one. A hit writes nothing: times of use are collected in memory and written periodically.
 
-Beside each key the index has `used:<key>` and `pin:<key>`, for each head the number of keys that refer to it
-(`head:<name>`), and the number and size of all (`filling`).
+Where the folder cannot be written to, what it holds is read all the same. The folder may be removed, or its index
+replaced by another process: what is missing is created again.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from collections import Counter
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,18 +28,21 @@ import diskcache
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.query.cache_key import Key
-from oda_proxy.store import rows
-from oda_proxy.store.base import Entry, Usage
+from oda_proxy.store import counters, index_keys, layout, rows
+from oda_proxy.store.base import FreeSpace, OtherRecordings
+from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import Heads
-from oda_proxy.store.index import check, is_damage, open_index
+from oda_proxy.store.index import INDEX, Index, check, is_damage, open_index
+from oda_proxy.store.index_keys import pin_key, references_key, used_key
+from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.rows import HeadFile
+    from oda_proxy.store.base import Entry, Usage
 
 _log = logging.getLogger(__name__)
 
@@ -45,14 +50,9 @@ PENDING_AGE = 3600.0
 """Age, in s, from which a head under a temporary name is that of a crashed writer."""
 
 _REOPEN_AFTER = 10.0
-"""Seconds after which an index that could not be opened is tried again."""
+"""Seconds after which an index that could not be opened for writing is tried again."""
 
-_USAGE = "filling"
 _NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
-_NUMBERS = re.compile(r"(\d{1,18}) (\d{1,18})")
-_KEY = re.compile("[0-9a-f]{64}")
-_DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
-"""Exceptions of reading a damaged recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +64,27 @@ class Fault:
 
 
 class DiskStore:
-    """A store in a folder. Raises StoreUnusableError where the folder cannot be created.
+    """A store in a folder.
 
-    Every call fails while the index cannot be opened; a damaged index is replaced.
+    Raises StoreUnusableError where the folder cannot be created, or has the layout of another release. Every call fails
+    while the index cannot be read; those that write fail while it is read-only. A damaged index is replaced.
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, track_use: bool = True) -> None:
         """Take the folder; `clock` returns s since 1970 (UTC). Without `track_use`, a hit is not recorded."""
         self._folder = folder
         self._clock = clock
-        self._heads = Heads(folder / "heads")
+        self._heads = Heads(folder / layout.HEADS)
         self._lock = threading.Lock()
-        self._cache: diskcache.Cache | None = None
+        self._cache: Index | ReadOnlyIndex | None = None
         self._is_suspect = False
         self._open_failure: tuple[float, Exception] | None = None
         self._uses: dict[Key, float] = {}
+        self._headless: set[Key] = set()
         self._track_use = track_use
+        self._others: OtherRecordings | None = None
         with self._translated_errors():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # some recordings are private
-            self._heads.folder.mkdir(exist_ok=True)
+            layout.prepare(folder)
 
     def close(self) -> None:
         """Write the times of use and close the index."""
@@ -97,16 +99,20 @@ class DiskStore:
         """Return the recording for a key, or None; a damaged one is removed, and counts as absent."""
         with self._open_index() as index:
             while True:
-                text = None
+                row_key: str = key
+                text: str | None = None
                 try:
-                    text = index.get(key)
+                    row_key, text = index_keys.find_row(index, key)
                     if text is None:
                         return None
                     row = rows.loads(key, text)
                     recording = row.recording(self._heads.open(row.head))
-                except _DAMAGE as error:
-                    if self._remove_damaged(index, key, text):
-                        _log.warning("recording %s was damaged and is removed (%s)", key, error)
+                except DAMAGE as error:
+                    if isinstance(index, ReadOnlyIndex):
+                        _log.warning("recording %s is damaged (%s)", key, _reason(error))
+                        return None
+                    if self._remove_damaged(index, row_key, text):
+                        _log.warning("recording %s was damaged and is removed (%s)", key, _reason(error))
                         return None
                     continue  # another writer replaced or removed it meanwhile
                 if self._track_use:
@@ -114,92 +120,156 @@ class DiskStore:
                 return recording
 
     def put(self, recording: Recording) -> None:
-        """Store a recording, replacing any with its key; once this returns, it survives a crash."""
+        """Store a recording, replacing any with its key; once this returns, it survives a crash.
+
+        A recording of another release under this key stays, too.
+        """
         with self._open_index() as index:
-            pending = self._heads.write(recording.head)
             try:
-                with index.transact():
-                    pending.commit()
-                    replaced = _delete_row(index, recording.key)
-                    index.set(recording.key, rows.dumps(recording, pending.head_file))
-                    _count_references(index, pending.head_file, 1)
-            finally:
-                pending.discard()
-            self._unlink_orphan(index, replaced)
+                self._put(index, recording)
+            except FileNotFoundError:  # the folder was removed meanwhile
+                layout.prepare(self._folder)
+                self._put(self._index(), recording)
+
+    def _put(self, index: Index | ReadOnlyIndex, recording: Recording) -> None:
+        if isinstance(index, ReadOnlyIndex):
+            index.writing()
+        pending = self._heads.write(recording.head)
+        try:
+            with index.writing() as writable:
+                pending.commit()
+                row_key, _ = _find_row(writable, recording.key)
+                replaced = counters.delete_row(writable, row_key)
+                writable.set(row_key, rows.dumps(recording, pending.head_file))
+                counters.count_references(writable, pending.head_file, 1)
+        finally:
+            pending.discard()
+        self._discard_head(index, replaced)
 
     def remove(self, key: Key) -> bool:
-        """Remove a recording; return whether it existed."""
+        """Remove a recording; return whether it existed. One of another release stays."""
         with self._open_index() as index:
-            return self._remove(index, key, lambda: key in index)
+            return self._remove(index, key, lambda _: True)
 
     def evict(self, entry: Entry) -> bool:
-        """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
+        """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed.
 
-        def is_evictable() -> bool:
-            row = _row(index, entry.key)
-            return row is not None and row.stored_at == entry.stored_at and _pin_key(entry.key) not in index
-
+        On a full disk, where the index cannot be changed, its head is removed first.
+        """
         with self._open_index() as index:
-            return self._remove(index, entry.key, is_evictable)
+
+            def is_evictable(row_key: str) -> bool:
+                row = counters.row(index, row_key)
+                return row is not None and row.stored_at == entry.stored_at and pin_key(entry.key) not in index
+
+            try:
+                return self._remove(index, entry.key, is_evictable)
+            except (OSError, sqlite3.Error) as error:
+                if not is_full(error, self._folder) or not is_evictable(_find_row(index, entry.key)[0]):
+                    raise
+            self._heads.path(entry.head_name).unlink(missing_ok=True)
+            self._headless.add(entry.key)
+            if isinstance(index, ReadOnlyIndex):
+                index.reopen_at = 0.0  # there may be room now
+        with suppress(StoreUnusableError):  # the row is deleted later
+            self._remove_headless()
+        return True
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
-        with self._open_index() as index, index.transact():
-            if key not in index:
+        with self._open_index() as index, index.writing() as writable:
+            if _find_row(writable, key)[1] is None:
                 return False
             if pinned:
-                index.set(_pin_key(key), "")
+                writable.set(pin_key(key), "")
             else:
-                index.delete(_pin_key(key))
+                writable.delete(pin_key(key))
             return True
 
     def keys(self) -> Iterator[Key]:
-        """Iterate over the keys; the first is found at once, however many there are."""
+        """Iterate over the keys, those of other releases included; the first is found at once."""
         with self._open_index() as index:
-            yield from (Key(key) for key in index if _KEY.fullmatch(key))
+            yield from index_keys.recording_keys(index)
 
     def entry(self, key: Key) -> Entry | None:
         """Return the metadata of a recording, or None if there is none, or its row cannot be read."""
         with self._open_index() as index:
-            row = _row(index, key)
+            row = counters.row(index, _find_row(index, key)[0])
             if row is None:
                 return None
-            match = _NUMBER.fullmatch(_text(index, _used_key(key)) or "")
+            match = _NUMBER.fullmatch(counters.text(index, used_key(key)) or "")
             used_at = max(row.stored_at, float(match[0]) if match else 0.0, self._uses.get(key, 0.0))
-            return row.entry(used_at=used_at, pinned=_pin_key(key) in index)
+            return row.entry(used_at=used_at, pinned=pin_key(key) in index)
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over the metadata of all recordings; rows that cannot be read are left out."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
     def usage(self) -> Usage:
-        """Return the usage, in constant time."""
+        """Return the usage, in constant time; recordings of other releases are included."""
         with self._open_index() as index:
-            return _usage(index)
+            return counters.usage(index)
+
+    def other_recordings(self) -> OtherRecordings:
+        """Return how much of the usage belongs to other releases, as of the last hour."""
+        if self._others is None:
+            with self._open_index() as index:
+                others = [other for _, other in index_keys.other_rows(index)]
+                heads = dict(other.head for other in others if other.head)
+            formats = Counter(str(other.format) for other in others)
+            self._others = OtherRecordings(len(others), sum(heads.values()), tuple(sorted(formats)))
+        return self._others
+
+    def remove_other_recordings(self) -> int:
+        """Remove the recordings of other releases, and return their number."""
+        removed = 0
+        with self._open_index() as index, index.writing() as writable:
+            for row_key, _ in index_keys.other_rows(writable):
+                writable.delete(row_key)
+                removed += 1
+            counters.restore(writable)
+        self._others = None
+        return removed
+
+    def free_space(self) -> FreeSpace:
+        """Return the free bytes, and the size, of the disk."""
+        with self._translated_errors():
+            return FreeSpace(*free_space(self._folder))
 
     def save_use_times(self) -> None:
-        """Write the times of use since the last call."""
-        if not (uses := self._uses.copy()):
+        """Write the times of use since the last call; a read-only store has them in memory only."""
+        uses = self._uses.copy()
+        if not uses and not self._headless:
             return
-        with self._open_index() as index, index.transact():
-            for key, used_at in uses.items():
-                if key in index:
-                    index.set(_used_key(key), repr(used_at))
+        with self._open_index() as index:
+            if isinstance(index, ReadOnlyIndex):
+                return
+            with index.writing() as writable:
+                for key, used_at in uses.items():
+                    if _find_row(writable, key)[1] is not None:
+                        writable.set(used_key(key), repr(used_at))
         for key, used_at in uses.items():
             if self._uses.get(key) == used_at:
                 self._uses.pop(key, None)
+        self._remove_headless()
 
     def remove_orphans(self) -> int:
-        """Remove files that crashed writers left, and return their number."""
-        return len(list(self._orphans(remove=True)))
+        """Remove files that crashed writers left, and return their number; those that cannot be removed are logged."""
+        self._others = None
+        found = list(self._orphans(remove=True))
+        failed = [f"{name} ({error.strerror or error})" for name, error in found if error]
+        if failed:
+            _log.warning("cannot remove %d orphaned files of %s, such as %s", len(failed), self._folder, failed[0])
+        return len(found) - len(failed)
 
     def verify(self, *, fix: bool) -> Iterator[Fault]:
         """Check everything and report faults; with `fix`, remove what is damaged.
 
-        Removed are damaged recordings and orphaned files; a damaged index is replaced.
+        Removed are damaged recordings and orphaned files; a damaged index is replaced. What cannot be read is reported
+        and stays, and recordings of other releases are left alone.
         """
         with self._translated_errors():
-            fault = check(self._folder)
+            fault = check(self._folder) if (self._folder / INDEX).is_dir() else ""
         if fault:
             yield Fault("index", fault)
             if not fix:
@@ -207,75 +277,109 @@ class DiskStore:
             self._cache, self._is_suspect = None, True
         for key in self.keys():
             yield from self._verify(key, fix=fix)
-        for name in self._orphans(remove=fix):
-            yield Fault(name, "a crashed writer left it")
-        with self._open_index() as index, index.transact():
-            miscounted = list(_recount(index, fix=fix))
-        yield from miscounted
+        for name, error in self._orphans(remove=fix):
+            cause = f", and cannot be removed: {error.strerror or error}" if error else ""
+            yield Fault(name, f"a crashed writer left it{cause}")
+        with self._open_index() as index:
+            if fix:
+                with index.writing() as writable:
+                    miscounted = counters.differences(writable)
+                    counters.restore(writable)
+            else:
+                with index.snapshot():
+                    miscounted = counters.differences(index)
+        yield from (Fault(*one) for one in miscounted)
 
     def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
         """Check one recording to its end."""
         with self._open_index() as index:
-            text = None
+            row_key: str = key
+            text: str | None = None
             try:
-                text = index.get(key)
+                row_key, text = index_keys.find_row(index, key)
                 if text is None:
-                    return  # it was removed meanwhile
+                    return  # it was removed meanwhile, or belongs to another release
                 row = rows.loads(key, text)
                 with closing(self._heads.open(row.head)) as head:
                     row.recording(head)
                     for _ in head.pieces():
                         pass
-            except (*_DAMAGE, zstandard.ZstdError, StoreUnusableError) as error:
-                yield Fault(key, str(error))
+            except (*DAMAGE, zstandard.ZstdError, StoreUnusableError) as error:
+                yield Fault(key, _reason(error))
                 if fix:
-                    self._remove_damaged(index, key, text)
+                    self._remove_damaged(index, row_key, text)
+            except OSError as error:
+                yield Fault(key, f"its head cannot be read: {error.strerror or error}")
 
-    def _orphans(self, *, remove: bool) -> Iterator[str]:
-        """Iterate over the names of files that belong to no recording; with `remove`, remove them."""
+    def _orphans(self, *, remove: bool) -> Iterator[tuple[str, OSError | None]]:
+        """Iterate over the names of files that belong to no recording; with `remove`, remove them.
+
+        With each is the error where it cannot be removed, or a folder cannot be read.
+        """
         with self._open_index() as index:
             for file in self._heads.pending(before=self._clock() - PENDING_AGE):
-                if remove:
-                    file.unlink(missing_ok=True)
-                yield file.name
-            for name in self._heads.names():
-                if _references_key(name) not in index and (not remove or self._unlink_orphan(index, name)):
-                    yield name
+                yield file.name, _unlink(file) if remove else None
+            for name, error in self._heads.names():
+                if error is not None:
+                    yield name, error
+                elif references_key(name) not in index:
+                    try:
+                        if not remove or self._unlink_orphan(index, name):
+                            yield name, None
+                    except OSError as failure:
+                        yield name, failure
 
-    def _remove(self, index: diskcache.Cache, key: Key, condition: Callable[[], bool]) -> bool:
-        """Remove a recording and its metadata if a condition holds, which is evaluated within the transaction."""
-        with index.transact():
-            if not condition():
+    def _remove(self, index: Index | ReadOnlyIndex, key: Key, condition: Callable[[str], bool]) -> bool:
+        """Remove a recording and its metadata if a condition on its row holds, which is checked in the transaction."""
+        with index.writing() as writable:
+            row_key, text = _find_row(writable, key)
+            if text is None or not condition(row_key):
                 return False
-            head_name = _delete_row(index, key)
-            for metadata_key in (_used_key(key), _pin_key(key)):
-                index.delete(metadata_key)
-        self._unlink_orphan(index, head_name)
+            head_name = counters.delete_row(writable, row_key)
+            for metadata_key in (used_key(key), pin_key(key)):
+                writable.delete(metadata_key)
+        self._discard_head(index, head_name)
         return True
 
-    def _remove_damaged(self, index: diskcache.Cache, key: Key, text: str | None) -> bool:
+    def _remove_damaged(self, index: Index | ReadOnlyIndex, row_key: str, text: str | None) -> bool:
         """Remove a damaged recording if its row is still `text`, which is None where it cannot be read."""
-        with index.transact():
-            try:
-                if index.get(key) != text:
+        with index.writing() as writable:
+            with suppress(ValueError):
+                if writable.get(row_key) != text:
                     return False
-            except ValueError:
-                pass
-            head_name = _delete_row(index, key)
-        self._unlink_orphan(index, head_name)
+            head_name = counters.delete_row(writable, row_key)
+        self._discard_head(index, head_name)
         return True
 
-    def _unlink_orphan(self, index: diskcache.Cache, name: str | None) -> bool:
+    def _remove_headless(self) -> None:
+        """Delete the rows of recordings whose heads were removed on a full disk."""
+        for key in tuple(self._headless):
+            with self._open_index() as index:
+
+                def is_headless(row_key: str) -> bool:
+                    row = counters.row(index, row_key)
+                    return row is None or not self._heads.path(row.head.name).exists()
+
+                self._remove(index, key, is_headless)
+            self._headless.discard(key)
+
+    def _discard_head(self, index: Index | ReadOnlyIndex, name: str | None) -> None:
+        """Remove a head without references; one that cannot be removed is logged, and an orphan from now on."""
+        try:
+            if name is not None:
+                self._unlink_orphan(index, name)
+        except OSError as error:
+            _log.warning("cannot remove %s: %s", self._heads.path(name or ""), error.strerror or error)
+
+    def _unlink_orphan(self, index: Index | ReadOnlyIndex, name: str) -> bool:
         """Remove the file of a head unless a recording refers to it, perhaps one that is just being written."""
-        if name is None:
-            return False
-        with index.transact():
-            if is_orphan := _references_key(name) not in index:
+        with index.writing() as writable:
+            if is_orphan := references_key(name) not in writable:
                 self._heads.path(name).unlink(missing_ok=True)
         return is_orphan
 
     @contextmanager
-    def _open_index(self) -> Iterator[diskcache.Cache]:
+    def _open_index(self) -> Iterator[Index | ReadOnlyIndex]:
         """Return the index, and raise StoreUnusableError where the medium fails."""
         with self._translated_errors():
             yield self._index()
@@ -288,123 +392,76 @@ class DiskStore:
         except (OSError, sqlite3.Error, diskcache.Timeout, zstandard.ZstdError) as error:
             if is_damage(error):
                 self._cache, self._is_suspect = None, True
-            raise StoreUnusableError(self._folder, _reason(error)) from error
+            raise StoreUnusableError(self._folder, _reason(error), _advice(error, self._folder)) from error
 
-    def _index(self) -> diskcache.Cache:
-        """Open the index if it is not open; after a failure, only every now and then."""
+    def _index(self) -> Index | ReadOnlyIndex:
+        """Open the index if it is not open, or no longer there; after a failure, only every now and then."""
         with self._lock:
-            if self._cache is not None:
+            if self._cache is not None and self._cache.is_current():
                 return self._cache
             if self._open_failure is not None and time.monotonic() < self._open_failure[0]:
                 raise self._open_failure[1]
             try:
-                self._cache = open_index(self._folder, _restore_counters, is_suspect=self._is_suspect)
+                self._cache = self._open(self._cache)
             except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-                self._open_failure = (time.monotonic() + _REOPEN_AFTER, error)
+                self._cache, self._open_failure = None, (time.monotonic() + _REOPEN_AFTER, error)
                 raise
             self._open_failure, self._is_suspect = None, False
             return self._cache
 
+    def _open(self, previous: Index | ReadOnlyIndex | None) -> Index | ReadOnlyIndex:
+        """Open the index, for reading only where it cannot be written to."""
+        if isinstance(previous, Index):
+            _log.warning("the index in %s was removed or replaced, and is opened again", self._folder)
+            previous.close()
+        layout.prepare(self._folder)
+        try:
+            return open_index(self._folder, counters.restore, is_suspect=self._is_suspect)
+        except (OSError, sqlite3.OperationalError) as error:
+            if not is_unwritable(error) or not (self._folder / INDEX).is_dir():
+                raise
+            cause, reopen_at = error, time.monotonic() + _REOPEN_AFTER
+        if isinstance(previous, ReadOnlyIndex) and previous.is_unchanged():
+            previous.reopen_at = reopen_at
+            return previous
+        try:
+            return ReadOnlyIndex(self._folder / INDEX, cause, reopen_at=reopen_at)
+        except sqlite3.Error:
+            raise cause from None
 
-def _used_key(key: Key) -> str:
-    return f"used:{key}"
 
-
-def _pin_key(key: Key) -> str:
-    return f"pin:{key}"
-
-
-def _references_key(name: str) -> str:
-    return f"head:{name}"
-
-
-def _row(index: diskcache.Cache, key: Key) -> rows.Row | None:
+def _find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
+    """Return the key of a row, and its text, or an empty one where it is pickled, or None where there is none."""
     try:
-        return rows.loads(key, index.get(key) or "")
-    except _DAMAGE:
-        return None
-
-
-def _usage(index: diskcache.Cache) -> Usage:
-    match = _NUMBERS.fullmatch(_text(index, _USAGE) or "")
-    return Usage(int(match[1]), int(match[2])) if match else Usage(0, 0)
-
-
-def _set_usage(index: diskcache.Cache, recordings: int, occupied: int) -> None:
-    index.set(_USAGE, f"{max(recordings, 0)} {max(occupied, 0)}")
-
-
-def _delete_row(index: diskcache.Cache, key: Key) -> str | None:
-    """Delete a row, within a transaction; return the name of its head if no other row refers to it."""
-    if key not in index:
-        return None
-    row = _row(index, key)
-    index.delete(key)
-    if row is None:  # its head is unknown: the next recount finds it
-        usage = _usage(index)
-        _set_usage(index, usage.recordings - 1, usage.occupied)
-        return None
-    return None if _count_references(index, row.head, -1) else row.head.name
-
-
-def _count_references(index: diskcache.Cache, head: HeadFile, change: int) -> int:
-    """Change the number of references to a head, within a transaction, and return it."""
-    before = int(_text(index, _references_key(head.name)) or "0")
-    after = max(before + change, 0)
-    if after:
-        index.set(_references_key(head.name), str(after))
-    else:
-        index.delete(_references_key(head.name))
-    usage = _usage(index)
-    change_in_heads = bool(after) - bool(before)
-    _set_usage(index, usage.recordings + change, usage.occupied + change_in_heads * head.stored_size)
-    return after
-
-
-def _restore_counters(index: diskcache.Cache) -> None:
-    """Correct all counters, within a transaction."""
-    for _ in _recount(index, fix=True):
-        pass
-
-
-def _recount(index: diskcache.Cache, *, fix: bool) -> Iterator[Fault]:
-    """Compare the counters with the rows, within a transaction."""
-    keys = [key for key in index if key]
-    found = [row for key in keys if _KEY.fullmatch(key) and (row := _row(index, Key(key)))]
-    counts: dict[str, int] = {}
-    for row in found:
-        counts[row.head.name] = counts.get(row.head.name, 0) + 1
-    occupied = sum({row.head.name: row.head.stored_size for row in found}.values())
-    expected = {_references_key(name): str(number) for name, number in counts.items()}
-    expected[_USAGE] = f"{len(found)} {occupied}"
-    counted = {key: _text(index, key) for key in keys if key == _USAGE or key.startswith(_references_key(""))}
-    if not found and counted.keys() <= {_USAGE}:
-        counted.setdefault(_USAGE, "0 0")
-    if expected != counted:
-        yield Fault("index", "its counters do not agree with its rows")
-        if fix:
-            for key in counted.keys() - expected.keys():
-                index.delete(key)
-            for key, number in expected.items():
-                index.set(key, number)
-    present = {row.key for row in found}
-    for key in keys:
-        kind, _, subject = key.rpartition(":")
-        if kind in {"used", "pin"} and subject not in present:
-            yield Fault(key, "it belongs to no recording")
-            if fix:
-                index.delete(key)
-
-
-def _text(index: diskcache.Cache, key: str) -> str | None:
-    """Return a text, or None where there is none, or it is pickled."""
-    try:
-        text = index.get(key)
+        return index_keys.find_row(index, key)
     except ValueError:
-        return None
-    return text if isinstance(text, str) else None
+        return key, ""
+
+
+def _unlink(file: Path) -> OSError | None:
+    """Remove a file; return the error where that fails."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None
 
 
 def _reason(error: Exception) -> str:
     """Return the message of an error of the medium."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error) or type(error).__name__
+
+
+def _advice(error: Exception, folder: Path) -> str:
+    """Return what to do about an error of the medium."""
+    code = getattr(error, "sqlite_errorcode", None)
+    base = None if code is None else code & 0xFF
+    if (isinstance(error, OSError) or base is not None) and is_full(error, folder):
+        return "free space on its disk, or evict recordings with oda-proxy prune --max-size SIZE"
+    if (isinstance(error, OSError) and error.errno == errno.EROFS) or base == sqlite3.SQLITE_READONLY:
+        return "name another folder with --cache-dir to store recordings"
+    if (isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}) or base == sqlite3.SQLITE_PERM:
+        return "give its files to the user who runs oda-proxy (chown -R), or name another folder with --cache-dir"
+    if isinstance(error, diskcache.Timeout) or base in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return "another process is writing to it: try again later"
+    return "name another folder with --cache-dir"

@@ -7,12 +7,13 @@ that share a head are evicted together, in the order of the last of them. Pinned
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oda_proxy.store.base import Entry
+    from oda_proxy.store.base import Entry, FreeSpace
 
 COST_WEIGHT = 168.0
 """Seconds of later use that a second of the dispatcher's work counts as: a week for an hour."""
@@ -22,6 +23,34 @@ MAX_COST_BONUS = 30 * 86400.0
 
 HIGH_WATERMARK, LOW_WATERMARK = 0.95, 0.85
 """Fractions of the limit: eviction begins above the first and ends at the second, so that it is rare."""
+
+
+RESERVE_FRACTION = 0.05
+"""Fraction of a disk that is kept free at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a store, in bytes: of all its recordings, and of the free space on its disk."""
+
+    max_size: int
+    min_free: int = 0
+
+    def reserve(self, space: FreeSpace) -> int:
+        """Return the bytes to keep free on a disk: less than `min_free` on a small one."""
+        return min(self.min_free, int(space.size * RESERVE_FRACTION))
+
+    def target(self, occupied: int, space: FreeSpace | None) -> int | None:
+        """Return the bytes to which recordings that occupy so many are to be reduced; None while they may stay."""
+        targets = [self.max_size] if occupied > self.max_size else []
+        if space is not None and (missing := self.reserve(space) - space.free) > 0:
+            targets.append(max(occupied - missing, 0))
+        return min(targets, default=None)
+
+    def watermarks(self) -> tuple[Limits, Limits]:
+        """Return the limits above which eviction begins, and those to which it continues, so that it is rare."""
+        begin = Limits(int(self.max_size * HIGH_WATERMARK), self.min_free)
+        return begin, Limits(int(self.max_size * LOW_WATERMARK), int(self.min_free / LOW_WATERMARK))
 
 
 def priority(entry: Entry) -> float:

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, cast
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.files.ownership import make_folder, match_owner
 from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.store.rows import HeadFile
 
@@ -100,7 +101,7 @@ class PendingHead:
 
     def commit(self) -> None:
         """Rename it to its name, durably: it survives a loss of power."""
-        self.path.parent.mkdir(exist_ok=True)
+        make_folder(self.path.parent)
         self.temporary.replace(self.path)
         _sync_folder(self.path.parent)
         _sync_folder(self.path.parent.parent)
@@ -133,6 +134,7 @@ class Heads:
                     stored_size += file.write(compressed)
                 file.flush()
                 os.fsync(file.fileno())
+            match_owner(temporary, self.folder)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -157,11 +159,16 @@ class Heads:
         """Return the path of a head."""
         return self.folder / name[:2] / name
 
-    def names(self) -> Iterator[str]:
-        """Iterate over the names of all heads."""
-        for subfolder in self.folder.iterdir():
-            if subfolder.is_dir():
-                yield from (file.name for file in subfolder.iterdir())
+    def names(self) -> Iterator[tuple[str, OSError | None]]:
+        """Iterate over the names of all heads; a subfolder that cannot be read is returned with its error."""
+        with suppress(FileNotFoundError):
+            for subfolder in self.folder.iterdir():
+                try:
+                    names = [file.name for file in subfolder.iterdir()] if subfolder.is_dir() else []
+                except OSError as error:
+                    yield subfolder.name, error
+                else:
+                    yield from ((name, None) for name in names)
 
     def pending(self, *, before: float) -> Iterator[Path]:
         """Iterate over heads under temporary names that were not written to since `before`, in s since 1970."""

@@ -9,15 +9,19 @@ from __future__ import annotations
 import fcntl
 import logging
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import diskcache
 from diskcache.core import DBNAME, MODE_PICKLE
 
+from oda_proxy.files.ownership import make_folder, match_owner
+from oda_proxy.store.read_only_index import connect, is_unwritable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -60,12 +64,61 @@ class _TextOnly(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return super().fetch(mode, filename, value, read)
 
 
+class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
+    """The index of the store in a folder; raises OSError or sqlite3.Error where it cannot be opened for writing."""
+
+    def __init__(self, folder: Path) -> None:
+        index = folder / INDEX
+        make_folder(index, mode=0o755)
+        super().__init__(
+            str(index),
+            timeout=_LOCK_TIMEOUT,
+            disk=_TextOnly,
+            disk_min_file_size=_MAX_ROW_SIZE,
+            sqlite_synchronous=2,  # FULL: a stored recording survives a loss of power
+            eviction_policy="none",
+            size_limit=_MAX_INDEX_SIZE,
+            cull_limit=0,
+        )
+        for file in index.iterdir():
+            match_owner(file, folder)
+        self._database = index / DBNAME
+        self._identity = self._identify()
+
+    def is_current(self) -> bool:
+        """Return whether the database is still there: SQLite goes on with one that was removed or renamed."""
+        return self._identify() == self._identity
+
+    @contextmanager
+    def writing(self) -> Iterator[Index]:
+        """Begin a transaction: no other process writes until the context ends."""
+        with self.transact():
+            yield self
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process writes."""
+        context: AbstractContextManager[None] = self.transact()
+        return context
+
+    def select(self, query: str, *arguments: object) -> list[Any]:
+        """Return the rows of an SQL query."""
+        rows: list[Any] = self._sql(query, arguments).fetchall()
+        return rows
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            stat = self._database.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_dev, stat.st_ino
+
+
 def is_damage(error: BaseException) -> bool:
     """Return whether an error means that the database is damaged, and not only unusable at the moment."""
     return type(error) is sqlite3.DatabaseError  # its subclasses are about locks, space and permissions
 
 
-def open_index(folder: Path, recount: Callable[[diskcache.Cache], object], *, is_suspect: bool) -> diskcache.Cache:
+def open_index(folder: Path, recount: Callable[[Index], object], *, is_suspect: bool) -> Index:
     """Open the index of the store in `folder`, or create it; check all of it where it `is_suspect`.
 
     A damaged one is renamed to `index.broken-<n>` and replaced by a new one with the rows that can still be read, on
@@ -105,22 +158,13 @@ def _readable_rows(file: Path) -> dict[str, str]:
     return rows
 
 
-def _open(folder: Path, *, is_suspect: bool) -> diskcache.Cache:
+def _open(folder: Path, *, is_suspect: bool) -> Index:
     file = folder / INDEX / DBNAME
     if file.exists():
         _check_header(file)
         if is_suspect and (fault := check(folder)):
             raise sqlite3.DatabaseError(fault)
-    return diskcache.Cache(
-        str(folder / INDEX),
-        timeout=_LOCK_TIMEOUT,
-        disk=_TextOnly,
-        disk_min_file_size=_MAX_ROW_SIZE,
-        sqlite_synchronous=2,  # FULL: a stored recording survives a loss of power
-        eviction_policy="none",
-        size_limit=_MAX_INDEX_SIZE,
-        cull_limit=0,
-    )
+    return Index(folder)
 
 
 def _check_header(file: Path) -> None:
@@ -131,19 +175,32 @@ def _check_header(file: Path) -> None:
 
 def check(folder: Path) -> str:
     """Check the whole index; return what is damaged, or an empty text."""
-    with closing(sqlite3.connect(folder / INDEX / DBNAME, timeout=_LOCK_TIMEOUT)) as connection:
-        try:
-            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            result = str(error)
+    try:
+        with closing(sqlite3.connect(folder / INDEX / DBNAME, timeout=_LOCK_TIMEOUT)) as connection:
+            return _quick_check(connection)
+    except sqlite3.OperationalError as error:
+        if not is_unwritable(error):
+            raise
+    connection, copy = connect(folder / INDEX)
+    with closing(connection), copy or nullcontext():
+        return _quick_check(connection)
+
+
+def _quick_check(connection: sqlite3.Connection) -> str:
+    try:
+        (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        result = str(error)
     return "" if result == "ok" else str(result)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of the folder, which ends with the process."""
-    with (folder / "lock").open("w") as lock:
+    file = folder / "lock"
+    with file.open("w") as lock:
+        match_owner(file, folder)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

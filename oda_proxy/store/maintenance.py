@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.eviction import Limits
     from oda_proxy.store.faults import StoreFaults
 
 _log = logging.getLogger(__name__)
@@ -26,26 +27,39 @@ ORPHANS_EVERY = 360
 """Number of runs after which orphaned files are removed: each hour."""
 
 
-def prune(store: Store, limit: int) -> list[Entry]:
-    """Evict recordings until `limit` bytes suffice, and return them. Raises StoreUnusableError."""
-    return [entry for entry in eviction.victims(store.entries(), max_bytes=limit) if store.evict(entry)]
+def prune(store: Store, limits: Limits) -> list[Entry]:
+    """Evict recordings until the limits are met, and return them. Raises StoreUnusableError."""
+    target = limits.target(_occupied(store), store.free_space())
+    if target is None:
+        return []
+    return [entry for entry in eviction.victims(store.entries(), max_bytes=target) if store.evict(entry)]
 
 
-def maintain(store: Store, limit: int, *, remove_orphans: bool) -> None:
-    """Run once: write times of use, and evict what exceeds the limit. Raises StoreUnusableError."""
-    store.save_use_times()
-    if store.usage().occupied > limit * eviction.HIGH_WATERMARK:
-        evicted = prune(store, int(limit * eviction.LOW_WATERMARK))
+def maintain(store: Store, limits: Limits, *, remove_orphans: bool) -> None:
+    """Run once: evict what exceeds the limits, and write times of use. Raises StoreUnusableError.
+
+    Eviction comes first: on a full disk it makes room for the rest.
+    """
+    begin, end = limits.watermarks()
+    if begin.target(_occupied(store), store.free_space()) is not None:
+        evicted = prune(store, end)
         freed = sum({entry.head_name: entry.stored_size for entry in evicted}.values())
-        _log.info("evicted %d recordings of %d bytes to free space", len(evicted), freed)
+        if evicted:
+            _log.info("evicted %d recordings of %d bytes to free space", len(evicted), freed)
+    store.save_use_times()
     if remove_orphans and (removed := store.remove_orphans()):
         _log.info("removed %d files that crashed writers left", removed)
 
 
+def _occupied(store: Store) -> int:
+    """Return the bytes of the recordings that may be evicted: those of other releases are not."""
+    return max(store.usage().occupied - store.other_recordings().occupied, 0)
+
+
 @asynccontextmanager
-async def background_maintenance(store: Store, limit: int, faults: StoreFaults) -> AsyncIterator[None]:
+async def background_maintenance(store: Store, limits: Limits, faults: StoreFaults) -> AsyncIterator[None]:
     """Maintain a store in the background until the block ends; times of use are written once more at the end."""
-    task = asyncio.create_task(_run(store, limit, faults))
+    task = asyncio.create_task(_run(store, limits, faults))
     try:
         yield
     finally:
@@ -56,11 +70,11 @@ async def background_maintenance(store: Store, limit: int, faults: StoreFaults) 
             await asyncio.to_thread(store.save_use_times)
 
 
-async def _run(store: Store, limit: int, faults: StoreFaults) -> None:
+async def _run(store: Store, limits: Limits, faults: StoreFaults) -> None:
     for number in count(1):
         await asyncio.sleep(INTERVAL)
         try:
-            await asyncio.to_thread(maintain, store, limit, remove_orphans=number % ORPHANS_EVERY == 0)
+            await asyncio.to_thread(maintain, store, limits, remove_orphans=number % ORPHANS_EVERY == 0)
             faults.note_success("maintained")
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from oda_proxy.store.base import Entry, Usage
+from oda_proxy.store.base import Entry, FreeSpace, OtherRecordings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +85,14 @@ class MemoryStore:
         """Return the usage."""
         heads = {recording.head.digest: recording.head.size for recording in list(self._recordings.values())}
         return Usage(len(self._recordings), sum(heads.values()))
+
+    def other_recordings(self) -> OtherRecordings:
+        """Return nothing: other releases cannot write here."""
+        return OtherRecordings()
+
+    def free_space(self) -> FreeSpace | None:
+        """Return None: there is no disk."""
+        return None
 
     def save_use_times(self) -> None:
         """Do nothing: times of use are in memory only."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+OWN_PREFIX = f'{{"format":{FORMAT},'
+"""How `dumps` begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadFile:
@@ -98,11 +101,20 @@ class Row:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OtherRow:
+    """A row of another format, which only another release reads."""
+
+    format: object
+    head: tuple[str, int] | None
+    """Name and bytes of the file of its head, as all formats so far have them; None where this one has not."""
+
+
 def loads(key: Key, text: str) -> Row:
-    """Parse a row; raises KeyError, TypeError or ValueError where it is damaged or of another format."""
+    """Parse a row of this format; raises KeyError, TypeError or ValueError where it is damaged."""
     row = json.loads(text)
     if row["format"] != FORMAT:
-        raise ValueError(f"its format is {row['format']!r}, this program reads {FORMAT}")
+        raise ValueError(f"its format is {row['format']!r}")
     members = row["head"]
     if not (_DIGEST.fullmatch(members["sha256"]) and _DIGEST.fullmatch(members["name"])):
         raise ValueError("its head has no valid digest")
@@ -116,6 +128,25 @@ def loads(key: Key, text: str) -> Row:
         None if row["query"] is None else Query.from_dict(row["query"]),
         row,
     )
+
+
+def loads_other(text: str) -> OtherRow | None:
+    """Parse a row of another format; returns None for one of this format, or that is damaged."""
+    if text.startswith(OWN_PREFIX):
+        return None
+    try:
+        row = json.loads(text)
+        version = row["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if version == FORMAT or isinstance(version, bool) or not isinstance(version, int | str):
+        return None
+    try:
+        name, size = row["head"]["name"], int(row["head"]["occupies"])
+        head = (name, size) if _DIGEST.fullmatch(name) else None
+    except (ValueError, KeyError, TypeError):
+        head = None
+    return OtherRow(version, head)
 
 
 def _query_members(query: Query | None) -> dict[str, Any] | None:

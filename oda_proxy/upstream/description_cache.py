@@ -18,6 +18,7 @@ from cachetools import LRUCache
 
 from oda_proxy.errors import NoRecordingError, UpstreamUnreachableError
 from oda_proxy.files import atomic
+from oda_proxy.files.versions import path_of_format
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_status import CacheStatus
@@ -146,6 +147,7 @@ class DescriptionCache:
         """Read the file of a description; one that cannot be read is logged and counts as absent."""
         file = self._file(name)
         try:
+            file = file and path_of_format(file, FORMAT)
             if file is None or not file.is_file() or file.stat().st_size > 2 * MAX_SIZE:
                 return None
             members = json.loads(file.read_bytes())
@@ -168,7 +170,7 @@ class DescriptionCache:
                 "content_type": (headers.values(description.headers, "content-type") or [""])[0],
                 "body": b"".join(description.body).decode("utf-8"),
             }
-            atomic.write(file, json.dumps(members, indent=1).encode())
+            atomic.write(path_of_format(file, FORMAT), json.dumps(members, indent=1).encode())
         except UnicodeDecodeError:
             return  # a description is JSON, which is UTF-8
         except OSError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.eviction import Limits
 from oda_proxy.store.maintenance import prune
 from tests.support.recordings import recording
 
@@ -70,7 +71,7 @@ def work(folder: Path, program: int, until: float) -> dict[str, int]:
                         assert b"".join(head.pieces()) == text_of(int(found.stored_at)), f"{key} has a wrong body"
             elif step < 0.995:
                 store.save_use_times()
-                steps["given up"] += len(prune(store, LIMIT))
+                steps["given up"] += len(prune(store, Limits(LIMIT)))
             else:
                 store.remove_orphans()
     return steps

@@ -19,11 +19,16 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
+from oda_proxy.store.heads import Heads
 from tests.support.recordings import KEYS, into_memory, recording
+from tests.support.stores import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from oda_proxy.recordings.head import Head
+    from oda_proxy.store.heads import PendingHead
 
 
 class Clock:
@@ -149,8 +154,8 @@ def test_a_head_that_changes_after_its_check_is_an_error(disk: DiskStore, tmp_pa
 @pytest.mark.parametrize("size", [0, 11, 13, 10**15])
 def test_a_row_with_a_wrong_size_is_detected(disk: DiskStore, size: int) -> None:
     disk.put(recording())  # 12 bytes
-    row = disk._index().get(KEYS[0])
-    disk._index().set(KEYS[0], row.replace('"size":12', f'"size":{size}'))
+    row = index_of(disk).get(KEYS[0])
+    index_of(disk).set(KEYS[0], row.replace('"size":12', f'"size":{size}'))
     found = disk.get(KEYS[0])
     assert found is not None
 
@@ -165,14 +170,15 @@ def test_a_row_with_a_wrong_size_is_detected(disk: DiskStore, size: int) -> None
         "",
         "[]",
         "null",
-        '{"format": 99}',
+        '{"head": {}}',
+        '{"format": true}',
         '{"format": 2, "head": {"sha256": "", "name": "../../../etc/passwd", "size": 1, "occupies": 1}}',
         '{"format": 2, "head": 7}',
     ],
 )
 def test_a_damaged_row_is_a_miss(disk: DiskStore, row: str) -> None:
     disk.put(recording())
-    disk._index().set(KEYS[0], row)
+    index_of(disk).set(KEYS[0], row)
 
     assert list(disk.entries()) == []
     assert disk.get(KEYS[0]) is None
@@ -181,11 +187,11 @@ def test_a_damaged_row_is_a_miss(disk: DiskStore, row: str) -> None:
 
 def test_a_recording_that_another_process_repaired_meanwhile_is_not_removed(disk: DiskStore, tmp_path: Path) -> None:
     disk.put(recording(text=b"old"))
-    text = disk._index().get(KEYS[0])
+    text = index_of(disk).get(KEYS[0])
     with closing(DiskStore(tmp_path)) as other:
         other.put(recording(text=b"new", stored_at=99.0))
 
-    assert not disk._remove_damaged(disk._index(), KEYS[0], text)
+    assert not disk._remove_damaged(index_of(disk), KEYS[0], text)
     assert into_memory(disk.get(KEYS[0])) == recording(text=b"new", stored_at=99.0)
 
 
@@ -214,7 +220,7 @@ def test_a_planted_pickle_is_never_loaded(tmp_path: Path) -> None:
         assert store.get(KEYS[0]) is None
         assert not planted.exists()
         with pytest.raises(TypeError, match="text"):
-            store._index().set(KEYS[0], _Plant(planted))
+            index_of(store).set(KEYS[0], _Plant(planted))
         assert faults(store, fix=True) != []
         assert faults(store) == []
         assert [entry.key for entry in store.entries()] == [KEYS[2]]
@@ -276,7 +282,7 @@ def test_an_index_that_is_damaged_at_run_time_fails_one_call_and_is_replaced(dis
     for number in range(50):
         disk.put(recording(text=b"%d" % number, parameters={"analysis_parameters": {"x": "y" * 5000}}))
         disk.put(recording(KEYS[number % 6], b"%d" % number))
-    disk._index().close()  # so that it is written, and read again
+    index_of(disk).close()  # so that it is written, and read again
     database = tmp_path / "index" / "cache.db"
     damaged = bytearray(database.read_bytes())
     damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
@@ -299,7 +305,7 @@ def test_the_readable_rows_of_a_damaged_index_are_restored(disk: DiskStore, tmp_
     for key in many:
         disk.put(recording(key, key.encode(), parameters=large))
     disk.pin(many[0], pinned=True)
-    disk._index().close()
+    index_of(disk).close()
     database = tmp_path / "index" / "cache.db"
     damaged = bytearray(database.read_bytes())
     damaged[page * 4096 : (page + 1) * 4096] = b"\xa5" * 4096
@@ -404,8 +410,8 @@ def test_verify_finds_and_removes_what_is_damaged(disk: DiskStore, tmp_path: Pat
         disk.put(recording(key, key.encode()))
     assert faults(disk) == []
     damaged.write_bytes(b"damaged")
-    disk._index().set("filling", "7 7")
-    disk._index().set(f"pin:{KEYS[5]}", "")
+    index_of(disk).set("filling", "7 7")
+    index_of(disk).set(f"pin:{KEYS[5]}", "")
 
     assert faults(disk) == [KEYS[0], "index", f"pin:{KEYS[5]}"]
     assert faults(disk, fix=True)[0] == KEYS[0]
@@ -428,13 +434,48 @@ def test_verify_reports_an_index_that_is_no_database(tmp_path: Path) -> None:
         assert store.usage() == Usage(0, 0)
 
 
-def test_a_folder_of_heads_that_vanishes_is_an_error_and_no_crash(disk: DiskStore, tmp_path: Path) -> None:
-    disk.put(recording())
-    shutil.rmtree(tmp_path / "heads")
+@pytest.mark.parametrize("removed", ["heads", "index", "."])
+def test_a_folder_that_is_removed_is_created_again(tmp_path: Path, removed: str) -> None:
+    with closing(DiskStore(folder := tmp_path / "store")) as store:
+        store.put(recording())
+        into_memory(store.get(KEYS[0]))
+        shutil.rmtree(folder / removed)
 
-    assert disk.get(KEYS[0]) is None
-    with pytest.raises(StoreUnusableError, match="No such file"):
-        disk.put(recording())
+        assert store.get(KEYS[0]) is None
+        store.put(recording())
+        assert into_memory(store.get(KEYS[0])) == recording()
+        store.save_use_times()
+    with closing(DiskStore(folder)) as store:
+        assert into_memory(store.get(KEYS[0])) == recording()
+        assert faults(store) == []
+
+
+def test_a_folder_that_is_removed_while_a_recording_is_written_is_created_again(
+    disk: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Heads.write
+
+    def remove_then_write(self: Heads, head: Head) -> PendingHead:
+        monkeypatch.undo()
+        shutil.rmtree(tmp_path / "heads")
+        return write(self, head)
+
+    monkeypatch.setattr(Heads, "write", remove_then_write)
+    disk.put(recording())
+
+    assert into_memory(disk.get(KEYS[0])) == recording()
+
+
+def test_an_index_that_another_process_replaces_is_opened_again(disk: DiskStore, tmp_path: Path) -> None:
+    disk.put(recording(KEYS[0]))
+    (tmp_path / "index").rename(tmp_path / "index.broken-1")
+    with closing(DiskStore(tmp_path)) as other:
+        other.put(recording(KEYS[1]))
+
+    assert into_memory(disk.get(KEYS[1])) == recording(KEYS[1])
+    disk.put(recording(KEYS[2]))
+    with closing(DiskStore(tmp_path)) as other:
+        assert sorted(other.keys()) == KEYS[1:3]
 
 
 def test_the_folder_is_private_to_its_owner(tmp_path: Path) -> None:
@@ -450,7 +491,7 @@ def test_times_of_use_are_kept_where_they_cannot_be_written(disk: DiskStore, mon
     used_at = next(disk.entries()).used_at
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk._index(), "transact", lambda: 1 / 0)
+        patch.setattr(index_of(disk), "transact", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             disk.save_use_times()
 

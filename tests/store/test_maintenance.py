@@ -9,19 +9,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction, maintenance
+from oda_proxy.store.base import FreeSpace, OtherRecordings, Usage
 from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.eviction import Limits
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.maintenance import background_maintenance, maintain, prune
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.servers import PATIENCE
+from tests.support.stores import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry
@@ -36,7 +39,7 @@ def fill(store: MemoryStore | DiskStore) -> None:
 def test_nothing_is_evicted_below_the_high_watermark() -> None:
     fill(store := MemoryStore())
 
-    maintain(store, int(6000 / eviction.HIGH_WATERMARK) + 1, remove_orphans=False)
+    maintain(store, Limits(int(6000 / eviction.HIGH_WATERMARK) + 1), remove_orphans=False)
 
     assert len(list(store.keys())) == 6
 
@@ -44,7 +47,7 @@ def test_nothing_is_evicted_below_the_high_watermark() -> None:
 def test_above_the_high_watermark_recordings_are_evicted_down_to_the_low_watermark() -> None:
     fill(store := MemoryStore())
 
-    maintain(store, 6000, remove_orphans=False)
+    maintain(store, Limits(6000), remove_orphans=False)
 
     assert list(store.keys()) == KEYS[1:], "5100 bytes are 0.85 of the limit"
 
@@ -52,7 +55,7 @@ def test_above_the_high_watermark_recordings_are_evicted_down_to_the_low_waterma
 def test_prune_returns_what_it_evicted() -> None:
     fill(store := MemoryStore())
 
-    assert [entry.key for entry in prune(store, 2500)] == KEYS[:4]
+    assert [entry.key for entry in prune(store, Limits(2500))] == KEYS[:4]
     assert store.usage().occupied == 2000
 
 
@@ -62,7 +65,7 @@ def test_on_disk_recently_used_recordings_stay(tmp_path: Path) -> None:
         into_memory(store.get(KEYS[0]))
         size = store.usage().occupied // 6
 
-        maintain(store, size * 5, remove_orphans=True)
+        maintain(store, Limits(size * 5), remove_orphans=True)
 
         assert KEYS[0] in list(store.keys())
         assert KEYS[1] not in list(store.keys())
@@ -82,8 +85,47 @@ class Replaced(MemoryStore):
 def test_a_recording_that_is_replaced_meanwhile_stays() -> None:
     fill(store := Replaced())
 
-    assert [entry.key for entry in prune(store, 4000)] == [KEYS[1]]
+    assert [entry.key for entry in prune(store, Limits(4000))] == [KEYS[1]]
     assert KEYS[0] in list(store.keys())
+
+
+class SmallDisk(MemoryStore):
+    """A store on a disk that other programs fill as well."""
+
+    others = 0
+
+    def free_space(self) -> FreeSpace:
+        return FreeSpace(100_000 - self.usage().occupied - self.others, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("others", "min_free", "left"),
+    [(90_000, 4000, 6), (92_000, 4000, 3), (99_000, 4000, 0), (92_000, 0, 6), (92_000, 10**9, 3), (90_000, 10**9, 5)],
+)
+def test_recordings_are_evicted_to_keep_space_free_on_the_disk(others: int, min_free: int, left: int) -> None:
+    """Eviction goes on to 4000 / 0.85 bytes, or, on so small a disk, to 5 % of it."""
+    fill(store := SmallDisk())
+    store.others = others
+
+    maintain(store, Limits(1_000_000, min_free), remove_orphans=False)
+
+    assert len(list(store.keys())) == left
+
+
+def test_what_other_releases_stored_does_not_count() -> None:
+    class Shared(MemoryStore):
+        def usage(self) -> Usage:
+            return Usage(9, 20_000)
+
+        def other_recordings(self) -> OtherRecordings:
+            return OtherRecordings(3, 15_000)
+
+    fill(store := Shared())
+
+    maintain(store, Limits(6000), remove_orphans=False)
+    assert list(store.keys()) == KEYS
+    maintain(store, Limits(5000), remove_orphans=False)
+    assert list(store.keys()) == KEYS[2:]
 
 
 class Failing(MemoryStore):
@@ -106,10 +148,19 @@ async def test_in_the_background_a_failure_is_logged_once(
 ) -> None:
     monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
     store = Failing()
-    async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
+    async with background_maintenance(store, Limits(1000), StoreFaults(lambda: 0.0)):
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_eviction_goes_on_where_times_of_use_cannot_be_written() -> None:
+    fill(store := Failing())
+
+    with pytest.raises(StoreUnusableError):
+        maintain(store, Limits(2500), remove_orphans=False)
+
+    assert list(store.keys()) == KEYS[4:]
 
 
 async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +175,7 @@ async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.Monk
 
     enough = threading.Event()
     fill(store := Watched())
-    async with background_maintenance(store, 2500, StoreFaults(lambda: 0.0)):
+    async with background_maintenance(store, Limits(2500), StoreFaults(lambda: 0.0)):
         await asyncio.to_thread(enough.wait, PATIENCE)
 
     assert list(store.keys()) == KEYS[4:]
@@ -133,6 +184,6 @@ async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.Monk
 async def test_at_the_end_times_of_use_are_written(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
-        async with background_maintenance(store, 1000, StoreFaults(lambda: 0.0)):
+        async with background_maintenance(store, Limits(1000), StoreFaults(lambda: 0.0)):
             into_memory(store.get(KEYS[0]))
-        assert store._index().get(f"used:{KEYS[0]}") == "77.0"
+        assert index_of(store).get(f"used:{KEYS[0]}") == "77.0"

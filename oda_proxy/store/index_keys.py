@@ -1,0 +1,85 @@
+"""The keys of the index, and the rows of other releases among them.
+
+    <key>               the row of a recording
+    format-<n>:<key>    a row of format <n>, where <key> has a row of another format
+    used:<key>          when it was last used, in s since 1970 (UTC)
+    pin:<key>           whether it is exempt from eviction
+    head:<name>         the number of rows that refer to a head
+    filling             the number of recordings, and the bytes of their heads
+
+A row of another format belongs to another release, which may run on the same folder or again tomorrow. It is never
+read, replaced or removed here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from oda_proxy.query.cache_key import Key
+from oda_proxy.recordings.recording import FORMAT
+from oda_proxy.store import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oda_proxy.store.index import Index
+    from oda_proxy.store.read_only_index import ReadOnlyIndex
+
+USAGE = "filling"
+HEAD_PREFIX = "head:"
+
+_KEY = re.compile("[0-9a-f]{64}")
+_ASIDE_PREFIX = f"format-{FORMAT}:"
+_OTHERS = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(value) = 'text' AND ({} OR {})"
+_OTHER_ROWS = _OTHERS.format(
+    f"length(key) = 64 AND substr(value, 1, {len(rows.OWN_PREFIX)}) <> ?", "key LIKE 'format-%' AND key NOT LIKE ?"
+)
+
+
+def used_key(key: Key) -> str:
+    """Return the key of the time of use of a recording."""
+    return f"used:{key}"
+
+
+def pin_key(key: Key) -> str:
+    """Return the key of the pin of a recording."""
+    return f"pin:{key}"
+
+
+def references_key(head_name: str) -> str:
+    """Return the key of the number of references to a head."""
+    return f"{HEAD_PREFIX}{head_name}"
+
+
+def recording_key(row_key: str) -> Key | None:
+    """Return the key of the recording whose row has this key; None for other keys, and rows of other formats."""
+    key = row_key.removeprefix(_ASIDE_PREFIX)
+    return Key(key) if _KEY.fullmatch(key) else None
+
+
+def find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
+    """Return the key that the row of a recording has or is to have, and its text, or None where there is none.
+
+    Raises ValueError where the row is pickled.
+    """
+    text = index.get(key)
+    if isinstance(text, str) and rows.loads_other(text) is None:
+        return key, text
+    aside = f"{_ASIDE_PREFIX}{key}"
+    other = index.get(aside)
+    return (key, None) if text is None and other is None else (aside, other)
+
+
+def recording_keys(index: Index | ReadOnlyIndex) -> Iterator[Key]:
+    """Iterate over the keys of recordings, those of other releases included; each is returned once."""
+    for row_key in index:
+        if (key := recording_key(row_key)) is not None and (row_key == key or key not in index):
+            yield key
+
+
+def other_rows(index: Index | ReadOnlyIndex) -> Iterator[tuple[str, rows.OtherRow]]:
+    """Iterate over the keys and rows of other formats."""
+    for row_key, text in index.select(_OTHER_ROWS, rows.OWN_PREFIX, f"{_ASIDE_PREFIX}%"):
+        if (row := rows.loads_other(text)) is not None:
+            yield row_key, row
