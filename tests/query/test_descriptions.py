@@ -210,7 +210,7 @@ async def test_one_that_was_invalidated_is_fetched_again(known: Descriptions, up
     assert await radii(known) == ["12.0", "15.0"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "meta_data": []}', '{"format": 1, "meta_data": [5]}', "[]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 1, "meta_data": [5]}', "[]"])
 async def test_a_damaged_file_is_fetched_again(
     known: Descriptions, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,6 +219,15 @@ async def test_a_damaged_file_is_fetched_again(
 
     assert await radii(known) == ["15.0"]
     assert "cannot be read" in caplog.text
+
+
+async def test_a_file_of_another_release_stays(known: Descriptions, tmp_path: Path) -> None:
+    (tmp_path / "descriptions").mkdir()
+    (file := tmp_path / "descriptions" / "isgri.json").write_text('{"format": 2, "meta_data": []}')
+
+    assert await radii(known) == ["15.0"]
+    assert file.read_text() == '{"format": 2, "meta_data": []}'
+    assert (tmp_path / "descriptions" / "isgri.format-1.json").is_file()
     assert json.loads((tmp_path / "descriptions" / "isgri.json").read_text())["meta_data"] == [FIRST]
 
 

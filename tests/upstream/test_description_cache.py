@@ -146,6 +146,18 @@ async def test_a_damaged_file_is_ignored(upstream: Script, clock: Clock, tmp_pat
     assert (await told(offline, ASK))[0] == 404
 
 
+async def test_a_file_of_another_release_stays(upstream: Script, clock: Clock, tmp_path: Path) -> None:
+    await told(persistent(upstream, clock, tmp_path), ASK)
+    (file,) = (tmp_path / "descriptions").iterdir()
+    file.write_text('{"format": 2}')
+    upstream.then(["RA", "DEC"])
+
+    await told(persistent(upstream, clock, tmp_path), ASK)
+
+    assert file.read_text() == '{"format": 2}'
+    assert (await told(persistent(None, clock, tmp_path), ASK))[2] == json_bytes(["RA", "DEC"])
+
+
 async def test_a_folder_that_cannot_be_written_does_not_fail_a_request(
     upstream: Script, clock: Clock, tmp_path: Path
 ) -> None:
