@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,11 +50,17 @@ def pytest_configure(config: pytest.Config) -> None:
                 signal.signal(number, lambda _number, _frame: None)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of real clients more time."""
-    for item in items:
+    """Give tests of real clients more time, and put the tests of a group together again after the shuffle."""
+    groups: dict[str, int] = {}
+    order: list[int] = []
+    for number, item in enumerate(items):
         if item.get_closest_marker("real") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(REAL_TIMEOUT))
+        group = item.get_closest_marker("xdist_group")
+        order.append(groups.setdefault(group.args[0], number) if group else number)
+    items[:] = [item for _, item in sorted(zip(order, items, strict=True), key=itemgetter(0))]
 
 
 def pytest_collection_finish() -> None:

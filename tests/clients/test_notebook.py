@@ -81,7 +81,10 @@ def cells(
     return outcome
 
 
-all_runs = pytest.mark.parametrize("run", RUNS, ids=str)
+# Tests that look at one run stay together, so that no other worker runs it, too.
+all_runs = pytest.mark.parametrize(
+    "run", [pytest.param(run, marks=pytest.mark.xdist_group(str(run))) for run in RUNS], ids=str
+)
 
 
 @all_runs
@@ -134,6 +137,7 @@ def test_the_products_of_jem_x_are_as_many_as_a_user_expects(cells: Cells, run: 
     assert counts == [2, 1, 3]
 
 
+@pytest.mark.xdist_group(str(Run("1.0", "2019", "mock")))
 @pytest.mark.parametrize("cell", QUERIES)
 def test_only_what_takes_no_job_is_done_at_once(cells: Cells, cell: str) -> None:
     said = cells(Run("1.0", "2019", "mock"))[cell]["said"]

@@ -1,4 +1,4 @@
-"""Programs that tests start, wait for and end: our own commands, and the real dispatcher."""
+"""Programs that tests start, wait for and stop: our own commands, and the real dispatcher."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PATIENCE = 60.0
-"""Seconds after which a program that says nothing has failed to start; these machines can be slow."""
+"""Seconds after which a program that prints nothing has failed to start: long enough for a busy machine."""
 
 _LISTENING = "listening on "
 
 
 @dataclass(frozen=True)
 class Server:
-    """A command of ours that listens at `url`; its log is complete once it ended."""
+    """A command of ours that listens at `url`; its log is complete when it has ended."""
 
     url: str
     process: subprocess.Popen[str]
     log: Path
 
     def end(self) -> str:
-        """Ask the program to end, see that it does, and give its log."""
+        """Terminate the program, check that it exits with 0, and return its log."""
         self.process.terminate()
         status = self.process.wait(PATIENCE)
         text = self.log.read_text()
@@ -109,7 +108,7 @@ DISPATCHER_SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def real_dispatcher(python: Path, folder: Path) -> Iterator[str]:
-    """Run a real dispatcher with its dummy plugin in `folder` until the block ends; give its address."""
+    """Run a real dispatcher with its dummy plugin in `folder` until the block ends; yield its address."""
     import json
 
     with socket.socket() as probe:
@@ -123,10 +122,10 @@ def real_dispatcher(python: Path, folder: Path) -> Iterator[str]:
         "bind_options": {"bind_host": "127.0.0.1", "bind_port": port},
     }
     (folder / "CONF.yaml").write_text(json.dumps({"dispatcher": settings}))  # JSON is YAML
-    # The dispatcher imports a module for colours that the index does not have.
+    # The dispatcher imports a module for colours that is not on PyPI.
     (folder / "pscolors.py").write_text("def render(text):\n    return text\n")
     command = [str(python), "-m", "gunicorn", 'cdci_data_analysis.flask_app.app:conf_app("CONF.yaml")']
-    # It calls itself when a job is done: with one thread it would wait for itself.
+    # It requests its own pages when a job is done: with one thread it would wait for itself.
     command += ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "8", "--timeout", "900"]
     command += ["--limit-request-line", "0"]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
@@ -149,7 +148,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE):  # noqa: S310 - an address on this machine
                 return
-        except URLError:
+        except OSError:  # refused, or reset while it starts
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)  # a foreign program says nowhere else that it is ready
+            time.sleep(0.1)  # gunicorn reports its address before it answers
