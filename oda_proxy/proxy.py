@@ -25,8 +25,9 @@ from oda_proxy.errors import (
     StoreUnusableError,
     UpstreamUnreachableError,
 )
-from oda_proxy.http import headers, routes
+from oda_proxy.http import routes
 from oda_proxy.http.answer import OK, Answer, text_error
+from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.cors import CorsPolicy, options_answer
 from oda_proxy.http.routes import Kind
@@ -265,24 +266,25 @@ class Proxy:
 
     async def _lookup(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer from the recording of a query, unless it is stale or the client wants a new one."""
-        envelope, directives = client.envelope, headers.directives(client.request.headers)
-        resubmit = envelope.query_status == "new" and ("no-cache" in directives or envelope.job_id != "")
-        refresh = resubmit or envelope.query_status != "new" or "no-store" in directives
+        envelope, control = client.envelope, self._cache_control(client.request)
+        resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
+        refresh = resubmit or envelope.query_status != "new" or control.no_store
         refresh = refresh or not self._tokens.is_verified(envelope.token)
         completions = self.jobs.completions
         recording = None if refresh else await self._cache.look_up(resolved)
-        if recording and self._is_fresh(recording):
+        is_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
+        if recording and self._is_fresh(recording, is_allowed=is_allowed):
             return await self._serve_recording(recording, resolved, client)
-        if "only-if-cached" in directives:
+        if control.only_if_cached:
             raise NotCachedError
         if self.upstream is None:
             return await self._miss(resolved, envelope)
-        if "no-store" in directives:
+        if control.no_store:
             return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
         if analysis_request.has_files(client.request):
             return await self._relay_stored(resolved, client, "uri-miss")
         try:
-            forwarded: Forwarded = "request" if refresh else "stale" if recording else "uri-miss"
+            forwarded: Forwarded = "request" if refresh or not is_allowed else "stale" if recording else "uri-miss"
             return await self.jobs.join(
                 resolved,
                 client,
@@ -296,9 +298,14 @@ class Proxy:
                 return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
 
-    def _is_fresh(self, recording: Recording) -> bool:
-        """Return whether a recording may be served; the file of a stale one is closed."""
-        if self.upstream is None or self._policy.freshness.is_fresh(recording, self._clock()):
+    def _cache_control(self, request: Request) -> CacheControl:
+        """Return what a request allows; without a dispatcher nothing can be newer than a recording."""
+        control = cache_control(request.headers)
+        return control if self.upstream else CacheControl(only_if_cached=control.only_if_cached)
+
+    def _is_fresh(self, recording: Recording, *, is_allowed: bool) -> bool:
+        """Return whether a recording may be served; the file of one that may not is closed."""
+        if self.upstream is None or (is_allowed and self._policy.freshness.is_fresh(recording, self._clock())):
             return True
         recording.head.close()
         return False
@@ -385,7 +392,7 @@ class Proxy:
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
             describe,
             request_headers=request.headers,
-            refresh=bool(headers.directives(request.headers) & {"no-cache", "no-store"}),
+            control=cache_control(request.headers),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -194,6 +195,7 @@ async def test_large_uploaded_files_are_relayed_as_they_come(proxy: Proxy, upstr
     [
         ("no-cache", "oda-proxy; fwd=request; fwd-status=200; stored"),
         ("no-store", "oda-proxy; fwd=request; fwd-status=200; detail=no-store"),
+        ("max-age=0", "oda-proxy; fwd=request; fwd-status=200; stored"),
     ],
 )
 async def test_a_request_may_ask_for_a_refresh(proxy: Proxy, upstream: Script, wish: str, cache_status: str) -> None:
@@ -205,7 +207,57 @@ async def test_a_request_may_ask_for_a_refresh(proxy: Proxy, upstream: Script, w
 
     assert anew == (200, cache_status, json_bytes(answer(products={"catalog": {}})))
     replaced = b'"catalog":{}' in (await told(proxy, request()))[2]
-    assert replaced == (wish == "no-cache")
+    assert replaced == (wish != "no-store")
+
+
+async def test_pragma_asks_for_a_refresh_where_there_is_no_cache_control(proxy: Proxy, upstream: Script) -> None:
+    """RFC 9111, section 5.4."""
+    upstream.then(answer()).then(answer(products={"catalog": {}}))
+    await told(proxy, request())
+
+    reloaded = await told(proxy, replace(request(), headers=(("Pragma", "no-cache"),)))
+    both = await told(proxy, replace(request(), headers=(("Pragma", "no-cache"), ("Cache-Control", "max-age=60"))))
+
+    assert reloaded[1] == "oda-proxy; fwd=request; fwd-status=200; stored"
+    assert both[1] == "oda-proxy; hit"
+
+
+async def test_a_recording_may_be_as_old_as_the_request_says(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    """RFC 9111, section 5.2.1.1."""
+    upstream.then(answer()).then(answer(products={"catalog": {}}))
+    await told(proxy, request())
+    clock.now += 60
+
+    young, old = (replace(request(), headers=(("Cache-Control", f"max-age={age}"),)) for age in (60, 59))
+
+    assert (await told(proxy, young))[1] == "oda-proxy; hit"
+    only = replace(old, headers=(("Cache-Control", "max-age=59, only-if-cached"),))
+    assert (await told(proxy, only))[0] == 504
+    assert (await told(proxy, old))[1] == "oda-proxy; fwd=request; fwd-status=200; stored"
+    assert (await told(proxy, old))[1] == "oda-proxy; hit"
+
+
+async def test_a_recording_that_is_too_old_for_its_client_is_served_while_the_dispatcher_is_away(
+    proxy: Proxy, upstream: Script
+) -> None:
+    upstream.then(answer())
+    upstream.replies.append(UpstreamUnreachableError(upstream.url, "Connection refused"))
+    await told(proxy, request())
+
+    got = await told(proxy, replace(request(), headers=(("Cache-Control", "max-age=0"),)))
+
+    assert got[:2] == (200, "oda-proxy; hit; detail=stale")
+
+
+async def test_without_a_dispatcher_a_reload_is_answered_from_the_recording(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
+    upstream.then(answer())
+    await told(proxy, request())
+    offline = Proxy(proxy.store, None, Policy(), runtime=Runtime(clock=clock))
+
+    for header in (("Pragma", "no-cache"), ("Cache-Control", "no-cache"), ("Cache-Control", "max-age=0")):
+        assert (await told(offline, replace(request(), headers=(header,))))[1] == "oda-proxy; hit"
 
 
 async def test_a_request_may_want_nothing_but_a_recording(proxy: Proxy, upstream: Script) -> None:

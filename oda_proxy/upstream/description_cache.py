@@ -21,6 +21,7 @@ from oda_proxy.files import atomic
 from oda_proxy.files.versions import path_of_format
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
+from oda_proxy.http.cache_control import CacheControl
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
 
@@ -75,22 +76,22 @@ class DescriptionCache:
         fetch: Callable[[Forwarded], Awaitable[Answer]],
         *,
         request_headers: Headers = (),
-        refresh: bool,
+        control: CacheControl = CacheControl(),  # noqa: B008 - frozen
     ) -> Answer:
-        """Return the cached description, or the result of `fetch`; with `refresh` always the latter.
+        """Return the cached description where `control` allows it, or the result of `fetch`.
 
         Concurrent requests for one name share one fetch; only the first receives all headers of the dispatcher. Raises
         what `fetch` raises where nothing is cached.
         """
-        running = None if refresh else self._fetches.get(name)
+        running = None if control.refreshes else self._fetches.get(name)
         if running is None:
-            task = asyncio.create_task(self._get(name, fetch, request_headers, refresh=refresh))
+            task = asyncio.create_task(self._get(name, fetch, request_headers, control))
             self._fetches[name] = task
             task.add_done_callback(lambda done: self._finished(name, done))
             return await asyncio.shield(task)
         answer = await asyncio.shield(running)
         if not _is_shareable(answer, request_headers, self._cached.get(name)):
-            return await self._get(name, fetch, request_headers, refresh=refresh)
+            return await self._get(name, fetch, request_headers, control)
         return replace(answer, headers=shared_headers(answer.headers))
 
     def _finished(self, name: tuple[str, ...], task: asyncio.Task[Answer]) -> None:
@@ -104,18 +105,20 @@ class DescriptionCache:
         name: tuple[str, ...],
         fetch: Callable[[Forwarded], Awaitable[Answer]],
         request_headers: Headers,
-        *,
-        refresh: bool,
+        control: CacheControl,
     ) -> Answer:
         if name not in self._cached and (found := await asyncio.to_thread(self._read, name)):
             self._cached[name] = found
         cached = self._cached.get(name)
         if cached and not cached.suits(request_headers):
             cached = None
-        if cached and not refresh and self._clock() - cached.fetched_at < self._ttl:
+        cached_for = self._clock() - cached.fetched_at if cached else 0.0
+        is_allowed = control.allows(cached_for)
+        if cached and is_allowed and cached_for < self._ttl:
             return self._hit(cached)
         try:
-            answer = await buffered(await fetch("request" if refresh else "stale" if cached else "uri-miss"), MAX_SIZE)
+            reason: Forwarded = ("stale" if is_allowed else "request") if cached else "uri-miss"
+            answer = await buffered(await fetch("request" if control.refreshes else reason), MAX_SIZE)
         except (UpstreamUnreachableError, NoRecordingError):
             if cached is None:
                 raise

@@ -111,7 +111,7 @@ async def test_descriptions_can_be_read_by_their_writers(made: Path) -> None:
 
     (schema,) = await Descriptions(None, folder, ttl=1, clock=lambda: 0.0).schemas("isgri")
     description_cache = DescriptionCache(float("inf"), lambda: 0.0, folder)
-    answer = await description_cache.get(("/api/instr-list",), pytest.fail, refresh=False)
+    answer = await description_cache.get(("/api/instr-list",), pytest.fail)
 
     assert schema.products.keys() == capsules.SCHEMA.products.keys()
     assert answer.body == (b'["isgri"]',)

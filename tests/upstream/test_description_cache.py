@@ -54,6 +54,26 @@ async def test_a_description_is_fetched_again_after_its_time_to_live(
     assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", json_bytes(["RA", "DEC"]))
 
 
+async def test_a_cached_description_may_be_as_old_as_the_request_says(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
+    upstream.then(["RA", "DEC"]).then([])
+    clock.now += 60
+
+    young, old, pragma = (
+        replace(ASK, headers=(header,))
+        for header in (("Cache-Control", "max-age=60"), ("Cache-Control", "max-age=59"), ("Pragma", "no-cache"))
+    )
+
+    assert (await told(proxy, young))[1] == "oda-proxy; hit"
+    assert (await told(proxy, old))[1:] == (
+        "oda-proxy; fwd=request; fwd-status=200; stored",
+        json_bytes(["RA", "DEC"]),
+    )
+    assert (await told(proxy, old))[1] == "oda-proxy; hit"
+    assert (await told(proxy, pragma))[2] == json_bytes([])
+
+
 async def test_a_stale_description_is_marked_while_the_dispatcher_is_down(
     proxy: Proxy, upstream: Script, clock: Clock
 ) -> None:
