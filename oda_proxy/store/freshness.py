@@ -1,7 +1,8 @@
 """Freshness: how long a recording is served without asking the dispatcher again.
 
 A computed result does not change, so a recording stays fresh. The exception is an analysis of the last days: data were
-still arriving when it ran, and the same query has a better answer tomorrow. Rules of the configuration override this
+still arriving when it ran, and the same query has a better answer tomorrow, or in an hour where data are still being
+taken. Rules of the configuration override this
 for instruments and products.
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
 
-DAY = 86400.0
+HOUR, DAY = 3600.0, 86400.0
 
 FOR_EVER = float("inf")
 
@@ -47,12 +48,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The configured rules, of which the first match counts; without a match, recent data stay fresh for a day."""
+    """The configured rules, of which the first match counts; without a match, it depends on how recent the data are."""
 
     rules: tuple[Rule, ...] = ()
     recent: float = 14 * DAY
     """Age in s of the last data up to which more may still arrive: a cautious guess, as no delay is published."""
     recent_lifetime: float = DAY
+    current: float = DAY
+    """Age in s of the last data up to which more is still being taken; a query may also end in the future."""
+    current_lifetime: float = HOUR
 
     def lifetime(self, recording: Recording) -> float:
         """Return how long a recording is fresh, in s since it was stored."""
@@ -64,9 +68,11 @@ class Freshness:
         if "T2" not in echo:
             return FOR_EVER
         end = _timestamp(echo["T2"])
-        # An end that cannot be parsed may be today.
-        still_arriving = end is None or end > recording.stored_at - self.recent
-        return self.recent_lifetime if still_arriving else FOR_EVER
+        if end is None:  # it may be today
+            return self.recent_lifetime
+        if end > recording.stored_at - self.current:
+            return self.current_lifetime
+        return self.recent_lifetime if end > recording.stored_at - self.recent else FOR_EVER
 
     def is_fresh(self, recording: Recording, now: float) -> bool:
         """Return whether a recording is fresh at `now`, in s since 1970 (UTC)."""

@@ -9,7 +9,7 @@ import pytest
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact
-from oda_proxy.store.freshness import DAY, FOR_EVER, Freshness, Rule
+from oda_proxy.store.freshness import DAY, FOR_EVER, HOUR, Freshness, Rule
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 
 STORED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20
@@ -27,13 +27,17 @@ def recording(**parameters: Any) -> Recording:
         ("2003-03-16T00:03:12.0", FOR_EVER),
         ("2023-10-31T22:13:20.000", FOR_EVER),  # two weeks before
         ("2023-10-31T22:13:20.001", DAY),
-        ("2023-11-14T22:13:20.000", DAY),
-        ("2030-01-01T00:00:00.000", DAY),
+        ("2023-11-13T22:13:20.000", DAY),  # a day before
+        ("2023-11-13T22:13:20.001", HOUR),
+        ("2023-11-14T22:13:20.000", HOUR),
+        ("2030-01-01T00:00:00.000", HOUR),
         ("58000.5", DAY),  # no dispatcher echoes this
         (None, DAY),
     ],
 )
-def test_a_recording_stays_fresh_unless_data_were_still_arriving(t2: str | None, lifetime: float) -> None:
+def test_a_recording_stays_fresh_unless_data_were_still_arriving_or_being_taken(
+    t2: str | None, lifetime: float
+) -> None:
     assert Freshness().lifetime(recording(T2=t2)) == lifetime
 
 
@@ -52,8 +56,8 @@ def test_the_first_matching_rule_counts() -> None:
 def test_a_recording_is_fresh_until_its_lifetime_has_passed() -> None:
     recent = recording(T2="2023-11-14T22:13:20.000")
 
-    assert Freshness().is_fresh(recent, STORED_AT + DAY - 1)
-    assert not Freshness().is_fresh(recent, STORED_AT + DAY)
+    assert Freshness().is_fresh(recent, STORED_AT + HOUR - 1)
+    assert not Freshness().is_fresh(recent, STORED_AT + HOUR)
 
 
 @pytest.mark.parametrize(
