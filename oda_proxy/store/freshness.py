@@ -1,9 +1,8 @@
 """Freshness: how long a recording is served without asking the dispatcher again.
 
 A computed result does not change, so a recording stays fresh. The exception is an analysis of the last days: data were
-still arriving when it ran, and the same query has a better answer tomorrow, or in an hour where data are still being
-taken. Rules of the configuration override this
-for instruments and products.
+still arriving when it ran, and the same query has a better answer tomorrow, or in an hour while data are being taken.
+Rules of the configuration override this for instruments and products.
 """
 
 from __future__ import annotations
