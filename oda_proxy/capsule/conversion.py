@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec.json_text import JsonObject
@@ -211,6 +212,8 @@ def _recorded(
         recorded["timeline"] = [list(moment) for moment in recording.timeline]
     if _API_CODE in recording.client_members:
         recorded[_API_CODE] = recording.client_members[_API_CODE]
+    if recording.other_members:
+        recorded["other_members"] = dict(recording.other_members)
     if places:
         recorded["gaps"] = [
             {"at": list(place), "cards": gap.cards} for place, gap in zip(places, recording.gaps, strict=True)
@@ -251,7 +254,8 @@ def _as_recorded(fixture_query: FixtureQuery, answer: FixtureAnswer, products: d
     gaps = recorded.objects("gaps") if "gaps" in recorded.members else []
     for gap in gaps:
         _put_cards(gap, products)
-    recording = _redacted(answer, products, echoes, serialisation.read_seconds(recorded, "stored_at"))
+    others = recorded.mapping("other_members", {})
+    recording = _redacted(answer, products, echoes, serialisation.read_seconds(recorded, "stored_at"), others)
     if len(recording.gaps) != len(gaps):
         raise CodecError("'gaps' are not where dispatchers have them")
     query = (
@@ -316,10 +320,15 @@ def _timeline(moments: list[Any]) -> tuple[tuple[str, float], ...]:
 
 
 def _redacted(
-    answer: FixtureAnswer, products: dict[str, Any], echoes: Mapping[str, Any], stored_at: float
+    answer: FixtureAnswer,
+    products: dict[str, Any],
+    echoes: Mapping[str, Any],
+    stored_at: float,
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> Recording:
-    """Return the recording of an answer with these products, as received from a dispatcher."""
-    body = {"query_status": "done", "exit_status": dict(answer.exit_status), "products": {**products, **echoes}}
+    """Return the recording of an answer with these products and other members, as received from a dispatcher."""
+    body = {**others, "query_status": "done", "exit_status": dict(answer.exit_status)}
+    body["products"] = {**products, **echoes}
     try:
         text = repaired(json.dumps(body).encode("ascii"), _OK, _NO_CLIENT)
         return redact(text, _NO_CLIENT, key=Key(""), stored_at=stored_at)

@@ -6,8 +6,8 @@ recording therefore has
 - a *head*: the members of `products` that name no client, each as the dispatcher wrote it, and
 - a *tail*: what else the answer has about the analysis, without the client, written again for each client.
 
-Only the members listed here are stored; any other is dropped, and an answer that still names its client is not stored
-(`leak_check`).
+Every member is stored that is not known to name the client, so that a hit has what the first answer had. Members are
+redacted, and an answer that still names its client is not stored (`leak_check`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
-from oda_proxy.recordings.redaction import NotStorableError, redact_value
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of the content of a recording."""
 
-_PRODUCTS = frozenset(
+_KNOWN_PRODUCTS = frozenset(
     {
         "astropy_table_product_ascii_list",
         "astropy_table_product_binary_list",
@@ -56,7 +56,15 @@ _PRODUCTS = frozenset(
         "text_product_list",
     }
 )
-"""Members of `products` that are stored."""
+"""Members of `products` that are known to identify nobody; in others, names such as `session_id` reveal secrets."""
+
+_WRITTEN = frozenset(
+    {"exit_status", "job_id", "job_monitor", "job_status", "products", "query_status", "session_id", "time_request"}
+)
+"""Members of an answer that are written for each client."""
+
+_CONFIGURATION = frozenset({"config"})
+"""Members in which dispatchers show their configuration: folders and addresses."""
 
 _PARAMETERS = frozenset({"analysis_parameters", "analysis_paramters"})
 """Names of the echo of the request, today and in 2019."""
@@ -98,6 +106,8 @@ class Recording:
     """Members of `products` whose form depends on the client: `api_code`, and those of `compat.generations.FORMED`."""
     gaps: tuple[Gap, ...] = ()
     """The places in the head where FITS cards name the client, in order."""
+    other_members: Mapping[str, Any] = field(default_factory=dict)
+    """Members of the answer beside `products` that this release does not know."""
 
     @property
     def echo(self) -> Mapping[str, Any]:
@@ -156,7 +166,7 @@ def redact(
     large = {
         m.name: redact_value(fits_cards.mark_cards(m.value, taken))
         for m in products
-        if m.name in _PRODUCTS and not _is_adapted(m)
+        if _is_stored(m.name) and not _is_adapted(m)
     }
     head, gaps = fits_cards.extract_cards(_head(text, products, large), taken)
     recording = Recording(
@@ -171,11 +181,30 @@ def redact(
         private=envelope.token is not None,
         client_members={m.name: _redacted_member(m) for m in products if _is_adapted(m)},
         gaps=gaps,
+        other_members=_other_members(answer),
     )
-    rest = {m.name: m.value for m in products if m.name not in _PRODUCTS}
+    rest = {m.name: m.value for m in products if m.name not in _KNOWN_PRODUCTS}
     stored = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
+    stored.append(recording.other_members)
     check_no_secrets(stored, collect_secrets(envelope, answer, rest))
     return recording
+
+
+def _is_stored(name: str) -> bool:
+    """Return whether a member of `products` is stored: all but the echo, and what names the client."""
+    return name not in _PARAMETERS and bare_name(name) not in CLIENT_MEMBERS
+
+
+def _other_members(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the redacted members of an answer that are not written for each client.
+
+    Raises NotStorableError if they are larger than what is sent with each hit.
+    """
+    unknown = {name: value for name, value in answer.items() if name not in _WRITTEN | _CONFIGURATION}
+    others: dict[str, Any] = redact_value(unknown)
+    if len(compact(others)) > MAX_SMALL:
+        raise NotStorableError("unknown-members")
+    return others
 
 
 _UNUSED = re.compile(r"Please note that arguments? (?P<names>[^\n]+?) (?:is|are) not used")
@@ -240,6 +269,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
         "job_id": job_id,
     }
     rest = {
+        **recording.other_members,
         "exit_status": recording.exit_status,
         "job_monitor": {"job_id": job_id, "session_id": session_id, "status": "done"},
         "job_status": "done",

@@ -52,6 +52,8 @@ def dumps(recording: Recording, head: HeadFile) -> str:
     }
     if recording.job_id:
         row["job_id"] = recording.job_id
+    if recording.other_members:
+        row["other_members"] = recording.other_members
     return json.dumps(row, separators=(",", ":"))
 
 
@@ -83,6 +85,7 @@ class Row:
             job_id=str(self.members.get("job_id", "")),
             client_members=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
+            other_members=dict(self.members.get("other_members", {})),
         )
 
     def entry(self, *, used_at: float, pinned: bool) -> Entry:

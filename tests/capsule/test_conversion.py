@@ -112,6 +112,7 @@ ECHOES = st.dictionaries(st.sampled_from(["RA", "instrument", "E1_keV", "flag", 
     cost=SECONDS,
     stored_at=st.floats(0, 2e9),
     private=st.booleans(),
+    others=st.dictionaries(st.sampled_from(["something_new", "notes"]), JSON, max_size=2),
 )
 def test_query_and_metadata_survive(
     tmp_path_factory: pytest.TempPathFactory,
@@ -125,6 +126,7 @@ def test_query_and_metadata_survive(
     cost: float,
     stored_at: float,
     private: bool,
+    others: dict[str, Any],
 ) -> None:
     made = recording(
         Key("ab" * 32),
@@ -137,6 +139,7 @@ def test_query_and_metadata_survive(
         parameters={spelled: echo},
         echoed=echoed,
         client_members={"api_code": PROGRAM},
+        other_members=others,
     )
 
     again = rewritten(made, tmp_path_factory)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
-from oda_proxy.recordings.recording import Recording, redact, splice
+from oda_proxy.recordings.recording import MAX_SMALL, Recording, redact, splice
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_text
 from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 
@@ -71,7 +71,63 @@ def test_only_the_last_piece_is_written_for_the_client() -> None:
     assert one.end != other.end
 
 
-def test_what_is_not_known_to_be_public_is_dropped() -> None:
+UNKNOWN: dict[str, Any] = {
+    "extra_metadata": {"a": 1},
+    "prod_uris": ["https://example.org/u?v=1"],
+    "gw_contours": {"a": 1.50},
+    "progress_product_html_output": ["<p>"],
+    "new_kind_list": ["data"],
+}
+
+
+def test_members_that_this_release_does_not_know_are_in_every_hit() -> None:
+    sent = answer()
+    sent["products"] |= UNKNOWN
+    sent |= {"something_new": 5, "notes": ["x", {"y": None}]}
+
+    hit = spliced(recorded(sent), OTHER)
+
+    assert hit.keys() == sent.keys()
+    assert hit["products"].keys() == sent["products"].keys()
+    assert {name: hit["products"][name] for name in UNKNOWN} == UNKNOWN
+    assert (hit["something_new"], hit["notes"]) == (5, ["x", {"y": None}])
+
+
+def test_an_unknown_member_is_redacted() -> None:
+    sent = answer()
+    sent["products"]["owner"] = {"email": "x", "text": "by someone@example.org", "user_email": "y"}
+    sent |= {
+        "details": {"work_dir": "/x", "url": f"https://example.org/?session_id={SESSION}"},
+        "config": {"a": "/etc"},
+    }
+
+    hit = spliced(recorded(sent), OTHER)
+
+    assert hit["products"]["owner"] == {"text": "by (removed)"}
+    assert hit["details"] == {"url": "https://example.org/"}
+    assert "config" not in hit
+
+
+@pytest.mark.parametrize(
+    ("members", "products", "reason"),
+    [
+        ({"details": f"of {SESSION}"}, {}, "names-a-session"),
+        ({}, {"details": [f"of {SESSION}"]}, "names-a-session"),
+        ({}, {"details": {"session_id": "ANOTHERSESSION00", "path": "/of/ANOTHERSESSION00/x"}}, "names-a-session"),
+        ({"details": "x" * MAX_SMALL}, {}, "unknown-members"),
+    ],
+)
+def test_an_unknown_member_that_cannot_be_stored_is_the_reason_why_the_answer_is_not(
+    members: dict[str, Any], products: dict[str, Any], reason: str
+) -> None:
+    sent = answer() | members
+    sent["products"] |= products
+
+    with pytest.raises(NotStorableError, match=reason):
+        recorded(sent)
+
+
+def test_what_names_the_client_or_the_folder_of_its_job_is_removed() -> None:
     sent = answer(
         exit_status={"status": 0, "message": "", "email_status": "sent to someone@example.org"},
         products={"private_note": "someone@example.org", "analysis_parameters": {"token": "T", "RA": 1.0}},

@@ -36,6 +36,7 @@ def recording(
         query=query,
         cost=cost,
         client_members={"api_code": "disp.get_product()"},
+        other_members={"something_new": 5},
     )
     return replace(original, **changes)
 
