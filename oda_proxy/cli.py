@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader ended, as in `oda-proxy ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at exit
         return 1
+    except OSError as error:  # a full disk, or a file without permission, wherever it is used
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"oda-proxy: {about}{error.strerror or error}", file=sys.stderr)  # noqa: T201 - the message
+        return 1
     except KeyboardInterrupt:
         return 130  # as shells report SIGINT
     return status

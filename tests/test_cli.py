@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.error import HTTPError
 
 import pytest
@@ -200,3 +200,23 @@ def test_a_scenario_from_a_file_is_played(tmp_path: Path) -> None:
 
     with raised.value as error:
         assert error.code == 503
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/srv/a"), "oda-proxy: /srv/a: Permission denied\n"),
+        (OSError(28, "No space left on device"), "oda-proxy: No space left on device\n"),
+        (TimeoutError("timed out"), "oda-proxy: timed out\n"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, message: str
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("oda_proxy.commands.recordings.ls", fail)
+
+    assert main(["ls"]) == 1
+    assert capsys.readouterr().err == message
