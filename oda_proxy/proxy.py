@@ -184,9 +184,9 @@ class Proxy:
         except StoreUnusableError as error:
             self.store_faults.note_failure("read", error)
 
-    async def close(self) -> None:
-        """Cancel the running jobs."""
-        await self.jobs.close()
+    async def close(self, grace: float = 0.0) -> None:
+        """Cancel the running jobs; first submissions have `grace` s to be answered."""
+        await self.jobs.close(grace)
 
     async def answer(self, request: Request, *, origin: str) -> Answer:
         """Answer any request; `origin` is the proxy's scheme, host and port as the client sees them."""
@@ -281,8 +281,6 @@ class Proxy:
             return await self._miss(resolved, envelope)
         if control.no_store:
             return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
-        if analysis_request.has_files(client.request):
-            return await self._relay_stored(resolved, client, "uri-miss")
         try:
             forwarded: Forwarded = "request" if refresh or not is_allowed else "stale" if recording else "uri-miss"
             return await self.jobs.join(
@@ -339,10 +337,10 @@ class Proxy:
             return self._hit(recording, client, CacheStatus(hit=True))
         if self.upstream is None:
             return await self._miss(resolved, envelope)
+        if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(resolved):  # of an earlier process
+            return await self.jobs.join(resolved, client, "uri-miss")
         if analysis_request.has_files(client.request):
             return await self._relay_stored(resolved, client, "bypass")
-        if envelope.job_id == provisional_job_id(resolved):  # from an earlier process
-            return await self.jobs.join(resolved, client, "uri-miss")
         return await self._relay_unstored(client.request, client.base_url, "bypass", envelope, detail="poll")
 
     async def _relay_unstored(

@@ -109,7 +109,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         near_misses = NearMissHandler(store)
         proxy = _make_proxy(store, upstream, folder, options, near_misses)
         _check_store(store, proxy)
-        stack.push_async_callback(proxy.close)
+        stack.push_async_callback(proxy.close, shutdown_timeout)
         await proxy.resume()
         limits = Limits(options.max_size, options.min_free)
         await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))

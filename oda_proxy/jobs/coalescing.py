@@ -68,6 +68,7 @@ class Jobs:
         self._registry = JobRegistry(runtime.clock)
         self._unshared: TTLCache[Key, None] = TTLCache(MAX_UNSHARED, ttl=UNSHARED_TTL, timer=runtime.clock)
         self._replayed: set[Key] = set()
+        self._without_files: dict[Key, JournalEntry] = {}
 
     def __iter__(self) -> Iterator[RunningJob]:
         """Iterate over the running jobs, the oldest first."""
@@ -84,12 +85,17 @@ class Jobs:
             resolved = await resolver.resolve(entry.query)
             if self._runtime.clock() - entry.started_at > self._policy.limits.max_duration:
                 await self._services.journal.remove(entry.key)
+            elif entry.query.files:  # only a client has the files, which are sent again to fetch the products
+                self._without_files[resolved.key] = entry
             elif not entry.private and self._registry.get((resolved.key,)) is None:
                 client = _client_of(entry, self._runtime.new_session())
                 running = RunningJob(resolved, client, started_at=entry.started_at, clock=self._runtime.clock)
-                running.resumed = True
-                running.job = replace(running.job, state=State.SUBMITTED, job_id=entry.job_id)
+                _continue(running, entry)
                 self._registry.start((resolved.key,), running, partial(self._run, running))
+
+    def can_resume(self, resolved: ResolvedQuery) -> bool:
+        """Return whether a job of an earlier process waits for a client that has its files."""
+        return resolved.key in self._without_files
 
     def has_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
         """Return whether a client sends the job_id of a job of this query that runs or has just ended."""
@@ -107,9 +113,9 @@ class Jobs:
         """Answer all waiting clients, and later requests, at once: the server stops."""
         self._registry.release_waiters()
 
-    async def close(self) -> None:
-        """Cancel the running jobs."""
-        await self._registry.close()
+    async def close(self, grace: float) -> None:
+        """Cancel the running jobs; first submissions have `grace` s to be answered: named jobs can be resumed."""
+        await self._registry.close(grace if self._services.journal.folder else 0.0)
 
     async def join(
         self,
@@ -137,6 +143,9 @@ class Jobs:
                 resolved, client, started_at=self._runtime.clock(), clock=self._runtime.clock, forwarded=forwarded
             )
             key = self._coalescing_keys(resolved, client.envelope)[-1]
+            running.is_shared = key == (resolved.key,)
+            if running.is_shared and (entry := self._without_files.pop(resolved.key, None)):
+                _continue(running, entry)
             self._registry.start(key, running, partial(self._run, running))
             self.counts.started += 1
         elif client.envelope.session_id in ANONYMOUS:
@@ -233,7 +242,6 @@ class Jobs:
     async def _run(self, running: RunningJob) -> Outcome:
         """Run a job to its end, and let the observer see it."""
         outcome = await self._poller.run(running)
-        await self._services.journal.remove(running.resolved.key)
         if outcome.stored and outcome.recording:
             self.counts.stored += 1
             if not outcome.recording.private:
@@ -294,6 +302,13 @@ class Jobs:
         if not outcome.stored:  # a stored one has just been evicted
             self._unshared[running.resolved.key] = None
         return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+
+def _continue(running: RunningJob, entry: JournalEntry) -> None:
+    """Continue a job as the journal has it; one that was not named yet may not have reached the dispatcher."""
+    running.resumed = True
+    state = State.SUBMITTED if entry.job_id else State.NEW
+    running.job = replace(running.job, started_at=entry.started_at, state=state, job_id=entry.job_id)
 
 
 def _client_of(entry: JournalEntry, session_id: str) -> Client:

@@ -28,6 +28,8 @@ def comment(running: RunningJob, client: Client, estimate: Estimate | None, *, q
             else "it is the next"
         )
         parts.append(f"the job waits for a place at the proxy; {waiting}{' before it' if queued_before else ''}")
+    elif running.is_elsewhere:
+        parts.append("another process of the proxy polls the dispatcher for the job")
     elif running.resumed:
         parts.append(f"the job was begun {age} ago, before the proxy was started again")
     elif not running.is_owner(client):

@@ -52,6 +52,7 @@ class JobJournal:
     """The journal in a folder; without a folder, nothing is written."""
 
     def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
         self._folder = folder / "jobs" if folder else None
 
     async def write(self, entry: JournalEntry) -> None:
@@ -72,6 +73,10 @@ class JobJournal:
         except OSError as error:
             _log.warning("cannot write a running job to the journal: %s", error.strerror or error)
 
+    async def read(self, key: Key) -> JournalEntry | None:
+        """Return the entry of a job; None where there is none, or it cannot be read."""
+        return await asyncio.to_thread(lambda: next(self._read(f"{key}.json"), None))
+
     async def remove(self, key: Key) -> None:
         """Remove the entry of a job that has ended."""
         if self._folder is None:
@@ -85,10 +90,10 @@ class JobJournal:
         """Return the entries of earlier processes, the oldest first; unreadable ones are logged and skipped."""
         return await asyncio.to_thread(lambda: sorted(self._read(), key=lambda entry: entry.started_at))
 
-    def _read(self) -> Iterator[JournalEntry]:
+    def _read(self, pattern: str = "*.json") -> Iterator[JournalEntry]:
         if self._folder is None or not self._folder.is_dir():
             return
-        for file in sorted(self._folder.glob("*.json"))[:MAX_JOBS]:
+        for file in sorted(self._folder.glob(pattern))[:MAX_JOBS]:
             try:
                 if not _KEY.fullmatch(file.stem) or file.stat().st_size > MAX_SIZE:
                     continue

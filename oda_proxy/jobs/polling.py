@@ -28,9 +28,10 @@ from oda_proxy.jobs.job import (
 from oda_proxy.jobs.journal import JournalEntry
 from oda_proxy.jobs.notices import read_notices
 from oda_proxy.jobs.outcome import Outcome
+from oda_proxy.jobs.ownership import JobLocks
 from oda_proxy.jobs.places import Places
 from oda_proxy.jobs.progress import public_reports
-from oda_proxy.jobs.requests import with_fields
+from oda_proxy.jobs.requests import with_fields, without_files
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.query.audience import read_claims
 from oda_proxy.recordings import failures
@@ -94,10 +95,40 @@ class Poller:
         self._limits = policy.limits
         self._runtime = runtime
         self._estimates = estimates
+        self._locks = JobLocks(services.journal.folder, runtime)
         self._parsing = asyncio.Lock()
 
     async def run(self, running: RunningJob) -> Outcome:
-        """Poll the dispatcher until a job has ended."""
+        """Poll the dispatcher until a job has ended; while another process does so, wait for its recording."""
+        key = running.resolved.key
+        if not running.is_shared:
+            return await self._run_here(running)
+        running.is_elsewhere = await self._locks.is_locked(key)
+        running.notify()
+        async with self._locks.hold(key) as was_elsewhere:
+            running.is_elsewhere = False
+            if was_elsewhere:
+                if await self._has_recording_since(running):
+                    return Outcome(is_done=True, stored=True)
+                await self._continue(running)
+            return await self._run_here(running)
+
+    async def _has_recording_since(self, running: RunningJob) -> bool:
+        """Return whether there is a recording that is newer than the job."""
+        recording = await self._services.cache.get(running.resolved.key)
+        if recording is None:
+            return False
+        recording.head.close()
+        return recording.stored_at >= running.job.started_at
+
+    async def _continue(self, running: RunningJob) -> None:
+        """Continue the job of a process that has ended, if its journal says how."""
+        entry = await self._services.journal.read(running.resolved.key)
+        if entry and entry.job_id and running.job.state is State.NEW:
+            running.resumed = True
+            running.job = replace(running.job, started_at=entry.started_at, state=State.SUBMITTED, job_id=entry.job_id)
+
+    async def _run_here(self, running: RunningJob) -> Outcome:
         running.is_queued = self.places.is_full
         running.notify()
         place = await self.places.take(_owner(running.client), running)
@@ -105,7 +136,14 @@ class Poller:
             running.is_queued = False
             running.changed_at = running.submitted_at = self._runtime.clock()
             running.notify()
-            return await self._poll_to_end(running, place)
+            await self._write_journal(running, running.client)
+            outcome = await self._poll_to_end(running, place)
+        except Exception:
+            await self._services.journal.remove(running.resolved.key)
+            raise
+        else:
+            await self._services.journal.remove(running.resolved.key)
+            return outcome
         finally:
             place.release()
 
@@ -196,9 +234,12 @@ class Poller:
         is_poll = step.query_status not in {"new", "ready"}
         left = max(running.job.started_at + self._limits.max_duration - self._runtime.clock(), POLL_TIMEOUT)
         timeout = POLL_TIMEOUT if is_poll else left if step.query_status == "new" else FETCH_TIMEOUT
-        request = with_fields(running.client.request, query_status=step.query_status, job_id=step.job_id)
+        client = running.client
+        request = without_files(client.request) if is_poll else client.request
+        if (step.query_status, step.job_id) != (client.envelope.query_status, client.envelope.job_id):
+            request = with_fields(request, query_status=step.query_status, job_id=step.job_id)
         request = replace(request, timeout=timeout, at_most_once=not is_poll)
-        return await self._services.relay.send(request, running.client.base_url, running.forwarded)
+        return await self._services.relay.send(request, client.base_url, running.forwarded)
 
     async def _submit(self, running: RunningJob, place: Place) -> Answer:
         """Submit a job; where no answer comes, submit it again after as long as clients wait, and so on.
@@ -240,7 +281,7 @@ class Poller:
             running.notify()
 
     async def _write_journal(self, running: RunningJob, client: Client) -> None:
-        """Write a job that the dispatcher has accepted to the journal, unless its query names the client."""
+        """Write a job to the journal, before its first request and when it has a name, unless it names the client."""
         envelope, resolved = client.envelope, running.resolved
         try:
             query = redact_query(resolved.query, envelope)

@@ -87,9 +87,18 @@ class JobRegistry:
         for _, expired in self._ended.expire():
             await _dismiss(expired)
 
-    async def close(self) -> None:
-        """Cancel all jobs: waiting clients receive the current state, and the dispatcher no further request."""
+    async def close(self, grace: float) -> None:
+        """Cancel all jobs: waiting clients receive the current state, and the dispatcher no further request.
+
+        First submissions have `grace` s to be answered, so that the journal has the names of their jobs.
+        """
         self.release_waiters()
+        if grace and self._running:
+            submitting = [asyncio.create_task(entry.running.wait_until_submitted()) for entry in self._running.values()]
+            await asyncio.wait(submitting, timeout=grace)
+            for submission in submitting:
+                submission.cancel()
+            await asyncio.gather(*submitting, return_exceptions=True)
         tasks = [entry.task for entry in self._running.values()]
         for task in tasks:
             task.cancel()

@@ -67,6 +67,10 @@ class RunningJob:
         self.refreshed_at = float("-inf")
         """When a client last wanted it to be computed again."""
         self.is_queued = False
+        self.is_elsewhere = False
+        """Whether another process on the same folder polls the dispatcher for it."""
+        self.is_shared = True
+        """Whether it is the job of all clients of the query, and not of one token or session."""
         self.resumed = False
         """Whether an earlier process started it."""
         self.seen_running = False
@@ -216,11 +220,16 @@ class RunningJob:
         """Wait until the dispatcher has answered, is unavailable, or the job is queued, at most `timeout` s."""
 
         def has_started() -> bool:
-            if self.is_queued or self.job.errors > 0:
+            if self.is_queued or self.is_elsewhere or self.job.errors > 0:
                 return True
             return self.job.state in _STARTED and not self._resubmitting
 
         await self._wait(session_id, timeout, has_started)
+
+    async def wait_until_submitted(self) -> None:
+        """Wait until the dispatcher has answered the first submission."""
+        while self.job.state is State.NEW and not (self.is_queued or self.is_elsewhere or self.outcome):
+            await self._changed.wait()
 
     async def _wait(self, session_id: str, seconds: float, is_over: Callable[[], bool]) -> None:
         self._waiting += 1

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from oda_proxy.jobs.journal import JobJournal, JournalEntry
+from oda_proxy.jobs.ownership import STALE
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import Key
-from oda_proxy.query.query import Query
+from oda_proxy.query.query import Query, parse_fields, split_query
 from oda_proxy.store.memory import MemoryStore
-from tests.support.scripted import KEY, Client, Dispatcher, Reply, now, refusal, reply, simulated, token
+from tests.support.scripted import KEY, QUERY, Client, Dispatcher, Reply, elapsed, now, refusal, reply, simulated, token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +29,9 @@ DAY = 86400.0
 
 
 @asynccontextmanager
-async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> AsyncIterator[Proxy]:
+async def started(
+    folder: Path, dispatcher: Dispatcher, store: MemoryStore, *, grace: float = 0.0
+) -> AsyncIterator[Proxy]:
     """Start a proxy on a folder; at the end it is closed without notice."""
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
     proxy = Proxy(
@@ -38,11 +43,15 @@ async def started(folder: Path, dispatcher: Dispatcher, store: MemoryStore) -> A
     )
     await proxy.resume()
     yield proxy
-    await proxy.close()
+    await proxy.close(grace)
 
 
 def noted(folder: Path) -> list[str]:
-    return sorted(file.read_text() for file in folder.glob("jobs/*"))
+    return sorted(file.read_text() for file in folder.glob("jobs/*.json"))
+
+
+def locks(folder: Path) -> list[Path]:
+    return list(folder.glob("jobs/*.lock"))
 
 
 @simulated
@@ -114,6 +123,112 @@ async def test_a_job_whose_token_is_gone_waits_for_the_next_client(tmp_path: Pat
 
     assert response.state == "done"
     assert noted(tmp_path) == []
+
+
+@simulated
+async def test_a_job_whose_first_request_is_under_way_is_not_submitted_twice(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(latency=4.0), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store, grace=5.0) as proxy:
+        asking = asyncio.create_task(Client(proxy).ask())
+        await asyncio.sleep(1)
+    begun = await asking
+    async with started(tmp_path, dispatcher, store) as proxy:
+        assert [running.job.job_id for running in proxy.jobs] == [dispatcher.submissions[0].name]
+        assert (await Client(proxy).ask("submitted", begun.job_id)).state in {"submitted", "progress"}
+        await asyncio.sleep(100)
+
+    assert len(dispatcher.submissions) == 1
+    assert len(list(store.keys())) == 1
+
+
+@simulated
+async def test_a_job_of_a_process_that_died_in_its_first_request_is_in_the_journal(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(latency=4.0), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as proxy:
+        asking = asyncio.create_task(Client(proxy).ask())
+        await asyncio.sleep(1)
+        assert len(noted(tmp_path)) == 1
+    await asking
+    async with started(tmp_path, dispatcher, store) as proxy:
+        await asyncio.sleep(100)
+        assert proxy.counts.kept == 1
+
+    assert noted(tmp_path) == []
+
+
+@simulated
+async def test_of_two_processes_on_one_folder_one_polls_the_dispatcher(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as one:
+        await Client(one).ask()
+        async with started(tmp_path, dispatcher, store) as other:
+            await asyncio.sleep(5)
+            response = await Client(other, "SESSIONOFANOTHER").ask()
+            assert response.state == "submitted"
+            assert "another process of the proxy" in response.json["exit_status"]["comment"]
+
+            end = await Client(other, "SESSIONOFANOTHER").get_product()
+
+            assert end.state == "done"
+            assert {request.session_id for request in dispatcher.requests} == {"SESSIONOFTHEFIRST"}
+            assert len(dispatcher.submissions) == 1
+            assert list(other.jobs) == []
+    assert locks(tmp_path) == []
+
+
+@simulated
+async def test_a_job_begun_later_by_another_process_is_joined_too(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as one, started(tmp_path, dispatcher, store) as other:
+        got = await asyncio.gather(Client(one).get_product(), Client(other, "SESSIONOFANOTHER").get_product())
+
+    assert {response.state for response in got} == {"done"}
+    assert len(dispatcher.submissions) == 1
+
+
+@simulated
+async def test_the_job_of_a_process_that_stops_goes_on_in_the_other(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store) as other:
+        async with started(tmp_path, dispatcher, store) as one:
+            await Client(one).ask()
+            asking = asyncio.create_task(Client(other, "SESSIONOFANOTHER").get_product())
+            await asyncio.sleep(20)
+        assert (await asking).state == "done"
+
+    assert len(dispatcher.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "waits"),
+    [
+        ({"host": "another.host", "pid": 1, "id": "x"}, True),
+        ({"host": socket.gethostname(), "pid": 2**22 + 1, "id": "x"}, False),
+        ({"host": socket.gethostname(), "pid": os.getpid(), "id": "of an earlier process with this pid"}, False),
+        ({}, True),
+    ],
+    ids=["another host", "a process that ended", "before a restart", "damaged"],
+)
+def test_a_lock_is_free_when_its_process_has_ended_or_its_heartbeat_stops(
+    tmp_path: Path, owner: dict[str, object], *, waits: bool
+) -> None:
+    @simulated
+    async def scenario() -> None:
+        dispatcher, store = Dispatcher(plan={0.0: "done"}), MemoryStore(clock=now)
+        async with started(tmp_path, dispatcher, store) as proxy:
+            await Client(proxy, query=f"{QUERY}&DEC=1").get_product()
+            (tmp_path / "jobs").mkdir(exist_ok=True)
+            (key,) = [(await proxy._resolver.resolve(split_query(parse_fields(QUERY))[0])).key]
+            (tmp_path / "jobs" / f"{key}.lock").write_text(json.dumps(owner))
+            began = elapsed()
+
+            end = await Client(proxy).get_product()
+
+            assert end.state == "done"
+            assert (end.at - began > STALE) == waits
+            assert end.at - began < 2 * STALE
+
+    scenario()
 
 
 @simulated

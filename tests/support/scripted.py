@@ -24,6 +24,7 @@ from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.multipart import MULTIPART, read_form
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer, json_bytes
@@ -188,6 +189,8 @@ class DispatcherRequest:
     fields: Mapping[str, str]
     timeout: float | None
     at_most_once: bool | None
+    files: tuple[tuple[str, str], ...] = ()
+    """Uploaded files: field and SHA-256."""
 
     @property
     def status(self) -> str:
@@ -251,9 +254,9 @@ class Dispatcher:
     url: str = "http://dispatcher.example/dispatch-data"
 
     async def send(self, sent: Request) -> Reply:
-        text = sent.body.decode() if isinstance(sent.body, bytes) else sent.query_string
-        number, fields = len(self.requests) + 1, dict(parse_qsl(text))
-        request = DispatcherRequest(number, elapsed(), fields, sent.timeout, sent.at_most_once)
+        fields, files = _read(sent)
+        number = len(self.requests) + 1
+        request = DispatcherRequest(number, elapsed(), fields, sent.timeout, sent.at_most_once, files)
         self.requests.append(request)
         if sent.timeout is not None and self.latency > sent.timeout:
             await asyncio.sleep(sent.timeout)
@@ -342,6 +345,15 @@ class Dispatcher:
         }
 
 
+def _read(sent: Request) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """Return the fields and files of a request."""
+    content_type = dict(sent.headers).get("Content-Type", "")
+    if isinstance(sent.body, bytes) and content_type.startswith(MULTIPART):
+        fields, files = read_form(content_type, sent.body)
+        return dict(fields), tuple(files)
+    return dict(parse_qsl(sent.body.decode() if isinstance(sent.body, bytes) else sent.query_string)), ()
+
+
 # -- its clients -----------------------------------------------------------------------------------
 
 
@@ -401,13 +413,18 @@ class Client:
     token: str = ""
     query: str = QUERY
     headers: Headers = ()
+    file: bytes = b""
+    """A catalogue to upload with each request."""
     responses: list[Response] = field(default_factory=list)
 
     async def ask(self, status: str = "new", job_id: str = "", **more: str) -> Response:
         """Send one request."""
         given = {"query_status": status, "session_id": self.session_id, "job_id": job_id, "token": self.token, **more}
         query = "&".join([self.query, *(f"{name}={value}" for name, value in given.items() if value)])
-        answer = await self.proxy.answer(Request("GET", "/run_analysis", query, self.headers), origin=ORIGIN)
+        request = Request("GET", "/run_analysis", query, self.headers)
+        if self.file:
+            request = upload(query, self.file, self.headers)
+        answer = await self.proxy.answer(request, origin=ORIGIN)
         response = Response(elapsed(), answer.status, str(answer.cache_status), await _body(answer))
         self.responses.append(response)
         return response
@@ -429,6 +446,16 @@ class Client:
     @property
     def job_ids(self) -> set[str]:
         return {response.job_id for response in self.responses}
+
+
+def upload(query: str, file: bytes, headers: Headers = ()) -> Request:
+    """Return a request that uploads a catalogue with the fields of a query."""
+    parts = [
+        f'--xYz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in parse_qsl(query)
+    ]
+    head = '--xYz\r\nContent-Disposition: form-data; name="user_catalog_file"; filename="c.fits"\r\n\r\n'
+    body = f"{''.join(parts)}{head}".encode() + file + b"\r\n--xYz--\r\n"
+    return Request("POST", "/run_analysis", "", (*headers, ("Content-Type", f"{MULTIPART}; boundary=xYz")), body)
 
 
 async def _body(answer: Answer) -> bytes:
