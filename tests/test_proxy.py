@@ -328,10 +328,10 @@ async def test_a_store_that_fails_fails_no_request(upstream: Script, caplog: pyt
     assert "No space left on device" in caplog.text
 
 
-async def test_a_compressed_answer_is_relayed_and_not_stored(proxy: Proxy, upstream: Script) -> None:
-    upstream.then(b"\x1f\x8b", headers=(*JSON, ("Content-Encoding", "gzip")))
+async def test_an_answer_that_cannot_be_decoded_is_relayed_and_not_stored(proxy: Proxy, upstream: Script) -> None:
+    upstream.then(b"\x8b\x00", headers=(*JSON, ("Content-Encoding", "br")))
 
-    assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200", b"\x1f\x8b")
+    assert await told(proxy, request()) == (200, "oda-proxy; fwd=uri-miss; fwd-status=200; detail=encoded", b"\x8b\x00")
     assert ("Accept-Encoding", "identity") in upstream.asked[0].headers
 
 

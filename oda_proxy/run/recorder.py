@@ -55,6 +55,7 @@ _INTERMEDIATE = frozenset({"", "failed", "not-done", "poll", "running", "stale"}
 _REASONS = {
     "credentials": "requested with a cookie or a password",
     "echo-differs": "the dispatcher answered another query",
+    "encoded": "compressed in a way that cannot be read",
     "method": "only GET is recorded",
     "not-a-query": "not a query that can be read",
     "not-api": "a page for a browser",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+ENCODED = "encoded"
+"""The detail in `Cache-Status` of an answer that is not stored because its content coding cannot be decoded."""
+
 _JOB_ID = re.compile(r"[\w-]{1,64}")
 
 
@@ -103,7 +106,8 @@ class RecordingCache:
     async def store(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> StoreResult:
         """Store a complete answer before it is returned, so that the next request is a hit."""
         if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
-            return StoreResult(detail=answer.cache_status.detail)
+            is_encoded = answer.status == OK and answer.cache_status.detail != UNSAFE
+            return StoreResult(detail=ENCODED if is_encoded else answer.cache_status.detail)
         if refusal := storage_refusal(answer.headers) or ("upstream-varies" if varying_names(answer.headers) else ""):
             return StoreResult(detail=refusal)
         if not isinstance(answer.body, SpooledBody):

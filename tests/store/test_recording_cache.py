@@ -21,7 +21,7 @@ from oda_proxy.query.schema import read_schema
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.store.recording_cache import RecordingCache
+from oda_proxy.store.recording_cache import ENCODED, RecordingCache
 from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 from tests.support.recordings import recording
 from tests.support.sample_descriptions import meta_data
@@ -112,7 +112,7 @@ async def test_a_clock_that_was_set_back_makes_no_negative_cost() -> None:
     ("changes", "detail"),
     [
         ({"status": 500}, ""),
-        ({"headers": (("Content-Encoding", "gzip"),)}, ""),
+        ({"headers": (("Content-Encoding", "br"),)}, ENCODED),
         ({"cache_status": CacheStatus(detail=UNSAFE)}, UNSAFE),
         ({"body": (b"{}",)}, "too-large"),
     ],
