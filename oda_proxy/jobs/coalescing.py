@@ -154,7 +154,8 @@ class Jobs:
         self.counts.joined += running.join(client) and collapsed
         self._pauses.submitted(client.envelope.session_id, resolved.key)
         await running.wait_for_start(client.envelope.session_id, self._policy.long_poll)
-        if has_stale and running.job.errors and running.job.state is State.NEW:
+        is_away = running.job.errors or (running.is_queued and any(other.job.errors for other in self))
+        if has_stale and is_away and running.job.state is State.NEW:
             raise UpstreamUnreachableError("that is asked", "it is away")
         return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 

@@ -413,6 +413,25 @@ async def test_a_stale_recording_serves_while_the_dispatcher_is_away(trouble: Re
 
 
 @simulated
+async def test_a_stale_recording_serves_while_its_job_is_queued_and_the_dispatcher_is_away() -> None:
+    dispatcher = Dispatcher(plan={0.0: "done"})
+    async with proxied(dispatcher, max_jobs=1, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
+        await Client(proxy).get_product()
+        await asyncio.sleep(90_000)
+        dispatcher.plan = {0.0: "submitted", 60.0: "ready"}
+        waiting = asyncio.create_task(Client(proxy, "HOLDSTHEPLACE", query=f"{QUERY}&DEC=1").get_product())
+        await asyncio.sleep(20)
+        dispatcher.instead = between(elapsed(), elapsed() + 40, UNREACHABLE)
+        await asyncio.sleep(10)
+
+        response = await Client(proxy, "COMESAFTERADAY").get_product()
+
+        assert (response.state, response.cache_status) == ("done", "oda-proxy; hit; detail=stale")
+        assert response.at - 90_030 < 1
+        assert (await waiting).state == "done"
+
+
+@simulated
 async def test_a_client_with_a_stale_recording_joins_a_submitted_job_during_an_outage() -> None:
     dispatcher = Dispatcher(plan={0.0: "done"})
     async with proxied(dispatcher, freshness=Freshness((Rule.parse("isgri/*=1"),))) as proxy:
