@@ -61,7 +61,7 @@ class Upstream(Protocol):
         """The address, without a trailing slash."""
 
     async def send(self, request: Request) -> Reply:
-        """Send a request; redirects are not followed.
+        """Send a request; of redirects, only those of a dispatcher that has moved are followed, for reads.
 
         Raises UpstreamUnreachableError if there is no reply: UpstreamSlowError after a timeout, and
         UpstreamPausedError, with the seconds to wait, if nothing was sent.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from yarl import URL
 
 from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.upstream.environment_proxies import proxy_for
+from oda_proxy.upstream.moved import MAX_MOVES, UpstreamMovedError, may_follow, new_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from oda_proxy.http.message import Headers, Request
+
+_log = logging.getLogger(__name__)
 
 MAX_LINE = 64 * 1024
 """Bytes of a status line or header at most: the Location of a redirect repeats a query with its catalogue."""
@@ -38,6 +42,7 @@ class Dispatcher:
         self.url = url.rstrip("/")
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._moves: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._session = _session(aiohttp.TCPConnector(limit=0))
@@ -52,13 +57,34 @@ class Dispatcher:
         await self._at_most_once_session.close()
 
     async def send(self, request: Request) -> DispatcherReply:
-        """Send a request once; redirects are not followed.
+        """Send a request once; of redirects, only those of a dispatcher that has moved are followed, for reads.
 
         Raises UpstreamUnreachableError where there is no connection, UpstreamSlowError where there is one, and no
-        response in time.
+        response in time, and UpstreamMovedError where a request must not be sent to the new address.
         """
+        url, moves = self.url, 0
+        while True:
+            reply = await self._send_to(url, request)
+            new_url = new_address(reply.status, reply.headers, request, url)
+            if new_url is None:
+                return reply
+            await reply.body.aclose()
+            self._warn_of_move(new_url)
+            if moves == MAX_MOVES or not may_follow(request, url, new_url):
+                raise UpstreamMovedError(self.url, new_url)
+            url, moves = new_url, moves + 1
+
+    def _warn_of_move(self, new_url: str) -> None:
+        """Log a new address once."""
+        if new_url not in self._moves and len(self._moves) < MAX_MOVES:
+            self._moves.add(new_url)
+            _log.warning(
+                "the dispatcher %s has moved to %.200s: start the proxy with that --upstream", self.url, new_url
+            )
+
+    async def _send_to(self, base: str, request: Request) -> DispatcherReply:
         query = f"?{request.query_string}" if request.query_string else ""
-        url = URL(f"{self.url}{request.path}{query}", encoded=True)  # byte for byte as the client sent it
+        url = URL(f"{base}{request.path}{query}", encoded=True)  # byte for byte as the client sent it
         # aiohttp sends a file in chunks, and large bytes in one piece.
         body = BytesIO(request.body) if isinstance(request.body, bytes) else request.body
         # aiohttp's default total of 5 minutes would cut long synchronous jobs.

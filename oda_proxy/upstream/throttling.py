@@ -128,7 +128,7 @@ class ThrottledUpstream:
         )
 
     async def send(self, request: Request) -> Reply:
-        """Send a request once, within the limits; redirects are not followed.
+        """Send a request once, within the limits.
 
         Raises UpstreamPausedError during a pause, or where the time-out of the request passed while others were sent
         first, and UpstreamUnreachableError where the dispatcher does not respond.
