@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.run.child import CommandResult
     from oda_proxy.run.home import RunHome
+    from oda_proxy.run.listeners import Listeners
     from oda_proxy.run.recorder import Recorder, RunSummary
     from oda_proxy.run.replayer import Replayer
 
@@ -50,10 +51,9 @@ def record(folder: Path, program: Sequence[str], *, upstream: str | None, includ
             replace=replace,
         ) as recorder:
             with empty_caches(os.environ) as home:
-                environ = {**recorder.listeners.program_environment(os.environ), **home.variables}
-                result = await child.run(program, environ)
+                result, bypassed = await _run_in(recorder.listeners, home, program)
             recorder.exit_status = result.status
-        _print([*_end_of(result), *_record_summary(recorder, folder, program, home)])
+        _print([*_end_of(result), *_record_summary(recorder, folder, program, home, bypassed)])
         return result.status
 
     return _run(program, run)
@@ -65,9 +65,8 @@ def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
     async def run() -> int:
         async with replaying(folder, time_scale=time_scale) as replayer:
             with empty_caches(os.environ) as home:
-                environ = {**replayer.listeners.program_environment(os.environ), **home.variables}
-                result = await child.run(program, environ)
-        _print([*_end_of(result), *_replay_summary(replayer, folder), *_home_summary(home)])
+                result, bypassed = await _run_in(replayer.listeners, home, program)
+        _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypassed), *_home_summary(home)])
         return result.status
 
     return _run(program, run)
@@ -78,6 +77,16 @@ def _run(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) ->
     logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
     child.find(program[0])
     return asyncio.run(run())
+
+
+async def _run_in(listeners: Listeners, home: RunHome, program: Sequence[str]) -> tuple[CommandResult, tuple[str, ...]]:
+    """Run a command in the environment of listeners; return its end, and its connections that bypassed them."""
+    environ = {**listeners.program_environment(os.environ), **home.variables}
+    if listeners.bypass is None:
+        return await child.run(program, environ), ()
+    async with listeners.bypass.watching():
+        result = await child.run(program, environ)
+    return result, listeners.bypass.connections
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -93,7 +102,9 @@ def _end_of(result: CommandResult) -> Iterator[str]:
         yield f"ended {formatting.number(result.left_behind, 'process', 'processes')} that the command left behind"
 
 
-def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str], home: RunHome) -> Iterator[str]:
+def _record_summary(
+    recorder: Recorder, folder: Path, program: Sequence[str], home: RunHome, bypassed: Sequence[str]
+) -> Iterator[str]:
     """Return what was recorded, what was not and why, and how to replay it."""
     summary = recorder.summary
     recorded = [
@@ -113,10 +124,16 @@ def _record_summary(recorder: Recorder, folder: Path, program: Sequence[str], ho
     if summary.private:
         private = formatting.number(summary.private, "answer that was", "answers that were")
         yield f"  left out: {private} requested with a token; --include-private records such answers"
+    yield from _bypass_summary(bypassed)
     yield from _removed(summary.command, program)
     yield from _home_summary(home)
     if any(recorded):
         yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
+
+
+def _bypass_summary(bypassed: Sequence[str]) -> Iterator[str]:
+    """Return which servers programs connected to without the proxy."""
+    yield from _counted("not seen, past oda-proxy", dict.fromkeys(bypassed, 1))
 
 
 def _home_summary(home: RunHome) -> Iterator[str]:

@@ -70,14 +70,16 @@ class Authority:
     of that package, whatever the environment says.
     """
 
-    def __init__(self, bundle: Path, *, clock: Callable[[], float]) -> None:
+    def __init__(self, bundle: Path, *, clock: Callable[[], float], trusted: bytes = b"") -> None:
+        """Write the bundle: the certificate of the authority, and those that are `trusted` besides (PEM)."""
         self.bundle = bundle
         self.python_path = bundle.parent / "python"
         self.python_path.mkdir()
         (self.python_path / "certifi.py").write_text(_CERTIFI, encoding="utf-8")
         self._clock = clock
         self._ca = trustme.CA(organization_name=_OURS, organization_unit_name="authority of one run")
-        self._ca.cert_pem.write_to_path(bundle)
+        self._untrusted_ca = trustme.CA(organization_name=_OURS, organization_unit_name="authority that nobody trusts")
+        bundle.write_bytes(self._ca.cert_pem.bytes() + trusted)
         self._contexts = lru_cache(MAX_HOSTS)(self._make)
 
     def context_for(self, host: str) -> ssl.SSLContext:
@@ -85,14 +87,21 @@ class Authority:
 
         Raises HostNameError.
         """
-        return self._contexts(host.casefold())
+        return self._contexts(host.casefold(), self._ca)
 
-    def _make(self, host: str) -> ssl.SSLContext:
+    def untrusted_context_for(self, host: str) -> ssl.SSLContext:
+        """Return the same with a certificate that nobody trusts, for a host whose own certificate is not trusted.
+
+        Raises HostNameError.
+        """
+        return self._contexts(host.casefold(), self._untrusted_ca)
+
+    def _make(self, host: str, ca: trustme.CA) -> ssl.SSLContext:
         now = datetime.fromtimestamp(self._clock(), UTC)
         if set(host) & _NO_HOST:
             raise HostNameError(host)
         try:
-            leaf = self._ca.issue_cert(
+            leaf = ca.issue_cert(
                 host.removesuffix("."), organization_name=_OURS, not_before=now - _SKEW, not_after=now + VALID
             )
         except ValueError as error:  # also from the package idna
@@ -106,10 +115,13 @@ class Authority:
 
 
 @contextmanager
-def temporary_authority(*, clock: Callable[[], float] = time.time) -> Iterator[Authority]:
-    """Make an authority, with its bundle in a private folder, until the block ends; `clock` returns s since 1970."""
+def temporary_authority(*, clock: Callable[[], float] = time.time, trusted: bytes = b"") -> Iterator[Authority]:
+    """Make an authority, with its bundle in a private folder, until the block ends.
+
+    `clock` returns s since 1970; `trusted` are other certificates for the bundle (PEM).
+    """
     with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
-        yield Authority(Path(folder) / "trusted.pem", clock=clock)
+        yield Authority(Path(folder) / "trusted.pem", clock=clock, trusted=trusted)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ async def run(
     CommandNotFoundError, CommandNotRunError
         Nothing ran.
     """
-    others = set(_descendants())
+    others = set(descendants())
     signals = _SignalForwarder(signal_timeout)
     with _adopting_orphans(), signals.handlers():  # before the command starts
         process = await _start(command, environ)
@@ -218,7 +218,7 @@ def _reap(command: int) -> None:
 
 async def _end_leftovers(others: set[int]) -> int:
     """End all descendants except for `others`, and return their number."""
-    left = [pid for pid in _descendants() if pid not in others]
+    left = [pid for pid in descendants() if pid not in others]
     number = len(left)
     loop = asyncio.get_running_loop()
     for stronger in (signal.SIGTERM, signal.SIGKILL):
@@ -226,12 +226,12 @@ async def _end_leftovers(others: set[int]) -> int:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, stronger)
         until = loop.time() + GRACE
-        while (left := [pid for pid in _descendants() if pid not in others]) and loop.time() < until:  # noqa: ASYNC110 - there is no event for the end of a process that is not our child
+        while (left := [pid for pid in descendants() if pid not in others]) and loop.time() < until:  # noqa: ASYNC110 - there is no event for the end of a process that is not our child
             await asyncio.sleep(0.02)
     return number
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
     """Return the running processes that descend from this one."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():

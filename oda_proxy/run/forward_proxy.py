@@ -63,6 +63,7 @@ async def forward_proxy(
     authority: Authority,
     *,
     is_passed_through: Callable[[str, int], bool] = lambda _host, _port: False,
+    is_untrusted: Callable[[Origin], Awaitable[bool]] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     shutdown_timeout: float = 1.0,
@@ -70,7 +71,10 @@ async def forward_proxy(
     """Listen, pass every request to `handler`, and yield the URL of the proxy; port 0 is a free one.
 
     A CONNECT to a server on this machine is relayed unchanged where `is_passed_through(host, port)` is true; no other
-    connection is opened. `shutdown_timeout` is the time for pending answers at the end, in s. Raises ListenError.
+    connection is opened. A server whose certificate `is_untrusted` has one here that nobody trusts, so that programs
+    treat it as without the proxy. `shutdown_timeout` is the time for pending answers at the end, in s.
+
+    Raises ListenError.
     """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -78,7 +82,7 @@ async def forward_proxy(
         raise ListenError(host, port, reason_of(error)) from error
     with closing(listener):
         listener.setblocking(False)
-        connections = _Connections(handler, authority, is_passed_through)
+        connections = _Connections(handler, authority, is_passed_through, is_untrusted)
         accepting = asyncio.create_task(connections.accept(listener))
         try:
             yield f"http://{bracketed(host)}:{listener.getsockname()[1]}"
@@ -104,10 +108,12 @@ class _Connections:
         handler: Callable[[ForwardedRequest], Awaitable[Answer]],
         authority: Authority,
         is_passed_through: Callable[[str, int], bool],
+        is_untrusted: Callable[[Origin], Awaitable[bool]] | None,
     ) -> None:
         self._handler = handler
         self._authority = authority
         self._is_passed_through = is_passed_through
+        self._is_untrusted = is_untrusted
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: dict[Origin | None, web.Server] = {}
 
@@ -175,7 +181,10 @@ class _Connections:
             raise ConnectionAbortedError(str(error)) from error
         await asyncio.get_running_loop().sock_sendall(connection, sockets.ESTABLISHED)
         if (await sockets.peek(connection, 1))[:1] == sockets.TLS:
-            return _Tunnel(Origin("https", host, port), context)
+            origin = Origin("https", host, port)
+            if self._is_untrusted and await self._is_untrusted(origin):
+                context = self._authority.untrusted_context_for(host)
+            return _Tunnel(origin, context)
         return _Tunnel(Origin("http", host, port))
 
     async def _hand_over(self, connection: socket.socket, tunnel: _Tunnel) -> None:

@@ -17,8 +17,9 @@ from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.run.authority import temporary_authority
+from oda_proxy.run.bypass import BypassMonitor
 from oda_proxy.run.dispatcher_requests import dispatcher_prefix
-from oda_proxy.run.environment import proxy_environment
+from oda_proxy.run.environment import proxy_environment, wget_configuration
 from oda_proxy.run.forward_proxy import forward_proxy
 from oda_proxy.run.forwarded_request import is_loopback
 from oda_proxy.upstream.any_server import AnyServer
@@ -26,12 +27,12 @@ from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from oda_proxy.http.message import Request
-    from oda_proxy.run.forwarded_request import ForwardedRequest
+    from oda_proxy.run.forwarded_request import ForwardedRequest, Origin
 
     OpenListeners: TypeAlias = Callable[["CommandHandler"], AbstractAsyncContextManager["Listeners"]]
 
@@ -71,10 +72,12 @@ class Listeners:
     environment: Mapping[str, str | None]
     python_path: Path | None = None
     """A folder of modules that Python programs import before any other."""
+    bypass: BypassMonitor | None = None
+    """Collects connections that bypass the listeners."""
 
     def program_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return an environment in which programs use these listeners."""
-        variables = {**environ, **self.environment}
+        variables = {**environ, **self.environment, **(self.bypass.variables if self.bypass else {})}
         if self.python_path:
             paths = [str(self.python_path), environ.get("PYTHONPATH")]
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -92,15 +95,19 @@ async def dispatcher_listener(handler: DispatcherHandler) -> AsyncIterator[Liste
 
 
 @asynccontextmanager
-async def command_listeners(handler: CommandHandler) -> AsyncIterator[Listeners]:
+async def command_listeners(
+    handler: CommandHandler, *, trusted: bytes = b"", is_untrusted: Callable[[Origin], Awaitable[bool]] | None = None
+) -> AsyncIterator[Listeners]:
     """Open all listeners until the block ends. Raises ListenError.
 
-    Requests to servers on this machine that are not dispatchers are relayed unchanged.
+    Requests to servers on this machine that are not dispatchers are relayed unchanged. Programs trust the authority of
+    this run and the certificates in `trusted` (PEM). A server whose certificate `is_untrusted` has one here that nobody
+    trusts.
     """
     async with AsyncExitStack() as stack:
         own = await stack.enter_async_context(dispatcher_listener(handler))
         local_servers = await stack.enter_async_context(AnyServer(use_env_proxies=False))
-        authority = stack.enter_context(temporary_authority())
+        authority = stack.enter_context(temporary_authority(trusted=trusted))
 
         async def answer(forwarded: ForwardedRequest) -> Answer:
             origin = str(forwarded.origin)
@@ -118,12 +125,15 @@ async def command_listeners(handler: CommandHandler) -> AsyncIterator[Listeners]
                 answer,
                 authority,
                 is_passed_through=lambda host, _: is_loopback(host),
+                is_untrusted=is_untrusted,
                 host=HOST,
                 shutdown_timeout=SHUTDOWN,
             )
         )
-        environment = {**proxy_environment(proxy_url, authority.bundle), **own.environment}
-        yield Listeners(own.url, environment, authority.python_path)
+        wgetrc = authority.bundle.with_name("wgetrc")
+        wgetrc.write_text(wget_configuration(os.environ, authority.bundle), encoding="utf-8", errors="surrogateescape")
+        environment = {**proxy_environment(proxy_url, authority.bundle, wgetrc), **own.environment}
+        yield Listeners(own.url, environment, authority.python_path, BypassMonitor(authority.python_path))
 
 
 async def relay(servers: AnyServer, forwarded: ForwardedRequest) -> Answer:

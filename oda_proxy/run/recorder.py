@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import tempfile
 import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from yarl import URL
 
 from oda_proxy.capsule import exchange
 from oda_proxy.capsule.errors import CapsuleError
@@ -30,6 +34,7 @@ from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.throttling import ThrottledUpstream
+from oda_proxy.upstream.trust import trusted_bundle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.run.forwarded_request import ForwardedRequest
+    from oda_proxy.run.forwarded_request import ForwardedRequest, Origin
     from oda_proxy.run.listeners import Listeners, OpenListeners
 
 MAX_CONCURRENT, RATE = 32, 20.0
@@ -121,7 +126,8 @@ class Recorder:
     async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher through a proxy for it."""
         await self._note_credentials(request)
-        proxy, writer = await self._proxy(self._upstream or address or PRODUCTION)
+        is_named = address is not None and self._upstream is None
+        proxy, writer = await self._proxy(self._upstream or address or PRODUCTION, is_named=is_named)
         if address is not None:
             writer.add_address(address)
         if version := _client_version(request):
@@ -187,25 +193,31 @@ class Recorder:
             except CapsuleError as error:
                 self.summary.note_not_recorded("the command", error)
 
+    async def is_untrusted(self, origin: Origin) -> bool:
+        """Tell whether the certificate of a server is not trusted: then it is up to the program to refuse it."""
+        return await self._servers.is_untrusted(str(origin))
+
     def note_unfinished_jobs(self) -> None:
         """Count the jobs that are still running as not recorded."""
         for proxy, _ in self._proxies.values():
             for running in proxy.jobs:
                 self.summary.note_not_recorded(_product(running.resolved), "its job was still running at the end")
 
-    async def _proxy(self, url: str) -> tuple[Proxy, DispatcherWriter]:
-        """Return the proxy for a dispatcher, and the writer for its answers."""
+    async def _proxy(self, url: str, *, is_named: bool) -> tuple[Proxy, DispatcherWriter]:
+        """Return the proxy for a dispatcher, which the command may have named, and the writer for its answers."""
         async with self._lock:
             if url not in self._proxies:
                 writer = self._writer.dispatcher(url)
-                self._proxies[url] = await self._make_proxy(url, writer), writer
+                self._proxies[url] = await self._make_proxy(url, writer, is_named=is_named), writer
             return self._proxies[url]
 
-    async def _make_proxy(self, url: str, writer: DispatcherWriter) -> Proxy:
+    async def _make_proxy(self, url: str, writer: DispatcherWriter, *, is_named: bool) -> Proxy:
         """Make a proxy whose recordings last as long as the run, on disk since they may be large."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
-        dispatcher = await self._stack.enter_async_context(Dispatcher(url))
+        # A command that named a dispatcher has checked its certificate, or does not want to.
+        verify = not (is_named and url.startswith("https:") and await self._servers.is_untrusted(_origin(url)))
+        dispatcher = await self._stack.enter_async_context(Dispatcher(url, verify=verify))
         upstream = ThrottledUpstream(dispatcher, max_concurrent=MAX_CONCURRENT, rate=RATE)
         services = Services(
             instruments=Descriptions(upstream, writer.folder, ttl=DESCRIPTION_TTL, clock=time.monotonic),
@@ -226,7 +238,7 @@ async def recording(
     upstream: str | None = None,
     include_private: bool = False,
     replace: bool = False,
-    listen: OpenListeners = command_listeners,
+    listen: OpenListeners | None = None,
 ) -> AsyncIterator[Recorder]:
     """Record into a capsule in `folder` until the block ends.
 
@@ -241,7 +253,7 @@ async def recording(
     replace
         The folder may hold a capsule, which is removed.
     listen
-        Opens the listeners.
+        Opens the listeners; None opens all, whose programs trust what the environment of this process trusts, too.
 
     Raises
     ------
@@ -258,6 +270,9 @@ async def recording(
         async with AsyncExitStack() as stack:
             servers = await stack.enter_async_context(AnyServer(use_env_proxies=True))
             recorder = Recorder(writer, upstream, servers, stack)
+            if listen is None:
+                bundle = await asyncio.to_thread(trusted_bundle, os.environ)
+                listen = partial(command_listeners, trusted=bundle, is_untrusted=recorder.is_untrusted)
             async with listen(recorder) as recorder.listeners:
                 yield recorder
             recorder.note_unfinished_jobs()
@@ -310,6 +325,10 @@ def _without_query(forwarded: ForwardedRequest) -> str:
     """Return a URL without its query, and without its path where that may hold a secret."""
     address = forwarded.url.partition("?")[0]
     return str(forwarded.origin) if may_hold_secret(address) else address
+
+
+def _origin(url: str) -> str:
+    return str(URL(url).origin())
 
 
 def _product(resolved: ResolvedQuery) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +13,7 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.headers import end_to_end
 from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherReply, connection_failure
 from oda_proxy.upstream.environment_proxies import proxy_for
+from oda_proxy.upstream.trust import is_untrusted, trusting_context
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,12 +45,14 @@ class AnyServer:
 
     def __init__(self, *, use_env_proxies: bool) -> None:
         self._use_env_proxies = use_env_proxies
+        self._context = trusting_context(os.environ)
+        self._untrusted: dict[str, bool] = {}
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             # A request that must not be repeated would fail on a stale keep-alive connection.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=self._context),
             cookie_jar=aiohttp.DummyCookieJar(),
             max_field_size=MAX_LINE,
             max_line_size=MAX_LINE,
@@ -61,6 +65,18 @@ class AnyServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    async def is_untrusted(self, origin: str) -> bool:
+        """Tell whether the certificate of the server at `origin` is not trusted; from then on it is not checked.
+
+        A program that checks certificates must be refused by whoever calls this.
+        """
+        if origin not in self._untrusted:
+            url = URL(origin)
+            proxy = proxy_for(url) if self._use_env_proxies else None
+            host, port = url.host or "", url.port or 443
+            self._untrusted[origin] = await is_untrusted(host, port, self._context, proxy=proxy)
+        return self._untrusted[origin]
 
     async def send(self, origin: str, request: Request) -> DispatcherReply:
         """Send a request to the server at `origin` (scheme, host and port) once; redirects are not followed.
@@ -80,6 +96,7 @@ class AnyServer:
                 data=BytesIO(request.body) if isinstance(request.body, bytes) else request.body,
                 allow_redirects=False,
                 proxy=proxy_for(url) if self._use_env_proxies else None,
+                ssl=not self._untrusted.get(origin, False),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
             )
         except TimeoutError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +16,7 @@ from yarl import URL
 from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.upstream.environment_proxies import proxy_for
 from oda_proxy.upstream.moved import MAX_MOVES, UpstreamMovedError, may_follow, new_address
+from oda_proxy.upstream.trust import trusting_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -37,17 +39,24 @@ _AIOHTTP_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 class Dispatcher:
     """Sends requests to a dispatcher. Enter it as an asynchronous context: it holds connections."""
 
-    def __init__(self, url: str, *, connect_timeout: float = 30.0, read_timeout: float = 3600.0) -> None:
-        """Take the URL, and time-outs in s: to connect, and between two chunks of a response."""
+    def __init__(
+        self, url: str, *, connect_timeout: float = 30.0, read_timeout: float = 3600.0, verify: bool = True
+    ) -> None:
+        """Take the URL, and time-outs in s: to connect, and between two chunks of a response.
+
+        The certificate is checked if `verify`, against those that the environment of this process trusts.
+        """
         self.url = url.rstrip("/")
+        self._verify = verify
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._moves: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        self._session = _session(aiohttp.TCPConnector(limit=0))
+        tls = trusting_context(os.environ) if self._verify else False
+        self._session = _session(aiohttp.TCPConnector(limit=0, ssl=tls))
         # A stale keep-alive connection would fail a request that must not be repeated.
-        self._at_most_once_session = _session(aiohttp.TCPConnector(limit=0, force_close=True), _prevent_retry)
+        self._at_most_once_session = _session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls), _prevent_retry)
         return self
 
     async def __aexit__(
@@ -186,9 +195,20 @@ def _translated_errors(url: str) -> Iterator[None]:
         raise UpstreamUnreachableError(url, "the connection broke before the response was complete") from error
 
 
+def _verification(error: Exception) -> str:
+    return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+
+
 def connection_failure(error: aiohttp.ClientConnectorError) -> str:
     """Return the reason of a failed connection, without the address, which asyncio adds for some errors."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({_verification(error.certificate_error)})"
     cause = error.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({_verification(cause)})"
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or "unknown error").replace("_", " ").lower()
+        return f"no TLS connection ({reason}): it may only speak http"
     # negative where a name cannot be resolved
     reason = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
     is_of_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)

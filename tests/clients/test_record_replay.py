@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+import trustme
 
 import oda_proxy
 from tests.support.environments import GUARD
+from tests.support.http_server import http_server
 from tests.support.internet import Page, internet
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.real_clients import environment
@@ -837,3 +840,96 @@ def test_a_warm_cache_of_the_client_makes_no_empty_capsule(runs: Runs, net: Inte
     assert "recorded in capsule: 1 answer with products" in first.stderr
     assert "not used: the cache of oda_api in ~/.cache/oda-api: the run had an empty one" in first.stderr
     assert again.out == first.out != ""
+
+
+# -- certificates ----------------------------------------------------------------------------------
+
+# A program that fetches a page past every proxy, and one that checks no certificate.
+PAST_PROXIES = """
+import http.client, ssl, sys, urllib.parse
+address = urllib.parse.urlsplit(sys.argv[1])
+connection = http.client.HTTPSConnection(address.hostname, address.port, context=ssl.create_default_context())
+connection.request("GET", address.path)
+print(connection.getresponse().read().decode())
+"""
+UNVERIFIED = CLIENT.replace(
+    "urlopen(request)", "urlopen(request, context=__import__('ssl')._create_unverified_context())"
+)
+
+
+@contextmanager
+def private_server(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Run a server with TLS whose certificate is that of an authority of its own."""
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.cert_pem.write_to_path(folder / "private.pem")
+    with http_server(lambda _: Page(b"a private page"), context=context) as server:
+        yield server.url, folder / "private.pem"
+
+
+def test_programs_that_go_past_the_proxy_trust_what_they_did(runs: Runs, net: Internet, tmp_path: Path) -> None:
+    with private_server(tmp_path) as (url, bundle):
+        environ = {**net.environment, "SSL_CERT_FILE": str(bundle)}
+        ran = runs._run(["record", "-o", "c", "--", sys.executable, "-c", PAST_PROXIES, f"{url}/x"], environ)
+
+    assert ran.out == "a private page\n", ran.stderr
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_page_of_a_private_authority_is_recorded(runs: Runs, net: Internet, variable: str) -> None:
+    environ = {name: value for name, value in net.environment.items() if value != str(net.bundle)}
+
+    first = runs._run(
+        ["record", "-o", "capsule", "--", *requesting("https://example.org/page")],
+        {**environ, variable: str(net.bundle)},
+    )
+    again = runs.replay(*requesting("https://example.org/page"))
+
+    assert first.out == again.out == "200 a page\n", first.stderr
+
+
+def test_a_server_that_is_not_trusted_is_up_to_the_program(runs: Runs, net: Internet) -> None:
+    environ = {name: value for name, value in net.environment.items() if value != str(net.bundle)}
+    page = "https://example.org/page"
+
+    refused = runs._run(["record", "-o", "a", "--", *requesting(page)], environ)
+    ran = runs._run(["record", "-o", "b", "--", sys.executable, "-c", UNVERIFIED, page], environ)
+
+    assert refused.status != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+    assert ran.out == "200 a page\n", ran.stderr
+    assert runs.replay(*requesting(page), capsule="b").out == "200 a page\n"
+
+
+@pytest.mark.skipif(shutil.which("wget") is None and not os.environ.get("CI"), reason="there is no wget")
+def test_wget_is_recorded_with_the_configuration_of_the_user(runs: Runs, net: Internet) -> None:
+    (runs.folder / ".wgetrc").write_text("user_agent = as the user says\n")
+    wget = ["wget", "--quiet", "-O-", "https://example.org/page"]
+
+    first, again = runs.record(*wget, net=net), runs.replay(*wget)
+
+    assert first.out == again.out == "a page", first.stderr + again.stderr
+    assert "1 page of other servers" in first.stderr
+    assert "may depend on files that are not in the capsule: ~/.wgetrc" in first.stderr
+    shown = runs.record("sh", "-c", "cat $WGETRC", net=net, capsule="other")
+    assert re.fullmatch(r"user_agent = as the user says\nca_certificate = .*\nuse_proxy = on\n", shown.out)
+
+
+def test_a_replay_trusts_its_own_authority_alone(runs: Runs, net: Internet) -> None:
+    runs.record(*requesting("https://example.org/page"), net=net)
+    count = "import os; print(open(os.environ['SSL_CERT_FILE']).read().count('BEGIN CERTIFICATE'))"
+
+    again = runs.replay(sys.executable, "-c", count, environ=net.environment)
+
+    assert again.out == "1\n"
+
+
+@pytest.mark.parametrize("command", ["record", "replay"])
+def test_connections_past_the_proxy_are_named(runs: Runs, net: Internet, command: str) -> None:
+    connect = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 443), 0.01)\nexcept OSError:\n    pass"
+    runs.record(*requesting("https://example.org/page"), net=net)
+
+    program = [sys.executable, "-c", connect]
+    ran = runs.record(*program, net=net, capsule="other") if command == "record" else runs.replay(*program)
+
+    assert "not seen, past oda-proxy: 192.0.2.1:443" in ran.stderr

@@ -12,6 +12,7 @@ import sys
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -31,7 +32,7 @@ from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
+
 
 LONG = "x" * 200_000
 
@@ -179,7 +180,9 @@ asyncio.run(main())
 
 
 async def see(proxy: RunningProxy, *command: str | Path) -> None:
-    response = await run(*command, *ADDRESSES, env=proxy_environment(proxy.url, proxy.authority.bundle))
+    response = await run(
+        *command, *ADDRESSES, env=proxy_environment(proxy.url, proxy.authority.bundle, Path(os.devnull))
+    )
 
     assert response == "".join(f"GET {url}\n" for url in ADDRESSES)
     assert proxy.program.urls == list(ADDRESSES)
@@ -668,7 +671,7 @@ async def test_no_query_is_logged(proxy: RunningProxy, caplog: pytest.LogCapture
 
 
 def test_the_environment_has_no_other_way_than_the_proxy(authority: Authority) -> None:
-    response = proxy_environment("http://127.0.0.1:8080", authority.bundle)
+    response = proxy_environment("http://127.0.0.1:8080", authority.bundle, Path(os.devnull))
 
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         assert response[name] == "http://127.0.0.1:8080"

@@ -1,0 +1,119 @@
+"""The certificates that the environment trusts: those of the system, and those that its variables name."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from yarl import URL
+
+_log = logging.getLogger(__name__)
+
+VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
+"""Variables that name a file of certificates, or a folder of such files."""
+
+MAX_BUNDLE: Final = 32 * 1024 * 1024
+"""Bytes of a file of certificates."""
+PROBE_TIMEOUT: Final = 10.0
+"""Seconds to learn whether a server's certificate is trusted."""
+MAX_RESPONSE: Final = 64 * 1024
+"""Bytes of a proxy's response to CONNECT."""
+
+_SYSTEM_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS
+)
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+
+
+def trusting_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Return the TLS context of a client that trusts what the environment trusts."""
+    context = ssl.create_default_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
+    for path in _named(environ):
+        for content in _contents(path):
+            try:
+                context.load_verify_locations(cadata=content.decode("ascii", "replace"))
+            except (ssl.SSLError, ValueError) as error:
+                _log.warning("ignoring the certificates in %s: %s", path, error)
+    return context
+
+
+def trusted_bundle(environ: Mapping[str, str]) -> bytes:
+    """Return the certificates that the environment trusts, as PEM: those of its variables and of the system."""
+    contents = [content for path in _named(environ) for content in _contents(path)]
+    default = ssl.get_default_verify_paths().openssl_cafile
+    system = next((path for path in map(Path, (default, *_SYSTEM_BUNDLES)) if path.is_file()), None)
+    if system is not None:
+        contents += _contents(system)
+    return b"".join(content.rstrip(b"\n") + b"\n" for content in dict.fromkeys(contents))
+
+
+def _named(environ: Mapping[str, str]) -> Iterator[Path]:
+    for variable in VARIABLES:
+        if named := environ.get(variable):
+            yield Path(named)
+
+
+def _contents(path: Path) -> list[bytes]:
+    """Read the certificates in a file or a folder; a warning where there are none."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found = dict.fromkeys(
+            content
+            for file in files
+            if file.is_file() and file.stat().st_size <= MAX_BUNDLE and _BEGIN in (content := file.read_bytes())
+        )
+    except OSError as error:
+        _log.warning("cannot read the certificates in %s: %s", path, error.strerror or error)
+        return []
+    if not found:
+        _log.warning("there are no certificates in %s", path)
+    return list(found)
+
+
+async def is_untrusted(host: str, port: int, context: ssl.SSLContext, *, proxy: URL | None) -> bool:
+    """Tell whether a server presents a certificate that the context does not trust; False where it cannot be reached.
+
+    `proxy` is the proxy of the environment, if any.
+    """
+    with suppress(OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            reader, writer = await asyncio.open_connection(
+                proxy.host if proxy else host, proxy.port if proxy else port, limit=MAX_RESPONSE
+            )
+            try:
+                if proxy:
+                    await _connect(reader, writer, host, port, proxy)
+                await writer.start_tls(context, server_hostname=host)
+            except ssl.SSLCertVerificationError:
+                return True
+            finally:
+                writer.transport.abort()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    return False
+
+
+async def _connect(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, proxy: URL
+) -> None:
+    """Ask a proxy for a tunnel. Raises ConnectionError."""
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if proxy.user is not None:
+        login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode("ascii")
+        head += f"Proxy-Authorization: Basic {login}\r\n"
+    writer.write(f"{head}\r\n".encode())
+    await writer.drain()
+    if b" 200" not in (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0]:
+        raise ConnectionRefusedError("the proxy refused the tunnel")

@@ -1,0 +1,106 @@
+"""Connections that bypass the proxy are reported, and what runs is otherwise as it was."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.run.bypass import BypassMonitor, _parse, remote_servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A program that tries to connect to its arguments, `host:port`, and ignores that it cannot.
+CONNECTING = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, _, port = address.rpartition(":")
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as connection:
+            try:
+                connection.connect((host, int(port)))
+            except OSError:
+                pass
+"""
+
+
+@pytest.fixture
+def monitor(tmp_path: Path) -> BypassMonitor:
+    (tmp_path / "python").mkdir()
+    return BypassMonitor(tmp_path / "python")
+
+
+def run(monitor: BypassMonitor, tmp_path: Path, *arguments: str, before: str = "") -> str:
+    path = os.pathsep.join([str(tmp_path / "python"), before, os.environ["PYTHONPATH"]])
+    env = {**os.environ, **monitor.variables, "PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, "-c", *arguments], env=env, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_a_connection_to_another_machine_is_reported_once(monitor: BypassMonitor, tmp_path: Path) -> None:
+    run(monitor, tmp_path, CONNECTING, "192.0.2.1:443", "192.0.2.1:443", "192.0.2.1:80", "2001:db8::1:443")
+
+    assert monitor.connections == ("192.0.2.1:443", "192.0.2.1:80", "2001:db8::1:443")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_a_connection_to_this_machine_is_not_reported(monitor: BypassMonitor, tmp_path: Path, host: str) -> None:
+    run(monitor, tmp_path, CONNECTING, f"{host}:1")
+
+    assert monitor.connections == ()
+
+
+def test_the_name_that_was_looked_up_is_reported(monitor: BypassMonitor, tmp_path: Path) -> None:
+    script = """
+import socket
+try:
+    socket.create_connection(("www.example.org", 443))
+except OSError:
+    pass
+socket.getaddrinfo = lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 443))]
+try:
+    socket.create_connection(("www.example.org", 443))
+except OSError:
+    pass
+"""
+    run(monitor, tmp_path, script)
+
+    assert monitor.connections == ("www.example.org:443",)
+
+
+def test_the_sitecustomize_that_it_hides_is_run(monitor: BypassMonitor, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sitecustomize.py").write_text("print('customised')")
+
+    assert run(monitor, tmp_path, "print('run')", before=str(tmp_path / "own")) == "customised\nrun\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
+def test_the_connections_of_any_process_are_found_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            assert ("127.0.0.1", port) in set(remote_servers([os.getpid()]))
+        assert list(remote_servers([])) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("010200C0:01BB", "192.0.2.1"),
+        ("0000000000000000FFFF0000010200C0:01BB", "192.0.2.1"),
+        ("B80D0120000000000000000001000000:01BB", "2001:db8::1"),
+    ],
+)
+@pytest.mark.skipif(sys.byteorder != "little", reason="written as little-endian machines do")
+def test_addresses_of_the_kernel_are_read(text: str, address: str) -> None:
+    found, port = _parse(text)
+
+    assert (str(found), port) == (address, 443)
