@@ -381,6 +381,7 @@ def test_the_last_line_runs_it_again(runs: Runs, net: Internet) -> None:
     assert again.out == first.out == "200 a page\n"
 
 
+@pytest.mark.slow  # starts many processes
 def test_upstream_replaces_the_dispatcher_of_the_command(runs: Runs, net: Internet, tmp_path: Path) -> None:
     with running(tmp_path / "log", "mock", "--time-scale", "0", "--port", "0") as mock:
         before = len(net.requests)
@@ -620,6 +621,7 @@ def is_there(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows what a command leaves behind")
 @pytest.mark.parametrize("to_all", [True, False], ids=["as-a-terminal-does", "to-us-alone"])
+@pytest.mark.slow  # starts many processes
 def test_a_run_that_is_interrupted_leaves_its_answers_and_no_process(runs: Runs, net: Internet, to_all: bool) -> None:
     command = ["record", "-o", "capsule", "--", sys.executable, "-c", WAITER, f"{TODAY}/run_analysis?{QUERY}"]
     with interrupted(runs, *command, environ=net.environment) as process:
@@ -638,6 +640,7 @@ def test_a_run_that_is_interrupted_leaves_its_answers_and_no_process(runs: Runs,
     assert again.out.startswith("200")
 
 
+@pytest.mark.slow  # starts many processes
 def test_a_run_that_is_killed_leaves_a_capsule_that_can_be_replayed(runs: Runs, net: Internet) -> None:
     command = ["record", "-o", "capsule", "--", sys.executable, "-c", WAITER, f"{TODAY}/run_analysis?{QUERY}"]
     with interrupted(runs, *command, environ=net.environment) as process:
@@ -678,6 +681,7 @@ def test_answers_to_a_token_are_left_out_and_counted(runs: Runs, net: Internet) 
     assert again.out.startswith("400")
 
 
+@pytest.mark.slow  # starts many processes
 def test_answers_to_a_token_can_be_recorded_for_everyone(runs: Runs, net: Internet) -> None:
     first = runs.record(
         *requesting(f"{TODAY}/run_analysis?{QUERY}&token={token()}"), net=net, options=["--include-private"]
@@ -715,6 +719,7 @@ print(json.dumps(list(dict.fromkeys(states))))
 """
 
 
+@pytest.mark.slow  # starts many processes
 def test_jobs_go_through_their_states_with_a_time_scale(runs: Runs, tmp_path: Path) -> None:
     asked = QUERY.replace("&query_status=new", "").replace("spi_acs_lc", "isgri_image").replace("spi_acs", "isgri")
     asked = asked.replace(
@@ -777,6 +782,7 @@ for headers, body in (({"X-Api-Key": bearer}, None), ({"Authorization": f"Basic 
 
 
 @pytest.mark.parametrize("url", ["https://example.org/page", "http://example.org/plain"])
+@pytest.mark.slow  # starts many processes
 def test_what_a_command_sent_as_credentials_is_nowhere_in_its_capsule(runs: Runs, net: Internet, url: str) -> None:
     sent = ["hunter-2-bearer", "bob:hunter-2-basic", "hunter-2-form"]
     (runs.folder / "sender.py").write_text(SENDER)
