@@ -22,7 +22,7 @@ from oda_proxy.fixture.model import STATES, FixtureAnswer, FixtureQuery
 from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
 from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings import fits_cards, serialisation
-from oda_proxy.recordings.recording import redact
+from oda_proxy.recordings.recording import PRODUCT_IDS, redact
 from oda_proxy.recordings.redaction import NotStorableError
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ def recording_from_fixture(fixture: Fixture, *, now: float) -> Recording:
         recording = _redacted(answer, products, echoes, now)
         sent = _query(query)
         cost = answer.timeline[-1][1] if answer.timeline else 0.0
-        return replace(recording, query=sent, cost=cost, timeline=answer.timeline, key=key_of(sent))
+        return replace(
+            recording, query=sent, cost=cost, timeline=answer.timeline, key=key_of(sent), product_ids=PRODUCT_IDS
+        )
     try:
         return _as_recorded(query, answer, products)
     except CodecError as error:
@@ -214,6 +216,8 @@ def _recorded(
         recorded[_API_CODE] = recording.client_members[_API_CODE]
     if recording.other_members:
         recorded["other_members"] = dict(recording.other_members)
+    if recording.product_ids != PRODUCT_IDS:
+        recorded["product_ids"] = list(recording.product_ids)
     if places:
         recorded["gaps"] = [
             {"at": list(place), "cards": gap.cards} for place, gap in zip(places, recording.gaps, strict=True)
@@ -268,8 +272,10 @@ def _as_recorded(fixture_query: FixtureQuery, answer: FixtureAnswer, products: d
     program = (
         {_API_CODE: serialisation.read_program(recorded.members[_API_CODE])} if _API_CODE in recorded.members else {}
     )
+    ids = serialisation.read_texts(recorded, "product_ids") if "product_ids" in recorded.members else PRODUCT_IDS
     return replace(
         recording,
+        product_ids=tuple(name for name in PRODUCT_IDS if name in ids),
         key=serialisation.read_key(recorded, "key") if key_is_current else key_of(query),
         exit_status=recorded.mapping("exit_status", dict(answer.exit_status)),
         echoed=serialisation.read_texts(recorded, "echoed"),

@@ -73,6 +73,9 @@ _EXIT_STATUS = ("status", "message", "error_message", "debug_message", "comment"
 """Members of `exit_status` that are stored: others are about mail and messages to the client."""
 
 
+PRODUCT_IDS = ("session_id", "job_id")
+"""Members of `products` that name the client, as all known dispatchers write them."""
+
 MAX_SMALL = 1024 * 1024
 """Largest member in bytes that is adapted to each client, and therefore in the tail; the largest known has some kB."""
 
@@ -108,6 +111,8 @@ class Recording:
     """The places in the head where FITS cards name the client, in order."""
     other_members: Mapping[str, Any] = field(default_factory=dict)
     """Members of the answer beside `products` that this release does not know."""
+    product_ids: tuple[str, ...] = PRODUCT_IDS
+    """Those of `PRODUCT_IDS` that the answer had."""
 
     @property
     def echo(self) -> Mapping[str, Any]:
@@ -182,6 +187,7 @@ def redact(
         client_members={m.name: _redacted_member(m) for m in products if _is_adapted(m)},
         gaps=gaps,
         other_members=_other_members(answer),
+        product_ids=tuple(name for name in PRODUCT_IDS if any(m.name == name for m in products)),
     )
     rest = {m.name: m.value for m in products if m.name not in _KNOWN_PRODUCTS}
     stored = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
@@ -265,8 +271,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
             name: {**echo, **{field: client[field] for field in recording.echoed if field in client}}
             for name, echo in recording.parameters.items()
         },
-        "session_id": session_id,
-        "job_id": job_id,
+        **{name: {"session_id": session_id, "job_id": job_id}[name] for name in recording.product_ids},
     }
     rest = {
         **recording.other_members,

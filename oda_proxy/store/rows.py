@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.query.query import Query
 from oda_proxy.recordings.fits_cards import Gap
-from oda_proxy.recordings.recording import FORMAT, Recording
+from oda_proxy.recordings.recording import FORMAT, PRODUCT_IDS, Recording
 from oda_proxy.store.base import Entry
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def dumps(recording: Recording, head: HeadFile) -> str:
         row["job_id"] = recording.job_id
     if recording.other_members:
         row["other_members"] = recording.other_members
+    if recording.product_ids != PRODUCT_IDS:
+        row["product_ids"] = recording.product_ids
     return json.dumps(row, separators=(",", ":"))
 
 
@@ -86,6 +88,7 @@ class Row:
             client_members=dict(self.members["small"]),
             gaps=tuple(Gap(*gap) for gap in self.members["gaps"]),
             other_members=dict(self.members.get("other_members", {})),
+            product_ids=tuple(name for name in PRODUCT_IDS if name in self.members.get("product_ids", PRODUCT_IDS)),
         )
 
     def entry(self, *, used_at: float, pinned: bool) -> Entry:

@@ -113,6 +113,7 @@ ECHOES = st.dictionaries(st.sampled_from(["RA", "instrument", "E1_keV", "flag", 
     stored_at=st.floats(0, 2e9),
     private=st.booleans(),
     others=st.dictionaries(st.sampled_from(["something_new", "notes"]), JSON, max_size=2),
+    ids=st.sampled_from([(), ("session_id",), ("job_id",), ("session_id", "job_id")]),
 )
 def test_query_and_metadata_survive(
     tmp_path_factory: pytest.TempPathFactory,
@@ -127,6 +128,7 @@ def test_query_and_metadata_survive(
     stored_at: float,
     private: bool,
     others: dict[str, Any],
+    ids: tuple[str, ...],
 ) -> None:
     made = recording(
         Key("ab" * 32),
@@ -140,6 +142,7 @@ def test_query_and_metadata_survive(
         echoed=echoed,
         client_members={"api_code": PROGRAM},
         other_members=others,
+        product_ids=ids,
     )
 
     again = rewritten(made, tmp_path_factory)

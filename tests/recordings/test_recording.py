@@ -93,6 +93,14 @@ def test_members_that_this_release_does_not_know_are_in_every_hit() -> None:
     assert (hit["something_new"], hit["notes"]) == (5, ["x", {"y": None}])
 
 
+@pytest.mark.parametrize("name", ["session_id", "job_id"])
+def test_a_hit_names_its_client_in_products_only_if_the_answer_did(name: str) -> None:
+    sent = answer()
+    del sent["products"][name]
+
+    assert spliced(recorded(sent), OTHER)["products"].keys() == sent["products"].keys()
+
+
 def test_an_unknown_member_is_redacted() -> None:
     sent = answer()
     sent["products"]["owner"] = {"email": "x", "text": "by someone@example.org", "user_email": "y"}

@@ -37,6 +37,7 @@ def recording(
         cost=cost,
         client_members={"api_code": "disp.get_product()"},
         other_members={"something_new": 5},
+        product_ids=("session_id",),
     )
     return replace(original, **changes)
 
