@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,8 @@ _log = logging.getLogger(__name__)
 
 MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
 """Recordings from which durations of jobs are estimated: in all, and read in one go."""
-DESCRIPTION_TIMEOUT = 15.0
-"""Seconds that a dispatcher has to describe an instrument: clients wait for that before each query."""
+DESCRIPTION_TIMEOUT = 110.0
+"""Seconds that a dispatcher has for a description: clients give up after 120 s. Cached ones are served earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +205,20 @@ class Proxy:
                 return await self._description(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
-            return await self._upstream_relay.send(request, base_url, "bypass")
+            return await self._other_route(request, route, base_url)
         except OdaProxyError as error:
             return text_error(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, clients receive a failure they can read
             _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
+
+    async def _other_route(self, request: Request, route: Route, base_url: str) -> Answer:
+        """Relay a request for a route that is not cached."""
+        answer = await self._upstream_relay.send(request, base_url, "bypass")
+        if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
+            self._descriptions.expire()
+            self._resolver.expire_descriptions()
+        return answer
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""

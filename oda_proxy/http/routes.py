@@ -119,6 +119,11 @@ def has_effects(path: str) -> bool:
     return not any(f"{name}/".startswith(f"{page}/") for page in _PAGES)
 
 
+def changes_descriptions(path: str) -> bool:
+    """Return whether a request for a route's `path` may change the descriptions of instruments."""
+    return f"{path}/".startswith("/reload-plugin/")
+
+
 def _refuse_closed(segments: list[str], open_routes: frozenset[str]) -> None:
     """Refuse a closed route under any prefix, in any case, with any number of encodings."""
     plain = f"/{'/'.join(_decoded(segment) for segment in segments)}/".casefold()

@@ -101,6 +101,10 @@ class Descriptions:
         """Have a description fetched again before it is next used: an answer contradicted it."""
         self._fresh_until.pop(instrument, None)
 
+    def expire(self) -> None:
+        """Have every description fetched again before it is next used."""
+        self._fresh_until.clear()
+
     def _is_due(self, instrument: str) -> bool:
         return self._fresh_until.get(instrument, float("-inf")) <= self._clock()
 

@@ -65,6 +65,11 @@ class QueryResolver:
         schemas = await self._descriptions.schemas(query.instrument) if self._descriptions else ()
         return ResolvedQuery(query, schemas, await self._keys.keys(query, schemas, audience=audience))
 
+    def expire_descriptions(self) -> None:
+        """Have the descriptions of all instruments fetched again: the dispatcher has other ones now."""
+        if self._descriptions:
+            self._descriptions.expire()
+
     def invalidate(self, resolved: ResolvedQuery) -> None:
         """Have the description of the instrument fetched again: an answer contradicted it."""
         if self._descriptions:

@@ -1,8 +1,8 @@
 """The cache of instrument and product descriptions, in memory and in files.
 
 Descriptions change seldom, and clients request them before each query. A cached one is served without asking until its
-time to live has passed, and marked as stale for as long as the dispatcher is unreachable. Files beside the recordings
-outlive the process, so that the first cells of a notebook work offline.
+time to live has passed, and marked as stale for as long as the dispatcher is unreachable or slow. Files beside the
+recordings outlive the process, so that the first cells of a notebook work offline.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ MAX_SIZE = 8 * 1024 * 1024
 MAX_DESCRIPTIONS = 1024
 """Descriptions in memory: some tens of instruments with some tens of products."""
 
+STALE_AFTER = 15.0
+"""Seconds of a fetch after which clients receive what is cached; the fetch continues for later ones."""
+
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 
@@ -61,14 +64,26 @@ class _Description:
 
 
 class DescriptionCache:
-    """Descriptions that are fresh for `ttl` s, also in files below `folder`; `clock` returns s since 1970 (UTC)."""
+    """Descriptions that are fresh for `ttl` s, also in files below `folder`; `clock` returns s since 1970 (UTC).
 
-    def __init__(self, ttl: float, clock: Callable[[], float], folder: Path | None = None) -> None:
+    Where a fetch takes more than `stale_after` s, a stale description is served meanwhile.
+    """
+
+    def __init__(
+        self, ttl: float, clock: Callable[[], float], folder: Path | None = None, *, stale_after: float = STALE_AFTER
+    ) -> None:
         self._ttl = ttl
         self._clock = clock
         self._folder = folder / "descriptions" if folder else None
         self._cached: LRUCache[tuple[str, ...], _Description] = LRUCache(MAX_DESCRIPTIONS)
         self._fetches: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
+        self._stale_after = stale_after
+        self._expired_at = float("-inf")
+
+    def expire(self) -> None:
+        """Have every description fetched again before it is next served: the dispatcher has other ones now."""
+        self._expired_at = self._clock()
+        self._fetches.clear()  # those that run may return earlier ones
 
     async def get(
         self,
@@ -88,11 +103,25 @@ class DescriptionCache:
             task = asyncio.create_task(self._get(name, fetch, request_headers, control))
             self._fetches[name] = task
             task.add_done_callback(lambda done: self._finished(name, done))
-            return await asyncio.shield(task)
+            stale = await self._stale_if_slow(name, task, request_headers, control)
+            return await asyncio.shield(task) if stale is None else stale
+        if stale := await self._stale_if_slow(name, running, request_headers, control):
+            return stale
         answer = await asyncio.shield(running)
         if not _is_shareable(answer, request_headers, self._cached.get(name)):
             return await self._get(name, fetch, request_headers, control)
         return replace(answer, headers=shared_headers(answer.headers))
+
+    async def _stale_if_slow(
+        self, name: tuple[str, ...], task: asyncio.Task[Answer], request_headers: Headers, control: CacheControl
+    ) -> Answer | None:
+        """Wait for a fetch; return a stale description if it takes long and there is one."""
+        done, _ = await asyncio.wait({task}, timeout=self._stale_after)
+        cached = self._cached.get(name)
+        if done or cached is None or not cached.suits(request_headers):
+            return None
+        is_allowed = not control.refreshes and control.allows(self._clock() - cached.fetched_at)
+        return self._hit(cached, detail="stale") if is_allowed else None
 
     def _finished(self, name: tuple[str, ...], task: asyncio.Task[Answer]) -> None:
         if self._fetches.get(name) is task:
@@ -114,8 +143,9 @@ class DescriptionCache:
             cached = None
         cached_for = self._clock() - cached.fetched_at if cached else 0.0
         is_allowed = control.allows(cached_for)
-        if cached and is_allowed and cached_for < self._ttl:
+        if cached and is_allowed and cached_for < self._ttl and cached.fetched_at > self._expired_at:
             return self._hit(cached)
+        fetched_at = self._clock()
         try:
             reason: Forwarded = ("stale" if is_allowed else "request") if cached else "uri-miss"
             answer = await buffered(await fetch("request" if control.refreshes else reason), MAX_SIZE)
@@ -131,7 +161,7 @@ class DescriptionCache:
         if refusal := storage_refusal(answer.headers):
             return replace(answer, cache_status=replace(answer.cache_status, detail=refusal))
         varying = variant(request_headers, varying_names(answer.headers))
-        description = _Description(self._clock(), stored_headers(answer.headers), answer.body, varying)
+        description = _Description(fetched_at, stored_headers(answer.headers), answer.body, varying)
         self._cached[name] = description
         if not varying:
             await asyncio.to_thread(self._write, name, description)

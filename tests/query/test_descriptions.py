@@ -103,6 +103,16 @@ async def test_a_description_is_fetched_without_a_token_and_cached(
     assert [(ask.path, ask.query_string) for ask in upstream.requests] == [("/api/meta-data", "instrument=isgri")]
 
 
+async def test_all_are_fetched_again_after_they_have_expired(known: Descriptions, upstream: Upstream) -> None:
+    await known.schemas("isgri")
+    upstream.text = SECOND
+    assert await radii(known) == ["15.0"]
+
+    known.expire()
+
+    assert await radii(known) == ["12.0", "15.0"]
+
+
 async def test_one_that_changed_becomes_the_newest_and_the_old_one_stays(
     known: Descriptions, upstream: Upstream, clock: Clock
 ) -> None:

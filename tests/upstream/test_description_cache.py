@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.http.answer import Answer
+    from tests.support.scripted_upstream import Reply
 
 ASK = Request("GET", "/api/par-names", "instrument=isgri")
 TTL = 300.0
@@ -105,6 +106,80 @@ async def test_a_failed_fetch_fails_all_who_share_it(upstream: Script, clock: Cl
 
     assert {status for status, _, _ in answers} == {502}
     assert len(upstream.asked) == 1
+
+
+class Slow(Script):
+    """An upstream whose replies come when they are released."""
+
+    released: asyncio.Event
+
+    async def send(self, ask: Request) -> Reply:
+        reply = await super().send(ask)
+        await self.released.wait()
+        return reply
+
+
+@pytest.fixture
+def slow() -> Slow:
+    upstream = Slow()
+    upstream.then(["RA"]).then(["RA", "DEC"])
+    upstream.released = asyncio.Event()
+    return upstream
+
+
+def impatient(upstream: Script, clock: Clock) -> Proxy:
+    """Return a proxy that serves stale descriptions as soon as a fetch takes any time."""
+    services = Services(description_cache=DescriptionCache(TTL, clock, stale_after=0.0))
+    return Proxy(MemoryStore(), upstream, Policy(), services=services, runtime=Runtime(clock=clock))
+
+
+async def test_a_slow_description_is_waited_for_where_none_is_cached(slow: Slow, clock: Clock) -> None:
+    waiting = asyncio.gather(*(told(impatient(slow, clock), ASK) for _ in range(1)))
+    await asyncio.sleep(0)
+    slow.released.set()
+
+    assert [body for _, _, body in await waiting] == [json_bytes(["RA"])]
+    assert (slow.asked[0].timeout or 0) > 100, "clients wait 120 s"
+
+
+async def test_a_stale_description_is_served_while_the_dispatcher_is_slow(slow: Slow, clock: Clock) -> None:
+    proxy = impatient(slow, clock)
+    slow.released.set()
+    await told(proxy, ASK)
+    slow.released.clear()
+    clock.now += TTL
+
+    for _ in range(2):
+        assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit; detail=stale", json_bytes(["RA"]))
+    (fetch,) = proxy._descriptions._fetches.values()
+    slow.released.set()
+    await fetch
+
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", json_bytes(["RA", "DEC"]))
+    assert len(slow.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "is_fetched_again"),
+    [
+        ("/reload-plugin/dummy", 200, True),
+        ("/reload-plugin", 200, True),
+        ("/reload-plugin/dummy", 403, False),
+        ("/free-up-space", 200, False),
+    ],
+)
+async def test_descriptions_are_fetched_again_after_a_plugin_was_reloaded(
+    upstream: Script, clock: Clock, path: str, status: int, *, is_fetched_again: bool
+) -> None:
+    policy = Policy(description_ttl=TTL, open_routes=frozenset({"reload-plugin", "free-up-space"}))
+    proxy = Proxy(MemoryStore(), upstream, policy, runtime=Runtime(clock=clock))
+    await told(proxy, ASK)
+    upstream.then("done", status=status).then(["RA", "DEC"])
+
+    await told(proxy, Request("GET", path))
+
+    expected = ["RA", "DEC"] if is_fetched_again else ["RA"]
+    assert (await told(proxy, ASK))[2] == json_bytes(expected)
 
 
 async def test_an_unknown_description_is_not_made_up(proxy: Proxy, upstream: Script) -> None:
