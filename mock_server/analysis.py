@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ from mock_server.parameters import (
 )
 from mock_server.request_context import RefusedError
 from mock_server.responses import ExitStatus, Response
+from mock_server.scenarios import Polls
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
 from mock_server.times import needs_astropy
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from mock_server.jobs import JobTable, Reply
     from mock_server.parameters import Parameters
     from mock_server.request_context import RequestContext, RequestReader
-    from mock_server.scenarios import Scenario
+    from mock_server.scenarios import FaultPlan, Scenario
     from mock_server.settings import MockSettings
 
 _BAD_REQUEST: Final = 400
@@ -88,6 +90,7 @@ class Analysis:
     library: FixtureLibrary
     jobs: JobTable
     reader: RequestReader
+    faults: FaultPlan
     served: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -194,6 +197,8 @@ class Analysis:
             )
             return EncodedResponse(200 if self._is_2019 else _BAD_REQUEST, body)
         status = context.query_status
+        if request_kind(status) == "poll":
+            self.jobs.note_poll(key, checked.shown_job_id)
         if self._is_2019 and request_kind(status) == "poll" and self.jobs.is_ready(key, checked.shown_job_id):
             status = "ready"  # the headers in the notebook show that its clients went from `submitted` to products
         job, reply = self.jobs.handle(key, self._job(checked, fixture), status, checked.shown_job_id)
@@ -230,7 +235,8 @@ class Analysis:
         if self.scenario.outcome == "failed":
             recorded = replace(recorded, query_status="failed", exit_status={"status": 1})
         scale = self.settings.time_scale * self.scenario.time_scale
-        is_synchronous = scale == 0 or context.description.product_query(context.product).synchronous
+        is_synchronous = context.description.product_query(context.product).synchronous
+        is_timed = scale > 0 and not is_synchronous
         return Job(
             job_id=checked.computed_job_id,
             session_id=context.session_id,
@@ -238,10 +244,17 @@ class Analysis:
             echo=checked.parameters.echo,
             fixture=fixture,
             recorded=recorded,
-            timeline=() if is_synchronous else tuple((state, seconds * scale) for state, seconds in recorded.timeline),
+            timeline=tuple((state, seconds * scale) for state, seconds in recorded.timeline) if is_timed else (),
+            needed_polls=Polls() if is_synchronous else self._needed_polls(takes_time=is_timed),
             begun=self.jobs.clock(),
             time_request=context.time_request,
         )
+
+    def _needed_polls(self, *, takes_time: bool) -> Polls:
+        """Return the polls that the scenario needs: a slow job is one of several polls if jobs take no time."""
+        needed = self.faults.polls_needed(takes_time=takes_time)
+        is_slow = not takes_time and self.scenario.time_scale > 1
+        return Polls(needed.submitted, max(needed.progress, math.ceil(self.scenario.time_scale) if is_slow else 0))
 
     async def _products(self, checked: _CheckedRequest, job: Job) -> bytes:
         self.served[job.fixture.path] += 1

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from mock_server.descriptions import Description
+    from mock_server.scenarios import Scenario
     from mock_server.settings import MockSettings
 
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
@@ -100,16 +101,19 @@ def make_app(
     sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - a mock has no secrets
     reader = RequestReader(settings, library, wall_clock, sessions)
     jobs = JobTable(clock)
+    faults = FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances)
     dispatcher = MockDispatcher(
         settings=settings,
         library=library,
-        analysis=Analysis(settings, scenario, library, jobs, reader),
+        analysis=Analysis(settings, scenario, library, jobs, reader, faults),
         job_routes=JobRoutes(jobs, reader),
-        faults=FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances),
+        faults=faults,
+        scenario=scenario,
         sleep=sleep,
     )
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_route("*", "/{path:.*}", dispatcher.handle)
+    app[DISPATCHER] = dispatcher
     return app
 
 
@@ -133,6 +137,7 @@ class MockDispatcher:
     analysis: Analysis
     job_routes: JobRoutes
     faults: FaultPlan
+    scenario: Scenario
     sleep: Callable[[float], Awaitable[None]]
     requests: Counter[str] = field(default_factory=Counter)
     query_statuses: Counter[str] = field(default_factory=Counter)
@@ -163,9 +168,12 @@ class MockDispatcher:
         fault = self.faults.next(route, request.method, query_status)
         if fault is None:
             return await self._respond(handler, incoming)
+        job_id = str(incoming.arguments.get("job_id", ""))
+        has_effect = {"expire-token": "token" in incoming.arguments, "change-job-id": bool(job_id)}
+        if has_effect.get(fault.kind, True):
+            self.faults.note_strike(fault)
         if fault.kind == "expire-token":
             return await self._respond(handler, incoming, token_expired="token" in incoming.arguments)
-        job_id = str(incoming.arguments.get("job_id", ""))
         return await respond_with_fault(fault, request, job_id, lambda: self._respond(handler, incoming), self.sleep)
 
     async def _respond(self, handler: Handler, incoming: Incoming, *, token_expired: bool = False) -> web.Response:
@@ -186,6 +194,18 @@ class MockDispatcher:
                 debug_message=error.debug_message,
             )
             return web.Response(status=error.status, body=body, content_type=_JSON)
+
+    def ineffective(self) -> list[str]:
+        """Return the scenario, if it had no effect so far, and the further faults that did not strike, as text."""
+        strikes = [self.faults.struck[place] for place in range(len(self.faults.faults))]
+        of_scenario = len(self.scenario.faults)
+        has_job = any(not job.is_synchronous or self.scenario.outcome for job in self.analysis.jobs.jobs.values())
+        changes_jobs = self.scenario.outcome is not None or self.scenario.time_scale != 1
+        texts = []
+        if self.scenario.name and not any(strikes[:of_scenario]) and not (changes_jobs and has_job):
+            texts.append(f"the scenario {self.scenario.name!r}")
+        further = zip(self.faults.faults[of_scenario:], strikes[of_scenario:], strict=True)
+        return texts + [f"the fault {fault}" for fault, count in further if not count]
 
     async def run_analysis(self, incoming: Incoming) -> web.Response:
         """Run a query, or return the state of its job."""
@@ -262,7 +282,7 @@ class MockDispatcher:
         return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
     async def status(self, incoming: Incoming) -> web.Response:
-        """Return counts for tests: jobs, runs of queries, requests by route and query_status, fixtures served."""
+        """Return counts for tests: jobs, runs, requests by route and query_status, fixtures served, faults."""
         del incoming
         jobs = self.analysis.jobs
         return _json(
@@ -272,9 +292,16 @@ class MockDispatcher:
                 "requests": dict(self.requests),
                 "asked": dict(self.query_statuses),
                 "served": dict(self.analysis.served),
+                "faults": [
+                    {"fault": str(fault), "struck": self.faults.struck[place]}
+                    for place, fault in enumerate(self.faults.faults)
+                ],
             }
         )
 
+
+DISPATCHER: Final = web.AppKey("dispatcher", MockDispatcher)
+"""The dispatcher of an application, for those who run it."""
 
 _READ: Final = ("GET", "HEAD", "OPTIONS")
 _READ_OR_POST: Final = ("GET", "HEAD", "POST", "OPTIONS")

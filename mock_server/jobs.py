@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from mock_server.scenarios import NO_POLLS, Polls
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
@@ -92,8 +94,12 @@ class Job:
         States with the seconds after `begun` at which the job enters them, in order; empty if the job takes no time.
     recorded
         The answer of its fixture, with the result of the job.
+    needed_polls
+        The minimum number of polls while the job is submitted and in progress, whatever its timeline.
     reported_state
-        The state in the last call-back of the back end, which overrides the timeline.
+        The state in the last call-back of the back end, which overrides the timeline and `needed_polls`.
+    polls
+        Number of polls so far.
     """
 
     job_id: str
@@ -105,7 +111,9 @@ class Job:
     timeline: tuple[tuple[str, float], ...]
     begun: float
     time_request: float
+    needed_polls: Polls = NO_POLLS
     reported_state: State | None = None
+    polls: int = 0
     fetched: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
 
@@ -117,7 +125,7 @@ class Job:
     @property
     def is_synchronous(self) -> bool:
         """Whether the first response is the last."""
-        return not self.timeline
+        return not self.timeline and not any(self.needed_polls)
 
     def state(self, now: float) -> State:
         """Return the state at a time of the clock."""
@@ -126,16 +134,24 @@ class Job:
             state = self.reported_state
         elif self.is_synchronous:
             state = self.outcome
+        elif self.polls < self.needed_polls.submitted:
+            state = "submitted"
         else:
-            entered = [name for name, seconds in self.timeline if seconds <= now - self.begun]
-            match entered[-1] if entered else "submitted":
-                case "ready" | "done" | "failed":
-                    state = self.outcome
-                case "progress":
-                    state = "progress"
-                case _:
-                    state = "submitted"
+            state = self._state_of_timeline(now)
+            if self.polls < sum(self.needed_polls) and state == self.outcome:
+                state = "progress"
         return "done" if state == "ready" and (self.fetched or self.is_synchronous) else state
+
+    def _state_of_timeline(self, now: float) -> State:
+        if not self.timeline:
+            return self.outcome
+        entered = [name for name, seconds in self.timeline if seconds <= now - self.begun]
+        match entered[-1] if entered else "submitted":
+            case "ready" | "done" | "failed":
+                return self.outcome
+            case "progress":
+                return "progress"
+        return "submitted"
 
     def reports(self, now: float) -> list[dict[str, Any]]:
         """Return the reports of the back end so far, oldest first; the list grows while the job is in progress."""
@@ -190,6 +206,12 @@ class JobTable:
         """Return whether the job exists and its products can be fetched."""
         found = self.find(key, job_id)
         return found is not None and found.state(self.clock()) in ("ready", "done")
+
+    def note_poll(self, key: Hashable, job_id: str) -> None:
+        """Count a poll of a job."""
+        found = self.find(key, job_id)
+        if found is not None:
+            found.polls += 1
 
     def handle(self, key: Hashable, job: Job, query_status: str, job_id: str) -> tuple[Job, Reply]:
         """Return the job and the reply for a request, and start the job if needed.

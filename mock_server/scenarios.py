@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from oda_proxy.errors import UsageError
 
@@ -20,6 +22,8 @@ FaultKind: TypeAlias = Literal[
 ]
 
 _MAX_FILE_SIZE: Final = 2**20
+# Polls after which a fault that has not struck yet is not waited for.
+_MAX_SIMULATED_POLLS: Final = 100
 _SCENARIO_KEYS: Final[dict[str, tuple[type, ...]]] = {
     "summary": (str,),
     "time_scale": (int, float),
@@ -75,6 +79,18 @@ class Fault:
     status: int = 502
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        """Return the fault in the form of a scenario file, on one line."""
+        default = Fault(self.kind)
+        keys = {field: key for key, field in _FIELDS.items()}
+        values = {keys.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        changed = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in values.items()
+            if key == "do" or value != getattr(default, _FIELDS.get(key, key))
+        }
+        return ", ".join(f"{key} = {json.dumps(value)}" for key, value in changed.items())
+
     def matches(self, route: str, method: str, query_status: str) -> bool:
         """Return whether the fault applies to such requests."""
         return (
@@ -97,10 +113,14 @@ class Scenario:
 
 @dataclass
 class FaultPlan:
-    """Chooses the fault of each request; the same seed and requests give the same faults."""
+    """Chooses the fault of each request; the same seed and requests give the same faults.
+
+    `struck` counts, by position in `faults`, the requests on which a fault had an effect.
+    """
 
     faults: tuple[Fault, ...]
     random: random.Random
+    struck: Counter[int] = field(default_factory=Counter)
     _counts: Counter[int] = field(default_factory=Counter)
 
     def next(self, route: str, method: str, query_status: str) -> Fault | None:
@@ -116,6 +136,58 @@ class FaultPlan:
             if chosen is None and is_due and happens:
                 chosen = fault
         return chosen
+
+    def note_strike(self, fault: Fault) -> None:
+        """Count a request on which a fault had an effect."""
+        self.struck[self.faults.index(fault)] += 1
+
+    def polls_needed(self, *, takes_time: bool) -> Polls:
+        """Return how many polls a job must take so that each fault that has not struck can strike.
+
+        Jobs that take no time, or less than the pauses of a client, would end before a fault on a later poll; and
+        products of a job that takes no time are not fetched by a request of their own. The next polls are simulated
+        with a copy of the plan, because the seed decides on faults with a chance.
+        """
+        plan = FaultPlan(self.faults, copy.deepcopy(self.random), self.struck.copy(), self._counts.copy())
+        submitted = plan._simulate("submitted")
+        progress = plan._simulate("progress")
+        is_fetched = (
+            takes_time
+            or progress
+            or not any(
+                fault.matches("run_analysis", "GET", "ready") and not plan.struck[place]
+                for place, fault in enumerate(self.faults)
+            )
+        )
+        return Polls(submitted or int(not is_fetched), progress)
+
+    def _simulate(self, query_status: str) -> int:
+        """Return the number of polls with a `query_status` until the last fault that polls can cause has struck."""
+        needed = 0
+        for count in range(1, _MAX_SIMULATED_POLLS + 1):
+            waiting = [
+                place
+                for place, fault in enumerate(self.faults)
+                if fault.matches("run_analysis", "GET", query_status)
+                and (not self.struck[place] or self._counts[place] < max(fault.on, default=0))
+            ]
+            if not waiting:
+                break
+            fault = self.next("run_analysis", "GET", query_status)
+            if fault is not None:
+                self.note_strike(fault)
+                needed = count
+        return needed
+
+
+class Polls(NamedTuple):
+    """The minimum number of polls of a job while it is submitted, and then while it is in progress."""
+
+    submitted: int = 0
+    progress: int = 0
+
+
+NO_POLLS: Final = Polls()
 
 
 def find_scenario(name: str | None, extra_files: tuple[Path, ...] = ()) -> Scenario:

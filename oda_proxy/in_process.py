@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
-from oda_proxy.servers import mock_app, proxy_listening
+from oda_proxy.servers import ineffective_faults, mock_app, proxy_listening
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def mocking(
     seed: int = 0,
     port: int = 0,
     on_refusal: Callable[[str], None] | None = None,
+    on_start: Callable[[Callable[[], list[str]]], None] | None = None,
 ) -> Iterator[str]:
     """Run a mock dispatcher, like `oda-proxy mock`, and return its URL (docs/mock.md).
 
@@ -114,6 +116,8 @@ def mocking(
         Seed of random numbers and synthetic data.
     on_refusal
         Called in the thread of the server with the reason of each refused request and each failed job.
+    on_start
+        Called once with a function that returns the scenario and the faults that had no effect so far, as text.
 
     Raises
     ------
@@ -136,6 +140,8 @@ def mocking(
     )
     if on_refusal:
         app.on_response_prepare.append(_refusal_hook(on_refusal))
+    if on_start:
+        on_start(partial(ineffective_faults, app))
     with in_thread(listening(app, HOST, port, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 

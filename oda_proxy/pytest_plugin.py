@@ -5,22 +5,25 @@ pytest loads it in every run, so the imports that cost time are within the funct
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from os.path import normpath
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from os import PathLike
 
     from _pytest.terminal import TerminalReporter
 
     from oda_proxy.testing.cassette import Cassette, CassetteOptions
+    from oda_proxy.testing.leftovers import Collected, Layout
     from oda_proxy.testing.network_block import NetworkBlock
 
 T = TypeVar("T")
@@ -29,20 +32,37 @@ RECORD_MODES = ("none", "once", "new_episodes", "all")
 
 _MOCK_KEYWORDS = ("fixtures", "scenario", "scenarios", "faults", "synthetic", "secret_key", "generation", "seed")
 """Keywords of the marker that configure the mock."""
-_KEYWORDS = ("recording", "upstream", "include_private", *_MOCK_KEYWORDS, "time_scale")
+_KEYWORDS = ("recording", "upstream", "include_private", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")
 """All keywords of the marker."""
 
 _TITLE = "oda-proxy"
 _CASSETTE: pytest.StashKey[Cassette] = pytest.StashKey()
 _REFUSALS: pytest.StashKey[list[str]] = pytest.StashKey()
+_STRICT: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether a test fails if its scenario or a fault had no effect."""
+_INEFFECTIVE: pytest.StashKey[Callable[[], list[str]]] = pytest.StashKey()
+"""Returns the scenario and the faults of a test that had no effect so far."""
 _PASSED: pytest.StashKey[bool] = pytest.StashKey()
 _IS_REPORTED: pytest.StashKey[bool] = pytest.StashKey()
 """Whether the failure of a test names its misses already."""
 _NETWORK_BLOCK: pytest.StashKey[NetworkBlock] = pytest.StashKey()
-_USED: pytest.StashKey[dict[str, dict[str, bool]]] = pytest.StashKey()
-"""For each folder of recordings: its recordings, and whether a test used them."""
-_RECORDED: pytest.StashKey[list[str]] = pytest.StashKey()
-"""A line for each cassette that was recorded."""
+_IS_READ: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether a fixture of a test has read the marker."""
+_USED: pytest.StashKey[dict[str, dict[str, tuple[str, bool]]]] = pytest.StashKey()
+"""For each folder of recordings: the keys of its recordings, their descriptions, and whether a test used them."""
+_REPORTS: pytest.StashKey[defaultdict[str, list[str]]] = pytest.StashKey()
+"""The lines of each section at the end of the run, by its title."""
+_RECORDED, _MISSED, _REFUSED, _WITHOUT_EFFECT = (
+    "recorded",
+    "missed recordings",
+    "refused connections",
+    "faults without effect",
+)
+_ITEMS: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
+"""All tests that were collected, deselected ones included."""
+_COLLECTED: pytest.StashKey[Collected] = pytest.StashKey()
+_OWNERS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+"""The test of each folder of recordings that is not shared, by its path in lower case."""
 _EXISTED: pytest.StashKey[dict[Path, bool]] = pytest.StashKey()
 """For each shared cassette: whether it existed when this run began."""
 
@@ -81,7 +101,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if value is not None and not value.strip():
             raise pytest.UsageError(f"{option} must not be empty, as {value!r} is")
     config.stash[_USED] = {}
-    config.stash[_RECORDED] = []
+    reports: defaultdict[str, list[str]] = defaultdict(list)
+    config.stash[_REPORTS] = reports
+    config.stash[_OWNERS] = {}
     config.stash[_EXISTED] = {}
     if config.getoption("oda_block_network"):
         from oda_proxy.testing.network_block import NetworkBlock
@@ -118,7 +140,12 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
         arguments[name] = [request.path.parent / Path(path) for path in paths]
     refusals: list[str] = []
     request.node.stash[_REFUSALS] = refusals
-    with _fail_on_error(lambda: mocking(**arguments, on_refusal=refusals.append)) as url:
+    request.node.stash[_STRICT] = settings["strict"]
+
+    def set_ineffective(ineffective: Callable[[], list[str]]) -> None:
+        request.node.stash[_INEFFECTIVE] = ineffective
+
+    with _fail_on_error(lambda: mocking(**arguments, on_refusal=refusals.append, on_start=set_ineffective)) as url:
         yield url
 
 
@@ -147,6 +174,7 @@ def oda_proxy(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any]) 
 
 def _settings(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords of the configuration and the markers; those closest to the test take precedence."""
+    request.node.stash[_IS_READ] = True
     settings = dict(config)
     marked: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers("oda"))):
@@ -156,7 +184,7 @@ def _settings(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[st
     if unknown := sorted({*settings, *marked} - set(_KEYWORDS)):
         _fail(f"the marker has no keyword {unknown[0]!r}: choose from {', '.join(_KEYWORDS)}")
     of_mock = sorted(set(marked) & set(_MOCK_KEYWORDS))
-    if of_mock and "oda_dispatcher_url" not in request.fixturenames:
+    if of_mock and "oda_dispatcher_url" not in {*request.fixturenames, request.fixturename}:
         _fail(f"{of_mock[0]} configures the mock, but oda_proxy replays recordings: use the fixture oda_dispatcher_url")
     if of_mock and (recording := marked.get("recording")):
         _fail(
@@ -165,6 +193,7 @@ def _settings(request: pytest.FixtureRequest, config: dict[str, Any]) -> dict[st
         )
     if of_mock:
         settings.pop("recording", None)
+    settings.setdefault("strict", bool({"scenario", "faults"} & set(marked)))
     return settings | marked
 
 
@@ -173,18 +202,13 @@ def _cassette_options(request: pytest.FixtureRequest, settings: dict[str, Any]) 
     from oda_proxy.testing.cassette import CassetteOptions
 
     config, node = request.config, request.node
-    parent, module = request.path.parent, request.path.stem
-    recordings = Path("recordings")
-    chosen_upstream, chosen = config.getoption("oda_upstream"), config.getoption("oda_recordings")
-    if chosen is not None:
-        parent, recordings = config.invocation_params.dir, Path(chosen)
-        if request.path.is_relative_to(config.rootpath):
-            module = str(request.path.relative_to(config.rootpath).with_suffix(""))
     name = settings.get("recording", True)
     is_shared = name not in {True, False, None}
-    own = _shared_folder(name) if is_shared else Path(module, _folder_name(_name_in_module(node)))
+    layout = _layout(config, request.path)
+    folder = layout.recordings / _shared_folder(name) if is_shared else _own_folder(config, node)
+    chosen_upstream = config.getoption("oda_upstream")
     options = CassetteOptions(
-        folder=parent / recordings / own,
+        folder=folder,
         record_mode=config.getoption("oda_record_mode"),
         is_shared=is_shared,
         upstream=settings.get("upstream") if chosen_upstream is None else chosen_upstream,
@@ -193,10 +217,28 @@ def _cassette_options(request: pytest.FixtureRequest, settings: dict[str, Any]) 
         command=("pytest", node.nodeid),
     )
     if is_shared:
-        options = _with_mode_of_run(config, options)
-    if is_shared and options.records and hasattr(config, "workerinput"):
-        _fail(f"several tests may share the recordings {name!r}: record them in one process, with -n 0")
+        return _with_mode_of_run(config, options)
+    owner = config.stash[_OWNERS].setdefault(str(folder).casefold(), node.nodeid)
+    if owner != node.nodeid:
+        _fail(f"its recordings would be in the folder of {owner}, whose name differs in case only: rename one of them")
     return options
+
+
+def _layout(config: pytest.Config, module: Path) -> Layout:
+    """Return where the recordings of a module are."""
+    from oda_proxy.testing.leftovers import Layout
+
+    if (chosen := config.getoption("oda_recordings")) is None:
+        return Layout(module.parent / "recordings", module.parent)
+    return Layout(config.invocation_params.dir / chosen, config.rootpath)
+
+
+def _own_folder(config: pytest.Config, item: pytest.Item) -> Path:
+    """Return the folder for the recordings of one test."""
+    layout = _layout(config, item.path)
+    is_below = item.path.is_relative_to(layout.modules)
+    module = item.path.relative_to(layout.modules).with_suffix("") if is_below else Path(item.path.stem)
+    return layout.recordings / module / _folder_name(_name_in_module(item), layout.recordings / module)
 
 
 def _shared_folder(name: str | PathLike[str]) -> Path:
@@ -209,8 +251,34 @@ def _shared_folder(name: str | PathLike[str]) -> Path:
 
 def _with_mode_of_run(config: pytest.Config, options: CassetteOptions) -> CassetteOptions:
     """Record `once` in every test that shares a cassette, not only in the first, if the run began without it."""
-    existed = config.stash[_EXISTED].setdefault(options.folder, options.exists)
-    return options if existed or options.record_mode != "once" else replace(options, record_mode="new_episodes")
+    if options.record_mode != "once":
+        return options
+    existed = config.stash[_EXISTED]
+    if options.folder not in existed:
+        existed[options.folder] = _existed(config, options)
+    return options if existed[options.folder] else replace(options, record_mode="new_episodes")
+
+
+def _existed(config: pytest.Config, options: CassetteOptions) -> bool:
+    """Whether a cassette existed when the run began; the first of the workers to use it notes that for all."""
+    if not hasattr(config, "workerinput"):
+        return options.exists
+    import tempfile
+    from hashlib import sha256
+
+    run = Path(tempfile.gettempdir(), f"oda-proxy-{config.workerinput['testrunuid']}")
+    note = run / sha256(str(options.folder).encode()).hexdigest()
+    run.mkdir(exist_ok=True)
+    try:
+        with note.open("x") as file:
+            file.write("existed" if options.exists else "new")
+    except FileExistsError:
+        from time import sleep
+
+        while not (text := note.read_text()):  # the other worker is about to write it
+            sleep(0.001)
+        return text == "existed"
+    return options.exists
 
 
 def _name_in_module(node: pytest.Item) -> str:
@@ -222,14 +290,25 @@ _LONGEST_NAME = 120
 _IN_NAMES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-[]")
 
 
-def _folder_name(name: str) -> str:
-    """Return a name that is valid on every file system; different names stay different."""
+def _folder_name(name: str, parent: Path) -> str:
+    """Return a name that is valid on every file system; different names stay different, also without regard to case.
+
+    Parameters of a test often differ in case only, such as `[A]` and `[a]`: a name with capitals in its parameters gets
+    a digest, unless the folder exists without, as earlier releases created it.
+    """
     plain = "".join(letter if letter in _IN_NAMES else "-" for letter in name)
-    if plain == name and len(name) <= _LONGEST_NAME:
+    parameters = plain.partition("[")[2]
+    is_short = plain == name and len(name) <= _LONGEST_NAME
+    if is_short and (parameters == parameters.lower() or _has_entry(parent, name)):
         return name
     from hashlib import sha256
 
     return f"{plain[:_LONGEST_NAME]}-{sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _has_entry(folder: Path, name: str) -> bool:
+    """Whether a folder has an entry of exactly this name, on a file system without regard to case, too."""
+    return folder.is_dir() and any(entry.name == name for entry in folder.iterdir())
 
 
 @contextmanager
@@ -248,6 +327,31 @@ def _fail(message: str) -> NoReturn:
     raise pytest.fail.Exception(f"oda-proxy: {message}", pytrace=False) from None
 
 
+# -- collection ------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note which tests exist, before some are deselected."""
+    config.stash[_ITEMS] = list(items)
+    if not _reports_unused(config):
+        return
+    from oda_proxy.testing.leftovers import Collected
+
+    collected = config.stash.setdefault(_COLLECTED, Collected())
+    partial = {str(config.invocation_params.dir / one.partition("::")[0]) for one in config.args if "::" in one}
+    if config.getoption("lf", default=False):
+        return  # modules without failures are not collected
+    collected.modules |= {
+        str(one.path) for item in items for one in item.listchain() if isinstance(one, pytest.Module)
+    } - partial
+    collected.cassettes |= {str(_own_folder(config, item)) for item in items}
+    for item in items:
+        for marker in item.iter_markers("oda"):
+            if isinstance(name := marker.kwargs.get("recording"), str) and name.strip():
+                collected.cassettes.add(str(_layout(config, item.path).recordings / normpath(name)))
+
+
 # -- reports of a test -----------------------------------------------------------------------------
 
 
@@ -256,19 +360,44 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Block the network during a test, if `--oda-block-network` is set."""
     if (network_block := item.config.stash.get(_NETWORK_BLOCK, None)) is None:
         return (yield)
+    network_block.refused.clear()
     with network_block.active():
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test that passed although a recording was missing."""
+    """Fail a test that passed although a recording was missing, a connection was refused, or no fault struck."""
     item.stash[_IS_REPORTED] = False  # a test may be rerun
     yield
     cassette = item.stash.get(_CASSETTE, None)
     if cassette and cassette.missed:
         item.stash[_IS_REPORTED] = True
         _fail("\n".join(_lines(item)))
+    _check_network(item)
+    ineffective = item.stash[_INEFFECTIVE]() if _INEFFECTIVE in item.stash else []
+    is_strict = item.stash.get(_STRICT, False)
+    if ineffective and is_strict:
+        _fail(f"{' and '.join(ineffective)} had no effect on this test; strict=False allows that")
+    item.config.stash[_REPORTS][_WITHOUT_EFFECT] += [f"{item.nodeid}: {text}" for text in ineffective]
+    marker = next((one for one in item.own_markers if one.name == "oda" and set(one.kwargs) - {"blocked"}), None)
+    if marker and not item.stash.get(_IS_READ, False):
+        _fail(
+            f"no fixture of this test reads the marker oda({', '.join(f'{one}=...' for one in marker.kwargs)}): "
+            "use oda_dispatcher_url or oda_proxy"
+        )
+
+
+def _check_network(item: pytest.Item) -> None:
+    """Fail a test that passed although a connection was refused: the client swallowed the error."""
+    network_block = item.config.stash.get(_NETWORK_BLOCK, None)
+    refused = list(dict.fromkeys(network_block.refused)) if network_block else []
+    is_allowed = any(marker.kwargs.get("blocked") for marker in item.iter_markers("oda"))
+    if refused and not is_allowed:
+        _fail(
+            f"the test contacted {', '.join(refused)}, which --oda-block-network refused; "
+            "if that is expected: @pytest.mark.oda(blocked=True)"
+        )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -281,7 +410,18 @@ def pytest_runtest_makereport(
         item.stash[_PASSED] = report.passed
     if report.failed and not item.stash.get(_IS_REPORTED, False) and (lines := list(_lines(item))):
         report.sections.append((_TITLE, "\n".join(lines)))
+    if call.when == "call":
+        _collect_misses(item)
     return report
+
+
+def _collect_misses(item: pytest.Item) -> None:
+    """Collect the misses of a test for the end of the run, whatever its outcome: it may be skipped after one."""
+    reports = item.config.stash[_REPORTS]
+    cassette = item.stash.get(_CASSETTE, None)
+    reports[_MISSED] += [f"{item.nodeid}: {missed}" for missed in (cassette.missed if cassette else ())]
+    if network_block := item.config.stash.get(_NETWORK_BLOCK, None):
+        reports[_REFUSED] += [f"{item.nodeid}: {host}" for host in dict.fromkeys(network_block.refused)]
 
 
 def _lines(item: pytest.Item) -> Iterator[str]:
@@ -296,8 +436,29 @@ def _lines(item: pytest.Item) -> Iterator[str]:
     if cassette.missed:
         mode = "new_episodes" if cassette.is_replaying else "once"
         yield f"  in {_relative(item.config, cassette.folder)}; to record it: --oda-record-mode={mode}"
+        if not cassette.is_replaying and (old := _renamed(item, cassette)):
+            move = f"git mv {quote(_relative(item.config, old))} {quote(_relative(item.config, cassette.folder))}"
+            yield f"  {_relative(item.config, old)} fits, and no test uses it; if the test was renamed: {move}"
     for reason in cassette.not_recorded:
         yield f"not recorded: {reason}"
+
+
+def _renamed(item: pytest.Item, cassette: Cassette) -> Path | None:
+    """Return the recordings of a test that is gone which fit the queries of a test without recordings, or None."""
+    from oda_proxy.testing.leftovers import MANIFEST
+
+    if any("::" in one for one in item.config.args):  # other tests of the module were not collected
+        return None
+    layout = _layout(item.config, item.path)
+    used = {str(_own_folder(item.config, one)) for one in item.config.stash[_ITEMS]}
+    folders = [manifest.parent for manifest in sorted(layout.recordings.rglob(MANIFEST))]
+    near = [folder for folder in folders if str(folder) not in used and layout.module_of(folder) is not None]
+    near.sort(key=lambda folder: folder.parent != cassette.folder.parent)
+    return cassette.find_fitting(near[:_MOST_CANDIDATES])
+
+
+_MOST_CANDIDATES = 20
+"""Maximum number of folders that are searched for the recordings of a renamed test."""
 
 
 def _relative(config: pytest.Config, folder: Path) -> str:
@@ -313,10 +474,16 @@ def _collect_usage(config: pytest.Config, cassette: Cassette) -> None:
     folder = _relative(config, cassette.folder)
     if cassette.recorded or cassette.not_recorded:
         left_out = "".join(f"; not {reason}" for reason in cassette.not_recorded)
-        config.stash[_RECORDED].append(f"{folder}: recorded {cassette.recorded}{left_out}")
-    used = config.stash[_USED].setdefault(folder, {})
-    for recording in (*cassette.used, *cassette.unused):
-        used[recording] = used.get(recording, False) or recording in cassette.used or not cassette.succeeded
+        config.stash[_REPORTS][_RECORDED].append(f"{folder}: recorded {cassette.recorded}{left_out}")
+    _merge_usage(
+        config.stash[_USED].setdefault(folder, {}),
+        ((key, about, is_used or not cassette.succeeded) for key, about, is_used in cassette.usage),
+    )
+
+
+def _merge_usage(used: dict[str, tuple[str, bool]], usage: Iterable[tuple[str, str, bool]]) -> None:
+    for key, about, is_used in usage:
+        used[key] = (about, is_used or used.get(key, ("", False))[1])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -325,40 +492,88 @@ def pytest_testnodedown(node: Any) -> None:
     output = getattr(node, "workeroutput", {}).get(_TITLE)
     if output is None:
         return
-    used_in_worker, recorded = output
+    used_in_worker, reports, modules, cassettes = output
     for folder, used in used_in_worker.items():
         merged = node.config.stash[_USED].setdefault(folder, {})
-        for recording, is_used in used.items():
-            merged[recording] = merged.get(recording, False) or is_used
-    node.config.stash[_RECORDED].extend(recorded)
+        _merge_usage(merged, ((key, about, is_used) for key, (about, is_used) in used.items()))
+    for title, lines in reports.items():
+        node.config.stash[_REPORTS][title].extend(lines)
+    if modules or cassettes:
+        from oda_proxy.testing.leftovers import Collected
+
+        node.config.stash.setdefault(_COLLECTED, Collected()).update(Collected(set(modules), set(cassettes)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Send the results of a worker; fail the run for unused recordings if `--oda-fail-on-unused` is set."""
     config = session.config
     if hasattr(config, "workeroutput"):
-        config.workeroutput[_TITLE] = [config.stash[_USED], config.stash[_RECORDED]]
+        collected = config.stash.get(_COLLECTED, None)
+        reports = config.stash[_REPORTS]
+        config.workeroutput[_TITLE] = [
+            config.stash[_USED],
+            dict(reports),
+            sorted(collected.modules) if collected else [],
+            sorted(collected.cassettes) if collected else [],
+        ]
     elif config.getoption("oda_fail_on_unused") and any(_unused(config)) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the notes that workers of pytest-xdist left for each other."""
+    if (run := getattr(config, "workerinput", {}).get("testrunuid")) is not None:
+        import shutil
+        import tempfile
+
+        shutil.rmtree(Path(tempfile.gettempdir(), f"oda-proxy-{run}"), ignore_errors=True)
+
+
+def _reports_unused(config: pytest.Config) -> bool:
+    return bool(config.getoption("oda_report_unused") or config.getoption("oda_fail_on_unused"))
+
+
 def _unused(config: pytest.Config) -> Iterator[str]:
-    """List recordings that no test used."""
+    """List recordings that no test used, those of tests that are gone included, with the commands to remove them."""
     for folder, used in sorted(config.stash[_USED].items()):
-        yield from (f"{folder}: {recording}" for recording, is_used in used.items() if not is_used)
+        keys = [key[:_KEY_DIGITS] for key, (_, is_used) in used.items() if not is_used]
+        yield from (f"{folder}: {about}" for about, is_used in used.values() if not is_used)
+        if keys:
+            yield f"  to remove: oda-proxy rm --capsule {quote(folder)} {' '.join(keys)}"
+    used_folders = config.stash[_USED]
+    for leftover in sorted({_relative(config, folder) for folder in _leftovers(config)} - set(used_folders)):
+        yield f"{leftover}: no test uses it"
+        yield f"  to remove: rm -r {quote(leftover)}"
+
+
+_KEY_DIGITS = 12
+
+
+def _leftovers(config: pytest.Config) -> Iterator[Path]:
+    """Return the recordings that belong to no test any more."""
+    if (collected := config.stash.get(_COLLECTED, None)) is None:
+        return
+    from oda_proxy.testing.leftovers import Layout, find_recordings, leftovers
+
+    patterns = config.getini("python_files")
+    if (chosen := config.getoption("oda_recordings")) is not None:
+        yield from leftovers(Layout(config.invocation_params.dir / chosen, config.rootpath), collected, patterns)
+        return
+    starts = [config.invocation_params.dir / one.partition("::")[0] for one in config.args]
+    for recordings in find_recordings(start for start in starts if start.is_dir()):
+        yield from leftovers(Layout(recordings, recordings.parent), collected, patterns)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """List what was recorded and, with one of the options, recordings that no test used."""
-    reports_unused = config.getoption("oda_report_unused") or config.getoption("oda_fail_on_unused")
-    unused = list(_unused(config)) if reports_unused else []
-    sections = {"recorded": config.stash[_RECORDED], "unused recordings": unused}
-    for title, lines in sections.items():
+    """List what was recorded, what was missed and, with one of the options, recordings that no test used."""
+    unused = list(_unused(config)) if _reports_unused(config) else []
+    reports = config.stash[_REPORTS]
+    for title, lines in {**reports, "unused recordings": unused}.items():
         if lines:
             terminalreporter.section(f"{_TITLE}: {title}")
             for line in lines:
                 terminalreporter.write_line(line)
-    if reports_unused and not unused and exitstatus == pytest.ExitCode.OK:
+    if _reports_unused(config) and not unused and exitstatus == pytest.ExitCode.OK:
         has_any = any(config.stash[_USED].values())
         text = "all recordings were used" if has_any else "no test used recordings"
         terminalreporter.write_line(f"{_TITLE}: {text}")

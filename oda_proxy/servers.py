@@ -217,6 +217,13 @@ def mock_app(**settings: Any) -> web.Application:
     return make_app(MockSettings(**settings))
 
 
+def ineffective_faults(app: web.Application) -> list[str]:
+    """Return the scenario and the faults of a mock dispatcher that had no effect so far, as text."""
+    from mock_server.app import DISPATCHER
+
+    return app[DISPATCHER].ineffective()
+
+
 async def _check_upstream(upstream: Upstream, store: Store) -> None:
     """Check that the dispatcher answers.
 

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 import oda_proxy
+from mock_server.scenarios import load_scenarios
 from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.cli import main
 from oda_proxy.pytest_plugin import _KEYWORDS
 from tests.support.image_query import get_image, mock_status
 from tests.support.paths import DOCS, SUPPORT
@@ -53,7 +55,9 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
     """Run pytest on the text of a test module, with this plugin."""
 
     def run(text: str, *arguments: str) -> pytest.RunResult:
-        project.makepyfile(test_images=f"import pytest\nfrom image_query import get_image, mock_status\n{text}")
+        project.makepyfile(
+            test_images=f"import pytest\nfrom image_query import get_image, mock_status, run_image\n{text}"
+        )
         return project.runpytest_inprocess(*ALONE, *arguments)
 
     return run
@@ -150,6 +154,60 @@ def test_as_it_is(oda_dispatcher_url):
     result.assert_outcomes(passed=4)
 
 
+@pytest.mark.parametrize(
+    "scenario", sorted(set(load_scenarios()) - {"timeout", "slow-drip", "redirected-post", "token-expires"})
+)
+def test_a_scenario_strikes_though_jobs_take_no_time(run: Callable[..., pytest.RunResult], scenario: str) -> None:
+    run(f"""
+@pytest.mark.oda(scenario={scenario!r})
+def test_image(oda_dispatcher_url):
+    run_image(oda_dispatcher_url)
+""").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ("scenario='redirected-post'", "the scenario 'redirected-post'"),
+        ("scenario='token-expires'", "the scenario 'token-expires'"),
+        (
+            "faults={'do': 'html', 'route': 'api/meta-data', 'on': [1]}",
+            'the fault do = "html", route = "api/meta-data"*',
+        ),
+        ("scenario='slow-job', faults=[{'do': 'html', 'methods': ['POST']}]", 'the fault do = "html", methods = *'),
+    ],
+)
+def test_a_fault_that_never_struck_fails_the_test_unless_it_is_not_strict(
+    run: Callable[..., pytest.RunResult], keywords: str, message: str
+) -> None:
+    text = """
+@pytest.mark.oda(KEYWORDS)
+def test_image(oda_dispatcher_url):
+    assert run_image(oda_dispatcher_url)[-1] == "done"
+"""
+    strict = run(text.replace("KEYWORDS", keywords))
+    strict.assert_outcomes(failed=1)
+    strict.stdout.fnmatch_lines(
+        [f"oda-proxy: {message.replace('[', '[[]')} had no effect on this test; strict=False allows that"]
+    )
+
+    lax = run(text.replace("KEYWORDS", f"{keywords}, strict=False"))
+    lax.assert_outcomes(passed=1)
+    lax.stdout.fnmatch_lines(["*oda-proxy: faults without effect*", f"test_images.py::test_image: {message}"])
+
+
+def test_a_scenario_of_the_configuration_does_not_have_to_strike(run: Callable[..., pytest.RunResult]) -> None:
+    result = run("""
+@pytest.fixture(scope="session")
+def oda_proxy_config():
+    return {"scenario": "bad-gateway"}
+def test_nothing(oda_dispatcher_url):
+    pass
+""")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_images.py::test_nothing: the scenario 'bad-gateway'"])
+
+
 def test_the_marker_closest_to_the_test_takes_precedence(run: Callable[..., pytest.RunResult]) -> None:
     result = run("""
 pytestmark = pytest.mark.oda(generation="2019")
@@ -186,8 +244,8 @@ def test_a_mock_answers_from_recordings_with_a_scenario(
 from mock_server import fixtures_folder
 @pytest.mark.oda(fixtures=["mine", fixtures_folder()], scenario="bad-gateway")
 def test_image(oda_dispatcher_url):
-    assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "done"
     assert get_image(oda_dispatcher_url, RA="251")["query_status"] == "failed"
+    assert run_image(oda_dispatcher_url, RA="250") == ["submitted"] * 3 + ["broken", "ready", "done"]
 """)
     result.assert_outcomes(passed=1)
 
@@ -451,6 +509,8 @@ def test_a_changed_recording_is_an_error_with_the_name_of_its_file(
         ("def test_a(oda_proxy):", "test_images/test_a"),
         ("@pytest.mark.parametrize('n', [1.5])\ndef test_a(oda_proxy, n):", "test_images/test_a[1.5]"),
         ("@pytest.mark.parametrize('n', ['a/../b'])\ndef test_a(oda_proxy, n):", "test_images/test_a[a-..-b]-4cf908f4"),
+        ("@pytest.mark.parametrize('n', ['a'])\ndef test_a(oda_proxy, n):", "test_images/test_a[a]"),
+        ("@pytest.mark.parametrize('n', ['A'])\ndef test_a(oda_proxy, n):", "test_images/test_a[A]-52037dbd"),
         ("@pytest.mark.oda(recording='deep/down')\ndef test_a(oda_proxy):", "deep/down"),
     ],
 )
@@ -459,6 +519,24 @@ def test_each_test_has_a_folder_beside_its_module(
 ) -> None:
     run(f"{name}\n    get_image(oda_proxy.url)", "--oda-record-mode=once", f"--oda-upstream={upstream}")
     assert [one.parent for one in project.path.rglob("capsule.json")] == [project.path / "recordings" / folder]
+
+
+def test_a_folder_with_capitals_that_exists_is_used(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    text = "@pytest.mark.parametrize('n', ['A'])\ndef test_a(oda_proxy, n): get_image(oda_proxy.url)"
+    run(text, "--oda-record-mode=once", f"--oda-upstream={upstream}")
+    (folder,) = (project.path / "recordings/test_images").iterdir()
+    folder.rename(folder.with_name("test_a[A]"))
+
+    run(text).assert_outcomes(passed=1)
+
+
+def test_tests_whose_folders_differ_in_case_only_are_an_error(run: Callable[..., pytest.RunResult]) -> None:
+    result = run("def test_a(oda_proxy): pass\ndef test_A(oda_proxy): pass")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*would be in the folder of test_images.py::test_a, whose name differs in case only*"])
 
 
 def test_recordings_are_in_the_folder_of_the_option(
@@ -549,6 +627,36 @@ def test_an_empty_option_ends_the_run(run: Callable[..., pytest.RunResult], opti
     result.stderr.fnmatch_lines([f"ERROR: {option} must not be empty, as '' is"])
 
 
+@pytest.mark.parametrize("ending", ["pytest.skip('offline')", "assert False", "pass"])
+def test_all_misses_are_listed_at_the_end_of_the_run(run: Callable[..., pytest.RunResult], ending: str) -> None:
+    result = run(f"{SWALLOWED}    {ending}", "--show-capture=no", "--tb=no")
+
+    result.stdout.fnmatch_lines(
+        [
+            "*oda-proxy: missed recordings*",
+            "test_images.py::test_image: isgri isgri_image: there are no recordings",
+        ]
+    )
+
+
+@pytest.mark.parametrize("keywords", ["recording='crab'", "scenario='bad-gateway'", "time_scale=1"])
+def test_a_marker_that_no_fixture_reads_fails_the_test(run: Callable[..., pytest.RunResult], keywords: str) -> None:
+    result = run(f"""
+@pytest.mark.oda({keywords})
+def test_image():
+    pass
+@pytest.mark.oda({keywords})
+def test_other(request):
+    request.getfixturevalue("oda_proxy_config")
+@pytest.mark.oda(generation="2019")
+def test_dynamic(request):
+    assert request.getfixturevalue("oda_dispatcher_url")
+""")
+    result.assert_outcomes(failed=2, passed=1)
+    name = keywords.partition("=")[0]
+    result.stdout.fnmatch_lines([f"oda-proxy: no fixture of this test reads the marker oda({name}=...): use *"])
+
+
 def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) -> None:
     run(f"@pytest.mark.xfail(strict=True){SWALLOWED}").assert_outcomes(xfailed=1)
 
@@ -586,12 +694,15 @@ def test_unused_recordings_are_listed_with_the_option(run: Callable[..., pytest.
     assert listed.ret == 0
 
 
-def test_the_option_confirms_that_all_recordings_were_used(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+def test_the_option_confirms_that_all_recordings_were_used(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
     run(TWO).stdout.no_fnmatch_line("*oda-proxy: *")
     run(TWO, "--oda-report-unused").stdout.fnmatch_lines(["oda-proxy: all recordings were used"])
     run(f"{TWO}    assert False", "--oda-report-unused").stdout.no_fnmatch_line("*recordings were used")
+    shutil.rmtree(project.path / "recordings")
     nothing = run("def test_image(): pass", "--oda-report-unused")
     nothing.stdout.fnmatch_lines(["oda-proxy: no test used recordings"])
 
@@ -606,6 +717,82 @@ def test_unused_recordings_fail_the_run_with_the_option(run: Callable[..., pytes
 def test_recordings_of_a_failing_test_are_not_unused(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
     run(f"{LEAVES_ONE}    assert False", "--oda-report-unused").stdout.no_fnmatch_line("*unused recordings*")
+
+
+def test_the_report_of_an_unused_recording_has_the_command_that_removes_it(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
+    listed = run(LEAVES_ONE, "--oda-report-unused").stdout.str()
+    command = shlex.split(listed.partition("to remove: oda-proxy ")[2].splitlines()[0])
+
+    assert main(command) == 0
+
+    assert recorded(project.path / "recordings/both") == [250]
+    run(LEAVES_ONE, "--oda-fail-on-unused").assert_outcomes(passed=1)
+
+
+def test_recordings_of_tests_and_modules_that_are_gone_are_unused(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    two = f"{IMAGE}{IMAGE.replace('test_image', 'test_other')}{LEAVES_ONE.replace('test_image', 'test_shared')}"
+    run(two, "--oda-record-mode=once", f"--oda-upstream={upstream}").assert_outcomes(passed=3)
+    folders = project.path / "recordings"
+    shutil.copytree(folders / "test_images", folders / "test_gone")
+
+    result = run(f"{IMAGE}def test_new(): pass", "--oda-fail-on-unused")
+    result.stdout.fnmatch_lines(
+        [
+            "recordings/both: no test uses it",
+            "  to remove: rm -r recordings/both",
+            "recordings/test_gone/test_image: no test uses it",
+            "recordings/test_gone/test_other: no test uses it",
+            "recordings/test_images/test_other: no test uses it",
+        ]
+    )
+    assert result.ret == 1
+
+
+@pytest.mark.parametrize(
+    "chosen", [("-k", "image"), ("test_images.py::test_image",), ("--deselect", "test_images.py::test_other")]
+)
+def test_recordings_of_tests_that_were_not_chosen_are_not_gone(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, chosen: tuple[str, ...]
+) -> None:
+    two = f"{IMAGE}{IMAGE.replace('test_image', 'test_other')}"
+    run(two, "--oda-record-mode=once", f"--oda-upstream={upstream}").assert_outcomes(passed=2)
+
+    assert run(two, "--oda-fail-on-unused", *chosen).ret == 0
+
+
+def test_recordings_that_a_module_not_in_the_run_may_share_are_not_gone(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    run(TWO, "--oda-record-mode=once", f"--oda-upstream={upstream}").assert_outcomes(passed=2)
+    (project.path / "test_images.py").rename(project.path / "test_sharing.py")
+
+    assert (
+        run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}", "--oda-fail-on-unused", "test_images.py").ret
+        == 0
+    )
+
+
+def test_a_renamed_test_is_told_which_recordings_fit(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    run(IMAGE, "--oda-record-mode=once", f"--oda-upstream={upstream}")
+    other = f"{SWALLOWED.replace('test_image', 'test_other')}"
+    run(IMAGE + other, "--oda-record-mode=once", f"--oda-upstream={upstream}")
+
+    renamed = run(IMAGE.replace("test_image", "test_renamed") + other)
+
+    renamed.assert_outcomes(failed=1, passed=1)
+    renamed.stdout.fnmatch_lines(
+        ["  recordings/test_images/test_image fits, and no test uses it; if the test was renamed: git mv *test_renamed"]
+    )
+    nothing_fits = run(SWALLOWED.replace("test_image", "test_renamed"))
+    nothing_fits.stdout.fnmatch_lines(["*test_images/test_other fits, *"])
+    run(f"{SWALLOWED.replace('250', '249').replace('test_image', 'test_new')}").stdout.no_fnmatch_line("* fits, *")
 
 
 # -- the network -----------------------------------------------------------------------------------
@@ -631,6 +818,7 @@ def test_a_blocked_network_refuses_other_machines(run: Callable[..., pytest.RunR
         f"""
 import socket, ssl, urllib.request
 from oda_proxy.testing.network_block import NetworkBlockedError
+@pytest.mark.oda(blocked=True)
 def test_refused():
     with (
         socket.socket() as tcp,
@@ -644,6 +832,40 @@ def test_refused():
         "--oda-block-network",
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_swallowed_refusal_fails_the_test(run: Callable[..., pytest.RunResult]) -> None:
+    result = run(
+        """
+import socket
+def contact(host):
+    try:
+        socket.create_connection((host, 80))
+    except Exception:
+        pass
+def test_swallowed():
+    contact("192.0.2.1")
+    contact("192.0.2.1")
+    contact("dispatcher.example")
+@pytest.mark.oda(blocked=True)
+def test_expected():
+    contact("192.0.2.1")
+def test_nothing():
+    pass
+def test_skipped():
+    contact("192.0.2.7")
+    pytest.skip("no network")
+""",
+        "--oda-block-network",
+    )
+    result.assert_outcomes(failed=1, passed=2, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "oda-proxy: the test contacted 192.0.2.1, dispatcher.example, which --oda-block-network refused; *",
+            "*oda-proxy: refused connections*",
+            "test_images.py::test_skipped: 192.0.2.7",
+        ]
+    )
 
 
 def test_a_blocked_network_allows_this_machine(run: Callable[..., pytest.RunResult]) -> None:
@@ -732,12 +954,27 @@ def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.R
     missed.stdout.fnmatch_lines(["*- oda-proxy -*", "missed: *"])
 
 
-def test_workers_do_not_record_shared_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
-    result = run(TWO, *IN_FOUR, "--oda-record-mode=all", f"--oda-upstream={upstream}")
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(
-        ["*several tests may share the recordings 'both': record them in one process, with -n 0"]
-    )
+SEVEN = TWO.replace('["255.986542", "250"]', "range(240, 247)").replace("RA=ra", "RA=str(ra)")
+
+
+@pytest.mark.parametrize("mode", ["once", "new_episodes", "all"])
+def test_workers_that_record_shared_recordings_lose_none(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, mode: str
+) -> None:
+    options = (*IN_FOUR, f"--oda-record-mode={mode}", f"--oda-upstream={upstream}")
+    run(SEVEN, *options).assert_outcomes(passed=7)
+    assert recorded(project.path / "recordings/both") == list(range(240, 247))
+    assert not list(project.path.rglob(".both*"))
+
+    run(SEVEN, *options).assert_outcomes(passed=7)
+    assert mock_status(upstream)["runs"] == (14 if mode == "all" else 7)
+
+
+def test_once_does_not_add_to_recordings_in_workers_either(run: Callable[..., pytest.RunResult], upstream: str) -> None:
+    options = (*IN_FOUR, "--oda-record-mode=once", f"--oda-upstream={upstream}")
+    run(LEAVES_ONE, *options).assert_outcomes(passed=1)
+
+    run(TWO, *options).assert_outcomes(passed=1, failed=1)
 
 
 def test_options_of_pytest_recording_do_not_clash(

@@ -39,11 +39,16 @@ def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     return 0
 
 
-def rm(keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Remove recordings: all whose keys are named, or none if a key is unknown."""
-    with open_store(upstream, cache_dir) as store:
-        entries = find_entries(store, keys)
-        removed = [entry.key for entry in entries if store.remove(entry.key)]
+def rm(keys: Sequence[str], *, capsule: Path | None, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+    """Remove recordings from the store, or from a capsule: all whose keys are named, or none if a key is unknown."""
+    if capsule is not None:
+        from oda_proxy.capsule import rewriting
+
+        removed = rewriting.remove(capsule, keys)
+    else:
+        with open_store(upstream, cache_dir) as store:
+            entries = find_entries(store, keys)
+            removed = [entry.key for entry in entries if store.remove(entry.key)]
     if as_json:
         print_json({"removed": removed})
     else:

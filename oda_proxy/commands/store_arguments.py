@@ -47,6 +47,10 @@ def add_commands(add: AddCommand) -> None:
     ):
         own = add(name, command, config.STORE, about)
         own.add("keys", nargs="+", **_KEYS)
+        if name == "rm":
+            own.add(
+                "--capsule", type=argument_types.path, metavar="DIR", help="remove from a capsule instead of the store"
+            )
         _json(own)
     show = add("show", _show, config.STORE, "show a recording, with a plot on a terminal")
     show.add("key", **_KEYS)

@@ -66,9 +66,10 @@ class NotInCapsuleError(OdaProxyError):
 
 @dataclass(slots=True)
 class CapsuleItem:
-    """A part of a capsule, with its description in one line and the number of its uses."""
+    """A part of a capsule, with its description in one line, its key, and the number of its uses."""
 
     about: str
+    key: str = ""
     uses: int = 0
 
 
@@ -166,12 +167,12 @@ class Replayer:
             key = (await resolver.resolve(recording.query)).key if recording.query else recording.key
             # Everyone with access to the capsule may read everything in it.
             await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
-            items[key] = self._item(_about(recording.query))
+            items[key] = self._item(_about(recording.query), recording.key)
         recorded_failures: dict[Key, Failure] = {}
         for failure in dispatcher.failures.values():
             key = (await resolver.resolve(failure.query)).key if failure.query else failure.key
             recorded_failures[key] = failure
-            items[key] = self._item(f"{_about(failure.query)}, which failed")
+            items[key] = self._item(f"{_about(failure.query)}, which failed", failure.key)
         services = Services(
             instruments=instruments,
             tokens=_AnyToken(),
@@ -181,8 +182,8 @@ class Replayer:
         )
         return Proxy(store, None, self._policy, services=services)
 
-    def _item(self, about: str) -> CapsuleItem:
-        self.items.append(item := CapsuleItem(about))
+    def _item(self, about: str, key: str = "") -> CapsuleItem:
+        self.items.append(item := CapsuleItem(about, key))
         return item
 
 

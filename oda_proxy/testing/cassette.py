@@ -6,21 +6,20 @@ interrupted changes nothing.
 
 from __future__ import annotations
 
-import json
-import shutil
+import asyncio
 import tempfile
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from oda_proxy import config
-from oda_proxy.capsule import exchange, layout
+from oda_proxy.capsule import layout, rewriting
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import NotACapsuleError
-from oda_proxy.capsule.writer import CapsuleWriter
-from oda_proxy.errors import NoRecordingError, UsageError
+from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.nearest import shorten
@@ -31,9 +30,8 @@ from oda_proxy.run.replayer import replaying
 from oda_proxy.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from oda_proxy.capsule.capsule import Capsule
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
     from oda_proxy.query.query import Envelope
@@ -119,6 +117,7 @@ class Cassette:
         self._recorder = recorder
         self._missed: Counter[str] = Counter()  # all requests, if there are no recordings
         self._missed_queries: Counter[str] = Counter()  # the queries among them
+        self._missed_requests: list[Request] = []
         services = Services(miss_handler=_NoRecordings(folder, self._missed_queries))
         self._empty = Proxy(MemoryStore(), None, Policy(), services=services)
 
@@ -131,6 +130,11 @@ class Cassette:
     def unused(self) -> tuple[str, ...]:
         """The recordings that were not replayed."""
         return self._replayer.unused if self._replayer else ()
+
+    @property
+    def usage(self) -> tuple[tuple[str, str, bool], ...]:
+        """The key of each recording, its description, and whether it was replayed."""
+        return tuple((item.key, item.about, item.uses > 0) for item in self._replayer.items) if self._replayer else ()
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -177,7 +181,19 @@ class Cassette:
         answer = await self._empty.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.detail:
             self._missed[f"{request.method} {request.path}: there are no recordings"] += 1
+            if request.path.endswith("/run_analysis") and isinstance(request.body, bytes | None):
+                self._missed_requests.append(request)
         return answer
+
+    def find_fitting(self, folders: Iterable[Path]) -> Path | None:
+        """Return the first capsule with recordings for all queries of a test without recordings, or None."""
+        if not self._missed_requests:
+            return None
+        with ThreadPoolExecutor(1) as executor:  # an event loop may run in this thread
+            return next(
+                (one for one in folders if executor.submit(asyncio.run, _fits(one, self._missed_requests)).result()),
+                None,
+            )
 
 
 @contextmanager
@@ -215,8 +231,13 @@ async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Ca
     upstream = None if options.upstream is None else config.value_of(config.RECORD[0], options.upstream, "upstream")
     async with AsyncExitStack() as stack:
         replayer = recorder = None
-        if options.replays:
-            replayer = await stack.enter_async_context(replaying(options.folder, time_scale=scale, listen=_no_listener))
+        # Another session that records may replace the folder; a read-only one is read without a lock.
+        is_replaced = options.record_mode != "none" and options.folder.parent.is_dir()
+        with rewriting.locked(options.folder) if is_replaced else nullcontext():
+            if options.replays:
+                replayer = await stack.enter_async_context(
+                    replaying(options.folder, time_scale=scale, listen=_no_listener)
+                )
         if new:
             recorder = await stack.enter_async_context(
                 recording(
@@ -269,49 +290,20 @@ def _with_recorded_upstream(options: CassetteOptions) -> CassetteOptions:
 
 def _save(recorded: Path, options: CassetteOptions) -> None:
     """Move new recordings to the folder of the cassette; nothing changes if there are none. Raises CapsuleError."""
-    capsule_recorded = open_capsule(recorded)
-    if not capsule_recorded.files:
-        return
-    folder = options.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:40]}-", dir=folder.parent) as staging:
-        new, old = Path(staging) / "new", Path(staging) / "old"
-        if options.merges:
-            _merge(new, (open_capsule(folder), capsule_recorded), options.command)
-        else:
-            shutil.copytree(recorded, new)
-        if folder.exists():
-            folder.rename(old)
-            _move_other_files(old, new)
-        new.rename(folder)
+    if open_capsule(recorded).files:
+        merges = options.record_mode == "new_episodes" or options.is_shared
+        rewriting.replace(options.folder, recorded, command=options.command, merges=merges)
 
 
-def _merge(folder: Path, capsules: tuple[Capsule, ...], command: tuple[str, ...]) -> None:
-    """Write a capsule with the contents of several; of two recordings with one key the later is written."""
-    writer = CapsuleWriter(folder, command=command, include_private=True)  # existing recordings may be private
-    for one in capsules:
-        for program, versions in one.versions.items():
-            for version in versions if isinstance(versions, list) else ():
-                writer.note_version(program, version)
-        for dispatcher in one.dispatchers:
-            target = writer.dispatcher(dispatcher.url)
-            for address in dispatcher.addresses:
-                target.add_address(address)
-            for one_recording in dispatcher.recordings():
-                target.save_recording(one_recording)
-            for failure in dispatcher.failures.values():
-                target.save_failure(failure)
-            descriptions = dispatcher.folder / "descriptions"
-            if descriptions.is_dir():
-                shutil.copytree(descriptions, target.folder / descriptions.name, dirs_exist_ok=True)
-        for document, body in one.exchanges():
-            page = exchange.from_json(json.dumps(document).encode("ascii"), body)
-            writer.save_exchange(page.name, document, body)
-    writer.finish(capsules[-1].exit_status or 0)
-
-
-def _move_other_files(old: Path, new: Path) -> None:
-    """Move files that are no part of the capsule, such as a README, to the new folder."""
-    for other in old.iterdir():
-        if other.name not in {layout.MANIFEST, layout.CRATE, *layout.FOLDERS}:
-            other.rename(new / other.name)
+async def _fits(folder: Path, requests: Iterable[Request]) -> bool:
+    """Whether a capsule has recordings for all requests."""
+    try:
+        async with replaying(folder, listen=_no_listener) as replayer:
+            for request in requests:
+                answer = await replayer.answer_dispatcher(None, request, origin="http://localhost")
+                await answer.close()
+                if answer.cache_status.detail == NoRecordingError.detail:
+                    return False
+    except OdaProxyError:  # a damaged capsule, which its own test reports
+        return False
+    return True

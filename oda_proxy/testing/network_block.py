@@ -29,6 +29,8 @@ class NetworkBlock:
 
     def __init__(self) -> None:
         self._suspended = 0
+        self.refused: list[str] = []
+        """Hosts of refused connections."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -73,6 +75,7 @@ class NetworkBlock:
 
     def _refuse(self, host: Any) -> None:
         if not self._suspended and not _is_local(host):
+            self.refused.append(_text(host))
             raise NetworkBlockedError(
                 f"the network is blocked (--oda-block-network): {_text(host)} is not this machine"
             )

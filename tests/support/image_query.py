@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -46,6 +47,22 @@ def get_image_and_headers(url: str, **changes: str) -> tuple[dict[str, Any], Mes
     except HTTPError as error:
         with error:
             return json.load(error), error.headers
+
+
+def run_image(url: str, **changes: str) -> list[str]:
+    """Query the image until its products come, like a client, and return the states; `broken` stands for an error."""
+    states, sent = [], dict(changes)
+    for _ in range(200):
+        try:
+            answer = get_image(url, **sent)
+        except (ValueError, OSError, HTTPException):
+            states.append("broken")
+            continue
+        states.append(answer.get("query_status", "failed"))
+        if states[-1] in {"done", "failed"}:
+            return states
+        sent |= {"query_status": states[-1], "job_id": answer["job_monitor"]["job_id"]}
+    return states
 
 
 def mock_status(mock_url: str) -> dict[str, Any]:
