@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from oda_proxy import config
 from oda_proxy._version import __version__
-from oda_proxy.commands import argument_types, diff_arguments, query_arguments, run_arguments, store_arguments
+from oda_proxy.commands import (
+    argument_types,
+    diff_arguments,
+    job_arguments,
+    query_arguments,
+    run_arguments,
+    store_arguments,
+)
 from oda_proxy.commands.output import warn
 from oda_proxy.errors import OdaProxyError, UsageError
 
@@ -80,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    for arguments in (store_arguments, query_arguments, run_arguments, diff_arguments):
+    for arguments in (job_arguments, store_arguments, query_arguments, run_arguments, diff_arguments):
         arguments.add_commands(partial(_add, commands))
     return all_commands
 

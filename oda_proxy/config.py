@@ -224,6 +224,10 @@ _SECRET_KEY = Option(
     "secret-key", _text, "a key that is not empty", "key that signs the tokens of the dispatcher", metavar="KEY"
 )
 
+_ADMIN_TOKEN = Option(
+    "admin-token", _text, "a token that is not empty", "token that allows to stop jobs over HTTP", metavar="TOKEN"
+)
+
 SERVE = (
     _UPSTREAM,
     Option("mock", _switch, "yes or no", "use a mock dispatcher, started in this process", False),
@@ -286,6 +290,7 @@ SERVE = (
         metavar="WHO",
     ),
     _SECRET_KEY,
+    _ADMIN_TOKEN,
     Option(
         "token-trust",
         _seconds,
@@ -313,6 +318,17 @@ SERVE = (
     _FIXTURES,
     _TIME_SCALE,
     _SYNTHETIC,
+)
+JOBS = (
+    Option(
+        "proxy",
+        _address,
+        "an http(s) URL without user and query",
+        "URL of the proxy",
+        "http://127.0.0.1:8400",
+        metavar="URL",
+    ),
+    _ADMIN_TOKEN,
 )
 STORE = (_UPSTREAM, _CACHE_DIR)
 KEY = (
@@ -357,6 +373,7 @@ class ServeOptions:
     lifetime: tuple[Rule, ...]
     sharing: str
     secret_key: str | None = field(repr=False)
+    admin_token: str | None = field(repr=False)
     token_trust: float
     description_ttl: float
     cors_origins: tuple[str, ...]
@@ -394,8 +411,9 @@ def resolve(
     which names the option and its source.
     """
     from_file = _read_file(file)
-    if _SECRET_KEY in options and _SECRET_KEY.name in from_file:
-        _check_mode(file or Path(FILE), warn)
+    for secret in (_SECRET_KEY, _ADMIN_TOKEN):
+        if secret in options and secret.name in from_file:
+            _check_mode(file or Path(FILE), secret.name, warn)
     values = {}
     for option in options:
         if (flag := flags.get(option.name)) is not None:
@@ -436,7 +454,7 @@ def _parsed(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(str(value))
     except ValueError:
-        is_secret = option is _SECRET_KEY or "@" in str(value)  # the part before @ may be a password
+        is_secret = option in {_SECRET_KEY, _ADMIN_TOKEN} or "@" in str(value)  # the part before @ may be a password
         shown = f", not {str(value)!r}" if not is_secret or not str(value).strip() else ""
         raise UsageError(f"{source} must be {option.expects}{shown}") from None
 
@@ -462,8 +480,9 @@ def _read_file(file: Path | None) -> dict[str, Any]:
     return values
 
 
-def _check_mode(file: Path, warn: Callable[[str], None]) -> None:
-    """Warn if other users can read a file with a secret key."""
+def _check_mode(file: Path, secret: str, warn: Callable[[str], None]) -> None:
+    """Warn if other users can read a file with a secret."""
     mode = file.stat().st_mode & 0o777
     if os.name == "posix" and mode & 0o077:
-        warn(f"{file} has a secret-key, and other users can read it (mode {mode:04o}): run chmod 600 {file}")
+        article = "an" if secret.startswith("a") else "a"
+        warn(f"{file} has {article} {secret}, and other users can read it (mode {mode:04o}): run chmod 600 {file}")

@@ -113,7 +113,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         await proxy.resume()
         limits = Limits(options.max_size, options.min_free)
         await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))
-        app = make_app(proxy, near_misses)
+        app = make_app(proxy, near_misses, admin_token=options.admin_token)
         url = await stack.enter_async_context(
             listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
         )

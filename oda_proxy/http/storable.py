@@ -17,6 +17,9 @@ _TRANSFER_HEADERS: Final = frozenset({"content-encoding", "content-length", "via
 
 _CACHE_HEADERS: Final = frozenset({"cache-control", "vary"})
 
+_STATUS_HEADERS: Final = frozenset({"location", "retry-after", "www-authenticate"})
+"""Headers that belong to a status."""
+
 _NORMALISED: Final = frozenset({"accept-encoding", "authorization", "cookie", "origin"})
 """Request headers in `Vary` by which no stored response varies.
 
@@ -38,10 +41,11 @@ def shared_headers(headers: Headers) -> Headers:
 def owner_headers(headers: Headers) -> Headers:
     """Return the headers of a response for the client that started its job, but may send another request by now.
 
-    These are the shared ones, those for caches, and what the dispatcher allows browsers, which ignore it for another
-    origin.
+    These are the shared ones, those of the status and for caches, and what the dispatcher allows browsers, which ignore
+    it for another origin.
     """
-    others = tuple(pair for pair in headers if pair[0].casefold() in _CACHE_HEADERS or is_cors_header(pair[0]))
+    names = _CACHE_HEADERS | _STATUS_HEADERS
+    others = tuple(pair for pair in headers if pair[0].casefold() in names or is_cors_header(pair[0]))
     return (*shared_headers(headers), *others)
 
 

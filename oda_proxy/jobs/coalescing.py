@@ -113,6 +113,12 @@ class Jobs:
         """Answer all waiting clients, and later requests, at once: the server stops."""
         self._registry.release_waiters()
 
+    async def stop(self, running: RunningJob, stopped_by: str) -> None:
+        """Give a job up; its clients receive a failure that says who stopped it."""
+        error = GivenUpError(f"the job was stopped by {stopped_by}; ask again to start it once more")
+        await self._registry.stop(running, error)
+        await self._services.journal.remove(running.resolved.key)
+
     async def close(self, grace: float) -> None:
         """Cancel the running jobs; first submissions have `grace` s to be answered: named jobs can be resumed."""
         await self._registry.close(grace if self._services.journal.folder else 0.0)
@@ -169,7 +175,7 @@ class Jobs:
         hold = min(self._policy.long_poll, self._pauses.polled(envelope.session_id, resolved.key))
         if envelope.session_id in ANONYMOUS:
             hold = 0.0
-        is_old = not running.is_queued and self._runtime.clock() - running.answered_at > MAX_AGE
+        is_old = not running.is_queued and self._runtime.clock() - running.times.answered > MAX_AGE
         timeout = max(hold, FRESH_TIMEOUT) if is_old else hold
         await running.wait_for_change(envelope.session_id, timeout, or_answer=is_old)
         collapsed = not running.is_owner(client)
@@ -195,11 +201,11 @@ class Jobs:
         """
         now = self._runtime.clock()
         if is_refresh:
-            if now - running.refreshed_at > REFRESH_INTERVAL:
-                running.refreshed_at = now
+            if now - running.times.refreshed > REFRESH_INTERVAL:
+                running.times.refreshed = now
                 if running.client is not client:
                     running.request_resubmission()
-        elif running.is_owner(client) and now - max(running.changed_at, running.submitted_at) > SILENCE:
+        elif running.is_owner(client) and now - max(running.times.changed, running.times.submitted) > SILENCE:
             running.request_resubmission()
 
     def _with_session(self, client: Client) -> Client:

@@ -134,7 +134,7 @@ class Poller:
         place = await self.places.take(_owner(running.client), running)
         try:
             running.is_queued = False
-            running.changed_at = running.submitted_at = self._runtime.clock()
+            running.times.changed = running.times.submitted = self._runtime.clock()
             running.notify()
             await self._write_journal(running, running.client)
             outcome = await self._poll_to_end(running, place)
@@ -153,7 +153,7 @@ class Poller:
         while True:
             step = next_step(running.job, clock(), watched=running.is_watched, retry_after=retry_after)
             await self._pause(step.pause, running)
-            is_stalled = submitted_as_stalled < running.changed_at and self._is_stalled(running)
+            is_stalled = submitted_as_stalled < running.times.changed and self._is_stalled(running)
             if running.take_resubmission() or is_stalled:
                 submitted_as_stalled = clock() if is_stalled else submitted_as_stalled
                 running.job = resubmitted(running.job)
@@ -186,7 +186,7 @@ class Poller:
             return False
         estimate = self._estimates.estimate(running.resolved.query)
         longest = max(STALLED_RUNS * estimate.longest, MIN_STALLED) if estimate else STALLED
-        return self._runtime.clock() - max(running.changed_at, running.submitted_at) > longest
+        return self._runtime.clock() - max(running.times.changed, running.times.submitted) > longest
 
     async def _pause(self, seconds: float, running: RunningJob) -> None:
         """Wait before the next request; a long pause of a job without clients ends when a client comes."""
@@ -248,7 +248,7 @@ class Poller:
         """
         attempts: list[asyncio.Task[Answer]] = []
         step, wait = Step("new", "", 0.0), SUBMIT_TIMEOUT
-        running.submitted_at = self._runtime.clock()
+        running.times.submitted = self._runtime.clock()
         try:
             while True:
                 if len(attempts) >= MAX_SUBMISSIONS:  # the first may be a long synchronous job
@@ -260,7 +260,7 @@ class Poller:
                     attempts.remove(answered)
                     return answered.result()
                 place.release()
-                wait = self._runtime.clock() - running.submitted_at
+                wait = self._runtime.clock() - running.times.submitted
         finally:
             await _discard(attempts)
 
@@ -271,7 +271,7 @@ class Poller:
         reports, notices = await asyncio.to_thread(_read_progress, parsed, client.envelope)
         has_reports = len(reports) > len(running.reports)
         if has_reports or (running.job.state != before.state and before.state is not State.RESUBMIT):
-            running.changed_at = self._runtime.clock()
+            running.times.changed = self._runtime.clock()
         is_new = has_reports or running.job.errors == 1 or running.job.state != before.state
         if parsed:
             is_new |= notices != running.notices

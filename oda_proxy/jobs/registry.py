@@ -74,6 +74,10 @@ class JobRegistry:
             running.outcome = await run()
         except OdaProxyError as error:
             running.outcome = Outcome(error=error)
+        except asyncio.CancelledError:
+            if running.stopped_by is None:
+                raise
+            running.outcome = Outcome(error=running.stopped_by)
         except Exception as error:  # noqa: BLE001 - whatever it is, clients must not wait for ever
             internal = InternalError(error)
             _log.error("%s", internal.log_line)
@@ -86,6 +90,18 @@ class JobRegistry:
         running.notify()
         for _, expired in self._ended.expire():
             await _dismiss(expired)
+
+    async def stop(self, running: RunningJob, error: OdaProxyError) -> None:
+        """Cancel a job; its clients receive an error."""
+        for key, entry in list(self._running.items()):
+            if entry.running is running:
+                running.stopped_by = error
+                entry.task.cancel()
+                await asyncio.gather(entry.task, return_exceptions=True)
+                if running.outcome is None:  # the task had not run yet
+                    self._running.pop(key, None)
+                    running.outcome = Outcome(error=error)
+                    running.notify()
 
     async def close(self, grace: float) -> None:
         """Cancel all jobs: waiting clients receive the current state, and the dispatcher no further request.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cachetools import LRUCache
@@ -16,6 +16,7 @@ from oda_proxy.jobs.requests import with_fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.jobs.client import Client
@@ -35,6 +36,20 @@ ANONYMOUS: Final = frozenset({"", "new"})
 
 _STARTED: Final = frozenset({State.RESUBMIT, State.SUBMITTED, State.PROGRESS})
 """States in which the dispatcher has answered, and is not about to send products."""
+
+
+@dataclass(slots=True)
+class Timestamps:
+    """When the last of several events of a job was, in s since 1970 (UTC)."""
+
+    changed: float
+    """The dispatcher reported anything new."""
+    answered: float
+    """The dispatcher answered."""
+    submitted: float
+    """The job was submitted to the dispatcher."""
+    refreshed: float = float("-inf")
+    """A client wanted it to be computed again."""
 
 
 class RunningJob:
@@ -58,14 +73,7 @@ class RunningJob:
         self.reports: tuple[Mapping[str, Any], ...] = ()
         self.notices = Notices()
         """What else the dispatcher says of it."""
-        self.changed_at = started_at
-        """When the dispatcher last reported anything new."""
-        self.answered_at = started_at
-        """When it last answered."""
-        self.submitted_at = started_at
-        """When it was last submitted to the dispatcher."""
-        self.refreshed_at = float("-inf")
-        """When a client last wanted it to be computed again."""
+        self.times = Timestamps(changed=started_at, answered=started_at, submitted=started_at)
         self.is_queued = False
         self.is_elsewhere = False
         """Whether another process on the same folder polls the dispatcher for it."""
@@ -76,6 +84,8 @@ class RunningJob:
         self.seen_running = False
         """Whether this process has seen the dispatcher work on it."""
         self.outcome: Outcome | None = None
+        self.stopped_by: OdaProxyError | None = None
+        """Why it was cancelled before its end."""
         self.job_id = ""
         """The name under which clients know it, once one was sent."""
         self.polls = 0
@@ -138,6 +148,10 @@ class RunningJob:
             return envelope.token == self.client.envelope.token
         return envelope.session_id in self._owner_sessions and envelope.token == self.client.envelope.token
 
+    def is_owned_alone_by(self, session_id: str) -> bool:
+        """Return whether a session owns the job, and no other has joined it."""
+        return session_id in self._owner_sessions and set(self._sent) <= self._owner_sessions | ANONYMOUS
+
     def adopt_session(self, session_id: str) -> None:
         """Continue in the session that the dispatcher created for a client without one."""
         client, envelope = self.client, self.client.envelope
@@ -198,7 +212,7 @@ class RunningJob:
 
     def note_answer(self) -> None:
         """Note that the dispatcher has answered."""
-        self.answered_at = self._clock()
+        self.times.answered = self._clock()
         self._answers += 1
         self._wake()
 

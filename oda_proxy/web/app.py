@@ -12,7 +12,7 @@ from aiohttp import web
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.proxy import Proxy
-from oda_proxy.web import pages
+from oda_proxy.web import job_pages, pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
 if TYPE_CHECKING:
@@ -23,11 +23,17 @@ _log = logging.getLogger(__name__)
 PROXY = web.AppKey("proxy", Proxy)
 
 
-def make_app(proxy: Proxy, near_misses: NearMissHandler | None = None) -> web.Application:
-    """Return the application that serves `proxy`, with the pages about it and its near misses."""
+def make_app(
+    proxy: Proxy, near_misses: NearMissHandler | None = None, *, admin_token: str | None = None
+) -> web.Application:
+    """Return the application that serves `proxy`, with the pages about it and its near misses.
+
+    Requests with the `admin_token` may stop jobs.
+    """
     app = web.Application(client_max_size=MAX_FORM)
     app[PROXY] = proxy
     app.on_response_prepare.append(_add_cache_status)
+    job_pages.add_to(app, proxy, admin_token)
     pages.add_to(app, proxy, near_misses)
     app.on_shutdown.append(_release_waiters)
     app.router.add_route("*", "/{path:.*}", _handle)

@@ -1,4 +1,4 @@
-"""The proxy's own pages below `/-/`: its state and its jobs."""
+"""The proxy's own pages below `/-/`: its state, its near misses, and whether it is alive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.upstream.throttling import ThrottledUpstream
 
 if TYPE_CHECKING:
-    from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.faults import StoreFault
     from oda_proxy.store.near_misses import NearMissHandler
@@ -39,19 +38,15 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | No
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)
 
-    async def jobs(_: web.Request) -> web.Response:
-        return _json({"jobs": [_job(proxy, running) for running in proxy.jobs]})
-
     async def misses(_: web.Request) -> web.Response:
         return _json({"near_misses": [asdict(miss) for miss in near_misses.misses] if near_misses else []})
 
     async def not_found(request: web.Request) -> web.Response:
-        text = f"there is no page {request.path}; there are {', '.join(pages)}\n"
+        text = f"there is no page {request.path}; there are {', '.join(['/-/jobs', *pages])}\n"
         return web.Response(status=404, text=text, headers=_HEADERS)
 
     pages = {
         "/-/status": status,
-        "/-/jobs": jobs,
         "/-/near-misses": misses,
         "/-/livez": alive,
         "/-/readyz": alive,
@@ -63,22 +58,6 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | No
 
 def _json(members: dict[str, Any]) -> web.Response:
     return web.json_response(text=f"{json.dumps(members)}\n", headers=_HEADERS)
-
-
-def _job(proxy: Proxy, running: RunningJob) -> dict[str, Any]:
-    """Return the state of a job; of one that was submitted with a token, not its query."""
-    query, private = running.resolved.query, running.client.envelope.token is not None
-    return {
-        "key": running.resolved.key,
-        "instrument": None if private else query.instrument,
-        "product_type": None if private else query.product_type,
-        "state": "queued" if running.is_queued else running.job.state,
-        "begun": running.job.started_at,
-        "sessions": running.sessions,
-        "polls": running.polls,
-        "watched": running.is_watched,
-        "remark": "" if private else proxy.jobs.comment_on(running, running.client),
-    }
 
 
 async def _store(proxy: Proxy) -> dict[str, Any]:

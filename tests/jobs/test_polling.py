@@ -600,3 +600,16 @@ async def test_the_token_of_a_client_that_disconnected_can_take_over() -> None:
     assert response.state == "done"
     assert {request.token for request in dispatcher.requests if request.at > 110} == {other.token}
     assert elapsed() < 450
+
+
+@simulated
+async def test_a_redirect_of_a_submission_reaches_the_owner_with_its_location() -> None:
+    location = "http://other.example/run_analysis/"
+    moved = reply(b"<p>moved", status=301, headers=(*HTML, ("Location", location), ("Set-Cookie", "a=b")))
+    async with proxied(Dispatcher(instead=lambda _: moved)) as proxy:
+        request = Request("GET", "/run_analysis", f"{QUERY}&query_status=new&session_id=S")
+
+        answer = await proxy.answer(request, origin=ORIGIN)
+
+    assert (answer.status, dict(answer.headers)["Location"]) == (301, location)
+    assert "Set-Cookie" not in dict(answer.headers)

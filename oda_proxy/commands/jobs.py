@@ -1,0 +1,88 @@
+"""The command `jobs`: lists the jobs of a running proxy, and stops one."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.commands import formatting
+from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.errors import OdaProxyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT: Final = 30.0
+"""Seconds for an answer of the proxy."""
+MAX_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of its answer."""
+
+
+class ProxyError(OdaProxyError):
+    """The proxy cannot be reached, or refuses."""
+
+
+def jobs(
+    *, proxy: str, admin_token: str | None, action: str | None, key: str | None, session: str | None, as_json: bool
+) -> int:
+    """List the jobs of a proxy, the oldest first, or stop the one whose key begins with `key`.
+
+    Raises UsageError for a key that is missing or not expected, and ProxyError.
+    """
+    if action is None:
+        return _list(proxy, as_json=as_json)
+    if key is None:
+        raise UsageError("jobs stop needs the KEY of a job, or its beginning; oda-proxy jobs lists them")
+    headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
+    if session:
+        headers["Oda-Session"] = session
+    if not headers:
+        raise UsageError("jobs stop needs the administration token (ODA_PROXY_ADMIN_TOKEN), or --session of the job")
+    stopped = _request(f"{proxy}/-/jobs/{key}", "DELETE", headers)["stopped"]
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        print_lines([f"stopped {stopped[: formatting.SHORT]}; the dispatcher may go on with it"])
+    return 0
+
+
+def _list(proxy: str, *, as_json: bool) -> int:
+    found = _request(f"{proxy}/-/jobs", "GET", {})["jobs"]
+    if as_json:
+        print_json(found)
+        return 0
+    if not found:
+        warn(f"{proxy} runs no jobs")
+        return 0
+    heading = ("KEY", "STATE", "AGE", "SESSIONS", "INSTRUMENT", "PRODUCT", "")
+    print_lines(formatting.table([heading, *map(_line, found)], right=frozenset({2, 3})))
+    return 0
+
+
+def _line(job: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(job["key"])[: formatting.SHORT],
+        str(job["state"]),
+        formatting.span(max(time.time() - float(job["begun"]), 0.0)),
+        str(job["sessions"]),
+        formatting.plain(str(job["instrument"] or "(private)")),
+        formatting.plain(str(job["product_type"] or "(private)")),
+        formatting.plain(str(job["remark"]).removeprefix("oda-proxy: ")),
+    )
+
+
+def _request(url: str, method: str, headers: Mapping[str, str]) -> Any:
+    """Send a request to a proxy, past the proxies of the environment, and return the JSON of its answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310 - an http(s) URL
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            return json.loads(response.read(MAX_SIZE))
+    except urllib.error.HTTPError as error:
+        raise ProxyError(formatting.plain(error.read(1000).decode("utf-8", "replace").strip())) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy") from None
