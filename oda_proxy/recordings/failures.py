@@ -21,7 +21,7 @@ from oda_proxy.query.cache_key import KEY_VERSION, key_of
 from oda_proxy.query.query import ENVELOPE
 from oda_proxy.recordings import api_code, serialisation
 from oda_proxy.recordings.leak_check import Secrets, check_no_secrets, collect_secrets
-from oda_proxy.recordings.redaction import CLIENT_MEMBERS, REMOVED, NotStorableError, bare_name, redact_text
+from oda_proxy.recordings.redaction import REMOVED, NotStorableError, names_client, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,7 +171,7 @@ def _redacted(value: Any, found: Secrets, gaps: list[MemberPath], at: MemberPath
             redacted[name] = inner
         elif name in ENVELOPE or path == (_NOW,):
             gaps.append(path)
-        elif bare_name(name) in CLIENT_MEMBERS:
+        elif names_client(name):
             continue
         elif path == ("products", _API_CODE):
             program = api_code.with_gaps(inner) if isinstance(inner, str) else []

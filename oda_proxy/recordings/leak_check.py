@@ -1,19 +1,23 @@
 """Check that what is stored of an exchange holds none of its secrets, however they are written.
 
 The secrets are collected from the exchange itself: session and job ids, tokens, and the persons whom its tokens name.
-They are found percent-encoded, split over FITS cards, in another case, as base64, and within a pickle.
+They are found percent-encoded or escaped, split over members or FITS cards, in another case or without accents, as
+base64, in a pickle, and in compressed files.
 """
 
 from __future__ import annotations
 
 import binascii
+import heapq
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError
+from oda_proxy.recordings.unpacking import TooLargeError, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,20 +32,26 @@ class Secrets:
     by_reason: Mapping[str, frozenset[str]] = field(repr=False)
 
 
-def collect_secrets(envelope: Envelope, *answers: Any) -> Secrets:
+def collect_secrets(envelope: Envelope, *answers: Any, products: Iterable[Any] = ()) -> Secrets:
     """Collect what names the client of an exchange, or other clients: a job can run in the session of another.
 
-    `answers` are the parts of the answer that are not products. Members are found at any depth.
+    `answers` are the parts of the answer that are not products. Members are found at any depth. Of `products` only long
+    ids and tokens are collected: their other members may be anything.
     """
     named: dict[str, set[str]] = {"session_id": {envelope.session_id}, "job_id": {envelope.job_id}, "token": set()}
     if envelope.token is not None:
         named["token"].add(envelope.token.text)
-    people = {text for part in answers for name, text in _named(part) if name in {"email", "user_email"}}
+    people: set[str] = set()
     for part in answers:
         for name, text in _named(part):
-            if name in named:
-                named[name].add(text)
+            if kind := _KINDS.get(re.sub("[^a-z]", "", name.casefold())):
+                (people if kind == "email" else named[kind]).add(text)
             named["token"].update(JWT.findall(text))
+    for part in products:
+        for name, text in _named(part):
+            kind = _KINDS.get(re.sub("[^a-z]", "", name.casefold()), "")
+            if kind in named and len(_skeleton(_plain(text))) >= _LONG:
+                named[kind].add(text)
     for token in [*named["token"]]:
         named["token"].update(token.split("."))
         people |= _claims(token)
@@ -56,6 +66,14 @@ def collect_secrets(envelope: Envelope, *answers: Any) -> Secrets:
         }
     )
 
+
+_KINDS = {
+    **dict.fromkeys(("sessionid", "sid"), "session_id"),
+    **dict.fromkeys(("jobid", "jid"), "job_id"),
+    **dict.fromkeys(("token", "accesstoken", "authtoken", "bearertoken", "idtoken", "refreshtoken"), "token"),
+    **dict.fromkeys(("email", "useremail", "emailaddress", "useremailaddress"), "email"),
+}
+"""What the members of these names are, by the letters of the name."""
 
 _NO_SECRETS = frozenset({"", "new", "None", "\x00", "0" * 16})
 """Values that mean that there is no session, token or job."""
@@ -81,7 +99,7 @@ def _claims(token: str) -> set[str]:
     try:
         payload = token.split(".")[1]
         claims = json.loads(binascii.a2b_base64(payload.translate(_STANDARD) + "=="))
-        texts = [claims.get(name) for name in ("email", "sub", "name")]
+        texts = [claims.get(name) for name in ("email", "sub", "name", "preferred_username")]
     except (IndexError, ValueError, AttributeError, RecursionError):
         return set()
     return {claim for claim in texts if isinstance(claim, str)}
@@ -105,14 +123,18 @@ def check_no_secrets(value: Any, secrets: Secrets) -> None:
     ones as whole words.
     """
     by_reason = secrets.by_reason
-    long = {reason: [s for s in texts if len(_skeleton(s.encode())) >= _LONG] for reason, texts in by_reason.items()}
+    long = {reason: [s for s in texts if len(_skeleton(_plain(s))) >= _LONG] for reason, texts in by_reason.items()}
     short = {reason: [s for s in texts if s not in long[reason]] for reason, texts in by_reason.items()}
     if not any(long.values()) and not any(short.values()):
         return
+    sought = {reason: [_skeleton(_plain(text)) for text in texts] for reason, texts in long.items()}
     texts = list(_texts(value))
-    for decoded in _decodings(texts):
-        for reason, secret_texts in long.items():
-            if any(_skeleton(secret.encode()) in decoded for secret in secret_texts):
+    for data in _decodings(value, texts):
+        if _JWT.search(data):
+            raise NotStorableError("names-a-token")
+        skeleton = _skeleton(data)
+        for reason, secret_texts in sought.items():
+            if any(secret in skeleton for secret in secret_texts):
                 raise NotStorableError(reason)
     words = "\n".join(text for text in texts if len(text) < _PROSE)
     for reason, few in short.items():
@@ -122,6 +144,9 @@ def check_no_secrets(value: Any, secrets: Secrets) -> None:
 
 _PROSE = 4096
 """Characters up to which a text is searched for short secrets: base64 holds them by chance."""
+_SHIFTED = 1024 * 1024
+"""Characters up to which a text may have anything but base64 at its begin: longer ones are files."""
+_JWT = re.compile(JWT.pattern.encode())
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -139,30 +164,99 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _decodings(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield the letters and digits of all texts together, as sent and percent-decoded, then of each text as base64."""
-    together = "\n".join(texts).encode("utf-8", "surrogatepass")
-    yield _skeleton(together)
-    yield _skeleton(_decoded(together.replace(b"CONTINUE", b"")))
+def _values(value: Any) -> Iterator[str]:
+    """Yield every short text that is not a name."""
+    if isinstance(value, str):
+        if len(value) < _PROSE:
+            yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _values(inner)
+
+
+def _decodings(value: Any, texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield a JSON value as it may be read: its `texts` together, as sent and decoded, then each as base64."""
+    yield from _readings(_plain("\n".join(texts)))
+    yield _decoded(_plain("".join(_values(value))))  # split over members
     for text in dict.fromkeys(texts):
         if len(text) >= _BASE64_FROM:
-            data = _from_base64(text)
-            yield _skeleton(data)
-            if b"%" in data and b"session_id" in data:
-                yield _skeleton(_decoded(data))
+            for data in _from_base64(text):
+                yield from _readings(data)
+                try:
+                    for piece in unpacked(data):
+                        yield from _readings(piece)
+                except TooLargeError:
+                    raise NotStorableError("too-large") from None
+
+
+def _readings(data: bytes) -> Iterator[bytes]:
+    """Yield data as they are and, around everything that may be encoded text, decoded."""
+    yield data
+    begin, end = 0, -1
+    for at in heapq.merge(*((found.start() for found in pattern.finditer(data)) for pattern in _ENCODINGS)):
+        if end >= 0 and at - _AROUND > end:
+            yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
+            end = -1
+        if end < 0:
+            begin = max(at - _AROUND, 0)
+        end = at + _AROUND
+    if end >= 0:
+        yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
+
+
+_ENCODINGS = tuple(
+    map(
+        re.compile,
+        (
+            rb"CONTINUE",
+            rb"%[0-9A-Fa-f]{2}",
+            rb"\\u[0-9A-Fa-f]{4}",
+            rb"\\x[0-9A-Fa-f]{2}",
+            rb"&#\w{1,7};",
+        ),
+    )
+)
+_AROUND = 4096
+"""Bytes before and after an encoded character that are decoded with it; tokens are shorter."""
+_ESCAPE = re.compile(rb"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|&#(?:(\d{1,7})|[xX]([0-9A-Fa-f]{1,6}));")
 
 
 def _decoded(text: bytes) -> bytes:
-    """Undo percent-encoding, however often it was applied."""
-    while b"%" in text and (shorter := unquote_to_bytes(text)) != text:
+    """Undo percent-encoding, escapes of JSON and Python, and entities of HTML, however often they were applied."""
+    while (shorter := _ESCAPE.sub(_character, unquote_to_bytes(text))) != text:
         text = shorter
     return text
 
 
-def _from_base64(text: str) -> bytes:
-    """Decode the base64 characters of a text, ignoring all others."""
-    data = text.translate(_STANDARD).encode("ascii", "ignore").translate(None, _NOT_BASE64)
-    return binascii.a2b_base64(data[: len(data) - (len(data) % 4 == 1)] + b"==")
+def _character(escape: re.Match[bytes]) -> bytes:
+    json_escape, python_escape, decimal, hexadecimal = escape.groups()
+    code = int(decimal) if decimal else int(json_escape or python_escape or hexadecimal, 16)
+    return _plain(chr(code)) if code < _END_OF_UNICODE else b""
+
+
+_END_OF_UNICODE = 0x110000
+
+
+def _from_base64(text: str) -> Iterator[bytes]:
+    """Decode the base64 characters of a text, ignoring all others: also from the second to the fourth in short texts.
+
+    What precedes base64 in a text shifts it: words are base64 characters, too.
+    """
+    characters = text.translate(_STANDARD).encode("ascii", "ignore").translate(None, _NOT_BASE64)
+    comma = text.find(",", 0, _PROSE) if text.startswith("data:") else -1
+    if comma >= 0:  # RFC 2397
+        yield from _from_base64(text[comma + 1 :])
+    for begin in range(4 if len(text) <= _SHIFTED else 1):
+        data = characters[begin:]
+        yield binascii.a2b_base64(data[: len(data) - (len(data) % 4 == 1)] + b"==")
+
+
+def _plain(text: str) -> bytes:
+    """Return a text without the accents of its letters."""
+    return (text if text.isascii() else unicodedata.normalize("NFKD", text)).encode("utf-8", "surrogatepass")
 
 
 def _skeleton(text: bytes) -> bytes:

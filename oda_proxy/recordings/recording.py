@@ -24,7 +24,7 @@ from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
-from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_value
+from oda_proxy.recordings.redaction import NotStorableError, names_client, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -192,13 +192,13 @@ def redact(
     rest = {m.name: m.value for m in products if m.name not in _KNOWN_PRODUCTS}
     stored = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
     stored.append(recording.other_members)
-    check_no_secrets(stored, collect_secrets(envelope, answer, rest))
+    check_no_secrets(stored, collect_secrets(envelope, answer, rest, products=[m.value for m in products]))
     return recording
 
 
 def _is_stored(name: str) -> bool:
     """Return whether a member of `products` is stored: all but the echo, and what names the client."""
-    return name not in _PARAMETERS and bare_name(name) not in CLIENT_MEMBERS
+    return name not in _PARAMETERS and not names_client(name)
 
 
 def _other_members(answer: Mapping[str, Any]) -> Mapping[str, Any]:

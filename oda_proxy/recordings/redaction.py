@@ -1,13 +1,16 @@
 """Remove from JSON what names the client: members by their names, and addresses, tokens and folders in any text.
 
-This is the first of two lines of defence; `leak_check` refuses whatever still holds a secret of the exchange.
+JSON within a text is redacted like any other. This is the first of two lines of defence; `leak_check` refuses whatever
+still holds a secret of the exchange.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+from oda_proxy.codec.json_spans import compact
 from oda_proxy.query.query import ENVELOPE
 
 REMOVED = "(removed)"
@@ -24,6 +27,16 @@ CLIENT_MEMBERS = ENVELOPE | {
 }
 """Members, at any depth, that name the client or the folder of its job."""
 
+_MODES = {"async_dispatcher", "oda_api_version", "off_line", "query_status"}
+_ALIKE = {re.sub("[^a-z]", "", name) for name in CLIENT_MEMBERS - _MODES} | {
+    *("accesstoken", "authtoken", "bearertoken", "idtoken", "refreshtoken", "apikey", "secretkey"),
+    *("authorization", "cookie", "emailaddress", "password", "passwd", "setcookie", "useremailaddress", "username"),
+}
+"""Such names in any spelling (`sessionId`, `job-id`), and others for credentials and persons, by their letters."""
+
+MAX_NESTED = 1024 * 1024
+"""Longest text in which JSON is redacted, in characters; longer texts hold encoded files."""
+
 
 class NotStorableError(Exception):
     """An answer must not be stored; the message is the reason as one word, for the `detail` of `Cache-Status`."""
@@ -32,16 +45,44 @@ class NotStorableError(Exception):
 def redact_value(value: Any) -> Any:
     """Return a JSON value without what names a client: the same object where nothing has to be removed."""
     if isinstance(value, str):
-        return redact_text(value)
+        return redact_text(_redact_nested(value))
     if isinstance(value, list):
         cleaned = [redact_value(inner) for inner in value]
         return value if all(map(_is, cleaned, value)) else cleaned
     if isinstance(value, dict):
-        rest = {name: inner for name, inner in value.items() if bare_name(name) not in CLIENT_MEMBERS}
-        rest = {redact_text(name): redact_value(inner) for name, inner in rest.items()}
+        rest: dict[str, Any] = {}
+        for name, inner in value.items():
+            if not names_client(name):
+                rest[_unused_name(redact_text(name), rest)] = redact_value(inner)
         same = len(rest) == len(value) and all(name in rest and rest[name] is value[name] for name in value)
         return value if same else rest
     return value
+
+
+def _redact_nested(text: str) -> str:
+    """Return a text that is JSON without what names a client; any other text, or one without that, unchanged."""
+    if not text.lstrip().startswith(("{", "[")) or len(text) > MAX_NESTED:
+        return text
+    try:
+        value = json.loads(text)
+        redacted = redact_value(value)
+    except (ValueError, RecursionError):
+        return text
+    return text if redacted is value else compact(redacted)
+
+
+def _unused_name(name: str, members: dict[str, Any]) -> str:
+    """Return the name of a member, numbered if redaction made it the name of another."""
+    number = 1
+    while (unused := name if number == 1 else f"{name} {number}") in members:
+        number += 1
+    return unused
+
+
+def names_client(name: str) -> bool:
+    """Tell whether members of this name are removed."""
+    bare = bare_name(name)
+    return bare in CLIENT_MEMBERS or re.sub("[^a-z]", "", bare) in _ALIKE
 
 
 def bare_name(name: str) -> str:
@@ -49,17 +90,24 @@ def bare_name(name: str) -> str:
     return re.sub(r"^hierarch\s+", "", name.casefold()).strip()
 
 
-_EMAIL = re.compile(r"[\w.%+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+_AT = r"(?:@|%(?:25)*40|\\u0040|&#(?:64|[xX]40);|&commat;)"
+_EMAIL = re.compile(rf"[\w.%+-]+(?:'[\w.%+-]+)*{_AT}[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{{2,}}")
+_HAS_AT = re.compile(_AT)
+_LOGIN = re.compile(r"(?<=://)[^\s/@\"'<>\\?#]+@")
 JWT = re.compile(r"eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
 _SCRATCH = re.compile(r"[^\s\"'<>\\,;]*scratch_(?:sid|dir)_[^\s\"'<>\\,;]*")
 _CALL_BACK = re.compile(r"https?(?:://|%3A%2F%2F)[^\s\"'<>\\]*call_back[^\s\"'<>\\]*", re.IGNORECASE)
-_URL = re.compile(r"(https?://[^\s\"'<>\\?]*)\?([^\s\"'<>\\]*)")
-_CLIENT_FIELD = re.compile(r"(?:^|[?&]|%26|%3F)(?:session_id|job_id|token)(?:=|%3D)", re.IGNORECASE)
+_URL = re.compile(r"(https?://[^\s\"'<>\\?#]*)[?#]([^\s\"'<>\\]*)")
+_CLIENT_FIELD = re.compile(
+    r"(?:^|[?&#]|%26|%3F)(?:session_?id|job_?id|(?:\w+_)?token|api_?key|password|email)(?:=|%3D)", re.IGNORECASE
+)
 
 
 def redact_text(text: str) -> str:
-    """Return a text without e-mail addresses, tokens, folders of jobs and call-back addresses."""
-    if "@" in text or "%40" in text:
+    """Return a text without e-mail addresses, tokens, logins, folders of jobs and call-back addresses."""
+    if "://" in text and "@" in text:
+        text = _LOGIN.sub("", text)
+    if _HAS_AT.search(text):
         text = _EMAIL.sub(REMOVED, text)
     if "eyJ" in text and "." in text:
         text = JWT.sub(REMOVED, text)
@@ -67,7 +115,7 @@ def redact_text(text: str) -> str:
         text = _SCRATCH.sub(REMOVED, text)
     if "call_back" in text:
         text = _CALL_BACK.sub(REMOVED, text)
-    if "?" in text:
+    if "?" in text or "#" in text:
         text = _URL.sub(lambda found: found[1] if _names_client(f"?{found[2]}") else found[0], text)
     return text
 

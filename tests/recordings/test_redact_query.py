@@ -29,7 +29,10 @@ def test_what_a_client_says_of_itself_is_left_out() -> None:
     assert dict(redact_query(query, CLIENT).parameters) == {"RA": ("83.0",), "note": ("by (removed)",)}
 
 
-@pytest.mark.parametrize("words", [SESSION, f"http://x/?a={SESSION}", TOKEN[40:], "canary%2540example.org"])
+ENCODED = "".join(f"%{ord(character):02x}" for character in "canary@example.org")
+
+
+@pytest.mark.parametrize("words", [SESSION, f"http://x/?a={SESSION}", TOKEN[40:], ENCODED])
 def test_a_query_that_names_its_client_is_not_stored(words: str) -> None:
     query, _ = split_query([*FIELDS, ("note", words)])
 

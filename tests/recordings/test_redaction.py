@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import itertools
 import json
 import pickle  # noqa: TID251  # a secret is hidden in one
+import tarfile
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,10 +22,12 @@ from hypothesis import strategies as st
 from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
+from oda_proxy.recordings import leak_check
 from oda_proxy.recordings.fits_cards import interleave
 from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
 from oda_proxy.recordings.recording import Recording, redact, splice
 from oda_proxy.recordings.redaction import REMOVED, NotStorableError, redact_text, redact_value
+from oda_proxy.recordings.unpacking import unpacked
 from oda_proxy.store.disk import DiskStore
 from tests.support.dispatcher_responses import JOB, answer, json_bytes
 from tests.support.examples import examples
@@ -274,6 +280,17 @@ def test_a_url_that_names_no_client_stays() -> None:
         (f"token {TOKEN}", f"token {REMOVED}"),
         (f"from {URL_2019}", "from http://www.example.org/astrooda_"),
         ("A@B is no address", "A@B is no address"),
+        ("by o'brien@example.org", f"by {REMOVED}"),
+        ("'a': 'b@example.org'", f"'a': '{REMOVED}'"),
+        ("by canary%2540example.org", f"by {REMOVED}"),
+        ("by canary\\u0040example.org", f"by {REMOVED}"),
+        ("by canary&#64;example.org", f"by {REMOVED}"),
+        ("by canary@\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444", f"by {REMOVED}"),
+        ("from https://me:secret@example.org/a", "from https://example.org/a"),
+        ("from https://me@example.org/a@b", "from https://example.org/a@b"),
+        ("back to https://example.org/#access_token=x&y=1", "back to https://example.org/"),
+        ("see https://example.org/?sessionid=1#a", "see https://example.org/"),
+        ("see https://example.org/?page=1#session", "see https://example.org/?page=1#session"),
     ],
 )
 def test_addresses_are_taken_out_of_texts(text: str, cleaned: str) -> None:
@@ -284,6 +301,34 @@ def test_members_that_name_a_client_or_its_folder_are_dropped_at_any_depth() -> 
     value = {"work_dir": "w", "list": [{"TOKEN": 1, "email": "e", "rate": 2}], "meta": {"call_back_url": "u"}}
 
     assert redact_value(value) == {"list": [{"rate": 2}], "meta": {}}
+
+
+@pytest.mark.parametrize(
+    "name", ["sessionId", "Session-ID", "jobID", "accessToken", "API_KEY", "password", "UserName", "E-Mail", "workDir"]
+)
+def test_members_that_name_a_client_are_dropped_in_any_spelling(name: str) -> None:
+    assert redact_value({"a": {name: "x", "name": "y"}}) == {"a": {"name": "y"}}
+
+
+@pytest.mark.parametrize("name", ["OFFLINE", "SESSION", "USER", "JOB", "tokens", "QUERY"])
+def test_members_of_like_names_stay(name: str) -> None:
+    assert redact_value({name: "x"}) == {name: "x"}
+
+
+def test_json_in_a_text_is_redacted_like_any_other() -> None:
+    meta_data = json.dumps({"parameters": json.dumps([{"name": "x", "session_id": CANARY}]), "by": "j\xf6@example.org"})
+
+    redacted = redact_value({"meta_data": meta_data, "note": "{not JSON"})
+
+    assert json.loads(redacted["meta_data"]) == {"parameters": '[{"name":"x"}]', "by": REMOVED}
+    assert redacted["note"] == "{not JSON"
+    assert redact_value(' {"b": 1.50, "a": NaN}') == ' {"b": 1.50, "a": NaN}'
+
+
+def test_members_whose_names_become_one_are_all_there() -> None:
+    persons = {"a@example.org": 1, "b@example.org": 2, REMOVED: 3}
+
+    assert redact_value(persons) == {REMOVED: 1, f"{REMOVED} 2": 2, f"{REMOVED} 3": 3}
 
 
 def test_what_names_nobody_is_the_same_object() -> None:
@@ -300,6 +345,23 @@ def folded(text: str) -> str:
     return f"{text[:7]}&'  CONTINUE  '{text[7:]}'"
 
 
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+def tar_gz(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("a.fits.gz")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
 HIDING: dict[str, Callable[[str], str]] = {
     "as it is": lambda secret: f"made for {secret} today",
     "in lower case": str.casefold,
@@ -312,6 +374,20 @@ HIDING: dict[str, Callable[[str], str]] = {
     "as base64": lambda secret: base64.b64encode(f"a header with {secret} in it".encode()).decode(),
     "as base64 for URLs": lambda secret: base64.urlsafe_b64encode(f"\xff\xfe {secret}".encode("latin1")).decode(),
     "in a pickle": lambda secret: base64.b64encode(pickle.dumps({"header": secret}, 4)).decode(),
+    "as base64 after words": lambda secret: f"see, {b64(f'a header with {secret} in it'.encode())}",
+    "as a data URL": lambda secret: f"data:application/fits;base64,{b64(secret.encode())}",
+    "in JSON escapes": escaped,
+    "in JSON escapes in JSON text": lambda secret: json.dumps({"a": escaped(secret)}),
+    "in escapes of Python": lambda secret: "".join(f"\\x{ord(character):02x}" for character in secret),
+    "as HTML": lambda secret: "".join(f"&#{ord(character)};" for character in secret),
+    "as HTML in hexadecimal digits": lambda secret: "".join(f"&#x{ord(character):X};" for character in secret),
+    "percent-encoded in a pickle": lambda secret: b64(
+        pickle.dumps({"url": f"?a={quote(secret[:3])}%{ord(secret[3]):X}{secret[4:]}"})
+    ),
+    "folded in a FITS file": lambda secret: b64(folded(secret).encode()),
+    "in a gzip file": lambda secret: b64(gzip.compress(secret.encode())),
+    "in a file of a tar.gz": lambda secret: b64(tar_gz(gzip.compress(secret.encode()))),
+    "in a column that is compressed": lambda secret: b64(zlib.compress(pickle.dumps(np.array([secret, "b"]), 4))),
     "in a column": lambda secret: base64.b64encode(pickle.dumps(np.array([secret, "b"]), 4)).decode(),
 }
 
@@ -334,6 +410,65 @@ def test_a_secret_in_a_product_is_recognised_however_it_is_written(secret: str, 
 
     with pytest.raises(NotStorableError, match=word):
         recorded(sent)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"first": CANARY[:7], "second": CANARY[7:]},
+        [{"name": "a", "value": CANARY[:7]}, {"name": CANARY[7:]}],
+        [CANARY[:7], [CANARY[7:]]],
+        [*CANARY],
+    ],
+)
+def test_a_secret_that_is_split_over_members_is_recognised(split: Any) -> None:
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(answer_to(ENVELOPE, products={"gw_skymap_product": split}))
+
+
+@pytest.mark.parametrize(
+    "text", ["Jos\u00e9 N\u00fa\u00f1ez", "Jose Nunez", "JOSE\u0301 NUN\u0303EZ", "Jos\\u00e9 N\\u00fa\\u00f1ez"]
+)
+def test_a_person_is_recognised_with_and_without_accents(text: str) -> None:
+    token = ".".join(
+        [segment({"alg": "HS256"}), segment({"sub": "x", "name": "Jos\u00e9 N\u00fa\u00f1ez"}), "c2lnbmF0dXJl"]
+    )
+
+    with pytest.raises(NotStorableError, match="names-a-person"):
+        recorded(answer_to(replace(ENVELOPE, token=Token(token)), products={"text_product_list": [f"for {text}"]}))
+
+
+@pytest.mark.parametrize("name", ["sessionId", "SESSION-ID", "session id", "sid"])
+def test_the_session_of_another_is_known_by_any_spelling_of_its_member(name: str) -> None:
+    sent = answer_to(ENVELOPE, products={"text_product_list": [f"as for {OTHER_CANARY}"]})
+    sent["job_monitor"]["report"] = {name: OTHER_CANARY}
+
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(sent)
+
+
+def test_the_session_of_another_in_a_card_is_recognised_in_the_data() -> None:
+    header = {"SIMPLE": True, "SESSION_ID": OTHER_CANARY}
+    products = {"numpy_data_product_list": [product(header=header, binarys=b64(f"of {OTHER_CANARY}".encode()))]}
+
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(answer_to(ENVELOPE, products=products))
+
+
+def test_a_token_in_a_file_is_recognised_whoever_it_belongs_to() -> None:
+    other = ".".join([segment({"alg": "HS256"}), segment({"sub": "another"}), "c2lnbmF0dXJl"])
+    file = b64(gzip.compress(f"SIMPLE = T / {other}".encode()))
+
+    with pytest.raises(NotStorableError, match="names-a-token"):
+        recorded(answer_to(ENVELOPE, products={"binary_data_product_list": [file]}))
+
+
+def test_a_file_that_cannot_be_searched_to_its_end_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leak_check, "unpacked", lambda data: unpacked(data, limit=1000))
+    file = b64(gzip.compress(b"\0" * 1001))
+
+    with pytest.raises(NotStorableError, match="too-large"):
+        recorded(answer_to(ENVELOPE, products={"binary_data_product_list": [file]}))
 
 
 @pytest.mark.parametrize("short", ["S", "abc", "me-1"])
