@@ -120,7 +120,7 @@ async def test_a_fixture_of_a_failure_is_skipped(tmp_path: Path) -> None:
     found = {one.name: one for one in await rerun_all(folder, folder)}
 
     assert found["isgri/isgri_lc/one"].outcome is Outcome.SKIPPED
-    assert "failures are not kept" in found["isgri/isgri_lc/one"].reason
+    assert "failures are not stored" in found["isgri/isgri_lc/one"].reason
 
 
 def recorded_of(folder: Path, **changes: Any) -> NamedRecording:
