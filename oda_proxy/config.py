@@ -42,6 +42,13 @@ def _route(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    """Check the name of a host, without scheme, port and path, and return it in lower case."""
+    if not value or not all(character.isalnum() or character in "-._:" for character in value) or "://" in value:
+        raise ValueError(value)
+    return value.casefold()
+
+
 def _switch(value: str) -> bool:
     if value.casefold() not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
         raise ValueError(value)
@@ -336,7 +343,26 @@ KEY = (
     _CACHE_DIR,
 )
 PRUNE = (*STORE, _MAX_SIZE, _MIN_FREE)
-RECORD = (replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),)
+RECORD = (
+    replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),
+    Option(
+        "max-page",
+        _size,
+        "a size such as 500MB or 1GiB",
+        "largest page of another server that is recorded",
+        16 * 1024 * 1024,
+        metavar="SIZE",
+    ),
+    Option(
+        "keep-post",
+        _host_name,
+        "the name of a host",
+        "record the responses to POST of a host (TAP, VizieR, SIMBAD), by the digest of the request; may be repeated",
+        (),
+        True,
+        "HOST",
+    ),
+)
 REPLAY = (replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),)
 MOCK = (
     _FIXTURES,

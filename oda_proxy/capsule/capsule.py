@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from oda_proxy.capsule.exchange import Exchange
     from oda_proxy.capsule.manifest import DispatcherEntry, Manifest, Usage
     from oda_proxy.files.digests import FileDigest
     from oda_proxy.query.cache_key import Key
@@ -100,16 +100,18 @@ class Capsule:
         """Size and digest of each file, by path."""
         return self.manifest.files
 
-    def exchanges(self) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-        """Read the exchanges, one after the other: the JSON document and the body of each. Raises CapsuleError."""
-        for path in self.files:
-            if layout.is_exchange(path):
-                with capsule_errors(self.folder / path):
-                    document = JsonObject.of(json_text.loads(_content(self.folder, path, self.files[path])))
-                body = layout.body_of(path)
-                with capsule_errors(self.folder / body):
-                    content = _content(self.folder, body, self.files[body])
-                yield document.members, content
+    def exchanges(self) -> Iterator[Exchange]:
+        """Read the exchanges, one after the other. Raises CapsuleError."""
+        for path in filter(layout.is_exchange, self.files):
+            yield self.exchange(path)
+
+    def exchange(self, path: str) -> Exchange:
+        """Read the exchange of a path. Raises CapsuleError."""
+        body = layout.body_of(path)
+        with capsule_errors(self.folder / body):
+            content = _content(self.folder, body, self.files[body])
+        with capsule_errors(self.folder / path):
+            return exchange.from_json(_content(self.folder, path, self.files[path]), content)
 
 
 def is_capsule(folder: Path) -> bool:
@@ -151,7 +153,6 @@ def verify(folder: Path) -> list[CapsuleError]:
     """
     try:
         opened = open_capsule(folder)
-        exchanges = list(opened.exchanges())
     except CapsuleError as error:
         return [error]
     found: list[CapsuleError] = []
@@ -160,11 +161,11 @@ def verify(folder: Path) -> list[CapsuleError]:
             _recording(fixture).head.close()
         except CapsuleError as error:
             found.append(error)
-    for document, body in exchanges:
+    for path in filter(layout.is_exchange, opened.files):
         try:
-            exchange.from_json(json.dumps(document).encode("ascii"), body)
-        except exchange.ExchangeError as error:
-            found.append(CapsuleError(folder / EXCHANGES, str(error)))
+            opened.exchange(path)
+        except CapsuleError as error:
+            found.append(error)
     return found
 
 

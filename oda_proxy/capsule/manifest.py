@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FORMAT: Final = 1
-"""Version of the manifest."""
+FORMAT: Final = 2
+"""Version of the manifest; all earlier ones are read, too (docs/capsules.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ def read(folder: Path) -> Manifest:
 def parse(content: bytes) -> Manifest:
     """Parse a manifest. Raises CodecError."""
     document = JsonObject.of(json_text.loads(content))
-    if (version := document.count("format")) != FORMAT:
-        raise CodecError(f"is of format {version}; this release reads format {FORMAT}")
+    if not 1 <= (version := document.count("format")) <= FORMAT:
+        raise CodecError(f"is of format {version}; this release reads formats 1 to {FORMAT}")
     return Manifest(
         created=document.text("created"),
         ended=document.text_or_none("ended"),

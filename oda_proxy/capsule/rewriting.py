@@ -6,14 +6,13 @@ add recordings lose none.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oda_proxy.capsule import conversion, exchange, layout
+from oda_proxy.capsule import conversion, layout
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import CapsuleError, capsule_errors
 from oda_proxy.capsule.writer import CapsuleWriter
@@ -113,9 +112,8 @@ def _write(
                 writer.note_version(program, version)
         for dispatcher in capsule.dispatchers:
             _copy_dispatcher(dispatcher, writer, left_out)
-        for document, body in capsule.exchanges():
-            page = exchange.from_json(json.dumps(document).encode("ascii"), body)
-            writer.save_exchange(page.name, document, body)
+        for exchange in capsule.exchanges():
+            writer.save_exchange(exchange)
     writer.finish(exit_status or 0)
 
 

@@ -24,6 +24,7 @@ from oda_proxy._version import __version__
 from oda_proxy.capsule import command_line, conversion, crate, layout, manifest
 from oda_proxy.capsule.capsule import unlisted_files
 from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError, capsule_errors
+from oda_proxy.capsule.exchange import body_file, to_json
 from oda_proxy.capsule.layout import (
     CRATE,
     DESCRIPTIONS,
@@ -45,6 +46,7 @@ from oda_proxy.recordings import failures
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from oda_proxy.capsule.exchange import Exchange
     from oda_proxy.capsule.manifest import Manifest
     from oda_proxy.files.digests import FileDigest
     from oda_proxy.query.cache_key import Key
@@ -97,14 +99,12 @@ class CapsuleWriter:
                 self._dispatchers[url] = DispatcherWriter(self._manifest, name, include_private=self._include_private)
             return self._dispatchers[url]
 
-    def save_exchange(self, name: str, document: Mapping[str, Any], body: bytes) -> None:
-        """Save an exchange under a name (a digest), once."""
-        entry = f"{EXCHANGES}/{name}.json"
+    def save_exchange(self, exchange: Exchange) -> None:
+        """Save an exchange, once."""
+        entry = f"{EXCHANGES}/{exchange.name}.json"
         with self._manifest.changing(self.folder / entry):
-            if not layout.is_exchange(entry):
-                raise CodecError(f"{name[:80]!r} is not a valid name of an exchange")
             if not self._manifest.has(entry):
-                contents = {layout.body_of(entry): body, entry: json_text.dumps(document).encode()}
+                contents = {layout.body_of(entry): body_file(exchange), entry: to_json(exchange)}
                 for path, content in contents.items():
                     atomic.write(self.folder / path, content)
                 self._manifest.add(entry, {path: digests.compute_digest(self.folder, path) for path in contents})

@@ -15,6 +15,7 @@ from oda_proxy.commands.output import warn
 from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child
 from oda_proxy.run.home import empty_caches
+from oda_proxy.run.page_recorder import PagePolicy
 from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from oda_proxy.run.child import CommandResult
     from oda_proxy.run.home import RunHome
     from oda_proxy.run.listeners import Listeners
-    from oda_proxy.run.recorder import Recorder, RunSummary
+    from oda_proxy.run.recorder import Recorder
     from oda_proxy.run.replayer import Replayer
+    from oda_proxy.run.summary import RunSummary
 
 _MAX_LINES = 20
 """Items of one kind that are printed one by one."""
@@ -38,7 +40,16 @@ _BY_SIGNAL = 128
 """Exit status of a command that was ended by a signal, less the number of the signal."""
 
 
-def record(folder: Path, program: Sequence[str], *, upstream: str | None, include_private: bool, replace: bool) -> int:
+def record(
+    folder: Path,
+    program: Sequence[str],
+    *,
+    upstream: str | None,
+    include_private: bool,
+    replace: bool,
+    max_page: int,
+    keep_post: Sequence[str],
+) -> int:
     """Run a command and record its requests; return its exit status."""
 
     async def run() -> int:
@@ -49,6 +60,7 @@ def record(folder: Path, program: Sequence[str], *, upstream: str | None, includ
             upstream=upstream,
             include_private=include_private,
             replace=replace,
+            pages=PagePolicy(max_page, frozenset(keep_post)),
         ) as recorder:
             with empty_caches(os.environ) as home:
                 result, bypassed = await _run_in(recorder.listeners, home, program)

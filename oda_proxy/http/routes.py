@@ -111,6 +111,14 @@ def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
 
 
+def is_route(path: str) -> bool:
+    """Return whether a route's `path` is one of the dispatcher; other paths below it lead to services beside it."""
+    name = path.removeprefix("/")
+    if not name or name in _DESCRIPTIONS or name in _SAFE_ROUTES or name in UNSAFE_ROUTES:
+        return True
+    return any(f"{name}/".startswith(f"{page}/") for page in (*_PAGES, *CLOSED_ROUTES))
+
+
 def has_effects(path: str) -> bool:
     """Return whether a request for a route's `path` may change something: true for unknown routes."""
     name = path.removeprefix("/")

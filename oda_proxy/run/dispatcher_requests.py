@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from oda_proxy.errors import BadQueryError
+from oda_proxy.errors import BadQueryError, RouteClosedError
 from oda_proxy.http import routes
 from oda_proxy.http.routes import Kind
 from oda_proxy.query.query import replace_fields
+from oda_proxy.run.forwarded_request import ForwardedRequest, split_target
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Request
@@ -42,6 +43,21 @@ def is_description(request: Request) -> bool:
         return routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES)).kind in _DESCRIPTIONS
     except BadQueryError:
         return False
+
+
+def page_below(request: Request) -> str | None:
+    """Return the path of a page below the address of a dispatcher that is not a route of it; None for a route."""
+    try:
+        route = routes.find(request.path)
+    except (BadQueryError, RouteClosedError):
+        return None
+    return None if route.kind is not Kind.RELAY or routes.is_route(route.path) else route.path
+
+
+def forwarded_to(address: str, path: str, request: Request) -> ForwardedRequest:
+    """Return a request for a path below the address of a dispatcher."""
+    origin, prefix = split_target(address.rstrip("/"), None)
+    return ForwardedRequest(origin, replace(request, path=f"{prefix.rstrip('/')}{path}"))
 
 
 def public_description(request: Request) -> Request | None:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import tempfile
 import time
-from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from oda_proxy.capsule import exchange
 from oda_proxy.capsule.errors import CapsuleError
-from oda_proxy.capsule.secrets import credentials_in, may_hold_secret
+from oda_proxy.capsule.secrets import credentials_in
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config import PRODUCTION
-from oda_proxy.errors import UpstreamUnreachableError
-from oda_proxy.http.answer import buffered
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.recordings.redaction import NotStorableError
-from oda_proxy.run.dispatcher_requests import is_description, public_description
-from oda_proxy.run.listeners import command_listeners, relay
+from oda_proxy.run.dispatcher_requests import forwarded_to, is_description, page_below, public_description
+from oda_proxy.run.listeners import command_listeners
+from oda_proxy.run.page_recorder import PagePolicy, PageRecorder
+from oda_proxy.run.summary import RunSummary
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
+from oda_proxy.upstream.any_server import AnyServer
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.throttling import ThrottledUpstream
@@ -57,47 +52,6 @@ DESCRIPTION_TTL = 300.0
 _INTERMEDIATE = frozenset({"", "failed", "not-done", "poll", "running", "stale"})
 """`Cache-Status` details of answers that need not be recorded: they are no products, or others follow."""
 
-_REASONS = {
-    "credentials": "requested with a cookie or a password",
-    "echo-differs": "the dispatcher answered another query",
-    "encoded": "compressed in a way that cannot be read",
-    "method": "only GET is recorded",
-    "not-a-query": "not a query that can be read",
-    "not-api": "a page for a browser",
-    "partial": "products of a job that was not done",
-    "secret-in-address": "there may be a secret in its address",
-    "spool-full": "the temporary folder has no room for it",
-    "status": "neither a success nor a redirect",
-    "token": "requested with a token that cannot be read",
-    "too-large": "too large",
-    "unreachable": "it could not be reached",
-}
-
-
-@dataclass(slots=True)
-class RunSummary:
-    """What was recorded of a run, and what was not."""
-
-    recordings: int = 0
-    size: int = 0
-    """Bytes of the recordings in the wire form."""
-    failures: int = 0
-    descriptions: set[tuple[str, str]] = field(default_factory=set)
-    """Recorded descriptions, by path and query of the request."""
-    exchanges: set[str] = field(default_factory=set)
-    """Recorded answers of other servers, by name in the capsule."""
-    private: int = 0
-    """Answers that were left out because they were requested with a token."""
-    command: tuple[str, ...] = ()
-    """The recorded command, without secrets."""
-    not_recorded: Counter[str] = field(default_factory=Counter)
-    """Answers that were not recorded, with the reason, one line each, and how often."""
-
-    def note_not_recorded(self, what: str, reason: object) -> None:
-        """Count an answer that was not recorded; `reason` is a short word, or an error."""
-        word = str(reason)
-        self.not_recorded[f"{what}: {_REASONS.get(word, word)}"] += 1
-
 
 class Recorder:
     """Answers the requests of a command from their servers, and records the answers.
@@ -107,13 +61,21 @@ class Recorder:
 
     listeners: Listeners
 
-    def __init__(self, writer: CapsuleWriter, upstream: str | None, servers: AnyServer, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        writer: CapsuleWriter,
+        upstream: str | None,
+        servers: AnyServer,
+        stack: AsyncExitStack,
+        pages: PagePolicy,
+    ) -> None:
         """Record with `writer`; `upstream` replaces all dispatchers, where it is set."""
         self.exit_status: int | None = None
         self.summary = RunSummary()
         self._writer = writer
         self._upstream = upstream
         self._servers = servers
+        self._pages = PageRecorder(writer, servers, self.summary, pages)
         self._stack = stack
         self._proxies: dict[str, tuple[Proxy, DispatcherWriter]] = {}
         self._lock = asyncio.Lock()
@@ -130,6 +92,8 @@ class Recorder:
         proxy, writer = await self._proxy(self._upstream or address or PRODUCTION, is_named=is_named)
         if address is not None:
             writer.add_address(address)
+        if (path := page_below(request)) is not None:
+            return await self._pages.answer(forwarded_to(self._upstream or address or PRODUCTION, path, request))
         if version := _client_version(request):
             self._writer.note_version("oda_api", version)
         if public := public_description(request):  # a replay may have no token
@@ -151,35 +115,8 @@ class Recorder:
 
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to another server, and record the answer where it is public."""
-        request = forwarded.request
-        await self._note_credentials(request)
-        what = f"{request.method} {_without_query(forwarded)}"
-        try:
-            exchange.check_request(request.method, forwarded.url, request.headers)
-        except NotStorableError as reason:
-            self.summary.note_not_recorded(what, reason)
-            return await relay(self._servers, forwarded)
-        request = replace(request, headers=exchange.identity_encoding(request.headers))
-        try:
-            answer = await relay(self._servers, replace(forwarded, request=request))
-            exchange.check_answer(answer.status, answer.headers)
-            answer = await buffered(answer, exchange.MAX_BODY)
-            if not isinstance(answer.body, tuple):
-                raise NotStorableError("too-large")  # noqa: TRY301 - handled like the other reasons
-            body = b"".join(answer.body)
-            recorded = exchange.exchange_from_answer(
-                forwarded.url, request.headers, answer.status, answer.headers, body, when=time.time()
-            )
-            document = json.loads(exchange.to_json(recorded))
-            await asyncio.to_thread(self._writer.save_exchange, recorded.name, document, body)
-            self._writer.count_exchange_use(recorded.name)
-            self.summary.exchanges.add(recorded.name)
-        except (NotStorableError, CapsuleError) as reason:
-            self.summary.note_not_recorded(what, reason)
-        except (ServerUnreachableError, UpstreamUnreachableError) as error:
-            self.summary.note_not_recorded(what, error.detail)
-            raise
-        return answer
+        await self._note_credentials(forwarded.request)
+        return await self._pages.answer(forwarded)
 
     async def observe_local(self, request: Request) -> None:
         """Note credentials in a request to a server on this machine."""
@@ -238,6 +175,7 @@ async def recording(
     upstream: str | None = None,
     include_private: bool = False,
     replace: bool = False,
+    pages: PagePolicy | None = None,
     listen: OpenListeners | None = None,
 ) -> AsyncIterator[Recorder]:
     """Record into a capsule in `folder` until the block ends.
@@ -252,6 +190,8 @@ async def recording(
         Also record answers that were requested with a token.
     replace
         The folder may hold a capsule, which is removed.
+    pages
+        Which answers of other servers are recorded.
     listen
         Opens the listeners; None opens all, whose programs trust what the environment of this process trusts, too.
 
@@ -269,7 +209,7 @@ async def recording(
     try:
         async with AsyncExitStack() as stack:
             servers = await stack.enter_async_context(AnyServer(use_env_proxies=True))
-            recorder = Recorder(writer, upstream, servers, stack)
+            recorder = Recorder(writer, upstream, servers, stack, pages or PagePolicy())
             if listen is None:
                 bundle = await asyncio.to_thread(trusted_bundle, os.environ)
                 listen = partial(command_listeners, trusted=bundle, is_untrusted=recorder.is_untrusted)
@@ -319,12 +259,6 @@ class _RecordingObserver:
         except CapsuleError as error:
             self._summary.note_not_recorded("an answer", error)
             return False
-
-
-def _without_query(forwarded: ForwardedRequest) -> str:
-    """Return a URL without its query, and without its path where that may hold a secret."""
-    address = forwarded.url.partition("?")[0]
-    return str(forwarded.origin) if may_hold_secret(address) else address
 
 
 def _origin(url: str) -> str:

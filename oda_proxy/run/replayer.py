@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -12,9 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from oda_proxy.capsule import exchange
 from oda_proxy.capsule.capsule import open_capsule
-from oda_proxy.capsule.errors import CapsuleError
 from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
@@ -28,7 +25,7 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.nearest import shorten
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings import failures
-from oda_proxy.run.dispatcher_requests import public_description
+from oda_proxy.run.dispatcher_requests import forwarded_to, page_below, public_description
 from oda_proxy.run.listeners import command_listeners
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
@@ -112,16 +109,17 @@ class Replayer:
             self._proxies |= dict.fromkeys((dispatcher.url, *dispatcher.addresses), proxy)
         if len(self.capsule.dispatchers) == 1:
             self._only_proxy = proxy
-        for document, body in await asyncio.to_thread(lambda: list(self.capsule.exchanges())):
-            try:
-                recorded = exchange.from_json(json.dumps(document).encode("ascii"), body)
-            except exchange.ExchangeError as error:
-                raise CapsuleError(self.capsule.folder / "exchanges", str(error)) from None
-            self._exchanges[recorded.url].append((recorded, self._item(f"GET {_printable(recorded.url)}")))
+        exchanges = await asyncio.to_thread(lambda: list(self.capsule.exchanges()))
+        for recorded in sorted(exchanges, key=lambda one: (one.method == "GET", one.occurrence)):
+            item = self._item(f"{recorded.method} {_printable(recorded.url)}")
+            self._exchanges[recorded.url].append((recorded, item))
 
     async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher from its recordings."""
         found = self._only_proxy or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
+        path = page_below(request)
+        if path is not None and (page := self._page_of_dispatcher(address, path, request)):
+            return page
         proxy = found or self._unknown_dispatcher(address)
         answer = await proxy.answer(public_description(request) or request, origin=origin)
         if answer.cache_status.detail == NoRecordingError.detail and not request.path.endswith("/run_analysis"):
@@ -134,14 +132,38 @@ class Replayer:
 
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to another server. Raises NotInCapsuleError."""
+        if answer := self._answer_page(forwarded):
+            return answer
         request = forwarded.request
-        for recorded, item in self._exchanges.get(forwarded.url, ()):
-            if recorded.matches(request.method, forwarded.url, request.headers):
-                item.uses += 1
-                return recorded.answer(CacheStatus(hit=True))
         what = f"{request.method} {_printable(forwarded.url)}"
         self.missed[f"{what}: not in the capsule"] += 1
         raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay sends no requests")
+
+    def _answer_page(self, forwarded: ForwardedRequest) -> Answer | None:
+        """Answer a request from the exchanges: of several occurrences the next one, and the last again and again."""
+        request = forwarded.request
+        body = request.body if isinstance(request.body, bytes) else None
+        found = [
+            (recorded, item)
+            for recorded, item in self._exchanges.get(forwarded.url, ())
+            if recorded.matches(request.method, forwarded.url, request.headers, body)
+        ]
+        if not found:
+            return None
+        series = [(recorded, item) for recorded, item in found if recorded.request == found[0][0].request]
+        recorded, item = next(((one, its_item) for one, its_item in series if not its_item.uses), series[-1])
+        item.uses += 1
+        return recorded.answer(CacheStatus(hit=True))
+
+    def _page_of_dispatcher(self, address: str | None, path: str, request: Request) -> Answer | None:
+        """Answer a request for a page below the address of a dispatcher."""
+        for dispatcher in self.capsule.dispatchers:
+            is_it = address in {dispatcher.url, *dispatcher.addresses} or (
+                address is None and (self._only_proxy is not None or dispatcher.url == PRODUCTION)
+            )
+            if is_it and (answer := self._answer_page(forwarded_to(dispatcher.url, path, request))):
+                return answer
+        return None
 
     async def observe_local(self, request: Request) -> None:
         """Do nothing."""

@@ -408,7 +408,7 @@ def test_a_post_to_another_server_is_forwarded_and_not_recorded(runs: Runs, net:
     again = runs.replay(*requesting("POST https://example.org/page"))
 
     assert first.out == "200 a page\n"
-    assert "not recorded: POST https://example.org/page: only GET is recorded" in first.stderr
+    assert "not recorded: POST https://example.org/page: only GET and HEAD are recorded" in first.stderr
     assert again.out.startswith("403 offline: POST https://example.org/page is not in the capsule")
     assert "missed: POST https://example.org/page" in again.stderr
 
@@ -418,7 +418,10 @@ def test_a_post_to_another_server_is_forwarded_and_not_recorded(runs: Runs, net:
     [
         ("https://nobody.example/page?name=Crab", "https://nobody.example/page: it could not be reached"),
         ("https://nobody.example/me@example.org/page", "https://nobody.example: there may be a secret in its address"),
-        ("https://example.org/gone", "https://example.org/gone: neither a success nor a redirect"),
+        (
+            "https://example.org/gone",
+            "https://example.org/gone: neither a success, nor a redirect, nor a final failure",
+        ),
     ],
 )
 def test_a_page_that_is_not_recorded_is_reported(runs: Runs, net: Internet, url: str, reason: str) -> None:
@@ -939,3 +942,118 @@ def test_connections_past_the_proxy_are_named(runs: Runs, net: Internet, command
     ran = runs.record(*program, net=net, capsule="other") if command == "record" else runs.replay(*program)
 
     assert "not seen, past oda-proxy: 192.0.2.1:443" in ran.stderr
+
+
+# -- other services --------------------------------------------------------------------------------
+
+# A program that posts its arguments to an address one after the other, and prints the answers.
+POSTING = """
+import sys, urllib.request
+for body in sys.argv[2:]:
+    with urllib.request.urlopen(sys.argv[1], body.encode()) as answer:
+        print(answer.status, answer.read().decode())
+"""
+
+
+@pytest.fixture
+def services(net: Internet) -> Iterator[Internet]:
+    """Give places that fail for good, and a service whose answers to one request differ in time."""
+    phases = iter(["QUEUED", "EXECUTING", "EXECUTING", "COMPLETED", "COMPLETED", "COMPLETED"])
+    with internet(
+        {
+            **net.places,
+            "https://example.org/gone": Page(b"no such page", status=404),
+            "https://example.org/slow": Page(b"later", status=429),
+            "https://tap.example/tap/sync": Page(b"<VOTABLE/>", "application/x-votable+xml"),
+            "https://tap.example/tap/async/1/phase": lambda _: Page(next(phases).encode()),
+        }
+    ) as places:
+        yield places
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_page_that_was_not_there_is_not_there_again(runs: Runs, services: Internet, method: str) -> None:
+    page = f"{method} https://example.org/gone"
+
+    first, again = runs.record(*requesting(page), net=services), runs.replay(*requesting(page))
+
+    assert first.out == again.out
+    assert first.out.startswith("404")
+    assert "1 page of other servers" in first.stderr
+
+
+def test_a_failure_of_the_moment_is_not_recorded(runs: Runs, services: Internet) -> None:
+    first = runs.record(*requesting("https://example.org/slow"), net=services)
+
+    assert first.out.startswith("429")
+    assert "https://example.org/slow: neither a success, nor a redirect, nor a final failure" in first.stderr
+
+
+def test_a_head_is_answered_from_a_get_and_from_a_head(runs: Runs, services: Internet) -> None:
+    pages = ["https://example.org/page", "HEAD http://example.org/plain"]
+    first = runs.record(*requesting(*pages), net=services)
+
+    again = runs.replay(*requesting("HEAD https://example.org/page", "HEAD http://example.org/plain"))
+
+    assert "2 pages of other servers" in first.stderr
+    assert again.out == "200 \n200 \n"
+
+
+def test_a_post_to_a_host_that_is_named_is_recorded_by_its_body(runs: Runs, services: Internet) -> None:
+    post = [sys.executable, "-c", POSTING, "https://tap.example/tap/sync", "QUERY=SELECT+1"]
+
+    first = runs.record(*post, net=services, options=["--keep-post", "TAP.example"])
+    again, other = runs.replay(*post), runs.replay(*post[:-1], "QUERY=SELECT+2")
+
+    assert first.out == again.out == "200 <VOTABLE/>\n"
+    assert "1 of 1 used, nothing missed" in again.stderr
+    assert "missed: POST https://tap.example/tap/sync: not in the capsule" in other.stderr
+    assert not any(b"SELECT" in file.read_bytes() for file in (runs.folder / "capsule/exchanges").iterdir())
+
+
+def test_a_service_that_answers_differently_in_time_does_so_again(runs: Runs, services: Internet) -> None:
+    """As an asynchronous TAP service does."""
+    phase = "https://tap.example/tap/async/1/phase"
+
+    first = runs.record(*requesting(*[phase] * 5), net=services, options=["--keep-post=tap.example"])
+    again = runs.replay(*requesting(*[phase] * 4))
+
+    assert first.out.split() == [
+        "200",
+        "QUEUED",
+        "200",
+        "EXECUTING",
+        "200",
+        "EXECUTING",
+        "200",
+        "COMPLETED",
+        "200",
+        "COMPLETED",
+    ]
+    assert again.out.split() == ["200", "QUEUED", "200", "EXECUTING", "200", "COMPLETED", "200", "COMPLETED"]
+
+
+def test_pages_below_the_address_of_a_dispatcher_are_recorded(runs: Runs, net: Internet) -> None:
+    """As those of services beside it, such as lists of science windows."""
+    page = "/gw/timesystem/api/v1.0/scwlist/cons/2017-03-06T00:00:00/2017-03-07T00:00:00?&ra=83&dec=22"
+    with internet({**net.places, f"{TODAY}/gw": Page(b'["1234567.001"]')}) as places:
+        first = runs.record(*requesting(f"{TODAY}{page}", f"{TODAY}/run_analysis?{QUERY}"), net=places)
+
+    again = runs.replay(*requesting(f"{TODAY}{page}", f"LISTENER{page}"))
+
+    assert first.out.startswith('200 ["1234567.001"]')
+    assert again.out == '200 ["1234567.001"]\n' * 2
+
+
+@pytest.mark.parametrize(("options", "recorded"), [([], False), (["--max-page=20MB"], True)])
+def test_a_large_page_is_recorded_where_that_is_wanted(
+    runs: Runs, net: Internet, options: list[str], recorded: bool
+) -> None:
+    large = "https://example.org/large"
+    measure = ["sh", "-c", f"curl -s {large} | wc -c"]
+    with internet({**net.places, large: Page(b"x" * 17_000_000)}) as places:
+        first = runs.record(*measure, net=places, options=options)
+
+    assert first.out.strip() == "17000000"
+    assert ("too large; --max-page SIZE records larger pages" in first.stderr) != recorded
+    assert (runs.replay(*measure).out.strip() == "17000000") == recorded

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oda_proxy.capsule.exchange import exchange_from_answer, to_json
+from oda_proxy.capsule.exchange import exchange_from_answer
 from oda_proxy.capsule.writer import CapsuleWriter, DispatcherWriter
 from oda_proxy.codec import pickle_loading
 from oda_proxy.compat.answer_repairs import repaired
@@ -134,7 +134,7 @@ def write_capsule(folder: Path, **options: Any) -> CapsuleWriter:
         assert dispatcher.save_failure(failed(name, asked))
         dispatcher.count_use(key_of(asked, SCHEMA))
     page = exchange()
-    writer.save_exchange(page.name, json.loads(to_json(page)), page.body)
+    writer.save_exchange(page)
     writer.count_exchange_use(page.name)
     writer.note_version("oda_api", "1.3.5")
     write_descriptions(dispatcher.folder)
