@@ -281,7 +281,7 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
         "session_id": session_id,
         "time_request": now,
     }
-    separator = "," if recording.head.size else ""
+    separator = "," if recording.head.size and products else ""
     tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
     inserted = fits_cards.fill_gaps(recording.gaps, {**client, "job_id": job_id})
     return SplicedAnswer(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)

@@ -255,3 +255,11 @@ def test_a_remark_on_an_argument_that_is_not_in_the_key_is_not_stored_for_others
     recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose", "x"})
 
     assert recording.exit_status["comment"] == "Please note that argument x is not used"
+
+
+@pytest.mark.parametrize("products", [{"instrument_parameters": {"n": 1}}, {"session_id": "S", "job_id": "J"}])
+def test_an_answer_whose_products_are_all_of_one_part_is_spliced_to_json(products: dict[str, Any]) -> None:
+    sent = answer()
+    sent["products"] = products
+
+    assert spliced(recorded(sent), CLIENT)["products"].keys() == products.keys()
