@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oda_proxy.codec.json_steps import decode, skip_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_DECODER = json.JSONDecoder()
-_SPACE = " \t\n\r"
 
 
 class JsonMember(NamedTuple):
@@ -32,36 +30,25 @@ def json_members(text: str, at: int = 0) -> Iterator[JsonMember]:
     if text[at] == "}":
         return
     while True:
-        name, at = _DECODER.raw_decode(text, at)
+        name, at = decode(text, at)
         if not isinstance(name, str) or name in seen:
             raise ValueError(name)
         seen.add(name)
         begin = _expect(text, at, ":")
-        value, end = _DECODER.raw_decode(text, begin)
+        value, end = decode(text, begin)
         yield JsonMember(name, value, begin, end)
-        at = _after_space(text, end)
+        at = skip_space(text, end)
         if text[at : at + 1] == "}":
             return
         at = _expect(text, at, ",")
 
 
-def compact(value: Any) -> str:
-    """Return compact JSON, as the dispatcher writes it."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 def _expect(text: str, at: int, character: str) -> int:
     """Return the position after `character`, which must come next, and after spaces. Raises ValueError otherwise."""
-    at = _after_space(text, at)
+    at = skip_space(text, at)
     if text[at : at + 1] != character:
         raise ValueError(f"no {character} at {at}")
-    at = _after_space(text, at + 1)
+    at = skip_space(text, at + 1)
     if at == len(text):
         raise ValueError("the text ends too early")
-    return at
-
-
-def _after_space(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in _SPACE:
-        at += 1
     return at

@@ -7,7 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_spans import JsonMember, compact, json_members
+from oda_proxy.codec.json_spans import JsonMember, json_members
+from oda_proxy.codec.json_steps import compact
 from oda_proxy.compat.failure_answers import NO_JOB, failure_body
 from oda_proxy.compat.generations import VERSION_DEPENDENT
 from oda_proxy.compat.generations import adapted as adapted_member

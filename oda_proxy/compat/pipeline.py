@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oda_proxy.codec import json_steps
 from oda_proxy.compat import answer_repairs, screening
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
@@ -109,7 +109,7 @@ class RepairPipeline:
 def _forbidden_names(body: bytes) -> tuple[str, ...]:
     """Return the forbidden names in the products of an answer; other bodies have none."""
     try:
-        answer = json.loads(body)
+        answer = json_steps.loads(body)
     except (ValueError, RecursionError):
         return ()
     return screening.forbidden_names(answer.get("products")) if isinstance(answer, dict) else ()

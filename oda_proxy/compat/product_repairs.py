@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any, Final
 
-from oda_proxy.codec.json_spans import compact
+from oda_proxy.codec.json_steps import compact
 from oda_proxy.codec.pickle_operations import with_renamed_modules
 from oda_proxy.compat.json_changes import mapped, with_members
 from oda_proxy.compat.text_repairs import escaped, interrupted_base64, parsed_object, valid_python

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from oda_proxy.codec import json_steps
 from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, is_plain
@@ -410,7 +410,7 @@ def _parse(answer: Answer) -> tuple[Any, bool]:
     """Return the JSON of an answer, or None, and whether it breaks off; its products become true or false."""
     body = _body(answer)
     try:
-        parsed = None if body is None else json.loads(body)
+        parsed = None if body is None else json_steps.loads(body)
     except (ValueError, RecursionError):
         return None, body is not None and body.lstrip()[:1] == b"{" and body.rstrip()[-1:] != b"}"
     if isinstance(parsed, dict) and "products" in parsed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec import json_text
-from oda_proxy.codec.json_spans import compact
+from oda_proxy.codec.json_steps import compact
 from oda_proxy.codec.json_text import JsonObject
 from oda_proxy.compat import screening
 from oda_proxy.errors import CodecError

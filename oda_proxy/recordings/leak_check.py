@@ -13,9 +13,10 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from oda_proxy.codec.json_steps import STEP
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError
 from oda_proxy.recordings.unpacking import TooLargeError, unpacked
 
@@ -130,7 +131,7 @@ def check_no_secrets(value: Any, secrets: Secrets) -> None:
     sought = {reason: [_skeleton(_plain(text)) for text in texts] for reason, texts in long.items()}
     texts = list(_texts(value))
     for data in _decodings(value, texts):
-        if _JWT.search(data):
+        if _has_token(data):
             raise NotStorableError("names-a-token")
         skeleton = _skeleton(data)
         for reason, secret_texts in sought.items():
@@ -147,6 +148,16 @@ _PROSE = 4096
 _SHIFTED = 1024 * 1024
 """Characters up to which a text may have anything but base64 at its begin: longer ones are files."""
 _JWT = re.compile(JWT.pattern.encode())
+_JWT_BEGIN = b"eyJ"
+
+
+def _has_token(data: bytes) -> bool:
+    at = data.find(_JWT_BEGIN)
+    while at >= 0:
+        if _JWT.match(data, at):
+            return True
+        at = data.find(_JWT_BEGIN, at + 1)
+    return False
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -196,7 +207,7 @@ def _readings(data: bytes) -> Iterator[bytes]:
     """Yield data as they are and, around everything that may be encoded text, decoded."""
     yield data
     begin, end = 0, -1
-    for at in heapq.merge(*((found.start() for found in pattern.finditer(data)) for pattern in _ENCODINGS)):
+    for at in heapq.merge(*(_starts(pattern, data) for pattern in _ENCODINGS)):
         if end >= 0 and at - _AROUND > end:
             yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
             end = -1
@@ -207,6 +218,16 @@ def _readings(data: bytes) -> Iterator[bytes]:
         yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
 
 
+def _starts(pattern: re.Pattern[bytes], data: bytes) -> Iterator[int]:
+    """Yield where a pattern begins in large data, which is searched in steps."""
+    for begin in range(0, len(data), STEP):
+        for found in pattern.finditer(data, begin, begin + STEP + _LONGEST_ENCODING):
+            if found.start() < begin + STEP:
+                yield found.start()
+
+
+_LONGEST_ENCODING = 16
+"""Bytes that no match of `_ENCODINGS` exceeds."""
 _ENCODINGS = tuple(
     map(
         re.compile,
@@ -245,13 +266,17 @@ def _from_base64(text: str) -> Iterator[bytes]:
 
     What precedes base64 in a text shifts it: words are base64 characters, too.
     """
-    characters = text.translate(_STANDARD).encode("ascii", "ignore").translate(None, _NOT_BASE64)
+    characters = b"".join(
+        some.translate(_STANDARD).encode("ascii", "ignore").translate(None, _NOT_BASE64) for some in _steps(text)
+    )
     comma = text.find(",", 0, _PROSE) if text.startswith("data:") else -1
     if comma >= 0:  # RFC 2397
         yield from _from_base64(text[comma + 1 :])
     for begin in range(4 if len(text) <= _SHIFTED else 1):
         data = characters[begin:]
-        yield binascii.a2b_base64(data[: len(data) - (len(data) % 4 == 1)] + b"==")
+        end = len(data) - (len(data) % 4 == 1)
+        pieces = (data[at : min(at + 4 * STEP, end)] for at in range(0, end, 4 * STEP))
+        yield b"".join(binascii.a2b_base64(piece + b"==") for piece in pieces)
 
 
 def _plain(text: str) -> bytes:
@@ -260,4 +285,12 @@ def _plain(text: str) -> bytes:
 
 
 def _skeleton(text: bytes) -> bytes:
-    return text.translate(_LOWER, _DELETED)
+    return b"".join(some.translate(_LOWER, _DELETED) for some in _steps(text))
+
+
+_Text = TypeVar("_Text", str, bytes)
+
+
+def _steps(text: _Text) -> Iterator[_Text]:
+    """Yield a text in parts that are short enough for other threads to run in between."""
+    return (text[at : at + STEP] for at in range(0, len(text), STEP))

@@ -17,7 +17,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.codec.json_spans import JsonMember, compact, json_members
+from oda_proxy.codec.json_spans import JsonMember, json_members
+from oda_proxy.codec.json_steps import compact
 from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
 from oda_proxy.query.normalised import IGNORED
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE

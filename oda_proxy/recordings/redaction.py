@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from oda_proxy.codec.json_spans import compact
+from oda_proxy.codec.json_steps import compact
 from oda_proxy.query.query import ENVELOPE
 
 REMOVED = "(removed)"

@@ -471,6 +471,18 @@ def test_a_file_that_cannot_be_searched_to_its_end_is_not_stored(monkeypatch: py
         recorded(answer_to(ENVELOPE, products={"binary_data_product_list": [file]}))
 
 
+@pytest.mark.parametrize("step", [1, 2, 5, 7])
+@pytest.mark.parametrize("hidden", HIDING)
+def test_a_secret_is_recognised_wherever_a_large_text_is_divided(
+    hidden: str, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leak_check, "STEP", step)
+    sent = answer_to(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](CANARY))]})
+
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(sent)
+
+
 @pytest.mark.parametrize("short", ["S", "abc", "me-1"])
 def test_a_short_session_is_recognised_as_a_word(short: str) -> None:
     envelope = Envelope("new", short, JOB)
