@@ -175,7 +175,10 @@ def _repeated(summary: RunSummary, program: Sequence[str]) -> str:
 def _replay_summary(replayer: Replayer, folder: Path) -> Iterator[str]:
     """Return what was used of a capsule, what was not, and what it lacks."""
     used, unused, missed = len(replayer.used), len(replayer.unused), len(replayer.missed)
-    yield f"replayed from {folder}: {used} of {used + unused} used, {missed or 'nothing'} missed"
+    if replayer.requests:
+        yield f"replayed from {folder}: {used} of {used + unused} used, {missed or 'nothing'} missed"
+    else:
+        yield f"the command sent no request: 0 of {unused} of {folder} used"
     yield from _counted("missed", replayer.missed)
     yield from _counted("unused", dict.fromkeys(replayer.unused, 1))
 

@@ -22,6 +22,7 @@ from oda_proxy.run.dispatcher_requests import dispatcher_prefix
 from oda_proxy.run.environment import proxy_environment, wget_configuration
 from oda_proxy.run.forward_proxy import forward_proxy
 from oda_proxy.run.forwarded_request import is_loopback
+from oda_proxy.run.loopback import bring_up
 from oda_proxy.upstream.any_server import AnyServer
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import listening
@@ -88,8 +89,9 @@ class Listeners:
 async def dispatcher_listener(handler: DispatcherHandler) -> AsyncIterator[Listeners]:
     """Open the one listener for programs that take the address of a dispatcher, until the block ends.
 
-    Raises ListenError.
+    Raises ListenError, and LoopbackDownError where no program could reach it.
     """
+    bring_up()
     async with listening(_application(handler), HOST, 0, shutdown_timeout=SHUTDOWN) as url:
         yield Listeners(url, {VARIABLE: url})
 

@@ -79,6 +79,8 @@ class Replayer:
         """Replay a capsule; `time_scale` is the duration of jobs: 1 as recorded, 0 none."""
         self.capsule = capsule
         self.items: list[CapsuleItem] = []
+        self.requests = 0
+        """Requests that came."""
         self.missed: Counter[str] = Counter()
         """Requests without an answer, one line each, and how often."""
         self._policy = Policy(description_ttl=_FOREVER, jobs=JobPolicy(time_scale=time_scale))
@@ -117,6 +119,7 @@ class Replayer:
     async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher from its recordings."""
         found = self._only_proxy or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
+        self.requests += 1
         path = page_below(request)
         if path is not None and (page := self._page_of_dispatcher(address, path, request)):
             return page
@@ -132,6 +135,7 @@ class Replayer:
 
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to another server. Raises NotInCapsuleError."""
+        self.requests += 1
         if answer := self._answer_page(forwarded):
             return answer
         request = forwarded.request

@@ -24,6 +24,7 @@ import oda_proxy
 from tests.support.environments import GUARD
 from tests.support.http_server import http_server
 from tests.support.internet import Page, internet
+from tests.support.namespaces import why_no_namespace
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.real_clients import environment
 from tests.support.servers import PATIENCE, running
@@ -63,14 +64,6 @@ for address in sys.argv[1:]:
         print(error.code, error.read().decode())
 """
 
-# A program that brings up the loopback interface of a network namespace, and becomes its arguments.
-ISOLATED = """
-import fcntl, os, socket, struct, sys
-with socket.socket() as any:
-    fcntl.ioctl(any, 0x8914, struct.pack("16sh", b"lo", 0x41))  # SIOCSIFFLAGS: IFF_UP and IFF_RUNNING
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -81,17 +74,8 @@ class Ran:
     stderr: str
 
 
-@functools.cache
-def why_no_namespace() -> str:
-    """Return why there are no network namespaces here, or nothing."""
-    if shutil.which("unshare") is None:
-        return "there is no unshare"
-    tried = subprocess.run([*isolated(), "true"], capture_output=True, text=True, check=False)
-    return tried.stderr.strip()
-
-
-def isolated() -> list[str]:
-    return ["unshare", "--map-root-user", "--net", sys.executable, "-c", ISOLATED]
+ISOLATED = ("unshare", "--map-root-user", "--net")
+"""A network namespace whose loopback interface is down."""
 
 
 class Runs:
@@ -266,7 +250,7 @@ def test_a_replay_needs_no_network(recorded: Callable[[str], Recorded], version:
         CLIENTS / "seed_notebook.py",
         capsule=capsule.capsule,
         environ={"PYTHONPATH": os.pathsep.join(path)},
-        before=isolated(),
+        before=ISOLATED,
     )
 
     assert ran.status == 0, ran.stderr
@@ -1057,3 +1041,20 @@ def test_a_large_page_is_recorded_where_that_is_wanted(
     assert first.out.strip() == "17000000"
     assert ("too large; --max-page SIZE records larger pages" in first.stderr) != recorded
     assert (runs.replay(*measure).out.strip() == "17000000") == recorded
+
+
+def test_nothing_missed_is_not_said_where_nothing_was_requested(runs: Runs, light_curve: Path) -> None:
+    ran = runs.replay(sys.executable, "-c", "", capsule=light_curve)
+
+    assert f"the command sent no request: 0 of 1 of {light_curve} used" in ran.stderr
+    assert "nothing missed" not in ran.stderr
+
+
+def test_a_replay_runs_in_a_network_namespace_of_its_own(runs: Runs, light_curve: Path) -> None:
+    if reason := why_no_namespace():
+        pytest.skip(f"no network namespaces here: {reason}")
+
+    ran = runs.replay(*requesting(f"{TODAY}/run_analysis?{QUERY}"), capsule=light_curve, before=ISOLATED)
+
+    assert ran.out.startswith("200")
+    assert "1 of 1 used, nothing missed" in ran.stderr
