@@ -92,7 +92,7 @@ def _generation(value: str) -> str:
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-def _size(value: str) -> int:
+def parse_size(value: str) -> int:
     """Parse a size in bytes: `500 MB` and `500M` are 500 million, `2 GiB` is 2 * 1024**3."""
     text = value.strip().casefold().removesuffix("b")
     base = 1024 if text.endswith("i") else 1000
@@ -106,7 +106,7 @@ def _size(value: str) -> int:
 
 def _size_or_none(value: str) -> int:
     """Parse a size, or 0."""
-    return 0 if value.strip() == "0" else _size(value)
+    return 0 if value.strip() == "0" else parse_size(value)
 
 
 def _sharing(value: str) -> str:
@@ -210,7 +210,7 @@ _CACHE_DIR = Option(
 )
 _MAX_SIZE = Option(
     "max-size",
-    _size,
+    parse_size,
     "a size such as 500MB or 20GiB",
     "maximum size of all recordings on disk",
     20_000_000_000,

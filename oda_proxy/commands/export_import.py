@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.capsule import capsule
 from oda_proxy.capsule.conversion import fixture_from_recording, recording_from_fixture
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import find_entries, open_recording, open_store
+from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.commands.selection import select
 from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.fixture.json_files import MANIFEST
@@ -22,22 +23,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from oda_proxy.commands.selection import Filters
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
 
 
-def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def export(
+    folder: Path,
+    keys: Sequence[str],
+    *,
+    filters: Filters,
+    dry_run: bool,
+    upstream: str,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
     """Write recordings to a folder of fixtures; the exit status is 1 if one cannot be written.
 
-    Without keys, all public recordings are written: a private one is published only if its key is named.
+    Without keys, all public recordings that meet the filters are written: a private one is published only if its key is
+    named.
     """
     origins = _origins(folder)
     written, failed = {}, {}
     with open_store(upstream, cache_dir) as store:
-        public = (entry for entry in store.entries() if not entry.private)
-        entries = find_entries(store, keys) if keys else sorted(public, key=lambda entry: entry.stored_at)
+        entries = _select_for_export(store, keys, filters)
+        if dry_run:
+            print_json({"would_be_written": [entry.key for entry in entries]}) if as_json else print_lines(
+                [
+                    *(entry.key for entry in entries),
+                    f"{formatting.number(len(entries), 'recording')}; nothing was written",
+                ]
+            )
+            return 0
         for entry in entries:
             try:
                 path = _export(store, entry, folder)
@@ -54,6 +73,14 @@ def export(folder: Path, keys: Sequence[str], *, upstream: str, cache_dir: Path 
     else:
         print_lines(f"{key[: formatting.SHORT]}  {path}" for key, path in written.items())
     return 1 if failed else 0
+
+
+def _select_for_export(store: DiskStore, keys: Sequence[str], filters: Filters) -> Sequence[Entry]:
+    """Return the recordings with these keys, or else the public ones that meet the filters, the oldest first."""
+    if keys:
+        return select(store, keys, filters)
+    public = (entry for entry in store.entries() if not entry.private and filters.matches(entry))
+    return sorted(public, key=lambda entry: entry.stored_at)
 
 
 def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""Access of commands to a store: open it, and find recordings by the beginning of their keys."""
+"""Access of commands to a store and its recordings."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.commands.selection import UnknownKeyError
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.disk import DiskStore
-
-
-class UnknownKeyError(OdaProxyError):
-    """A key is that of no recording, or of several."""
-
-    def __init__(self, key: str, found: int) -> None:
-        problem = f"{found} keys begin" if found else "no recording has a key that begins"
-        super().__init__(f"{problem} with {key!r}; see oda-proxy ls")
 
 
 class NoStoreError(OdaProxyError):
@@ -52,12 +45,6 @@ def open_store_in(folder: Path, *, create: bool = False) -> Iterator[DiskStore]:
         yield store
 
 
-def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:
-    """Find recordings by the beginnings of their keys. Raises UnknownKeyError if one of them is not found."""
-    keys = list(store.keys())
-    return [_one(store, keys, beginning) for beginning in beginnings]
-
-
 @contextmanager
 def open_recording(store: Store, key: Key) -> Iterator[Recording]:
     """Open a recording. Raises UnknownKeyError if it is damaged, and so removed."""
@@ -77,11 +64,3 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         query["parameters"] = {name: list(values) for name, values in query["parameters"]}
         query["files"] = dict(query["files"])
     return members
-
-
-def _one(store: Store, keys: Sequence[Key], beginning: str) -> Entry:
-    found = [key for key in keys if beginning and key.startswith(beginning.casefold())]
-    entry = store.entry(found[0]) if len(found) == 1 else None
-    if entry is None:
-        raise UnknownKeyError(beginning, len(found))
-    return entry

@@ -8,13 +8,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import entry_json, find_entries, open_store, open_store_in
+from oda_proxy.commands.open_store import entry_json, open_store, open_store_in
 from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.commands.selection import select
+from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from oda_proxy.commands.selection import Filters
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
 
@@ -23,49 +27,99 @@ _LONGEST = 40
 """Maximum length of a parameter's value in `ls`: catalogues and lists of science windows are longer."""
 
 
-def ls(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def ls(*, filters: Filters, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """List recordings, the one used last first."""
     with open_store(upstream, cache_dir) as store:
-        entries = sorted(store.entries(), key=lambda entry: entry.used_at, reverse=True)
+        matching = (entry for entry in store.entries() if filters.matches(entry))
+        entries = sorted(matching, key=lambda entry: entry.used_at, reverse=True)
         _warn_of_others(store)
     if as_json:
         print_json([entry_json(entry) for entry in entries])
         return 0
-    if not entries:
+    if not entries and filters:
+        warn(f"no recording of {upstream} meets the filters")
+    elif not entries:
         warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
+    print_lines(_table(entries))
+    return 0
+
+
+def rm(
+    keys: Sequence[str],
+    *,
+    filters: Filters,
+    capsule: Path | None,
+    is_confirmed: bool,
+    dry_run: bool,
+    upstream: str,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Remove recordings from the store, or from a capsule: all that are named, or none if a key is unknown.
+
+    Recordings that filters select are listed only, unless `is_confirmed`. Raises UsageError for filters of a capsule.
+    """
+    if capsule is not None:
+        return _rm_from_capsule(capsule, keys, filters, dry_run=dry_run, as_json=as_json)
+    with open_store(upstream, cache_dir) as store:
+        entries = select(store, keys, filters)
+        if dry_run or (filters and not is_confirmed):
+            return _dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
+        removed = store.remove_all(entry.key for entry in entries)
+    return _print_keys("removed", removed, as_json=as_json)
+
+
+def _rm_from_capsule(capsule: Path, keys: Sequence[str], filters: Filters, *, dry_run: bool, as_json: bool) -> int:
+    from oda_proxy.capsule import rewriting
+
+    if filters or dry_run or not keys:
+        raise UsageError("rm --capsule takes keys, and neither filters nor --dry-run")
+    return _print_keys("removed", rewriting.remove(capsule, keys), as_json=as_json)
+
+
+def pin(
+    keys: Sequence[str],
+    *,
+    filters: Filters,
+    dry_run: bool,
+    pinned: bool,
+    upstream: str,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Exempt recordings from eviction, or end the exemption."""
+    name = "pinned" if pinned else "unpinned"
+    with open_store(upstream, cache_dir) as store:
+        entries = select(store, keys, filters)
+        if dry_run:
+            return _dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
+        done = store.pin_all((entry.key for entry in entries), pinned=pinned)
+    return _print_keys(name, done, as_json=as_json)
+
+
+def _print_keys(what: str, keys: Sequence[Key], *, as_json: bool) -> int:
+    if as_json:
+        print_json({what: keys})
+    else:
+        print_lines(f"{what} {key[: formatting.SHORT]}" for key in keys)
+    return 0
+
+
+def _dry_run(entries: Sequence[Entry], what: str, hint: str, *, as_json: bool) -> int:
+    """Print which recordings a command would change."""
+    if as_json:
+        print_json({what: [], f"would_be_{what}": [entry.key for entry in entries]})
+        return 0
+    print_lines(_table(entries) if entries else ())
+    size = formatting.size(sum(entry.size for entry in entries))
+    print_lines([f"{formatting.number(len(entries), 'recording')}, {size}; nothing was {what}: {hint}"])
+    return 0
+
+
+def _table(entries: Sequence[Entry]) -> list[str]:
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
-    print_lines(formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3})))
-    return 0
-
-
-def rm(keys: Sequence[str], *, capsule: Path | None, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Remove recordings from the store, or from a capsule: all whose keys are named, or none if a key is unknown."""
-    if capsule is not None:
-        from oda_proxy.capsule import rewriting
-
-        removed = rewriting.remove(capsule, keys)
-    else:
-        with open_store(upstream, cache_dir) as store:
-            entries = find_entries(store, keys)
-            removed = [entry.key for entry in entries if store.remove(entry.key)]
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        print_lines(f"removed {key[: formatting.SHORT]}" for key in removed)
-    return 0
-
-
-def pin(keys: Sequence[str], *, pinned: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Exempt recordings from eviction, or end the exemption."""
-    with open_store(upstream, cache_dir) as store:
-        done = [entry.key for entry in find_entries(store, keys) if store.pin(entry.key, pinned=pinned)]
-    name = "pinned" if pinned else "unpinned"
-    if as_json:
-        print_json({name: done})
-    else:
-        print_lines(f"{name} {key[: formatting.SHORT]}" for key in done)
-    return 0
+    return formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3}))
 
 
 def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from oda_proxy.commands.selection import Filters
     from oda_proxy.config import Option
 
 
@@ -35,19 +36,21 @@ _KEYS = {"metavar": "KEY", "help": "key of a recording, or its beginning"}
 
 def add_commands(add: AddCommand) -> None:
     """Add the commands to the parser."""
-    for name, command, about in (
-        ("ls", _ls, "list recordings, the one used last first"),
-        ("stats", _stats, "show the number and size of recordings"),
-    ):
-        _json(add(name, command, config.STORE, about))
+    ls = add("ls", _ls, config.STORE, "list recordings, the one used last first")
+    _filters(ls)
+    _json(ls)
+    _json(add("stats", _stats, config.STORE, "show the number and size of recordings"))
     for name, command, about in (
         ("rm", _rm, "remove recordings"),
         ("pin", _pin, "never evict these recordings"),
         ("unpin", _unpin, "evict these recordings like others"),
     ):
         own = add(name, command, config.STORE, about)
-        own.add("keys", nargs="+", **_KEYS)
+        own.add("keys", nargs="*", **_KEYS)
+        _filters(own)
+        own.add("--dry-run", action="store_true", help="list the recordings, and change nothing")
         if name == "rm":
+            own.add("--yes", dest="is_confirmed", action="store_true", help="remove what the filters select")
             own.add(
                 "--capsule", type=argument_types.path, metavar="DIR", help="remove from a capsule instead of the store"
             )
@@ -72,20 +75,42 @@ def add_commands(add: AddCommand) -> None:
     export = add("export", _export, config.STORE, "write recordings as a folder of fixtures")
     export.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, new or existing")
     export.add("keys", nargs="*", **_KEYS)
+    _filters(export)
+    export.add("--dry-run", action="store_true", help="list the recordings, and write nothing")
     _json(export)
     imports = add("import", _import, config.STORE, "store the fixtures of a folder, or of a capsule, as recordings")
     imports.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, or a capsule")
     _json(imports)
 
 
+def _filters(own: OwnArguments) -> None:
+    """Add the filters of `selection.Filters`."""
+    for name in ("instrument", "product", "source"):
+        own.add(f"--{name}", metavar="NAME", help=f"only recordings of this {name}; * matches any characters")
+    for name, verb in (("stored", "stored"), ("used", "last used")):
+        own.add(
+            f"--{name}-before",
+            type=argument_types.time_before,
+            metavar="WHEN",
+            help=f"only recordings {verb} before a date such as 2026-01-31, or longer ago than 12h or 30d",
+        )
+    own.add("--larger-than", type=argument_types.size, metavar="SIZE", help="only recordings larger than 10MB or 2GiB")
+
+
 def _json(own: OwnArguments) -> None:
     own.add("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def _pop_filters(values: dict[str, Any]) -> Filters:
+    from oda_proxy.commands.selection import Filters
+
+    return Filters.pop(values)
 
 
 def _ls(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.ls(**values)
+    return recordings.ls(filters=_pop_filters(values), **values)
 
 
 def _stats(values: dict[str, Any]) -> int:
@@ -97,19 +122,19 @@ def _stats(values: dict[str, Any]) -> int:
 def _rm(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.rm(**values)
+    return recordings.rm(filters=_pop_filters(values), **values)
 
 
 def _pin(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.pin(pinned=True, **values)
+    return recordings.pin(pinned=True, filters=_pop_filters(values), **values)
 
 
 def _unpin(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.pin(pinned=False, **values)
+    return recordings.pin(pinned=False, filters=_pop_filters(values), **values)
 
 
 def _prune(values: dict[str, Any]) -> int:
@@ -136,7 +161,7 @@ def _show(values: dict[str, Any]) -> int:
 def _export(values: dict[str, Any]) -> int:
     from oda_proxy.commands import export_import
 
-    return export_import.export(**values)
+    return export_import.export(filters=_pop_filters(values), **values)
 
 
 def _import(values: dict[str, Any]) -> int:

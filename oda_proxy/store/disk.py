@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import diskcache
@@ -37,7 +38,7 @@ from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Entry, Usage
 
 _log = logging.getLogger(__name__)
+
+_BATCH = 100
+"""Recordings that are removed in one transaction: other processes wait for it."""
 
 PENDING_AGE = 3600.0
 """Age, in s, from which a head under a temporary name is that of a crashed writer."""
@@ -150,6 +154,29 @@ class DiskStore:
         """Remove a recording; return whether it existed. One of another release stays."""
         with self._open_index() as index:
             return self._remove(index, key, lambda _: True)
+
+    def remove_all(self, keys: Iterable[Key]) -> list[Key]:
+        """Remove recordings, many in one transaction; return the keys of those that existed, as `remove`."""
+        removed: list[Key] = []
+        pending = iter(keys)
+        while batch := list(islice(pending, _BATCH)):
+            with self._open_index() as index:
+                heads: list[str | None] = []
+                with index.writing() as writable:
+                    for key in batch:
+                        is_removed, head_name = self._delete_rows(writable, key, lambda _: True)
+                        if is_removed:
+                            removed.append(key)
+                            heads.append(head_name)
+                with index.writing():  # one transaction for the checks of all heads
+                    for head_name in heads:
+                        self._discard_head(index, head_name)
+        return removed
+
+    def pin_all(self, keys: Iterable[Key], *, pinned: bool) -> list[Key]:
+        """Exempt recordings from eviction, or no longer, in one transaction; return the keys of those that exist."""
+        with self._open_index() as index, index.writing():
+            return [key for key in keys if self.pin(key, pinned=pinned)]
 
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed.
@@ -332,14 +359,19 @@ class DiskStore:
     def _remove(self, index: Index | ReadOnlyIndex, key: Key, condition: Callable[[str], bool]) -> bool:
         """Remove a recording and its metadata if a condition on its row holds, which is checked in the transaction."""
         with index.writing() as writable:
-            row_key, text = _find_row(writable, key)
-            if text is None or not condition(row_key):
-                return False
-            head_name = counters.delete_row(writable, row_key)
-            for metadata_key in (used_key(key), pin_key(key)):
-                writable.delete(metadata_key)
+            is_removed, head_name = self._delete_rows(writable, key, condition)
         self._discard_head(index, head_name)
-        return True
+        return is_removed
+
+    def _delete_rows(self, index: Index, key: Key, condition: Callable[[str], bool]) -> tuple[bool, str | None]:
+        """Delete the rows of a recording in a transaction; return whether, and its head if nothing refers to it now."""
+        row_key, text = _find_row(index, key)
+        if text is None or not condition(row_key):
+            return False, None
+        head_name = counters.delete_row(index, row_key)
+        for metadata_key in (used_key(key), pin_key(key)):
+            index.delete(metadata_key)
+        return True, head_name
 
     def _remove_damaged(self, index: Index | ReadOnlyIndex, row_key: str, text: str | None) -> bool:
         """Remove a damaged recording if its row is still `text`, which is None where it cannot be read."""

@@ -1,0 +1,111 @@
+"""The recordings that a command works on: by the beginning of their keys, or by filters."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.errors import OdaProxyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry, Store
+
+_SOURCE = "src_name"
+
+
+class UnknownKeyError(OdaProxyError):
+    """A key is that of no recording, or of several."""
+
+    def __init__(self, key: str, found: int) -> None:
+        problem = f"{found} keys begin" if found else "no recording has a key that begins"
+        super().__init__(f"{problem} with {key!r}; see oda-proxy ls")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Conditions on recordings, all of which must hold; None for those that are not set.
+
+    Attributes
+    ----------
+    instrument, product, source
+        Patterns of names, without regard to case; `*` matches any characters. The source is the parameter `src_name`.
+    stored_before, used_before
+        Times in s since 1970 (UTC).
+    larger_than
+        Size in bytes, uncompressed.
+    """
+
+    instrument: str | None = None
+    product: str | None = None
+    source: str | None = None
+    stored_before: float | None = None
+    used_before: float | None = None
+    larger_than: int | None = None
+
+    @classmethod
+    def pop(cls, values: dict[str, Any]) -> Filters:
+        """Take the filters out of the values of a command."""
+        return cls(**{one.name: values.pop(one.name) for one in fields(cls)})
+
+    def __bool__(self) -> bool:
+        """Whether a filter is set."""
+        return self != Filters()
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether a recording meets all conditions; one without its query has no names."""
+        query = entry.query
+        sources = dict(query.parameters).get(_SOURCE, ()) if query else ()
+        return (
+            _fits(self.instrument, [query.instrument] if query else [])
+            and _fits(self.product, [query.product_type] if query else [])
+            and _fits(self.source, sources)
+            and (self.stored_before is None or entry.stored_at < self.stored_before)
+            and (self.used_before is None or entry.used_at < self.used_before)
+            and (self.larger_than is None or entry.size > self.larger_than)
+        )
+
+
+def _fits(pattern: str | None, names: Sequence[str]) -> bool:
+    return pattern is None or any(fnmatchcase(name.casefold(), pattern.casefold()) for name in names)
+
+
+def find_keys(store: Store, beginnings: Sequence[str]) -> list[Key]:
+    """Find recordings by the beginnings of their keys. Raises UnknownKeyError if one of them is not found."""
+    keys = sorted(store.keys())
+    found = [_find_key(keys, beginning.casefold()) for beginning in beginnings]
+    return list(dict.fromkeys(found))
+
+
+def _find_key(keys: Sequence[Key], beginning: str) -> Key:
+    first = bisect_left(keys, beginning)
+    count = bisect_left(keys, beginning + "\U0010ffff") - first if beginning else 0
+    if count != 1:
+        raise UnknownKeyError(beginning, count)
+    return keys[first]
+
+
+def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:
+    """Find the metadata of recordings by the beginnings of their keys. Raises UnknownKeyError."""
+    found = []
+    for key in find_keys(store, beginnings):
+        if (entry := store.entry(key)) is None:
+            raise UnknownKeyError(key, 0)
+        found.append(entry)
+    return found
+
+
+def select(store: Store, beginnings: Sequence[str], filters: Filters) -> list[Entry]:
+    """Return the recordings with these keys, or else all that meet the filters, the one used last first.
+
+    Raises UnknownKeyError, and UsageError if there are keys and filters, or neither.
+    """
+    if bool(beginnings) == bool(filters):
+        raise UsageError("name keys, or filters such as --instrument, and not both")
+    if beginnings:
+        return find_entries(store, beginnings)
+    return sorted((entry for entry in store.entries() if filters.matches(entry)), key=lambda one: -one.used_at)
