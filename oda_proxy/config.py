@@ -347,7 +347,7 @@ RECORD = (
     replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),
     Option(
         "max-page",
-        _size,
+        parse_size,
         "a size such as 500MB or 1GiB",
         "largest page of another server that is recorded",
         16 * 1024 * 1024,
