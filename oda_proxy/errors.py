@@ -96,6 +96,19 @@ class NoRecordingError(OdaProxyError):
     detail = "no-recording"
 
 
+class FilesNotStoredError(OdaProxyError):
+    """The files of a job are requested in a session that received a recording, or joined the job of another."""
+
+    http_status = 404
+    detail = "no-files"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the dispatcher has no files for this session, which received a recording of the proxy or joined another "
+            "client's job; send the query with Cache-Control: no-cache, then download the files"
+        )
+
+
 class TokenRefusedError(OdaProxyError):
     """A token has expired or has an invalid signature; the message is that of the dispatcher."""
 

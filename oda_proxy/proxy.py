@@ -16,10 +16,13 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from cachetools import LRUCache
+
 from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
 from oda_proxy.errors import (
     BadQueryError,
+    FilesNotStoredError,
     InternalError,
     NotCachedError,
     OdaProxyError,
@@ -68,6 +71,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+MAX_SESSIONS = 10_000
+"""Sessions that received recordings, or joined jobs of others, and are remembered."""
 MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
 """Recordings from which durations of jobs are estimated: in all, and read in one go."""
 DESCRIPTION_TIMEOUT = 110.0
@@ -137,6 +142,7 @@ class Proxy:
         self._clock = clock
         self._new_session = runtime.new_session
         self._hits, self._forwarded, self._failed, self._uploads_stored = 0, 0, 0, 0
+        self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
         self._pipeline = RepairPipeline()
         self._upstream_relay = Relay(upstream)
         self._resolver = QueryResolver(services.instruments)
@@ -218,7 +224,18 @@ class Proxy:
         if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
             self._descriptions.expire()
             self._resolver.expire_descriptions()
+        if route.path == "/download_products" and answer.status >= HTTPStatus.BAD_REQUEST:
+            return await self._explain_download(answer, request)
         return answer
+
+    async def _explain_download(self, answer: Answer, request: Request) -> Answer:
+        """Say why a download fails in a session that received a recording: the dispatcher has no files for it."""
+        fields = dict(parse_fields(request.query_string))
+        session_id, job_id = fields.get("session_id", ""), fields.get("job_id", "")
+        if session_id not in self._served_sessions:
+            return answer
+        await answer.close()
+        return failure_answer(FilesNotStoredError(), Envelope(session_id=session_id, job_id=job_id))
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
@@ -238,6 +255,8 @@ class Proxy:
             self._failed += 1
             _log.error("%s", (internal := InternalError(error)).log_line)
             return failure_answer(internal, envelope)
+        if answer.cache_status.hit or answer.cache_status.collapsed:
+            self._served_sessions[envelope.session_id] = None
         self._hits += answer.cache_status.hit
         self._forwarded += not (answer.cache_status.hit or answer.cache_status.collapsed)
         return answer
