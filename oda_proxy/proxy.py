@@ -50,6 +50,7 @@ from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.query import Envelope, parse_fields, split_query
 from oda_proxy.query.resolved import QueryResolver
+from oda_proxy.query.token_probe import TokenProbe
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.near_misses import NearMissHandler
@@ -147,6 +148,7 @@ class Proxy:
         self._upstream_relay = Relay(upstream)
         self._resolver = QueryResolver(services.instruments)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
+        self._token_probe = TokenProbe(upstream, self._tokens)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
@@ -297,9 +299,12 @@ class Proxy:
         envelope, control = client.envelope, self._cache_control(client.request)
         resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
         refresh = resubmit or envelope.query_status != "new" or control.no_store
-        refresh = refresh or not self._tokens.is_verified(envelope.token)
         completions = self.jobs.completions
         recording = None if refresh else await self._cache.look_up(resolved)
+        if not await self._is_verified(envelope, resolved, has_recording=recording is not None):
+            if recording:
+                recording.head.close()
+            refresh, recording = True, None
         is_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
         if recording and self._is_fresh(recording, is_allowed=is_allowed):
             return await self._serve_recording(recording, resolved, client)
@@ -323,6 +328,12 @@ class Proxy:
             if recording and (recording := await self._cache.look_up(resolved)):
                 return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
+
+    async def _is_verified(self, envelope: Envelope, resolved: ResolvedQuery, *, has_recording: bool) -> bool:
+        """Return whether the token of a client is verified; the dispatcher is asked only where it saves a query."""
+        if has_recording:
+            return await self._token_probe.is_verified(envelope.token, resolved.query.instrument)
+        return self._tokens.is_verified(envelope.token)
 
     def _cache_control(self, request: Request) -> CacheControl:
         """Return what a request allows; without a dispatcher nothing can be newer than a recording."""

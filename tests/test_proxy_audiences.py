@@ -55,10 +55,11 @@ def house(
 
 async def test_the_dispatcher_verifies_a_token_before_its_recording_is_served(upstream: Script, clock: Clock) -> None:
     proxy = house(upstream, clock)
-    upstream.then(answer_to(token())).then(answer_to(token()))
+    refused = {"error": "not valid"}
+    upstream.then(answer_to(token())).then(refused, status=403).then(refused, status=403).then(answer_to(token()))
 
     asked = [(await told(proxy, with_token(token())))[1] for _ in range(2)]
-    clock.now += 301
+    clock.now += 301  # it is verified again, which fails: by a query
     asked.append((await told(proxy, with_token(token())))[1])
 
     assert asked == [
@@ -66,6 +67,30 @@ async def test_the_dispatcher_verifies_a_token_before_its_recording_is_served(up
         "oda-proxy; hit",
         "oda-proxy; fwd=request; fwd-status=200; stored",
     ]
+
+
+async def test_a_token_that_was_issued_again_gets_the_recording_of_its_user_without_a_query(
+    upstream: Script, clock: Clock
+) -> None:
+    proxy = house(upstream, clock)
+    newer = token(exp=clock.now + 7200)
+    upstream.then(answer_to(token())).then({"error": "not valid"}, status=403).then([])
+    await told(proxy, with_token(token()))
+
+    got = [(await told(proxy, with_token(newer)))[1] for _ in range(2)]
+
+    assert got == ["oda-proxy; hit"] * 2
+    assert [one.path for one in upstream.asked] == ["/run_analysis", "/api/meta-data", "/api/meta-data"]
+    assert newer not in upstream.asked[1].query_string  # the same claims with another signature, which is refused
+    assert newer in upstream.asked[2].query_string
+
+
+async def test_a_token_is_not_verified_apart_where_there_is_no_recording(upstream: Script, clock: Clock) -> None:
+    proxy = house(upstream, clock)
+    upstream.then(answer_to(token()))
+
+    assert (await told(proxy, with_token(token())))[1] == "oda-proxy; fwd=request; fwd-status=200; stored"
+    assert [one.path for one in upstream.asked] == ["/run_analysis"]
 
 
 async def test_a_hit_echoes_the_askers_own_token(upstream: Script, clock: Clock) -> None:
@@ -177,7 +202,9 @@ async def test_an_answer_that_repeats_a_token_touches_no_disk(
         raise AssertionError("a temporary file was made")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    upstream.then({**answer_to(token()), "private": "x" * 9_000_000})
+    large = answer_to(token())
+    large["products"]["catalog"] = {"private": "x" * 9_000_000}
+    upstream.then(large)
 
     _, cache_status, body = await told(house(upstream, clock, secret_key=KEY), with_token(token()))
 

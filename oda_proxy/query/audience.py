@@ -122,6 +122,11 @@ class TokenVerifier:
         """Tell whether the signature of a token is verified; a request without a token claims nothing."""
         return token is None or _digest(token) in self._verified or self._has_our_signature(token)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the dispatcher's secret key is known, and with it which tokens it accepts."""
+        return self._secret_key is not None
+
     def check(self, token: Token | None) -> None:
         """Raise TokenRefusedError for a token that the dispatcher would refuse, as far as we can tell offline."""
         if token is None or (claimed := read_claims(token)) is None:

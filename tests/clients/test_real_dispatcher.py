@@ -208,3 +208,23 @@ def test_what_needs_a_role_is_a_hit_for_its_owner_alone(
     assert asked(proxy_url, token=token("one@example.org", roles="another"))["error"] == "Unauthorized"
     assert asked(proxy_url)["error"] == "Unauthorized"
     assert counts(proxy_url)["hits"] == 1
+
+
+def test_a_token_that_was_issued_again_gets_the_recording_and_a_forged_one_does_not(
+    dispatcher_url: str, proxy_url: str
+) -> None:
+    query = {"instrument": "empty", "product_type": "dummy", "query_type": "Dummy", "query_status": "new"}
+    query |= {"session_id": SESSION, "api": "True", "RA": "12.25"}
+    claims = {"sub": "again@example.org", "roles": "general", "exp": time.time() + 3600}
+    first, again = (make_token({**claims, "mssub": new}, DISPATCHER_SETTINGS["secret_key"]) for new in (False, True))
+    forged = make_token(claims, "a key that is not the dispatcher's")
+
+    for sent, cache_status in (
+        (first, "oda-proxy; fwd=request; fwd-status=200; stored"),
+        (again, "oda-proxy; hit"),
+        (forged, "oda-proxy; fwd=request; fwd-status=403"),
+    ):
+        status, body, headers = get(f"{proxy_url}/run_analysis", **query, token=sent)
+        direct = get(f"{dispatcher_url}/run_analysis", **query, token=sent)
+        assert (status, body.get("error_message")) == (direct[0], direct[1].get("error_message"))
+        assert headers["Cache-Status"] == cache_status

@@ -1,0 +1,117 @@
+"""The dispatcher verifies a token by a request that computes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import jwt
+import pytest
+
+from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.query import token_probe
+from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.query import Token
+from oda_proxy.query.token_probe import TokenProbe
+from tests.support.scripted_upstream import JSON, Body, Clock, Reply
+
+if TYPE_CHECKING:
+    from oda_proxy.http.message import Request
+
+KEY = "a key of a dispatcher that is long enough for HS256"
+TOKEN = Token(jwt.encode({"sub": "one", "roles": "general"}, KEY, "HS256"))
+FORGED = Token(jwt.encode({"sub": "one", "roles": "general"}, "another key, as long as the first one", "HS256"))
+
+
+@dataclass
+class Verifying:
+    """A dispatcher that verifies tokens before it describes an instrument."""
+
+    verifies: bool = True
+    refuses: int = 403
+    url: str = "http://dispatcher.example"
+    requests: list[Request] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    lag: asyncio.Event | None = None
+
+    async def send(self, request: Request) -> Reply:
+        self.requests.append(request)
+        if self.lag:
+            await self.lag.wait()
+        [token] = parse_qs(request.query_string)["token"]
+        try:
+            if self.verifies:
+                jwt.decode(token, KEY, algorithms=["HS256"])
+            status = 200
+        except jwt.InvalidSignatureError:
+            status = self.refuses
+        self.replies.append(reply := Reply(status, JSON, Body(b"[]")))
+        return reply
+
+
+def tokens(**changes: Any) -> TokenVerifier:
+    return TokenVerifier(Sharing.SUBJECT, **{"secret_key": None, "trust": 300.0, "clock": Clock(), **changes})
+
+
+async def test_a_token_that_the_dispatcher_accepts_is_verified_for_as_long_as_any() -> None:
+    upstream, verifier = Verifying(), tokens()
+    probe = TokenProbe(upstream, verifier)
+
+    assert await probe.is_verified(TOKEN, "isgri")
+    assert verifier.is_verified(TOKEN)
+    assert await probe.is_verified(TOKEN, "isgri")
+    assert [(one.path, parse_qs(one.query_string)["instrument"]) for one in upstream.requests] == [
+        ("/api/meta-data", ["isgri"])
+    ] * 2
+    assert all(reply.body.closed for reply in upstream.replies)
+
+
+async def test_a_forged_token_is_not_verified() -> None:
+    verifier = tokens()
+
+    assert not await TokenProbe(Verifying(), verifier).is_verified(FORGED, "isgri")
+    assert not verifier.is_verified(FORGED)
+
+
+@pytest.mark.parametrize("upstream", [Verifying(verifies=False), Verifying(refuses=404), Verifying(refuses=500)])
+async def test_a_dispatcher_that_is_not_seen_to_refuse_another_signature_verifies_nothing(upstream: Verifying) -> None:
+    verifier = tokens()
+
+    assert not await TokenProbe(upstream, verifier).is_verified(TOKEN, "isgri")
+    assert not verifier.is_verified(TOKEN)
+
+
+async def test_nobody_is_asked_where_it_is_known() -> None:
+    upstream = Verifying()
+
+    assert await TokenProbe(upstream, tokens()).is_verified(None, "isgri")
+    assert await TokenProbe(upstream, tokens(secret_key=KEY)).is_verified(TOKEN, "isgri")
+    assert not await TokenProbe(upstream, tokens(secret_key=KEY)).is_verified(FORGED, "isgri")
+    assert not await TokenProbe(None, tokens()).is_verified(TOKEN, "isgri")
+    assert upstream.requests == []
+
+
+async def test_concurrent_requests_share_one_probe_and_may_go_away() -> None:
+    upstream, verifier = Verifying(lag=asyncio.Event()), tokens()
+    probe = TokenProbe(upstream, verifier)
+    waiting = [asyncio.create_task(probe.is_verified(TOKEN, "isgri")) for _ in range(5)]
+    while not upstream.requests:  # noqa: ASYNC110 - the same loop sends it
+        await asyncio.sleep(0)
+    waiting[0].cancel()
+    assert upstream.lag
+    upstream.lag.set()
+
+    assert await asyncio.gather(*waiting[1:]) == [True] * 4
+    assert len(upstream.requests) == 2
+
+
+async def test_a_dispatcher_that_is_away_or_hangs_verifies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(Verifying):
+        async def send(self, request: Request) -> Reply:
+            raise UpstreamUnreachableError(self.url, f"nobody listens for {request.method}")
+
+    assert not await TokenProbe(Away(), tokens()).is_verified(TOKEN, "isgri")
+    monkeypatch.setattr(token_probe, "TIMEOUT", 0)
+    assert not await TokenProbe(Verifying(lag=asyncio.Event()), tokens()).is_verified(TOKEN, "isgri")
