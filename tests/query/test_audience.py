@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mock_server.tokens import make_token
 from oda_proxy.query.audience import Claims, Sharing, TokenVerifier, read_claims
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.query import Token
@@ -40,6 +41,12 @@ def test_claims_are_read_as_the_dispatcher_reads_them() -> None:
     assert read_claims(token()) == Claims("one@example.org", ("general", "x"), NOW + 60)
     listed = Token(jwt.encode({"email": "e@example.org", "roles": ["b", "a"]}, KEY, "HS256"))
     assert read_claims(listed) == Claims("e@example.org", ("a", "b"), None)
+
+
+def test_a_short_key_of_the_dispatcher_verifies_tokens_without_a_warning() -> None:
+    signed = Token(make_token({"sub": "one@example.org"}, "short"))
+
+    assert tokens(key="short").is_verified(signed)
 
 
 @pytest.mark.parametrize("text", ["", "None", "a.b.c", "a.b", "..", "x" * 20_000, "a." + "W10" + ".c", "é.é.é"])
