@@ -140,7 +140,9 @@ def _record_summary(
     yield from _removed(summary.command, program)
     yield from _home_summary(home)
     if any(recorded):
-        yield f"to run it again, anywhere: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
+        is_whole = not (summary.not_recorded or summary.private or bypassed or recorder.was_interrupted)
+        what = "to run it again, anywhere" if is_whole else "to run it again, as far as it was recorded"
+        yield f"{what}: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
 
 
 def _bypass_summary(bypassed: Sequence[str]) -> Iterator[str]:

@@ -217,9 +217,9 @@ def _reap(command: int) -> None:
 
 
 async def _end_leftovers(others: set[int]) -> int:
-    """End all descendants except for `others`, and return their number."""
+    """End all descendants except for `others`, and return their number; helpers that end by themselves do not count."""
     left = [pid for pid in descendants() if pid not in others]
-    number = len(left)
+    number = sum(not _is_helper(pid) for pid in left)
     loop = asyncio.get_running_loop()
     for stronger in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
@@ -229,6 +229,14 @@ async def _end_leftovers(others: set[int]) -> int:
         while (left := [pid for pid in descendants() if pid not in others]) and loop.time() < until:  # noqa: ASYNC110 - there is no event for the end of a process that is not our child
             await asyncio.sleep(0.02)
     return number
+
+
+def _is_helper(pid: int) -> bool:
+    """Tell whether a process is a resource tracker of Python (multiprocessing, joblib), which ends after its parent."""
+    try:
+        return b"resource_tracker" in (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:  # it has ended by itself
+        return True
 
 
 def descendants() -> list[int]:

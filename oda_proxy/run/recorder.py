@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 MAX_CONCURRENT, RATE = 32, 20.0
 """Concurrent requests to a dispatcher, and requests per second."""
 
+_BY_SIGNAL = 128
+"""Exit status of a command that was ended by a signal, less the number of the signal."""
+
 DESCRIPTION_TTL = 300.0
 """Seconds that a description is cached during the run."""
 
@@ -79,6 +82,11 @@ class Recorder:
         self._stack = stack
         self._proxies: dict[str, tuple[Proxy, DispatcherWriter]] = {}
         self._lock = asyncio.Lock()
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the command did not end by itself."""
+        return self.exit_status is None or self.exit_status > _BY_SIGNAL
 
     @property
     def dispatchers(self) -> tuple[str, ...]:

@@ -1058,3 +1058,31 @@ def test_a_replay_runs_in_a_network_namespace_of_its_own(runs: Runs, light_curve
 
     assert ran.out.startswith("200")
     assert "1 of 1 used, nothing missed" in ran.stderr
+
+
+# -- the closing lines -----------------------------------------------------------------------------
+
+ANYWHERE, IN_PART = "to run it again, anywhere: ", "to run it again, as far as it was recorded: "
+
+
+@pytest.mark.parametrize(
+    ("requests", "ending", "is_whole"),
+    [
+        (["https://example.org/page"], "", True),
+        (["https://example.org/page"], "raise SystemExit(1)", True),
+        (["https://example.org/page", "https://nobody.example/page"], "", False),
+        (["https://example.org/page", "POST https://example.org/page"], "", False),
+        (["https://example.org/page", f"{TODAY}/run_analysis?{QUERY}&token=TOKEN"], "", False),
+        (["https://example.org/page"], "import signal; os.kill(os.getpid(), signal.SIGTERM)", False),
+        (["https://example.org/page"], "import socket; socket.socket().connect_ex(('192.0.2.1', 443))", False),
+    ],
+)
+def test_anywhere_is_said_of_whole_capsules_only(
+    runs: Runs, net: Internet, requests: list[str], ending: str, is_whole: bool
+) -> None:
+    (runs.folder / "asker.py").write_text(f"{CLIENT}{ending}\n")
+    addresses = [address.replace("TOKEN", token()) for address in requests]
+
+    ran = runs.record(sys.executable, "asker.py", *addresses, net=net)
+
+    assert (ANYWHERE in ran.stderr, IN_PART in ran.stderr) == (is_whole, not is_whole), ran.stderr

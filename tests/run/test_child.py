@@ -269,6 +269,15 @@ def test_processes_in_another_session_are_ended(left: str) -> None:
 
 
 @linux_only
+def test_a_resource_tracker_of_python_is_not_counted() -> None:
+    tracker = "from multiprocessing import resource_tracker as tracker; tracker.ensure_running(); print('ready')"
+    with beside(LEAVER, tracker + "\nimport os; os._exit(0)") as process:
+        line(process)
+
+        assert ended(process) == "0 0"
+
+
+@linux_only
 def test_orphans_are_reaped_while_the_command_runs() -> None:
     """A command may wait for the end of a process that was reparented."""
     program = f"""
