@@ -34,6 +34,7 @@ from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.cors import CorsPolicy, options_answer
+from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
 from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.client import Client
@@ -144,19 +145,21 @@ class Proxy:
         self._new_session = runtime.new_session
         self._hits, self._forwarded, self._failed, self._uploads_stored = 0, 0, 0, 0
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
-        self._pipeline = RepairPipeline()
+        budget = ProcessingBudget()
+        self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
         self._resolver = QueryResolver(services.instruments)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
-        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock)
+        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         self._observer: QueryObserver = services.observer or NullObserver()
         job_services = JobServices(
             relay=self._upstream_relay,
             pipeline=self._pipeline,
             cache=self._cache,
+            budget=budget,
             tokens=self._tokens,
             journal=services.journal or JobJournal(None),
             observer=self._observer,
@@ -390,14 +393,14 @@ class Proxy:
             return await self._upstream_relay.send(request, base_url, forwarded, detail=detail)
         request = analysis_request.uncompressed(request)
         reply = await self._upstream_relay.send(request, base_url, forwarded, detail=detail)
-        answer = await spooled(reply, MAX_STORED, in_memory=_in_memory(api_client))
+        answer = await spooled(reply, MAX_STORED)
         return await self._pipeline.adapted(await self._pipeline.repaired(answer, api_client), api_client)
 
     async def _relay_stored(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
         """Relay a query as it is, and store a complete answer; its job is the client's own."""
         job = Job(self._clock())
         reply = await self._upstream_relay.send(client.request, client.base_url, forwarded)
-        answer = await spooled(reply, MAX_STORED, in_memory=_in_memory(client.envelope))
+        answer = await spooled(reply, MAX_STORED)
         if answer.status == OK:
             self._tokens.mark_verified(client.envelope.token)
         answer = await self._pipeline.repaired(answer, client.envelope)
@@ -431,8 +434,3 @@ class Proxy:
             request_headers=request.headers,
             control=cache_control(request.headers),
         )
-
-
-def _in_memory(envelope: Envelope) -> int | None:
-    """Return how many bytes of an answer stay in memory: all of one that may repeat a token."""
-    return MAX_STORED if envelope.token is not None else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ from oda_proxy.codec import json_steps
 from oda_proxy.compat import answer_repairs, screening
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
+from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ _BODY_HEADERS = frozenset({"content-length", "content-type", "content-md5", "con
 
 
 class RepairPipeline:
-    """Repairs and screens answers; large ones, of which several copies exist meanwhile, one at a time."""
+    """Repairs and screens answers, as many at once as the budget of memory allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ProcessingBudget | None = None) -> None:
         self.forbidden: dict[str, int] = {}
         """How many answers would make a client load each name that is not on the allow-list."""
-        self._large = asyncio.Lock()
+        self._budget = budget or ProcessingBudget()
 
     async def repaired(self, answer: Answer, envelope: Envelope) -> Answer:
         """Repair a spooled answer; an unsafe one has the detail `UNSAFE`. Any other body is returned unchanged."""
@@ -81,10 +80,9 @@ class RepairPipeline:
         def changed() -> tuple[int, SpooledBody] | None:
             before = old.read()
             after = change(before)
-            return None if after is before or after == before else (len(after), _spooled(after, old.in_memory))
+            return None if after is before or after == before else (len(after), _spooled(after))
 
-        async with self._large if old.size > MAX_IN_MEMORY else nullcontext():
-            new = await asyncio.to_thread(changed)
+        new = await self._budget.run(old.size, changed)
         if new is None:
             return answer
         await old.aclose()
@@ -115,12 +113,11 @@ def _forbidden_names(body: bytes) -> tuple[str, ...]:
     return screening.forbidden_names(answer.get("products")) if isinstance(answer, dict) else ()
 
 
-def _spooled(body: bytes, in_memory: int) -> SpooledBody:
+def _spooled(body: bytes) -> SpooledBody:
     """Store a body in a spool, which remains in memory if the temporary folder has no room."""
-    spool = SpooledBody(in_memory)
+    spool = SpooledBody()
     try:
         spool.add(body)
     except OSError:
-        spool = SpooledBody(len(body))
-        spool.add(body)
+        spool.keep(body)
     return spool

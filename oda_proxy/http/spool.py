@@ -6,15 +6,17 @@ import asyncio
 import logging
 import os
 import tempfile
+import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers
+from oda_proxy.http.encrypted_file import EncryptedFile
+from oda_proxy.http.memory import Total
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from io import FileIO
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Body
@@ -26,8 +28,11 @@ CHUNK_SIZE = 64 * 1024
 MAX_IN_MEMORY = 8 * 1024 * 1024
 """Bytes of an answer that are held in memory.
 
-A longer one is stored in an unnamed file in the system's temporary folder, which disappears with this process.
+A longer one is stored in an unnamed file in the system's temporary folder, which disappears with this process. It is
+encrypted: an answer may repeat a token.
 """
+TOTAL = Total(128 * 1024 * 1024)
+"""Bytes of all answers that are held in memory."""
 
 SPOOL_FULL = "spool-full"
 """The detail in `Cache-Status` of an answer that is not stored because its temporary file could not be written."""
@@ -41,17 +46,21 @@ class SpoolError(OdaProxyError):
 
 
 class SpooledBody:
-    """A body that was read: in memory up to `in_memory` bytes (default `MAX_IN_MEMORY`), else in a temporary file."""
+    """A body that was read: a small one in memory, else in an encrypted temporary file.
 
-    def __init__(self, in_memory: int | None = None) -> None:
-        self.in_memory = MAX_IN_MEMORY if in_memory is None else in_memory
+    Up to `MAX_IN_MEMORY` bytes are in memory, while there is room in `TOTAL` for those of all bodies.
+    """
+
+    def __init__(self) -> None:
         self.size = 0
         self._chunks: list[bytes] = []
-        self._file: FileIO | None = None
+        self._file: EncryptedFile | None = None
+        self._held = [0]
+        weakref.finalize(self, _give_back, self._held)  # for one that is dropped without being closed
 
     def has_room(self, chunk: bytes) -> bool:
         """Return whether a chunk is added in memory, so that `add` does not block."""
-        return self._file is None and self.size + len(chunk) <= self.in_memory
+        return self._file is None and self._fits(chunk) and TOTAL.used + len(chunk) <= TOTAL.limit
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk; blocks where the body does not fit in memory.
@@ -59,14 +68,20 @@ class SpooledBody:
         Raises OSError if the file cannot be written. The chunk was then not added, and all chunks before it can still
         be read.
         """
-        if self.has_room(chunk):
+        if self._file is None and self._fits(chunk) and TOTAL.take(len(chunk)):
+            self._held[0] += len(chunk)
             self._chunks.append(chunk)
         elif self._file is not None:
-            _write(self._file, chunk, self.size)
+            self._file.write(chunk, self.size)
         else:
             self._file = self._moved_to_file(chunk)
-            self._chunks.clear()
+            self._clear()
         self.size += len(chunk)
+
+    def keep(self, body: bytes) -> None:
+        """Add a whole body in memory, whatever its size: there is no room for it in the temporary folder."""
+        self._chunks.append(body)
+        self.size += len(body)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body from its beginning; may be called again. Blocks. Raises SpoolError."""
@@ -76,7 +91,7 @@ class SpooledBody:
         at = 0
         while at < self.size:
             try:
-                chunk = os.pread(self._file.fileno(), min(CHUNK_SIZE, self.size - at), at)
+                chunk = self._file.read(min(CHUNK_SIZE, self.size - at), at)
             except OSError as error:
                 raise SpoolError(error.strerror or str(error)) from error
             if not chunk:
@@ -94,19 +109,33 @@ class SpooledBody:
             yield chunk
 
     async def aclose(self) -> None:
-        """Close the file."""
+        """Close the file, or release the memory."""
         if self._file is not None:
             self._file.close()
+        self._clear()
 
-    def _moved_to_file(self, chunk: bytes) -> FileIO:
+    def _fits(self, chunk: bytes) -> bool:
+        return self.size + len(chunk) <= MAX_IN_MEMORY
+
+    def _clear(self) -> None:
+        self._chunks.clear()
+        _give_back(self._held)
+
+    def _moved_to_file(self, chunk: bytes) -> EncryptedFile:
         """Return a file with the body in memory and a chunk; raises OSError."""
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is open for as long as the body
+        file = EncryptedFile()
         try:
-            _write(file, b"".join((*self._chunks, chunk)), 0)
+            file.write(b"".join((*self._chunks, chunk)), 0)
         except BaseException:
             file.close()
             raise
         return file
+
+
+def _give_back(held: list[int]) -> None:
+    """Release the memory that a body holds, once."""
+    size, held[0] = held[0], 0
+    TOTAL.give_back(size)
 
 
 def _folder() -> str:
@@ -115,13 +144,6 @@ def _folder() -> str:
         return tempfile.gettempdir()
     except OSError:
         return os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - for a message only
-
-
-def _write(file: FileIO, content: bytes, at: int) -> None:
-    rest = memoryview(content)
-    while rest:
-        written = os.pwrite(file.fileno(), rest, at)
-        at, rest = at + written, rest[written:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +168,14 @@ class _PartlyRead:
         await self.body.aclose()
 
 
-async def spooled(answer: Answer, limit: int, *, in_memory: int | None = None) -> Answer:
+async def spooled(answer: Answer, limit: int) -> Answer:
     """Read the body of an answer, so that it is a `SpooledBody`; one longer than `limit` bytes remains a stream.
 
-    So does one for which the temporary folder has no room, with the detail `SPOOL_FULL`. `in_memory` is for an answer
-    that must not be written to a disk.
+    So does one for which the temporary folder has no room, with the detail `SPOOL_FULL`.
     """
     if isinstance(answer.body, tuple) or _content_length(answer) > limit:
         return answer
-    read = SpooledBody(in_memory)
+    read = SpooledBody()
     rest = aiter(answer.body)
     try:
         async for chunk in rest:

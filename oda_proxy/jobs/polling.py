@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec import json_steps
 from oda_proxy.errors import OdaProxyError, UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, is_plain
-from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
+from oda_proxy.http.spool import SpooledBody, spooled
 from oda_proxy.http.storable import owner_headers
 from oda_proxy.jobs.job import (
     MAX_PAUSE,
@@ -96,7 +96,6 @@ class Poller:
         self._runtime = runtime
         self._estimates = estimates
         self._locks = JobLocks(services.journal.folder, runtime)
-        self._parsing = asyncio.Lock()
 
     async def run(self, running: RunningJob) -> Outcome:
         """Poll the dispatcher until a job has ended; while another process does so, wait for its recording."""
@@ -212,7 +211,7 @@ class Poller:
         try:
             reply = await (self._submit(running, place) if step.query_status == "new" else self._send(step, running))
             is_answered = True
-            answer = await spooled(reply, MAX_STORED, in_memory=MAX_STORED if client.envelope.token else None)
+            answer = await spooled(reply, MAX_STORED)
         except UpstreamPausedError as error:
             event = Event.UNREACHABLE if error.is_down else Event.UNAVAILABLE
             return _Response(event, error=error, retry_after=error.retry_after)
@@ -222,8 +221,7 @@ class Poller:
             self._services.tokens.mark_verified(client.envelope.token)
         if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, SpooledBody)):
             return _Response(Event.DONE, answer)  # compressed or too large to be read here: the client may read it
-        async with self._parsing if _is_large(answer) else nullcontext():
-            parsed, is_incomplete = await asyncio.to_thread(_parse, answer)
+        parsed, is_incomplete = await self._services.budget.run(_size(answer), partial(_parse, answer))
         if client.envelope.session_id in ANONYMOUS and (session_id := _session_id_in(parsed)):
             running.adopt_session(session_id)
         event = classify(answer.status, parsed, query_status=step.query_status, is_incomplete=is_incomplete)
@@ -418,9 +416,9 @@ def _parse(answer: Answer) -> tuple[Any, bool]:
     return parsed, False
 
 
-def _is_large(answer: Answer) -> bool:
-    """Return whether an answer is parsed alone: several copies of it are in memory meanwhile."""
-    return isinstance(answer.body, SpooledBody) and answer.body.size > MAX_IN_MEMORY
+def _size(answer: Answer) -> int:
+    """Return the bytes of an answer that was read; 0 for a stream."""
+    return answer.body.size if isinstance(answer.body, SpooledBody) else 0
 
 
 def _body(answer: Answer) -> bytes | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oda_proxy.compat.pipeline import RepairPipeline
+    from oda_proxy.http.memory import ProcessingBudget
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.query.audience import TokenVerifier
@@ -21,6 +22,7 @@ class JobServices:
     relay: Relay
     pipeline: RepairPipeline
     cache: RecordingCache
+    budget: ProcessingBudget
     tokens: TokenVerifier
     journal: JobJournal
     observer: QueryObserver

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
-from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
+from oda_proxy.http.memory import ProcessingBudget
+from oda_proxy.http.spool import SpooledBody
 from oda_proxy.http.storable import storage_refusal, varying_names
 from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
 from oda_proxy.recordings.recording import redact, redact_query, splice
@@ -61,14 +62,21 @@ class JobTimes(Protocol):
 class RecordingCache:
     """Stores answers of the dispatcher as recordings; `clock` returns s since 1970 (UTC)."""
 
-    def __init__(self, store: Store, faults: StoreFaults, resolver: QueryResolver, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        faults: StoreFaults,
+        resolver: QueryResolver,
+        clock: Callable[[], float],
+        budget: ProcessingBudget | None = None,
+    ) -> None:
         self.echo_differs = 0
         self._store = store
         self._faults = faults
         self._resolver = resolver
         self._clock = clock
         self._job_ids = JobIdCollisions()
-        self._redacting = asyncio.Lock()
+        self._budget = budget or ProcessingBudget()
 
     @property
     def job_ids_shared(self) -> int:
@@ -114,12 +122,14 @@ class RecordingCache:
             return StoreResult(detail=answer.cache_status.detail or "too-large")
         recording = None
         try:
-            recording = await self._redacted(answer.body, resolved, envelope)
-            query = redact_query(resolved.query, envelope)
-            cost = max(recording.stored_at - job.started_at, 0.0)
-            recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
-            await self._refuse_contradictions(recording, resolved)
-            await asyncio.to_thread(self._store.put, recording)
+            async with self._budget.reserve(answer.body.size):
+                redacted = partial(self._redact, answer.body, resolved, envelope)
+                recording = await self._budget.in_thread(answer.body.size, redacted)
+                query = redact_query(resolved.query, envelope)
+                cost = max(recording.stored_at - job.started_at, 0.0)
+                recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
+                await self._refuse_contradictions(recording, resolved)
+                await asyncio.to_thread(self._store.put, recording)
         except NotStorableError as reason:
             return StoreResult(recording, detail=str(reason))
         except StoreUnusableError as error:
@@ -128,19 +138,14 @@ class RecordingCache:
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 
-    async def _redacted(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
-        """Redact an answer in a thread; large ones one at a time, as that takes several copies in memory."""
-
-        def make() -> Recording:
-            text, requested = body.read(), {name for name, _ in resolved.query.parameters}
-            job_id = read_job_id(text)
-            self._job_ids.record(job_id, resolved.key)
-            recording = redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
-            is_public = not recording.private and _JOB_ID.fullmatch(job_id) and job_id != envelope.session_id
-            return replace(recording, job_id=job_id) if is_public else recording
-
-        async with self._redacting if body.size > MAX_IN_MEMORY else nullcontext():
-            return await asyncio.to_thread(make)
+    def _redact(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
+        """Redact an answer; blocks. Several copies of it are in memory meanwhile."""
+        text, requested = body.read(), {name for name, _ in resolved.query.parameters}
+        job_id = read_job_id(text)
+        self._job_ids.record(job_id, resolved.key)
+        recording = redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
+        is_public = not recording.private and _JOB_ID.fullmatch(job_id) and job_id != envelope.session_id
+        return replace(recording, job_id=job_id) if is_public else recording
 
     async def _refuse_contradictions(self, recording: Recording, resolved: ResolvedQuery) -> None:
         """Raise NotStorableError where the echo of the dispatcher contradicts the query."""

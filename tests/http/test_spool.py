@@ -12,6 +12,8 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http import spool
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.encrypted_file import EncryptedFile
+from oda_proxy.http.memory import Total
 from oda_proxy.http.spool import SpooledBody, SpoolError, spooled
 
 if TYPE_CHECKING:
@@ -166,8 +168,67 @@ async def test_a_spool_that_was_cut_short_is_reported_and_not_taken_for_the_end(
     assert isinstance(result, SpooledBody)
     assert result._file is not None
 
-    os.ftruncate(result._file.fileno(), 30)
+    os.ftruncate(result._file._file.fileno(), 30)
 
     with pytest.raises(SpoolError, match="it ends after 30 of 100 bytes"):
         result.read()
     await result.aclose()
+
+
+async def test_a_temporary_file_does_not_hold_what_an_answer_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer to a request with a token repeats it."""
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 0)
+    written = []
+    write = os.pwrite
+
+    def watch(file: int, content: bytes, at: int) -> int:
+        written.append(bytes(content))
+        return write(file, content, at)
+
+    monkeypatch.setattr(os, "pwrite", watch)
+    body = [b'"token": "eyJh', b"bGci.eyJz.c2ln", b'", "zeros": "', bytes(100)]
+
+    result = (await spooled(answer(Body(body)), 1000)).body
+
+    assert isinstance(result, SpooledBody)
+    assert result.read() == b"".join(body)
+    on_disk = b"".join(written)
+    assert len(on_disk) == result.size
+    assert not any(part in on_disk for part in (b"token", b"eyJh", b"bGci", bytes(8)))
+    await result.aclose()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 1000])
+def test_any_part_of_an_encrypted_file_can_be_read(size: int) -> None:
+    content, file = os.urandom(5000), EncryptedFile()
+    for at in range(0, 5000, size):
+        file.write(content[at : at + size], at)
+
+    for at in (0, 1, 16, 17, 4000, 4999, 5000):
+        assert file.read(100, at) == content[at : at + 100]
+    file.close()
+
+
+async def test_all_bodies_together_have_a_limit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "TOTAL", total := Total(250))
+
+    bodies = [(await spooled(answer(Body(PIECES)), 1000)).body for _ in range(4)]
+
+    assert [isinstance(body, SpooledBody) and body._file is None for body in bodies] == [True, True, False, False]
+    assert total.used == 200
+    assert [await read(body) for body in bodies] == [b"".join(PIECES)] * 4
+    for body in bodies[1:]:
+        assert isinstance(body, SpooledBody)
+        await body.aclose()
+        await body.aclose()
+    assert total.used == 100
+    bodies.clear()
+    del body
+    assert total.used == 0, "what is dropped is released, too"
+
+
+async def test_a_body_without_room_on_a_disk_is_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = SpooledBody()
+    body.keep(b"x" * 100)
+
+    assert (body.size, body.read()) == (100, b"x" * 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import threading
+import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,9 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import jwt
 import pytest
 
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
+from tests.support.scripted import KEY
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -126,6 +129,31 @@ def test_16_readers_of_a_recording_of_25_mb_take_less_than_32_mb(upstream: str, 
     assert {told for told, _, _ in answers} == {"oda-proxy; hit"}
     assert {digest for _, _, digest in answers} == {sent}
     assert grown < 32 * 1024 * 1024
+
+
+def test_six_private_answers_of_25_mb_take_less_than_twice_the_memory_of_one(upstream: str, tmp_path: Path) -> None:
+    """They repeat the tokens of their clients, and wait in files that only the proxy can read."""
+    folder = tmp_path / "cache"
+    arguments = ["serve", "--upstream", upstream, "--port", "0", "--cache-dir", str(folder), "--secret-key", KEY]
+    grown = []
+    for clients in (["alone"], ["ann", "bob", "cat", "dan", "eve", "fay"]):
+        with running(tmp_path / "log", *arguments) as proxy:
+            before = memory(proxy, "VmRSS")
+            tokens = [jwt.encode({"sub": name, "exp": time.time() + 1e6}, KEY, "HS256") for name in clients]
+            with ThreadPoolExecutor(len(tokens)) as pool:
+                statuses = list(pool.map(lambda token: status_of(proxy.url, f"RA=83.0&token={token}"), tokens))
+            grown.append(memory(proxy, "VmHWM") - before)
+        assert {status.endswith(("stored", "hit")) for status in statuses} == {True}
+
+    assert grown[1] < 2 * grown[0]
+
+
+def status_of(url: str, query: str) -> str:
+    """Send a query until it has ended; return its Cache-Status."""
+    while True:
+        status, size, _ = get(url, query)
+        if size > RECORDED:
+            return status
 
 
 @pytest.mark.parametrize("huge", ["with-length", "in-chunks"])
