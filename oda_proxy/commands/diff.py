@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,10 @@ from oda_proxy.drift.comparison import Verdict
 from oda_proxy.drift.differences import Tolerance
 from oda_proxy.drift.drifts import Outcome, drifts
 from oda_proxy.drift.sources import recordings_in
-from oda_proxy.errors import UsageError
+from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from oda_proxy.drift.differences import Difference
@@ -43,34 +45,84 @@ def diff(
     async def rerun(recordings: Iterable[NamedRecording | Unusable], url: str) -> None:
         tolerance = Tolerance(rtol, atol, frozenset(ignored))
         async for drift in drifts(recordings, url, tolerance, on_progress=progress.show):
-            results.append(drift)
-            progress.clear()
-            print_lines([] if as_json else _lines(drift))
+            results.append(drift)  # noqa: PERF401 - each is kept if a later one fails
 
-    with closing(Progress()) as progress:
-        for url, recordings in recordings_in(folder):
-            if not (address := upstream or url):
-                raise UsageError(f"{folder} does not name the dispatcher that was recorded: use --upstream")
-            asyncio.run(rerun(recordings, address))
+    try:
+        with closing(Progress()) as progress:
+            for url, recordings in recordings_in(folder):
+                if not (address := upstream or url):
+                    raise UsageError(f"{folder} does not name the dispatcher that was recorded: use --upstream")
+                asyncio.run(rerun(recordings, address))
+    except (KeyboardInterrupt, OdaProxyError):
+        if results:
+            _report(results, as_json=as_json)
+        raise
+    _report(results, as_json=as_json)
+    return 1 if any(drift.outcome in {Outcome.DIFFERS, Outcome.FAILED} for drift in results) else 0
+
+
+def _report(results: Sequence[Drift], *, as_json: bool) -> None:
     counts = Counter(drift.outcome for drift in results)
     if as_json:
         by_outcome = {outcome: counts[outcome] for outcome in Outcome}
-        print_json({**by_outcome, "recordings": [_drift_json(drift) for drift in results]})
-    else:
-        summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-        print_lines([f"{number(len(results), 'recording')}: {summary}" if results else "there are no recordings"])
-    return 1 if counts[Outcome.DIFFERS] or counts[Outcome.FAILED] else 0
+        same_arrays = all(drift.has_same_arrays for drift in results if drift.outcome in _COMPARED)
+        recordings = [_drift_json(drift) for drift in results]
+        print_json({**by_outcome, "same_arrays": same_arrays, "recordings": recordings})
+        return
+    print_lines([_arrays_line(results)])
+    repeated = _repeated(results)
+    for drift in results:
+        print_lines(_lines(drift, repeated))
+    print_lines(plain(f"in {number(len(places), 'place')}: {text}") for text, places in repeated.items())
+    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    print_lines([f"{number(len(results), 'recording')}: {summary}" if results else "there are no recordings"])
 
 
-def _lines(drift: Drift) -> Iterator[str]:
+_COMPARED = frozenset({Outcome.SAME, Outcome.DIFFERS})
+_REPEATED = 3
+"""Number of places from which on a difference is printed once for all of them."""
+
+
+def _arrays_line(results: Sequence[Drift]) -> str:
+    """Say whether all arrays are the same."""
+    compared = [drift for drift in results if drift.outcome in _COMPARED]
+    differing = [drift for drift in compared if not drift.has_same_arrays]
+    if not compared:
+        return "arrays: none was compared"
+    if differing:
+        return f"arrays: different in {len(differing)} of {number(len(compared), 'recording')}"
+    return f"arrays: all the same, in {number(len(compared), 'recording')}"
+
+
+def _repeated(results: Sequence[Drift]) -> dict[str, list[tuple[str, str, str]]]:
+    """Return the differences that are the same in several places, such as a card of all light curves, by their text."""
+    places: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for drift in results:
+        for product in drift.products:
+            for difference in product.differences:
+                places[_text(difference)].append((drift.name, product.name, difference.where))
+        for difference in drift.parameters:
+            places[f"parameter {difference}"].append((drift.name, "", difference.where))
+    return {text: where for text, where in places.items() if len(where) >= _REPEATED}
+
+
+def _text(difference: Difference) -> str:
+    """Return a difference without its data unit."""
+    what = difference.where.rpartition(", ")[2]
+    return f"{what}: {difference.text}" if what else difference.text
+
+
+def _lines(drift: Drift, repeated: Collection[str]) -> Iterator[str]:
     yield plain(f"{drift.outcome:<8} {drift.name}{f': {drift.reason}' if drift.reason else ''}")
     for product in drift.products:
         if product.verdict in {Verdict.NEW, Verdict.GONE}:
             yield plain(f"{_INDENT}{product.name} is {product.verdict}")
         for difference in product.differences:
-            yield plain(f"{_INDENT}{product.name}: {difference}")
+            if _text(difference) not in repeated:
+                yield plain(f"{_INDENT}{product.name}: {difference}")
     for difference in drift.parameters:
-        yield plain(f"{_INDENT}parameter {difference}")
+        if f"parameter {difference}" not in repeated:
+            yield plain(f"{_INDENT}parameter {difference}")
 
 
 def _drift_json(drift: Drift) -> dict[str, Any]:
@@ -78,6 +130,7 @@ def _drift_json(drift: Drift) -> dict[str, Any]:
         "name": drift.name,
         "outcome": drift.outcome,
         "reason": drift.reason,
+        "same_arrays": drift.has_same_arrays,
         "products": [
             {
                 "name": product.name,
@@ -91,12 +144,30 @@ def _drift_json(drift: Drift) -> dict[str, Any]:
 
 
 def _difference_json(difference: Difference) -> dict[str, Any]:
+    """Return a difference with the values; NaN and infinities, which JSON does not have, are texts."""
     return {
         "where": difference.where,
         "said": difference.text,
         "absolute": difference.absolute,
         "relative": difference.relative,
+        "was": _value_json(difference.was),
+        "is": _value_json(difference.now),
+        "count": difference.count,
+        "of": difference.size,
     }
+
+
+def _value_json(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bytes():
+            return value.decode("latin-1")
+        case None | bool() | int() | float() | str():
+            return value
+        case dict() | list():
+            return json.loads(json.dumps(value, default=str))
+    return str(value)
 
 
 class Progress:

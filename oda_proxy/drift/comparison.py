@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -57,6 +57,15 @@ class ProductComparison:
     name: str
     verdict: Verdict
     differences: tuple[Difference, ...] = ()
+    has_arrays: bool = field(default=False, compare=False)
+    """Whether it is a data product, whose arrays are compared."""
+
+    @property
+    def has_same_arrays(self) -> bool:
+        """Whether all arrays are the same; True for a product without arrays."""
+        if not self.has_arrays:
+            return True
+        return self.verdict not in {Verdict.NEW, Verdict.GONE} and not any(one.of_array for one in self.differences)
 
 
 def compare(
@@ -67,7 +76,8 @@ def compare(
     Products are paired by name and source, those with the same name by their order. Raises CodecError if an array
     cannot be decoded.
     """
-    compared = _pairs(_decoded(recorded), _decoded(current), _product_name, _with(_products, tolerance))
+    pairs = _pairs(_decoded(recorded), _decoded(current), _product_name, _with(_products, tolerance))
+    compared = [replace(one, has_arrays=True) for one in pairs]
     for kind in dict.fromkeys((*recorded, *current)):
         if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in current)):
             continue
@@ -132,7 +142,8 @@ def _by_name(products: Iterable[Product], name_of: Callable[[Product], str]) -> 
 def _limited(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
     if len(differences) <= MAX_DIFFERENCES:
         return differences
-    rest = Difference("", f"and {len(differences) - MAX_DIFFERENCES} more differences")
+    of_array = any(one.of_array for one in differences[MAX_DIFFERENCES:])
+    rest = Difference("", f"and {len(differences) - MAX_DIFFERENCES} more differences", of_array=of_array)
     return (*differences[:MAX_DIFFERENCES], rest)
 
 
@@ -140,8 +151,10 @@ def _limited(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
 
 
 def _product_name(product: DataProduct) -> str:
+    """Name a product by its name, or else by its first data unit with data, and by its source."""
     source = product.meta_data.get("src_name")
-    return " ".join(filter(None, (product.name or "unnamed", source if isinstance(source, str) else "")))
+    unit = next((unit.name for unit in product.units if unit.data is not None and unit.name), "")
+    return " ".join(filter(None, (product.name or unit or "unnamed", source if isinstance(source, str) else "")))
 
 
 def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
@@ -149,12 +162,10 @@ def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Itera
     for unit in _pairs(was.units, now.units, lambda one: one.name or "unnamed", _with(_units, tolerance)):
         match unit.verdict:
             case Verdict.NEW | Verdict.GONE:
-                found.append(Difference(unit.name, f"this data unit is {unit.verdict}"))
+                found.append(Difference(unit.name, f"this data unit is {unit.verdict}", of_array=True))
             case _:
                 found += [
-                    Difference(
-                        f"{unit.name}, {one.where}" if one.where else unit.name, one.text, one.absolute, one.relative
-                    )
+                    replace(one, where=f"{unit.name}, {one.where}" if one.where else unit.name)
                     for one in unit.differences
                 ]
     return iter(found or _fits_diff(was, now, tolerance))
@@ -165,7 +176,8 @@ def _fits_diff(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list
     from astropy.io.fits import FITSDiff, HDUList
 
     try:
-        files = [HDUList.fromstring(fits.write(_without_ignored(product, tolerance))) for product in (now, was)]
+        units = _without_ignored(now, tolerance), _without_ignored(was, tolerance)
+        files = [HDUList.fromstring(fits.write(one)) for one in (_with_recorded_texts(*units), units[1])]
     except CodecError:  # not representable in FITS
         return []
     # FITSDiff uses the second file as reference, and computes tolerances in the precision of the array.
@@ -176,7 +188,8 @@ def _fits_diff(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list
     if diff.identical:
         return []
     report = _PREAMBLE.sub("", diff.report())
-    return [Difference("", f"astropy's FITSDiff reports a difference: {' '.join(report.split())[:_LONGEST_REPORT]}")]
+    text = f"astropy's FITSDiff reports a difference: {' '.join(report.split())[:_LONGEST_REPORT]}"
+    return [Difference("", text, of_array=True)]
 
 
 _SINGLE: Final = 1e-6
@@ -191,10 +204,43 @@ def _without_ignored(product: DataProduct, tolerance: Tolerance) -> list[DataUni
     ]
 
 
+def _with_recorded_texts(now: list[DataUnit], was: list[DataUnit]) -> list[DataUnit]:
+    """Return units with the recorded text in cards and columns, which FITSDiff compares letter by letter.
+
+    That they are equal, or equal numbers or instants, is known already.
+    """
+
+    def with_texts(unit: DataUnit, recorded: DataUnit) -> DataUnit:
+        values = {card.keyword: card.value for card in recorded.header}
+        header = (
+            card._replace(value=values[card.keyword])
+            if card.keyword in values and str in {type(card.value), type(values[card.keyword])}
+            else card
+            for card in unit.header
+        )
+        return replace(unit, header=tuple(header), data=_with_recorded_columns(unit.data, recorded.data))
+
+    return [with_texts(*pair) for pair in zip(now, was, strict=True)] if len(now) == len(was) else now
+
+
+def _with_recorded_columns(now: Array | None, was: Array | None) -> Array | None:
+    if now is None or was is None or now.dtype != was.dtype or now.shape != was.shape:
+        return now
+    texts = [name for name in now.dtype.names or () if now.dtype[name].kind in "SU"]
+    data = now.copy() if texts else now
+    for name in texts:
+        data[name] = was[name]
+    return data
+
+
 def _units(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
     yield from differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)
     yield from differences.members("units_dict", dict(was.units_dict or {}), dict(now.units_dict or {}), tolerance)
     yield from _headers(was, now, tolerance)
+    yield from (replace(one, of_array=True) for one in _data(was, now, tolerance))
+
+
+def _data(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Difference]:
     if was.data is None or now.data is None:
         if was.data is not now.data:
             yield Difference("", "it has data, and had none" if was.data is None else "its data are missing")
@@ -215,9 +261,9 @@ def _headers(was: DataUnit, now: DataUnit, tolerance: Tolerance) -> Iterator[Dif
         if tolerance.ignores(keyword):
             continue
         if keyword not in new:
-            yield Difference(keyword, f"this card is gone; it was {differences.shown(old[keyword])}")
+            yield Difference(keyword, f"this card is gone; it was {differences.shown(old[keyword])}", was=old[keyword])
         elif keyword not in old:
-            yield Difference(keyword, f"this card is new: {differences.shown(new[keyword])}")
+            yield Difference(keyword, f"this card is new: {differences.shown(new[keyword])}", now=new[keyword])
         else:
             yield from differences.leaves(keyword, old[keyword], new[keyword], tolerance)
 

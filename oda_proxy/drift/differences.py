@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,15 @@ class Difference:
     text: str
     absolute: float | None = None
     relative: float | None = None
+    was: Any = field(default=None, compare=False)
+    """The recorded value; of an array that at the largest, or the first, difference."""
+    now: Any = field(default=None, compare=False)
+    count: int | None = field(default=None, compare=False)
+    """Number of values of an array that differ."""
+    size: int | None = field(default=None, compare=False)
+    """Number of values of the array."""
+    of_array: bool = field(default=False, compare=False)
+    """Whether it is a difference of an array of a data product."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.where else self.text
@@ -94,11 +104,19 @@ def arrays(
         shapes = [" x ".join(map(str, reversed(one.shape))) for one in (was, now)]
         yield Difference(where, f"was of shape {shapes[0]} and is of shape {shapes[1]}")
     elif was.dtype.kind in "SU" and now.dtype.kind in "SU":
-        yield from _counted(where, was, now, _decoded_text(was) != _decoded_text(now), place)
+        yield from _counted(where, was, now, _different_text(_decoded_text(was), _decoded_text(now)), place)
     elif was.dtype.kind in _NUMBERS and now.dtype.kind in _NUMBERS:
         yield from _numbers(where, was, now, tolerance, place)
     elif old == new and was.tobytes() != now.tobytes():
         yield Difference(where, "its bytes differ")
+
+
+def _different_text(was: Array, now: Array) -> Array:
+    """Return which texts differ; those that are equal numbers or instants do not."""
+    differs = was != now
+    for index in np.argwhere(differs):
+        differs[tuple(index)] = not is_same_text(str(was[tuple(index)]), str(now[tuple(index)]))
+    return np.asarray(differs)
 
 
 def _decoded_text(values: Array) -> Array:
@@ -133,7 +151,8 @@ def _numbers(
         text += f", relatively by up to {most:.3g}"
     if strange := int((differs & ~finite).sum()):
         text += f"; of them {strange} are NaN or infinite"
-    yield Difference(where, text, absolute, most)
+    values = {"was": was[largest].item(), "now": now[largest].item()}
+    yield Difference(where, text, absolute, most, **values, count=int(differs.sum()), size=differs.size)
 
 
 def _counted(
@@ -142,8 +161,15 @@ def _counted(
     """Report how many values differ, and the first of them."""
     if differs.any():
         first = np.unravel_index(int(np.argmax(differs)), differs.shape)
-        values = f"was {shown(was[first])}, is {shown(now[first])}"
-        yield Difference(where, f"{_of(differs)} differ, first at {place(tuple(map(int, first)))}: {values}")
+        old, new = was[first], now[first]
+        yield Difference(
+            where,
+            f"{_of(differs)} differ, first at {place(tuple(map(int, first)))}: was {shown(old)}, is {shown(new)}",
+            was=old.item(),
+            now=new.item(),
+            count=int(differs.sum()),
+            size=differs.size,
+        )
 
 
 def _of(differs: Array) -> str:
@@ -172,11 +198,11 @@ def texts(was: str, now: str, tolerance: Tolerance) -> Iterator[Difference]:
             continue
         pairs = _number_pairs(one, other)
         if pairs is None:
-            yield Difference(f"line {line}", f"was {shown(one)}, is {shown(other)}")
+            yield Difference(f"line {line}", f"was {shown(one)}, is {shown(other)}", was=one, now=other)
             return
         numbers += [(*pair, line) for pair in pairs]
     if len(old) != len(new):
-        yield Difference("", f"it had {len(old)} lines and has {len(new)}")
+        yield Difference("", f"it had {len(old)} lines and has {len(new)}", was=len(old), now=len(new))
     if numbers:
         values = np.array([pair[:2] for pair in numbers])
         yield from _numbers("", values[:, 0], values[:, 1], tolerance, lambda index: f"line {numbers[index[0]][2]}")
@@ -188,7 +214,7 @@ def _number_pairs(one: str, other: str) -> list[tuple[float, float]] | None:
         return None
     pairs = []
     for was, now in zip(_WORD.findall(one), _WORD.findall(other), strict=False):
-        if was == now:
+        if was == now or is_same_text(was, now):
             continue
         try:
             pairs.append((float(was), float(now)))
@@ -206,9 +232,9 @@ def members(where: str, was: Any, now: Any, tolerance: Tolerance) -> Iterator[Di
         for name in dict.fromkeys((*was, *now)):
             inner = f"{where} {name}".strip()
             if name not in now:
-                yield Difference(inner, f"is gone; it was {shown(was[name])}")
+                yield Difference(inner, f"is gone; it was {shown(was[name])}", was=was[name])
             elif name not in was:
-                yield Difference(inner, f"is new: {shown(now[name])}")
+                yield Difference(inner, f"is new: {shown(now[name])}", now=now[name])
             else:
                 yield from members(inner, was[name], now[name], tolerance)
     elif isinstance(was, list) and isinstance(now, list):
@@ -228,17 +254,32 @@ def _lists(where: str, was: Sequence[Any], now: Sequence[Any], tolerance: Tolera
 
 
 def leaves(where: str, was: Any, now: Any, tolerance: Tolerance) -> Iterator[Difference]:
-    """Compare two values; null and an empty string are equal, as for clients."""
+    """Compare two values; numbers and texts of them, times that are one instant, null and an empty text are equal, too.
+
+    Dispatchers write `20`, `20.0` and `"20"` for one number, and `12:00:00` and `12:00:00.000` for one time.
+    """
+    recorded, current = was, now
+    if isinstance(was, str) != isinstance(now, str):
+        was, now = (number if (number := _number_in(one)) is not None else one for one in (was, now))
     if _is_number(was) and _is_number(now):
         if not tolerance.allows(was, now):
             absolute = abs(now - was)
             relative = absolute / abs(was) if was else None
             finite = math.isfinite(absolute)
             yield Difference(
-                where, f"was {was}, is {now}", float(absolute) if finite else None, relative if finite else None
+                where,
+                f"was {was}, is {now}",
+                float(absolute) if finite else None,
+                relative if finite else None,
+                recorded,
+                current,
             )
-    elif was != now and not (was in _EMPTY and now in _EMPTY) and _without_blanks(was) != _without_blanks(now):
-        yield Difference(where, f"was {shown(was)}, is {shown(now)}")
+    elif isinstance(was, str) and isinstance(now, str):
+        old, new = _without_blanks(was), _without_blanks(now)
+        if old != new and not is_same_text(old, new):
+            yield Difference(where, f"was {shown(was)}, is {shown(now)}", was=was, now=now)
+    elif was != now and not (was in _EMPTY and now in _EMPTY):
+        yield Difference(where, f"was {shown(was)}, is {shown(now)}", was=was, now=now)
 
 
 _EMPTY: Final = (None, "")
@@ -247,6 +288,49 @@ _EMPTY: Final = (None, "")
 def _without_blanks(value: Any) -> Any:
     """Return a text without trailing blanks, which a FITS header does not preserve."""
     return value.rstrip() if isinstance(value, str) else value
+
+
+_NUMBER: Final = re.compile(r"[+-]?(?:0|[1-9]\d{0,300})?(?:\.\d{0,300})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+"""A number in a text; one with leading zeros, such as the id of a science window, is a name."""
+
+
+def _number_in(value: Any) -> float | None:
+    """Return the number that a value is, or that a text holds; None for others."""
+    if _is_number(value):
+        return float(value)
+    if not isinstance(value, str) or not _NUMBER.fullmatch(text := value.strip()):
+        return None
+    try:
+        return float(text)
+    except ValueError:  # no digits
+        return None
+
+
+def _instant_in(text: str) -> datetime | None:
+    """Return the time in a text in ISO form, UTC by default; None for others."""
+    if not _TIME.fullmatch(text.strip()):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_TIME: Final = re.compile(
+    r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})?)?", re.ASCII
+)
+
+
+def is_same_text(was: str, now: str) -> bool:
+    """Whether two texts are equal, or equal numbers, or times that are one instant."""
+    if was == now:
+        return True
+    numbers = _number_in(was), _number_in(now)
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    instants = _instant_in(was), _instant_in(now)
+    return None not in instants and instants[0] == instants[1]
 
 
 def _is_number(value: Any) -> bool:

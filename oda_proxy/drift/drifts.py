@@ -52,6 +52,11 @@ class Drift:
     parameters: tuple[Difference, ...] = ()
     """Differences of the parameters that the dispatcher reports to have used."""
 
+    @property
+    def has_same_arrays(self) -> bool:
+        """Whether all arrays of all products are the same."""
+        return all(product.has_same_arrays for product in self.products)
+
 
 async def drifts(
     recordings: Iterable[NamedRecording | Unusable],
@@ -116,6 +121,11 @@ def _parameters(
         return list(members("", was, now, tolerance))
     requested = dict(query.parameters)
     return [
-        Difference(name, f"requested {', '.join(requested.get(name, ()))}, used {current[name]}")
+        Difference(
+            name,
+            f"requested {', '.join(requested.get(name, ()))}, used {current[name]}",
+            was=", ".join(requested.get(name, ())),
+            now=current[name],
+        )
         for name in echo.contradictions(query, None, current)
     ]

@@ -57,9 +57,18 @@ def recordings_in(folder: Path) -> list[tuple[str, Iterable[NamedRecording | Unu
 
 def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[NamedRecording]:
     for recording in dispatcher.recordings():
-        query = recording.query
-        product = f"{query.instrument} {query.product_type} " if query else ""
-        yield NamedRecording(f"{product}{recording.key[:_KEY_DIGITS]}", recording, has_echo=True)
+        yield NamedRecording(_name(recording), recording, has_echo=True)
+
+
+def _name(recording: Recording) -> str:
+    """Name a recording by its product, source and energies, and by its key."""
+    query = recording.query
+    if query is None:
+        return recording.key[:_KEY_DIGITS]
+    values = {name: " ".join(words) for name, words in query.parameters}
+    energies = f"{values['E1_keV']}-{values['E2_keV']} keV" if {"E1_keV", "E2_keV"} <= values.keys() else ""
+    parts = (query.instrument, query.product_type, values.get("src_name", ""), energies, recording.key[:_KEY_DIGITS])
+    return " ".join(filter(None, parts))
 
 
 def _of_fixtures(several: Iterable[Fixture]) -> Iterator[NamedRecording | Unusable]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.cli import main
 from oda_proxy.commands.diff import Progress
+from oda_proxy.drift.comparison import ProductComparison, Verdict
+from oda_proxy.drift.differences import Difference
+from oda_proxy.drift.drifts import Drift, Outcome
 from oda_proxy.drift.sources import NamedRecording, recordings_in
 from tests.support.fixture_folders import copy_fixtures, products_of_fixture, rewrite_fixture
 from tests.support.reruns import recorded_from
 from tests.support.servers import running
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 IMAGE = "jemx/jemx_image/010200230010"
@@ -36,13 +40,16 @@ def test_differences_are_printed_and_the_exit_status_is_one(tmp_path: Path, caps
         recorded = copy_fixtures(tmp_path / "recorded", IMAGE, CURVES, source=server.url)
 
         assert main(["diff", str(recorded)]) == 0
-        assert capsys.readouterr().out == f"same     {IMAGE}\nsame     {CURVES}\n2 recordings: 2 same\n"
+        assert capsys.readouterr().out == (
+            f"arrays: all the same, in 2 recordings\nsame     {IMAGE}\nsame     {CURVES}\n2 recordings: 2 same\n"
+        )
 
         catalog = products_of_fixture(recorded, IMAGE)["catalog"]
         rewrite_fixture(recorded, IMAGE, catalog={**catalog, "cat_frame": "icrs"})
         assert main(["diff", "--rtol", "0.1", "--ignore", "A", "--ignore", "B*", str(recorded)]) == 1
         out, err = capsys.readouterr()
         assert out == (
+            "arrays: all the same, in 2 recordings\n"
             f"differs  {IMAGE}\n         catalog: cat_frame: was icrs, is fk5\n"
             f"same     {CURVES}\n2 recordings: 1 same, 1 differs\n"
         )
@@ -58,7 +65,16 @@ def test_differences_are_printed_and_the_exit_status_is_one(tmp_path: Path, caps
         }
         [catalog] = [one for one in printed["recordings"][0]["products"] if one["name"] == "catalog"]
         assert catalog["differences"] == [
-            {"where": "cat_frame", "said": "was icrs, is fk5", "absolute": None, "relative": None}
+            {
+                "where": "cat_frame",
+                "said": "was icrs, is fk5",
+                "absolute": None,
+                "relative": None,
+                "was": "icrs",
+                "is": "fk5",
+                "count": None,
+                "of": None,
+            }
         ]
 
 
@@ -77,10 +93,97 @@ def test_a_capsule_is_compared_with_its_dispatcher(tmp_path: Path, capsys: pytes
         assert main(["diff", str(tmp_path / "capsule")]) == 0
 
     assert capsys.readouterr().out == (
+        "arrays: all the same, in 1 recording\n"
         f"same     jemx jemx_image {image.key[:12]}\n"
         f"skipped  polar polar_lc {curves.key[:12]}: it was requested with a token, and no token is sent\n"
         "2 recordings: 1 same, 1 skipped\n"
     )
+
+
+def drift(name: str, *products: ProductComparison, parameters: tuple[Difference, ...] = ()) -> Drift:
+    return Drift(name, Outcome.DIFFERS, "", products, parameters)
+
+
+def printed(
+    results: list[Drift],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *flags: str,
+) -> str:
+    """Return what the command prints of these results."""
+
+    async def rerun(*_: Any, **__: Any) -> AsyncIterator[Drift]:
+        for one in results:
+            yield one
+
+    monkeypatch.setattr("oda_proxy.commands.diff.drifts", rerun)
+    folder = copy_fixtures(tmp_path / "recorded", CURVES, source="http://127.0.0.1:1")
+    assert main(["diff", str(folder), *flags]) == 1
+    return capsys.readouterr().out
+
+
+def test_what_repeats_in_many_products_is_printed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    creator = "was ii 5.4, is ii 6.0"
+    curves = [
+        ProductComparison(f"isgri_lc {source}", Verdict.DIFFERS, (Difference(f"LC-{source}, CREATOR", creator),))
+        for source in ("Crab", "A", "B")
+    ]
+    version = Difference("osa_version", "was OSA10.2, is OSA11.2")
+    once = ProductComparison("mosaic", Verdict.DIFFERS, (Difference("MAP, EXPOSURE", "was 10.0, is 10.5"),))
+    results = [
+        drift("one", *curves, once, parameters=(version,)),
+        drift("two", parameters=(version,)),
+        drift("three", parameters=(version,)),
+    ]
+
+    out = printed(results, tmp_path, monkeypatch, capsys)
+
+    assert out.splitlines() == [
+        "arrays: all the same, in 3 recordings",
+        "differs  one",
+        "         mosaic: MAP, EXPOSURE: was 10.0, is 10.5",
+        "differs  two",
+        "differs  three",
+        "in 3 places: CREATOR: was ii 5.4, is ii 6.0",
+        "in 3 places: parameter osa_version: was OSA10.2, is OSA11.2",
+        "3 recordings: 3 differs",
+    ]
+
+
+def test_the_first_line_says_in_how_many_recordings_arrays_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = Difference("MAP", "1 of 4 values differ", 0.5, None, 1.0, float("nan"), 1, 4, of_array=True)
+    one = ProductComparison("mosaic", Verdict.DIFFERS, (changed,), has_arrays=True)
+    results = [drift("one", one), drift("two"), Drift("three", Outcome.FAILED, "no data")]
+
+    assert printed(results, tmp_path, monkeypatch, capsys).startswith("arrays: different in 1 of 2 recordings\n")
+    report = json.loads(printed(results, tmp_path / "again", monkeypatch, capsys, "--json"))
+    assert report["same_arrays"] is False
+    [difference] = report["recordings"][0]["products"][0]["differences"]
+    assert {name: difference[name] for name in ("was", "is", "count", "of")} == {
+        "was": 1.0,
+        "is": "nan",
+        "count": 1,
+        "of": 4,
+    }
+
+
+def test_results_before_an_interruption_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def rerun(*_: Any, **__: Any) -> AsyncIterator[Drift]:
+        yield drift("one")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("oda_proxy.commands.diff.drifts", rerun)
+    folder = copy_fixtures(tmp_path / "recorded", CURVES, source="http://127.0.0.1:1")
+
+    assert main(["diff", str(folder)]) == 130
+    assert "differs  one\n" in capsys.readouterr().out
 
 
 def test_an_unreachable_dispatcher_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

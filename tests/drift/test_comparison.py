@@ -16,7 +16,7 @@ from oda_proxy.codec import fits, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.drift import comparison
 from oda_proxy.drift.comparison import MAX_DIFFERENCES, ProductComparison, Verdict, compare
-from oda_proxy.drift.differences import EXACT, Difference, Tolerance
+from oda_proxy.drift.differences import EXACT, Difference, Tolerance, members
 from oda_proxy.errors import CodecError
 from tests.support.examples import examples
 
@@ -417,3 +417,88 @@ def test_finite_numbers_and_nan_are_compared_like_astropy(was: Array, now: Array
     if ours != theirs:  # at the edge of the tolerance, astropy computes in the precision of the image
         edge = atol + rtol * np.abs(was.astype(float))
         assert np.isclose(np.abs(now.astype(float) - was), edge, rtol=1e-5).any()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (20, 20.0),
+        ("20", "20.0"),
+        ("20", 20.0),
+        (20, "2e1"),
+        ("-0.5", "-.50"),
+        ("2003-03-15T23:27:40", "2003-03-15T23:27:40.000"),
+        ("2003-03-15T23:27:40.0", "2003-03-15 23:27:40"),
+        ("2003-03-16", "2003-03-16T00:00:00"),
+        ("2003-03-16T01:00:00+01:00", "2003-03-16T00:00:00Z"),
+    ],
+)
+def test_equal_numbers_and_instants_are_no_difference(was: Any, now: Any) -> None:
+    assert list(members("", {"a": [was, "x"]}, {"a": [now, "x"]}, EXACT)) == []
+    assert differences(unit(IMAGE, TSTART=was), unit(IMAGE, TSTART=now)) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("006500220010", "6500220010"),
+        ("20", "20.1"),
+        ("OSA10.2", "OSA10.20"),
+        ("2003-03-15T23:27:40", "2003-03-15T23:27:40.001"),
+        ("2003-02-31", "2003-02-31T00:00:00"),
+        ("nan", "inf"),
+        ("", "0"),
+        (".", "0"),
+    ],
+)
+def test_other_texts_are_a_difference(was: Any, now: Any) -> None:
+    [found] = members("", {"a": was}, {"a": now}, EXACT)
+
+    assert (found.was, found.now) == (was, now)
+
+
+def test_texts_in_tables_are_equal_as_numbers_and_instants() -> None:
+    def table(*texts: str) -> DataUnit:
+        return unit(np.array([(one.encode(),) for one in texts], dtype=[("NAME", "S24")]))
+
+    was = table("2003-03-15T23:27:40", "20", "Crab")
+
+    assert differences(was, table("2003-03-15T23:27:40.000", "20.0", "Crab")) == []
+    [found] = differences(was, table("2003-03-15T23:27:41", "20", "Crab"))
+    assert (found.count, found.size) == (1, 3)
+
+
+def test_a_difference_of_an_array_has_the_values() -> None:
+    [found] = differences(unit(IMAGE), unit(changed(changed(IMAGE, (2, 1), 9.5), (0, 1), 1.25)))
+
+    assert (found.was, found.now, found.count, found.size, found.of_array) == (9.0, 9.5, 2, 12, True)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "is_same"),
+    [
+        (unit(IMAGE, A=1), unit(IMAGE, A=2), True),
+        (unit(IMAGE), unit(IMAGE + 1), False),
+        (unit(IMAGE), unit(IMAGE[:2]), False),
+        (unit(IMAGE), unit(None), False),
+        (unit(IMAGE, "A"), unit(IMAGE, "B"), False),
+        (unit(TABLE), unit(changed(TABLE, 1, b"z", "NAME")), False),
+        (unit(TABLE, TUNIT2="cps"), unit(TABLE, TUNIT2="count/s"), True),
+    ],
+)
+def test_a_product_says_whether_its_arrays_are_the_same(was: DataUnit, now: DataUnit, is_same: bool) -> None:
+    [compared] = compare(arrays(product(was)), arrays(product(now)))
+
+    assert compared.has_same_arrays == is_same
+
+
+def test_a_new_product_has_other_arrays_and_a_new_text_has_none() -> None:
+    now = {**arrays(product(unit(IMAGE))), "text_product_list": [{"name": "log", "value": "x"}]}
+
+    assert [one.has_same_arrays for one in compare({}, now)] == [False, True]
+
+
+def test_a_product_without_a_name_is_named_by_its_data_unit() -> None:
+    nameless = arrays(product(unit(None, "Primary"), unit(IMAGE, "ISGR-MOSA-IMA"), name="", src_name="Crab"))
+
+    assert [one.name for one in compare(nameless, nameless)] == ["ISGR-MOSA-IMA Crab"]
