@@ -1,0 +1,117 @@
+"""A pytest plugin for suites of others: their requests to a dispatcher have `api=True`, and may go through the proxy.
+
+It is loaded into the environment of such a suite, in which this project is not installed: see `conformance.py`.
+
+    CONFORMANCE_SERVE   JSON list: the command that serves the proxy, without `--upstream`; none if it is not set
+    CONFORMANCE_CACHE   folder of the recordings of the whole run; if it is not set, each proxy starts with none
+    CONFORMANCE_RESULT  file to which one line of JSON is written for each test: its id, its outcome and why it failed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+SERVE: list[str] = json.loads(os.environ.get("CONFORMANCE_SERVE", "[]"))
+CACHE = os.environ.get("CONFORMANCE_CACHE")
+RESULT = Path(os.environ["CONFORMANCE_RESULT"])
+DISPATCHERS = re.compile(r"(gunicorn_)?dispatcher_(live|long_living)_fixture")
+"""The names of the fixtures that return the URL of a dispatcher."""
+LISTENING = "listening on "
+PATIENCE = 60.0
+
+_urls: set[str] = set()
+"""Addresses of proxies."""
+_send = requests.Session.request
+
+
+def _send_as_api(self: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+    """Send a request; a query gets `api=True`, as every query of `oda_api` has it."""
+    if urlsplit(url).path.rstrip("/").endswith("/run_analysis"):
+        name = "data" if method.upper() == "POST" else "params"
+        fields = options.get(name)
+        if (fields is None or isinstance(fields, dict)) and "api" not in (fields or {}) and "api=" not in url:
+            options[name] = {**(fields or {}), "api": "True"}
+    return _send(self, method, url, **options)
+
+
+def pytest_configure() -> None:
+    """Change the requests of this run, and let servers that are started take SIGINT, by which suites stop them."""
+    requests.Session.request = _send_as_api  # type: ignore[assignment, method-assign]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    RESULT.write_text("")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Replace the URL of a dispatcher by that of a proxy in front of it."""
+    value = yield
+    if SERVE and isinstance(value, str) and value not in _urls and DISPATCHERS.match(fixturedef.argname):
+        value, stop = _proxy(value)
+        fixturedef.addfinalizer(stop)
+        assert fixturedef.cached_result is not None
+        fixturedef.cached_result = (value, *fixturedef.cached_result[1:])
+    return value
+
+
+def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
+    """Start a proxy; return its URL, and the function that stops it."""
+    folder = tempfile.TemporaryDirectory(prefix="conformance-")
+    cache = CACHE or str(Path(folder.name) / "cache")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    log = (Path(folder.name) / "log").open("w")
+    process = subprocess.Popen(
+        [*SERVE, "--upstream", upstream, "--port", "0", "--cache-dir", cache],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=env,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    assert line.startswith(LISTENING), Path(log.name).read_text()
+    url = line.removeprefix(LISTENING)
+    _urls.add(url)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(PATIENCE)
+        log.close()
+        print(f"log of the proxy in front of {upstream}:\n{Path(log.name).read_text()}")  # noqa: T201 - pytest shows it
+        folder.cleanup()
+        _urls.discard(url)
+
+    return url, stop
+
+
+_reports: dict[str, tuple[str, str]] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write the outcome of a test after its last phase."""
+    outcome, _ = _reports.get(report.nodeid, ("passed", ""))
+    if report.skipped:
+        _reports[report.nodeid] = ("skipped", str(report.longrepr))
+    elif report.failed and outcome == "passed" and report.when != "teardown":
+        crash = getattr(report.longrepr, "reprcrash", None)
+        _reports[report.nodeid] = ("failed", str(crash.message if crash else report.longrepr))
+    if report.when == "teardown":
+        outcome, message = _reports.pop(report.nodeid, ("passed", ""))
+        with RESULT.open("a") as lines:
+            lines.write(json.dumps({"test": report.nodeid, "outcome": outcome, "message": message}) + "\n")
