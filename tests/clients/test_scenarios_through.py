@@ -24,7 +24,7 @@ from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
-from tests.support.crowds import QUESTION
+from tests.support.crowds import QUERY
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.paths import DOCS as DOCS_FOLDER
 
@@ -89,9 +89,9 @@ Ends = dict[str, dict[str, Any]]
 def arguments_for(scenario: str) -> dict[str, Any]:
     """Make what is asked; a token expires only where there is one."""
     if scenario != "token-expires":
-        return QUESTION
+        return QUERY
     claims = {"sub": "somebody@example.org", "name": "Somebody", "roles": "general", "exp": int(time.time()) + 3600}
-    return {**QUESTION, "token": make_token(claims, "no key is asked for")}
+    return {**QUERY, "token": make_token(claims, "no key is asked for")}
 
 
 async def mock(stack: AsyncExitStack, scenario: str, scenarios: Path) -> str:

@@ -1,4 +1,4 @@
-"""Many unmodified clients who ask one question at the same moment, and what may happen while they wait."""
+"""Many unmodified clients that send one query at the same moment, and failures of servers while they wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.servers import Server
 
-QUESTION = {
+QUERY = {
     "instrument": "jemx",
     "product": "jemx_spectrum",
     "product_type": "Real",
@@ -33,7 +33,7 @@ QUESTION = {
     "radius": 15.0,
 }
 PAUSE = 1.0
-"""Seconds after which a client tries again; 10 by default, which would only make the tests longer."""
+"""Seconds after which a client retries; its default of 10 would only make the tests longer."""
 MANY_GATEWAYS = f"""
 [every-third-poll]
 summary = "Every third poll meets a gateway that has lost its dispatcher"
@@ -49,31 +49,31 @@ Crowd: TypeAlias = "Sequence[tuple[str, int]]"
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What came of it: how the clients ended, and what the dispatcher and the proxy counted."""
+class Result:
+    """How the clients ended, and what the dispatcher and the proxy counted."""
 
-    ends: Counter[str]
-    """By the digest of all arrays that a client got, or by its error."""
-    longest: float
-    """Seconds that the client waited who waited longest."""
+    outcomes: Counter[str]
+    """Number of clients by the digest of all arrays that they got, or by their error."""
+    longest_wait: float
+    """Seconds that the last client waited."""
     upstream: dict[str, Any]
     proxy: dict[str, Any]
     before: dict[str, Any] | None = None
-    """What a dispatcher that was killed had counted."""
+    """What a dispatcher had counted before it was killed."""
 
     @property
     def polls(self) -> int:
-        """How often the dispatcher was asked how the job stands."""
+        """How often the dispatcher was asked for the state of the job."""
         return sum(self.upstream["asked"].get(status, 0) for status in ("submitted", "progress"))
 
 
 class Process:
-    """Some clients in one process, who wait for the word."""
+    """Some clients in one process, which wait until they are started."""
 
     def __init__(self, python: Path, folder: Path, url: str, count: int) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
         self._process = subprocess.Popen(
-            [python, CLIENTS / "crowd.py", url, str(count), str(PAUSE), json.dumps(QUESTION)],
+            [python, CLIENTS / "crowd.py", url, str(count), str(PAUSE), json.dumps(QUERY)],
             cwd=folder,
             env={**env, "HOME": str(folder), "MPLBACKEND": "agg"},
             stdin=subprocess.PIPE,
@@ -81,38 +81,38 @@ class Process:
             text=True,
         )
 
-    def are_there(self) -> None:
-        """Wait until all of them could ask."""
+    def wait_until_ready(self) -> None:
+        """Wait until all of them are ready to send their query."""
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def go(self) -> None:
-        """Have them ask."""
+    def start(self) -> None:
+        """Have all of them send their query."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
     def result(self) -> dict[str, Any]:
-        """Wait until all have ended, and tell how."""
-        said, _ = self._process.communicate(timeout=PATIENCE * 4)
-        told: dict[str, Any] = json.loads(said)
-        return told
+        """Wait until all have ended; return how."""
+        output, _ = self._process.communicate(timeout=PATIENCE * 4)
+        result: dict[str, Any] = json.loads(output)
+        return result
 
     def kill(self) -> None:
-        """End them at once, whatever they do."""
+        """Kill the process, whatever its clients do."""
         self._process.kill()
         self._process.communicate()
 
 
 @dataclass
 class Stage:
-    """Where a story plays: a folder, the environments of clients, and a mock behind a proxy, whose ports stay."""
+    """Where a scene takes place: a folder, the environments of clients, and a mock behind a proxy."""
 
     folder: Path
     python: Callable[[str], Path]
     crowd: Crowd
     time_scale: float = 1.0
-    """The job is in progress after two times this, and ready after five times, in s."""
+    """Seconds: the job is in progress after twice this, and ready after five times this."""
 
     @property
     def size(self) -> int:
@@ -121,14 +121,14 @@ class Stage:
 
     @contextmanager
     def mock(self, name: str = "mock", *arguments: str, port: str = "0") -> Iterator[Server]:
-        """Run the mock dispatcher."""
+        """Run the mock dispatcher until the block ends."""
         log = self.folder / f"{name}.log"
         with running(log, "mock", "--port", port, "--time-scale", str(self.time_scale), *arguments) as mock:
             yield mock
 
     @contextmanager
     def proxy(self, upstream: Server, name: str = "proxy", *, port: str = "0") -> Iterator[Server]:
-        """Run the proxy, always with the same recordings."""
+        """Run the proxy until the block ends, always with the same folder of recordings."""
         cache = str(self.folder / "cache")
         arguments = ["--upstream", upstream.url, "--port", port, "--cache-dir", cache]
         with running(self.folder / f"{name}.log", "serve", *arguments) as proxy:
@@ -136,121 +136,121 @@ class Stage:
 
     @contextmanager
     def clients(self, url: str, crowd: Crowd) -> Iterator[list[Process]]:
-        """Start clients, and end those that are left."""
+        """Start processes of clients; kill those that are left when the block ends."""
         with ExitStack() as stack:
             processes = [Process(self.python(version), self.folder, url, count) for version, count in crowd]
             for process in processes:
                 stack.callback(process.kill)
             for process in processes:
-                process.are_there()
+                process.wait_until_ready()
             yield processes
 
-    def all_have_joined(self, proxy: Server, size: int) -> None:
-        """Wait until all who asked are known to wait for one job."""
-        until(lambda: [job["sessions"] for job in told_by(proxy, "jobs")["jobs"]] == [size])
+    def wait_until_all_joined(self, proxy: Server, size: int) -> None:
+        """Wait until the proxy reports that all clients wait for one job."""
+        wait_until(lambda: [job["sessions"] for job in page(proxy, "jobs")["jobs"]] == [size])
 
 
 def port_of(server: Server) -> str:
     return server.url.rpartition(":")[2]
 
 
-def told_by(server: Server, page: str) -> dict[str, Any]:
-    """Read a page about a server."""
-    with urllib.request.urlopen(f"{server.url}/-/{page}", timeout=PATIENCE) as response:  # noqa: S310 - on this machine
-        told: dict[str, Any] = json.load(response)
-    return told
+def page(server: Server, name: str) -> dict[str, Any]:
+    """Read one of the `/-/` pages of a server."""
+    with urllib.request.urlopen(f"{server.url}/-/{name}", timeout=PATIENCE) as response:  # noqa: S310 - on this machine
+        content: dict[str, Any] = json.load(response)
+    return content
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
     deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)  # what programs do elsewhere can only be looked at now and then
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        time.sleep(0.05)  # the state of another program can only be polled
 
 
-def seen(processes: list[Process], upstream: Server, proxy: Server) -> Seen:
-    """Wait for the end of all clients, and look at what was counted."""
+def result_of(processes: list[Process], upstream: Server, proxy: Server) -> Result:
+    """Wait for the end of all clients, and read what the servers counted."""
     results = [process.result() for process in processes]
-    ends: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for result in results:
-        ends.update(result["ends"])
-    longest = max(result["longest"] for result in results)
-    return Seen(ends, longest, told_by(upstream, "status"), told_by(proxy, "status")["run_analysis"])
+        outcomes.update(result["outcomes"])
+    longest_wait = max(result["longest_wait"] for result in results)
+    return Result(outcomes, longest_wait, page(upstream, "status"), page(proxy, "status")["run_analysis"])
 
 
-def all_go(processes: list[Process]) -> None:
+def start_all(processes: list[Process]) -> None:
     for process in processes:
-        process.go()
+        process.start()
 
 
-def together(stage: Stage, *arguments: str) -> Seen:
-    """Have all ask at the same moment; `arguments` are for the mock."""
+def together(stage: Stage, *arguments: str) -> Result:
+    """Have all clients send the query at the same moment; `arguments` are for the mock."""
     with (
         stage.mock("mock", *arguments) as mock,
         stage.proxy(mock) as proxy,
         stage.clients(proxy.url, stage.crowd) as processes,
     ):
-        all_go(processes)
-        return seen(processes, mock, proxy)
+        start_all(processes)
+        return result_of(processes, mock, proxy)
 
 
-def first_killed(stage: Stage) -> Seen:
-    """Have another client begin the job, and kill it once the dispatcher has the job; then all ask."""
+def first_killed(stage: Stage) -> Result:
+    """Have another client start the job, and kill it when the dispatcher has the job; then start all clients."""
     with (
         stage.mock() as mock,
         stage.proxy(mock) as proxy,
         stage.clients(proxy.url, [("1.3.5", 1), *stage.crowd]) as (first, *processes),
     ):
-        first.go()
-        until(lambda: told_by(mock, "status")["asked"].get("new") == 1)
+        first.start()
+        wait_until(lambda: page(mock, "status")["asked"].get("new") == 1)
         first.kill()
-        all_go(processes)
-        return seen(processes, mock, proxy)
+        start_all(processes)
+        return result_of(processes, mock, proxy)
 
 
-def bad_gateways(stage: Stage) -> Seen:
-    """Have every third poll answered with 502."""
+def bad_gateways(stage: Stage) -> Result:
+    """Let every third poll fail with 502."""
     scenarios = stage.folder / "scenarios.toml"
     scenarios.write_text(MANY_GATEWAYS)
     return together(stage, "--scenarios", str(scenarios), "--scenario", "every-third-poll")
 
 
-def upstream_restarted(stage: Stage) -> Seen:
-    """Kill the dispatcher once it has been asked how the job stands, and start it again."""
+def upstream_restarted(stage: Stage) -> Result:
+    """Kill the dispatcher after the first poll, and start it again."""
     with ExitStack() as stack:
         mock = stack.enter_context(stage.mock())
         proxy = stack.enter_context(stage.proxy(mock))
         processes = stack.enter_context(stage.clients(proxy.url, stage.crowd))
-        all_go(processes)
-        stage.all_have_joined(proxy, stage.size)
-        until(lambda: told_by(mock, "status")["asked"].get("submitted", 0) > 0)
-        before = told_by(mock, "status")
-        end(mock)
+        start_all(processes)
+        stage.wait_until_all_joined(proxy, stage.size)
+        wait_until(lambda: page(mock, "status")["asked"].get("submitted", 0) > 0)
+        before = page(mock, "status")
+        kill(mock)
         again = stack.enter_context(stage.mock("again", port=port_of(mock)))
-        return replace(seen(processes, again, proxy), before=before)
+        return replace(result_of(processes, again, proxy), before=before)
 
 
-def proxy_killed(stage: Stage) -> Seen:
-    """Kill the proxy once all wait, and start it again."""
+def proxy_killed(stage: Stage) -> Result:
+    """Kill the proxy while all clients wait, and start it again."""
     with ExitStack() as stack:
         mock = stack.enter_context(stage.mock())
         proxy = stack.enter_context(stage.proxy(mock))
         processes = stack.enter_context(stage.clients(proxy.url, stage.crowd))
-        all_go(processes)
-        stage.all_have_joined(proxy, stage.size)
-        end(proxy)
+        start_all(processes)
+        stage.wait_until_all_joined(proxy, stage.size)
+        kill(proxy)
         again = stack.enter_context(stage.proxy(mock, "again", port=port_of(proxy)))
-        return seen(processes, mock, again)
+        return result_of(processes, mock, again)
 
 
-def end(server: Server) -> None:
-    """Kill a server, so that it can say nothing to anybody."""
+def kill(server: Server) -> None:
+    """Kill a server, without any time to report it."""
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(PATIENCE)
 
 
-STORIES: dict[str, Callable[[Stage], Seen]] = {
+SCENES: dict[str, Callable[[Stage], Result]] = {
     "all at once": together,
     "the first client killed": first_killed,
     "502 on every third poll": bad_gateways,
