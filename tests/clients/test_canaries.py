@@ -1,4 +1,4 @@
-"""Nothing of one asker rests on the disk, stands in a log, or reaches another: with the real dispatcher."""
+"""No secret of one client is on disk, in the log, or in a response to another client: with the real dispatcher."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ TOKEN = make_token(
 
 
 def secrets() -> list[bytes]:
-    """Write each secret as it may stand somewhere."""
+    """Return each secret in the encodings in which it may be written somewhere."""
     plain = [CANARY, EMAIL, "secret.example", *TOKEN.split(".")[1:], "Canary Owner"]
-    forms = [form for text in plain for form in (text, quote(text, safe=""), quote(quote(text, safe="")))]
+    spellings = [spelling for text in plain for spelling in (text, quote(text, safe=""), quote(quote(text, safe="")))]
     encoded = [base64.b64encode(f"{' ' * shift}{CANARY}".encode())[4:-4] for shift in range(3)]
-    return [form.encode() for form in forms] + encoded
+    return [spelling.encode() for spelling in spellings] + encoded
 
 
 def get(url: str, **parameters: str) -> tuple[dict[str, str], bytes]:
@@ -49,10 +49,10 @@ def get(url: str, **parameters: str) -> tuple[dict[str, str], bytes]:
 
 
 def queries() -> list[dict[str, Any]]:
-    """Give queries of each product of the dummy plugin, those that fail among them."""
+    """Return queries of each product of the dummy plugin, including some that fail."""
     products = [("empty", "dummy", "Dummy"), ("empty", "parametrical", "Dummy"), ("empty", "numerical", "Dummy")]
     products += [("empty", "failing", "Dummy"), ("empty", "dummy", "Real"), ("empty-async", "dummy", "Real")]
-    # A job has one state, whoever asks: these must be no other test's.
+    # A job has one state for all clients: no other test may use these.
     mine = {"src_name": "a source of this test"}
     more = [mine, {**mine, "RA": "83.63", "DEC": "22.01"}, {**mine, "RA": "a"}, {**mine, "p": "55"}]
     more.append({"src_name": "the null source"})
@@ -63,7 +63,7 @@ def queries() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_secret_that_is_there_is_found() -> None:
+def test_a_secret_is_found_in_each_encoding() -> None:
     compressed = zstandard.ZstdCompressor().compress(b"x" * 99 + TOKEN.encode())
 
     assert secrets_in(b"row" + compressed, secrets())
@@ -72,29 +72,29 @@ def test_a_secret_that_is_there_is_found() -> None:
     assert not secrets_in(b"nothing", secrets())
 
 
-def test_no_canary_rests_anywhere_or_reaches_another(dispatcher_url: str, tmp_path: Path) -> None:
+def test_no_canary_is_stored_logged_or_sent_to_another_client(dispatcher_url: str, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     arguments = ("serve", "--upstream", dispatcher_url, "--port", "0", "--cache-dir", str(cache))
-    kept = hits = 0
+    stored = hits = 0
     others: list[bytes] = []
     with running(tmp_path / "log", *arguments) as proxy:
         for query in queries():
             client = {"query_status": "new", "api": "True", "off_line": "False", "oda_api_version": "1.3.5"}
             for token in ({}, {"token": TOKEN}):
-                told, body = get(proxy.url, **query, **client, session_id=CANARY, **token)
-                kept += told["Cache-Status"].endswith("stored")
+                headers, body = get(proxy.url, **query, **client, session_id=CANARY, **token)
+                stored += headers["Cache-Status"].endswith("stored")
                 job = json.loads(body).get("job_monitor", {}).get("job_id", "")
                 if json.loads(body)["query_status"] != "failed":
                     poll = {**client, "query_status": "ready"}
                     get(proxy.url, **query, **poll, session_id=CANARY, job_id=job, **token)
-            told, body = get(proxy.url, **query, **client, session_id=OTHER)
-            hits += "hit" in told["Cache-Status"]
-            if "hit" in told["Cache-Status"]:
+            headers, body = get(proxy.url, **query, **client, session_id=OTHER)
+            hits += "hit" in headers["Cache-Status"]
+            if "hit" in headers["Cache-Status"]:
                 assert OTHER.encode() in body
                 others.append(body)
         log = proxy.end()
 
-    assert min(kept, hits) > 5
+    assert min(stored, hits) > 5
     assert secrets_below(cache, secrets()) == {}
     assert secrets_in(log.encode(), secrets()) == []
     assert secrets_in(b"".join(others), secrets()) == []

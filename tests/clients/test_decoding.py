@@ -1,4 +1,4 @@
-"""Unmodified clients, the first release and today's, get what we encode bit for bit, and can write it as FITS."""
+"""Unmodified clients, the first release and the current one, decode products bit for bit and can write them as FITS."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NAN_PAYLOAD = np.frombuffer(bytes.fromhex("7fc01234 ffc00001 7f800000 ff800000 8
 
 
 def png() -> bytes:
-    """Make a picture of one pixel."""
+    """Return a PNG image of one pixel."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0\0")),
@@ -68,7 +68,7 @@ def png() -> bytes:
 
 
 def image_units() -> list[DataUnit]:
-    """Give an image of each type that FITS has, their bits as odd as can be."""
+    """Return an image of each FITS type, with unusual bit patterns."""
     types = ["u1", ">i2", "<i4", ">i8", ">f4", "<f8", ">u2", "<u4", ">u8"]
     bits = bytes(range(7, 256, 3)) * 2
     images = [np.frombuffer(bits[: 6 * np.dtype(name).itemsize], name).reshape(2, 3) for name in types]
@@ -78,7 +78,7 @@ def image_units() -> list[DataUnit]:
 
 
 def table() -> Any:
-    """Give a table with a column of each kind."""
+    """Return a table with a column of each kind."""
     rows: Any = [
         (b"GX 349+2", "null", True, 1, -2, 40000, 2**31, 2**63, NAN_PAYLOAD[:3], [[1, 2], [3, 4]], 1j),
         (b"", "", False, 255, 127, 65535, 2**32 - 1, 2**64 - 1, NAN_PAYLOAD[3:], [[0, -0.0], [math.inf, 5]], -1),
@@ -96,7 +96,7 @@ def table() -> Any:
 
 
 def response() -> Any:
-    """Give a table with columns of variable length, as a response matrix has them."""
+    """Return a table with columns of variable length, as in a response matrix."""
     matrix = np.empty(3, [("ENERG_LO", ">f4"), ("F_CHAN", "O"), ("MATRIX", "O")])
     matrix["ENERG_LO"] = [1, 2, 3]
     matrix["F_CHAN"] = [np.arange(n, dtype=">i2") for n in (1, 0, 2)]
@@ -121,10 +121,10 @@ def products() -> list[DataProduct]:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a client made of an answer."""
+class Decoded:
+    """What a client decoded from a response."""
 
-    said: Mapping[str, Any]
+    result: Mapping[str, Any]
     folder: Path
 
     def array(self, product: int, unit: int) -> Any:
@@ -134,8 +134,8 @@ class Seen:
         return fits.read((self.folder / f"{product}.fits").read_bytes())
 
 
-def decoded(python: Path, folder: Path, answer_products: Mapping[str, Any]) -> Seen:
-    """Have a client decode an answer."""
+def decode(python: Path, folder: Path, answer_products: Mapping[str, Any]) -> Decoded:
+    """Let a client decode a response."""
     answer = {
         "query_status": "done",
         "products": answer_products,
@@ -150,16 +150,16 @@ def decoded(python: Path, folder: Path, answer_products: Mapping[str, Any]) -> S
     command = [str(python), script, str(folder / "answer.json"), str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
-    said = json.loads(result.stdout.splitlines()[-1])
-    assert "error" not in said, said["error"]
-    return Seen(said, folder)
+    decoded = json.loads(result.stdout.splitlines()[-1])
+    assert "error" not in decoded, decoded["error"]
+    return Decoded(decoded, folder)
 
 
 @pytest.fixture(scope="module", params=RELEASES)
-def seen(
+def decoded(
     request: pytest.FixtureRequest, client_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Seen:
-    """Have each release decode all the products."""
+) -> Decoded:
+    """Let each release decode all products."""
     catalog = {
         "cat_frame": "fk5",
         "cat_coord_units": "deg",
@@ -173,11 +173,11 @@ def seen(
         "binary_data_product_list": [wire.encode_binary(b"root" + NULL * 5)],
         "catalog": wire.encode_catalog(catalog),
     }
-    return decoded(client_python(request.param), tmp_path_factory.mktemp("client"), answer)
+    return decode(client_python(request.param), tmp_path_factory.mktemp("client"), answer)
 
 
 def units() -> list[Any]:
-    """Name each data unit with an array."""
+    """Return a parameter set for each data unit with an array."""
     return [
         pytest.param(p, u, id=f"{product.name or 'unnamed'}-{unit.name}")
         for p, product in enumerate(products())
@@ -187,18 +187,18 @@ def units() -> list[Any]:
 
 
 @pytest.mark.parametrize(("product", "unit"), units())
-def test_a_client_has_the_same_bits(seen: Seen, product: int, unit: int) -> None:
+def test_a_client_has_the_same_bits(decoded: Decoded, product: int, unit: int) -> None:
     data = products()[product].units[unit].data
     assert data is not None
-    assert same_bits(seen.array(product, unit), wire.portable(data))
+    assert same_bits(decoded.array(product, unit), wire.portable(data))
 
 
 @pytest.mark.parametrize(("product", "unit"), units())
-def test_a_client_writes_them_as_fits(seen: Seen, product: int, unit: int) -> None:
-    assert "not_written" not in seen.said["products"][product]
+def test_a_client_writes_them_as_fits(decoded: Decoded, product: int, unit: int) -> None:
+    assert "not_written" not in decoded.result["products"][product]
     data = products()[product].units[unit].data
     assert data is not None
-    wanted, found = wire.portable(data), seen.written(product)[unit].data
+    wanted, found = wire.portable(data), decoded.written(product)[unit].data
     assert found is not None
     if wanted.dtype.names:
         assert found.dtype.names == wanted.dtype.names
@@ -209,35 +209,35 @@ def test_a_client_writes_them_as_fits(seen: Seen, product: int, unit: int) -> No
         assert same_bits(found, wanted)
 
 
-def test_a_response_matrix_written_by_a_client_says_how_its_columns_are(seen: Seen) -> None:
-    header = {card.keyword: card.value for card in seen.written(2)[1].header}
+def test_a_response_matrix_written_by_a_client_has_the_format_of_its_columns(decoded: Decoded) -> None:
+    header = {card.keyword: card.value for card in decoded.written(2)[1].header}
     assert (header["TFORM2"], header["TFORM3"], header["PCOUNT"]) == ("2I", "62E", 0)
 
 
-def test_meta_data_arrive_without_loss(seen: Seen) -> None:
-    """A missing value is an empty text and a true one 1; all else is itself, the nulls of nested JSON included."""
-    assert seen.said["products"][0]["meta_data"] == {**META_DATA, "nothing": "", "flag": 1}
+def test_meta_data_arrive_without_loss(decoded: Decoded) -> None:
+    """A null becomes an empty text and true becomes 1; all else is unchanged, including nulls of nested JSON."""
+    assert decoded.result["products"][0]["meta_data"] == {**META_DATA, "nothing": "", "flag": 1}
 
 
-def test_headers_arrive_with_the_last_comment(seen: Seen) -> None:
-    header = seen.said["products"][0]["units"][0]["header"]
+def test_headers_arrive_with_the_last_comment(decoded: Decoded) -> None:
+    header = decoded.result["products"][0]["units"][0]["header"]
     assert header == {card.keyword: card.value for card in PRIMARY.header}
     assert header["COMMENT"] == "two"
 
 
-def test_files_and_catalogues_arrive(seen: Seen) -> None:
-    binary, catalog = seen.said["products"][len(products()) :]
-    assert (seen.folder / f"{len(products())}.bin").read_bytes() == b"root" + NULL * 5
+def test_files_and_catalogues_arrive(decoded: Decoded) -> None:
+    binary, catalog = decoded.result["products"][len(products()) :]
+    assert (decoded.folder / f"{len(products())}.bin").read_bytes() == b"root" + NULL * 5
     assert binary["kind"] == "bytes"
     assert catalog["columns"][1:3] == [["GX 349+2", "4U 1700-377"], [1.5, None]]
 
 
 def test_1_0_reads_a_table_from_its_bare_text(client_python: Callable[[str], Path], tmp_path: Path) -> None:
     table = wire.AsciiTable("# %ECSV 1.0\n# ---\n# datatype:\n# - {name: a, datatype: int64}\na\n7\n")
-    said = decoded(
+    result = decode(
         client_python("1.0"), tmp_path, {"astropy_table_product_ascii_list": [wire.encode_ascii_table(table)]}
-    ).said
-    assert said["products"] == [{"kind": "table", "columns": [[7]]}]
+    ).result
+    assert result["products"] == [{"kind": "table", "columns": [[7]]}]
 
 
 def test_1_3_5_reads_tables_files_pictures_and_texts_as_objects(
@@ -252,8 +252,8 @@ def test_1_3_5_reads_tables_files_pictures_and_texts_as_objects(
         "binary_image_product_list": [wire.encode_picture(wire.Picture(png(), "png", "picture"))],
         "text_product_list": [wire.encode_text(wire.Text("some text", "text"))],
     }
-    seen = decoded(client_python("1.3.5"), tmp_path, answer)
-    binary, table_seen, picture, text = seen.said["products"]
+    result = decode(client_python("1.3.5"), tmp_path, answer).result
+    binary, table_seen, picture, text = result["products"]
     assert (binary["name"], (tmp_path / "0.bin").read_bytes()) == ("lc.root", NULL)
     assert (table_seen["name"], table_seen["columns"]) == ("t", [[7]])
     assert (picture["name"], (tmp_path / "2.bin").read_bytes()) == ("picture", png())
@@ -269,11 +269,11 @@ def test_arrays_arrive_from_text(client_python: Callable[[str], Path], tmp_path:
     sent = DataProduct(
         "p", units=tuple(DataUnit(f"U{n}", data=array, hdu_type="image") for n, array in enumerate(arrays))
     )
-    seen = decoded(
+    result = decode(
         client_python(release), tmp_path, {"numpy_data_product_list": [wire.encode_product(sent, form="json")]}
     )
     for n, array in enumerate(arrays):
-        assert same_bits(seen.array(0, n), array)
+        assert same_bits(result.array(0, n), array)
 
 
 def test_without_breaking_up_the_word_today_s_client_has_other_numbers(
@@ -285,6 +285,6 @@ def test_without_breaking_up_the_word_today_s_client_has_other_numbers(
     array = unlucky.units[1].data
     assert array is not None
     encoded["data_unit_list"][1]["binarys"] = base64.b64encode(pickle_writing.dumps(array)).decode()
-    seen = decoded(client_python("1.3.5"), tmp_path, {"numpy_data_product_list": [encoded]})
-    assert seen.array(0, 1).shape == array.shape
-    assert not np.array_equal(seen.array(0, 1), array)
+    result = decode(client_python("1.3.5"), tmp_path, {"numpy_data_product_list": [encoded]})
+    assert result.array(0, 1).shape == array.shape
+    assert not np.array_equal(result.array(0, 1), array)

@@ -1,4 +1,4 @@
-"""The mock beside the real dispatcher 1.3.3: hundreds of requests to both, and every difference is listed."""
+"""The mock compared with the real dispatcher 1.3.3: hundreds of requests to both, and a list of all differences."""
 
 from __future__ import annotations
 
@@ -23,30 +23,28 @@ pytestmark = pytest.mark.real
 DOCUMENT = "docs/mock.md"
 
 
-async def test_all_differences_are_listed_and_all_that_are_listed_occur(
-    own_dispatcher_url: str, tmp_path: Path
-) -> None:
-    """The mock knows the real one's instruments from their descriptions, and from the end of each query."""
+async def test_the_differences_are_exactly_those_in_the_list(own_dispatcher_url: str, tmp_path: Path) -> None:
+    """The mock has the instruments of the real one from their descriptions, and the final response to each query."""
     real = Client(own_dispatcher_url)
-    asked = requests()
-    answers = [await asyncio.to_thread(real.ask, request) for request in asked]
+    sent = requests()
+    answers = [await asyncio.to_thread(real.ask, request) for request in sent]
     described = [request_to(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]
     descriptions = [json.loads((await asyncio.to_thread(real.ask, request)).body) for request in described]
-    write_folder(tmp_path, descriptions, zip(asked, answers, strict=True))
+    write_folder(tmp_path, descriptions, zip(sent, answers, strict=True))
     server = TestServer(make_app(MockSettings(fixtures=(tmp_path,), secret_key=KEY)))
     await server.start_server(**RUNNER_OPTIONS)
     found = {}
     try:
         mock = Client(str(server.make_url("/")))
-        for request, answer in zip(asked, answers, strict=True):
+        for request, answer in zip(sent, answers, strict=True):
             mocked = await asyncio.to_thread(mock.ask, request)
             facts = differences(real.facts(request, answer), mock.facts(request, mocked))
             if facts:
                 found[request.name] = facts
     finally:
         await server.close()
-    listed = {name: facts for table in DIFFERENCES.values() for facts, names in table.items() for name in names}
-    assert found == listed
+    expected = {name: facts for table in DIFFERENCES.values() for facts, names in table.items() for name in names}
+    assert found == expected
 
 
 def test_there_are_many_requests_and_each_has_a_name_of_its_own() -> None:
@@ -55,7 +53,7 @@ def test_there_are_many_requests_and_each_has_a_name_of_its_own() -> None:
 
 
 def test_no_difference_is_listed_twice(pytestconfig: pytest.Config) -> None:
-    names = [name for table in DIFFERENCES.values() for listed in table.values() for name in listed]
+    names = [name for table in DIFFERENCES.values() for requests_of in table.values() for name in requests_of]
     assert len(names) == len(set(names))
     assert set(names) <= {request.name for request in requests()}
     document = (pytestconfig.rootpath / DOCUMENT).read_text("utf-8")

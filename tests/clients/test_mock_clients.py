@@ -1,4 +1,4 @@
-"""The shipped fixtures through the mock, asked by unmodified clients of 2019 and of today."""
+"""Unmodified clients, of 2019 and current, get the shipped fixtures from the mock."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ JEMX = {
     "detection_threshold": 5.0,
     "radius": 15.0,
 }
-# What the notebook asks for, and how many products it shows.
+# The queries of the notebook, and how many products each returns.
 NOTEBOOK = [
     (IMAGE, 2),
     ({**HALF_AN_HOUR, "product": "isgri_lc", "time_bin": 70}, 30),
@@ -72,7 +72,7 @@ NOT_A_NUMBER = {**IMAGE, "RA": "a"}
 
 @pytest.fixture
 async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Request]:
-    """Run a script with a client of a version against a mock with some settings."""
+    """Return the function that runs a script with a client against a mock with some settings."""
     servers = []
 
     async def run(version: str, script: str, *arguments: Any, **settings: Any) -> Any:
@@ -92,13 +92,13 @@ async def ask(run_client: Callable[..., Any]) -> AsyncIterator[Request]:
 async def test_a_client_gets_the_lists_and_descriptions(ask: Request, version: str) -> None:
     answer = await ask(version, "describe.py", "isgri", "isgri_image")
     assert answer["instruments"] == ["isgri", "jemx", "polar", "spi_acs"]
-    assert "query_name: isgri_image_query" in answer["said"]
-    assert "name: detection_threshold,  value: 0.0,  units: sigma" in answer["said"]
+    assert "query_name: isgri_image_query" in answer["output"]
+    assert "name: detection_threshold,  value: 0.0,  units: sigma" in answer["output"]
 
 
 async def test_both_generations_of_descriptions_look_the_same_to_the_client_of_2019(ask: Request) -> None:
     today, then = [await ask("1.0", "describe.py", "jemx", "jemx_lc", generation=name) for name in ("today", "2019")]
-    assert today["said"] == then["said"]
+    assert today["output"] == then["output"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -122,20 +122,20 @@ async def test_both_clients_get_all_products_of_the_notebook_and_the_same_bits(a
 
 
 async def test_a_client_that_polls_with_the_job_id_of_its_first_product_gets_the_second(ask: Request) -> None:
-    """oda_api 1.1.0 does: the mock goes by the parameters, as the dispatcher does when it runs a query."""
+    """oda_api 1.1.0 does so: the mock goes by the parameters, as the dispatcher does."""
     calls = [call for call, _ in NOTEBOOK[:2]]
     got = (await ask("1.1.0", "get_product.py", *calls, time_scale=0.1))["answers"]
     assert [len(answer.get("products", [])) for answer in got] == [2, 30], got
 
 
 async def test_a_query_without_a_fixture_fails_at_once_in_both_clients(ask: Request) -> None:
-    told = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/"
+    message = "no fixture for isgri isgri_image: the nearest is isgri/isgri_image/"
     (today,) = (await ask("1.3.5", "get_product.py", TOO_FAR))["answers"]
     assert today["error"] == "RequestNotUnderstood"
-    assert told in today["message"]
+    assert message in today["message"]
     then = await ask("1.0", "get_product.py", TOO_FAR)
     assert then["answers"][0]["error"] == "SystemExit"
-    assert told in then["said"]
+    assert message in then["output"]
 
 
 async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Request) -> None:
@@ -145,11 +145,11 @@ async def test_the_client_of_2019_shows_a_bad_angle_as_in_the_notebook(ask: Requ
         "Remote server message:-> failed: setting form parameters\n"
         "Remote server error_message-> ValueError(u\"Invalid character at col 0 in angle u'a'\",)\n"
         "Remote server debug_message-> \n"
-    ) in answer["said"]
+    ) in answer["output"]
     assert answer["answers"][0]["error"] == "SystemExit"
 
 
-async def test_a_client_of_today_is_told_of_a_bad_angle(ask: Request) -> None:
+async def test_a_current_client_reports_a_bad_angle(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", NOT_A_NUMBER))["answers"]
     assert got["error"] == "RequestNotUnderstood"
     assert "Parameter RA wrong value a. could not convert string to float: 'a'" in got["message"]
@@ -168,11 +168,11 @@ async def test_the_dispatcher_of_2019_gives_all_products_and_repeats_queries_in_
     assert "product_type=isgri_image" in header["url"]
 
 
-async def test_a_client_of_today_reports_a_job_that_failed(ask: Request) -> None:
+async def test_a_current_client_reports_a_failed_job(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="failing-job", time_scale=0.1))["answers"]
     assert got["error"] == "RemoteException"
 
 
-async def test_a_client_of_today_notices_a_changed_job_id(ask: Request) -> None:
+async def test_a_current_client_notices_a_changed_job_id(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="changed-job-id"))["answers"]
     assert got["error"] == "RuntimeError"

@@ -1,6 +1,6 @@
-"""The mock beside the real dispatcher 1.3.3: the same questions of its dummy instrument, the same answers.
+"""The mock answers queries of the dummy instrument as the real dispatcher 1.3.3 does.
 
-Left out is where 1.3.3 differs from 1.3.6, which the mock follows: unknown arguments, and the words for bad values.
+Not compared is where 1.3.3 differs from 1.3.6, which the mock follows: unknown arguments, and messages for bad values.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ TOKENS = {
 
 
 def ask(url: str, query: dict[str, Any]) -> tuple[int, Any]:
-    """Ask the real one; a value of None leaves the argument out."""
+    """Send a request to the real dispatcher; an argument of None is left out."""
     arguments = {name: value for name, value in query.items() if value is not None}
     try:
         with urllib.request.urlopen(f"{url}?{urlencode(arguments)}") as response:  # noqa: S310 - on this machine
@@ -81,23 +81,23 @@ def ask(url: str, query: dict[str, Any]) -> tuple[int, Any]:
 
 @pytest.fixture(scope="module")
 def dispatcher_url(own_dispatcher_url: str) -> str:
-    """Ask a dispatcher that no other test has asked."""
+    """Use a dispatcher to which no other module sent a query."""
     return own_dispatcher_url
 
 
 @pytest.fixture
 async def mock(dispatcher_url: str, tmp_path: Path) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    """Give a mock of the real one's instruments, with a fixture for each of the queries; jobs wait for call-backs."""
-    told = answer_of("", [["submitted", 0.0]])
-    told["exit_status"] |= {"comment": "mock comment", "warning": "mock warning"}  # what its back end says
+    """Start a mock with the instruments of the real one and a fixture for each query; jobs wait for call-backs."""
+    pending = answer_of("", [["submitted", 0.0]])
+    pending["exit_status"] |= {"comment": "mock comment", "warning": "mock warning"}  # as its back end reports
     for name in ("empty", "empty-async"):
         _, description = ask(f"{dispatcher_url}/api/meta-data", {"instrument": name})
         write_json(tmp_path / name / "instrument.json", instrument_of(description))
     origins = {f"{name}/instrument.json": ORIGIN for name in ("empty", "empty-async")}
-    for asked, parameter_sets, answer in ((NEW, QUERIES, answer_of("", [])), (NEW_ASYNC, [{}, {"RA": "1"}], told)):
+    for common, parameter_sets, answer in ((NEW, QUERIES, answer_of("", [])), (NEW_ASYNC, [{}, {"RA": "1"}], pending)):
         for number, parameters in enumerate(parameter_sets):
-            query = {name: asked[name] for name in ("instrument", "product_type", "query_type")}
-            path = f"{asked['instrument']}/{asked['product_type']}/{number}"
+            query = {name: common[name] for name in ("instrument", "product_type", "query_type")}
+            path = f"{common['instrument']}/{common['product_type']}/{number}"
             write_json(tmp_path / path / "query.json", {"format": 1, **query, "parameters": parameters})
             write_json(tmp_path / path / "answer.json", answer)
             origins[path] = ORIGIN
@@ -107,7 +107,7 @@ async def mock(dispatcher_url: str, tmp_path: Path) -> AsyncIterator[TestClient[
 
 
 def instrument_of(description: list[Any]) -> dict[str, Any]:
-    """Turn what a dispatcher says of an instrument into what a fixture says."""
+    """Convert the description of an instrument by a dispatcher to that of a fixture."""
     [[head, products, *queries]] = description
     described = []
     for items in (json.loads(query) if isinstance(query, str) else query for query in queries):
@@ -148,7 +148,7 @@ async def test_a_query_has_the_same_parameters_and_job_id(
 
 
 @pytest.mark.parametrize("name", TOKENS)
-async def test_a_token_counts_or_is_refused_in_the_same_words(mock: Any, dispatcher_url: str, name: str) -> None:
+async def test_a_token_is_accepted_or_refused_with_the_same_message(mock: Any, dispatcher_url: str, name: str) -> None:
     (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, token=TOKENS[name])
     assert mock_status == status
     assert mocked.get("error") == real.get("error")
@@ -170,7 +170,7 @@ async def test_a_token_counts_or_is_refused_in_the_same_words(mock: Any, dispatc
         {"use_scws": "form_list"},
     ],
 )
-async def test_a_faulty_request_is_refused_in_the_same_words(
+async def test_a_faulty_request_is_refused_with_the_same_message(
     mock: Any, dispatcher_url: str, changes: dict[str, Any]
 ) -> None:
     (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, **changes)
@@ -190,7 +190,7 @@ async def test_a_synchronous_job_goes_through_the_same_states(mock: Any, dispatc
         assert bool(mocked["products"]) == bool(real["products"])
 
 
-async def test_a_users_job_is_closed_to_the_public_in_the_same_words(mock: Any, dispatcher_url: str) -> None:
+async def test_a_users_job_is_refused_without_the_token_with_the_same_message(mock: Any, dispatcher_url: str) -> None:
     (_, real), _ = await both(mock, dispatcher_url, token=TOKENS["valid"])
     job_id = real["job_monitor"]["job_id"]
     (status, real), (mock_status, mocked) = await both(mock, dispatcher_url, query_status="ready", job_id=job_id)
@@ -203,7 +203,7 @@ async def test_a_users_job_is_closed_to_the_public_in_the_same_words(mock: Any, 
 async def test_an_asynchronous_job_goes_through_the_same_states(
     mock: Any, dispatcher_url: str, query: dict[str, str], end: str, state: str
 ) -> None:
-    """Session S1 begins the job, S2 asks for it too, and the back end reports in between."""
+    """Session S1 starts the job, S2 requests it too, and the back end reports in between."""
     new = {**NEW_ASYNC, **query}
     job_id = ask(f"{dispatcher_url}/run_analysis", {**new, "session_id": "S1"})[1]["job_monitor"]["job_id"]
     seen = []
@@ -221,7 +221,7 @@ async def test_an_asynchronous_job_goes_through_the_same_states(
         for answer in (real, mocked):
             for name in ("full_report_dict", "full_report_dict_list"):
                 answer["job_monitor"].pop(name, None)
-            answer["products"].pop("api_code", None)  # quotes the address
+            answer["products"].pop("api_code", None)  # contains the URL
             answer.pop("time_request")
         assert mocked == real, step
         seen.append(mocked["query_status"])

@@ -1,4 +1,4 @@
-"""The cells of the notebook TestAPI, run by unmodified clients on the mock and through the proxy, give its outputs."""
+"""The cells of the notebook TestAPI, run by unmodified clients on the mock and through the proxy, print its outputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SYNCHRONOUS = ("polar", "acs")
 
 @pytest.fixture(scope="module")
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Start a proxy over a mock of a generation, and give its address; all clients share it, and what it stored."""
+    """Return the function that starts a proxy before a mock of a generation, once, and returns its URL."""
     urls: dict[str, str] = {}
     with ExitStack() as stack:
 
@@ -62,7 +62,7 @@ def mock_of(generation: str) -> list[str]:
 def cells(
     proxies: Callable[[str], str], run_client_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Cells:
-    """Run the notebook, once for each run; those without a proxy have a mock of their own, which knows no job yet."""
+    """Return the function that runs the notebook, once for each run; runs without a proxy have a new mock each."""
     seen: dict[Run, dict[str, Any]] = {}
 
     def outcome(run: Run) -> dict[str, Any]:
@@ -97,19 +97,19 @@ def test_a_cell_gives_what_the_notebook_prints(cells: Cells, run: Run, cell: str
 
 
 @all_runs
-def test_the_failing_dry_run_tells_of_the_bad_angle_as_far_as_the_client_does(cells: Cells, run: Run) -> None:
+def test_the_failing_dry_run_reports_the_bad_angle_as_far_as_the_client_does(cells: Cells, run: Run) -> None:
     """Clients from 1.1.46 on send no dry run; those before show little of an answer with status 400."""
     outcome = cells(run)["dry_run"]
     error, message = outcome["error"]
-    said = on_a_terminal(outcome["said"])
+    output = on_a_terminal(outcome["output"])
 
     if run.generation == "2019":
         printed = PRINTED["dry_run"].partition("query failed!")[2]
-        assert printed.rstrip() in said
+        assert printed.rstrip() in output
         assert error == ("SystemExit" if run.version in ("1.0", "1.1.0") else "RemoteException")
         if run.version == "1.0":
             expects = expected("dry_run", run).rstrip()
-            assert comparable("dry_run", said.rstrip(), run) == comparable("dry_run", expects, run)
+            assert comparable("dry_run", output.rstrip(), run) == comparable("dry_run", expects, run)
             assert re.fullmatch(r"RemoteException \(line \d+\): Remote analysis exception", message)
     elif run.version in ("1.0", "1.1.0"):
         assert error == "SystemExit"
@@ -140,13 +140,13 @@ def test_the_products_of_jem_x_are_as_many_as_a_user_expects(cells: Cells, run: 
 @pytest.mark.xdist_group(str(Run("1.0", "2019", "mock")))
 @pytest.mark.parametrize("cell", QUERIES)
 def test_only_what_takes_no_job_is_done_at_once(cells: Cells, cell: str) -> None:
-    said = cells(Run("1.0", "2019", "mock"))[cell]["said"]
+    output = cells(Run("1.0", "2019", "mock"))[cell]["output"]
 
-    assert ("the job has been submitted on the remote server" in said) == (cell not in SYNCHRONOUS)
+    assert ("the job has been submitted on the remote server" in output) == (cell not in SYNCHRONOUS)
 
 
 def test_every_difference_is_one() -> None:
-    """None is left in the table that no longer changes anything."""
+    """The table has no entry without an effect."""
     for difference in DIFFERENCES:
         runs = [run for run in RUNS if run.version in difference.versions and run.generation in difference.generations]
         texts = [text for cell, text in PRINTED.items() if fnmatch(cell, difference.cells)]

@@ -1,4 +1,4 @@
-"""The notebook's image, asked by real clients of the mock through the proxy: once upstream, then from the store."""
+"""Real clients request the image of the notebook through the proxy: it is computed once, then served from the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-ASKED = json.dumps(
+QUERY = json.dumps(
     {
         "instrument": "isgri",
         "product": "isgri_image",
@@ -49,13 +49,13 @@ def proxy(mock: Server, tmp_path: Path) -> Iterator[Server]:
 
 def status(server: Server) -> dict[str, Any]:
     with urllib.request.urlopen(f"{server.url}/-/status") as response:  # noqa: S310 - an address on this machine
-        told: dict[str, Any] = json.load(response)
-    return told
+        content: dict[str, Any] = json.load(response)
+    return content
 
 
 @pytest.mark.parametrize("version", ["1.3.5", "1.0"])
 def test_the_image_is_computed_once(run_client: Callable[..., Any], proxy: Server, mock: Server, version: str) -> None:
-    first, second = (run_client(version, "get_product.py", proxy.url, ASKED)["answers"][0] for _ in range(2))
+    first, second = (run_client(version, "get_product.py", proxy.url, QUERY)["answers"][0] for _ in range(2))
 
     assert len(first["products"]) == 2
     assert second == first
@@ -63,11 +63,11 @@ def test_the_image_is_computed_once(run_client: Callable[..., Any], proxy: Serve
     assert status(proxy)["run_analysis"]["hits"] == 1
 
 
-def test_what_one_client_asked_for_is_there_for_the_other(
+def test_a_result_of_one_client_is_a_hit_for_another(
     run_client: Callable[..., Any], proxy: Server, mock: Server
 ) -> None:
-    asked_first = run_client("1.0", "get_product.py", proxy.url, ASKED)["answers"]
-    asked_later = run_client("1.3.5", "get_product.py", proxy.url, ASKED)["answers"]
+    first = run_client("1.0", "get_product.py", proxy.url, QUERY)["answers"]
+    second = run_client("1.3.5", "get_product.py", proxy.url, QUERY)["answers"]
 
     assert status(mock)["jobs"] == 1
-    assert asked_later[0]["products"] == asked_first[0]["products"]
+    assert second[0]["products"] == first[0]["products"]

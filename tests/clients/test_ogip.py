@@ -1,4 +1,4 @@
-"""A reader of OGIP files from the package index takes what clients write, and finds the notebook's model in it."""
+"""An independent reader of OGIP files reads what clients write, and a fit finds the model of the notebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 K, INDEX, CUTOFF, LIKELIHOOD, CHANNELS = 0.00230365, 0.531183, 9.7834, 5.24134, 18
-"""Of the cut-off power law that the notebook fits with threeML to 20-60 keV: as it prints them."""
+"""Of the cut-off power law that the notebook fits with threeML to 20-60 keV, as printed there."""
 
 
 @pytest.mark.parametrize(("version", "generation"), [("1.0", "2019"), ("1.3.5", "today")])
@@ -33,9 +33,9 @@ def test_the_cut_off_power_law_of_the_notebook_is_found_in_what_a_client_writes(
     result = subprocess.run(fit, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    norm, index, cutoff, likelihood, channels = told["fitted"]
-    assert told["faults"] == [0, 0, 0, 0]
+    fit_result = json.loads(result.stdout)
+    norm, index, cutoff, likelihood, channels = fit_result["fitted"]
+    assert fit_result["faults"] == [0, 0, 0, 0]
     assert channels == CHANNELS
     assert (norm, index, cutoff) == pytest.approx((K, INDEX, CUTOFF), rel=1e-3)
     assert likelihood == pytest.approx(LIKELIHOOD, rel=1e-3)

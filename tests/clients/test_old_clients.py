@@ -1,4 +1,4 @@
-"""Unmodified clients of all generations get every product through the proxy; without it each misses some."""
+"""Unmodified clients of all generations read every product through the proxy; without it each fails for some."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ pytestmark = pytest.mark.real
 
 DOCUMENT = DOCS / "repairs.md"
 TIMES = 2
-"""Through the proxy each is asked for twice: the second answer is a hit, where it is not a failure."""
+"""Through the proxy each product is requested twice: the second response is a hit, unless it is a failure."""
 
 
 class Dispatcher(BaseHTTPRequestHandler):
-    """It answers `run_analysis` by the name of the product, and says that it knows no parameters.
+    """A dispatcher that answers `run_analysis` by the name of the product, and describes no parameters.
 
-    As 1.3.6 does without a public address, it redirects the list of instruments to where it is not.
+    Like 1.3.6 without a public address, it redirects the list of instruments to an address that does not exist.
     """
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
+        url = urlsplit(self.path)
         status, body = 200, b"[]"
-        if asked.path == "/instr-list":
+        if url.path == "/instr-list":
             body = b'["isgri","jemx"]'
-        elif "instr-list" in asked.path:
-            status, body = (302, b"") if asked.path == "/api/instr-list" else (404, b"not here")
-        if asked.path.endswith("/run_analysis"):
-            broken = UNREADABLE[parse_qs(asked.query)["product_type"][0]]
+        elif "instr-list" in url.path:
+            status, body = (302, b"") if url.path == "/api/instr-list" else (404, b"not here")
+        if url.path.endswith("/run_analysis"):
+            broken = UNREADABLE[parse_qs(url.query)["product_type"][0]]
             status, body = broken.status, broken.body
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -55,7 +55,7 @@ class Dispatcher(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def proxy_url(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
         yield server.url
 
 
-def asked(python: Path, url: str, folder: Path, times: int, products: list[str]) -> dict[str, Any]:
-    """Ask for the instruments and for all the products with one client."""
+def request_products(python: Path, url: str, folder: Path, times: int, products: list[str]) -> dict[str, Any]:
+    """Request the list of instruments and all the products with one client; return what it read."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
     result = subprocess.run(
         [python, CLIENTS / "ask_products.py", url, str(times), *products],
@@ -88,19 +88,19 @@ def asked(python: Path, url: str, folder: Path, times: int, products: list[str])
         timeout=PATIENCE * 3,
         check=True,
     )
-    got: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return got
+    outcome: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return outcome
 
 
-Told = dict[str, dict[str, Any]]
-"""What the client of each version was told."""
-Got = dict[str, list[dict[str, Any]]]
-"""What the client of each version got, each time it asked."""
+Outcomes = dict[str, dict[str, Any]]
+"""By version of the client: its list of instruments, and its products."""
+Products = dict[str, list[dict[str, Any]]]
+"""By version of the client: the products of each round of requests."""
 
 
 @pytest.fixture(scope="module")
-def told(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Told]:
-    """Ask without the proxy, and through it."""
+def outcomes(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+    """Request everything without the proxy, and through it."""
     runs = [(version, url, times) for version in VERSIONS for url, times in ((upstream_url, 1), (proxy_url, TIMES))]
     pythons = {
         version: environment("dispatcher-1.3.3" if version == OLDER_NUMPY else f"oda_api-{version}")
@@ -108,33 +108,33 @@ def told(upstream_url: str, proxy_url: str, tmp_path_factory: pytest.TempPathFac
     }
 
     def run(version: str, url: str, times: int) -> dict[str, Any]:
-        return asked(pythons[version], url, tmp_path_factory.mktemp("client"), times, list(UNREADABLE))
+        return request_products(pythons[version], url, tmp_path_factory.mktemp("client"), times, list(UNREADABLE))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        got = list(pool.map(run, *zip(*runs, strict=True)))
-    return dict(zip(VERSIONS, got[::2], strict=True)), dict(zip(VERSIONS, got[1::2], strict=True))
+        results = list(pool.map(run, *zip(*runs, strict=True)))
+    return dict(zip(VERSIONS, results[::2], strict=True)), dict(zip(VERSIONS, results[1::2], strict=True))
 
 
 @pytest.fixture(scope="module")
-def direct(told: tuple[Told, Told]) -> Got:
-    return {version: got["answers"] for version, got in told[0].items()}
+def direct(outcomes: tuple[Outcomes, Outcomes]) -> Products:
+    return {version: outcome["answers"] for version, outcome in outcomes[0].items()}
 
 
 @pytest.fixture(scope="module")
-def through(told: tuple[Told, Told]) -> Got:
-    return {version: got["answers"] for version, got in told[1].items()}
+def through(outcomes: tuple[Outcomes, Outcomes]) -> Products:
+    return {version: outcome["answers"] for version, outcome in outcomes[1].items()}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_list_of_instruments_comes_through_the_proxy_only(told: tuple[Told, Told], version: str) -> None:
-    without, through = told
+def test_only_the_proxy_makes_the_list_of_instruments_work(outcomes: tuple[Outcomes, Outcomes], version: str) -> None:
+    without, through = outcomes
 
     assert without[version]["instruments"] in ("SystemExit", "UnexpectedDispatcherStatusCode")
     assert through[version]["instruments"] == ["isgri", "jemx"]
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_without_the_proxy_these_releases_do_not_get_it(direct: Got, name: str) -> None:
+def test_without_the_proxy_these_releases_do_not_read_it(direct: Products, name: str) -> None:
     broken = UNREADABLE[name]
 
     harmed = tuple(version for version in VERSIONS if not broken.whole(direct[version][0][name], version))
@@ -144,14 +144,14 @@ def test_without_the_proxy_these_releases_do_not_get_it(direct: Got, name: str) 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_through_the_proxy_every_release_gets_it(through: Got, version: str, name: str) -> None:
+def test_through_the_proxy_every_release_reads_it(through: Products, version: str, name: str) -> None:
     for got in through[version]:
         assert UNREADABLE[name].whole(got[name], version), str(got[name])[-1500:]
 
 
 @pytest.mark.parametrize("name", [name for name, broken in UNREADABLE.items() if broken.repair != "failure"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_hit_is_what_the_first_asker_got(through: Got, version: str, name: str) -> None:
+def test_a_hit_is_read_as_the_first_response(through: Products, version: str, name: str) -> None:
     first, hit = (got[name] for got in through[version])
 
     assert first == hit
@@ -171,7 +171,7 @@ READABLE = [
 
 @pytest.mark.parametrize(("version", "name"), READABLE)
 def test_what_a_release_reads_without_the_proxy_it_reads_bit_for_bit_through_it(
-    direct: Got, through: Got, version: str, name: str
+    direct: Products, through: Products, version: str, name: str
 ) -> None:
     before, after = direct[version][0][name], through[version][1][name]
 
@@ -180,7 +180,7 @@ def test_what_a_release_reads_without_the_proxy_it_reads_bit_for_bit_through_it(
         assert product.get("written") is not True or now["written"] is True
 
 
-def test_the_table_in_the_documentation_is_from_this_run(direct: Got, through: Got) -> None:
+def test_the_table_in_the_documentation_is_from_this_run(direct: Products, through: Products) -> None:
     marks = {True: "yes", False: "no"}
     rows = []
     for name, broken in UNREADABLE.items():
@@ -188,5 +188,5 @@ def test_the_table_in_the_documentation_is_from_this_run(direct: Got, through: G
         row += [marks[all(broken.whole(got[name], version) for got in through[version])] for version in VERSIONS]
         rows.append(f"| {broken.about} | {broken.repair} | {' | '.join(row)} |")
 
-    missing = [row for row in rows if row not in DOCUMENT.read_text().splitlines()]
-    assert not missing, "\n".join(rows)
+    undocumented = [row for row in rows if row not in DOCUMENT.read_text().splitlines()]
+    assert not undocumented, "\n".join(rows)

@@ -1,4 +1,4 @@
-"""A real dispatcher asked by real clients, with the proxy between them and without it."""
+"""Real clients of a real dispatcher, with and without the proxy between them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def proxy_url(dispatcher_url: str, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def dispatcher(dispatcher_url: str, dispatcher_folder: Path) -> tuple[str, Path]:
-    """Give where the real dispatcher answers, and where it works."""
+    """Return the URL of the real dispatcher and the folder in which it works."""
     return dispatcher_url, dispatcher_folder
 
 
 def counts(proxy_url: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{proxy_url}/-/status") as response:  # noqa: S310 - an address on this machine
-        told: dict[str, int] = json.load(response)["run_analysis"]
-    return told
+        counters: dict[str, int] = json.load(response)["run_analysis"]
+    return counters
 
 
 def get(url: str, **parameters: str) -> tuple[int, Any, dict[str, str]]:
-    """Ask by hand: status, JSON and headers."""
+    """Send a request without a client; return status, JSON and headers."""
     try:
         with urllib.request.urlopen(f"{url}?{urlencode(parameters)}") as response:  # noqa: S310 - as above
             return response.status, json.load(response), dict(response.headers)
@@ -61,14 +61,14 @@ def dummy(product: str, instrument: str = "empty", **more: Any) -> str:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("product", ["dummy", "parametrical"])
-def test_products_are_what_they_are_without_the_proxy_and_the_second_ask_is_a_hit(
+def test_products_are_the_same_as_without_the_proxy_and_the_second_request_is_a_hit(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str, product: str
 ) -> None:
-    asked = dummy(product, RA=83.63, DEC=22.01)
+    arguments = dummy(product, RA=83.63, DEC=22.01)
 
-    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
-    first = run_client(version, "get_product.py", proxy_url, asked)["answers"]
-    second = run_client(version, "get_product.py", proxy_url, asked)["answers"]
+    direct = run_client(version, "get_product.py", dispatcher_url, arguments)["answers"]
+    first = run_client(version, "get_product.py", proxy_url, arguments)["answers"]
+    second = run_client(version, "get_product.py", proxy_url, arguments)["answers"]
 
     assert "error" not in direct[0], direct
     assert first == second == direct
@@ -76,13 +76,13 @@ def test_products_are_what_they_are_without_the_proxy_and_the_second_ask_is_a_hi
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_failure_is_told_as_without_the_proxy_and_is_not_kept(
+def test_a_failure_is_reported_as_without_the_proxy_and_is_not_stored(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
 ) -> None:
-    asked = dummy("failing")
+    arguments = dummy("failing")
 
-    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
-    through = [run_client(version, "get_product.py", proxy_url, asked)["answers"] for _ in range(2)]
+    direct = run_client(version, "get_product.py", dispatcher_url, arguments)["answers"]
+    through = [run_client(version, "get_product.py", proxy_url, arguments)["answers"] for _ in range(2)]
 
     assert direct[0]["error"] in {"RemoteException", "SystemExit"}
     assert through == [direct, direct]
@@ -93,10 +93,10 @@ def test_a_failure_is_told_as_without_the_proxy_and_is_not_kept(
 def test_a_product_that_needs_a_role_stays_forbidden(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
 ) -> None:
-    asked = dummy("numerical", p=55)
+    arguments = dummy("numerical", p=55)
 
-    direct = run_client(version, "get_product.py", dispatcher_url, asked)["answers"]
-    through = run_client(version, "get_product.py", proxy_url, asked)["answers"]
+    direct = run_client(version, "get_product.py", dispatcher_url, arguments)["answers"]
+    through = run_client(version, "get_product.py", proxy_url, arguments)["answers"]
 
     assert direct[0]["error"] in {"Unauthorized", "SystemExit"}
     assert through == direct
@@ -108,7 +108,7 @@ def test_a_product_that_needs_a_role_stays_forbidden(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_descriptions_are_what_they_are_without_the_proxy(
+def test_descriptions_are_the_same_as_without_the_proxy(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str
 ) -> None:
     direct = run_client(version, "describe.py", dispatcher_url, "empty", "parametrical")
@@ -119,14 +119,12 @@ def test_descriptions_are_what_they_are_without_the_proxy(
 
 
 @pytest.mark.parametrize("path", ["api/par-names", "api/meta-data"])
-def test_descriptions_are_equal_and_come_from_memory_the_second_time(
-    dispatcher_url: str, proxy_url: str, path: str
-) -> None:
-    asked = {"instrument": "empty", "product_type": "parametrical"}
+def test_descriptions_are_equal_and_the_second_request_is_a_hit(dispatcher_url: str, proxy_url: str, path: str) -> None:
+    query = {"instrument": "empty", "product_type": "parametrical"}
 
-    direct = get(f"{dispatcher_url}/{path}", **asked)
-    first = get(f"{proxy_url}/mmoda/dispatch-data/{path}", **asked)
-    second = get(f"{proxy_url}/{path}", **asked)
+    direct = get(f"{dispatcher_url}/{path}", **query)
+    first = get(f"{proxy_url}/mmoda/dispatch-data/{path}", **query)
+    second = get(f"{proxy_url}/{path}", **query)
 
     assert first[:2] == second[:2] == direct[:2]
     assert first[2]["Cache-Status"] == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
@@ -149,34 +147,42 @@ def test_an_asynchronous_job_is_followed_through_the_proxy(
 ) -> None:
     dispatcher_url, folder = dispatcher
     back_end, states = folder / "DataServerQuery-status.state", expected.split()
-    # A job has one state, whoever asks: with and without the proxy it must be another one.
+    # A job has one state for all clients: the runs with and without the proxy need one each.
     for url, ra in ((dispatcher_url, 1.25), (proxy_url, 2.75)):
-        asked = {"instrument": "empty-async", "product": "dummy", "product_type": "Real", "RA": ra, "DEC": len(states)}
-        followed = run_client("1.3.5", "follow_job.py", url, dispatcher_url, str(back_end), json.dumps(asked), actions)
+        arguments = {
+            "instrument": "empty-async",
+            "product": "dummy",
+            "product_type": "Real",
+            "RA": ra,
+            "DEC": len(states),
+        }
+        followed = run_client(
+            "1.3.5", "follow_job.py", url, dispatcher_url, str(back_end), json.dumps(arguments), actions
+        )
         back_end.unlink(missing_ok=True)
-        # The proxy fetches what is ready, and gives it at once.
-        expected_here = states if url == dispatcher_url else expected.replace("ready", "done").split()
-        assert followed["states"] == expected_here, url
+        # The proxy fetches the products when they are ready: clients see `done` at once.
+        expected_states = states if url == dispatcher_url else expected.replace("ready", "done").split()
+        assert followed["states"] == expected_states, url
 
     assert counts(proxy_url)["kept"] == (states[-1] == "done")
 
 
-def test_a_bad_request_is_told_in_the_dispatchers_own_words(dispatcher_url: str, proxy_url: str) -> None:
-    asked = {"instrument": "empty", "product_type": "dummy", "query_type": "Dummy", "query_status": "new", "RA": "a"}
+def test_a_bad_request_has_the_message_of_the_dispatcher(dispatcher_url: str, proxy_url: str) -> None:
+    query = {"instrument": "empty", "product_type": "dummy", "query_type": "Dummy", "query_status": "new", "RA": "a"}
 
-    direct, through = (get(f"{url}/run_analysis", **asked, api="True") for url in (dispatcher_url, proxy_url))
+    direct, through = (get(f"{url}/run_analysis", **query, api="True") for url in (dispatcher_url, proxy_url))
 
     assert direct[0] == through[0] == 400
     assert (through[1]["error"], through[1]["error_message"]) == (direct[1]["error"], direct[1]["error_message"])
-    assert through[1]["exit_status"]["message"] == direct[1]["error_message"]  # where clients up to 1.1.0 look for it
+    assert through[1]["exit_status"]["message"] == direct[1]["error_message"]  # where clients up to 1.1.0 read it
     assert "config" in direct[1]
     assert "config" not in through[1]
     assert through[2]["Cache-Status"] == "oda-proxy; fwd=uri-miss; fwd-status=400"
 
 
-def test_nothing_of_the_asker_is_on_the_disk(dispatcher_url: str, proxy_url: str, tmp_path: Path) -> None:
-    asked = {"instrument": "empty", "product_type": "parametrical", "query_type": "Dummy", "query_status": "new"}
-    get(f"{proxy_url}/run_analysis", **asked, api="True", session_id=SESSION, oda_api_version="1.3.5")
+def test_the_session_of_a_client_is_not_on_disk(dispatcher_url: str, proxy_url: str, tmp_path: Path) -> None:
+    query = {"instrument": "empty", "product_type": "parametrical", "query_type": "Dummy", "query_status": "new"}
+    get(f"{proxy_url}/run_analysis", **query, api="True", session_id=SESSION, oda_api_version="1.3.5")
     assert counts(proxy_url)["kept"] == 1
 
     files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
@@ -187,26 +193,26 @@ def test_nothing_of_the_asker_is_on_the_disk(dispatcher_url: str, proxy_url: str
 
 
 def token(sub: str, roles: str = "general") -> str:
-    """Make a token that the real dispatcher takes."""
+    """Return a token that the real dispatcher accepts."""
     payload = {"sub": sub, "roles": roles, "exp": time.time() + 600}
     return make_token(payload, DISPATCHER_SETTINGS["secret_key"])
 
 
-def test_what_needs_a_role_is_a_hit_for_its_owner_alone(
+def test_a_product_that_needs_a_role_is_a_hit_for_its_owner_only(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str
 ) -> None:
-    def asked(url: str, **more: str) -> Any:
+    def answer_of(url: str, **more: str) -> Any:
         return run_client("1.3.5", "get_product.py", url, dummy("numerical", p=5, **more))["answers"][0]
 
     one, other = token("one@example.org"), token("other@example.org")
-    direct = asked(dispatcher_url, token=one)
-    direct["products"][0]["name"] = ""  # null, which ends clients up to 1.1.0, is repaired
+    direct = answer_of(dispatcher_url, token=one)
+    direct["products"][0]["name"] = ""  # the proxy repairs null, at which clients up to 1.1.0 fail
 
-    assert asked(proxy_url, token=one) == asked(proxy_url, token=one) == direct
+    assert answer_of(proxy_url, token=one) == answer_of(proxy_url, token=one) == direct
     assert counts(proxy_url)["hits"] == 1
-    assert asked(proxy_url, token=other) == direct
-    assert asked(proxy_url, token=token("one@example.org", roles="another"))["error"] == "Unauthorized"
-    assert asked(proxy_url)["error"] == "Unauthorized"
+    assert answer_of(proxy_url, token=other) == direct
+    assert answer_of(proxy_url, token=token("one@example.org", roles="another"))["error"] == "Unauthorized"
+    assert answer_of(proxy_url)["error"] == "Unauthorized"
     assert counts(proxy_url)["hits"] == 1
 
 

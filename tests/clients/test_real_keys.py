@@ -1,4 +1,4 @@
-"""The real dispatcher judges: what it takes for one question has one key, and what it takes for two has two."""
+"""Requests have the same cache key exactly where the real dispatcher takes them for the same query."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ pytestmark = pytest.mark.real
 
 VARIATIONS = int(os.environ.get("ODA_PROXY_VARIATIONS", "1000"))
 AT_ONCE = 8
-"""Requests under way: the dispatcher has as many threads."""
+"""Concurrent requests: as many as the dispatcher has threads."""
 
 
-def fetched(url: str, variation: Variation) -> dict[str, Any] | None:
-    """Ask the dispatcher; give the parameters it repeats, or None where it refuses."""
+def echo_of(url: str, variation: Variation) -> dict[str, Any] | None:
+    """Send a request to the dispatcher; return the parameters that it echoes, or None if it refuses."""
     request = urllib.request.Request(f"{url}/run_analysis?{variation.query_string}", variation.form)  # noqa: S310 - an address on this machine
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - as above
@@ -51,7 +51,7 @@ def fetched(url: str, variation: Variation) -> dict[str, Any] | None:
 
 
 def without_client(echo: dict[str, Any]) -> str:
-    """Give what was used for the analysis: without the envelope, and what clients up to 1.1.0 always send."""
+    """Return the parameters used for the analysis, without the envelope and what clients up to 1.1.0 always send."""
     used = {name: value for name, value in echo.items() if name not in ENVELOPE}
     used["api"] = "api" in echo  # its presence counts
     used.pop("verbose", None)  # it changes only what the dispatcher logs
@@ -71,49 +71,49 @@ def read(variation: Variation) -> Query:
 
 
 def all_variations() -> Iterator[tuple[int, Variation]]:
-    """Give variations of each question in turn, without end; the same ones in each run."""
+    """Yield variations of each query in turn, without end; the same ones in each run."""
     chance = Random(20030315)  # noqa: S311 - no secret
     while True:
-        for number, question in enumerate(QUERIES):
-            yield number, vary(question, chance)
+        for number, query in enumerate(QUERIES):
+            yield number, vary(query, chance)
 
 
-def test_what_the_dispatcher_takes_for_one_question_has_one_key_and_what_it_takes_for_two_has_two(
+def test_requests_have_one_key_if_the_dispatcher_takes_them_for_one_query_and_two_if_for_two(
     dispatcher_url: str, schema: Schema, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variations = list(islice(all_variations(), VARIATIONS))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        echoes = list(pool.map(lambda numbered: fetched(dispatcher_url, numbered[1]), variations))
-    judged = [
+        echoes = list(pool.map(lambda numbered: echo_of(dispatcher_url, numbered[1]), variations))
+    answered = [
         (number, variation, echo, without_client(echo), key_of(read(variation), schema))
         for (number, variation), echo in zip(variations, echoes, strict=True)
         if echo is not None
     ]
 
-    # Of the keys of one echo, the one that most have is the key; who has another one would miss the recording.
+    # Of the keys of one echo, the most common is the key; a request with another one would miss the recording.
     by_echo: dict[str, Counter[Key]] = {}
-    for _, _, _, used, key in judged:
+    for _, _, _, used, key in answered:
         by_echo.setdefault(used, Counter())[key] += 1
     usual = {used: keys.most_common(1)[0][0] for used, keys in by_echo.items()}
-    missed = [one for one in judged if one[4] != usual[one[3]]]
-    wrong = {key: len(used) for key, used in _echoes_by_key(judged).items() if len(used) > 1}
-    unkept = [(one[1], names) for one in judged if (names := contradictions(read(one[1]), schema, one[2]))]
+    missed = [one for one in answered if one[4] != usual[one[3]]]
+    wrong = {key: len(used) for key, used in _echoes_by_key(answered).items() if len(used) > 1}
+    contradicted = [(one[1], names) for one in answered if (names := contradictions(read(one[1]), schema, one[2]))]
     with capsys.disabled():
-        print(f"\n{len(judged)} of {VARIATIONS} answered, {len(by_echo)} questions, {len(missed)} missed:")  # noqa: T201 - the list is asked for
+        print(f"\n{len(answered)} of {VARIATIONS} answered, {len(by_echo)} queries, {len(missed)} missed:")  # noqa: T201 - the list is the result
         for number, variation, _, used, key in missed:
-            same = next(one for one in judged if one[3] == used and one[4] != key and one[4] == usual[used])
+            same = next(one for one in answered if one[3] == used and one[4] != key and one[4] == usual[used])
             reasons = differences(normalise(read(variation), schema), normalise(read(same[1]), schema))
-            print(f"  question {number}: {'; '.join(variation.changes)}: {'; '.join(reasons)}")  # noqa: T201 - as above
+            print(f"  query {number}: {'; '.join(variation.changes)}: {'; '.join(reasons)}")  # noqa: T201 - as above
 
     assert wrong == {}
-    assert len(judged) >= 0.9 * VARIATIONS
-    assert len(missed) <= 0.01 * len(judged)
-    assert unkept == []
+    assert len(answered) >= 0.9 * VARIATIONS
+    assert len(missed) <= 0.01 * len(answered)
+    assert contradicted == []
 
 
-def _echoes_by_key(judged: list[tuple[int, Variation, dict[str, Any], str, Key]]) -> dict[Key, set[str]]:
+def _echoes_by_key(answered: list[tuple[int, Variation, dict[str, Any], str, Key]]) -> dict[Key, set[str]]:
     found: dict[Key, set[str]] = {}
-    for _, _, _, used, key in judged:
+    for _, _, _, used, key in answered:
         found.setdefault(key, set()).add(used)
     return found
 
@@ -154,15 +154,13 @@ def _echoes_by_key(judged: list[tuple[int, Variation, dict[str, Any], str, Key]]
         ("product_type=parametrical&sb=-0", "product_type=parametrical&sb=0"),
     ],
 )
-def test_one_key_means_one_question_to_the_dispatcher(
-    dispatcher_url: str, schema: Schema, one: str, other: str
-) -> None:
-    ways = [
+def test_one_key_means_one_query_to_the_dispatcher(dispatcher_url: str, schema: Schema, one: str, other: str) -> None:
+    variations = [
         Variation(quote(f"{words}&{urlencode(COMMON_ARGUMENTS)}&api=True", safe="=&%+"), None, ())
         for words in (one, other)
     ]
-    echoes = [fetched(dispatcher_url, way) for way in ways]
-    keys = [key_of(read(way), schema) for way in ways]
+    echoes = [echo_of(dispatcher_url, variation) for variation in variations]
+    keys = [key_of(read(variation), schema) for variation in variations]
 
     assert any(echoes)
     used = [echo and without_client(echo) for echo in echoes]
@@ -176,7 +174,7 @@ def test_the_dispatchers_own_description_is_read(schema: Schema) -> None:
     assert kinds | {"src_name": "TEXT", "RA": "ANGLE", "T1": "TIME", "p_list": "LIST", "energ": "NUMBER"} == kinds
 
 
-def test_what_was_asked_through_the_proxy_is_found_in_other_words_also_without_the_dispatcher(
+def test_a_recording_is_found_in_other_notation_also_without_the_dispatcher(
     dispatcher_url: str, tmp_path: Path
 ) -> None:
     words = "instrument=empty&product_type=parametrical&query_type=Dummy&query_status=new&api=True"
@@ -186,9 +184,9 @@ def test_what_was_asked_through_the_proxy_is_found_in_other_words_also_without_t
     folder = ["--cache-dir", str(tmp_path / "cache"), "--port", "0", "--upstream", dispatcher_url]
 
     with running(tmp_path / "log", "serve", *folder) as proxy:
-        online = [cache_status(proxy.url, asked) for asked in (first, again, another)]
+        online = [cache_status(proxy.url, query) for query in (first, again, another)]
     with running(tmp_path / "log", "serve", "--offline", *folder) as proxy:
-        offline = [cache_status(proxy.url, asked) for asked in (first, again, another, again.replace("52", "25"))]
+        offline = [cache_status(proxy.url, query) for query in (first, again, another, again.replace("52", "25"))]
 
     stored = "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
     assert online == [stored, "oda-proxy; hit", stored]
@@ -196,7 +194,7 @@ def test_what_was_asked_through_the_proxy_is_found_in_other_words_also_without_t
 
 
 def cache_status(url: str, words: str) -> str:
-    """Ask through the proxy; give what it says it did."""
+    """Send a request to the proxy; return its `Cache-Status`."""
     try:
         with urllib.request.urlopen(f"{url}/run_analysis?{words}") as response:  # noqa: S310 - as above
             return str(response.headers["Cache-Status"])

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a mock, clients of four generations end through the proxy as without it, or better."""
+"""In every scenario of the mock, clients of four generations end through the proxy as without it, or with the data."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ do = "drip"
 asked = ["ready"]
 seconds = 0.1
 """
-"""What takes minutes as it ships; all others are the shipped ones."""
+"""Shorter forms of the scenarios that take minutes; all others are the shipped ones."""
 TIME_SCALE = 1.4
-"""The job takes 7 s: the client that polls least, 1.1.0, asks for the third time after 6 s."""
+"""The job takes 7 s: the client that polls least, 1.1.0, sends its third poll after 6 s."""
 SEED = 1
-"""With it the first poll of `unreliable` is struck."""
+"""With this seed, the first poll in `unreliable` fails."""
 PATIENCE = 1.0
-"""Seconds for which the proxy holds a poll: less than clients wait, as it is by default (20 and 120)."""
+"""Seconds for which the proxy holds a poll: less than clients wait, as with the defaults (20 and 120)."""
 EXIT = "SystemExit"
 
-# Scenario -> how each client ends without the proxy, and through it, in the order of VERSIONS. The old ones end the
-# program, whatever it is; "data" is the whole data.
+# Scenario -> how each client ends without the proxy, and through it, in the order of VERSIONS. Old clients end the
+# program on every failure; "data" is the whole data.
 ALL_DATA = ("data",) * 4
 ENDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "slow-job": (ALL_DATA, ALL_DATA),
@@ -83,25 +83,25 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 Ends = dict[str, dict[str, Any]]
-"""How the runs of one client ended, by their names."""
+"""How the runs of one client ended, by the name of the run."""
 
 
 def arguments_for(scenario: str) -> dict[str, Any]:
-    """Make what is asked; a token expires only where there is one."""
+    """Return the arguments of a query, with a token for the scenario in which it expires."""
     if scenario != "token-expires":
         return QUERY
     claims = {"sub": "somebody@example.org", "name": "Somebody", "roles": "general", "exp": int(time.time()) + 3600}
-    return {**QUERY, "token": make_token(claims, "no key is asked for")}
+    return {**QUERY, "token": make_token(claims, "any key")}
 
 
 async def mock(stack: AsyncExitStack, scenario: str, scenarios: Path) -> str:
-    """Start a mock, to which nothing has happened yet, and give its address."""
+    """Start a new mock; return its URL."""
     settings = MockSettings(time_scale=TIME_SCALE, scenario=scenario, scenario_files=(scenarios,), seed=SEED)
     return await stack.enter_async_context(listening(make_mock(settings), "127.0.0.1", 0))
 
 
 async def proxy(stack: AsyncExitStack, upstream: str) -> str:
-    """Start a proxy that knows nothing yet, as `oda-proxy serve` does, and give its address."""
+    """Start a proxy without recordings, as `oda-proxy serve` does; return its URL."""
     dispatcher = ThrottledUpstream(await stack.enter_async_context(Dispatcher(upstream)), max_concurrent=32, rate=20)
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=time.time)
     instruments = Descriptions(dispatcher, None, ttl=300.0, clock=time.monotonic)
@@ -118,9 +118,9 @@ async def ends_of(python: Path, folder: Path) -> Ends:
     async with AsyncExitStack() as stack:
         runs = {}
         for name in ENDS:
-            asked = {"arguments": arguments_for(name), "method": "POST" if name == "redirected-post" else "GET"}
-            runs[f"{name} direct"] = {**asked, "url": await mock(stack, name, scenarios)}
-            runs[f"{name} through"] = {**asked, "url": await proxy(stack, await mock(stack, name, scenarios))}
+            query = {"arguments": arguments_for(name), "method": "POST" if name == "redirected-post" else "GET"}
+            runs[f"{name} direct"] = {**query, "url": await mock(stack, name, scenarios)}
+            runs[f"{name} through"] = {**query, "url": await proxy(stack, await mock(stack, name, scenarios))}
         (folder / "runs").write_text(json.dumps(runs))
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
         client = await asyncio.create_subprocess_exec(
@@ -129,9 +129,9 @@ async def ends_of(python: Path, folder: Path) -> Ends:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        said, errors = await client.communicate()
+        output, errors = await client.communicate()
     assert client.returncode == 0, errors.decode()
-    ends: Ends = json.loads(said)
+    ends: Ends = json.loads(output)
     return ends
 
 
@@ -147,23 +147,23 @@ def ends(client_python: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     return asyncio.run(all_ends())
 
 
-def seen(ends: dict[str, Ends], scenario: str, way: str) -> tuple[str, ...]:
+def ends_in(ends: dict[str, Ends], scenario: str, way: str) -> tuple[str, ...]:
     return tuple(ends[version][f"{scenario} {way}"]["end"] for version in VERSIONS)
 
 
-def told(ends: dict[str, Ends], scenario: str, way: str) -> list[str]:
-    """Give what each client said at its end."""
+def messages_in(ends: dict[str, Ends], scenario: str, way: str) -> list[str]:
+    """Return the message with which each client ended."""
     return [ends[version][f"{scenario} {way}"].get("message", "") for version in VERSIONS]
 
 
 @pytest.mark.parametrize("scenario", ENDS)
 def test_without_the_proxy_clients_end_as_the_table_says(ends: dict[str, Ends], scenario: str) -> None:
-    assert seen(ends, scenario, "direct") == ENDS[scenario][0], told(ends, scenario, "direct")
+    assert ends_in(ends, scenario, "direct") == ENDS[scenario][0], messages_in(ends, scenario, "direct")
 
 
 @pytest.mark.parametrize("scenario", ENDS)
 def test_through_the_proxy_clients_end_as_the_table_says(ends: dict[str, Ends], scenario: str) -> None:
-    assert seen(ends, scenario, "through") == ENDS[scenario][1], told(ends, scenario, "through")
+    assert ends_in(ends, scenario, "through") == ENDS[scenario][1], messages_in(ends, scenario, "through")
 
 
 def test_all_who_get_data_get_the_same_bits(ends: dict[str, Ends]) -> None:
@@ -178,7 +178,7 @@ def test_the_table_has_all_shipped_scenarios() -> None:
 
 @pytest.mark.parametrize("scenario", ENDS)
 def test_nobody_ends_worse_through_the_proxy(scenario: str) -> None:
-    """As the table has it, and the other tests say that it is true: with the same end, or with the data."""
+    """According to the table, which the other tests check: with the same end, or with the data."""
     for without, through in zip(*ENDS[scenario], strict=True):
         assert through in (without, "data")
 
@@ -186,9 +186,9 @@ def test_nobody_ends_worse_through_the_proxy(scenario: str) -> None:
 def test_the_table_in_the_documentation_is_from_this_run(ends: dict[str, Ends]) -> None:
     rows = []
     for scenario in ENDS:
-        ways = zip(seen(ends, scenario, "direct"), seen(ends, scenario, "through"), strict=True)
+        ways = zip(ends_in(ends, scenario, "direct"), ends_in(ends, scenario, "through"), strict=True)
         cells = [without if without == through else f"{without} → **{through}**" for without, through in ways]
         rows.append(f"| `{scenario}` | {' | '.join(cells)} |")
 
-    missing = [row for row in rows if row not in DOCS.read_text(encoding="utf-8").splitlines()]
-    assert not missing, "\n".join(rows)
+    undocumented = [row for row in rows if row not in DOCS.read_text(encoding="utf-8").splitlines()]
+    assert not undocumented, "\n".join(rows)

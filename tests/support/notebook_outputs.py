@@ -165,7 +165,7 @@ def shown(cell: str, outcome: Mapping[str, Any], run: Run) -> str:
     """Return the output of a cell as in a notebook: the printed text, or its value."""
     if outcome["warned"] and cell == "selected_hdus":
         return "\n".join(f"WARNING: VerifyWarning: {text} [astropy.io.fits.card]" for text in outcome["warned"])
-    printed = on_a_terminal(outcome["said"]).rstrip("\n")
+    printed = on_a_terminal(outcome["output"]).rstrip("\n")
     if run.version in LATER and cell in QUERIES:
         return "\n".join(line for line in printed.splitlines() if line.startswith("query COMPLETED"))
     if run.version in LATER and cell.endswith("_show"):

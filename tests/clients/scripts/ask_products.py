@@ -1,8 +1,8 @@
-"""Ask for products with whatever `oda_api` is installed here, and say of each what a user gets; print one line of JSON.
+"""Request products with whatever `oda_api` is installed here; print what a user gets as one line of JSON.
 
     ask_products.py URL TIMES PRODUCTS...
 
-Each of PRODUCTS is asked for TIMES times, always with one client object, and before them the list of instruments.
+Each of PRODUCTS is requested TIMES times with one client object, after the list of instruments.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from oda_api.api import DispatcherAPI
 
 
 def digest(array):
-    """Name the shape, the type and every bit of an array; of a table, those of each column as it is seen."""
+    """Return shape, type and SHA-256 of an array; of a table, those of each column."""
     if array is None:
         return None
     if array.dtype.names:
@@ -51,8 +51,8 @@ def described(product):
             }
             for unit in product.data_unit
         ]
-        told = {"name": product.name, "meta_data": product.meta_data, "units": units}
-        return {"kind": "numpy", **told, "written": written(product)}
+        description = {"name": product.name, "meta_data": product.meta_data, "units": units}
+        return {"kind": "numpy", **description, "written": written(product)}
     table = getattr(product, "table", product)
     if hasattr(table, "colnames"):
         return {"kind": "table", "columns": {name: [str(value) for value in table[name]] for name in table.colnames}}
@@ -62,10 +62,10 @@ def described(product):
     return {"kind": "text", "name": getattr(product, "name", None), "value": getattr(product, "value", product)}
 
 
-def asked(client, product):
+def request_product(client, product):
     """Ask once; an error is an answer, too (clients before 1.1.46 raise SystemExit)."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+    output = io.StringIO()
+    with redirect_stdout(output):
         try:
             data = client.get_product(instrument="isgri", product=product, product_type="Real")
         except (Exception, SystemExit) as error:
@@ -73,7 +73,7 @@ def asked(client, product):
                 message = str(error)
             except Exception as another:
                 message = repr(another)
-            return {"error": type(error).__name__, "message": f"{said.getvalue()}{message}"}
+            return {"error": type(error).__name__, "message": f"{output.getvalue()}{message}"}
         return {"names": list(data._n_list), "products": [described(product) for product in data._p_list]}
 
 
@@ -95,7 +95,7 @@ def main():
     except TypeError:  # 1.0 has no `url`
         client = DispatcherAPI(host=url)
     listed = instruments(client)
-    answers = [{product: asked(client, product) for product in products} for _ in range(times)]
+    answers = [{product: request_product(client, product) for product in products} for _ in range(times)]
     print(json.dumps({"instruments": listed, "answers": answers}))
 
 

@@ -1,4 +1,4 @@
-"""Print under which name the client's own cache keeps the answers to questions."""
+"""Print under which names the cache of the client itself stores the responses to queries."""
 
 import json
 import sys
@@ -6,8 +6,8 @@ import sys
 from oda_api.api import DispatcherAPI
 
 names = []
-for question in json.loads(sys.argv[2]):
+for query in json.loads(sys.argv[2]):
     api = DispatcherAPI(url=sys.argv[1], instrument="mock", use_local_cache=True)
-    api.parameters_dict = question
+    api.parameters_dict = query
     names.append(api.unique_response_json_fn.name)
 print(json.dumps(names))

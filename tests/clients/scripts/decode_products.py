@@ -1,4 +1,4 @@
-"""Decode an answer's products with whatever `oda_api` is installed here, and say what a user sees of them.
+"""Decode an answer's products with whatever `oda_api` is installed here, and print what a user sees of them.
 
     decode_products.py ANSWER.json FOLDER
 
@@ -26,9 +26,8 @@ def answering(body):
     def answer(url, **_):
         response = requests.Response()
         response.url = url
-        known = "run_analysis" in url
-        response.status_code = 200 if known else 404
-        response._content = body if known else b"not here"
+        response.status_code = 200 if "run_analysis" in url else 404
+        response._content = body if response.status_code == 200 else b"not here"
         return response
 
     return answer

@@ -1,4 +1,4 @@
-"""Ask for instruments and descriptions with whatever `oda_api` is installed here; print one line of JSON.
+"""Request instruments and descriptions with whatever `oda_api` is installed here; print one line of JSON.
 
 describe.py URL INSTRUMENT PRODUCT
 """
@@ -14,10 +14,10 @@ from oda_api.api import DispatcherAPI
 
 def main():
     url, instrument, product = sys.argv[1:]
-    said = io.StringIO()
-    with redirect_stdout(said):
-        # Clients up to 1.1.0 print descriptions, later ones give them to their log.
-        logging.basicConfig(stream=said, format="%(message)s", level=logging.INFO)
+    output = io.StringIO()
+    with redirect_stdout(output):
+        # Clients up to 1.1.0 print descriptions, later ones log them.
+        logging.basicConfig(stream=output, format="%(message)s", level=logging.INFO)
         try:
             client = DispatcherAPI(url=url)
         except TypeError:  # 1.0 has no `url`
@@ -27,7 +27,7 @@ def main():
             "instrument": client.get_instrument_description(instrument),
             "product": client.get_product_description(instrument, product),
         }
-    print(json.dumps({**answers, "said": said.getvalue()}))
+    print(json.dumps({**answers, "output": output.getvalue()}))
 
 
 main()

@@ -1,9 +1,9 @@
-"""Ask one question in many runs at once, each of another server; print how each ended as one line of JSON.
+"""Send one query in many runs at once, each to another server; print how each ended as one line of JSON.
 
     each_run.py RUNS
 
-RUNS is a file with JSON: by name what is asked: {"url": ..., "arguments": {...}, "method": "GET" or "POST"}. Clients
-that have such settings wait TIMEOUT s for an answer, and PAUSE s before they try again, as often as they do by default.
+RUNS is a file with JSON: {name: {"url": ..., "arguments": {...}, "method": "GET" or "POST"}}. Clients that have such
+settings wait TIMEOUT s for a response, and PAUSE s before they retry, as often as they do by default.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ PAUSE = 0.2
 
 
 def digest(data):
-    """Name every bit of the arrays of some products."""
-    seen = hashlib.sha256()
+    """Return the SHA-256 of the arrays of some products."""
+    sha256 = hashlib.sha256()
     for product in data._p_list:
         for unit in product.data_unit:
             if unit.data is not None:
-                seen.update(np.ascontiguousarray(np.asarray(unit.data)).tobytes())
-    return seen.hexdigest()
+                sha256.update(np.ascontiguousarray(np.asarray(unit.data)).tobytes())
+    return sha256.hexdigest()
 
 
 def ended(url, arguments, method):
@@ -52,8 +52,8 @@ def main():
     runs = json.loads(Path(sys.argv[1]).read_text())
     ends = {}
 
-    def run(name, asked):
-        ends[name] = ended(**asked)
+    def run(name, query):
+        ends[name] = ended(**query)
 
     warnings.simplefilter("ignore")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

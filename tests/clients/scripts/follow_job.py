@@ -2,8 +2,8 @@
 
     follow_job.py URL CALL_BACK BACK_END ARGUMENTS ACTIONS
 
-After each state but the last, the dispatcher at CALL_BACK is told the next of the comma-separated ACTIONS, as a
-computing back end would tell it; the file BACK_END is what the dummy plugin asks for whether its back end has finished.
+After each state but the last, the next of the comma-separated ACTIONS is reported to the dispatcher at CALL_BACK, as a
+computing back end does; the dummy plugin reads from the file BACK_END whether its back end has finished.
 """
 
 import json

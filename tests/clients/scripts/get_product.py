@@ -1,4 +1,4 @@
-"""Ask for products with whatever `oda_api` is installed here, and print what came as one line of JSON.
+"""Request products with whatever `oda_api` is installed here; print what came as one line of JSON.
 
     get_product.py URL ARGUMENTS...
 
@@ -16,7 +16,7 @@ from oda_api.api import DispatcherAPI
 
 
 def digest(array):
-    """Name the shape, the type and every bit of an array."""
+    """Return shape, type and SHA-256 of an array."""
     if array is None:
         return None
     plain = np.ascontiguousarray(np.asarray(array))
@@ -24,7 +24,7 @@ def digest(array):
 
 
 def described(product):
-    """Say what a product holds."""
+    """Describe what a product holds."""
     if hasattr(product, "data_unit"):
         units = [{"name": unit.name, "header": unit.header, "data": digest(unit.data)} for unit in product.data_unit]
         return {"kind": "numpy", "name": product.name, "meta_data": product.meta_data, "units": units}
@@ -56,10 +56,10 @@ def main():
         client = DispatcherAPI(url=url)
     except TypeError:  # 1.0 has no `url`
         client = DispatcherAPI(host=url)
-    said = io.StringIO()
-    with redirect_stdout(said):
+    output = io.StringIO()
+    with redirect_stdout(output):
         answers = [asked(client, arguments) for arguments in calls]
-    print(json.dumps({"answers": answers, "said": said.getvalue()}))
+    print(json.dumps({"answers": answers, "output": output.getvalue()}))
 
 
 main()

@@ -36,12 +36,12 @@ class Cells:
 
     def run(self, name, cell, *arguments, **named):
         """Run a cell; an error is an outcome, too (clients before 1.1.46 raise SystemExit)."""
-        said = io.StringIO()
-        log = logging.StreamHandler(said)
+        output = io.StringIO()
+        log = logging.StreamHandler(output)
         log.setFormatter(logging.Formatter("%(message)s"))
         logging.getLogger().addHandler(log)  # where clients from 1.2.1 on say what earlier ones print
         outcome, value = {}, None
-        with redirect_stdout(said), warnings.catch_warnings(record=True) as warned:
+        with redirect_stdout(output), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
                 value = cell(*arguments, **named)
@@ -52,9 +52,9 @@ class Cells:
             outcome["value"] = value
         elif value is not None:
             outcome["value"] = repr(value)
-        outcome["said"] = said.getvalue()
+        outcome["output"] = output.getvalue()
         if "error" in outcome:  # it may be the reason for what fails next
-            print(name, outcome["error"], outcome["said"][-1000:], file=sys.stderr)
+            print(name, outcome["error"], outcome["output"][-1000:], file=sys.stderr)
         outcome["warned"] = list(dict.fromkeys(str(warning.message) for warning in warned))
         self.seen[name] = outcome
         return value

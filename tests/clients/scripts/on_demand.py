@@ -1,9 +1,9 @@
-"""Ask whenever a line comes on standard input, and print when the client returned.
+"""Send a query for each line on standard input, and print when the client returned.
 
     on_demand.py
 
-A line is JSON: {"name": ..., "url": ..., "arguments": {...}}; each is asked at once by a client object of its own, and
-answered by a line {"name": ..., "returned": seconds of the monotonic clock, "end": "data" or the error}. The first
+A line is JSON: {"name": ..., "url": ..., "arguments": {...}}; each is sent at once by a client object of its own, and
+its end is a line {"name": ..., "returned": seconds of the monotonic clock, "end": "data" or the error}. The first
 line printed is `ready`.
 """
 
@@ -18,8 +18,8 @@ from contextlib import redirect_stdout
 from oda_api.api import DispatcherAPI
 
 
-def ask(name, url, arguments):
-    """Ask once; say when it is over."""
+def send_query(name, url, arguments):
+    """Send one query; print when the client returned."""
     try:
         client = DispatcherAPI(url=url)
     except TypeError:  # 1.0 has no `url`
@@ -30,8 +30,8 @@ def ask(name, url, arguments):
         end = f"{type(error).__name__}: {error}"
     else:
         end = "data"
-    said = json.dumps({"name": name, "returned": time.monotonic(), "end": end})
-    sys.__stdout__.write(f"{said}\n")
+    line = json.dumps({"name": name, "returned": time.monotonic(), "end": end})
+    sys.__stdout__.write(f"{line}\n")
     sys.__stdout__.flush()
 
 
@@ -42,7 +42,7 @@ def main():
         sys.__stdout__.flush()
         threads = []
         for line in sys.stdin:
-            threads.append(threading.Thread(target=ask, kwargs=json.loads(line)))
+            threads.append(threading.Thread(target=send_query, kwargs=json.loads(line)))
             threads[-1].start()
         for thread in threads:
             thread.join()
