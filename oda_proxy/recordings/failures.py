@@ -96,7 +96,7 @@ def redact(
         serialise(failure)
     except (CodecError, RecursionError):  # e.g. a lone surrogate, or a number beyond the range of a float
         raise NotStorableError("not-an-answer") from None
-    check_no_secrets([redacted], found)
+    check_no_secrets([redacted, content_type], found)
     return failure
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from oda_proxy.codec.json_steps import STEP
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,6 +40,7 @@ _MAGIC: Final = {
     "zlib": re.compile(rb"x[\x01\x5e\x9c\xda]"),
 }
 """One by one, they are searched faster than together."""
+_LONGEST_MAGIC: Final = 10
 _ZIP_HEADER: Final = struct.Struct("<26xHH")
 """The lengths of a name and of an extra field, at the end of the header of a member of a ZIP archive."""
 
@@ -117,7 +120,11 @@ def _starts(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _offsets(pattern: re.Pattern[bytes], data: bytes) -> Iterator[int]:
-    return (found.start() for found in pattern.finditer(data))
+    """Yield where a pattern begins in large data, which is searched in steps."""
+    for begin in range(0, len(data), STEP):
+        for found in pattern.finditer(data, begin, begin + STEP + _LONGEST_MAGIC):
+            if found.start() < begin + STEP:
+                yield found.start()
 
 
 def _decompressor(data: bytes, begin: int, kind: str) -> tuple[int, _Decompressor]:

@@ -161,6 +161,11 @@ def test_what_still_names_its_client_is_not_stored(hidden: str) -> None:
         recorded(hidden.encode())
 
 
+def test_a_header_that_names_its_client_is_not_stored() -> None:
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(full(), content_type=f"text/html; boundary={SESSION}")
+
+
 HOSTILE = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": "gAJjcG9zaXgKc3lzdGVtCg=="}]}]}
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import base64
-import gzip
-import io
 import itertools
 import json
-import pickle  # noqa: TID251  # a secret is hidden in one
-import tarfile
-import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,90 +16,37 @@ from hypothesis import strategies as st
 from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope, Token
-from oda_proxy.recordings import leak_check
 from oda_proxy.recordings.fits_cards import interleave
-from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
 from oda_proxy.recordings.recording import Recording, redact, splice
 from oda_proxy.recordings.redaction import REMOVED, NotStorableError, redact_text, redact_value
-from oda_proxy.recordings.unpacking import unpacked
 from oda_proxy.store.disk import DiskStore
-from tests.support.dispatcher_responses import JOB, answer, json_bytes
+from tests.support.client_secrets import (
+    ADDRESS,
+    API_CODE,
+    CALL_BACK,
+    CANARY,
+    EMAIL,
+    ENVELOPE,
+    HIDING,
+    JOB_CANARY,
+    KEY,
+    OTHER_CANARY,
+    SECRETS,
+    STRANGER,
+    TOKEN,
+    URL_2019,
+    WORK_DIR,
+    answer_to,
+    product,
+    recorded,
+    spliced,
+)
+from tests.support.dispatcher_responses import json_bytes
 from tests.support.examples import examples
 from tests.support.secret_search import secrets_below, secrets_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-KEY = Key("0123456789abcdef" * 4)
-ADDRESS = "https://dispatcher.example.org/dispatch-data"
-
-
-def segment(value: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
-
-EMAIL = "canary.owner@secret.example.org"
-TOKEN = ".".join(
-    [
-        segment({"alg": "HS256", "typ": "JWT"}),
-        segment({"sub": EMAIL, "name": "Canary Owner", "roles": "general", "exp": 1795330896}),
-        "Ib1NF43aYchcdADUmR7q6NDW8B62yRuifPsrqle1mQs",
-    ]
-)
-CANARY = "CANARYSESSION000"
-OTHER_CANARY = "CANARYOFTHEFIRST"
-JOB_CANARY = "c0ffee0123456789"
-ENVELOPE = Envelope("ready", CANARY, JOB_CANARY, Token(TOKEN), {"oda_api_version": "1.3.5", "off_line": "False"})
-STRANGER = Envelope("new", "STRANGERSSESSION", "", None, {"oda_api_version": "1.3.5", "off_line": "False"})
-
-URL_2019 = (
-    f"http://www.example.org/astrooda_?product_type=isgri_lc&session_id={CANARY}&job_id={JOB_CANARY}&token={TOKEN}"
-)
-WORK_DIR = f"scratch_sid_{CANARY}_jid_{JOB_CANARY}_aliased"
-CALL_BACK = f"http://127.0.0.1:8021/call_back?job_id={JOB_CANARY}&session_id={CANARY}&token={TOKEN}"
-SECRETS = [text.encode() for text in (CANARY, OTHER_CANARY, JOB_CANARY, *TOKEN.split(".")[1:], EMAIL, "secret.example")]
-
-API_CODE = f"""from oda_api.api import DispatcherAPI
-disp=DispatcherAPI(url='{ADDRESS}', instrument='mock')
-
-par_dict={{
-    "RA": 83.0,
-    "api": "True",
-    "instrument": "isgri",
-    "oda_api_version": "1.3.5",
-    "off_line": "False",
-    "src_name": "Crab",
-    "token": "{TOKEN}"
-}}
-
-data_collection = disp.get_product(**par_dict)
-"""
-
-
-def answer_to(envelope: Envelope, **changes: Any) -> dict[str, Any]:
-    """Return the answer that a dispatcher sends to this client."""
-    echo = {"RA": 83.0, "query_status": envelope.query_status, "session_id": envelope.session_id, **envelope.others}
-    echo |= {"job_id": envelope.job_id} if envelope.job_id else {}
-    sent = answer(**changes)
-    sent["session_id"] = sent["products"]["session_id"] = sent["job_monitor"]["session_id"] = envelope.session_id
-    sent["products"]["job_id"] = sent["job_monitor"]["job_id"] = envelope.job_id or KEY[:16]
-    sent["products"]["analysis_parameters"] = {**echo, "token": envelope.token.text if envelope.token else None}
-    return sent
-
-
-def recorded(sent: Any, envelope: Envelope = ENVELOPE) -> Recording:
-    return redact(json_bytes(sent), envelope, key=KEY, stored_at=1.0)
-
-
-def spliced(recording: Recording, envelope: Envelope, address: str = ADDRESS) -> bytes:
-    return b"".join(splice(recording, envelope, now=1700000000.5, address=address))
-
-
-def product(**changes: Any) -> dict[str, Any]:
-    unit = {"data": None, "dt": None, "name": "PRIMARY", "header": {"SIMPLE": True}, "binarys": None, "meta_data": {}}
-    return {"name": "lc", "meta_data": "{}", "data_unit_list": [{**unit, "hdu_type": "primary", **changes}]}
-
 
 # -- api_code --------------------------------------------------------------------------------------
 
@@ -337,168 +278,6 @@ def test_what_names_nobody_is_the_same_object() -> None:
     assert redact_value(value) is value
 
 
-# -- what cannot be taken out ----------------------------------------------------------------------
-
-
-def folded(text: str) -> str:
-    """Split a text over cards, as it stands in a FITS file."""
-    return f"{text[:7]}&'  CONTINUE  '{text[7:]}'"
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def escaped(text: str) -> str:
-    return "".join(f"\\u{ord(character):04x}" for character in text)
-
-
-def tar_gz(data: bytes) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        entry = tarfile.TarInfo("a.fits.gz")
-        entry.size = len(data)
-        archive.addfile(entry, io.BytesIO(data))
-    return file.getvalue()
-
-
-HIDING: dict[str, Callable[[str], str]] = {
-    "as it is": lambda secret: f"made for {secret} today",
-    "in lower case": str.casefold,
-    "percent-encoded": lambda secret: "".join(f"%{ord(character):02X}" for character in secret),
-    "encoded twice": lambda secret: "".join(f"%25{ord(character):02X}" for character in secret),
-    "folded": folded,
-    "with blanks": " ".join,
-    "in lines": "\n".join,
-    "in JSON text": lambda secret: json.dumps({"query_parameters": json.dumps([{"name": "x", "value": secret}])}),
-    "as base64": lambda secret: base64.b64encode(f"a header with {secret} in it".encode()).decode(),
-    "as base64 for URLs": lambda secret: base64.urlsafe_b64encode(f"\xff\xfe {secret}".encode("latin1")).decode(),
-    "in a pickle": lambda secret: base64.b64encode(pickle.dumps({"header": secret}, 4)).decode(),
-    "as base64 after words": lambda secret: f"see, {b64(f'a header with {secret} in it'.encode())}",
-    "as a data URL": lambda secret: f"data:application/fits;base64,{b64(secret.encode())}",
-    "in JSON escapes": escaped,
-    "in JSON escapes in JSON text": lambda secret: json.dumps({"a": escaped(secret)}),
-    "in escapes of Python": lambda secret: "".join(f"\\x{ord(character):02x}" for character in secret),
-    "as HTML": lambda secret: "".join(f"&#{ord(character)};" for character in secret),
-    "as HTML in hexadecimal digits": lambda secret: "".join(f"&#x{ord(character):X};" for character in secret),
-    "percent-encoded in a pickle": lambda secret: b64(
-        pickle.dumps({"url": f"?a={quote(secret[:3])}%{ord(secret[3]):X}{secret[4:]}"})
-    ),
-    "folded in a FITS file": lambda secret: b64(folded(secret).encode()),
-    "in a gzip file": lambda secret: b64(gzip.compress(secret.encode())),
-    "in a file of a tar.gz": lambda secret: b64(tar_gz(gzip.compress(secret.encode()))),
-    "in a column that is compressed": lambda secret: b64(zlib.compress(pickle.dumps(np.array([secret, "b"]), 4))),
-    "in a column": lambda secret: base64.b64encode(pickle.dumps(np.array([secret, "b"]), 4)).decode(),
-}
-
-
-@pytest.mark.parametrize(
-    ("secret", "word"),
-    [
-        (CANARY, "names-a-session"),
-        (OTHER_CANARY, "names-a-session"),
-        (JOB_CANARY, "names-a-job"),
-        (TOKEN.split(".")[2], "names-a-token"),
-        (TOKEN.split(".")[1], "names-a-token"),
-        ("Canary Owner", "names-a-person"),
-    ],
-)
-@pytest.mark.parametrize("hidden", HIDING)
-def test_a_secret_in_a_product_is_recognised_however_it_is_written(secret: str, word: str, hidden: str) -> None:
-    sent = answer_to(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](secret))]})
-    sent["job_monitor"]["session_id"] = OTHER_CANARY  # a job that another person began
-
-    with pytest.raises(NotStorableError, match=word):
-        recorded(sent)
-
-
-@pytest.mark.parametrize(
-    "split",
-    [
-        {"first": CANARY[:7], "second": CANARY[7:]},
-        [{"name": "a", "value": CANARY[:7]}, {"name": CANARY[7:]}],
-        [CANARY[:7], [CANARY[7:]]],
-        [*CANARY],
-    ],
-)
-def test_a_secret_that_is_split_over_members_is_recognised(split: Any) -> None:
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(answer_to(ENVELOPE, products={"gw_skymap_product": split}))
-
-
-@pytest.mark.parametrize(
-    "text", ["Jos\u00e9 N\u00fa\u00f1ez", "Jose Nunez", "JOSE\u0301 NUN\u0303EZ", "Jos\\u00e9 N\\u00fa\\u00f1ez"]
-)
-def test_a_person_is_recognised_with_and_without_accents(text: str) -> None:
-    token = ".".join(
-        [segment({"alg": "HS256"}), segment({"sub": "x", "name": "Jos\u00e9 N\u00fa\u00f1ez"}), "c2lnbmF0dXJl"]
-    )
-
-    with pytest.raises(NotStorableError, match="names-a-person"):
-        recorded(answer_to(replace(ENVELOPE, token=Token(token)), products={"text_product_list": [f"for {text}"]}))
-
-
-@pytest.mark.parametrize("name", ["sessionId", "SESSION-ID", "session id", "sid"])
-def test_the_session_of_another_is_known_by_any_spelling_of_its_member(name: str) -> None:
-    sent = answer_to(ENVELOPE, products={"text_product_list": [f"as for {OTHER_CANARY}"]})
-    sent["job_monitor"]["report"] = {name: OTHER_CANARY}
-
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(sent)
-
-
-def test_the_session_of_another_in_a_card_is_recognised_in_the_data() -> None:
-    header = {"SIMPLE": True, "SESSION_ID": OTHER_CANARY}
-    products = {"numpy_data_product_list": [product(header=header, binarys=b64(f"of {OTHER_CANARY}".encode()))]}
-
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(answer_to(ENVELOPE, products=products))
-
-
-def test_a_token_in_a_file_is_recognised_whoever_it_belongs_to() -> None:
-    other = ".".join([segment({"alg": "HS256"}), segment({"sub": "another"}), "c2lnbmF0dXJl"])
-    file = b64(gzip.compress(f"SIMPLE = T / {other}".encode()))
-
-    with pytest.raises(NotStorableError, match="names-a-token"):
-        recorded(answer_to(ENVELOPE, products={"binary_data_product_list": [file]}))
-
-
-def test_a_file_that_cannot_be_searched_to_its_end_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leak_check, "unpacked", lambda data: unpacked(data, limit=1000))
-    file = b64(gzip.compress(b"\0" * 1001))
-
-    with pytest.raises(NotStorableError, match="too-large"):
-        recorded(answer_to(ENVELOPE, products={"binary_data_product_list": [file]}))
-
-
-@pytest.mark.parametrize("step", [1, 2, 5, 7])
-@pytest.mark.parametrize("hidden", HIDING)
-def test_a_secret_is_recognised_wherever_a_large_text_is_divided(
-    hidden: str, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leak_check, "STEP", step)
-    sent = answer_to(ENVELOPE, products={"numpy_data_product_list": [product(binarys=HIDING[hidden](CANARY))]})
-
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(sent)
-
-
-@pytest.mark.parametrize("short", ["S", "abc", "me-1"])
-def test_a_short_session_is_recognised_as_a_word(short: str) -> None:
-    envelope = Envelope("new", short, JOB)
-
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(answer_to(envelope, products={"text_product_list": [f"for {short}: done"]}), envelope)
-    recorded(answer_to(envelope, products={"text_product_list": ["ISDCabcme-12"]}), envelope)
-
-
-def test_a_name_of_a_member_can_be_a_secret() -> None:
-    sent = answer_to(ENVELOPE, products={"gw_skymap_product": {"skymaps": {CANARY: {}}}})
-
-    with pytest.raises(NotStorableError, match="names-a-session"):
-        recorded(sent)
-
-
 # -- canaries --------------------------------------------------------------------------------------
 
 PLACES = [CANARY, OTHER_CANARY, JOB_CANARY, TOKEN, EMAIL, URL_2019, WORK_DIR, CALL_BACK, TOKEN.split(".")[2]]
@@ -586,7 +365,3 @@ def test_no_canary_survives_in_a_recording_or_on_the_disk(tmp_path: Path) -> Non
     store.close()
 
     assert secrets_below(tmp_path, SECRETS) == {}
-
-
-def test_where_there_is_no_job_its_name_is_no_secret() -> None:
-    check_no_secrets([{"n": 25 * 10**16, "text": "0" * 20}], collect_secrets(Envelope(job_id="0" * 16)))
