@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ from oda_proxy.http.message import Headers, Request
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
-from tests.support.dispatcher_responses import answer, json_bytes
+from tests.support.dispatcher_responses import answer
 from tests.support.scripted_upstream import JSON, ORIGIN, Clock, Script, at_once, request, told
 
 if TYPE_CHECKING:
@@ -106,18 +105,6 @@ async def test_options_is_answered_offline_and_by_the_dispatcher_online(path: st
     assert online[:2] == (200, "oda-proxy; fwd=bypass; fwd-status=200")
 
 
-@pytest.mark.parametrize("accepted", ["gzip", "identity"])
-async def test_an_answer_that_the_dispatcher_compresses_unasked_is_stored_and_served_plain(accepted: str) -> None:
-    compressed = gzip.compress(json_bytes(answer()))
-    proxy = proxy_of(Script().then(compressed, headers=(*JSON, ("Content-Encoding", "gzip"))))
-    ask = Request("GET", "/run_analysis", request().query_string, (("Accept-Encoding", accepted),))
-
-    first, hit = [await told(proxy, ask) for _ in range(2)]
-
-    assert first == (200, "oda-proxy; fwd=uri-miss; fwd-status=200; stored", json_bytes(answer()))
-    assert hit[:2] == (200, "oda-proxy; hit")
-
-
 async def test_an_answer_with_an_unknown_coding_is_passed_on_and_named() -> None:
     fields = (*JSON, ("Content-Encoding", "br"))
     proxy = proxy_of(Script().then(b"\x8b\x00\x80{}\x03", headers=fields))
@@ -126,21 +113,3 @@ async def test_an_answer_with_an_unknown_coding_is_passed_on_and_named() -> None
 
     assert result.cache_status.detail == "encoded"
     assert ("Content-Encoding", "br") in result.headers
-
-
-async def test_a_description_that_the_dispatcher_compresses_unasked_is_cached() -> None:
-    upstream = Script().then(gzip.compress(b'["RA"]'), headers=(*JSON, ("Content-Encoding", "gzip")))
-    proxy = proxy_of(upstream)
-
-    answers = [await told(proxy, Request("GET", "/api/par-names")) for _ in range(2)]
-
-    assert [body for _, _, body in answers] == [b'["RA"]', b'["RA"]']
-    assert len(upstream.asked) == 1
-
-
-async def test_a_download_keeps_its_coding_for_a_client_that_accepts_it() -> None:
-    compressed = gzip.compress(b"file")
-    upstream = Script().then(compressed, headers=(("Content-Encoding", "gzip"),))
-    ask = Request("GET", "/download_file", headers=(("Accept-Encoding", "gzip, deflate"),))
-
-    assert (await told(proxy_of(upstream), ask))[2] == compressed

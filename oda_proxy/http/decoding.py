@@ -1,10 +1,10 @@
-"""Bodies of answers without their content coding, for servers that compress although they were not asked to."""
+"""Bodies without their content coding, for servers that compress although the request does not accept it."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.errors import UpstreamUnreachableError
@@ -13,12 +13,12 @@ from oda_proxy.http import headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from oda_proxy.http.answer import Answer
-    from oda_proxy.http.message import Body
+    from oda_proxy.http.message import Body, Headers, Request
 
 MAX_DECODED: Final = 256 * 1024
 """Bytes that are decoded at once: a small body can decode to a large one."""
 
+_PARTIAL_CONTENT: Final = 206
 _BODY_HEADERS: Final = frozenset({"content-encoding", "content-length", "etag", "content-md5", "digest"})
 """Headers that are wrong for a decoded body."""
 
@@ -45,17 +45,23 @@ _DECOMPRESSORS: Final[dict[str, Callable[[], _Decompressor]]] = {"gzip": _gzip, 
 """Content codings (RFC 9110, section 8.4.1) that are decoded."""
 
 
-def decoded(answer: Answer, url: str) -> Answer:
-    """Return an answer whose body is decoded as it is read; others, and unknown codings, are unchanged.
+def must_be_decoded(request: Request, status: int) -> bool:
+    """Return whether the sender of a request accepts no coding; part of an encoded body cannot be decoded."""
+    accepted = [value.strip().casefold() for value in headers.values(request.headers, "accept-encoding")]
+    return accepted == ["identity"] and request.method != "HEAD" and status != _PARTIAL_CONTENT
+
+
+def decoded(reply_headers: Headers, body: Body, url: str) -> tuple[Headers, Body]:
+    """Return the headers and the body of a reply, decoded as it is read; one with an unknown coding is unchanged.
 
     Reading the body raises UpstreamUnreachableError, with the `url` of the server, for one that is not valid.
     """
-    codings = [value.strip().casefold() for value in headers.values(answer.headers, "content-encoding")]
+    codings = [value.strip().casefold() for value in headers.values(reply_headers, "content-encoding")]
     decompressor = _DECOMPRESSORS.get(codings[0]) if len(codings) == 1 else None
-    if decompressor is None or isinstance(answer.body, tuple):
-        return answer
-    remaining = tuple((name, value) for name, value in answer.headers if name.casefold() not in _BODY_HEADERS)
-    return replace(answer, headers=remaining, body=_DecodedBody(answer.body, decompressor, codings[0], url))
+    if decompressor is None:
+        return reply_headers, body
+    remaining = tuple((name, value) for name, value in reply_headers if name.casefold() not in _BODY_HEADERS)
+    return remaining, _DecodedBody(body, decompressor, codings[0], url)
 
 
 @dataclass(frozen=True, slots=True)

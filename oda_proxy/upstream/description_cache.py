@@ -169,7 +169,8 @@ class DescriptionCache:
 
     def _hit(self, cached: _Description, *, detail: str = "") -> Answer:
         length = ("Content-Length", str(sum(map(len, cached.body))))
-        fields = (*cached.headers, length, age(cached.fetched_at, self._clock()))
+        vary = (("Vary", ", ".join(name for name, _ in cached.varying)),) if cached.varying else ()
+        fields = (*cached.headers, length, *vary, age(cached.fetched_at, self._clock()))
         return Answer(OK, fields, cached.body, CacheStatus(hit=True, detail=detail))
 
     def _file(self, name: tuple[str, ...]) -> Path | None:

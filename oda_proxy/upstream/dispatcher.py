@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.http.decoding import decoded, must_be_decoded
 from oda_proxy.upstream.environment_proxies import proxy_for
 from oda_proxy.upstream.moved import MAX_MOVES, UpstreamMovedError, may_follow, new_address
 from oda_proxy.upstream.trust import trusting_context
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
-    from oda_proxy.http.message import Headers, Request
+    from oda_proxy.http.message import Body, Headers, Request
 
 _log = logging.getLogger(__name__)
 
@@ -70,18 +71,24 @@ class Dispatcher:
 
         Raises UpstreamUnreachableError where there is no connection, UpstreamSlowError where there is one, and no
         response in time, and UpstreamMovedError where a request must not be sent to the new address.
+
+        A body that the dispatcher compresses although the request accepts no coding is decoded.
         """
         url, moves = self.url, 0
         while True:
             reply = await self._send_to(url, request)
             new_url = new_address(reply.status, reply.headers, request, url)
             if new_url is None:
-                return reply
+                return self._decoded(reply) if must_be_decoded(request, reply.status) else reply
             await reply.body.aclose()
             self._warn_of_move(new_url)
             if moves == MAX_MOVES or not may_follow(request, url, new_url):
                 raise UpstreamMovedError(self.url, new_url)
             url, moves = new_url, moves + 1
+
+    def _decoded(self, reply: DispatcherReply) -> DispatcherReply:
+        headers, body = decoded(reply.headers, reply.body, self.url)
+        return DispatcherReply(reply.status, headers, body)
 
     def _warn_of_move(self, new_url: str) -> None:
         """Log a new address once."""
@@ -124,7 +131,7 @@ class DispatcherReply:
 
     status: int
     headers: Headers
-    body: DispatcherBody
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)

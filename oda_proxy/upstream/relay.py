@@ -9,7 +9,6 @@ from oda_proxy.errors import NoRecordingError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.decoding import decoded
 from oda_proxy.http.redirects import rewrite_location
 from oda_proxy.http.routes import has_effects
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Headers, Reply, Request, Upstream
 
-_PARTIAL_CONTENT = 206
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_FORWARDED = ("host", "expect")
 """`Host` names the upstream, and our server has already responded to `Expect`."""
@@ -33,8 +31,7 @@ class Relay:
         """Forward a request and return the answer, its body unread.
 
         Redirects are rewritten to `base_url`, the proxy's own address with the prefix of the client. A request to a
-        route that has effects is never sent a second time, unless it says otherwise. The body is decoded if the request
-        accepts no content coding, and the server applied one nevertheless.
+        route that has effects is never sent a second time, unless it says otherwise.
 
         Raises UpstreamUnreachableError where the upstream does not respond, NoRecordingError where there is none.
         """
@@ -45,8 +42,7 @@ class Relay:
         at_most_once = has_effects(request.path) if request.at_most_once is None else request.at_most_once
         reply = await self.upstream.send(replace(request, headers=onward, at_most_once=at_most_once))
         status = CacheStatus(forwarded=forwarded, status=reply.status, detail=detail)
-        answer = Answer(reply.status, _client_headers(reply, self.upstream.url, base_url), reply.body, status)
-        return decoded(answer, self.upstream.url) if _must_be_decoded(request, reply.status) else answer
+        return Answer(reply.status, _client_headers(reply, self.upstream.url, base_url), reply.body, status)
 
     async def send_instrument_list(
         self, request: Request, base_url: str, forwarded: Forwarded, *, detail: str = ""
@@ -60,12 +56,6 @@ class Relay:
             return answer
         await answer.close()
         return await self.send(replace(request, path="/instr-list"), base_url, forwarded, detail=detail)
-
-
-def _must_be_decoded(request: Request, status: int) -> bool:
-    """Return whether the client cannot read an encoded body; part of one cannot be decoded."""
-    accepted = [value.strip().casefold() for value in headers.values(request.headers, "accept-encoding")]
-    return accepted == ["identity"] and request.method != "HEAD" and status != _PARTIAL_CONTENT
 
 
 def _client_headers(reply: Reply, upstream: str, base_url: str) -> Headers:

@@ -331,6 +331,8 @@ async def test_a_description_is_cached_for_requests_with_the_same_values_of_vary
     french, german = (replace(ASK, headers=(("Accept-Language", language),)) for language in ("fr", "de"))
 
     answers = [(await told(proxy, request))[2] for request in (french, french, german, german)]
+    hit = await proxy.answer(german, origin=ORIGIN)
 
+    assert ("Vary", "accept-language") in hit.headers
     assert answers == [json_bytes(["fr"])] * 2 + [json_bytes(["de"])] * 2
     assert not (tmp_path / "descriptions").exists()

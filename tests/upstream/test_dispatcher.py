@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
+import zlib
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -248,3 +250,33 @@ async def test_the_error_of_a_request_to_be_sent_at_most_once_names_the_reason()
     async with Dispatcher("http://127.0.0.1:1") as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match="Connection refused"):
             await dispatcher.send(Request("GET", "/", at_most_once=True))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_body_that_the_dispatcher_compresses_unasked_is_decoded(
+    serve: Callable[[Handler], Awaitable[str]], coding: str
+) -> None:
+    async def compressing(_: web.Request) -> web.Response:
+        body = gzip.compress(b"plain") if coding == "gzip" else zlib.compress(b"plain")
+        return web.Response(body=body, headers={"Content-Encoding": coding})
+
+    identity = (("Accept-Encoding", "identity"),)
+    async with Dispatcher(await serve(compressing)) as dispatcher:
+        reply = await dispatcher.send(Request("GET", "/api/meta-data", headers=identity))
+        assert await read(reply) == b"plain"
+        assert not {"content-encoding", "content-length"} & {name.casefold() for name, _ in reply.headers}
+
+
+@pytest.mark.parametrize(
+    ("method", "accepted", "status"), [("GET", "gzip", 200), ("GET", "identity", 206), ("HEAD", "identity", 200)]
+)
+async def test_a_body_that_the_client_can_read_or_that_is_a_part_is_not_decoded(
+    serve: Callable[[Handler], Awaitable[str]], method: str, accepted: str, status: int
+) -> None:
+    async def compressing(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=gzip.compress(b"plain"), headers={"Content-Encoding": "gzip"})
+
+    async with Dispatcher(await serve(compressing)) as dispatcher:
+        reply = await dispatcher.send(Request(method, "/", headers=(("Accept-Encoding", accepted),)))
+        await read(reply)
+        assert "content-encoding" in {name.casefold() for name, _ in reply.headers}

@@ -37,9 +37,13 @@ class Upstream:
 
     asked: list[str] = field(default_factory=list)
     received: int = 0
+    compresses: bool = False
 
     async def run_analysis(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.rel_url.raw_query_string}")
+        if self.compresses:
+            encoded = gzip.compress(json_bytes(answer()))
+            return web.Response(body=encoded, content_type="application/json", headers={"Content-Encoding": "gzip"})
         return web.Response(body=json_bytes(answer()), content_type="application/json")
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -100,6 +104,16 @@ async def test_a_query_is_sent_once_over_http(setup: Setup) -> None:
         (200, "oda-proxy; hit", "OTHERSESSION0000"),
     ]
     assert len(setup.upstream.asked) == 1
+
+
+async def test_what_the_dispatcher_compresses_unasked_is_stored_and_served_plain(setup: Setup) -> None:
+    setup.upstream.compresses = True
+
+    for expected in ("oda-proxy; fwd=uri-miss; fwd-status=200; stored", "oda-proxy; hit"):
+        async with setup.client.get(f"{setup.url}/run_analysis?{QUERY}&session_id={SESSION}") as response:
+            assert response.headers["Cache-Status"] == expected
+            assert "Content-Encoding" not in response.headers
+            assert (await response.json())["query_status"] == "done"
 
 
 async def test_a_long_address_goes_through(setup: Setup) -> None:
