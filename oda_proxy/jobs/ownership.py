@@ -17,6 +17,9 @@ import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from oda_proxy.files import atomic
+from oda_proxy.files.ownership import make_folder, match_owner
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
@@ -78,7 +81,7 @@ class JobLocks:
             with self._exclusively():
                 if self._is_held(key):
                     return False
-                self._file(key).write_text(json.dumps(self._owner), "ascii")
+                atomic.write(self._file(key), json.dumps(self._owner).encode("ascii"))
                 return True
         except OSError as error:
             _log.warning("cannot lock a job against other processes: %s", error.strerror or error)
@@ -95,6 +98,8 @@ class JobLocks:
         except FileNotFoundError:
             self._seen.pop(key, None)
             return False
+        except PermissionError:  # of a process of another user
+            beat, text = file.stat().st_mtime_ns, ""
         owner = _parse(text)
         if owner == self._owner or self._has_ended(owner):
             return False
@@ -133,9 +138,11 @@ class JobLocks:
     def _exclusively(self) -> Iterator[None]:
         """Keep other processes from looking at locks meanwhile."""
         assert self._folder is not None  # noqa: S101 - for the type checker
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         _OF_THIS_PROCESS.add(str(self._owner["id"]))
-        with (self._folder / "locks").open("a") as file:
+        path = self._folder / "locks"
+        with path.open("a") as file:
+            match_owner(path, self._folder)
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
