@@ -39,11 +39,12 @@ from oda_proxy.http.routes import Kind
 from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
+from oda_proxy.jobs.ending import is_failure, redact_failure
+from oda_proxy.jobs.exchange import MAX_STORED
 from oda_proxy.jobs.job import Job
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import JobPolicy
-from oda_proxy.jobs.polling import MAX_STORED, is_failure, redact_failure
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices

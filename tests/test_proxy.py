@@ -338,7 +338,7 @@ async def test_an_answer_that_cannot_be_decoded_is_relayed_and_not_stored(proxy:
 async def test_an_answer_too_large_to_keep_passes_through_whole(
     proxy: Proxy, upstream: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oda_proxy.jobs.polling.MAX_STORED", 300)
+    monkeypatch.setattr("oda_proxy.jobs.exchange.MAX_STORED", 300)
     upstream.then(answer())
 
     assert await told(proxy, request()) == (

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from oda_proxy.proxy import Policy, Proxy
-from tests.support.scripted import Client, Dispatcher, crowd, proxied, simulate, simulated
+from oda_proxy.jobs.observer import NullObserver
+from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.store.memory import MemoryStore
+from tests.support.dispatcher_responses import answer
+from tests.support.scripted import QUERY, Client, Dispatcher, crowd, proxied, simulate, simulated
+from tests.support.scripted_upstream import Script, request, told
+
+if TYPE_CHECKING:
+    from oda_proxy.query.resolved import ResolvedQuery
+    from oda_proxy.recordings.failures import Failure
 
 FOREIGN = "f" * 16
 
@@ -82,3 +92,21 @@ async def test_a_hit_has_the_job_id_of_the_first_answer() -> None:
 
         assert (hit.cache_status, hit.job_id) == ("oda-proxy; hit", first.job_id)
         assert hit.json["products"]["job_id"] == first.job_id
+
+
+@pytest.mark.parametrize(("status", "failures"), [("failed", 1), ("submitted", 0)])
+async def test_the_observer_sees_the_failure_of_a_job_that_was_begun_without_the_proxy(
+    status: str, failures: int
+) -> None:
+    seen: list[Failure | None] = []
+
+    class Observer(NullObserver):
+        async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
+            seen.append(failure)
+
+    upstream = Script().then({**answer(query_status=status), "products": {}})
+    proxy = Proxy(MemoryStore(), upstream, Policy(), services=Services(observer=Observer()))
+
+    await told(proxy, request(f"{QUERY}&job_id={FOREIGN}", status="ready"))
+
+    assert len([failure for failure in seen if failure]) == failures

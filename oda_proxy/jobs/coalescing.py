@@ -18,11 +18,12 @@ from oda_proxy.jobs import progress
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.comments import comment
 from oda_proxy.jobs.counts import JobCounts
+from oda_proxy.jobs.ending import GivenUpError
 from oda_proxy.jobs.estimates import Estimates
 from oda_proxy.jobs.job import State
 from oda_proxy.jobs.outcome import Outcome
 from oda_proxy.jobs.poll_pauses import PollPauses
-from oda_proxy.jobs.polling import GivenUpError, Poller
+from oda_proxy.jobs.polling import Poller
 from oda_proxy.jobs.registry import JobRegistry
 from oda_proxy.jobs.replay import replay
 from oda_proxy.jobs.running_job import ANONYMOUS, RunningJob
@@ -162,7 +163,7 @@ class Jobs:
         await running.wait_for_start(client.envelope.session_id, self._policy.long_poll)
         is_away = running.job.errors or (running.is_queued and any(other.job.errors for other in self))
         if has_stale and is_away and running.job.state is State.NEW:
-            raise UpstreamUnreachableError("that is asked", "it is away")
+            raise UpstreamUnreachableError("of this proxy", "it did not take the job")
         return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
     async def poll(self, resolved: ResolvedQuery, client: Client) -> Answer | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.jobs.exchange import SUBMIT_TIMEOUT
 from oda_proxy.jobs.job import Limits
-from oda_proxy.jobs.polling import STALLED, SUBMIT_TIMEOUT
+from oda_proxy.jobs.polling import STALLED
 from tests.support.dispatcher_responses import answer, json_bytes
 from tests.support.scripted import (
     QUERY,
