@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.files import atomic
+from oda_proxy.files.versions import path_of_format
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
 
@@ -69,20 +70,20 @@ class JobJournal:
         }
         content = json.dumps({"format": FORMAT, **members}, indent=1).encode()
         try:
-            await asyncio.to_thread(atomic.write, self._folder / f"{entry.key}.json", content)
+            await asyncio.to_thread(lambda: atomic.write(self._file(entry.key), content))
         except OSError as error:
             _log.warning("cannot write a running job to the journal: %s", error.strerror or error)
 
     async def read(self, key: Key) -> JournalEntry | None:
         """Return the entry of a job; None where there is none, or it cannot be read."""
-        return await asyncio.to_thread(lambda: next(self._read(f"{key}.json"), None))
+        return await asyncio.to_thread(lambda: next(self._read(f"{key}*.json"), None))
 
     async def remove(self, key: Key) -> None:
         """Remove the entry of a job that has ended."""
         if self._folder is None:
             return
         try:
-            await asyncio.to_thread((self._folder / f"{key}.json").unlink, missing_ok=True)
+            await asyncio.to_thread(lambda: self._file(key).unlink(missing_ok=True))
         except OSError as error:
             _log.warning("cannot remove an ended job from the journal: %s", error.strerror or error)
 
@@ -90,14 +91,20 @@ class JobJournal:
         """Return the entries of earlier processes, the oldest first; unreadable ones are logged and skipped."""
         return await asyncio.to_thread(lambda: sorted(self._read(), key=lambda entry: entry.started_at))
 
+    def _file(self, key: Key) -> Path:
+        """Return the file of a job; an entry of another release is in another one, and stays."""
+        assert self._folder is not None  # noqa: S101 - for the type checker
+        return path_of_format(self._folder / f"{key}.json", FORMAT)
+
     def _read(self, pattern: str = "*.json") -> Iterator[JournalEntry]:
         if self._folder is None or not self._folder.is_dir():
             return
         for file in sorted(self._folder.glob(pattern))[:MAX_JOBS]:
             try:
-                if not _KEY.fullmatch(file.stem) or file.stat().st_size > MAX_SIZE:
+                key = Key(file.name.partition(".")[0])
+                if not _KEY.fullmatch(key) or file != self._file(key) or file.stat().st_size > MAX_SIZE:
                     continue
-                yield _entry(Key(file.stem), json.loads(file.read_bytes()))
+                yield _entry(key, json.loads(file.read_bytes()))
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 _log.warning("the job in %s cannot be read: %s", file, error)
 

@@ -271,6 +271,21 @@ def test_an_unreadable_journal_entry_is_skipped(tmp_path: Path, damage: bytes) -
     assert asyncio.run(journal.load()) == good != []
 
 
+def test_a_journal_entry_of_another_release_stays(tmp_path: Path) -> None:
+    journal, key = JobJournal(tmp_path), Key("ab" * 32)
+    job = JournalEntry(key, Query("isgri", "isgri_image", "Real", (), api=True), 12.5)
+    (tmp_path / "jobs").mkdir()
+    (theirs := tmp_path / "jobs" / f"{key}.json").write_text('{"format": 2}')
+
+    asyncio.run(journal.write(job))
+    assert asyncio.run(journal.load()) == [job]
+    assert asyncio.run(journal.read(key)) == job
+    asyncio.run(journal.remove(key))
+
+    assert asyncio.run(journal.load()) == []
+    assert [file.name for file in (tmp_path / "jobs").iterdir()] == [theirs.name]
+
+
 def test_a_journal_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     query = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
     job = JournalEntry(Key("ab" * 32), query, 12.5, "0123456789abcdef", version="1.3.5")
