@@ -146,16 +146,25 @@ def _origins(value: str) -> tuple[str, ...]:
 
 
 def _origin(value: str) -> str:
-    """Return an origin as browsers send it: scheme and host in lower case, a port, nothing else."""
+    """Return an origin as browsers send it: scheme and host in lower case, and a port unless it is the default."""
     from urllib.parse import urlsplit  # imported only if the option is set
 
     if value == "*":
         return value
-    parts = urlsplit(value)
+    parts = urlsplit(value.casefold())
     _ = parts.port  # raises ValueError if it is not valid
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or value.count("/") != 2:  # noqa: PLR2004 - no path
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or not parts.hostname
+        or value.casefold() != f"{parts.scheme}://{parts.netloc}"
+    ):
         raise ValueError(value)
-    return value.casefold()
+    if parts.username is not None:
+        raise ValueError(value)
+    return f"{parts.scheme}://{parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])}"
+
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,14 @@ def test_the_default_file_is_read(tmp_path: Path) -> None:
     assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("recordings"))
 
 
+def test_origins_are_written_as_browsers_send_them() -> None:
+    text = "https://Example.org:443, http://localhost:8888,http://[::1]:80"
+
+    values = config.resolve(config.SERVE, {"cors-origins": text}, {}, None, warn=pytest.fail)
+
+    assert values["cors-origins"] == ("https://example.org", "http://localhost:8888", "http://[::1]")
+
+
 def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
     values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None, warn=pytest.fail)
 
