@@ -305,7 +305,8 @@ class Proxy:
         refresh = resubmit or envelope.query_status != "new" or control.no_store
         completions = self.jobs.completions
         recording = None if refresh else await self._cache.look_up(resolved)
-        if not await self._is_verified(envelope, resolved, has_recording=recording is not None):
+        saves_query = recording is not None or self.jobs.is_shared(resolved)
+        if not await self._is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
                 recording.head.close()
             refresh, recording = True, None
@@ -333,9 +334,9 @@ class Proxy:
                 return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
 
-    async def _is_verified(self, envelope: Envelope, resolved: ResolvedQuery, *, has_recording: bool) -> bool:
+    async def _is_verified(self, envelope: Envelope, resolved: ResolvedQuery, *, saves_query: bool) -> bool:
         """Return whether the token of a client is verified; the dispatcher is asked only where it saves a query."""
-        if has_recording:
+        if saves_query:
             return await self._token_probe.is_verified(envelope.token, resolved.query.instrument)
         return self._tokens.is_verified(envelope.token)
 

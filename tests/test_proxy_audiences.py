@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -11,12 +13,15 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.query import Token
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
-from tests.support.dispatcher_responses import SESSION, answer
-from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, body_of, request, told
+from tests.support.dispatcher_responses import SESSION, answer, json_bytes
+from tests.support.scripted_upstream import JSON, ORIGIN, QUERY, Body, Clock, Reply, Script, body_of, request, told
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from oda_proxy.http.message import Request
 
 KEY = "a key of a dispatcher that is long enough for HS256"
@@ -83,6 +88,36 @@ async def test_a_token_that_was_issued_again_gets_the_recording_of_its_user_with
     assert [one.path for one in upstream.asked] == ["/run_analysis", "/api/meta-data", "/api/meta-data"]
     assert newer not in upstream.asked[1].query_string  # the same claims with another signature, which is refused
     assert newer in upstream.asked[2].query_string
+
+
+async def test_a_token_that_was_issued_again_joins_the_running_job_of_its_user(clock: Clock) -> None:
+    class Slow(Script):
+        """Takes long for an analysis, and verifies tokens before it describes an instrument."""
+
+        async def send(self, ask: Request) -> Reply:
+            self.asked.append(ask)
+            if ask.path == "/run_analysis":
+                await finish.wait()
+                return Reply(200, JSON, Body(json_bytes(answer_to(token()))))
+            return Reply(200 if newer in ask.query_string else 403, JSON, Body(b"[]"))
+
+    finish, newer, upstream = asyncio.Event(), token(exp=clock.now + 7200), Slow()
+    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=300.0, clock=clock)
+    tokens.mark_verified(Token(token()))
+    services = Services(tokens=tokens)
+    proxy = Proxy(MemoryStore(), upstream, Policy(), services=services, runtime=Runtime(clock=clock))
+
+    first = asyncio.create_task(told(proxy, with_token(token())))
+    while not upstream.asked:  # noqa: ASYNC110 - the same loop sends it
+        await asyncio.sleep(0)
+    second = asyncio.create_task(told(proxy, with_token(newer, "OTHERSESSION0000")))
+    while len(upstream.asked) < 3:  # noqa: ASYNC110 - the analysis, and two descriptions
+        await asyncio.sleep(0)
+    finish.set()
+
+    assert "stored" in (await first)[1]
+    assert (await second)[1] == "oda-proxy; fwd=uri-miss; collapsed"
+    assert [one.path for one in upstream.asked].count("/run_analysis") == 1
 
 
 async def test_a_token_is_not_verified_apart_where_there_is_no_recording(upstream: Script, clock: Clock) -> None:
@@ -195,13 +230,20 @@ async def test_offline_nothing_is_stale(upstream: Script, clock: Clock) -> None:
     assert (await told(offline, request()))[1] == "oda-proxy; hit"
 
 
-async def test_an_answer_that_repeats_a_token_touches_no_disk(
-    upstream: Script, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a temporary file was made")
+def contents(file: object) -> bytes:
+    return Path(str(file)).read_bytes()
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+
+async def test_an_answer_that_repeats_a_token_is_encrypted_on_the_disk(
+    upstream: Script, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files: list[FileIO] = []
+
+    def temporary_file(*_: object, **__: object) -> FileIO:
+        files.append((tmp_path / f"{len(files)}").open("w+b", buffering=0))
+        return files[-1]
+
+    monkeypatch.setattr("tempfile.TemporaryFile", temporary_file)
     large = answer_to(token())
     large["products"]["catalog"] = {"private": "x" * 9_000_000}
     upstream.then(large)
@@ -210,3 +252,8 @@ async def test_an_answer_that_repeats_a_token_touches_no_disk(
 
     assert cache_status == "oda-proxy; fwd=uri-miss; fwd-status=200; stored"
     assert len(body) > 9_000_000
+    assert files
+    for file in files:
+        file.close()
+        content = contents(file.name)
+        assert not [text for text in (token().encode(), SESSION.encode(), b"x" * 100) if text in content]

@@ -103,6 +103,10 @@ class Jobs:
         running = self._find_running(resolved, envelope) or self._find_ended(resolved, envelope)
         return running is not None and envelope.job_id in {running.job_id, running.job.job_id}
 
+    def is_shared(self, resolved: ResolvedQuery) -> bool:
+        """Return whether a job runs that every verified client of this query may join."""
+        return resolved.key not in self._unshared and self._registry.get((resolved.key,)) is not None
+
     def comment_on(self, running: RunningJob, client: Client) -> str:
         """Return the proxy's comment on a job for one of its clients."""
         queued = self._poller.places.waiting()
