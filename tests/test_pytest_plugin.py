@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from oda_proxy.cli import main
 from oda_proxy.pytest_plugin import _KEYWORDS
 from tests.support.image_query import get_image, mock_status
 from tests.support.paths import DOCS, SUPPORT
+from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -968,6 +971,21 @@ def test_workers_that_record_shared_recordings_lose_none(
 
     run(SEVEN, *options).assert_outcomes(passed=7)
     assert mock_status(upstream)["runs"] == (14 if mode == "all" else 7)
+
+
+def test_two_sessions_that_record_shared_recordings_lose_none(project: pytest.Pytester, upstream: str) -> None:
+    text = f"import pytest\nfrom image_query import get_image\n{SEVEN}"
+    project.makepyfile(test_images=text)
+    command = [sys.executable, "-m", "pytest", *ALONE, "--oda-record-mode=new_episodes", f"--oda-upstream={upstream}"]
+    sessions = [
+        subprocess.Popen([*command, "-k", chosen], cwd=project.path, stdout=subprocess.PIPE, text=True)
+        for chosen in ("240 or 241 or 242 or 243", "244 or 245 or 246")
+    ]
+    for session in sessions:
+        out, _ = session.communicate(timeout=PATIENCE)
+        assert session.returncode == 0, out
+
+    assert recorded(project.path / "recordings/both") == list(range(240, 247))
 
 
 def test_once_does_not_add_to_recordings_in_workers_either(run: Callable[..., pytest.RunResult], upstream: str) -> None:

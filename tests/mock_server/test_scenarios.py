@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mock_server.scenarios import Fault, FaultPlan, Scenario, find_scenario, load_scenarios
+from mock_server.scenarios import Fault, FaultPlan, Polls, Scenario, find_scenario, load_scenarios
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,3 +118,53 @@ def test_the_first_of_two_faults_strikes_and_both_count() -> None:
     plan = FaultPlan((Fault(kind="html", on=(1,)), Fault(kind="status", on=(2,))), chance(0))
     faults = [plan.next(*NEW) for _ in range(3)]
     assert [fault and fault.kind for fault in faults] == ["html", "status", None]
+
+
+def polls(*faults: Fault, takes_time: bool = False, seed: int = 0) -> Polls:
+    return FaultPlan(faults, chance(seed)).polls_needed(takes_time=takes_time)
+
+
+@pytest.mark.parametrize(
+    ("fault", "needed"),
+    [
+        (Fault(kind="status", query_statuses=("submitted", "progress"), on=(3,)), Polls(3, 0)),
+        (Fault(kind="status", query_statuses=("submitted", "progress"), on=(2, 5)), Polls(5, 0)),
+        (Fault(kind="status", query_statuses=("progress",), on=(2,)), Polls(0, 2)),
+        (Fault(kind="status", query_statuses=("submitted",), since=4), Polls(4, 0)),
+        (Fault(kind="status", on=(2,)), Polls(2, 0)),
+        (Fault(kind="cut-json", query_statuses=("ready",), on=(1,)), Polls(1, 0)),
+        (Fault(kind="status", query_statuses=("new",)), Polls(0, 0)),
+        (Fault(kind="redirect", methods=("POST",)), Polls(0, 0)),
+        (Fault(kind="html", route="api/meta-data"), Polls(0, 0)),
+    ],
+)
+def test_a_job_takes_the_polls_that_its_fault_needs(fault: Fault, needed: Polls) -> None:
+    assert polls(fault) == needed
+
+
+def test_products_of_a_job_that_takes_time_are_fetched_anyway() -> None:
+    assert polls(Fault(kind="cut-json", query_statuses=("ready",)), takes_time=True) == Polls(0, 0)
+
+
+def test_a_fault_by_chance_has_as_many_polls_as_its_seed_needs() -> None:
+    fault = Fault(kind="status", query_statuses=("submitted",), chance=0.2)
+    for seed in range(20):
+        needed = polls(fault, seed=seed).submitted
+        requests = strikes(fault, *[POLL] * needed, seed=seed)
+        assert requests == [False] * (needed - 1) + [True]
+
+
+def test_faults_that_have_struck_need_no_more_polls() -> None:
+    plan = FaultPlan((Fault(kind="status", query_statuses=("submitted",), on=(2,)),), chance(0))
+    for _ in range(2):
+        if fault := plan.next(*POLL):
+            plan.note_strike(fault)
+
+    assert plan.polls_needed(takes_time=False) == Polls(0, 0)
+
+
+def test_a_fault_is_shown_in_the_form_of_its_file() -> None:
+    fault = Fault(kind="status", status=503, query_statuses=("submitted",), on=(2,))
+
+    assert str(fault) == 'do = "status", asked = ["submitted"], on = [2], status = 503'
+    assert str(Fault(kind="html")) == 'do = "html"'
