@@ -13,7 +13,8 @@ from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUn
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Policy, Proxy, Services
-from oda_proxy.query.query import parse_fields
+from oda_proxy.query.cache_key import keys_of
+from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import read_schema
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
@@ -258,6 +259,23 @@ async def test_without_a_dispatcher_a_reload_is_answered_from_the_recording(
 
     for header in (("Pragma", "no-cache"), ("Cache-Control", "no-cache"), ("Cache-Control", "max-age=0")):
         assert (await told(offline, replace(request(), headers=(header,))))[1] == "oda-proxy; hit"
+
+
+async def test_a_recording_of_when_verbose_was_in_the_key_is_found_by_who_sends_it(
+    proxy: Proxy, upstream: Script, clock: Clock
+) -> None:
+    upstream.then(answer())
+    await told(proxy, request())
+    query, _ = split_query(parse_fields(f"{QUERY}&verbose=True"))
+    first, earlier = keys_of(query, ())
+    recording = proxy.store.get(first)
+    assert recording
+    old = MemoryStore()
+    old.put(replace(recording, key=earlier))
+    offline = Proxy(old, None, Policy(), runtime=Runtime(clock=clock))
+
+    assert (await told(offline, request(f"{QUERY}&verbose=True")))[1] == "oda-proxy; hit"
+    assert (await told(offline, request()))[1] != "oda-proxy; hit"
 
 
 async def test_a_request_may_want_nothing_but_a_recording(proxy: Proxy, upstream: Script) -> None:

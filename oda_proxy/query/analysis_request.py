@@ -19,7 +19,7 @@ def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str
 
     Raises BadQueryError where the body is not a form that we can read.
     """
-    if request.body is None:
+    if request.body is None or request.body == b"":
         return parse_fields(request.query_string), []
     if request.method == "GET":
         raise BadQueryError("a GET request has a body, which dispatchers do not read")

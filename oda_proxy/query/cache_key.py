@@ -40,9 +40,9 @@ def key_of(query: Query, schema: Schema | None = None, *, audience: str = PUBLIC
     return key_of_normalised(normalise(query, schema), audience=audience)
 
 
-def key_of_normalised(resolved: NormalisedQuery, *, audience: str = PUBLIC) -> Key:
+def key_of_normalised(query: NormalisedQuery, *, audience: str = PUBLIC) -> Key:
     """Return the key of a normalised query for an audience."""
-    return Key(_digest({"key_version": KEY_VERSION, "audience": audience, **_key_members(resolved)}))
+    return Key(_digest({"key_version": KEY_VERSION, "audience": audience, **_key_members(query)}))
 
 
 def keys_of(query: Query, schemas: Sequence[Schema], *, audience: str = PUBLIC) -> tuple[Key, ...]:
@@ -80,14 +80,14 @@ class KeyMemo:
         return keys
 
 
-def _key_members(resolved: NormalisedQuery) -> dict[str, Any]:
+def _key_members(query: NormalisedQuery) -> dict[str, Any]:
     return {
-        "instrument": resolved.instrument,
-        "product_type": resolved.product_type,
-        "query_type": resolved.query_type,
-        "api": resolved.api,
-        "parameters": resolved.parameters,
-        "files": resolved.files,
+        "instrument": query.instrument,
+        "product_type": query.product_type,
+        "query_type": query.query_type,
+        "api": query.api,
+        "parameters": query.parameters,
+        "files": query.files,
     }
 
 

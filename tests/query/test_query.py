@@ -113,6 +113,7 @@ def test_the_body_of_a_get_request_is_not_part_of_the_query() -> None:
 
     with pytest.raises(BadQueryError, match="GET"):
         read_fields(request)
+    assert read_fields(replace(request, body=b"")) == (parse_fields(FIELDS), [])
     assert read_fields(replace(request, method="POST")) == (parse_fields(f"{FIELDS}&RA=1"), [])
 
 
