@@ -69,8 +69,8 @@ def collect_secrets(envelope: Envelope, *answers: Any, products: Iterable[Any] =
 
 
 _KINDS = {
-    **dict.fromkeys(("sessionid", "sid"), "session_id"),
-    **dict.fromkeys(("jobid", "jid"), "job_id"),
+    "sessionid": "session_id",
+    "jobid": "job_id",
     **dict.fromkeys(("token", "accesstoken", "authtoken", "bearertoken", "idtoken", "refreshtoken"), "token"),
     **dict.fromkeys(("email", "useremail", "emailaddress", "useremailaddress"), "email"),
 }

@@ -75,7 +75,7 @@ def test_a_person_is_recognised_with_and_without_accents(text: str) -> None:
         recorded(answer_to(replace(ENVELOPE, token=Token(token)), products={"text_product_list": [f"for {text}"]}))
 
 
-@pytest.mark.parametrize("name", ["sessionId", "SESSION-ID", "session id", "sid"])
+@pytest.mark.parametrize("name", ["sessionId", "SESSION-ID", "session id"])
 def test_the_session_of_another_is_known_by_any_spelling_of_its_member(name: str) -> None:
     sent = answer_to(ENVELOPE, products={"text_product_list": [f"as for {OTHER_CANARY}"]})
     sent["job_monitor"]["report"] = {name: OTHER_CANARY}
@@ -90,6 +90,15 @@ def test_the_session_of_another_in_a_card_is_recognised_in_the_data() -> None:
 
     with pytest.raises(NotStorableError, match="names-a-session"):
         recorded(answer_to(ENVELOPE, products=products))
+
+
+def test_an_id_of_a_source_is_no_session() -> None:
+    header = {"SIMPLE": True, "SID": "GAIA-123456789", "TOKEN": "a", "JOB": "12345678"}
+    texts = ["GAIA-123456789", "a table", "12345678"]
+
+    recorded(
+        answer_to(ENVELOPE, products={"numpy_data_product_list": [product(header=header)], "text_product_list": texts})
+    )
 
 
 def test_a_token_in_a_file_is_recognised_whoever_it_belongs_to() -> None:
