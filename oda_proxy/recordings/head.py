@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from oda_proxy.http.spool import CHUNK_SIZE
+from oda_proxy.http.encrypted_file import EncryptedFile
+from oda_proxy.http.spool import CHUNK_SIZE, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,7 @@ class Head(Protocol):
         """SHA-256 of the text, in hexadecimal digits."""
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the text from its beginning; may be called again. Blocks. Raises StoreUnusableError."""
+        """Yield the text from its beginning; may be called again. Blocks. Raises StoreUnusableError or SpoolError."""
 
     def close(self) -> None:
         """Release the medium; a second call does nothing."""
@@ -53,3 +55,31 @@ class MemoryHead:
 
     def close(self) -> None:
         """Do nothing: there is no medium to release."""
+
+
+class SpooledHead:
+    """A head in an encrypted temporary file, for a recording that is not stored; raises OSError if it has no room."""
+
+    def __init__(self, head: Head) -> None:
+        self.size = head.size
+        self.digest = head.digest
+        self._file = EncryptedFile()
+        weakref.finalize(self, self._file.close)
+        at = 0
+        for piece in head.pieces():
+            self._file.write(piece, at)
+            at += len(piece)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the text from its beginning; may be called again. Blocks. Raises SpoolError."""
+        for at in range(0, self.size, CHUNK_SIZE):
+            try:
+                piece = self._file.read(min(CHUNK_SIZE, self.size - at), at)
+            except OSError as error:
+                raise SpoolError(error.strerror or str(error)) from error
+            if not piece:
+                raise SpoolError(f"it ends after {at} of {self.size} bytes")
+            yield piece
+
+    def close(self) -> None:
+        """Do nothing: other clients may read it, until the last has ended."""

@@ -13,9 +13,10 @@ from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
 from oda_proxy.http.memory import ProcessingBudget
-from oda_proxy.http.spool import SpooledBody
+from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
 from oda_proxy.http.storable import storage_refusal, varying_names
 from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
+from oda_proxy.recordings.head import SpooledHead
 from oda_proxy.recordings.recording import redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
 
@@ -131,10 +132,10 @@ class RecordingCache:
                 await self._refuse_contradictions(recording, resolved)
                 await asyncio.to_thread(self._store.put, recording)
         except NotStorableError as reason:
-            return StoreResult(recording, detail=str(reason))
+            return StoreResult(await _in_file(recording), detail=str(reason))
         except StoreUnusableError as error:
             self._faults.note_failure("stored", error)
-            return StoreResult(recording, detail=error.detail)
+            return StoreResult(await _in_file(recording), detail=error.detail)
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 
@@ -157,6 +158,19 @@ class RecordingCache:
         product = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
         _log.warning("the echo in an answer for %s contradicts the query in %r: it is not stored", product, names[:10])
         raise NotStorableError("echo-differs")
+
+
+async def _in_file(recording: Recording | None) -> Recording | None:
+    """Move the head of a large recording that was not stored to a temporary file, if there is room.
+
+    The clients of its job read it, for as long as the job is remembered.
+    """
+    if recording is None or recording.head.size <= MAX_IN_MEMORY:
+        return recording
+    try:
+        return replace(recording, head=await asyncio.to_thread(SpooledHead, recording.head))
+    except OSError:  # also a full disk, which has been reported
+        return recording
 
 
 def answer_from(recording: Recording, envelope: Envelope, base_url: str, *, now: float, status: CacheStatus) -> Answer:

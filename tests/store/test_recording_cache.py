@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
@@ -18,7 +18,7 @@ from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
 from oda_proxy.query.schema import read_schema
-from oda_proxy.recordings.head import MemoryHead
+from oda_proxy.recordings.head import MemoryHead, SpooledHead
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import ENCODED, RecordingCache
@@ -170,6 +170,36 @@ async def test_a_failing_store_does_not_fail_the_answer() -> None:
     assert (result.stored, result.detail) == (False, "store-failed")
     assert result.recording
     assert await failing.look_up(resolve()) is None
+
+
+async def test_a_large_answer_that_is_not_stored_does_not_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of its job read it for two minutes after it has ended."""
+    monkeypatch.setattr("oda_proxy.store.recording_cache.MAX_IN_MEMORY", 100)
+
+    result = await cache(Failing()).store(answered(), resolve(), CLIENT, JOB_OF_9_S)
+    stored = await cache(MemoryStore()).store(answered(), resolve(), CLIENT, JOB_OF_9_S)
+
+    assert result.recording
+    assert stored.recording
+    head, expected = result.recording.head, stored.recording.head
+    assert isinstance(head, SpooledHead)
+    assert (head.size, head.digest) == (expected.size, expected.digest)
+    for _ in range(2):
+        assert b"".join(head.pieces()) == b"".join(expected.pieces())
+        head.close()
+
+
+async def test_a_large_answer_stays_in_memory_where_no_disk_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("oda_proxy.store.recording_cache.MAX_IN_MEMORY", 100)
+    monkeypatch.setattr("os.pwrite", full)
+
+    result = await cache(Failing()).store(answered(), resolve(), CLIENT, JOB_OF_9_S)
+
+    assert result.recording
+    assert isinstance(result.recording.head, MemoryHead)
 
 
 async def test_an_answer_whose_echo_contradicts_the_query_is_not_stored(caplog: pytest.LogCaptureFixture) -> None:
