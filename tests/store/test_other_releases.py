@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.commands import recordings as commands
+from oda_proxy.cli import main
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.versions import path_of_format
@@ -164,31 +164,31 @@ def test_a_damaged_index_is_replaced_with_their_rows(
 
 
 def test_commands_count_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where: dict[str, Any] = {"upstream": UPSTREAM, "cache_dir": folder.parent}
+    where = ["--upstream", UPSTREAM, "--cache-dir", str(folder.parent)]
     with closing(DiskStore(folder)) as store:
         store.put(recording(KEYS[3]))
         others = store.other_recordings()
     assert (others.recordings, others.formats) == (2, ("99",))
 
-    commands.ls(**where, as_json=False)
+    assert main(["ls", *where]) == 0
     assert "2 recordings of another release (format 99, " in capsys.readouterr().err
-    commands.stats(**where, as_json=True)
+    assert main(["stats", "--json", *where]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["recordings"], found["others"]["recordings"]) == (1, 2)
-    commands.verify(None, **where, fix=True, as_json=False)
+    assert main(["verify", "--fix", *where]) == 0
     shown = capsys.readouterr()
     assert shown.out == "1 sound recording\n"
     assert "left alone" in shown.err
 
 
 def test_only_prune_removes_them_where_that_is_requested(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where: dict[str, Any] = {"upstream": UPSTREAM, "cache_dir": folder.parent, "max_size": 10**9, "min_free": 0}
+    where = ["--upstream", UPSTREAM, "--cache-dir", str(folder.parent), "--min-free", "0"]
     with closing(DiskStore(folder)) as store:
         store.put(recording(KEYS[3]))
 
-    commands.prune(**where, other_releases=False, as_json=False)
+    assert main(["prune", *where]) == 0
     assert "left alone" in capsys.readouterr().err
-    commands.prune(**where, other_releases=True, as_json=False)
+    assert main(["prune", "--other-releases", *where]) == 0
 
     assert "removed 2 recordings of other releases" in capsys.readouterr().out
     with closing(DiskStore(folder)) as store:
