@@ -54,6 +54,7 @@ class JobJournal:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._has_failed = False
         self._folder = folder / "jobs" if folder else None
 
     async def write(self, entry: JournalEntry) -> None:
@@ -72,7 +73,11 @@ class JobJournal:
         try:
             await asyncio.to_thread(lambda: atomic.write(self._file(entry.key), content))
         except OSError as error:
-            _log.warning("cannot write a running job to the journal: %s", error.strerror or error)
+            if not self._has_failed:  # and so will each job, where the folder is read-only
+                _log.warning("cannot write running jobs to the journal: %s", error.strerror or error)
+            self._has_failed = True
+        else:
+            self._has_failed = False
 
     async def read(self, key: Key) -> JournalEntry | None:
         """Return the entry of a job; None where there is none, or it cannot be read."""

@@ -45,6 +45,7 @@ class JobLocks:
         self._folder = folder / "jobs" if folder else None
         self._runtime = runtime
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": secrets.token_hex(8)}
+        self._has_failed = False
         self._seen: dict[Key, tuple[tuple[int, str], float]] = {}
 
     @asynccontextmanager
@@ -84,7 +85,9 @@ class JobLocks:
                 atomic.write(self._file(key), json.dumps(self._owner).encode("ascii"))
                 return True
         except OSError as error:
-            _log.warning("cannot lock a job against other processes: %s", error.strerror or error)
+            if not self._has_failed:  # and so will each job, where the folder is read-only
+                _log.warning("cannot lock jobs against other processes: %s", error.strerror or error)
+            self._has_failed = True
             return True
         finally:
             if len(self._seen) > _MAX_SEEN:
@@ -95,7 +98,7 @@ class JobLocks:
         file = self._file(key)
         try:
             beat, text = file.stat().st_mtime_ns, file.read_text("ascii", "replace")[:MAX_SIZE]
-        except FileNotFoundError:
+        except OSError:  # there is no lock, or none that can be read
             self._seen.pop(key, None)
             return False
         except PermissionError:  # of a process of another user

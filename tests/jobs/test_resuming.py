@@ -258,6 +258,20 @@ async def test_a_job_of_last_week_is_given_up(tmp_path: Path) -> None:
     assert noted(tmp_path) == []
 
 
+@simulated
+async def test_a_folder_that_cannot_be_written_is_logged_once_and_jobs_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "jobs").write_text("no folder")
+    async with started(tmp_path, Dispatcher(plan={0.0: "done"}), MemoryStore(clock=now)) as proxy:
+        for number in range(3):
+            assert (await Client(proxy, query=f"{QUERY}&DEC={number}").get_product()).state == "done"
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("cannot lock jobs" in message for message in messages) == 1
+    assert sum("cannot write running jobs" in message for message in messages) == 1
+
+
 DAMAGES = [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1, "key": "other"}', b"\xff" * 10, b"[" * 100_000]
 
 

@@ -239,6 +239,7 @@ def proxy_killed(stage: Stage) -> Result:
         processes = stack.enter_context(stage.clients(proxy.url, stage.crowd))
         start_all(processes)
         stage.wait_until_all_joined(proxy, stage.size)
+        wait_until(lambda: page(mock, "status")["asked"].get("submitted", 0) > 0)  # the journal has the job's id
         kill(proxy)
         again = stack.enter_context(stage.proxy(mock, "again", port=port_of(proxy)))
         return result_of(processes, mock, again)
