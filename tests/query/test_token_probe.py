@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
 
 KEY = "a key of a dispatcher that is long enough for HS256"
+OK = 200
 TOKEN = Token(jwt.encode({"sub": "one", "roles": "general"}, KEY, "HS256"))
 FORGED = Token(jwt.encode({"sub": "one", "roles": "general"}, "another key, as long as the first one", "HS256"))
 
@@ -31,6 +33,9 @@ class Verifying:
 
     verifies: bool = True
     refuses: int = 403
+    refusal: Any = field(default_factory=lambda: {"error_message": "The token provided is not valid."})
+    answers: list[int] = field(default_factory=list)
+    """Status codes of a gateway before the dispatcher, instead of those of the dispatcher."""
     url: str = "http://dispatcher.example"
     requests: list[Request] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
@@ -44,10 +49,12 @@ class Verifying:
         try:
             if self.verifies:
                 jwt.decode(token, KEY, algorithms=["HS256"])
-            status = 200
+            status = OK
         except jwt.InvalidSignatureError:
             status = self.refuses
-        self.replies.append(reply := Reply(status, JSON, Body(b"[]")))
+        status = self.answers.pop(0) if self.answers else status
+        body = json.dumps([] if status == OK else self.refusal).encode()
+        self.replies.append(reply := Reply(status, JSON, Body(body)))
         return reply
 
 
@@ -64,7 +71,7 @@ async def test_a_token_that_the_dispatcher_accepts_is_verified_for_as_long_as_an
     assert await probe.is_verified(TOKEN, "isgri")
     assert [(one.path, parse_qs(one.query_string)["instrument"]) for one in upstream.requests] == [
         ("/api/meta-data", ["isgri"])
-    ] * 2
+    ] * 3
     assert all(reply.body.closed for reply in upstream.replies)
 
 
@@ -75,7 +82,19 @@ async def test_a_forged_token_is_not_verified() -> None:
     assert not verifier.is_verified(FORGED)
 
 
-@pytest.mark.parametrize("upstream", [Verifying(verifies=False), Verifying(refuses=404), Verifying(refuses=500)])
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        Verifying(verifies=False),
+        Verifying(refuses=404),
+        Verifying(refuses=500),
+        Verifying(refusal={"error": "too many requests"}),
+        Verifying(refusal="<html>token</html>"),
+        Verifying(refusal={"error": "token " * 20_000}),
+        Verifying(verifies=False, answers=[403, 200, 200]),
+        Verifying(verifies=False, answers=[403, 403, 403]),
+    ],
+)
 async def test_a_dispatcher_that_is_not_seen_to_refuse_another_signature_verifies_nothing(upstream: Verifying) -> None:
     verifier = tokens()
 
@@ -104,7 +123,7 @@ async def test_concurrent_requests_share_one_probe_and_may_go_away() -> None:
     upstream.lag.set()
 
     assert await asyncio.gather(*waiting[1:]) == [True] * 4
-    assert len(upstream.requests) == 2
+    assert len(upstream.requests) == 3
 
 
 async def test_a_dispatcher_that_is_away_or_hangs_verifies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
