@@ -79,6 +79,8 @@ def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
         ("max-size", "0"),
         ("max-size", "nan"),
         ("max-size", "5 PB"),
+        ("min-free", "some"),
+        ("min-free", "-1"),
         ("max-requests", "0"),
         ("max-requests", "1.5"),
         ("max-rate", "0"),
@@ -208,3 +210,9 @@ def test_every_option_is_documented() -> None:
 )
 def test_sizes_have_decimal_and_binary_units(text: str, size: int) -> None:
     assert config.resolve(config.PRUNE, {"max-size": text}, {}, None, warn=pytest.fail)["max-size"] == size
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), (" 0 ", 0), ("500 MB", 500_000_000), (None, 1_000_000_000)])
+def test_the_free_space_to_keep_is_a_size_or_zero(text: str | None, size: int) -> None:
+    flags = {} if text is None else {"min-free": text}
+    assert config.resolve(config.PRUNE, flags, {}, None, warn=pytest.fail)["min-free"] == size

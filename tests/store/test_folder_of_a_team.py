@@ -26,7 +26,10 @@ from tests.support.stores import index_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system, and change owners")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system, and change owners"),
+    pytest.mark.slow,  # starts five servers
+]
 
 QUERY = f"instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new&session_id={SESSION}"
 FIXTURES = Path(__file__).parents[2] / "fixtures"
