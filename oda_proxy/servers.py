@@ -255,11 +255,11 @@ def _check_store(store: Store, proxy: Proxy) -> None:
 def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
     """Log which dispatcher the proxy asks, and where its recordings are."""
     if options.offline:
-        _log.info("offline: recordings here: %d, in %s", store.usage().recordings, folder or "memory")
+        _log.info("offline: %d recordings in %s", store.usage().recordings, folder or "memory")
         if others := _other_dispatchers(folder):
             _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
     elif not options.mock:
-        _log.info("asking %s; recordings are in %s", options.upstream, folder)
+        _log.info("dispatcher %s; recordings in %s", options.upstream, folder)
 
 
 def _check_sharing(store: Store, folder: Path | None, sharing: str) -> None:
