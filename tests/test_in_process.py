@@ -115,7 +115,7 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.mocking(faults={"do": "nosuch"}), UsageError, "there is no fault 'nosuch'"),
         (lambda: oda_proxy.mocking(time_scale=-1.0), UsageError, "the time scale -1.0 is not valid"),
         (lambda: oda_proxy.mocking(fixtures="/nosuch"), FixtureError, "/nosuch"),
-        (lambda: oda_proxy.serving(cache="x"), UsageError, "there is no option 'cache': choose from cache_dir, "),
+        (lambda: oda_proxy.serving(cache="x"), UsageError, "there is no option 'cache': choose from admin_token, "),
         (lambda: oda_proxy.serving(max_rate=-1), UsageError, "max_rate must be a number above 0, not '-1'"),
         (lambda: oda_proxy.serving("ftp://x"), UsageError, "upstream must be an http"),
         (lambda: oda_proxy.serving("http://h", mock=True), UsageError, "say one of them"),
