@@ -80,6 +80,11 @@ class _CheckedRequest:
     computed_job_id: str
     shown_job_id: str
 
+    @property
+    def is_from_1_0(self) -> bool:
+        """Whether `oda_api` 1.0 sent it: without the version of later releases, and with what it always sends."""
+        return "oda_api_version" not in self.argument_names and {"verbose", "dry_run"} <= self.argument_names
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -260,7 +265,7 @@ class Analysis:
         self.served[job.fixture.path] += 1
         echo = checked.parameters.echo
         if not self._is_2019:
-            return await self.library.products(job.fixture, for_1_0="oda_api_version" not in echo)
+            return await self.library.products(job.fixture, for_1_0=checked.is_from_1_0)
         # The client in the notebook warns about every long keyword, but not about this one.
         cards = {name: str(value) for name, value in echo.items() if name != "selected_catalog"}
         cards |= {"job_id": checked.shown_job_id, "session_id": checked.context.session_id}

@@ -469,8 +469,10 @@ async def test_binary_products_have_the_shape_that_the_release_reads(start: Star
     write_json(folder / "answer.json", answer)
     write_manifest_again(tmp_path / "fixtures")
     mock = await start()
-    for version, shape in (("1.3.5", dict), (None, str)):
-        _, body = await mock.analyse(NEW_LIGHT_CURVE, oda_api_version=version)
+    of_1_0 = {"oda_api_version": None, "verbose": "False", "dry_run": "False"}
+    script: dict[str, str | None] = {"oda_api_version": None}
+    for sent, shape in (({"oda_api_version": "1.3.5"}, dict), (of_1_0, str), (script, dict)):
+        _, body = await mock.analyse(NEW_LIGHT_CURVE, **sent)
         (product,) = body["products"]["binary_data_product_list"]
         assert isinstance(product, shape)
         assert base64.urlsafe_b64decode(product["data"] if isinstance(product, dict) else product) == b"root"
