@@ -73,7 +73,7 @@ def fixture_from_recording(recording: Recording) -> tuple[str, FixtureQuery, Fix
     query = _fixture_query(recording.query)
     answer = FixtureAnswer("done", _exit_status(recording), _fixture_timeline(recording), products)
     answer = replace(answer, recorded=_recorded(recording, query, answer, places))
-    path = "/".join((_name(query.instrument), _name(query.product_type), _slug(recording, query)))
+    path = "/".join((_name(query.instrument, 12), _name(query.product_type, 15), _slug(recording, query)))
     return path, query, answer
 
 
@@ -240,12 +240,12 @@ def _number_or_text(word: str) -> str | int | float:
 def _slug(recording: Recording, query: FixtureQuery) -> str:
     """Return a readable and unique name for a fixture."""
     source = str(query.parameters.get("src_name", ""))
-    return f"{_name(source)}-{recording.key[:_SHORT]}" if source else recording.key[:_SHORT]
+    return f"{_name(source, 9)}-{recording.key[:_SHORT]}" if source else recording.key[:_SHORT]
 
 
-def _name(text: str) -> str:
-    """Return a text as the name of a file or folder in the format of fixtures."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._").lower()[:60] or "unnamed"
+def _name(text: str, longest: int) -> str:
+    """Return a text as the name of a folder in the format of fixtures; paths in a capsule have up to 120 characters."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._").lower()[:longest].rstrip("._") or "unnamed"
 
 
 # -- a fixture's recording -------------------------------------------------------------------------

@@ -10,6 +10,12 @@ from oda_proxy.fixture import json_files
 MANIFEST: Final = "capsule.json"
 CRATE: Final = "ro-crate-metadata.json"
 
+README: Final = "README.md"
+ATTRIBUTES: Final = ".gitattributes"
+GENERATED: Final = (README, ATTRIBUTES)
+"""Files that are written for people and for git, and not listed in the manifest: their
+readers may change them."""
+
 DISPATCHERS: Final = "dispatchers"
 EXCHANGES: Final = "exchanges"
 FIXTURES: Final = "fixtures"

@@ -53,6 +53,8 @@ class Manifest:
     command: tuple[str, ...]
     key_version: int
     versions: Mapping[str, Any]
+    source_date_epoch: int | None
+    """The time that programs of the run wrote into files, in s since 1970 (UTC); None in format 1."""
     dispatchers: Mapping[str, DispatcherEntry]
     """Dispatchers by the names of their folders."""
     uses: Mapping[str, Usage]
@@ -78,6 +80,7 @@ def parse(content: bytes) -> Manifest:
         command=serialisation.read_texts(document, "command"),
         key_version=document.count("key_version"),
         versions=document.mapping("versions"),
+        source_date_epoch=_whole_number_or_none(document, "source_date_epoch"),
         dispatchers=_dispatchers(document),
         uses={path: _usage(JsonObject.of(usage)) for path, usage in document.mapping("uses").items()},
         files=_files(document),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oda_proxy.capsule import conversion, layout
+from oda_proxy.capsule import conversion, layout, readme
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import CapsuleError, capsule_errors
 from oda_proxy.capsule.writer import CapsuleWriter
@@ -146,5 +146,6 @@ def _rewrite(folder: Path, write: Callable[[Path], None]) -> None:
 def _move_other_files(old: Path, new: Path) -> None:
     """Move files that are no part of the capsule, such as a README, to the new folder."""
     for other in old.iterdir():
-        if other.name not in {layout.MANIFEST, layout.CRATE, *layout.FOLDERS}:
-            other.rename(new / other.name)
+        is_own = other.name in {layout.MANIFEST, layout.CRATE, *layout.FOLDERS}
+        if not is_own and not (other.name == layout.README and readme.is_generated(other)):
+            other.replace(new / other.name)

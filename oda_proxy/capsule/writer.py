@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy._version import __version__
-from oda_proxy.capsule import command_line, conversion, crate, layout, manifest
+from oda_proxy.capsule import command_line, conversion, crate, layout, manifest, readme
 from oda_proxy.capsule.capsule import unlisted_files
 from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError, capsule_errors
 from oda_proxy.capsule.exchange import body_file, to_json
@@ -54,6 +54,15 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
 
 
+_ATTRIBUTES = b"""# git must not change line ends here: the manifest has the digests of all files
+* -text
+"""
+
+
+SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
+"""The variable with the time that reproducible programs write into files (reproducible-builds.org)."""
+
+
 class CapsuleWriter:
     """Writes a capsule while a run goes on; each method blocks, is thread-safe, and raises CapsuleError."""
 
@@ -80,8 +89,12 @@ class CapsuleWriter:
         self._environment = dict(environment or {})
         self._credentials: set[str] = set()
         self._manifest = ManifestWriter(folder, self._redacted_command(), clock)
+        if (epoch := self._environment.get(SOURCE_DATE_EPOCH, "")).isdecimal():
+            self._manifest.source_date_epoch = int(epoch)
         with capsule_errors(folder):
             _prepare_folder(folder, replace=replace)
+            if not (folder / layout.ATTRIBUTES).exists():
+                atomic.write(folder / layout.ATTRIBUTES, _ATTRIBUTES)
             self._manifest.write()
 
     @property
@@ -108,10 +121,16 @@ class CapsuleWriter:
                 for path, content in contents.items():
                     atomic.write(self.folder / path, content)
                 self._manifest.add(entry, {path: digests.compute_digest(self.folder, path) for path in contents})
+                self._manifest.contents[entry] = f"{exchange.method} {exchange.url}"
 
     def count_exchange_use(self, name: str) -> None:
         """Count a use of an exchange."""
         self._manifest.count_use(f"{EXCHANGES}/{name}.json")
+
+    @property
+    def source_date_epoch(self) -> int:
+        """The time that programs of the run write into files (SOURCE_DATE_EPOCH), in s since 1970 (UTC)."""
+        return self._manifest.source_date_epoch
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -141,6 +160,15 @@ class CapsuleWriter:
         with self._manifest.lock:
             self._manifest.versions.setdefault(program, {}).setdefault(version)
 
+    def note_packages(self, packages: Mapping[str, Sequence[str]]) -> None:
+        """Add the versions of packages that the run imported; `python` is that of its interpreters."""
+        with self._manifest.lock:
+            for name, versions in packages.items():
+                if name == "python":
+                    self._manifest.versions.setdefault("interpreters", {}).update(dict.fromkeys(versions))
+                else:
+                    self._manifest.packages.setdefault(name, {}).update(dict.fromkeys(versions))
+
     def finish(self, exit_status: int) -> None:
         """List all files with the exit status of the command, and write the RO-Crate."""
         with self._manifest.changing(self.folder / CRATE):
@@ -148,7 +176,9 @@ class CapsuleWriter:
             manifest_file = {"name": MANIFEST, **asdict(digests.compute_digest(self.folder, MANIFEST))}
             metadata = crate.metadata(document, manifest_file=manifest_file)
             atomic.write(self.folder / CRATE, json_text.dumps(metadata).encode())
-            for path in (MANIFEST, CRATE, *document["files"]):  # others may read a capsule
+            if not (file := self.folder / layout.README).exists() or readme.is_generated(file):
+                atomic.write(file, readme.render(document, self._manifest.contents).encode())
+            for path in (MANIFEST, CRATE, *layout.GENERATED, *document["files"]):  # others may read a capsule
                 (self.folder / path).chmod(self.folder.stat().st_mode & 0o666)
 
 
@@ -202,6 +232,7 @@ class DispatcherWriter:
                 f"{root}/{file}": member for file, member in self._fixture_files.items() if file.startswith(f"{path}/")
             }
             self._manifest.add(f"{root}/{path}", files, in_place_of=before and f"{root}/{before}")
+            self._manifest.contents[f"{root}/{path}"] = readme.describe(recording.query)
         return True
 
     def save_failure(self, failure: Failure) -> bool:
@@ -210,13 +241,14 @@ class DispatcherWriter:
             return False
         root = f"{self._root}/{FAILURES}"
         with self._manifest.changing(self._manifest.folder / root):
-            name = _free_name(failure.key, self._failures.values())
+            name = _free_name(_failure_name(failure), self._failures.values())
             entry = f"{root}/{name}.json"
             atomic.write(self._manifest.folder / entry, failures.serialise(failure).encode())
             before = self._failures.get(failure.key)
             self._failures[failure.key] = name
             files = {entry: digests.compute_digest(self._manifest.folder, entry)}
             self._manifest.add(entry, files, in_place_of=before and f"{root}/{before}.json")
+            self._manifest.contents[entry] = f"{readme.describe(failure.query)}, which failed"
         return True
 
     def count_use(self, key: Key) -> None:
@@ -243,13 +275,18 @@ class ManifestWriter:
         self.dispatchers: dict[str, tuple[str, dict[str, None]]] = {}
         """Address and aliases of each dispatcher, by the name of its folder."""
         self.versions: dict[str, dict[str, None]] = {}
+        self.packages: dict[str, dict[str, None]] = {}
         self.lock = threading.Lock()
         """Guards the attributes; held briefly, never while writing."""
         self._writing = threading.Lock()
         self._clock = clock
         self._created = self._now()
+        self.source_date_epoch = int(self._clock())
+        """The time that programs of the run write into files, in s since 1970 (UTC)."""
         self._ended: str | None = None
         self._exit_status: int | None = None
+        self.contents: dict[str, str] = {}
+        """What each entry is, in one line."""
         self._entries: dict[str, dict[str, FileDigest]] = {}
         """The files of each entry (a fixture, failure or exchange) by path."""
         self._uses: Counter[str] = Counter()
@@ -306,14 +343,17 @@ class ManifestWriter:
         files = {path: asdict(member) for members in self._entries.values() for path, member in members.items()}
         with self.lock:
             versions = {program: sorted(versions) for program, versions in self.versions.items()}
+            named = {name: sorted(versions) for name, versions in self.packages.items()}
+            packages = {"packages": named} if named else {}
             return {
                 "format": manifest.FORMAT,
+                "source_date_epoch": self.source_date_epoch,
                 "created": self._created,
                 "ended": self._ended,
                 "exit_status": self._exit_status,
                 "command": list(self.command),
                 "key_version": KEY_VERSION,
-                "versions": {**versions, "oda_proxy": __version__, "python": platform.python_version()},
+                "versions": {**versions, **packages, "oda_proxy": __version__, "python": platform.python_version()},
                 "dispatchers": [
                     {"name": name, "url": url, "addresses": list(addresses)}
                     for name, (url, addresses) in self.dispatchers.items()
@@ -369,9 +409,24 @@ def _has_no_results(folder: Path, listed: Manifest) -> bool:
     return all(kind_of(path) == DESCRIPTIONS for path in listed.files) and not any(unlisted_files(folder, listed))
 
 
+MAX_DISPATCHER_NAME = 18
+"""Characters of the name of a dispatcher's folder: all paths have up to 120 (docs/capsules.md)."""
+
+
 def _name_of(url: str) -> str:
-    """Return the name of the folder of a dispatcher."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", url.partition("://")[2] or url).strip("._-")[:80] or "unnamed"
+    """Return the name of the folder of a dispatcher: its host."""
+    host = url.partition("://")[2].partition("/")[0] or url
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", host)[:MAX_DISPATCHER_NAME].strip("._-") or "unnamed"
+
+
+def _failure_name(failure: Failure) -> str:
+    query = failure.query
+    words = [query.instrument, query.product_type] if query else []
+    readable = "_".join(re.sub(r"[^A-Za-z0-9+-]+", "_", word) for word in words).strip("_")[:_MAX_FAILURE_NAME]
+    return f"{readable or 'query'}-{failure.key[:12]}"
+
+
+_MAX_FAILURE_NAME = 40
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:

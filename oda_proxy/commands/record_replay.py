@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
 from oda_proxy.recordings.redaction import REMOVED
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from oda_proxy.run.child import CommandResult
     from oda_proxy.run.home import RunHome
-    from oda_proxy.run.listeners import Listeners
     from oda_proxy.run.recorder import Recorder
     from oda_proxy.run.replayer import Replayer
     from oda_proxy.run.summary import RunSummary
@@ -63,7 +63,7 @@ def record(
             pages=PagePolicy(max_page, frozenset(keep_post)),
         ) as recorder:
             with empty_caches(os.environ) as home:
-                result, bypassed = await _run_in(recorder.listeners, home, program)
+                result, bypassed = await _run_in(recorder, home, program)
             recorder.exit_status = result.status
         _print([*_end_of(result), *_record_summary(recorder, folder, program, home, bypassed)])
         return result.status
@@ -77,7 +77,7 @@ def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
     async def run() -> int:
         async with replaying(folder, time_scale=time_scale) as replayer:
             with empty_caches(os.environ) as home:
-                result, bypassed = await _run_in(replayer.listeners, home, program)
+                result, bypassed = await _run_in(replayer, home, program)
         _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypassed), *_home_summary(home)])
         return result.status
 
@@ -91,14 +91,18 @@ def _run(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) ->
     return asyncio.run(run())
 
 
-async def _run_in(listeners: Listeners, home: RunHome, program: Sequence[str]) -> tuple[CommandResult, tuple[str, ...]]:
-    """Run a command in the environment of listeners; return its end, and its connections that bypassed them."""
+async def _run_in(
+    handler: Recorder | Replayer, home: RunHome, program: Sequence[str]
+) -> tuple[CommandResult, tuple[str, ...]]:
+    """Run a command in the environment of its listeners; return its end, and its connections that bypassed them."""
+    listeners = handler.listeners
     environ = {**listeners.program_environment(os.environ), **home.variables}
-    if listeners.bypass is None:
+    environ[SOURCE_DATE_EPOCH] = str(handler.source_date_epoch)
+    if listeners.monitor is None:
         return await child.run(program, environ), ()
-    async with listeners.bypass.watching():
+    async with listeners.monitor.watching():
         result = await child.run(program, environ)
-    return result, listeners.bypass.connections
+    return result, listeners.monitor.connections
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -55,11 +55,29 @@ def read_verified(root: Path, relative: str, expected: FileDigest, *, limit: int
     if expected.size > limit:
         raise FixtureError(root / relative, f"is larger than {limit} bytes")
     content, size = _read_start(root, relative, expected.size, missing="it is missing, but listed in the manifest")
-    if size != expected.size:
-        raise FixtureError(root / relative, f"was changed: it has {size} bytes, not {expected.size}")
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
+    if size != expected.size or hashlib.sha256(content).hexdigest() != expected.sha256:
+        if size <= limit and _differs_in_line_ends(read_within(root, relative, limit=limit), expected):
+            raise FixtureError(root / relative, _LINE_ENDS)
+        if size != expected.size:
+            raise FixtureError(root / relative, f"was changed: it has {size} bytes, not {expected.size}")
         raise FixtureError(root / relative, "was changed: its SHA-256 differs from the manifest")
     return content
+
+
+_LINE_ENDS = (
+    "was changed in its line ends only, as git does with core.autocrlf, or an editor or a hook at the end of a file: "
+    "restore it, with '* -text' in .gitattributes"
+)
+
+
+def _differs_in_line_ends(content: bytes, expected: FileDigest) -> bool:
+    """Tell whether a file would be as expected with other line ends, or with more or fewer of them at its end."""
+    for text in (content, content.replace(b"\r\n", b"\n"), content.replace(b"\n", b"\r\n")):
+        bare = text.rstrip(b"\r\n")
+        for candidate in (text, *(bare + end for end in (b"", b"\n", b"\n\n", b"\r\n"))):
+            if len(candidate) == expected.size and hashlib.sha256(candidate).hexdigest() == expected.sha256:
+                return True
+    return False
 
 
 def read_within(root: Path, relative: str, *, limit: int) -> bytes:

@@ -160,7 +160,7 @@ class Descriptions:
             return
         document = {"format": FORMAT, "instrument": instrument, "meta_data": versions.texts}
         try:
-            atomic.write(path_of_format(file, FORMAT), json.dumps(document, indent=1).encode())
+            atomic.write(path_of_format(file, FORMAT), f"{json.dumps(document, indent=1)}\n".encode())
         except OSError as error:
             _log.warning("cannot store the description of %s: %s", instrument, error.strerror or error)
 

@@ -17,12 +17,12 @@ from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.run.authority import temporary_authority
-from oda_proxy.run.bypass import BypassMonitor
 from oda_proxy.run.dispatcher_requests import dispatcher_prefix
 from oda_proxy.run.environment import proxy_environment, wget_configuration
 from oda_proxy.run.forward_proxy import forward_proxy
 from oda_proxy.run.forwarded_request import is_loopback
 from oda_proxy.run.loopback import bring_up
+from oda_proxy.run.monitor import RunMonitor
 from oda_proxy.upstream.any_server import AnyServer
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import listening
@@ -73,12 +73,12 @@ class Listeners:
     environment: Mapping[str, str | None]
     python_path: Path | None = None
     """A folder of modules that Python programs import before any other."""
-    bypass: BypassMonitor | None = None
-    """Collects connections that bypass the listeners."""
+    monitor: RunMonitor | None = None
+    """Observes the programs that use the listeners."""
 
     def program_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return an environment in which programs use these listeners."""
-        variables = {**environ, **self.environment, **(self.bypass.variables if self.bypass else {})}
+        variables = {**environ, **self.environment, **(self.monitor.variables if self.monitor else {})}
         if self.python_path:
             paths = [str(self.python_path), environ.get("PYTHONPATH")]
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -135,7 +135,7 @@ async def command_listeners(
         wgetrc = authority.bundle.with_name("wgetrc")
         wgetrc.write_text(wget_configuration(os.environ, authority.bundle), encoding="utf-8", errors="surrogateescape")
         environment = {**proxy_environment(proxy_url, authority.bundle, wgetrc), **own.environment}
-        yield Listeners(own.url, environment, authority.python_path, BypassMonitor(authority.python_path))
+        yield Listeners(own.url, environment, authority.python_path, RunMonitor(authority.python_path))
 
 
 async def relay(servers: AnyServer, forwarded: ForwardedRequest) -> Answer:

@@ -84,6 +84,11 @@ class Recorder:
         self._lock = asyncio.Lock()
 
     @property
+    def source_date_epoch(self) -> int:
+        """The time that the run is to write into files, in s since 1970 (UTC)."""
+        return self._writer.source_date_epoch
+
+    @property
     def was_interrupted(self) -> bool:
         """Whether the command did not end by itself."""
         return self.exit_status is None or self.exit_status > _BY_SIGNAL
@@ -223,6 +228,8 @@ async def recording(
                 listen = partial(command_listeners, trusted=bundle, is_untrusted=recorder.is_untrusted)
             async with listen(recorder) as recorder.listeners:
                 yield recorder
+                if monitor := recorder.listeners.monitor:
+                    writer.note_packages(monitor.packages)
             recorder.note_unfinished_jobs()
     finally:
         if recorder is not None:

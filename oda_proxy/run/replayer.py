@@ -8,10 +8,12 @@ import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.capsule.readme import describe
 from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
@@ -22,7 +24,6 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
-from oda_proxy.query.nearest import shorten
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings import failures
 from oda_proxy.run.dispatcher_requests import forwarded_to, page_below, public_description
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from oda_proxy.capsule.exchange import Exchange
     from oda_proxy.http.message import Request
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.query.query import Envelope, Query, Token
+    from oda_proxy.query.query import Envelope, Token
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
@@ -97,6 +98,16 @@ class Replayer:
     def unused(self) -> tuple[str, ...]:
         """The items that were not requested."""
         return tuple(item.about for item in self.items if not item.uses)
+
+    @property
+    def source_date_epoch(self) -> int:
+        """The time that the recorded run wrote into files, in s since 1970 (UTC)."""
+        if (epoch := self.capsule.manifest.source_date_epoch) is not None:
+            return epoch
+        try:
+            return int(datetime.fromisoformat(self.capsule.created).timestamp())
+        except ValueError:  # an old capsule that somebody changed
+            return 0
 
     async def load(self, stack: AsyncExitStack) -> None:
         """Read the capsule; resources to close are put on `stack`. Raises CapsuleError."""
@@ -193,12 +204,12 @@ class Replayer:
             key = (await resolver.resolve(recording.query)).key if recording.query else recording.key
             # Everyone with access to the capsule may read everything in it.
             await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
-            items[key] = self._item(_about(recording.query), recording.key)
+            items[key] = self._item(describe(recording.query), recording.key)
         recorded_failures: dict[Key, Failure] = {}
         for failure in dispatcher.failures.values():
             key = (await resolver.resolve(failure.query)).key if failure.query else failure.key
             recorded_failures[key] = failure
-            items[key] = self._item(f"{_about(failure.query)}, which failed", failure.key)
+            items[key] = self._item(f"{describe(failure.query)}, which failed", failure.key)
         services = Services(
             instruments=instruments,
             tokens=_AnyToken(),
@@ -304,14 +315,6 @@ class _NothingRecorded:
     async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - the same for all
         """Raise NoRecordingError."""
         raise NoRecordingError(self.message)
-
-
-def _about(query: Query | None) -> str:
-    """Describe a query in one line."""
-    if query is None:
-        return "an unknown query"
-    parameters = ", ".join(f"{shorten(name)}={shorten(' '.join(values))}" for name, values in query.parameters)
-    return f"{shorten(query.instrument)} {shorten(query.product_type)} ({parameters})"
 
 
 def _printable(url: str) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ MAX_DESCRIPTIONS = 1024
 
 STALE_AFTER = 15.0
 """Seconds of a fetch after which clients receive what is cached; the fetch continues for later ones."""
+
+_MAX_READABLE = 40
+"""Characters of the readable part of the name of a file."""
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 
@@ -175,12 +179,19 @@ class DescriptionCache:
 
     def _file(self, name: tuple[str, ...]) -> Path | None:
         digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
+        readable = "_".join(re.sub(r"[^A-Za-z0-9-]+", "_", word).strip("_") for word in name).strip("_")
+        return self._folder / f"{readable[:_MAX_READABLE]}-{digest[:12]}.json" if self._folder else None
+
+    def _file_of_earlier_releases(self, name: tuple[str, ...]) -> Path | None:
+        digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
         return self._folder / f"told-{digest}.json" if self._folder else None
 
     def _read(self, name: tuple[str, ...]) -> _Description | None:
         """Read the file of a description; one that cannot be read is logged and counts as absent."""
         file = self._file(name)
         try:
+            if file and not file.exists():
+                file = self._file_of_earlier_releases(name)
             file = file and path_of_format(file, FORMAT)
             if file is None or not file.is_file() or file.stat().st_size > 2 * MAX_SIZE:
                 return None
@@ -204,7 +215,7 @@ class DescriptionCache:
                 "content_type": (headers.values(description.headers, "content-type") or [""])[0],
                 "body": b"".join(description.body).decode("utf-8"),
             }
-            atomic.write(path_of_format(file, FORMAT), json.dumps(members, indent=1).encode())
+            atomic.write(path_of_format(file, FORMAT), f"{json.dumps(members, indent=1)}\n".encode())
         except UnicodeDecodeError:
             return  # a description is JSON, which is UTF-8
         except OSError as error:

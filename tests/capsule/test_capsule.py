@@ -37,6 +37,7 @@ from tests.support import capsules
 from tests.support.dispatcher_responses import SESSION
 from tests.support.examples import examples
 from tests.support.paths import SAMPLES
+from tests.support.unreadable_responses import product, unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,11 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
 
 SAMPLE = SAMPLES / "capsule-1"
-HERE = "dispatchers/dispatcher.example_mmoda_dispatch-data"
+LATEST = SAMPLES / "capsule-2"
+HERE = "dispatchers/dispatcher.example"
 IMAGE = f"{HERE}/fixtures/isgri/isgri_image/crab-b4a69e9a0291"
+TOLD = f"{HERE}/descriptions/isgri.json"
+ARRAY = f"{IMAGE}/Crab.lc.fits"
 WIRED = f"{HERE}/fixtures/isgri/isgri_image/200c7be16ccf"
 EXCHANGE = f"exchanges/{capsules.exchange().name}"
 HOSTILE = base64.b64encode(b"\x80\x02cposix\nsystem\nX\x16\0\0\0touch run-by-a-capsule\x85R.").decode()
@@ -100,7 +104,9 @@ def test_a_failure_survives_the_round_trip(made: Path) -> None:
 
 
 def test_an_exchange_survives_the_round_trip(made: Path) -> None:
-    assert list(open_capsule(made).exchanges()) == [capsules.exchange()]
+    exchanges = {page.name: page for page in [capsules.exchange(), *capsules.other_exchanges()]}
+
+    assert {page.name: page for page in open_capsule(made).exchanges()} == exchanges
 
 
 async def test_descriptions_can_be_read_by_their_writers(made: Path) -> None:
@@ -161,6 +167,9 @@ ANSWERS = {
 REST = "23598da4e1eddcb968f235c253d8d3220a6402d0b2ab5a84de423b23925fca9b"
 
 
+REST_OF_2 = "d51ecba660bcd2002af22fb60f81c3acd661b5529dd73d00507cb8729042253b"
+
+
 def test_the_capsule_of_format_1_reads_as_always() -> None:
     """Never change the expected values: published capsules must stay readable."""
     capsule = open_capsule(SAMPLE)
@@ -180,6 +189,28 @@ def test_the_capsule_of_format_1_reads_as_always() -> None:
 
     assert {capsules.digest(capsules.client_view(one)) for one in recordings} == ANSWERS
     assert capsules.digest(rest) == REST
+
+
+def test_the_capsule_of_format_2_reads_as_always() -> None:
+    """Never change the expected values: published capsules must stay readable."""
+    capsule = open_capsule(LATEST)
+    dispatcher, recordings = only(capsule), list(only(capsule).recordings())
+    pages = sorted(capsule.exchanges(), key=lambda page: page.name)
+    rest = [
+        [[failure.status, failure.body, failure.gaps] for failure in dispatcher.failures.values()],
+        [[p.method, p.url, p.status, p.headers, p.body.decode(), p.request_digest, p.occurrence] for p in pages],
+        [
+            [one.stored_at, one.cost, one.timeline, one.private, one.parameters, one.client_members]
+            for one in recordings
+        ],
+        [[one.query and [one.query.parameters, one.query.files], len(one.gaps)] for one in recordings],
+        [dispatcher.url, dispatcher.addresses, capsule.command, capsule.created, capsule.ended],
+        [capsule.manifest.source_date_epoch, capsule.versions["packages"], capsule.versions["interpreters"]],
+    ]
+
+    assert {capsules.digest(capsules.client_view(one)) for one in recordings} == ANSWERS
+    assert capsules.digest(rest) == REST_OF_2
+    assert verify_capsule(LATEST) == []
 
 
 def test_the_sample_is_found_by_an_equivalent_query() -> None:
@@ -203,7 +234,7 @@ def test_an_interrupted_run_leaves_its_answers(tmp_path: Path) -> None:
 
     assert capsule.ended is None
     assert set(read(capsule)) == {capsules.with_arrays().key}
-    assert [Path(path).name[:5] for path in capsule.unlisted] == ["isgri", "told-", "manif"]
+    assert [Path(path).name[:5] for path in capsule.unlisted] == ["api_i", "isgri", "manif"]
 
 
 @pytest.mark.parametrize("number", range(1, 12))
@@ -364,8 +395,80 @@ def test_two_dispatchers_have_folders_of_their_own(tmp_path: Path) -> None:
 
     dispatchers = open_capsule(tmp_path / "c").dispatchers
 
-    assert [one.name for one in dispatchers] == ["a.example_x", "a.example_x-2", "1_80", "unnamed"]
+    assert [one.name for one in dispatchers] == ["a.example", "a.example_x", "1_80", "unnamed"]
     assert "secret" not in (tmp_path / "c" / "capsule.json").read_text()
+
+
+# -- for people, and for git -----------------------------------------------------------------------
+
+
+def test_every_text_ends_with_a_newline_and_git_leaves_it_alone(made: Path) -> None:
+    texts = [file for file in made.rglob("*") if file.suffix in {"", ".json", ".md", ".body"} and file.is_file()]
+
+    assert [file.name for file in texts if not file.read_bytes().endswith(b"\n") and file.stat().st_size] == []
+    assert "\n* -text\n" in (made / ".gitattributes").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: content.rstrip(b"\n"),
+        lambda content: content + b"\n",
+        lambda content: content.replace(b"\n", b"\r\n").rstrip(b"\r\n"),
+    ],
+    ids=["autocrlf", "no-newline", "another-newline", "both"],
+)
+@pytest.mark.parametrize("path", [TOLD, f"{IMAGE}/answer.json"])
+def test_a_file_with_other_line_ends_is_explained(folder: Path, change: Callable[[bytes], bytes], path: str) -> None:
+    (folder / path).write_bytes(change((folder / path).read_bytes()))
+
+    with pytest.raises(CapsuleError, match=r"was changed in its line ends only, as git does with core.autocrlf"):
+        open_capsule(folder)
+
+
+def test_another_change_is_not_taken_for_one_of_line_ends(folder: Path) -> None:
+    (folder / TOLD).write_bytes((folder / TOLD).read_bytes().replace(b"isgri", b"ISGRI"))
+
+    with pytest.raises(CapsuleError, match="its SHA-256 differs from the manifest"):
+        open_capsule(folder)
+
+
+def test_a_readme_says_what_is_where_and_how_to_run_it_again(made: Path) -> None:
+    text = (made / "README.md").read_text()
+
+    assert "- Run: 2023-11-14T22:13:20Z to " in text
+    assert f"src_name=Crab) | `{IMAGE}` | {capsules.URL} | 21.9 kB |" in text
+    assert "| GET https://sites.example/list?name=Crab | `exchanges/sites.example_list-" in text
+    assert "oda-proxy replay path/to/this/folder -- COMMAND" in text
+    assert "| numpy | 2.4.6 |" in text
+
+
+@pytest.mark.parametrize(("own", "text"), [(True, "# Mine"), (False, "<!-- written by oda-proxy")])
+def test_a_readme_of_the_author_stays(tmp_path: Path, own: bool, text: str) -> None:
+    capsules.write_capsule(tmp_path / "c")
+    if own:
+        (tmp_path / "c" / "README.md").write_text("# Mine\n")
+
+    capsules.write_capsule(tmp_path / "c", replace=True)
+
+    assert (tmp_path / "c" / "README.md").read_text().startswith(text)
+
+
+def test_no_path_is_longer_than_120_characters(tmp_path: Path) -> None:
+    writer = CapsuleWriter(tmp_path / "c")
+    long = "x" * 200
+    for url in (f"https://{long}.example/1", f"https://{long}.example/2"):
+        dispatcher = writer.dispatcher(url)
+        asked = replace(capsules.query(src_name=long), instrument=long, product_type=long)
+        names = [product(unit(capsules.IMAGE), name=f"{long}{number}") for number in range(12)]
+        dispatcher.save_recording(replace(capsules.recorded(asked, numpy_data_product_list=names), query=asked))
+        failure = capsules.failed("bad_RA.400", capsules.query(RA="a"))
+        dispatcher.save_failure(replace(failure, query=asked))
+    writer.save_exchange(replace(capsules.exchange(), url=f"https://{long}.example/{long}"))
+    writer.finish(0)
+
+    assert max(len(path) for path in open_capsule(tmp_path / "c").files) <= 120
 
 
 # -- the folder ------------------------------------------------------------------------------------
@@ -390,7 +493,12 @@ def test_a_capsule_is_replaced_only_on_request(folder: Path) -> None:
 
     CapsuleWriter(folder, replace=True)
 
-    assert sorted(file.name for file in folder.iterdir()) == ["capsule.json", "notebook.ipynb"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        ".gitattributes",
+        "README.md",
+        "capsule.json",
+        "notebook.ipynb",
+    ]
 
 
 def test_a_capsule_without_results_is_replaced(tmp_path: Path) -> None:
@@ -505,8 +613,7 @@ def hostile_failure(value: Any) -> None:
     value["body"]["products"] = {"numpy_data_product_list": [{"data_unit_list": [{"binarys": HOSTILE}]}]}
 
 
-FAILURE = next(path.relative_to(SAMPLE).as_posix() for path in sorted(SAMPLE.glob(f"{HERE}/failures/*.json")))
-TOLD = f"{HERE}/descriptions/isgri.json"
+FAILURE = next(path.relative_to(LATEST).as_posix() for path in sorted(LATEST.glob(f"{HERE}/failures/*.json")))
 CODE = "().__class__.__base__.__subclasses__()"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no JSON": (lambda f: (f / "capsule.json").write_text("{"), "capsule.json", "not strict JSON"),
@@ -536,7 +643,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         r"was changed: it has \d+ bytes, not \d+",
     ),
     "a shorter file": (lambda f: os.truncate(f / FAILURE, 7), FAILURE, r"was changed: it has 7 bytes, not \d+"),
-    "a changed array": (lambda f: (f / IMAGE / "lc.fits").write_bytes(b"x" * 8640), f"{IMAGE}/lc.fits", "was changed"),
+    "a changed array": (lambda f: (f / ARRAY).write_bytes(b"x" * 8640), ARRAY, "was changed"),
     "a link out": (linked, f"{IMAGE}/query.json", "outside the folder"),
     "a folder out": (linked_folder, HERE, "outside the folder"),
     "a pipe": (piped, f"{EXCHANGE}.body", "is not a regular file"),
@@ -563,7 +670,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "would load posix.system|holds an array",
     ),
     "an array that is none": (
-        lambda f: listed_anew(f, f"{IMAGE}/lc.fits", b"SIMPLE"), f"{IMAGE}/lc.fits", "not a FITS|FITS"
+        lambda f: listed_anew(f, f"{IMAGE}/Crab.lc.fits", b"SIMPLE"), f"{IMAGE}/Crab.lc.fits", "not a FITS|FITS"
     ),
     "not recorded": (document(f"{IMAGE}/answer.json", lambda a: a.pop("recorded")), IMAGE, "has no key"),
     "no key": (recorded(key="x"), IMAGE, "'key' is not a key"),

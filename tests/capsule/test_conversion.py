@@ -261,7 +261,7 @@ def test_a_fixture_is_readable(tmp_path: Path) -> None:
     one = fixture_of(capsules.with_arrays(), tmp_path)
 
     assert one.path.rpartition("-")[0] == "isgri/isgri_image/crab"
-    assert sorted(one.files) == ["answer.json", "lc.fits", "mosaic_image.fits", "query.json"]
+    assert sorted(one.files) == ["Crab.lc.fits", "Crab.mosaic_image.fits", "answer.json", "query.json"]
     assert one.query().parameters["RA"] == 83.0
     assert one.query().parameters["DEC"] == "22.00"
     assert one.answer().timeline == (("submitted", 0.0), ("progress", 2.5), ("ready", 6.125))

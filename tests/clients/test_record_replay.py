@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -26,6 +28,7 @@ from tests.support.http_server import http_server
 from tests.support.internet import Page, internet
 from tests.support.namespaces import why_no_namespace
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
+from tests.support.paths import SAMPLES
 from tests.support.real_clients import environment
 from tests.support.servers import PATIENCE, running
 
@@ -1086,3 +1089,38 @@ def test_anywhere_is_said_of_whole_capsules_only(
     ran = runs.record(sys.executable, "asker.py", *addresses, net=net)
 
     assert (ANYWHERE in ran.stderr, IN_PART in ran.stderr) == (is_whole, not is_whole), ran.stderr
+
+
+# -- reproducible files, and what ran --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [None, "1234567890"])
+def test_a_replay_has_the_source_date_epoch_of_its_recording(runs: Runs, net: Internet, epoch: str | None) -> None:
+    """With it, the PDF files that matplotlib writes are equal."""
+    show = [sys.executable, "-c", "import os; print(os.environ['SOURCE_DATE_EPOCH'])"]
+    environ = {**net.environment, **({"SOURCE_DATE_EPOCH": epoch} if epoch else {})}
+
+    first = runs._run(["record", "-o", "capsule", "--", *show], environ)
+    again = runs.replay(*show)
+
+    assert first.out == again.out
+    assert first.out.strip() == (epoch or first.out.strip())
+    assert int(first.out) > 1_000_000_000
+
+
+def test_a_capsule_of_format_1_has_a_source_date_epoch_too(runs: Runs) -> None:
+    again = runs.replay(
+        sys.executable, "-c", "import os; print(os.environ['SOURCE_DATE_EPOCH'])", capsule=SAMPLES / "capsule-1"
+    )
+
+    assert again.out == "1700000000\n"
+
+
+def test_the_packages_that_a_run_imported_are_in_its_capsule(runs: Runs, net: Internet) -> None:
+    runs.record(sys.executable, "-c", "import numpy", net=net)
+
+    manifest = json.loads((runs.folder / "capsule" / "capsule.json").read_text())
+    assert manifest["versions"]["packages"]["numpy"] == [version("numpy")]
+    assert "astropy" not in manifest["versions"]["packages"]
+    assert manifest["versions"]["interpreters"] == [platform.python_version()]
+    assert f"| numpy | {version('numpy')} |" in (runs.folder / "capsule" / "README.md").read_text()

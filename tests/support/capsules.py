@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oda_proxy.capsule.exchange import exchange_from_answer
+from oda_proxy.capsule.exchange import exchange_from_answer, request_digest
 from oda_proxy.capsule.writer import CapsuleWriter, DispatcherWriter
 from oda_proxy.codec import pickle_loading
 from oda_proxy.compat.answer_repairs import repaired
@@ -105,14 +105,29 @@ def exchange() -> Exchange:
     return exchange_from_answer("https://sites.example/list?name=Crab", (), 200, told, b'["Paranal"]\n', when=STORED_AT)
 
 
+def other_exchanges() -> list[Exchange]:
+    """Return a failure, a HEAD, and two answers to one POST."""
+    url, form = "https://tap.example/tap/sync", (("Content-Type", "application/x-www-form-urlencoded"),)
+    gone = exchange_from_answer("https://sites.example/gone", (), 404, (), b"gone", when=STORED_AT)
+    length = (("Content-Length", "12"),)
+    head = exchange_from_answer("https://sites.example/", (), 200, length, b"", when=STORED_AT, method="HEAD")
+    digest = request_digest(form, b"QUERY=SELECT+1")
+    posted = exchange_from_answer(
+        url, form, 200, (), b"<VOTABLE/>", when=STORED_AT, method="POST", request_digest=digest
+    )
+    return [gone, head, posted, replace(posted, body=b"<VOTABLE><!-- 2 --></VOTABLE>", occurrence=2)]
+
+
 def write_descriptions(folder: Path) -> None:
     """Write descriptions as the proxy does during a run."""
     (folder / "descriptions").mkdir(parents=True, exist_ok=True)
     asked = ["/api/instr-list"]
     told = {"format": 1, "asked": asked, "told_at": STORED_AT, "content_type": "application/json"}
-    (folder / "descriptions" / f"told-{digest(asked)}.json").write_text(json.dumps({**told, "body": '["isgri"]'}))
+    (folder / "descriptions" / f"api_instr-list-{digest(asked)[:12]}.json").write_text(
+        json.dumps({**told, "body": '["isgri"]'}) + "\n"
+    )
     described = {"format": 1, "instrument": "isgri", "meta_data": [DESCRIPTION]}
-    (folder / "descriptions" / "isgri.json").write_text(json.dumps(described))
+    (folder / "descriptions" / "isgri.json").write_text(json.dumps(described) + "\n")
 
 
 def begun(folder: Path, **options: Any) -> tuple[CapsuleWriter, DispatcherWriter]:
@@ -136,6 +151,9 @@ def write_capsule(folder: Path, **options: Any) -> CapsuleWriter:
     page = exchange()
     writer.save_exchange(page)
     writer.count_exchange_use(page.name)
+    for other in other_exchanges():
+        writer.save_exchange(other)
+    writer.note_packages({"python": ["3.11.7"], "numpy": ["2.4.6"]})
     writer.note_version("oda_api", "1.3.5")
     write_descriptions(dispatcher.folder)
     writer.finish(0)

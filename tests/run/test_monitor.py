@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.run.bypass import BypassMonitor, _parse, remote_servers
+from oda_proxy.run.monitor import RunMonitor, _parse, remote_servers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ for address in sys.argv[1:]:
 
 
 @pytest.fixture
-def monitor(tmp_path: Path) -> BypassMonitor:
+def monitor(tmp_path: Path) -> RunMonitor:
     (tmp_path / "python").mkdir()
-    return BypassMonitor(tmp_path / "python")
+    return RunMonitor(tmp_path / "python")
 
 
-def run(monitor: BypassMonitor, tmp_path: Path, *arguments: str, before: str = "") -> str:
+def run(monitor: RunMonitor, tmp_path: Path, *arguments: str, before: str = "") -> str:
     path = os.pathsep.join([str(tmp_path / "python"), before, os.environ["PYTHONPATH"]])
     env = {**os.environ, **monitor.variables, "PYTHONPATH": path}
     return subprocess.run(
@@ -43,20 +43,20 @@ def run(monitor: BypassMonitor, tmp_path: Path, *arguments: str, before: str = "
     ).stdout
 
 
-def test_a_connection_to_another_machine_is_reported_once(monitor: BypassMonitor, tmp_path: Path) -> None:
+def test_a_connection_to_another_machine_is_reported_once(monitor: RunMonitor, tmp_path: Path) -> None:
     run(monitor, tmp_path, CONNECTING, "192.0.2.1:443", "192.0.2.1:443", "192.0.2.1:80", "2001:db8::1:443")
 
     assert monitor.connections == ("192.0.2.1:443", "192.0.2.1:80", "2001:db8::1:443")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_a_connection_to_this_machine_is_not_reported(monitor: BypassMonitor, tmp_path: Path, host: str) -> None:
+def test_a_connection_to_this_machine_is_not_reported(monitor: RunMonitor, tmp_path: Path, host: str) -> None:
     run(monitor, tmp_path, CONNECTING, f"{host}:1")
 
     assert monitor.connections == ()
 
 
-def test_the_name_that_was_looked_up_is_reported(monitor: BypassMonitor, tmp_path: Path) -> None:
+def test_the_name_that_was_looked_up_is_reported(monitor: RunMonitor, tmp_path: Path) -> None:
     script = """
 import socket
 try:
@@ -74,7 +74,7 @@ except OSError:
     assert monitor.connections == ("www.example.org:443",)
 
 
-def test_the_sitecustomize_that_it_hides_is_run(monitor: BypassMonitor, tmp_path: Path) -> None:
+def test_the_sitecustomize_that_it_hides_is_run(monitor: RunMonitor, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text("print('customised')")
 

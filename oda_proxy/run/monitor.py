@@ -1,7 +1,7 @@
-"""Connections of a command to other machines that bypass the proxy: nobody sees what they carry.
+"""Observes the programs of a run: connections that bypass the proxy, and versions of the packages that they import.
 
-Python programs report them by an audit hook, which they get as `sitecustomize`. Those of other programs are looked up
-in `/proc` (Linux), now and then: short ones may be missed.
+Python programs report both, by a `sitecustomize` that they import at their start. Connections of other programs are
+looked up in `/proc` (Linux), now and then: short ones may be missed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from oda_proxy.run.child import descendants
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
 
-VARIABLE: Final = "ODA_PROXY_BYPASS_LOG"
-"""The variable with the file to which Python programs report connections."""
+VARIABLE: Final = "ODA_PROXY_RUN_LOG"
+"""The variable with the file to which Python programs report."""
 INTERVAL: Final = 0.25
 """Seconds between two looks at the connections of the other programs."""
 MAX_LOG: Final = 1024 * 1024
 """Bytes of the reports that are read."""
 
-_HOOK: Final = '''"""Reports connections that bypass the proxy of a recorded run; then runs what it replaces."""
+_HOOK: Final = '''"""Reports connections past the proxy of a recorded run, and packages; then runs what it replaces."""
 
 import importlib.util
 import os
@@ -36,7 +36,7 @@ from importlib.machinery import PathFinder
 
 def _report_connections(log):
     last, seen = [""], set()
-    write, append, stream = os.write, os.O_WRONLY | os.O_APPEND, 1  # SOCK_STREAM
+    stream, files = 1, os  # SOCK_STREAM; globals are gone when the interpreter ends
 
     def hook(event, arguments):
         if event == "socket.getaddrinfo":
@@ -46,20 +46,45 @@ def _report_connections(log):
             if not isinstance(address, tuple) or getattr(connection, "type", stream) & 15 != stream:
                 return
             host = str(address[0])
-            line = "%s %s %d\\n" % (last[0] or host, host, address[1])
+            line = "connection %s %s %d\\n" % (last[0] or host, host, address[1])
             if host.startswith("127.") or host in ("localhost", "::1", "0.0.0.0", "::") or line in seen:
                 return
             seen.add(line)
-            try:
-                file = os.open(log, append)
-                try:
-                    write(file, line.encode("utf-8", "replace"))
-                finally:
-                    os.close(file)
-            except OSError:
-                pass
+            _append(log, line, files)
 
     sys.addaudithook(hook)
+
+
+def _append(log, text, os):
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, text.encode("utf-8", "replace"))
+        finally:
+            os.close(file)
+    except OSError:
+        pass
+
+
+def _report_packages(log):
+    import atexit
+
+    def report():
+        files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+        if not any("site-packages" in file or "dist-packages" in file for file in files):
+            return
+        try:
+            from importlib.metadata import packages_distributions, version
+
+            names = {name.partition(".")[0] for name in list(sys.modules)}
+            found = {one for name, those in packages_distributions().items() if name in names for one in those}
+            lines = ["package %s %s\\n" % (name, version(name)) for name in sorted(found)]
+        except Exception:  # of an interpreter that we do not know
+            return
+        lines.append("python %d.%d.%d\\n" % sys.version_info[:3])
+        _append(log, "".join(lines), os)
+
+    atexit.register(report)
 
 
 def _run_replaced():
@@ -70,19 +95,20 @@ def _run_replaced():
         spec.loader.exec_module(module)
 
 
-if os.environ.get("ODA_PROXY_BYPASS_LOG") and hasattr(sys, "addaudithook"):
-    _report_connections(os.environ["ODA_PROXY_BYPASS_LOG"])
+if os.environ.get("ODA_PROXY_RUN_LOG") and hasattr(sys, "addaudithook"):
+    _report_connections(os.environ["ODA_PROXY_RUN_LOG"])
+    _report_packages(os.environ["ODA_PROXY_RUN_LOG"])
 _run_replaced()
 '''
 
 
-class BypassMonitor:
-    """Collects the connections of the programs of a run that bypass the proxy."""
+class RunMonitor:
+    """Collects what the programs of a run report, and looks up the connections of the others."""
 
     def __init__(self, python_path: Path) -> None:
         """Write the hook into a folder of modules, which Python programs import before any other."""
         (python_path / "sitecustomize.py").write_text(_HOOK, encoding="utf-8")
-        self._log = python_path.with_name("connections.txt")
+        self._log = python_path.with_name("reports.txt")
         self._log.touch()
         self._found: dict[tuple[str, int], str] = {}
 
@@ -94,13 +120,28 @@ class BypassMonitor:
     @property
     def connections(self) -> tuple[str, ...]:
         """The servers that programs connected to, or tried to, as `host:port`; sorted."""
-        with self._log.open("rb") as stream:
-            lines = stream.read(MAX_LOG).decode("utf-8", "replace").splitlines()
-        for line in lines:
-            match line.split(" "):
-                case [name, address, port] if port.isdigit():
+        for words in self._reports():
+            match words:
+                case ["connection", name, address, port] if port.isdigit():
                     self._found[address, int(port)] = name
         return tuple(sorted({f"{name}:{port}" for (_, port), name in self._found.items()}))
+
+    @property
+    def packages(self) -> dict[str, list[str]]:
+        """The versions of the packages that Python programs imported, by name; that of Python as `python`."""
+        found: dict[str, set[str]] = {}
+        for words in self._reports():
+            match words:
+                case ["package", name, version]:
+                    found.setdefault(name, set()).add(version)
+                case ["python", version]:
+                    found.setdefault("python", set()).add(version)
+        return {name: sorted(versions) for name, versions in sorted(found.items())}
+
+    def _reports(self) -> Iterator[list[str]]:
+        with self._log.open("rb") as stream:
+            lines = stream.read(MAX_LOG).decode("utf-8", "replace").splitlines()
+        return (line.split(" ") for line in lines)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
