@@ -97,12 +97,12 @@ class JobLocks:
         """Return whether another process that lives has a lock."""
         file = self._file(key)
         try:
-            beat, text = file.stat().st_mtime_ns, file.read_text("ascii", "replace")[:MAX_SIZE]
-        except OSError:  # there is no lock, or none that can be read
+            beat, text = file.stat().st_mtime_ns, ""
+            with suppress(PermissionError):  # of a process of another user: its heartbeat can be seen
+                text = file.read_text("ascii", "replace")[:MAX_SIZE]
+        except OSError:  # there is no lock, or the folder cannot be read
             self._seen.pop(key, None)
             return False
-        except PermissionError:  # of a process of another user
-            beat, text = file.stat().st_mtime_ns, ""
         owner = _parse(text)
         if owner == self._owner or self._has_ended(owner):
             return False

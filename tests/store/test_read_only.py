@@ -24,7 +24,7 @@ from oda_proxy.store.eviction import Limits
 from oda_proxy.store.index import Index
 from oda_proxy.store.maintenance import maintain, prune
 from oda_proxy.store.read_only_index import ReadOnlyIndex
-from tests.support.permissions import folder_for_all, set_modes, unprivileged
+from tests.support.permissions import folder_for_all, privileged, set_modes, unprivileged
 from tests.support.recordings import KEYS, into_memory, recording
 
 if TYPE_CHECKING:
@@ -91,13 +91,9 @@ def test_a_damaged_recording_of_a_read_only_store_is_a_miss(shared: Path, caplog
 
 def set_writable(file: Path, content: bytes) -> None:
     """Write to a file as the user that owns it."""
-    euid = os.geteuid()
-    os.seteuid(os.getuid())
-    try:
+    with privileged():
         file.chmod(0o644)
         file.write_bytes(content)
-    finally:
-        os.seteuid(euid)
 
 
 def test_a_store_that_becomes_writable_is_written_to(shared: Path) -> None:
@@ -105,8 +101,8 @@ def test_a_store_that_becomes_writable_is_written_to(shared: Path) -> None:
         assert into_memory(store.get(KEYS[0]))
         index = store._index()
         assert isinstance(index, ReadOnlyIndex)
-        os.seteuid(os.getuid())
-        set_modes(shared, of_folders=0o755, of_files=0o644)
+        with privileged():
+            set_modes(shared, of_folders=0o777, of_files=0o666)
         index.reopen_at = 0.0  # as time passes
 
         store.put(recording(KEYS[2]))

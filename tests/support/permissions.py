@@ -30,6 +30,20 @@ def unprivileged() -> Iterator[None]:
 
 
 @contextmanager
+def privileged() -> Iterator[None]:
+    """Run as root again, where root runs the tests."""
+    euid = os.geteuid()
+    if euid == os.getuid():
+        yield
+        return
+    os.seteuid(os.getuid())
+    try:
+        yield
+    finally:
+        os.seteuid(euid)
+
+
+@contextmanager
 def folder_for_all() -> Iterator[Path]:
     """Make a temporary folder that everybody may enter."""
     with tempfile.TemporaryDirectory(prefix="oda-proxy-test-") as name:
