@@ -6,7 +6,7 @@ pytest loads it in every run, so the imports that cost time are within the funct
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from os.path import normpath
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from os import PathLike
+    from tempfile import TemporaryDirectory
 
     from _pytest.terminal import TerminalReporter
 
@@ -63,6 +64,9 @@ _ITEMS: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 _COLLECTED: pytest.StashKey[Collected] = pytest.StashKey()
 _OWNERS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 """The test of each folder of recordings that is not shared, by its path in lower case."""
+_NOTES = "oda_proxy_notes"
+_NOTES_FOLDER: pytest.StashKey[TemporaryDirectory[str]] = pytest.StashKey()
+"""The folder for notes of the workers of pytest-xdist to each other."""
 _EXISTED: pytest.StashKey[dict[Path, bool]] = pytest.StashKey()
 """For each shared cassette: whether it existed when this run began."""
 
@@ -261,24 +265,17 @@ def _with_mode_of_run(config: pytest.Config, options: CassetteOptions) -> Casset
 
 def _existed(config: pytest.Config, options: CassetteOptions) -> bool:
     """Whether a cassette existed when the run began; the first of the workers to use it notes that for all."""
-    if not hasattr(config, "workerinput"):
+    worker: dict[str, str] = getattr(config, "workerinput", {})
+    if _NOTES not in worker:
         return options.exists
-    import tempfile
     from hashlib import sha256
 
-    run = Path(tempfile.gettempdir(), f"oda-proxy-{config.workerinput['testrunuid']}")
-    note = run / sha256(str(options.folder).encode()).hexdigest()
-    run.mkdir(exist_ok=True)
-    try:
-        with note.open("x") as file:
-            file.write("existed" if options.exists else "new")
-    except FileExistsError:
-        from time import sleep
-
-        while not (text := note.read_text()):  # the other worker is about to write it
-            sleep(0.001)
-        return text == "existed"
-    return options.exists
+    note = Path(worker[_NOTES], sha256(str(options.folder).encode()).hexdigest())
+    draft = note.with_name(f"{note.name}.{worker['workerid']}")
+    draft.write_text("existed" if options.exists else "new")
+    with suppress(FileExistsError):  # the note of another worker, before which nothing was recorded
+        note.hardlink_to(draft)
+    return note.read_text() == "existed"
 
 
 def _name_in_module(node: pytest.Item) -> str:
@@ -410,7 +407,7 @@ def pytest_runtest_makereport(
         item.stash[_PASSED] = report.passed
     if report.failed and not item.stash.get(_IS_REPORTED, False) and (lines := list(_lines(item))):
         report.sections.append((_TITLE, "\n".join(lines)))
-    if call.when == "call":
+    if call.when == "teardown":  # always the last, also after an error in a fixture
         _collect_misses(item)
     return report
 
@@ -520,13 +517,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the notes that workers of pytest-xdist left for each other."""
-    if (run := getattr(config, "workerinput", {}).get("testrunuid")) is not None:
-        import shutil
-        import tempfile
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give the workers of pytest-xdist a folder for notes to each other."""
+    import tempfile
 
-        shutil.rmtree(Path(tempfile.gettempdir(), f"oda-proxy-{run}"), ignore_errors=True)
+    if _NOTES_FOLDER not in node.config.stash:
+        node.config.stash[_NOTES_FOLDER] = tempfile.TemporaryDirectory(prefix="oda-proxy-")
+    node.workerinput[_NOTES] = node.config.stash[_NOTES_FOLDER].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the notes of the workers of pytest-xdist."""
+    if notes := config.stash.get(_NOTES_FOLDER, None):
+        notes.cleanup()
 
 
 def _reports_unused(config: pytest.Config) -> bool:
