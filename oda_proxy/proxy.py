@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 10_000
-"""Sessions that received recordings, or joined jobs of others, and are remembered."""
+"""How many sessions are remembered that were served a recording, or the job of another client."""
 MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
 """Recordings from which durations of jobs are estimated: in all, and read in one go."""
 DESCRIPTION_TIMEOUT = 110.0
@@ -114,13 +114,20 @@ class Counts:
 
     hits: int
     asked: int
+    """Requests that went to the dispatcher."""
     failed: int
     kept: int
+    """Answers that were stored."""
     jobs: int
+    """Jobs that were submitted."""
     joined: int
+    """Clients that joined the job of another one."""
     echo_differs: int
+    """Answers that were not stored because their echo contradicts the query."""
     job_ids_shared: int
+    """Times that one job_id of the dispatcher stood for another query than before."""
     unsafe: dict[str, int]
+    """Answers that would have a client load a name off the allow-list, by name."""
 
 
 class Proxy:
@@ -144,7 +151,7 @@ class Proxy:
         self._policy = policy
         self._clock = clock
         self._new_session = runtime.new_session
-        self._hits, self._forwarded, self._failed, self._uploads_stored = 0, 0, 0, 0
+        self._hits, self._forwarded, self._failed, self._relayed_stored = 0, 0, 0, 0
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
@@ -174,7 +181,7 @@ class Proxy:
             hits=self._hits,
             asked=self._forwarded,
             failed=self._failed,
-            kept=self.jobs.counts.stored + self._uploads_stored,
+            kept=self.jobs.counts.stored + self._relayed_stored,
             jobs=self.jobs.counts.started,
             joined=self.jobs.counts.joined,
             echo_differs=self._cache.echo_differs,
@@ -287,7 +294,7 @@ class Proxy:
         return await self._lookup(resolved, client)
 
     async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
-        """Return whether a client sends the job_id that it received for this query; others the dispatcher judges."""
+        """Return whether the job_id is the one that clients receive for this query; any other is the dispatcher's."""
         if envelope.job_id == provisional_job_id(resolved) or self.jobs.has_job(resolved, envelope):
             return True
         return await self._cache.job_id(resolved) == envelope.job_id
@@ -295,7 +302,7 @@ class Proxy:
     def _audience(self, envelope: Envelope) -> str | None:
         """Return the audience that a client claims to belong to; None for a token that cannot be read."""
         if self.upstream is None:
-            self._tokens.check(envelope.token)  # online the dispatcher does
+            self._tokens.check(envelope.token)  # online, the dispatcher checks it
         return self._tokens.audience(envelope.token)
 
     async def _lookup(self, resolved: ResolvedQuery, client: Client) -> Answer:
@@ -303,15 +310,15 @@ class Proxy:
         envelope, control = client.envelope, self._cache_control(client.request)
         resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
         refresh = resubmit or envelope.query_status != "new" or control.no_store
-        completions = self.jobs.completions
+        completions = self.jobs.completions  # read first: a job that ends during the look-up counts as running
         recording = None if refresh else await self._cache.look_up(resolved)
         saves_query = recording is not None or self.jobs.is_shared(resolved)
         if not await self._is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
                 recording.head.close()
             refresh, recording = True, None
-        is_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
-        if recording and self._is_fresh(recording, is_allowed=is_allowed):
+        age_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
+        if recording and self._is_fresh(recording, age_allowed=age_allowed):
             return await self._serve_recording(recording, resolved, client)
         if control.only_if_cached:
             raise NotCachedError
@@ -320,7 +327,7 @@ class Proxy:
         if control.no_store:
             return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
         try:
-            forwarded: Forwarded = "request" if refresh or not is_allowed else "stale" if recording else "uri-miss"
+            forwarded: Forwarded = "request" if refresh or not age_allowed else "stale" if recording else "uri-miss"
             return await self.jobs.join(
                 resolved,
                 client,
@@ -345,9 +352,9 @@ class Proxy:
         control = cache_control(request.headers)
         return control if self.upstream else CacheControl(only_if_cached=control.only_if_cached)
 
-    def _is_fresh(self, recording: Recording, *, is_allowed: bool) -> bool:
+    def _is_fresh(self, recording: Recording, *, age_allowed: bool) -> bool:
         """Return whether a recording may be served; the file of one that may not is closed."""
-        if self.upstream is None or (is_allowed and self._policy.freshness.is_fresh(recording, self._clock())):
+        if self.upstream is None or (age_allowed and self._policy.freshness.is_fresh(recording, self._clock())):
             return True
         recording.head.close()
         return False
@@ -381,7 +388,9 @@ class Proxy:
             return self._hit(recording, client, CacheStatus(hit=True))
         if self.upstream is None:
             return await self._miss(resolved, envelope)
-        if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(resolved):  # of an earlier process
+        if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(
+            resolved
+        ):  # started by an earlier process
             return await self.jobs.join(resolved, client, "uri-miss")
         if analysis_request.has_files(client.request):
             return await self._relay_stored(resolved, client, "bypass")
@@ -399,22 +408,22 @@ class Proxy:
         return await self._pipeline.adapted(await self._pipeline.repaired(answer, api_client), api_client)
 
     async def _relay_stored(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
-        """Relay a query as it is, and store a complete answer; its job is the client's own."""
+        """Relay a query as it is, and store a complete answer; nobody else joins its job."""
         job = Job(self._clock())
         reply = await self._upstream_relay.send(client.request, client.base_url, forwarded)
         answer = await spooled(reply, MAX_STORED)
         if answer.status == OK:
             self._tokens.mark_verified(client.envelope.token)
         answer = await self._pipeline.repaired(answer, client.envelope)
-        kept = await self._cache.store(answer, resolved, client.envelope, job)
-        self._uploads_stored += kept.stored
-        if kept.stored and kept.recording:
-            await self._observer.stored(kept.recording)
+        result = await self._cache.store(answer, resolved, client.envelope, job)
+        self._relayed_stored += result.stored
+        if result.stored and result.recording:
+            await self._observer.stored(result.recording)
         elif await asyncio.to_thread(is_failure, answer, client.envelope):
             failed_at = self._clock()
             failure = await asyncio.to_thread(redact_failure, answer, resolved, client.envelope, failed_at=failed_at)
             await self._observer.failed(resolved, failure)
-        status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
+        status = replace(answer.cache_status, stored=result.stored, detail=result.detail)
         return await self._pipeline.adapted(replace(answer, cache_status=status), client.envelope)
 
     async def _description(self, request: Request, route: Route, base_url: str) -> Answer:
@@ -423,12 +432,12 @@ class Proxy:
         if route.kind is Kind.INSTRUMENTS:
             send = self._upstream_relay.send_instrument_list
         pairs = parse_fields(request.query_string)
-        plain = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
+        outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
         if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
-            return await self._pipeline.without_configuration(await send(plain, base_url, "bypass", detail="token"))
+            return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))
 
         async def describe(forwarded: Forwarded) -> Answer:
-            return await self._pipeline.without_configuration(await send(plain, base_url, forwarded))
+            return await self._pipeline.without_configuration(await send(outgoing, base_url, forwarded))
 
         return await self._descriptions.get(
             (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),

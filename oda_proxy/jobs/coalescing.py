@@ -52,7 +52,7 @@ MAX_AGE, FRESH_TIMEOUT = 1.5, 2.0
 SILENCE = 30.0
 """Seconds without news of a job after which a `new` from its owner goes to the dispatcher."""
 MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
-"""Queries whose answers were found to name their client: how many are remembered, and for how long, in s."""
+"""Queries whose answers could not be shared, so that each client gets a job: how many are remembered, how long in s."""
 
 
 class Jobs:

@@ -110,7 +110,7 @@ class TokenVerifier:
     def audience(self, token: Token | None) -> str | None:
         """Return the audience that a token claims; None for a token that has expired or cannot be parsed.
 
-        Return nothing private to a client before `is_verified` is true of its token.
+        Callers serve nothing private until `is_verified` holds for the token.
         """
         if token is None:
             return PUBLIC

@@ -107,7 +107,7 @@ class Recording:
     job_id: str = ""
     """The dispatcher's name for the job of a public query, which is the same for all clients; "" if unknown."""
     client_members: Mapping[str, Any] = field(default_factory=dict)
-    """Members of `products` whose form depends on the client: `api_code`, and those of `compat.generations.FORMED`."""
+    """Members of `products` whose form depends on the client: `api_code`, and those in `VERSION_DEPENDENT`."""
     gaps: tuple[Gap, ...] = ()
     """The places in the head where FITS cards name the client, in order."""
     other_members: Mapping[str, Any] = field(default_factory=dict)
