@@ -95,10 +95,13 @@ def _run_replaced():
         spec.loader.exec_module(module)
 
 
-if os.environ.get("ODA_PROXY_RUN_LOG") and hasattr(sys, "addaudithook"):
+_is_first = not hasattr(sys, "_oda_proxy_observes")  # another sitecustomize may run this one again
+sys._oda_proxy_observes = True
+if _is_first and os.environ.get("ODA_PROXY_RUN_LOG") and hasattr(sys, "addaudithook"):
     _report_connections(os.environ["ODA_PROXY_RUN_LOG"])
     _report_packages(os.environ["ODA_PROXY_RUN_LOG"])
-_run_replaced()
+if _is_first:
+    _run_replaced()
 '''
 
 

@@ -81,6 +81,21 @@ def test_the_sitecustomize_that_it_hides_is_run(monitor: RunMonitor, tmp_path: P
     assert run(monitor, tmp_path, "print('run')", before=str(tmp_path / "own")) == "customised\nrun\n"
 
 
+def test_a_sitecustomize_that_runs_others_too_runs_once(monitor: RunMonitor, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    script = """
+import importlib.util, os, sys
+from importlib.machinery import PathFinder
+print("customised")
+paths = [path for path in sys.path if path != os.path.dirname(__file__)]
+spec = PathFinder.find_spec("sitecustomize", paths)
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+"""
+    (tmp_path / "own" / "sitecustomize.py").write_text(script)
+
+    assert run(monitor, tmp_path, "print('run')", before=str(tmp_path / "own")) == "customised\nrun\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
 def test_the_connections_of_any_process_are_found_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)
