@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -72,6 +73,8 @@ def pytest_fixture_setup(
 
 def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
     """Start a proxy; return its URL, and the function that stops it."""
+    upstream = upstream.replace("//0.0.0.0", "//127.0.0.1")
+    _wait_for(upstream)
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
     cache = CACHE or str(Path(folder.name) / "cache")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
@@ -98,6 +101,19 @@ def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
         _urls.discard(url)
 
     return url, stop
+
+
+def _wait_for(upstream: str) -> None:
+    """Wait until the dispatcher answers: the proxy refuses to start over one that it cannot reach."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            _send(requests.Session(), "GET", f"{upstream}/api/instr-list?instrument=mock", timeout=PATIENCE)
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline, f"no dispatcher at {upstream}"
+            time.sleep(0.1)
+        else:
+            return
 
 
 _reports: dict[str, tuple[str, str]] = {}
