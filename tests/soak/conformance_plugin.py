@@ -108,7 +108,13 @@ def _wait_for(upstream: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            _send(requests.Session(), "GET", f"{upstream}/api/instr-list?instrument=mock", timeout=PATIENCE)
+            _send(
+                requests.Session(),
+                "GET",
+                f"{upstream}/api/instr-list?instrument=mock",
+                timeout=PATIENCE,
+                allow_redirects=False,
+            )
         except requests.ConnectionError:
             assert time.monotonic() < deadline, f"no dispatcher at {upstream}"
             time.sleep(0.1)
