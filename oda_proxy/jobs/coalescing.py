@@ -283,15 +283,16 @@ class Jobs:
         self._pauses.answered(envelope.session_id)
         job_id = running.job_id_for(envelope, default=provisional_job_id(running.resolved))
         if outcome is None:
+            is_owner, notices = running.is_owner(client), running.notices
             text = progress.running_answer(
                 running.status,
                 envelope,
                 job_id=job_id,
                 reports=running.reports,
                 comment=self.comment_on(running, client),
-                notices=running.notices.owner if running.is_owner(client) else running.notices.public,
+                notices=notices.owner if is_owner else notices.public,
                 urgent=envelope.awaits_products or running.job.errors > 0,
-                now=now,
+                now=notices.time_request if is_owner and notices.time_request is not None else now,
             )
             return json_answer(OK, text, replace(status, detail="running"))
         if answer := running.take_answer(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,8 @@ class Notices:
 
     owner: Mapping[str, str] = field(default_factory=dict)
     public: Mapping[str, str] = field(default_factory=dict)
+    time_request: float | None = field(default=None, compare=False)
+    """The time that the dispatcher gives its answer, in s since 1970 (UTC): for the owner, and no news by itself."""
 
 
 def read_notices(answer: Mapping[str, Any], envelope: Envelope) -> Notices:
@@ -36,7 +39,12 @@ def read_notices(answer: Mapping[str, Any], envelope: Envelope) -> Notices:
     owner = {**_texts(monitor, _OF_OWNER[len(_OF_ALL) :]), **_texts(status, _OF_OWNER)}
     secrets = collect_secrets(envelope, monitor)
     public = {name: redact_value(owner[name]) for name in _OF_ALL if name in owner}
-    return Notices(owner, {name: text for name, text in public.items() if _is_public(text, secrets)})
+    time = answer.get("time_request")
+    return Notices(
+        owner,
+        {name: text for name, text in public.items() if _is_public(text, secrets)},
+        float(time) if isinstance(time, int | float) and math.isfinite(time) else None,
+    )
 
 
 def _texts(members: object, names: tuple[str, ...]) -> dict[str, str]:

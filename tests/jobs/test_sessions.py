@@ -109,3 +109,24 @@ def test_what_the_dispatcher_says_of_a_running_job_reaches_its_owner_and_others_
             assert "SESSIONOFTHEFIRST" not in other.body.decode()
 
     simulate(scenario())
+
+
+@pytest.mark.parametrize("given", [1795900993.25, 1795900993, None, "yesterday", float("nan")])
+def test_the_owner_of_a_running_job_gets_the_time_of_the_dispatcher_and_others_that_of_the_proxy(given: Any) -> None:
+    """The dispatcher files its mail and its call-backs under this time."""
+
+    def instead(request: DispatcherRequest) -> Reply | None:
+        monitor = {"job_id": request.name, "session_id": request.session_id, "status": "submitted"}
+        return reply({"query_status": "submitted", "products": {}, "job_monitor": monitor, "time_request": given})
+
+    async def scenario() -> None:
+        async with proxied(Dispatcher(instead=instead)) as proxy:
+            owner = (await Client(proxy).ask()).json["time_request"]
+            other = (await Client(proxy, "SESSIONOFANOTHER").ask()).json["time_request"]
+
+            is_time = isinstance(given, int | float) and given == given  # noqa: PLR0124 - NaN is not
+            assert (owner == given) == is_time
+            assert isinstance(owner, int | float)
+            assert other != given
+
+    simulate(scenario())
