@@ -40,7 +40,7 @@ def describe(query: Query | None) -> str:
 
 def render(manifest: Mapping[str, Any], contents: Mapping[str, str]) -> str:
     """Return the README of a capsule: `manifest` is the content of capsule.json, `contents` has a line per entry."""
-    recorder = f"[oda-proxy](https://pypi.org/project/oda-proxy/) {manifest['versions'].get('oda_proxy', '')}"
+    recorder = f"oda-proxy {manifest['versions'].get('oda_proxy', '')}"
     lines = [
         _MARK,
         "# A recorded run",
