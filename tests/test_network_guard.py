@@ -46,7 +46,7 @@ def test_every_way_out_is_refused() -> None:
                 way()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3", "0.0.0.0"])  # noqa: S104 - a connection
 def test_a_server_on_this_machine_is_reached(host: str) -> None:
     with socket.create_server(("", 0)) as server, socket.create_connection((host, server.getsockname()[1])) as client:
         assert client.getpeername()[1] == server.getsockname()[1]

@@ -56,7 +56,8 @@ def _text(host: str | bytes) -> str:
 
 def _is_here(host: str | bytes) -> bool:
     name = _text(host).casefold()
-    return name in {"", "localhost", "::1", os.uname().nodename.casefold()} or (
+    # A connection to "any address" reaches this machine.
+    return name in {"", "localhost", "::1", "0.0.0.0", "::", os.uname().nodename.casefold()} or (  # noqa: S104
         name.startswith("127.") and _is_address(name)
     )
 
