@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-REAL_TIMEOUT = 300
+REAL_TIMEOUT = 600
 """Seconds that a test of real clients may take: some wait for jobs of many clients on a machine that is busy."""
 
 # Neither the tests nor the programs that they start reach another machine. Only the installer of environments does.

@@ -975,6 +975,7 @@ def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.R
 SEVEN = TWO.replace('["255.986542", "250"]', "range(240, 247)").replace("RA=ra", "RA=str(ra)")
 
 
+@pytest.mark.slow  # starts workers, each some times
 @pytest.mark.parametrize("mode", ["once", "all"])
 def test_workers_that_record_shared_recordings_lose_none(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str, mode: str
@@ -988,6 +989,7 @@ def test_workers_that_record_shared_recordings_lose_none(
     assert mock_status(upstream)["runs"] == (14 if mode == "all" else 7)
 
 
+@pytest.mark.slow  # starts workers, each some times
 def test_two_sessions_that_record_shared_recordings_lose_none(project: pytest.Pytester, upstream: str) -> None:
     text = f"import pytest\nfrom image_query import get_image\n{SEVEN}"
     project.makepyfile(test_images=text)
@@ -1003,6 +1005,7 @@ def test_two_sessions_that_record_shared_recordings_lose_none(project: pytest.Py
     assert recorded(project.path / "recordings/both") == list(range(240, 247))
 
 
+@pytest.mark.slow  # starts workers, each some times
 def test_once_does_not_add_to_recordings_in_workers_either(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     options = (*IN_TWO, "--oda-record-mode=once", f"--oda-upstream={upstream}")
     run(LEAVES_ONE, *options).assert_outcomes(passed=1)
