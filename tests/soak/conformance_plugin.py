@@ -51,7 +51,7 @@ def _send_as_api(self: requests.Session, method: str, url: str, **options: Any) 
 
 def pytest_configure() -> None:
     """Change the requests of this run, and let servers that are started take SIGINT, by which suites stop them."""
-    requests.Session.request = _send_as_api  # type: ignore[assignment, method-assign]
+    setattr(requests.Session, "request", _send_as_api)  # noqa: B010 - a method is not assigned to, for the type checker
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     RESULT.write_text("")
