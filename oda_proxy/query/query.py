@@ -102,6 +102,8 @@ class Envelope:
     """The remaining names of `ENVELOPE`, as sent."""
     sends_defaults: bool = False
     """Whether all of `CLIENT_DEFAULTS` were sent, with any values."""
+    is_verbose: bool = False
+    """Whether `verbose` was sent, with another value than the default: the dispatcher may remark on it."""
 
     @property
     def client_version(self) -> str | None:
@@ -166,7 +168,11 @@ def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str
     for name, value in pairs:
         values[name].append(value)
     envelope = _envelope({name: values.pop(name) for name in ENVELOPE if name in values})
-    envelope = replace(envelope, sends_defaults=CLIENT_DEFAULTS.keys() <= values.keys())
+    envelope = replace(
+        envelope,
+        sends_defaults=CLIENT_DEFAULTS.keys() <= values.keys(),
+        is_verbose=values.get("verbose", [CLIENT_DEFAULTS["verbose"]]) != [CLIENT_DEFAULTS["verbose"]],
+    )
     for name, default in CLIENT_DEFAULTS.items():
         if values.get(name) == [default]:
             del values[name]

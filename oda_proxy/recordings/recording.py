@@ -179,7 +179,7 @@ def redact(
         key=key,
         stored_at=stored_at,
         head=MemoryHead(head),
-        exit_status=_redacted_status(exit_status, (CLIENT_DEFAULTS.keys() - requested) | IGNORED),
+        exit_status=_redacted_status(exit_status, CLIENT_DEFAULTS.keys() - requested),
         parameters={
             name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
         },
@@ -222,10 +222,15 @@ def _redacted_status(exit_status: Mapping[str, Any], of_clients: Collection[str]
 
     Dispatchers remark on arguments that they do not know; clients up to 1.1.0 always send two of them.
     """
-    status: dict[str, Any] = redact_value({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
-    if isinstance(comment := status.get("comment"), str):
-        status["comment"] = _UNUSED.sub(lambda remark: _remark_on_others(remark, of_clients), comment)
-    return status
+    stored: dict[str, Any] = redact_value({name: exit_status[name] for name in _EXIT_STATUS if name in exit_status})
+    return _without_remarks(stored, of_clients)
+
+
+def _without_remarks(exit_status: Mapping[str, Any], arguments: Collection[str]) -> Mapping[str, Any]:
+    """Return the exit status without remarks that these arguments are not used."""
+    if not isinstance(comment := exit_status.get("comment"), str):
+        return exit_status
+    return {**exit_status, "comment": _UNUSED.sub(lambda remark: _remark_on_others(remark, arguments), comment)}
 
 
 def _remark_on_others(remark: re.Match[str], of_clients: Collection[str]) -> str:
@@ -276,7 +281,9 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     rest = {
         **recording.other_members,
-        "exit_status": recording.exit_status,
+        "exit_status": recording.exit_status
+        if envelope.is_verbose
+        else _without_remarks(recording.exit_status, IGNORED),
         "job_monitor": {"job_id": job_id, "session_id": session_id, "status": "done"},
         "job_status": "done",
         "session_id": session_id,

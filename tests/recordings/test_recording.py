@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -248,13 +249,14 @@ def test_a_remark_on_what_was_requested_is_stored() -> None:
     assert recording.exit_status["comment"] == "Please note that argument dry_run is not used"
 
 
-def test_a_remark_on_an_argument_that_is_not_in_the_key_is_not_stored_for_others() -> None:
+def test_a_remark_on_an_argument_that_is_not_in_the_key_is_for_those_who_send_it() -> None:
     remark = "Please note that arguments verbose, x are not used"
     sent = answer(exit_status={"status": 0, "message": "", "comment": remark})
 
     recording = redact(json_bytes(sent), CLIENT, key=KEY, stored_at=1.0, requested={"verbose", "x"})
 
-    assert recording.exit_status["comment"] == "Please note that argument x is not used"
+    assert spliced(recording, replace(CLIENT, is_verbose=True))["exit_status"]["comment"] == remark
+    assert spliced(recording, CLIENT)["exit_status"]["comment"] == "Please note that argument x is not used"
 
 
 @pytest.mark.parametrize("products", [{"instrument_parameters": {"n": 1}}, {"session_id": "S", "job_id": "J"}])
