@@ -621,7 +621,7 @@ def test_a_run_that_is_interrupted_leaves_its_answers_and_no_process(runs: Runs,
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=PATIENCE)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "the command was ended by SIGINT" in stderr
     assert "recorded in capsule: 1 answer with products" in stderr
     assert not any(is_there(int(pid)) for pid in line.split()[1:])
