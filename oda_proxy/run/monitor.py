@@ -70,6 +70,8 @@ def _report_packages(log):
     import atexit
 
     def report():
+        if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
+            return  # the imports below would have the interpreter forget that SIGINT ends it
         files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
         if not any("site-packages" in file or "dist-packages" in file for file in files):
             return
