@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow  # each test is a run of pytest
 
 HELPER = SUPPORT / "image_query.py"
 ALONE = ("-p", "oda_proxy", "-p", "no:cacheprovider", "--strict-markers", "-W", "error")

@@ -204,6 +204,7 @@ def comparable(out: str) -> str:
 
 VERSIONS = ("1.0", "1.3.5")
 versions = pytest.mark.parametrize("version", VERSIONS)
+pytestmark = pytest.mark.slow  # each test starts several programs
 
 
 @pytest.mark.real
