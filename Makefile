@@ -18,7 +18,7 @@ demo: .venv/demo  ## ask a mock dispatcher twice through the proxy, with a real 
 serve: .venv/installed  ## keep a proxy over the mock running, to try by hand
 	$(BIN)/oda-proxy serve --mock
 
-check: lint .venv/test  ## in a minute: style, types, imports, and the tests that need no other environment
+check: lint  ## in a minute: style, types, imports, and the tests that need no other environment
 	ODA_PROXY_EXAMPLES=0.1 $(PYTEST) -m "not real and not slow"
 
 test: environments  ## all tests; those of real clients in the environments that are built first
@@ -27,7 +27,7 @@ test: environments  ## all tests; those of real clients in the environments that
 environments: .venv/test  ## build the environments of the real clients; where one cannot be built, its tests are skipped
 	-$(BIN)/python -m tests.support.environments
 
-lint: .venv/lint  ## style, types, and the direction of imports
+lint: .venv/lint .venv/test  ## style, types, and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
