@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from oda_proxy.files import git_attributes
 from oda_proxy.fixture import json_files
 
 MANIFEST: Final = "capsule.json"
 CRATE: Final = "ro-crate-metadata.json"
 
 README: Final = "README.md"
-ATTRIBUTES: Final = ".gitattributes"
-GENERATED: Final = (README, ATTRIBUTES)
+GENERATED: Final = (README, git_attributes.NAME)
 """Files that are written for people and for git, and not listed in the manifest: their
 readers may change them."""
 

@@ -38,6 +38,7 @@ from oda_proxy.capsule.layout import (
 from oda_proxy.codec import json_text
 from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.files import atomic, digests
+from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture import json_files
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION
@@ -52,11 +53,6 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
-
-
-_ATTRIBUTES = b"""# git must not change line ends here: the manifest has the digests of all files
-* -text
-"""
 
 
 SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
@@ -93,8 +89,7 @@ class CapsuleWriter:
             self._manifest.source_date_epoch = int(epoch)
         with capsule_errors(folder):
             _prepare_folder(folder, replace=replace)
-            if not (folder / layout.ATTRIBUTES).exists():
-                atomic.write(folder / layout.ATTRIBUTES, _ATTRIBUTES)
+            write_git_attributes(folder)
             self._manifest.write()
 
     @property

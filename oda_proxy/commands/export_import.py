@@ -14,6 +14,7 @@ from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.selection import select
 from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.fixture.writing import write_fixture, write_manifest
@@ -68,6 +69,7 @@ def export(
                 origins[path] = {"kind": "recorded", "source": upstream, "modelled": []}
     if origins:
         write_manifest(folder, origins)
+        write_git_attributes(folder)
     if as_json:
         print_json({"written": written, "failed": failed})
     else:

@@ -384,6 +384,37 @@ def test_an_export_adds_to_a_folder_of_fixtures(
     assert manifest["fixtures"][0]["origin"] == {"kind": "recorded", "source": PRODUCTION, "modelled": []}
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_git_leaves_exported_fixtures_alone(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "export", str(tmp_path / "out"), keys["polar_lc"])
+    texts = [file for file in (tmp_path / "out").rglob("*") if file.suffix in {"", ".json"} and file.is_file()]
+    assert [file.name for file in texts if not file.read_bytes().endswith(b"\n")] == []
+
+    _commit_and_check_out_with_autocrlf(tmp_path / "out", tmp_path / "clone")
+    assert main(["verify", str(tmp_path / "clone")]) == 0
+
+
+def _commit_and_check_out_with_autocrlf(source: Path, target: Path) -> None:
+    """Commit a folder, and check it out as git on Windows does."""
+    git = ["git", "-c", "core.autocrlf=true", "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "fixtures"]):
+        subprocess.run([*git, *words], cwd=source, check=True)
+    subprocess.run([*git, "clone", "-q", str(source), str(target)], check=True)
+
+
+def test_an_export_does_not_replace_a_gitattributes(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".gitattributes").write_text("*.json -text\n")
+
+    run(capsys, "export", str(tmp_path / "out"), keys["polar_lc"])
+
+    assert (tmp_path / "out" / ".gitattributes").read_text() == "*.json -text\n"
+
+
 def test_a_damaged_fixture_is_not_imported(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed = several / "polar" / "polar_lc" / "2016-12-18" / "lc.root"
     changed.write_bytes(changed.read_bytes() + b"x")
