@@ -22,6 +22,7 @@ from aiohttp import web
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
+from oda_proxy.run.client_cache import empty_client_cache
 from oda_proxy.servers import ineffective_faults, mock_app, proxy_listening
 from oda_proxy.web.server import listening
 
@@ -94,7 +95,8 @@ def mocking(
 ) -> Iterator[str]:
     """Run a mock dispatcher, like `oda-proxy mock`, and return its URL (docs/mock.md).
 
-    Unlike the command, it synthesises data for queries without a fixture, unless `fixtures` are passed.
+    Unlike the command, it synthesises data for queries without a fixture, unless `fixtures` are passed. The client in
+    this process has an empty cache (ODA_CACHE) meanwhile, so that what the mock returns is not in its own one later.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def mocking(
         app.on_response_prepare.append(_refusal_hook(on_refusal))
     if on_start:
         on_start(partial(ineffective_faults, app))
-    with in_thread(listening(app, HOST, port, shutdown_timeout=SHUTDOWN)) as url:
+    with empty_client_cache(), in_thread(listening(app, HOST, port, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 
 
@@ -151,6 +153,8 @@ def recording(
     folder: Folder, *, upstream: str | None = None, include_private: bool = False, replace: bool = False
 ) -> Iterator[str]:
     """Run a server that records all requests as a capsule in `folder`, and return its URL (docs/reproducing.md).
+
+    The client in this process has an empty cache meanwhile (ODA_CACHE): what it finds in its own one is not requested.
 
     Parameters
     ----------
@@ -175,7 +179,7 @@ def recording(
     server = recorder_of(
         _folder(folder), upstream=url, include_private=include_private, replace=replace, listen=dispatcher_listener
     )
-    with in_thread(server) as recorder:
+    with _empty_client_cache(), in_thread(server) as recorder:
         try:
             yield recorder.listeners.url
         except Exception:
@@ -192,15 +196,26 @@ def recording(
 def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     """Run a server that answers from the capsule in `folder` alone, and return its URL.
 
-    `time_scale` is the duration of jobs: 1 as recorded, 0 none. Raises UsageError, ListenError, and CapsuleError, which
+    The client in this process has an empty cache meanwhile, as in `recording`. `time_scale` is the duration of jobs: 1
+    as recorded, 0 none. Raises UsageError, ListenError, and CapsuleError, which
     names the file.
     """
     from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.replayer import replaying as replayer_of
 
     scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
-    with in_thread(replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)) as replayer:
+    server = replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)
+    with _empty_client_cache(), in_thread(server) as replayer:
         yield replayer.listeners.url
+
+
+@contextmanager
+def _empty_client_cache() -> Iterator[None]:
+    """Set an empty cache for the client until the block ends, and log which one it replaces, if that has files."""
+    with empty_client_cache() as replaced:
+        yield
+    if replaced:
+        _log.warning("not used: the cache of oda_api in %s: the block had an empty one (ODA_CACHE)", replaced)
 
 
 @contextmanager

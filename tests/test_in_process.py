@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_OF_THE_CLIENT = ("query_status", "query_type", "api", "oda_api_version", "off_line", "session_id")
+CALL = {name: word for name, word in IMAGE.items() if name not in _OF_THE_CLIENT} | {
+    "product": IMAGE["product_type"],
+    "product_type": "Real",
+}
+"""The arguments of `get_product` for the image."""
 KEY = "a key that is long enough for HMAC with SHA-256"
 
 
@@ -288,15 +294,38 @@ def test_private_responses_are_recorded_only_with_include_private(
 
 
 @pytest.mark.real
+def test_a_warm_cache_of_the_client_makes_no_empty_capsule(
+    tmp_path: Path,
+    client_python: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def get_product(url: str) -> None:
+        program = (
+            "import json, sys; from oda_api.api import DispatcherAPI; "
+            "DispatcherAPI(url=sys.argv[1], use_local_cache=True).get_product(**json.loads(sys.argv[2]))"
+        )
+        command = [str(client_python("1.3.5")), "-c", program, url, json.dumps(CALL)]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+
+    warm = tmp_path / "warm"
+    with oda_proxy.mocking() as mock:
+        monkeypatch.setenv("ODA_CACHE", str(warm))  # not the empty one that the mock has set
+        get_product(mock)
+        assert list(warm.iterdir())
+        with oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
+            get_product(url)
+
+    assert len(open_capsule(tmp_path / "capsule").dispatchers[0].fixtures) == 1
+    assert f"not used: the cache of oda_api in {warm}" in caplog.text
+
+
+@pytest.mark.real
 @pytest.mark.parametrize("version", ["1.0", "1.3.5"])
 def test_an_unmodified_client_is_recorded_and_replayed(
     tmp_path: Path, run_client: Callable[..., Any], version: str
 ) -> None:
-    own = ("query_status", "query_type", "api", "oda_api_version", "off_line", "session_id")
-    call = json.dumps(
-        {**{name: word for name, word in IMAGE.items() if name not in own}, "product_type": "Real"}
-        | {"product": IMAGE["product_type"]}
-    )
+    call = json.dumps(CALL)
     with ExitStack() as stack:
         mock = stack.enter_context(oda_proxy.mocking())
         url = stack.enter_context(oda_proxy.recording(tmp_path / "capsule", upstream=mock))

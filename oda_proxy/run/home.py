@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.run import client_cache
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -74,7 +76,7 @@ def empty_caches(environ: Mapping[str, str]) -> Iterator[RunHome]:
         _link_others(base, folder / "xdg")
         yield RunHome(
             variables={
-                "ODA_CACHE": str(folder / "oda-api"),
+                client_cache.VARIABLE: str(folder / "oda-api"),
                 "XDG_CACHE_HOME": str(folder / "xdg"),
                 "ASTROPY_CACHE_DIR": str(folder / "xdg" / "astropy"),
             },
@@ -95,17 +97,16 @@ def _link_others(base: Path, folder: Path) -> None:
 
 
 def _with_entries(environ: Mapping[str, str], home: Path, base: Path) -> Iterator[str]:
-    client = Path(environ.get("ODA_CACHE") or home / ".cache" / "oda-api")
-    folders = [("oda_api", client), ("astropy", Path(environ.get("ASTROPY_CACHE_DIR") or base / "astropy"))]
-    folders += [("astropy", home / ".astropy" / "cache"), ("astroquery", base / "astroquery")]
-    folders += [("astroquery", home / ".astroquery" / "cache")]
+    folders = (
+        ("oda_api", client_cache.folder_of(environ)),
+        ("astropy", Path(environ.get("ASTROPY_CACHE_DIR") or base / "astropy")),
+        ("astropy", home / ".astropy" / "cache"),
+        ("astroquery", base / "astroquery"),
+        ("astroquery", home / ".astroquery" / "cache"),
+    )
     for program, folder in folders:
-        if _has_file(folder):
+        if client_cache.has_files(folder):
             yield f"the cache of {program} in {_short(folder, home)}"
-
-
-def _has_file(folder: Path) -> bool:
-    return any(files for _, _, files in os.walk(folder))
 
 
 def _existing_files(home: Path) -> Iterator[str]:

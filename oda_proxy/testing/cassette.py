@@ -23,6 +23,7 @@ from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.nearest import shorten
+from oda_proxy.run.client_cache import empty_client_cache
 from oda_proxy.run.dispatcher_requests import public_description
 from oda_proxy.run.listeners import Listeners, dispatcher_listener
 from oda_proxy.run.recorder import recording
@@ -200,6 +201,8 @@ class Cassette:
 def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
     """Serve a cassette at a port of its own until the block ends, then save new recordings.
 
+    The client in this process has an empty cache meanwhile (ODA_CACHE): what it finds in its own one is not requested.
+
     Raises
     ------
     UsageError
@@ -210,7 +213,7 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
         No port is free.
     """
     if not options.records:
-        with in_thread(_serve(options, None)) as cassette:
+        with empty_client_cache(), in_thread(_serve(options, None)) as cassette:
             yield cassette
         return
     if options.folder.exists() and not options.exists:
@@ -219,7 +222,7 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
         options = _with_recorded_upstream(options)
     with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
         new = Path(folder) / "capsule"
-        with in_thread(_serve(options, new)) as cassette:
+        with empty_client_cache(), in_thread(_serve(options, new)) as cassette:
             yield cassette
         _save(new, options)
 
