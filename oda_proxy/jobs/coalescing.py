@@ -159,7 +159,7 @@ class Jobs:
                 _continue(running, entry)
             self._registry.start(key, running, partial(self._run, running))
             self.counts.started += 1
-        elif client.envelope.session_id in ANONYMOUS:
+        elif client.envelope.session_id in ANONYMOUS and not running.is_owner(client):
             client = self._with_session(client)
         self._resubmit(running, client, is_refresh=resubmit)
         self.counts.joined += running.join(client) and collapsed
@@ -201,16 +201,16 @@ class Jobs:
     def _resubmit(self, running: RunningJob, client: Client, *, is_refresh: bool) -> None:
         """Have a running job submitted once more where its client may want that.
 
-        That is so for a refresh, once for all clients that ask for it in a while, and for `new` from the owner of a job
-        of which the dispatcher has reported nothing for a while: its end may have been lost.
+        That is so for a refresh, each time for the owner, and once in a while for all others; and for `new` from the
+        owner of a job of which the dispatcher has reported nothing for a while: its end may have been lost.
         """
-        now = self._runtime.clock()
+        now, is_owner = self._runtime.clock(), running.is_owner(client)
         if is_refresh:
-            if now - running.times.refreshed > REFRESH_INTERVAL:
+            if is_owner or now - running.times.refreshed > REFRESH_INTERVAL:
                 running.times.refreshed = now
                 if running.client is not client:
                     running.request_resubmission()
-        elif running.is_owner(client) and now - max(running.times.changed, running.times.submitted) > SILENCE:
+        elif is_owner and now - max(running.times.changed, running.times.submitted) > SILENCE:
             running.request_resubmission()
 
     def _with_session(self, client: Client) -> Client:
@@ -283,17 +283,7 @@ class Jobs:
         self._pauses.answered(envelope.session_id)
         job_id = running.job_id_for(envelope, default=provisional_job_id(running.resolved))
         if outcome is None:
-            is_owner, notices = running.is_owner(client), running.notices
-            text = progress.running_answer(
-                running.status,
-                envelope,
-                job_id=job_id,
-                reports=running.reports,
-                comment=self.comment_on(running, client),
-                notices=notices.owner if is_owner else notices.public,
-                urgent=envelope.awaits_products or running.job.errors > 0,
-                now=notices.time_request if is_owner and notices.time_request is not None else now,
-            )
+            text = self._running_answer(running, client, envelope, job_id)
             return json_answer(OK, text, replace(status, detail="running"))
         if answer := running.take_answer(client):
             if running.job.job_id not in {"", job_id}:
@@ -315,6 +305,27 @@ class Jobs:
         if not outcome.stored:  # a stored one has just been evicted
             self._unshared[running.resolved.key] = None
         return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+    def _running_answer(self, running: RunningJob, client: Client, envelope: Envelope, job_id: str) -> bytes:
+        """Return the state of a job that runs.
+
+        The owner receives all that the dispatcher says, others what names nobody; the answer to `new` has what it said
+        of the submission.
+        """
+        is_owner, notices, now = running.is_owner(client), running.notices, self._runtime.clock()
+        if envelope.awaits_products:
+            notices = notices.with_submission(running.submission)
+        return progress.running_answer(
+            running.status,
+            envelope,
+            job_id=job_id,
+            reports=running.owner_reports if is_owner else running.reports,
+            comment=self.comment_on(running, client),
+            notices=notices.owner if is_owner else notices.public,
+            products=notices.products if is_owner else {},
+            urgent=envelope.awaits_products or running.job.errors > 0,
+            now=notices.time_request if is_owner and notices.time_request is not None else now,
+        )
 
 
 def _continue(running: RunningJob, entry: JournalEntry) -> None:

@@ -11,11 +11,13 @@ from oda_proxy.codec import json_steps
 from oda_proxy.errors import UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http.answer import OK, Answer, is_plain
 from oda_proxy.http.spool import SpooledBody, spooled
-from oda_proxy.jobs.job import Event, Step, classify
+from oda_proxy.jobs.job import Event, State, Step, classify
 from oda_proxy.jobs.requests import with_fields, without_files
 from oda_proxy.jobs.running_job import ANONYMOUS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.places import Place
@@ -29,6 +31,8 @@ MAX_SUBMISSIONS: Final = 2
 """Submissions of one job that wait for an answer at once: the first and the last."""
 MAX_STORED: Final = 256 * 1024 * 1024
 """Bytes of an answer that is stored; the largest known, 31 response matrices, has 57 million. Others pass through."""
+MAX_RUNNING: Final = 1024 * 1024
+"""Bytes of an answer to the owner of a running job that has members in place of products."""
 POLL_TIMEOUT: Final = 60.0
 """Seconds for the answer to a poll, which has no products."""
 FETCH_TIMEOUT: Final = 1800.0
@@ -146,15 +150,22 @@ def _session_id_in(parsed: Any) -> str:
 
 
 def parse(answer: Answer) -> tuple[Any, bool]:
-    """Return the JSON of an answer, or None, and whether it breaks off; its products become true or false."""
+    """Return the JSON of an answer, or None, and whether it breaks off.
+
+    Its products become true or false, unless the job runs: then they are small, and for the owner.
+    """
     body = body_of(answer)
     try:
         parsed = None if body is None else json_steps.loads(body)
     except (ValueError, RecursionError):
         return None, body is not None and body.lstrip()[:1] == b"{" and body.rstrip()[-1:] != b"}"
-    if isinstance(parsed, dict) and "products" in parsed:
+    if isinstance(parsed, dict) and "products" in parsed and not (_runs(parsed) and len(body or b"") <= MAX_RUNNING):
         parsed["products"] = bool(parsed["products"])
     return parsed, False
+
+
+def _runs(parsed: Mapping[str, Any]) -> bool:
+    return parsed.get("query_status") in {State.SUBMITTED, State.PROGRESS}
 
 
 def _size(answer: Answer) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
@@ -31,6 +31,25 @@ class Notices:
     public: Mapping[str, str] = field(default_factory=dict)
     time_request: float | None = field(default=None, compare=False)
     """The time that the dispatcher gives its answer, in s since 1970 (UTC): for the owner, and no news by itself."""
+    products: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What the answer to a submission has in place of products, for the owner: the parameters as they were read."""
+
+    def without_owner(self) -> Notices:
+        """Return the notices for another owner: those that name no client."""
+        return Notices(self.public, self.public)
+
+    def with_submission(self, submission: Notices) -> Notices:
+        """Return these notices, with the comments and warnings on the submission where there are no later ones.
+
+        Mail is not repeated: its status is that of one request.
+        """
+        owner = {name: text for name, text in submission.owner.items() if name in _OF_ALL}
+        return replace(
+            self,
+            owner={**owner, **self.owner},
+            public={**submission.public, **self.public},
+            products=submission.products,
+        )
 
 
 def read_notices(answer: Mapping[str, Any], envelope: Envelope) -> Notices:
@@ -39,11 +58,12 @@ def read_notices(answer: Mapping[str, Any], envelope: Envelope) -> Notices:
     owner = {**_texts(monitor, _OF_OWNER[len(_OF_ALL) :]), **_texts(status, _OF_OWNER)}
     secrets = collect_secrets(envelope, monitor)
     public = {name: redact_value(owner[name]) for name in _OF_ALL if name in owner}
-    time = answer.get("time_request")
+    time, products = answer.get("time_request"), answer.get("products")
     return Notices(
         owner,
         {name: text for name, text in public.items() if _is_public(text, secrets)},
         float(time) if isinstance(time, int | float) and math.isfinite(time) else None,
+        products if isinstance(products, dict) else {},
     )
 
 

@@ -23,7 +23,7 @@ from oda_proxy.jobs.notices import read_notices
 from oda_proxy.jobs.outcome import Outcome
 from oda_proxy.jobs.ownership import JobLocks
 from oda_proxy.jobs.places import Places
-from oda_proxy.jobs.progress import public_reports
+from oda_proxy.jobs.progress import owner_reports, public_reports
 from oda_proxy.query.audience import read_claims
 from oda_proxy.recordings.recording import redact_query
 from oda_proxy.recordings.redaction import NotStorableError
@@ -138,7 +138,7 @@ class Poller:
             await close(response.answer)
             if running.job.state is not State.NEW and (before.state is State.NEW or _is_renamed(before, running.job)):
                 await self._write_journal(running, client)
-            await self._update(running, client, response, before)
+            await self._update(running, client, response, before, submitted=step.query_status == "new")
             if response.answer is not None and running.job.state is not State.READY:  # the products come next
                 running.note_answer()
 
@@ -166,11 +166,13 @@ class Poller:
             watched.cancel()
             await asyncio.gather(sleep, watched, return_exceptions=True)
 
-    async def _update(self, running: RunningJob, client: Client, response: Response, before: Job) -> None:
+    async def _update(
+        self, running: RunningJob, client: Client, response: Response, before: Job, *, submitted: bool
+    ) -> None:
         """Notify clients of what is new; that products are ready is no news, they come next."""
         parsed = response.json if isinstance(response.json, dict) else {}
         # Each report is searched for names of the client: some 30 ms for a thousand of them, at every poll.
-        reports, notices = await asyncio.to_thread(_read_progress, parsed, client.envelope)
+        reports, for_owner, notices = await asyncio.to_thread(_read_progress, parsed, client.envelope)
         has_reports = len(reports) > len(running.reports)
         if has_reports or (running.job.state != before.state and before.state is not State.RESUBMIT):
             running.times.changed = self._runtime.clock()
@@ -178,7 +180,10 @@ class Poller:
         if parsed:
             is_new |= notices != running.notices
             running.notices = notices
-        running.reports = reports or running.reports
+            if submitted:
+                running.submission = notices
+        if for_owner:
+            running.reports, running.owner_reports = reports, for_owner
         if is_new and (running.job.state is not State.READY or before.state is State.READY):
             running.notify()
 
@@ -219,5 +224,8 @@ def _owner(client: Client) -> str:
     return f"subject {claims.subject}" if claims else "token"
 
 
-def _read_progress(parsed: Mapping[str, Any], envelope: Envelope) -> tuple[tuple[Mapping[str, Any], ...], Notices]:
-    return public_reports(parsed, envelope), read_notices(parsed, envelope)
+def _read_progress(
+    parsed: Mapping[str, Any], envelope: Envelope
+) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...], Notices]:
+    """Return the reports for all clients, those for the owner, and the notices in an answer."""
+    return public_reports(parsed, envelope), owner_reports(parsed), read_notices(parsed, envelope)

@@ -28,13 +28,23 @@ def public_reports(answer: Mapping[str, Any], envelope: Envelope) -> tuple[Mappi
 
     Call-backs repeat the request with its token: only listed members pass, and no report that still names the client.
     """
+    names = collect_secrets(envelope, answer.get("job_monitor"))
+    return tuple(report for report in map(_report, _reports(answer)) if _is_public(report, names))
+
+
+def owner_reports(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the reports in an answer as the owner of the job may see them.
+
+    That is all that the computing nodes report. The names of a client are removed all the same: they are those of
+    another one where the dispatcher already ran the job.
+    """
+    return tuple(redact_value(report) for report in _reports(answer))
+
+
+def _reports(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     monitor = answer.get("job_monitor")
     found = monitor.get("full_report_dict_list") if isinstance(monitor, dict) else None
-    if not isinstance(found, list):
-        return ()
-    reports = [_report(report) for report in found[-MAX_REPORTS:] if isinstance(report, dict)]
-    names = collect_secrets(envelope, monitor)
-    return tuple(report for report in reports if _is_public(report, names))
+    return [report for report in found[-MAX_REPORTS:] if isinstance(report, dict)] if isinstance(found, list) else []
 
 
 def _report(report: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -58,6 +68,7 @@ def running_answer(
     reports: Sequence[Mapping[str, Any]],
     comment: str,
     notices: Mapping[str, str] | None = None,
+    products: Mapping[str, Any] | None = None,
     urgent: bool = False,
     now: float,
 ) -> bytes:
@@ -65,8 +76,10 @@ def running_answer(
 
     `status` is `submitted` or `progress`; `now` is in s since 1970 (UTC), as the dispatcher's `time_request`. While a
     job runs clients show no comment but the last report, if any: an `urgent` comment is the last report, too. The
-    `notices` are members of `exit_status` that the dispatcher sent.
+    `notices` are members of `exit_status`, and the `products` those that the dispatcher sent before the job has any.
     """
+    names = {"job_id": job_id, "session_id": envelope.session_id}
+    last_report = {"full_report_dict": {**_REPORT, **reports[-1], **names}} if reports else {}
     if comment:
         report = {**_REPORT, "node": "oda-proxy", "message": comment.removeprefix("oda-proxy: ")}
         reports = [*reports, report] if urgent else [report, *reports]
@@ -74,7 +87,7 @@ def running_answer(
     comment = "; ".join(filter(None, (notices.get("comment"), comment)))
     answer = {
         "query_status": status,
-        "products": {},
+        "products": products or {},
         "exit_status": {
             "status": 0,
             "message": "",
@@ -86,13 +99,11 @@ def running_answer(
             "job_status": status,
         },
         "job_monitor": {
-            "job_id": job_id,
-            "session_id": envelope.session_id,
+            **names,
             "status": status,
             "comment": comment,
-            "full_report_dict_list": [
-                {**report, "job_id": job_id, "session_id": envelope.session_id} for report in reports
-            ],
+            **last_report,
+            "full_report_dict_list": [{**_REPORT, **report, **names} for report in reports],
         },
         "job_status": status,
         "session_id": envelope.session_id,

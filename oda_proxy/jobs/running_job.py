@@ -71,8 +71,12 @@ class RunningJob:
         """Why the dispatcher is asked."""
         self.job = Job(started_at)
         self.reports: tuple[Mapping[str, Any], ...] = ()
+        self.owner_reports: tuple[Mapping[str, Any], ...] = ()
+        """The same with all their members, for the owner."""
         self.notices = Notices()
         """What else the dispatcher says of it."""
+        self.submission = Notices()
+        """What the dispatcher said in its answer to the last submission."""
         self.times = Timestamps(changed=started_at, answered=started_at, submitted=started_at)
         self.is_queued = False
         self.is_elsewhere = False
@@ -142,11 +146,18 @@ class RunningJob:
         return token in self._tokens
 
     def is_owner(self, client: Client) -> bool:
-        """Return whether the job has the session and token of a client; an anonymous one owns only its own request."""
+        """Return whether the job has the session and token of a client.
+
+        Without a session, a client owns the jobs of its token, and one without a token only its own request.
+        """
         envelope = client.envelope
+        if envelope.token != self.client.envelope.token:
+            return False
         if client is self.client or client is self._first_client:
-            return envelope.token == self.client.envelope.token
-        return envelope.session_id in self._owner_sessions and envelope.token == self.client.envelope.token
+            return True
+        if envelope.session_id in ANONYMOUS:
+            return envelope.token is not None
+        return envelope.session_id in self._owner_sessions
 
     def is_owned_alone_by(self, session_id: str) -> bool:
         """Return whether a session owns the job, and no other has joined it."""
@@ -185,6 +196,8 @@ class RunningJob:
         if not self._successors:
             return False
         self.client = self._successors.popleft()
+        self.owner_reports = self.reports
+        self.notices, self.submission = self.notices.without_owner(), self.submission.without_owner()
         self._owner_sessions = {self.client.envelope.session_id} - ANONYMOUS
         return True
 

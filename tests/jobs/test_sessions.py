@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 
+from oda_proxy.query.audience import Sharing
 from tests.support.dispatcher_responses import answer
-from tests.support.scripted import Client, Dispatcher, DispatcherRequest, Reply, proxied, reply, simulate, simulated
+from tests.support.scripted import (
+    Client,
+    Dispatcher,
+    DispatcherRequest,
+    Reply,
+    proxied,
+    refusal,
+    reply,
+    simulate,
+    simulated,
+    token,
+)
 
 
 def creating(request: DispatcherRequest) -> Reply | None:
@@ -72,6 +84,23 @@ async def test_others_without_a_session_have_sessions_of_their_own() -> None:
     assert len({*sessions, hit.session_id, ""}) == 5
 
 
+@simulated
+async def test_a_client_without_a_session_owns_the_jobs_of_its_token() -> None:
+    """A call-back may be lost: `new` from the owner goes to the dispatcher again."""
+    dispatcher = Dispatcher(plan={0.0: "submitted"})
+    async with proxied(dispatcher) as proxy:
+        mine, another = token(), token("another@example.org")
+        first = await Client(proxy, "", mine).ask()
+        await asyncio.sleep(60)
+        dispatcher.plan = {0.0: "done"}
+
+        assert (await Client(proxy, "", another).ask()).session_id != first.session_id
+        submissions = len(dispatcher.submissions)
+        end = await Client(proxy, "", mine).ask()
+
+    assert (end.state, len(dispatcher.submissions) - submissions) == ("done", 1)
+
+
 def saying(**members: Any) -> Any:
     """Answer polls with more members of `exit_status`."""
 
@@ -109,6 +138,89 @@ def test_what_the_dispatcher_says_of_a_running_job_reaches_its_owner_and_others_
             assert "SESSIONOFTHEFIRST" not in other.body.decode()
 
     simulate(scenario())
+
+
+def submitting(request: DispatcherRequest) -> Reply | None:
+    """Answer the submission of a job with comments and what was understood, and polls without."""
+    monitor = {"job_id": request.name, "session_id": request.session_id, "status": "submitted"}
+    said = {"comment": "a comment", "warning": "a warning", "email_status": "email sent"}
+    products = {"api_code": "disp.get_product()", "analysis_parameters": {"token": "of the owner"}}
+    is_new = request.status == "new"
+    status = {**answer()["exit_status"], **(said if is_new else {})}
+    members = {"exit_status": status, "products": products if is_new else {}, "job_monitor": monitor}
+    return reply({"query_status": "submitted", **members})
+
+
+@simulated
+async def test_the_owner_of_a_submitted_job_receives_what_the_dispatcher_understood_and_others_nothing_of_it() -> None:
+    async with proxied(Dispatcher(instead=submitting)) as proxy:
+        first = await Client(proxy).ask()
+        await asyncio.sleep(3)
+        other = await Client(proxy, "SESSIONOFANOTHER").ask()
+        poll = await Client(proxy).ask("submitted", first.job_id)
+        again = await Client(proxy).ask()
+
+    understood = {"api_code": "disp.get_product()", "analysis_parameters": {"token": "of the owner"}}
+    assert first.json["products"] == again.json["products"] == understood
+    assert other.json["products"] == poll.json["products"] == {}
+
+
+@simulated
+async def test_who_joins_after_a_poll_receives_the_comments_on_the_submission() -> None:
+    async with proxied(Dispatcher(instead=submitting)) as proxy:
+        first = await Client(proxy).ask()
+        await asyncio.sleep(3)
+        other = await Client(proxy, "SESSIONOFANOTHER").ask()
+        poll = await Client(proxy).ask("submitted", first.job_id)
+
+    assert first.json["exit_status"]["email_status"] == "email sent"
+    for response in (first, other):
+        assert response.json["exit_status"]["comment"].startswith("a comment")
+        assert response.json["exit_status"]["warning"] == "a warning"
+    assert "email_status" not in other.json["exit_status"]
+    assert (poll.json["exit_status"]["comment"], poll.json["exit_status"]["warning"]) == ("", "")
+
+
+@simulated
+async def test_the_owner_of_a_job_receives_all_members_of_its_reports_but_for_those_that_name_a_client() -> None:
+    report = {"action": "progress", "message": "processing", "stage_of_ours": 3, "token": "ANOTHERONESTOKEN"}
+
+    def instead(request: DispatcherRequest) -> Reply | None:
+        monitor = {"job_id": request.name, "session_id": request.session_id, "full_report_dict_list": [report, report]}
+        return reply({"query_status": "progress", "products": {}, "job_monitor": monitor})
+
+    async with proxied(Dispatcher(instead=instead)) as proxy:
+        owner = await Client(proxy).ask()
+        other = await Client(proxy, "SESSIONOFANOTHER").ask()
+
+    for response, members in ((owner, 1), (other, 0)):
+        assert [("stage_of_ours" in one) for one in response.reports] == [bool(members)] * 2
+        assert response.json["job_monitor"]["full_report_dict"] == response.reports[-1]
+        assert response.reports[-1]["session_id"] == response.session_id
+        assert b"ANOTHERONESTOKEN" not in response.body
+
+
+@simulated
+async def test_who_takes_over_a_job_receives_nothing_that_the_dispatcher_said_to_the_client_before() -> None:
+    def instead(request: DispatcherRequest) -> Reply | None:
+        if request.token != first.token:
+            return None
+        return refusal("the token is expired", 403) if request.at > 30 else submitting(request)
+
+    dispatcher = Dispatcher(instead=instead, plan={0.0: "submitted"}, latency=2.0)
+    async with proxied(dispatcher, sharing=Sharing.ROLES) as proxy:
+        first, second = Client(proxy, token=token()), Client(proxy, "SESSIONOFANOTHER", token("another@example.org"))
+        await first.ask()
+        job_id = (await second.ask()).job_id
+        for _ in range(1000):
+            if dispatcher.requests[-1].token == second.token:
+                break  # it is not answered yet
+            await asyncio.sleep(0.1)
+        got = await second.ask()
+
+    assert got.job_id == job_id
+    assert "of the owner" not in got.body.decode()
+    assert "email_status" not in got.json["exit_status"]
 
 
 @pytest.mark.parametrize("given", [1795900993.25, 1795900993, None, "yesterday", float("nan")])

@@ -169,6 +169,26 @@ async def test_a_refresh_submits_a_running_job_again_once_for_all_who_want_it() 
         assert len(dispatcher.submissions) == 2
 
 
+@pytest.mark.parametrize(("session_id", "submissions"), [("SESSIONOFTHEFIRST", 4), ("SESSIONOFANOTHER", 2)])
+def test_the_owner_of_a_running_job_may_submit_it_again_as_often_as_it_likes_and_others_once_a_minute(
+    session_id: str, submissions: int
+) -> None:
+    """The dispatcher sends mail again, if that is wanted, only where it sees the request."""
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(plan={0.0: "submitted"})
+        async with proxied(dispatcher) as proxy:
+            job_id = (await Client(proxy).ask()).job_id
+            for _ in range(3):
+                await asyncio.sleep(5)
+                assert (await Client(proxy, session_id).ask("new", job_id)).state == "submitted"
+
+            assert len(dispatcher.submissions) == submissions
+            assert len({request.session_id for request in dispatcher.requests}) == 1
+
+    simulate(scenario())
+
+
 @simulated
 async def test_a_job_that_the_dispatcher_lost_is_submitted_again_once_after_a_long_time_without_news() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted"})

@@ -4,6 +4,8 @@ It is loaded into the environment of such a suite, in which this project is not 
 
     CONFORMANCE_SERVE   JSON list: the command that serves the proxy, without `--upstream`; none if it is not set
     CONFORMANCE_CACHE   folder of the recordings of the whole run; if it is not set, each proxy starts with none
+    CONFORMANCE_PAUSE   seconds before each poll; none if it is not set
+    CONFORMANCE_REFRESH whether each query has `Cache-Control: no-cache`: yes, if it is set
     CONFORMANCE_RESULT  file to which one line of JSON is written for each test: its id, its outcome and why it failed
 """
 
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
 
 SERVE: list[str] = json.loads(os.environ.get("CONFORMANCE_SERVE", "[]"))
 CACHE = os.environ.get("CONFORMANCE_CACHE")
+PAUSE = float(os.environ.get("CONFORMANCE_PAUSE", "0"))
+REFRESH = bool(os.environ.get("CONFORMANCE_REFRESH"))
 RESULT = Path(os.environ["CONFORMANCE_RESULT"])
 DISPATCHERS = re.compile(r"(gunicorn_)?dispatcher_(live|long_living)_fixture")
 """The names of the fixtures that return the URL of a dispatcher."""
 LISTENING = "listening on "
 PATIENCE = 60.0
+
+API_IN_CODE = r',(<br>)?\s*((&#34;|")api(&#34;|"): (&#34;|")True(&#34;|"),(<br>)?\s*)?'
+"""The end of a line of code in a mail, and the line with `api=True` where it is the next."""
 
 _urls: set[str] = set()
 """Addresses of proxies."""
@@ -46,12 +53,17 @@ def _send_as_api(self: requests.Session, method: str, url: str, **options: Any) 
         fields = options.get(name)
         if (fields is None or isinstance(fields, dict)) and "api" not in (fields or {}) and "api=" not in url:
             options[name] = {**(fields or {}), "api": "True"}
+        if isinstance(fields, dict) and fields.get("query_status") in {"submitted", "progress", "ready"}:
+            time.sleep(PAUSE)
+        elif REFRESH:
+            options["headers"] = {**(options.get("headers") or {}), "Cache-Control": "no-cache"}
     return _send(self, method, url, **options)
 
 
 def pytest_configure() -> None:
     """Change the requests of this run, and let servers that are started take SIGINT, by which suites stop them."""
     setattr(requests.Session, "request", _send_as_api)  # noqa: B010 - a method is not assigned to, for the type checker
+    _expect_api()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     RESULT.write_text("")
@@ -69,6 +81,22 @@ def pytest_fixture_setup(
         assert fixturedef.cached_result is not None
         fixturedef.cached_result = (value, *fixturedef.cached_result[1:])
     return value
+
+
+def _expect_api() -> None:
+    """Have the dispatcher's suite expect `api=True` in mails and messages, which repeat the query."""
+    try:
+        from cdci_data_analysis.pytest_fixtures import DispatcherJobState
+    except ImportError:
+        return
+    expected = DispatcherJobState.get_expected_products_url
+
+    def with_api(dict_param: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        return expected({"api": "True", **dict_param}, *arguments, **options)
+
+    DispatcherJobState.get_expected_products_url = staticmethod(with_api)
+    DispatcherJobState.ignore_patterns.append(API_IN_CODE)
+    DispatcherJobState.api_attachment_ignore_attachment_patterns.append(API_IN_CODE)
 
 
 def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
@@ -123,11 +151,13 @@ def _wait_for(upstream: str) -> None:
 
 
 _reports: dict[str, tuple[str, str]] = {}
+_seconds: dict[str, float] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Write the outcome of a test after its last phase."""
     outcome, _ = _reports.get(report.nodeid, ("passed", ""))
+    _seconds[report.nodeid] = _seconds.get(report.nodeid, 0.0) + report.duration
     if report.skipped:
         _reports[report.nodeid] = ("skipped", str(report.longrepr))
     elif report.failed and outcome == "passed" and report.when != "teardown":
@@ -135,5 +165,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _reports[report.nodeid] = ("failed", str(crash.message if crash else report.longrepr))
     if report.when == "teardown":
         outcome, message = _reports.pop(report.nodeid, ("passed", ""))
+        seconds = round(_seconds.pop(report.nodeid), 1)
+        entry = {"test": report.nodeid, "outcome": outcome, "seconds": seconds, "message": message}
         with RESULT.open("a") as lines:
-            lines.write(json.dumps({"test": report.nodeid, "outcome": outcome, "message": message}) + "\n")
+            lines.write(json.dumps(entry) + "\n")
