@@ -36,7 +36,8 @@ def comment(running: RunningJob, client: Client, estimate: Estimate | None, *, q
         parts.append(f"the same was asked {age} ago, and this request has joined that job")
     if running.job.errors:
         outage = format_duration(max(now - running.job.failing_since, 0.0))
-        parts.append(f"the dispatcher has not answered for {outage}, and is asked again")
+        what = "sent errors, or nothing that can be read," if running.job.unreadable else "not answered"
+        parts.append(f"the dispatcher has {what} for {outage}, and is asked again")
     if estimate:
         parts.append(str(estimate))
     return f"oda-proxy: {'; '.join(parts)}" if parts else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers
@@ -12,6 +14,7 @@ from oda_proxy.http.storable import owner_headers
 from oda_proxy.jobs.exchange import body_of, parse
 from oda_proxy.jobs.job import Event, Job, State, classify, job_id_in
 from oda_proxy.jobs.outcome import Outcome
+from oda_proxy.query.nearest import shorten
 from oda_proxy.recordings import failures
 from oda_proxy.recordings.recording import redact_query
 from oda_proxy.recordings.redaction import NotStorableError
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.failures import Failure
 
 
+MAX_MESSAGE: Final = 300
+"""Characters of the dispatcher's last error in the reason for which a job is given up."""
+
+
 class GivenUpError(OdaProxyError):
     """The proxy gave a job up: the dispatcher did not end it."""
 
@@ -37,13 +44,15 @@ async def outcome_of(
     running: RunningJob, client: Client, response: Response, services: JobServices, *, now: float
 ) -> Outcome:
     """Return the outcome of a job for all clients, made of the last response, which was for one of them."""
-    if running.job.give_up_reason:
-        await close(response.answer)
-        return Outcome(error=GivenUpError(running.job.give_up_reason))
-    if response.answer is None:
-        return Outcome(error=response.error)
     pipeline = services.pipeline
     envelope = replace(client.envelope, job_id=running.job.job_id)
+    if reason := running.job.give_up_reason:
+        if message := await _last_error(response.answer, running.resolved, envelope, services, now=now):
+            reason = f"{reason}; its last error: {message}"
+        await close(response.answer)
+        return Outcome(error=GivenUpError(reason))
+    if response.answer is None:
+        return Outcome(error=response.error)
     answer = await pipeline.repaired(response.answer, envelope)
     # The request for it has the headers of the first client, and the answer may be returned to a later request.
     answer = replace(answer, headers=owner_headers(answer.headers))
@@ -58,6 +67,20 @@ async def outcome_of(
     status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
     answer = replace(answer, cache_status=status)
     return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
+
+
+async def _last_error(
+    answer: Answer | None, resolved: ResolvedQuery, envelope: Envelope, services: JobServices, *, now: float
+) -> str:
+    """Return the message of an error of the dispatcher as any client may see it, or an empty string."""
+    if answer is None or answer.status < HTTPStatus.BAD_REQUEST:
+        return ""
+    repaired = await services.pipeline.repaired(answer, envelope)
+    failure = await asyncio.to_thread(redact_failure, repaired, resolved, envelope, failed_at=now)
+    await close(repaired)
+    body = failure.body if failure else {}
+    message = body.get("error_message") if isinstance(body, Mapping) else None
+    return shorten(message, MAX_MESSAGE) if isinstance(message, str) else ""
 
 
 def is_failure(answer: Answer, envelope: Envelope) -> bool:

@@ -252,7 +252,7 @@ def _exceeded(job: Job, now: float, limits: Limits) -> str:
     if job.errors and now - job.failing_since > limits.max_outage:
         return f"the dispatcher has not answered for {_duration(now - job.failing_since)}; ask again when it is back"
     if job.unreadable > limits.max_unreadable:
-        return f"the dispatcher gave {job.unreadable} answers in a row that cannot be read; ask again later"
+        return f"the last {job.unreadable} answers of the dispatcher were errors or cannot be read; ask again later"
     if job.resubmissions > limits.max_resubmissions:
         return f"the dispatcher has forgotten the job {job.resubmissions} times; ask again later"
     if job.fetches > limits.max_fetches:

@@ -299,7 +299,10 @@ def driven(
         ([Event.PROGRESS, Event.UNAVAILABLE], "the job has run for 17 min and is given up"),
         ([Event.UNAVAILABLE], "the dispatcher has not answered for 2 min"),
         ([Event.SUBMITTED, *[Event.UNREACHABLE] * 1000], "the dispatcher has not answered for 2 min"),
-        ([Event.SUBMITTED, *[Event.UNREADABLE] * 3], "the dispatcher gave 3 answers in a row that cannot be read"),
+        (
+            [Event.SUBMITTED, *[Event.UNREADABLE] * 3],
+            "the last 3 answers of the dispatcher were errors or cannot be read",
+        ),
         ([Event.SUBMITTED, Event.UNKNOWN_JOB], "the dispatcher has forgotten the job 3 times"),
         ([Event.READY], "the dispatcher said 4 times that the products are ready, and did not send them"),
         ([Event.SUBMITTED, Event.READY], "the dispatcher said 4 times that the products are ready"),

@@ -313,7 +313,29 @@ async def test_unreadable_answers_have_a_limit() -> None:
 
     assert ends(clients) == {(500, "failed")}
     assert len(dispatcher.requests) == 1 + Limits().max_unreadable + 1
-    assert_readable(clients[1].responses[-1], "6 answers in a row that cannot be read")
+    assert_readable(clients[1].responses[-1], "the last 6 answers of the dispatcher were errors or cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (
+            reply({"error": "InternalError():the disk is full", "error_message": "the disk is full"}, status=500),
+            "the disk is full",
+        ),
+        (reply({"error_message": "no folder scratch_sid_SESSION000000000_x"}, status=500), "no folder (removed)"),
+    ],
+    ids=["about the job", "names its client"],
+)
+def test_a_job_that_is_given_up_has_the_last_error_of_the_dispatcher(trouble: Reply, message: str) -> None:
+    async def scenario() -> None:
+        clients = await got(Dispatcher(instead=on_polls(trouble)))
+
+        assert ends(clients) == {(500, "failed")}
+        for client in clients:
+            assert_readable(client.responses[-1], f"ask again later; its last error: {message}")
+
+    simulate(scenario())
 
 
 @simulated

@@ -36,7 +36,7 @@ RESULT = Path(os.environ["CONFORMANCE_RESULT"])
 DISPATCHERS = re.compile(r"(gunicorn_)?dispatcher_(live|long_living)_fixture")
 """The names of the fixtures that return the URL of a dispatcher."""
 LISTENING = "listening on "
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 API_IN_CODE = r',(<br>)?\s*((&#34;|")api(&#34;|"): (&#34;|")True(&#34;|"),(<br>)?\s*)?'
 """The end of a line of code in a mail, and the line with `api=True` where it is the next."""
@@ -143,7 +143,7 @@ def _wait_for(upstream: str) -> None:
                 timeout=PATIENCE,
                 allow_redirects=False,
             )
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             assert time.monotonic() < deadline, f"no dispatcher at {upstream}"
             time.sleep(0.1)
         else:
