@@ -134,9 +134,14 @@ class _OwnArguments:
 
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until a signal ends it."""
-    from oda_proxy.servers import serve  # other commands do not import it
+    from oda_proxy.servers import serve, serve_with_workers  # other commands do not import it
 
-    return _run(serve(config.ServeOptions(**values)))
+    options = config.ServeOptions(**values)
+    if options.workers == 1:
+        return _run(serve(options))
+    _log_to_standard_error()
+    serve_with_workers(options)
+    return 0
 
 
 def _mock(values: dict[str, Any]) -> int:
@@ -149,11 +154,16 @@ def _mock(values: dict[str, Any]) -> int:
 def _run(server: Coroutine[Any, Any, None]) -> int:
     """Run a server that logs to standard error."""
     import asyncio
+
+    _log_to_standard_error()
+    asyncio.run(server)
+    return 0
+
+
+def _log_to_standard_error() -> None:
     import logging
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    asyncio.run(server)
-    return 0
 
 
 if __name__ == "__main__":

@@ -268,6 +268,14 @@ SERVE = (
         16,
         metavar="NUMBER",
     ),
+    Option(
+        "workers",
+        _count,
+        "a number from 1",
+        "number of processes that answer requests (docs/jobs.md)",
+        1,
+        metavar="NUMBER",
+    ),
     Option("longest-job", _rate, "a number above 0", "hours after which a job is abandoned", 24.0, metavar="HOURS"),
     Option(
         "max-rate",
@@ -401,6 +409,7 @@ class ServeOptions:
     min_free: int
     max_requests: int
     max_jobs: int
+    workers: int
     longest_job: float
     max_rate: float
     offline: bool

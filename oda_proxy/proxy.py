@@ -61,6 +61,8 @@ from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Request, Upstream
     from oda_proxy.http.routes import Route
@@ -106,6 +108,8 @@ class Services:
     journal: JobJournal | None = None
     observer: QueryObserver | None = None
     miss_handler: MissHandler | None = None
+    served_elsewhere: Callable[[str], Awaitable[bool]] | None = None
+    """Tells whether another process of this server has served a recording to a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class Proxy:
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
+        self._served_elsewhere = services.served_elsewhere
         self._observer: QueryObserver = services.observer or NullObserver()
         job_services = JobServices(
             relay=self._upstream_relay,
@@ -214,6 +219,47 @@ class Proxy:
             return preflight
         return self.cors.apply(await self._answer(request, origin), request.headers)
 
+    async def answer_recorded(self, request: Request, *, origin: str) -> Answer | None:
+        """Answer a query from its recording, as `answer` does; None for any other request, and where there is none.
+
+        Contacts nobody and knows of no jobs: a recording that needs a look at either, such as one that is stale, or
+        whose token is not verified, counts as absent.
+        """
+        try:
+            route = routes.find(request.path, open_routes=self._policy.open_routes)
+            if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
+                return None
+            query, envelope = split_query(*analysis_request.read_fields(request))
+        except OdaProxyError:
+            return None
+        recording = await self._recording_at_once(query, envelope, request)
+        if recording is None:
+            return None
+        await self._observer.served(recording)
+        self._served_sessions[envelope.session_id] = None
+        self._hits += 1
+        client = Client(request, envelope, origin + route.prefix)
+        return self.cors.apply(self._hit(recording, client, CacheStatus(hit=True)), request.headers)
+
+    async def _recording_at_once(self, query: Query, envelope: Envelope, request: Request) -> Recording | None:
+        """Return the recording that answers a query of a client, whatever jobs run; None where it may not be served."""
+        control = self._cache_control(request)
+        if envelope.query_status != "new" or envelope.job_id or control.refreshes:
+            return None
+        if analysis_request.bypass_reason(query, request) or not self._tokens.is_verified(envelope.token):
+            return None
+        if (audience := self._tokens.audience(envelope.token)) is None:
+            return None
+        recording = await self._cache.look_up(await self._resolver.resolve(query, audience=audience))
+        if recording is None:
+            return None
+        age_allowed = control.allows(self._clock() - recording.stored_at)
+        return recording if self._is_fresh(recording, age_allowed=age_allowed) else None
+
+    def has_served(self, session_id: str) -> bool:
+        """Return whether a session was served a recording, or the job of another client."""
+        return session_id in self._served_sessions
+
     async def _answer(self, request: Request, origin: str) -> Answer:
         try:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
@@ -245,7 +291,10 @@ class Proxy:
         """Say why a download fails in a session that received a recording: the dispatcher has no files for it."""
         fields = dict(parse_fields(request.query_string))
         session_id, job_id = fields.get("session_id", ""), fields.get("job_id", "")
-        if session_id not in self._served_sessions:
+        is_served = self.has_served(session_id)
+        if not is_served and self._served_elsewhere is not None:
+            is_served = await self._served_elsewhere(session_id)
+        if not is_served:
             return answer
         await answer.close()
         return failure_answer(FilesNotStoredError(), Envelope(session_id=session_id, job_id=job_id))

@@ -10,15 +10,18 @@ import logging
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError, UsageError
+from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.http.message import Request
-from oda_proxy.web.server import listening
+from oda_proxy.web.server import listening, listening_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from aiohttp import web
@@ -87,41 +90,195 @@ async def mock(options: MockOptions) -> None:
 
 @asynccontextmanager
 async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT) -> AsyncIterator[str]:
-    """Serve the proxy and yield its address; `shutdown_timeout` is as for `listening`.
+    """Serve the proxy in this process and yield its address; `shutdown_timeout` is as for `listening`.
 
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     from oda_proxy.config import PRODUCTION
-    from oda_proxy.store.eviction import Limits
-    from oda_proxy.store.maintenance import background_maintenance
-    from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.app import make_app
 
+    if options.workers > 1:
+        raise UsageError("only the command `oda-proxy serve` has --workers; this runs in one process")
     if options.mock and options.upstream != PRODUCTION:
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
         )
     async with AsyncExitStack() as stack:
         address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
-        folder = _store_folder(options)
-        store = _open_store(folder, stack)
-        upstream = None if options.offline else await _connect(address, options, store, stack)
-        near_misses = NearMissHandler(store)
-        proxy = _make_proxy(store, upstream, folder, options, near_misses)
-        _check_store(store, proxy)
-        stack.push_async_callback(proxy.close, shutdown_timeout)
-        await proxy.resume()
-        limits = Limits(options.max_size, options.min_free)
-        await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))
-        app = make_app(proxy, near_misses, admin_token=options.admin_token)
+        parts = await _build(options, stack, shutdown_timeout, address=address)
+        if parts.upstream:
+            await _check_upstream(parts.upstream, parts.store)
+        _check_store(parts.store, parts.proxy)
+        await parts.proxy.resume()
+        app = make_app(parts.proxy, parts.near_misses, admin_token=options.admin_token)
         url = await stack.enter_async_context(
             listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
         )
-        if upstream:
-            await stack.enter_async_context(_in_background(proxy.estimate()))
-        _log_start(store, folder, options)
-        _check_sharing(store, folder, options.sharing)
+        if parts.upstream:
+            await stack.enter_async_context(_in_background(parts.proxy.estimate()))
+        _log_start(parts.store, parts.folder, options)
+        _check_sharing(parts.store, parts.folder, options.sharing)
         yield url
+
+
+def serve_with_workers(options: ServeOptions) -> None:
+    """Run the proxy in several processes until a signal stops it.
+
+    Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
+    """
+    from oda_proxy.workers.shared_port import share_port
+    from oda_proxy.workers.socket_folder import private_folder
+    from oda_proxy.workers.supervisor import Supervisor
+
+    if options.mock:
+        raise UsageError(
+            "--mock runs in one process: leave out --workers, or run `oda-proxy mock` beside the proxy and name it "
+            "with --upstream"
+        )
+    _import_all()
+    port = share_port(options.host, options.port, options.workers)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    with closing(port), private_folder() as folder:
+
+        def work(number: int, channel: socket.socket, is_first: bool) -> int:
+            port.close_others(number)
+            worker = _Worker(number, channel, port.sockets[number], folder, is_first=is_first)
+            return asyncio.run(_serve_as_worker(options, worker))
+
+        supervisor = Supervisor(
+            options.workers,
+            work,
+            lambda: _print(f"listening on http://{host}:{port.port}"),
+            patience=2 * SHUTDOWN_TIMEOUT + 5.0,
+        )
+        supervisor.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What one worker gets from the parent process."""
+
+    number: int
+    channel: socket.socket
+    sockets: Sequence[socket.socket]
+    folder: Path
+    """The folder of the listeners for other workers."""
+    is_first: bool
+    """Whether it is the first of all to start: it checks that the server can work."""
+
+
+def _import_all() -> None:
+    """Import what workers need before they are forked: they share its memory, and start at once."""
+    import oda_proxy.proxy
+    import oda_proxy.store.disk
+    import oda_proxy.upstream.dispatcher
+    import oda_proxy.web.app
+    import oda_proxy.workers.routing  # noqa: F401
+
+
+async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
+    """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
+    from oda_proxy.web.app import make_app
+    from oda_proxy.workers.channel import Report, encode
+    from oda_proxy.workers.forwarding import Forwarder, UpstreamOfLeader
+    from oda_proxy.workers.membership import Membership, connected
+    from oda_proxy.workers.routing import Others, for_clients, for_workers
+    from oda_proxy.workers.socket_folder import remove, socket_of
+
+    stop = _stop_event()
+    membership = Membership(worker.number)
+    try:
+        async with AsyncExitStack() as stack:
+            forwarder = await stack.enter_async_context(Forwarder(worker.folder, membership))
+            others = Others(membership, forwarder)
+            parts = await _build(
+                options,
+                stack,
+                SHUTDOWN_TIMEOUT,
+                address=options.upstream,
+                describing=lambda upstream: UpstreamOfLeader(upstream, forwarder, membership),
+                served_elsewhere=others.have_served,
+            )
+            if worker.is_first and parts.upstream:
+                await _check_upstream(parts.upstream, parts.store)
+            _check_store(parts.store, parts.proxy)
+
+            async def lead() -> None:
+                await parts.proxy.resume()
+                if parts.upstream:
+                    await stack.enter_async_context(_in_background(parts.proxy.estimate()))
+
+            make = partial(
+                make_app,
+                parts.proxy,
+                parts.near_misses,
+                admin_token=options.admin_token,
+                status=partial(others.status, parts.proxy),
+            )
+            internal = make(middlewares=[for_workers(parts.proxy, membership)], is_logged=False)
+            await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
+            app = make(middlewares=[for_clients(parts.proxy, membership, forwarder)])
+            await stack.enter_async_context(listening_on(app, worker.sockets))
+            await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
+            if worker.is_first:
+                _log_start(parts.store, parts.folder, options)
+                _check_sharing(parts.store, parts.folder, options.sharing)
+            await stop.wait()
+            membership.closing = True
+    except OdaProxyError as error:
+        with suppress(OSError):  # the parent process has ended
+            worker.channel.sendall(encode(Report("failed", str(error))))
+        return error.exit_status
+    if membership.is_orphan:
+        remove(worker.folder)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a proxy that its server needs."""
+
+    proxy: Proxy
+    upstream: Upstream | None
+    near_misses: NearMissHandler
+    store: Store
+    folder: Path | None
+
+
+async def _build(
+    options: ServeOptions,
+    stack: AsyncExitStack,
+    shutdown_timeout: float,
+    *,
+    address: str,
+    describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
+    served_elsewhere: Callable[[str], Awaitable[bool]] | None = None,
+) -> _Parts:
+    """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
+
+    `describing` returns the upstream that describes instruments; `served_elsewhere` is as in `proxy.Services`.
+    """
+    from oda_proxy.store.eviction import Limits
+    from oda_proxy.store.maintenance import background_maintenance
+    from oda_proxy.store.near_misses import NearMissHandler
+
+    folder = _store_folder(options)
+    store = _open_store(folder, stack)
+    upstream = None if options.offline else await _connect(address, options, stack)
+    near_misses = NearMissHandler(store)
+    proxy = _make_proxy(
+        store,
+        upstream,
+        folder,
+        options,
+        miss_handler=near_misses,
+        describing=describing(upstream) if upstream else None,
+        served_elsewhere=served_elsewhere,
+    )
+    stack.push_async_callback(proxy.close, shutdown_timeout)
+    limits = Limits(options.max_size, options.min_free)
+    await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))
+    return _Parts(proxy, upstream, near_misses, store, folder)
 
 
 async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
@@ -154,19 +311,24 @@ def _open_store(folder: Path | None, stack: AsyncExitStack) -> Store:
     return stack.enter_context(closing(DiskStore(folder)))
 
 
-async def _connect(address: str, options: ServeOptions, store: Store, stack: AsyncExitStack) -> Upstream:
-    """Return the dispatcher at an address, asked once whether it is there."""
+async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
+    """Return the dispatcher at an address."""
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.upstream.throttling import ThrottledUpstream
 
     dispatcher = await stack.enter_async_context(Dispatcher(address))
-    upstream = ThrottledUpstream(dispatcher, max_concurrent=options.max_requests, rate=options.max_rate)
-    await _check_upstream(upstream, store)
-    return upstream
+    return ThrottledUpstream(dispatcher, max_concurrent=options.max_requests, rate=options.max_rate)
 
 
 def _make_proxy(
-    store: Store, upstream: Upstream | None, folder: Path | None, options: ServeOptions, near_misses: NearMissHandler
+    store: Store,
+    upstream: Upstream | None,
+    folder: Path | None,
+    options: ServeOptions,
+    *,
+    miss_handler: NearMissHandler,
+    describing: Upstream | None,
+    served_elsewhere: Callable[[str], Awaitable[bool]] | None,
 ) -> Proxy:
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.jobs.job import Limits
@@ -186,13 +348,14 @@ def _make_proxy(
         jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),
     )
     services = Services(
-        instruments=Descriptions(upstream, folder, ttl=options.description_ttl, clock=time.monotonic),
+        instruments=Descriptions(describing, folder, ttl=options.description_ttl, clock=time.monotonic),
         tokens=TokenVerifier(
             Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
         ),
         description_cache=DescriptionCache(options.description_ttl, time.time, folder),
         journal=JobJournal(folder),
-        miss_handler=near_misses,
+        miss_handler=miss_handler,
+        served_elsewhere=served_elsewhere,
     )
     return Proxy(store, upstream, policy, services=services)
 

@@ -44,6 +44,7 @@ PACKAGES: Final = {
     "testing",
     "upstream",
     "web",
+    "workers",
 }
 UNTESTED_BY_NAME: Final = {"files"}
 """Packages of which the tests lie with those who use them."""

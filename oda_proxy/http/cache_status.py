@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Forwarded = Literal["uri-miss", "bypass", "request", "stale"]
 
@@ -38,3 +38,20 @@ class CacheStatus:
         if self.detail:
             parts.append(f"detail={self.detail}")
         return "; ".join(parts)
+
+
+def read_cache_status(text: str) -> CacheStatus:
+    """Return the member of the header that another process of this proxy wrote; what it does not know is left out."""
+    members: dict[str, str] = {}
+    for part in text.split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        members[name] = value
+    forwarded, status = members.get("fwd"), members.get("fwd-status", "")
+    return CacheStatus(
+        hit="hit" in members,
+        forwarded=next((reason for reason in get_args(Forwarded) if reason == forwarded), None),
+        status=int(status) if status.isdecimal() else None,
+        stored="stored" in members,
+        collapsed="collapsed" in members,
+        detail=members.get("detail", ""),
+    )

@@ -32,11 +32,16 @@ def values(headers: Headers, name: str) -> list[str]:
 
 def end_to_end(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
     """Return the headers that a proxy forwards, with our `Via`; `without` names others to drop."""
-    dropped = {*_HOP_BY_HOP, "via", *(name.casefold() for name in without)}
+    via = ", ".join([*values(headers, "via"), _VIA])
+    return (*without_hop_by_hop(headers, without=("via", *without)), ("Via", via))
+
+
+def without_hop_by_hop(headers: Headers, *, without: Iterable[str] = ()) -> Headers:
+    """Return the headers that are not about one connection; `without` names others to drop."""
+    dropped = {*_HOP_BY_HOP, *(name.casefold() for name in without)}
     for value in values(headers, "connection"):
         dropped.update(name.strip().casefold() for name in value.split(","))
-    via = ", ".join([*values(headers, "via"), _VIA])
-    return (*((name, value) for name, value in headers if name.casefold() not in dropped), ("Via", via))
+    return tuple((name, value) for name, value in headers if name.casefold() not in dropped)
 
 
 def directives(headers: Headers) -> frozenset[str]:

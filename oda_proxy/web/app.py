@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -16,25 +17,46 @@ from oda_proxy.web import job_pages, pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp.typedefs import Middleware
+
+    from oda_proxy.http.message import Request
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.pages import Status
 
 _log = logging.getLogger(__name__)
 
 PROXY = web.AppKey("proxy", Proxy)
+IS_LOGGED = web.AppKey("is_logged", bool)
+
+
+class Answering(Protocol):
+    """Answers requests, as `Proxy.answer` does."""
+
+    async def __call__(self, request: Request, *, origin: str) -> Answer:
+        """Answer a request; `origin` is the proxy's scheme, host and port as the client sees them."""
 
 
 def make_app(
-    proxy: Proxy, near_misses: NearMissHandler | None = None, *, admin_token: str | None = None
+    proxy: Proxy,
+    near_misses: NearMissHandler | None = None,
+    *,
+    admin_token: str | None = None,
+    middlewares: Sequence[Middleware] = (),
+    status: Status | None = None,
+    is_logged: bool = True,
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
-    Requests with the `admin_token` may stop jobs.
+    Requests with the `admin_token` may stop jobs. `middlewares` see each request first; `status` returns the members of
+    the page `/-/status`, where they are not those of this process alone. Requests are logged if `is_logged`.
     """
-    app = web.Application(client_max_size=MAX_FORM)
-    app[PROXY] = proxy
+    app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
+    app[PROXY], app[IS_LOGGED] = proxy, is_logged
     app.on_response_prepare.append(_add_cache_status)
     job_pages.add_to(app, proxy, admin_token)
-    pages.add_to(app, proxy, near_misses)
+    pages.add_to(app, near_misses, status or partial(pages.status_of, proxy))
     app.on_shutdown.append(_release_waiters)
     app.router.add_route("*", "/{path:.*}", _handle)
     return app
@@ -52,6 +74,11 @@ async def _release_waiters(app: web.Application) -> None:
 
 async def _handle(incoming: web.Request) -> web.StreamResponse:
     """Answer any request but those for the proxy's own pages."""
+    return await respond(incoming, incoming.app[PROXY].answer, is_logged=incoming.app[IS_LOGGED])
+
+
+async def respond(incoming: web.Request, answer_to: Answering, *, is_logged: bool = True) -> web.StreamResponse:
+    """Answer a request with what `answer_to` returns for it, and log it."""
     start = time.monotonic()
     try:
         request = await read(incoming, incoming.raw_path)
@@ -59,11 +86,12 @@ async def _handle(incoming: web.Request) -> web.StreamResponse:
         refused = Answer(error.status, (), (), CacheStatus())
         error.headers.extend(incoming.app[PROXY].cors.apply(refused, tuple(incoming.headers.items())).headers)
         raise
-    answer = await incoming.app[PROXY].answer(request, origin=f"{incoming.scheme}://{incoming.host}")
+    answer = await answer_to(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)
-    duration = time.monotonic() - start
-    path = loggable_path(request.path)
-    _log.info("%s %s %d %s %.3f s", request.method, path, answer.status, answer.cache_status, duration)
+    if is_logged:
+        duration = time.monotonic() - start
+        path = loggable_path(request.path)
+        _log.info("%s %s %d %s %.3f s", request.method, path, answer.status, answer.cache_status, duration)
     return response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp import web
 
@@ -14,6 +14,8 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.upstream.throttling import ThrottledUpstream
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.faults import StoreFault
     from oda_proxy.store.near_misses import NearMissHandler
@@ -21,19 +23,15 @@ if TYPE_CHECKING:
 _HEADERS = {"Cache-Control": "no-store"}
 
 
-def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | None) -> None:
+Status: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
+"""Returns the members of the page `/-/status`."""
+
+
+def add_to(app: web.Application, near_misses: NearMissHandler | None, status_of_server: Status) -> None:
     """Add the pages to an application."""
 
     async def status(_: web.Request) -> web.Response:
-        upstream = proxy.upstream
-        members = {
-            "version": __version__,
-            "upstream": upstream.url if upstream else None,
-            "asking": asdict(upstream.health) if isinstance(upstream, ThrottledUpstream) else None,
-            "run_analysis": asdict(proxy.counts),
-            "store": await _store(proxy),
-        }
-        return _json(members)
+        return _json(await status_of_server())
 
     async def alive(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)
@@ -54,6 +52,18 @@ def add_to(app: web.Application, proxy: Proxy, near_misses: NearMissHandler | No
     for path, page in pages.items():
         app.router.add_get(path, page)
     app.router.add_route("*", "/-/{page:.*}", not_found)
+
+
+async def status_of(proxy: Proxy) -> dict[str, Any]:
+    """Return the members of the page `/-/status` for one process."""
+    upstream = proxy.upstream
+    return {
+        "version": __version__,
+        "upstream": upstream.url if upstream else None,
+        "asking": asdict(upstream.health) if isinstance(upstream, ThrottledUpstream) else None,
+        "run_analysis": asdict(proxy.counts),
+        "store": await _store(proxy),
+    }
 
 
 def _json(members: dict[str, Any]) -> web.Response:

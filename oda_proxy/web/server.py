@@ -1,10 +1,11 @@
-"""An aiohttp server on an address."""
+"""An aiohttp server on an address, or on sockets that listen."""
 
 from __future__ import annotations
 
 import errno
 import logging
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,7 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from oda_proxy.errors import ListenError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import socket
+    from collections.abc import AsyncIterator, Sequence
 
 MAX_LINE = 256 * 1024
 """Bytes in a request line or a header: clients up to 1.1.0 send whole catalogues in the address."""
@@ -36,6 +38,35 @@ async def listening(app: web.Application, host: str, port: int, *, shutdown_time
 
     `shutdown_timeout` is how long, in s, answers under way may take when the block ends.
     """
+    async with _running(app, shutdown_timeout) as runner:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ListenError(host, port, reason_of(error)) from error
+        bound = runner.addresses[0][1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+
+
+@asynccontextmanager
+async def listening_on(
+    app: web.Application, listeners: Sequence[socket.socket | Path], *, shutdown_timeout: float = 5.0
+) -> AsyncIterator[None]:
+    """Serve `app` on sockets that listen, and on the paths of Unix sockets; `shutdown_timeout` is as for `listening`.
+
+    A Unix socket that a process left is replaced. Raises OSError.
+    """
+    async with _running(app, shutdown_timeout) as runner:
+        for listener in listeners:
+            if isinstance(listener, Path):
+                await web.UnixSite(runner, listener).start()
+            else:
+                await web.SockSite(runner, listener).start()
+        yield
+
+
+@asynccontextmanager
+async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterator[web.AppRunner]:
+    """Set up an application and clean up at the end of the block."""
     runner = web.AppRunner(
         app,
         access_log=None,  # it would write addresses with their tokens
@@ -48,12 +79,7 @@ async def listening(app: web.Application, host: str, port: int, *, shutdown_time
     )
     await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ListenError(host, port, reason_of(error)) from error
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        yield runner
     finally:
         await runner.cleanup()
 

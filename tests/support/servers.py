@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 PATIENCE = 60.0
@@ -42,9 +42,11 @@ class Server:
 
 
 @contextmanager
-def running(log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run `oda-proxy` with these arguments until the block ends."""
-    command = [sys.executable, "-m", "oda_proxy.cli", *arguments]
+def running(
+    log: Path, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "oda_proxy.cli")
+) -> Iterator[Server]:
+    """Run `oda-proxy`, or a `program` in its place, with these arguments until the block ends."""
+    command = [sys.executable, *program, *arguments]
     with (
         log.open("w") as errors,
         subprocess.Popen(

@@ -1,0 +1,69 @@
+"""The parent process, in programs of their own: it forks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.support.servers import PATIENCE, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDS_AT_ONCE = """
+import logging, sys
+from oda_proxy.errors import OdaProxyError
+from oda_proxy.workers import supervision, supervisor
+
+logging.basicConfig(format="%(message)s", stream=sys.stderr)
+supervision.MAX_SHORT_LIVES = supervisor.MAX_SHORT_LIVES = 2
+try:
+    supervisor.Supervisor(2, lambda number, channel, is_first: 3, lambda: print("complete"), patience=5.0).run()
+except OdaProxyError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--workers", "2", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_workers_that_end_at_once_are_given_up_with_one_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS_AT_ONCE], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    *lines, last = ended.stderr.splitlines()
+    assert last == (
+        "error: worker 1 ended 2 times in a row just after its start, the last time with status 3; the server stops"
+    )
+    assert [line.partition(") ")[2] for line in lines] == ["ended with status 3: it is started again"]
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_the_reason_why_the_first_worker_cannot_start_is_printed_once(tmp_path: Path) -> None:
+    ended = serve("--upstream", "http://127.0.0.1:9", "--port", "0", "--cache-dir", str(tmp_path))
+
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("oda-proxy: cannot reach the dispatcher http://127.0.0.1:9: ")
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_a_port_in_use_is_reported_before_any_worker_starts(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "mock", "--port", "0") as mock:
+        port = mock.url.rpartition(":")[2]
+        ended = serve("--upstream", mock.url, "--port", port, "--cache-dir", str(tmp_path / "cache"))
+
+    assert ended.stderr == (
+        f"oda-proxy: cannot listen on 127.0.0.1 port {port}: the port is in use; choose others with --host and --port\n"
+    )
+    assert ended.returncode == 1
+
+
+def test_a_mock_within_the_server_has_no_workers() -> None:
+    ended = serve("--mock")
+
+    assert "--mock runs in one process" in ended.stderr
+    assert ended.returncode == 2
