@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oda_proxy.testing.cassette import Cassette, CassetteOptions
     from oda_proxy.testing.leftovers import Collected, Layout
     from oda_proxy.testing.network_block import NetworkBlock
+    from oda_proxy.testing.unread_markers import MarkedScope
 
 T = TypeVar("T")
 
@@ -62,8 +63,12 @@ _RECORDED, _MISSED, _REFUSED, _WITHOUT_EFFECT = (
 _ITEMS: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 """All tests that were collected, deselected ones included."""
 _COLLECTED: pytest.StashKey[Collected] = pytest.StashKey()
+_SCOPES: pytest.StashKey[dict[str, MarkedScope]] = pytest.StashKey()
+"""The classes and modules with a marker, by node id, unless a fixture of their tests is known to read it."""
 _OWNERS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 """The test of each folder of recordings that is not shared, by its path in lower case."""
+_READERS = frozenset({"oda_proxy", "oda_dispatcher_url"})
+"""The fixtures that read the marker."""
 _NOTES = "oda_proxy_notes"
 _NOTES_FOLDER: pytest.StashKey[TemporaryDirectory[str]] = pytest.StashKey()
 """The folder for notes of the workers of pytest-xdist to each other."""
@@ -108,6 +113,7 @@ def pytest_configure(config: pytest.Config) -> None:
     reports: defaultdict[str, list[str]] = defaultdict(list)
     config.stash[_REPORTS] = reports
     config.stash[_OWNERS] = {}
+    config.stash[_SCOPES] = {}
     config.stash[_EXISTED] = {}
     if config.getoption("oda_block_network"):
         from oda_proxy.testing.network_block import NetworkBlock
@@ -331,14 +337,15 @@ def _fail(message: str) -> NoReturn:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note which tests exist, before some are deselected."""
     config.stash[_ITEMS] = list(items)
+    if config.getoption("lf", default=False):
+        return  # modules and tests without failures are not collected
+    partial = {str(config.invocation_params.dir / one.partition("::")[0]) for one in config.args if "::" in one}
+    config.stash[_SCOPES] = _marked_scopes(item for item in items if str(item.path) not in partial)
     if not _reports_unused(config):
         return
     from oda_proxy.testing.leftovers import Collected
 
     collected = config.stash.setdefault(_COLLECTED, Collected())
-    partial = {str(config.invocation_params.dir / one.partition("::")[0]) for one in config.args if "::" in one}
-    if config.getoption("lf", default=False):
-        return  # modules without failures are not collected
     collected.modules |= {
         str(one.path) for item in items for one in item.listchain() if isinstance(one, pytest.Module)
     } - partial
@@ -347,6 +354,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker in item.iter_markers("oda"):
             if isinstance(name := marker.kwargs.get("recording"), str) and name.strip():
                 collected.cassettes.add(str(_layout(config, item.path).recordings / normpath(name)))
+
+
+def _marked_scopes(items: Iterable[pytest.Item]) -> dict[str, MarkedScope]:
+    """Return the classes and modules with a marker that no test is known to read; dynamic fixtures may read it yet."""
+    scopes: dict[str, MarkedScope] = {}
+    for item in items:
+        for node in item.listchain():
+            if not isinstance(node, pytest.Module | pytest.Class) or (marker := _own_marker(node)) is None:
+                continue
+            from oda_proxy.testing.unread_markers import MarkedScope
+
+            scope = scopes.setdefault(node.nodeid, MarkedScope(tuple(marker.kwargs)))
+            scope.tests += 1
+            scope.is_read |= not _READERS.isdisjoint(getattr(item, "fixturenames", ()))
+    return {name: scope for name, scope in scopes.items() if not scope.is_read}
+
+
+def _own_marker(node: pytest.Collector | pytest.Item) -> pytest.Mark | None:
+    """Return the marker of a node itself that a fixture is to read, or None."""
+    return next((one for one in node.own_markers if one.name == "oda" and set(one.kwargs) - {"blocked"}), None)
 
 
 # -- reports of a test -----------------------------------------------------------------------------
@@ -377,7 +404,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if ineffective and is_strict:
         _fail(f"{' and '.join(ineffective)} had no effect on this test; strict=False allows that")
     item.config.stash[_REPORTS][_WITHOUT_EFFECT] += [f"{item.nodeid}: {text}" for text in ineffective]
-    marker = next((one for one in item.own_markers if one.name == "oda" and set(one.kwargs) - {"blocked"}), None)
+    marker = _own_marker(item)
     if marker and not item.stash.get(_IS_READ, False):
         _fail(
             f"no fixture of this test reads the marker oda({', '.join(f'{one}=...' for one in marker.kwargs)}): "
@@ -409,7 +436,17 @@ def pytest_runtest_makereport(
         report.sections.append((_TITLE, "\n".join(lines)))
     if call.when == "teardown":  # always the last, also after an error in a fixture
         _collect_misses(item)
+        _collect_scopes(item)
     return report
+
+
+def _collect_scopes(item: pytest.Item) -> None:
+    """Collect whether a test read the markers of its class and module."""
+    if scopes := item.config.stash[_SCOPES]:
+        for node in item.listchain():
+            if scope := scopes.get(node.nodeid):
+                scope.ran.add(item.nodeid)
+                scope.is_read |= item.stash.get(_IS_READ, False)
 
 
 def _collect_misses(item: pytest.Item) -> None:
@@ -489,7 +526,7 @@ def pytest_testnodedown(node: Any) -> None:
     output = getattr(node, "workeroutput", {}).get(_TITLE)
     if output is None:
         return
-    used_in_worker, reports, modules, cassettes = output
+    used_in_worker, reports, modules, cassettes, scopes = output
     for folder, used in used_in_worker.items():
         merged = node.config.stash[_USED].setdefault(folder, {})
         _merge_usage(merged, ((key, about, is_used) for key, (about, is_used) in used.items()))
@@ -499,10 +536,16 @@ def pytest_testnodedown(node: Any) -> None:
         from oda_proxy.testing.leftovers import Collected
 
         node.config.stash.setdefault(_COLLECTED, Collected()).update(Collected(set(modules), set(cassettes)))
+    if scopes:
+        from oda_proxy.testing.unread_markers import MarkedScope
+
+        for name, (keywords, tests, ran, is_read) in scopes.items():
+            scope = MarkedScope(tuple(keywords), tests, set(ran), is_read)
+            node.config.stash[_SCOPES].setdefault(name, scope).update(scope)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send the results of a worker; fail the run for unused recordings if `--oda-fail-on-unused` is set."""
+    """Send the results of a worker, or fail the run for unread markers and, optionally, unused recordings."""
     config = session.config
     if hasattr(config, "workeroutput"):
         collected = config.stash.get(_COLLECTED, None)
@@ -512,8 +555,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             dict(reports),
             sorted(collected.modules) if collected else [],
             sorted(collected.cassettes) if collected else [],
+            {
+                name: (list(scope.keywords), scope.tests, sorted(scope.ran), scope.is_read)
+                for name, scope in config.stash[_SCOPES].items()
+            },
         ]
-    elif config.getoption("oda_fail_on_unused") and any(_unused(config)) and session.exitstatus == pytest.ExitCode.OK:
+        return
+    fails_on_unused = config.getoption("oda_fail_on_unused") and any(_unused(config))
+    if session.exitstatus == pytest.ExitCode.OK and (fails_on_unused or _unread_markers(config)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -535,6 +584,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _reports_unused(config: pytest.Config) -> bool:
     return bool(config.getoption("oda_report_unused") or config.getoption("oda_fail_on_unused"))
+
+
+def _unread_markers(config: pytest.Config) -> list[str]:
+    """Describe the markers of classes and modules that no test reads, in a line each."""
+    if not config.stash[_SCOPES]:
+        return []
+    from oda_proxy.testing.unread_markers import unread
+
+    return list(unread(config.stash[_SCOPES]))
 
 
 def _unused(config: pytest.Config) -> Iterator[str]:
@@ -572,7 +630,11 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, exitstatus: int,
     """List what was recorded, what was missed and, with one of the options, recordings that no test used."""
     unused = list(_unused(config)) if _reports_unused(config) else []
     reports = config.stash[_REPORTS]
-    for title, lines in {**reports, "unused recordings": unused}.items():
+    for title, lines in {
+        **reports,
+        "markers without effect": _unread_markers(config),
+        "unused recordings": unused,
+    }.items():
         if lines:
             terminalreporter.section(f"{_TITLE}: {title}")
             for line in lines:

@@ -675,6 +675,61 @@ def test_dynamic(request):
     result.stdout.fnmatch_lines([f"oda-proxy: no fixture of this test reads the marker oda({name}=...): use *"])
 
 
+UNREAD = """
+pytestmark = pytest.mark.oda(seed=1)
+@pytest.mark.oda(recording="crab")
+class TestCrab:
+    def test_one(self):
+        pass
+    def test_two(self):
+        pass
+class TestRead:
+    def test_read(self, oda_dispatcher_url):
+        pass
+@pytest.mark.oda(generation="2019")
+class TestDynamic:
+    def test_nothing(self):
+        pass
+    def test_dynamic(self, request):
+        assert request.getfixturevalue("oda_dispatcher_url")
+@pytest.mark.oda(blocked=True)
+class TestBlocked:
+    def test_nothing(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "workers"])
+def test_a_marker_of_a_class_that_no_test_reads_fails_the_run(
+    run: Callable[..., pytest.RunResult], options: tuple[str, ...]
+) -> None:
+    result = run(UNREAD, *options)
+
+    result.assert_outcomes(passed=6)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    line = "test_images.py::TestCrab: none of its 2 tests reads the marker oda(recording=...): use *"
+    result.stdout.fnmatch_lines(["*oda-proxy: markers without effect*", line])
+    assert result.stdout.str().count("reads the marker") == 1
+
+
+def test_a_marker_of_a_module_that_no_test_reads_fails_the_run(run: Callable[..., pytest.RunResult]) -> None:
+    result = run("pytestmark = pytest.mark.oda(recording='crab')\n@pytest.mark.skip\ndef test_image(): pass")
+
+    result.assert_outcomes(skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["test_images.py: its test does not read the marker oda(recording=...): use *"])
+
+
+@pytest.mark.parametrize("chosen", [("-k", "test_one"), ("test_images.py::TestCrab::test_one",), ("--collect-only",)])
+def test_a_marker_is_not_unread_if_some_tests_of_its_class_did_not_run(
+    run: Callable[..., pytest.RunResult], chosen: tuple[str, ...]
+) -> None:
+    result = run(UNREAD, *chosen)
+
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*markers without effect*")
+
+
 def test_a_test_may_be_expected_to_miss(run: Callable[..., pytest.RunResult]) -> None:
     run(f"@pytest.mark.xfail(strict=True){SWALLOWED}").assert_outcomes(xfailed=1)
 
