@@ -8,13 +8,14 @@ import os
 import shlex
 import signal
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
 from oda_proxy.recordings.redaction import REMOVED
-from oda_proxy.run import child
+from oda_proxy.run import child, monitor
 from oda_proxy.run.home import empty_caches
 from oda_proxy.run.page_recorder import PagePolicy
 from oda_proxy.run.recorder import recording
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _MAX_LINES = 20
 """Items of one kind that are printed one by one."""
+
+_MAX_PROGRAMS = 5
+"""Programs that are named in one line."""
 
 _MAX_COMMAND = 160
 """Characters of a command that is printed."""
@@ -63,9 +67,9 @@ def record(
             pages=PagePolicy(max_page, frozenset(keep_post)),
         ) as recorder:
             with empty_caches(os.environ) as home:
-                result, bypassed = await _run_in(recorder, home, program)
+                result, bypass = await _run_in(recorder, home, program)
             recorder.exit_status = result.status
-        _print([*_end_of(result), *_record_summary(recorder, folder, program, home, bypassed)])
+        _print([*_end_of(result), *_record_summary(recorder, folder, program, home, bypass)])
         return result.status
 
     return _run(program, run)
@@ -77,8 +81,8 @@ def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
     async def run() -> int:
         async with replaying(folder, time_scale=time_scale) as replayer:
             with empty_caches(os.environ) as home:
-                result, bypassed = await _run_in(replayer, home, program)
-        _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypassed), *_home_summary(home)])
+                result, bypass = await _run_in(replayer, home, program)
+        _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypass), *_home_summary(home)])
         return result.status
 
     return _run(program, run)
@@ -91,18 +95,27 @@ def _run(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) ->
     return asyncio.run(run())
 
 
-async def _run_in(
-    handler: Recorder | Replayer, home: RunHome, program: Sequence[str]
-) -> tuple[CommandResult, tuple[str, ...]]:
-    """Run a command in the environment of its listeners; return its end, and its connections that bypassed them."""
+@dataclass(frozen=True, slots=True)
+class _Bypass:
+    """What programs of a run did without the proxy, as far as it is known."""
+
+    connections: Sequence[str] = ()
+    sampled_programs: Sequence[str] = ()
+    """Programs whose connections were only looked up now and then."""
+    are_complete: bool = True
+    """Whether all reports of Python programs were read."""
+
+
+async def _run_in(handler: Recorder | Replayer, home: RunHome, program: Sequence[str]) -> tuple[CommandResult, _Bypass]:
+    """Run a command in the environment of its listeners; return its end, and what bypassed them."""
     listeners = handler.listeners
     environ = {**listeners.program_environment(os.environ), **home.variables}
     environ[SOURCE_DATE_EPOCH] = str(handler.source_date_epoch)
-    if listeners.monitor is None:
-        return await child.run(program, environ), ()
-    async with listeners.monitor.watching():
+    if (observer := listeners.monitor) is None:
+        return await child.run(program, environ), _Bypass()
+    async with observer.watching(program[0]):
         result = await child.run(program, environ)
-    return result, listeners.monitor.connections
+    return result, _Bypass(observer.connections, observer.sampled_programs, are_complete=observer.is_complete)
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -119,7 +132,7 @@ def _end_of(result: CommandResult) -> Iterator[str]:
 
 
 def _record_summary(
-    recorder: Recorder, folder: Path, program: Sequence[str], home: RunHome, bypassed: Sequence[str]
+    recorder: Recorder, folder: Path, program: Sequence[str], home: RunHome, bypass: _Bypass
 ) -> Iterator[str]:
     """Return what was recorded, what was not and why, and how to replay it."""
     summary = recorder.summary
@@ -140,18 +153,30 @@ def _record_summary(
     if summary.private:
         private = formatting.number(summary.private, "answer that was", "answers that were")
         yield f"  left out: {private} requested with a token; --include-private records such answers"
-    yield from _bypass_summary(bypassed)
+    yield from _bypass_summary(bypass)
     yield from _removed(summary.command, program)
     yield from _home_summary(home)
     if any(recorded):
-        is_whole = not (summary.not_recorded or summary.private or bypassed or recorder.was_interrupted)
+        is_whole = not (summary.not_recorded or summary.private or bypass.connections or recorder.was_interrupted)
         what = "to run it again, anywhere" if is_whole else "to run it again, as far as it was recorded"
         yield f"{what}: oda-proxy replay {shlex.quote(str(folder))} -- {_repeated(summary, program)}"
 
 
-def _bypass_summary(bypassed: Sequence[str]) -> Iterator[str]:
-    """Return which servers programs connected to without the proxy."""
-    yield from _counted("not seen, past oda-proxy", dict.fromkeys(bypassed, 1))
+def _bypass_summary(bypass: _Bypass) -> Iterator[str]:
+    """Return which servers programs connected to without the proxy, and which programs may have done so unseen."""
+    yield from _counted("not seen, past oda-proxy", dict.fromkeys(bypass.connections, 1))
+    if bypass.sampled_programs:
+        names = [formatting.plain(name) for name in bypass.sampled_programs]
+        if len(names) > _MAX_PROGRAMS:
+            names[_MAX_PROGRAMS:] = [f"{len(names) - _MAX_PROGRAMS} more"]
+        how = (
+            f"looked up {1 / monitor.INTERVAL:.0f} times a second at most, so that short ones may be missing here"
+            if sys.platform == "linux"
+            else "not known on this system"
+        )
+        yield f"  connections past oda-proxy of {', '.join(names)}: {how}"
+    if not bypass.are_complete:
+        yield f"  what Python programs reported beyond {formatting.size(monitor.MAX_LOG)} was not read"
 
 
 def _home_summary(home: RunHome) -> Iterator[str]:

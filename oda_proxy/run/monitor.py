@@ -1,110 +1,37 @@
 """Observes the programs of a run: connections that bypass the proxy, and versions of the packages that they import.
 
-Python programs report both, by a `sitecustomize` that they import at their start. Connections of other programs are
-looked up in `/proc` (Linux), now and then: short ones may be missed.
+Python programs report both, by a `sitecustomize` that they import at their start (`program_hook`). The connections of
+other programs are looked up in `/proc` (Linux), some times a second: short ones may be missed. The kernel reports the
+end of every connection to anybody (SOCK_DIAG), but not the process that had it, so that connections of others would be
+taken for those of the run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import sys
+import time
+from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.run import program_hook
 from oda_proxy.run.child import descendants
+from oda_proxy.run.distributions import find_versions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
 
-VARIABLE: Final = "ODA_PROXY_RUN_LOG"
-"""The variable with the file to which Python programs report."""
-INTERVAL: Final = 0.25
-"""Seconds between two looks at the connections of the other programs."""
-MAX_LOG: Final = 1024 * 1024
+INTERVAL: Final = 0.05
+"""Seconds between two looks at the connections of the other programs, if looking takes little time."""
+MAX_SHARE: Final = 0.05
+"""Share of the time of one processor that looking may take: on a machine with many connections it is less often."""
+MAX_LOG: Final = 16 * 1024 * 1024
 """Bytes of the reports that are read."""
-
-_HOOK: Final = '''"""Reports connections past the proxy of a recorded run, and packages; then runs what it replaces."""
-
-import importlib.util
-import os
-import sys
-from importlib.machinery import PathFinder
-
-
-def _report_connections(log):
-    last, seen = [""], set()
-    stream, files = 1, os  # SOCK_STREAM; globals are gone when the interpreter ends
-
-    def hook(event, arguments):
-        if event == "socket.getaddrinfo":
-            last[0] = arguments[0] if isinstance(arguments[0], str) else ""
-        elif event == "socket.connect":
-            connection, address = arguments
-            if not isinstance(address, tuple) or getattr(connection, "type", stream) & 15 != stream:
-                return
-            host = str(address[0])
-            line = "connection %s %s %d\\n" % (last[0] or host, host, address[1])
-            if host.startswith("127.") or host in ("localhost", "::1", "0.0.0.0", "::") or line in seen:
-                return
-            seen.add(line)
-            _append(log, line, files)
-
-    sys.addaudithook(hook)
-
-
-def _append(log, text, os):
-    try:
-        file = os.open(log, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(file, text.encode("utf-8", "replace"))
-        finally:
-            os.close(file)
-    except OSError:
-        pass
-
-
-def _report_packages(log):
-    import atexit
-
-    def report():
-        if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
-            return  # the imports below would have the interpreter forget that SIGINT ends it
-        files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-        if not any("site-packages" in file or "dist-packages" in file for file in files):
-            return
-        try:
-            from importlib.metadata import packages_distributions, version
-
-            names = {name.partition(".")[0] for name in list(sys.modules)}
-            found = {one for name, those in packages_distributions().items() if name in names for one in those}
-            lines = ["package %s %s\\n" % (name, version(name)) for name in sorted(found)]
-        except Exception:  # of an interpreter that we do not know
-            return
-        lines.append("python %d.%d.%d\\n" % sys.version_info[:3])
-        _append(log, "".join(lines), os)
-
-    atexit.register(report)
-
-
-def _run_replaced():
-    here = os.path.dirname(os.path.abspath(__file__))
-    spec = PathFinder.find_spec("sitecustomize", [path for path in sys.path if os.path.abspath(path or ".") != here])
-    if spec is not None and spec.loader is not None:
-        sys.modules["sitecustomize"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-
-
-_is_first = not hasattr(sys, "_oda_proxy_observes")  # another sitecustomize may run this one again
-sys._oda_proxy_observes = True
-if _is_first and os.environ.get("ODA_PROXY_RUN_LOG") and hasattr(sys, "addaudithook"):
-    _report_connections(os.environ["ODA_PROXY_RUN_LOG"])
-    _report_packages(os.environ["ODA_PROXY_RUN_LOG"])
-if _is_first:
-    _run_replaced()
-'''
 
 
 class RunMonitor:
@@ -112,45 +39,84 @@ class RunMonitor:
 
     def __init__(self, python_path: Path) -> None:
         """Write the hook into a folder of modules, which Python programs import before any other."""
-        (python_path / "sitecustomize.py").write_text(_HOOK, encoding="utf-8")
+        (python_path / "sitecustomize.py").write_text(program_hook.SOURCE, encoding="utf-8")
         self._log = python_path.with_name("reports.txt")
         self._log.touch()
-        self._found: dict[tuple[str, int], str] = {}
+        self._connected: dict[tuple[str, int], str] = {}
+        self._seen: dict[str, str] = {}
+        """The names of the processes that were seen running, by their ids."""
+        self._command = ""
 
     @property
     def variables(self) -> dict[str, str]:
         """The variables for the programs of the run."""
-        return {VARIABLE: str(self._log)}
+        return {program_hook.VARIABLE: str(self._log)}
 
     @property
     def connections(self) -> tuple[str, ...]:
         """The servers that programs connected to, or tried to, as `host:port`; sorted."""
-        for words in self._reports():
+        for _, *words in self._reports():
             match words:
-                case ["connection", name, address, port] if port.isdigit():
-                    self._found[address, int(port)] = name
-        return tuple(sorted({f"{name}:{port}" for (_, port), name in self._found.items()}))
+                case ["connection", name, address, port] if port.isdecimal():
+                    self._connected[address, int(port)] = name
+        return tuple(sorted({f"{name}:{port}" for (_, port), name in self._connected.items()}))
 
     @property
-    def packages(self) -> dict[str, list[str]]:
-        """The versions of the packages that Python programs imported, by name; that of Python as `python`."""
-        found: dict[str, set[str]] = {}
-        for words in self._reports():
+    def sampled_programs(self) -> tuple[str, ...]:
+        """The names of programs whose connections were only looked up now and then, as they report none; sorted."""
+        reporting, names_of_reporting, names = set(), set(), {self._command}
+        for process, *words in self._reports():
             match words:
-                case ["package", name, version]:
-                    found.setdefault(name, set()).add(version)
-                case ["python", version]:
-                    found.setdefault("python", set()).add(version)
+                case ["program", _, *own_names]:
+                    reporting.add(process)
+                    names_of_reporting |= set(own_names)
+                case ["started", name]:
+                    names.add(name)
+        names = {name for name in names - names_of_reporting if name and not name.startswith("python")}
+        return tuple(sorted(names | {name for process, name in self._seen.items() if process not in reporting}))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all reports were read."""
+        return self._log.stat().st_size <= MAX_LOG
+
+    def find_packages(self) -> dict[str, list[str]]:
+        """Return the versions of the packages that Python programs imported, by name; that of Python as `python`.
+
+        Blocks: the metadata of the packages are read.
+        """
+        pythons: dict[str, str] = {}
+        modules: defaultdict[str, set[str]] = defaultdict(set)
+        paths: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for process, *words in self._reports():
+            match words:
+                case ["program", python, *_]:
+                    pythons[process] = python
+                case ["module", name]:
+                    modules[process].add(name)
+                case ["path", folder] if Path(folder).is_absolute():
+                    paths[process][folder] = None
+        imported: defaultdict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+        for process, names in modules.items():
+            imported[pythons.get(process, ""), tuple(paths[process])] |= names
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for (python, path), names in imported.items():
+            versions = find_versions(names, path)
+            for name, version in versions.items():
+                found[name].add(version)
+            if versions and python:
+                found["python"].add(python)
         return {name: sorted(versions) for name, versions in sorted(found.items())}
 
     def _reports(self) -> Iterator[list[str]]:
         with self._log.open("rb") as stream:
-            lines = stream.read(MAX_LOG).decode("utf-8", "replace").splitlines()
-        return (line.split(" ") for line in lines)
+            lines = stream.read(MAX_LOG).decode("utf-8", "surrogateescape").split("\n")
+        return (line.split("\t") for line in lines)
 
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Look at the connections of all descendants of this process, until the block ends."""
+    async def watching(self, command: str) -> AsyncIterator[None]:
+        """Look at the connections of all descendants of this process until the block ends, in which `command` runs."""
+        self._command = Path(command).name
         task = asyncio.create_task(self._watch()) if sys.platform == "linux" else None
         try:
             yield
@@ -161,9 +127,35 @@ class RunMonitor:
 
     async def _watch(self) -> None:
         while True:
-            for address, port in await asyncio.to_thread(lambda: list(remote_servers(descendants()))):
-                self._found.setdefault((address, port), address)
-            await asyncio.sleep(INTERVAL)
+            took = await asyncio.to_thread(self._look)
+            await asyncio.sleep(max(INTERVAL, took / MAX_SHARE))
+
+    def _look(self) -> float:
+        """Note the connections and the names of all descendants; return the s of processor time that it took."""
+        began = time.thread_time()
+        processes = _running_descendants()
+        for address, port in remote_servers(processes):
+            self._connected.setdefault((address, port), address)
+        for process in processes:
+            with suppress(OSError):  # it may end meanwhile
+                self._seen[str(process)] = (Path("/proc") / str(process) / "comm").read_text().strip()
+        return time.thread_time() - began
+
+
+def _running_descendants() -> list[int]:
+    """Return the descendants of this process, without reading all processes of the machine where the kernel allows."""
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        folder = Path("/proc") / str(waiting.pop()) / "task"
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may end meanwhile
+            for thread in folder.iterdir():
+                if not (children := thread / "children").exists() and thread.exists():
+                    return descendants()  # of a kernel without CONFIG_PROC_CHILDREN
+                children_ids = [int(child) for child in children.read_text().split()]
+                found += children_ids
+                waiting += children_ids
+    return found
 
 
 def remote_servers(processes: Collection[int]) -> Iterator[tuple[str, int]]:

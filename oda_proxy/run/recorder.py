@@ -229,7 +229,7 @@ async def recording(
             async with listen(recorder) as recorder.listeners:
                 yield recorder
                 if monitor := recorder.listeners.monitor:
-                    writer.note_packages(monitor.packages)
+                    writer.note_packages(await asyncio.to_thread(monitor.find_packages))
             recorder.note_unfinished_jobs()
     finally:
         if recorder is not None:

@@ -1,4 +1,4 @@
-"""The certificates that the environment trusts: those of the system, and those that its variables name."""
+"""The certificates that the environment trusts: those of its variables and of the system, or else of certifi."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import base64
 import logging
 import ssl
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import certifi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,17 +48,49 @@ def trusting_context(environ: Mapping[str, str]) -> ssl.SSLContext:
                 context.load_verify_locations(cadata=content.decode("ascii", "replace"))
             except (ssl.SSLError, ValueError) as error:
                 _log.warning("ignoring the certificates in %s: %s", path, error)
+    if not any(_named(environ)) and not _has_default():
+        context.load_verify_locations(cadata=trusted_bundle(environ).decode("ascii", "replace"))
     return context
 
 
 def trusted_bundle(environ: Mapping[str, str]) -> bytes:
-    """Return the certificates that the environment trusts, as PEM: those of its variables and of the system."""
-    contents = [content for path in _named(environ) for content in _contents(path)]
-    default = ssl.get_default_verify_paths().openssl_cafile
-    system = next((path for path in map(Path, (default, *_SYSTEM_BUNDLES)) if path.is_file()), None)
-    if system is not None:
-        contents += _contents(system)
+    """Return the certificates that the environment trusts, as PEM: those of its variables and of the system.
+
+    Where the system has none and no variable names any, they are those of certifi.
+    """
+    contents = [*(content for path in _named(environ) for content in _contents(path)), *_system_contents()]
+    if not contents and not any(_named(environ)):
+        _warn_of_certifi()
+        contents = [certifi.contents().encode("ascii")]
     return b"".join(content.rstrip(b"\n") + b"\n" for content in dict.fromkeys(contents))
+
+
+def _has_default() -> bool:
+    """Tell whether OpenSSL finds certificates by itself: in its file, or in its folder, which it reads when needed."""
+    paths = ssl.get_default_verify_paths()
+    return Path(paths.openssl_cafile).is_file() or _is_filled(Path(paths.openssl_capath))
+
+
+def _system_contents() -> list[bytes]:
+    """Return the certificates of the system: its bundle, or else the files in its folder."""
+    paths = ssl.get_default_verify_paths()
+    bundles = map(Path, (paths.openssl_cafile, *_SYSTEM_BUNDLES))
+    if bundle := next((path for path in bundles if path.is_file()), None):
+        return _contents(bundle)
+    return _contents(folder) if _is_filled(folder := Path(paths.openssl_capath)) else []
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+@cache
+def _warn_of_certifi() -> None:
+    _log.warning(
+        "this system has no certificates of authorities: those of the package certifi (%s) are trusted; "
+        "SSL_CERT_FILE names others",
+        certifi.__version__,
+    )
 
 
 def _named(environ: Mapping[str, str]) -> Iterator[Path]:

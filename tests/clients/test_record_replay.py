@@ -1117,6 +1117,28 @@ def test_a_capsule_of_format_1_has_a_source_date_epoch_too(runs: Runs) -> None:
     assert again.out == "1700000000\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_packages_of_a_program_that_was_ended_are_in_its_capsule(
+    runs: Runs, net: Internet, number: signal.Signals
+) -> None:
+    ran = runs.record(sys.executable, "-c", f"import iniconfig, os; os.kill(os.getpid(), {number:d})", net=net)
+
+    assert f"the command was ended by {number.name}" in ran.stderr
+    manifest = json.loads((runs.folder / "capsule" / "capsule.json").read_text())
+    assert manifest["versions"]["packages"]["iniconfig"] == [version("iniconfig")]
+
+
+@pytest.mark.parametrize("command", ["record", "replay"])
+def test_it_is_said_whose_connections_past_the_proxy_are_sampled(runs: Runs, net: Internet, command: str) -> None:
+    runs.record(*requesting("https://example.org/page"), net=net)
+
+    ran = runs.record("true", net=net, capsule="other") if command == "record" else runs.replay("true")
+    python = runs.record(sys.executable, "-c", "pass", net=net, capsule="third")
+
+    assert "connections past oda-proxy of true: looked up 20 times a second at most, so that" in ran.stderr
+    assert "connections past oda-proxy" not in python.stderr
+
+
 def test_the_packages_that_a_run_imported_are_in_its_capsule(runs: Runs, net: Internet) -> None:
     runs.record(sys.executable, "-c", "import numpy", net=net)
 

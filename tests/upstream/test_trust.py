@@ -6,6 +6,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 import trustme
 from yarl import URL
@@ -14,7 +15,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.trust import is_untrusted, trusted_bundle, trusting_context
+from oda_proxy.upstream.trust import _warn_of_certifi, is_untrusted, trusted_bundle, trusting_context
 from tests.support.http_server import http_server
 from tests.support.internet import Page, internet
 
@@ -105,12 +106,61 @@ def test_the_bundle_has_what_variables_name_and_the_system_trusts(
     (folder / "ours.pem").write_bytes(ours.rstrip())
     (tmp_path / "system.pem").write_bytes(systems)
     monkeypatch.setattr("oda_proxy.upstream.trust._SYSTEM_BUNDLES", (str(tmp_path / "system.pem"),))
-    paths = ssl.get_default_verify_paths()._replace(openssl_cafile=str(tmp_path / "none"))
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    set_default_paths(monkeypatch, tmp_path / "none", tmp_path / "none")
 
     named = folder if variable == "SSL_CERT_DIR" else folder / "ours.pem"
 
     assert trusted_bundle({variable: str(named)}) == ours.rstrip() + b"\n" + systems
+
+
+def set_default_paths(monkeypatch: pytest.MonkeyPatch, bundle: Path, folder: Path) -> None:
+    """Replace the places in which OpenSSL looks for the certificates of the system."""
+    paths = ssl.get_default_verify_paths()._replace(openssl_cafile=str(bundle), openssl_capath=str(folder))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+
+
+@pytest.fixture
+def no_system_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the certificates of the system; a context made as by default has none, either."""
+    monkeypatch.setattr("oda_proxy.upstream.trust._SYSTEM_BUNDLES", ())
+    set_default_paths(monkeypatch, tmp_path / "none", tmp_path / "none")
+    monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    _warn_of_certifi.cache_clear()
+
+
+@pytest.mark.usefixtures("no_system_certificates")
+def test_without_certificates_of_the_system_those_of_certifi_are_trusted_and_it_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context = trusting_context({})
+
+    assert len(context.get_ca_certs()) == certifi.contents().count("BEGIN CERTIFICATE") > 50
+    assert trusted_bundle({}) == certifi.contents().encode()
+    assert caplog.text.count("this system has no certificates of authorities: those of the package certifi") == 1
+
+
+@pytest.mark.usefixtures("no_system_certificates")
+def test_certifi_is_not_trusted_where_a_variable_names_certificates(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ours.pem")
+    named = {"REQUESTS_CA_BUNDLE": str(tmp_path / "ours.pem")}
+
+    assert len(trusting_context(named).get_ca_certs()) == 1
+    assert trusted_bundle(named) == (tmp_path / "ours.pem").read_bytes()
+    assert trusted_bundle({"SSL_CERT_FILE": str(tmp_path / "nosuch.pem")}) == b""
+    assert "package certifi" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_system_certificates")
+def test_a_folder_of_certificates_of_the_system_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "certs").mkdir()
+    trustme.CA().cert_pem.write_to_path(tmp_path / "certs" / "one.pem")
+    set_default_paths(monkeypatch, tmp_path / "none", tmp_path / "certs")
+
+    assert trusted_bundle({}) == (tmp_path / "certs" / "one.pem").read_bytes()
 
 
 @pytest.mark.parametrize("content", [None, b"none"])
