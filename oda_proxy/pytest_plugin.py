@@ -588,11 +588,11 @@ def _reports_unused(config: pytest.Config) -> bool:
 
 def _unread_markers(config: pytest.Config) -> list[str]:
     """Describe the markers of classes and modules that no test reads, in a line each."""
-    if not config.stash[_SCOPES]:
+    if not (scopes := config.stash[_SCOPES]):
         return []
     from oda_proxy.testing.unread_markers import unread
 
-    return list(unread(config.stash[_SCOPES]))
+    return list(unread(scopes))
 
 
 def _unused(config: pytest.Config) -> Iterator[str]:
