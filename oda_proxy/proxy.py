@@ -162,7 +162,7 @@ class Proxy:
         self._upstream_relay = Relay(upstream)
         self._resolver = QueryResolver(services.instruments)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
-        self._token_probe = TokenProbe(upstream, self._tokens)
+        self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)

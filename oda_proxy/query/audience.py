@@ -121,7 +121,7 @@ class TokenVerifier:
 
     def is_verified(self, token: Token | None) -> bool:
         """Tell whether the signature of a token is verified; a request without a token claims nothing."""
-        return token is None or _digest(token) in self._verified or self._has_our_signature(token)
+        return token is None or token_digest(token) in self._verified or self._has_our_signature(token)
 
     @property
     def has_key(self) -> bool:
@@ -140,7 +140,7 @@ class TokenVerifier:
     def mark_verified(self, token: Token | None) -> None:
         """Record that the dispatcher has just accepted this token."""
         if token is not None:
-            self._verified[_digest(token)] = None
+            self._verified[token_digest(token)] = None
 
     def _has_our_signature(self, token: Token) -> bool:
         if self._secret_key is None:
@@ -164,5 +164,6 @@ class TokenVerifier:
         return True
 
 
-def _digest(token: Token) -> bytes:
+def token_digest(token: Token) -> bytes:
+    """Return a digest of a token, which may be stored."""
     return hashlib.sha256(token.text.encode("utf-8", "surrogateescape")).digest()

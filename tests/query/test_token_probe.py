@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -134,3 +135,63 @@ async def test_a_dispatcher_that_is_away_or_hangs_verifies_nothing(monkeypatch: 
     assert not await TokenProbe(Away(), tokens()).is_verified(TOKEN, "isgri")
     monkeypatch.setattr(token_probe, "TIMEOUT", 0)
     assert not await TokenProbe(Verifying(lag=asyncio.Event()), tokens()).is_verified(TOKEN, "isgri")
+
+
+@pytest.mark.parametrize(
+    ("upstream", "token", "requests"),
+    [(Verifying(), FORGED, 2), (Verifying(verifies=False), TOKEN, 1)],
+    ids=["refused", "no token is verified"],
+)
+async def test_a_token_that_is_not_verified_is_not_verified_again_for_a_minute(
+    upstream: Verifying, token: Token, requests: int
+) -> None:
+    clock = Clock()
+    probe = TokenProbe(upstream, tokens(clock=clock), clock=clock)
+
+    found = [await probe.is_verified(token, "isgri") for _ in range(3)]
+    assert (found, len(upstream.requests)) == ([False] * 3, requests)
+    await probe.is_verified(token, "jemx")
+    assert len(upstream.requests) == 2 * requests
+
+    clock.now += token_probe.UNVERIFIED_TTL
+    await probe.is_verified(token, "isgri")
+    assert len(upstream.requests) == 3 * requests
+
+
+@pytest.mark.parametrize("answers", [[500, 200, 403], [403, 502, 403], [403, 200, 502]])
+async def test_a_failure_of_a_gateway_is_not_cached(answers: list[int]) -> None:
+    upstream = Verifying(answers=list(answers))
+    probe = TokenProbe(upstream, tokens())
+
+    assert not await probe.is_verified(TOKEN, "isgri")
+    upstream.answers.clear()
+    assert await probe.is_verified(TOKEN, "isgri")
+
+
+async def test_a_token_that_the_dispatcher_accepts_meanwhile_is_verified() -> None:
+    verifier = tokens()
+    probe = TokenProbe(Verifying(), verifier)
+
+    assert not await probe.is_verified(FORGED, "isgri")
+    verifier.mark_verified(FORGED)
+    assert await probe.is_verified(FORGED, "isgri")
+
+
+async def test_no_token_is_cached_in_the_clear() -> None:
+    probe = TokenProbe(Verifying(), tokens())
+
+    await probe.is_verified(FORGED, "isgri")
+
+    assert list(probe._unverified) == [(hashlib.sha256(FORGED.text.encode()).digest(), "isgri")]
+    assert not probe._probes
+
+
+async def test_the_number_of_cached_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_probe, "MAX_UNVERIFIED", 3)
+    upstream = Verifying(verifies=False)
+    probe = TokenProbe(upstream, tokens())
+
+    for number in range(9):
+        await probe.is_verified(Token(f"a.b.{number}"), "isgri")
+
+    assert len(probe._unverified) == 3
