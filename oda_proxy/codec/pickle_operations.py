@@ -180,11 +180,59 @@ def _parsed(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]]:
         argument: Any = None
         if operation.name == "GLOBAL":
             argument = (_line(stream), _line(stream))
+        elif operation.name in _LONG_TEXTS and (end := _end_of_long_text(data, stream.tell(), operation)):
+            stream.seek(end)  # it is no name
         elif operation.arg is not None:
             argument = operation.arg.reader(stream)
         yield operation, argument, position
     if not data.endswith(b"."):
         raise ValueError("it has no end")
+
+
+def _end_of_long_text(data: bytes, begin: int, operation: pickletools.OpcodeInfo) -> int:
+    """Return the end of a text of more than `_LONG` bytes; 0 for a shorter one. Raises ValueError if it is no UTF-8."""
+    length_size = _LONG_TEXTS[operation.name]
+    length = int.from_bytes(data[begin : begin + length_size], "little")
+    if length <= _LONG or begin + length_size + length > len(data):
+        return 0
+    text = memoryview(data)[begin + length_size : begin + length_size + length]
+    if not _is_latin1(text):
+        str(text, "utf-8", "surrogatepass")
+    return begin + length_size + length
+
+
+_LONG: Final = 64 * 1024
+"""Bytes of a text from which on it is the content of an array, as protocol 2 writes it."""
+_LONG_TEXTS: Final = {"BINUNICODE": 4, "BINUNICODE8": 8}
+"""The operations of long texts, with the bytes of their length."""
+_STEP: Final = 256 * 1024
+
+
+def _is_latin1(text: memoryview) -> bool:
+    """Return whether a text is the UTF-8 of characters up to 255; decoding it would take several times as long."""
+    import numpy as np
+
+    codes = np.frombuffer(text, np.uint8)
+    if _is_continuation(codes[:1]).any() or codes[-1] >= _FIRST_LEAD:
+        return False
+    for at in range(0, len(codes), _STEP):
+        some = codes[at : at + _STEP + 1]  # the last byte is looked at twice
+        lead = (some == _FIRST_LEAD) | (some == _LAST_LEAD)
+        continuation = _is_continuation(some)
+        if not (((some < _FIRST_CONTINUATION) | lead | continuation).all() and (continuation[1:] == lead[:-1]).all()):
+            return False
+    return True
+
+
+def _is_continuation(codes: Any) -> Any:
+    """Return which bytes continue a character of UTF-8."""
+    return (codes >= _FIRST_CONTINUATION) & (codes < _FIRST_CONTINUATION + 64)
+
+
+_FIRST_CONTINUATION: Final = 0x80
+_FIRST_LEAD: Final = 0xC2
+"""The first byte of the characters from 128, and `_LAST_LEAD` of those up to 255."""
+_LAST_LEAD: Final = 0xC3
 
 
 def _line(stream: io.BytesIO) -> str:

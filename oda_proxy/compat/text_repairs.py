@@ -15,7 +15,9 @@ def null_for_nan(value: Any) -> Any:
 
 def separated_null_line(value: Any) -> Any:
     r"""Insert a blank before a line that begins with `ull`: Python writes `\null`, which clients turn into `\None`."""
-    return value.replace("\null", "\n ull") if isinstance(value, str) and "\null" in value else value
+    if not isinstance(value, str) or "\n" not in value:  # one character is found much faster than several
+        return value
+    return value.replace("\null", "\n ull") if "\null" in value else value
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|null|true|false')
@@ -67,6 +69,6 @@ def parsed_object(value: Any) -> Any:
 
 def interrupted_base64(text: Any) -> Any:
     """Insert a blank into the letters `null` in base64; decoders skip it."""
-    if not isinstance(text, str) or ("null" not in text and "\null" not in text):
+    if not isinstance(text, str) or not ("null" in text or ("\n" in text and "\null" in text)):
         return text
     return "".join(text.split()).replace("null", "nu ll")

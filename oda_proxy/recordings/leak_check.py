@@ -113,7 +113,8 @@ _BASE64_FROM = 11
 
 _STANDARD = str.maketrans("-_", "+/")
 _DELETED = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
-_NOT_BASE64 = bytes(byte for byte in _DELETED if byte not in b"+/")
+_NOT_BASE64 = bytes(byte for byte in _DELETED if byte not in b"+/-_")
+_STANDARD_BYTES = bytes.maketrans(b"-_", b"+/")
 _LOWER = bytes(range(256)).lower()
 
 
@@ -150,6 +151,8 @@ _JWT_BEGIN = b"eyJ"
 
 
 def _has_token(data: bytes) -> bool:
+    if b"." not in data:
+        return False
     at = data.find(_JWT_BEGIN)
     while at >= 0:
         if _JWT.match(data, at):
@@ -205,7 +208,8 @@ def _readings(data: bytes) -> Iterator[bytes]:
     """Yield data as they are and, around everything that may be encoded text, decoded."""
     yield data
     begin, end = 0, -1
-    for at in heapq.merge(*(_starts(pattern, data) for pattern in _ENCODINGS)):
+    patterns = [pattern for begin, pattern in _ENCODINGS if begin in data]
+    for at in heapq.merge(*(_starts(pattern, data) for pattern in patterns)):
         if end >= 0 and at - _AROUND > end:
             yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
             end = -1
@@ -226,18 +230,14 @@ def _starts(pattern: re.Pattern[bytes], data: bytes) -> Iterator[int]:
 
 _LONGEST_ENCODING = 16
 """Bytes that no match of `_ENCODINGS` exceeds."""
-_ENCODINGS = tuple(
-    map(
-        re.compile,
-        (
-            rb"CONTINUE",
-            rb"%[0-9A-Fa-f]{2}",
-            rb"\\u[0-9A-Fa-f]{4}",
-            rb"\\x[0-9A-Fa-f]{2}",
-            rb"&#\w{1,7};",
-        ),
-    )
+_ENCODINGS = (
+    (b"C", re.compile(rb"CONTINUE")),
+    (b"%", re.compile(rb"%[0-9A-Fa-f]{2}")),
+    (b"\\", re.compile(rb"\\u[0-9A-Fa-f]{4}")),
+    (b"\\", re.compile(rb"\\x[0-9A-Fa-f]{2}")),
+    (b"&", re.compile(rb"&#\w{1,7};")),
 )
+"""Encoded characters, each with the byte with which it begins."""
 _AROUND = 4096
 """Bytes before and after an encoded character that are decoded with it; tokens are shorter."""
 _ESCAPE = re.compile(rb"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|&#(?:(\d{1,7})|[xX]([0-9A-Fa-f]{1,6}));")
@@ -245,9 +245,13 @@ _ESCAPE = re.compile(rb"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|&#(?:(\d{1,7}
 
 def _decoded(text: bytes) -> bytes:
     """Undo percent-encoding, escapes of JSON and Python, and entities of HTML, however often they were applied."""
-    while (shorter := _ESCAPE.sub(_character, unquote_to_bytes(text))) != text:
+    while (shorter := _without_escapes(unquote_to_bytes(text))) != text:
         text = shorter
     return text
+
+
+def _without_escapes(text: bytes) -> bytes:
+    return _ESCAPE.sub(_character, text) if b"\\" in text or b"&#" in text else text
 
 
 def _character(escape: re.Match[bytes]) -> bytes:
@@ -265,7 +269,7 @@ def _from_base64(text: str) -> Iterator[bytes]:
     What precedes base64 in a text shifts it: words are base64 characters, too.
     """
     characters = b"".join(
-        some.translate(_STANDARD).encode("ascii", "ignore").translate(None, _NOT_BASE64) for some in _steps(text)
+        some.encode("ascii", "ignore").translate(_STANDARD_BYTES, _NOT_BASE64) for some in _steps(text)
     )
     comma = text.find(",", 0, _PROSE) if text.startswith("data:") else -1
     if comma >= 0:  # RFC 2397

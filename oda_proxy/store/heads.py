@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.head import Head
 
 _LEVEL = 3
+_LARGE = 1024 * 1024
+"""Bytes from which on a head is compressed at level 1: in a fifth of the time, to 4 % more: base64 has no patterns."""
+_LEVEL_OF_LARGE = 1
 _WINDOW_LOG = 17
 """Log2 of the bytes that a reader needs for decompression: 16 readers at once must fit into memory."""
 
@@ -120,7 +123,8 @@ class Heads:
 
     def write(self, head: Head) -> PendingHead:
         """Write a head under a temporary name; raises OSError."""
-        parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG, write_checksum=True)
+        level = _LEVEL if head.size < _LARGE else _LEVEL_OF_LARGE
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=_WINDOW_LOG, write_checksum=True)
         compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=head.size)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_PENDING_PREFIX)
         temporary = Path(name)

@@ -395,3 +395,28 @@ def test_a_renamed_pickle_loads_the_same_array_under_every_protocol(protocol: in
 def test_a_pickle_without_the_name_is_not_changed() -> None:
     data = pickle.dumps(np.zeros(2), 3)
     assert pickle_operations.with_renamed_modules(data, {"another": "numpy"}) == data
+
+
+LONG = 70_000
+"""Characters from which on a text in a pickle is the content of an array."""
+
+
+@pytest.mark.parametrize("tail", [b"\xc3\xbf", "\u20ac".encode(), b"~"], ids=["latin-1", "wider", "ASCII"])
+def test_a_long_text_of_protocol_2_is_no_name(tail: bytes) -> None:
+    text = b"\xc2\x80" * LONG + tail
+    data = b"\x80\x02X" + struct.pack("<I", len(text)) + text + b"."
+    assert pickle_allow_list.names(data) == ()
+
+
+@pytest.mark.parametrize("wrong", [b"\x80", b"\xc3", b"\xc2\xc2\x80", b"\xff", b"\xc0\x80", b"\x80\xc2"])
+def test_a_long_text_that_is_not_utf_8_is_refused_wherever_it_is_wrong(wrong: bytes) -> None:
+    for before, after in ((b"", b"a" * LONG), (b"a" * LONG, b""), (b"a" * (4 * 65536 - 1), b"a" * LONG)):
+        text = before + wrong + after
+        with pytest.raises(CodecError):
+            pickle_allow_list.names(b"\x80\x02X" + struct.pack("<I", len(text)) + text + b".")
+
+
+def test_a_name_that_is_a_long_text_is_not_on_the_allow_list() -> None:
+    name = b"X" + struct.pack("<I", LONG) + b"a" * LONG
+    with pytest.raises(ForbiddenPickleError):
+        pickle_allow_list.check(b"\x80\x04" + name + name + b"\x93.")
