@@ -283,6 +283,8 @@ class Proxy:
         if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
             self._descriptions.expire()
             self._resolver.expire_descriptions()
+        if route.path == "/call_back":
+            self.jobs.note_report(dict(parse_fields(request.query_string)).get("job_id", ""))
         if route.path == "/download_products" and answer.status >= HTTPStatus.BAD_REQUEST:
             return await self._explain_download(answer, request)
         return answer

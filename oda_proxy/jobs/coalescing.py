@@ -107,6 +107,12 @@ class Jobs:
         """Return whether a job runs that every verified client of this query may join."""
         return resolved.key not in self._unshared and self._registry.get((resolved.key,)) is not None
 
+    def note_report(self, job_id: str) -> None:
+        """Note that the dispatcher has received a report on a job: the next poll waits for an answer that has it."""
+        for running in self:
+            if running.job.job_id == job_id != "":
+                running.note_report()
+
     def comment_on(self, running: RunningJob, client: Client) -> str:
         """Return the proxy's comment on a job for one of its clients."""
         queued = self._poller.places.waiting()
@@ -180,7 +186,8 @@ class Jobs:
         hold = min(self._policy.long_poll, self._pauses.polled(envelope.session_id, resolved.key))
         if envelope.session_id in ANONYMOUS:
             hold = 0.0
-        is_old = not running.is_queued and self._runtime.clock() - running.times.answered > MAX_AGE
+        age = self._runtime.clock() - running.times.answered
+        is_old = not running.is_queued and (age > MAX_AGE or running.is_outdated)
         timeout = max(hold, FRESH_TIMEOUT) if is_old else hold
         await running.wait_for_change(envelope.session_id, timeout, or_answer=is_old)
         collapsed = not running.is_owner(client)
@@ -315,6 +322,8 @@ class Jobs:
         is_owner, notices, now = running.is_owner(client), running.notices, self._runtime.clock()
         if envelope.awaits_products:
             notices = notices.with_submission(running.submission)
+        if is_owner:
+            running.notices = running.notices.without_mail()
         return progress.running_answer(
             running.status,
             envelope,

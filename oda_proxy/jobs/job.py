@@ -303,6 +303,12 @@ def _classify_error(status: int, *, submits: bool) -> Event:
     return Event.UNREADABLE if status >= _SERVER_ERROR else Event.INVALID
 
 
+def has_record(answer: Mapping[str, Any]) -> bool:
+    """Return whether the dispatcher has a record of the job: without one it repeats the state that it was sent."""
+    status = answer.get("exit_status")
+    return not (isinstance(status, dict) and status.get("job_status") == "unaccessible")
+
+
 def job_id_in(answer: Any) -> str:
     """Return the job_id in an answer's JSON, or an empty string."""
     monitor = answer.get("job_monitor") if isinstance(answer, dict) else None

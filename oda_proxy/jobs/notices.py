@@ -38,15 +38,15 @@ class Notices:
         """Return the notices for another owner: those that name no client."""
         return Notices(self.public, self.public)
 
-    def with_submission(self, submission: Notices) -> Notices:
-        """Return these notices, with the comments and warnings on the submission where there are no later ones.
+    def without_mail(self) -> Notices:
+        """Return the notices without the status of mail: it is that of one request, and not repeated."""
+        return replace(self, owner={name: text for name, text in self.owner.items() if name in _OF_ALL})
 
-        Mail is not repeated: its status is that of one request.
-        """
-        owner = {name: text for name, text in submission.owner.items() if name in _OF_ALL}
+    def with_submission(self, submission: Notices) -> Notices:
+        """Return these notices, with the comments and warnings on the submission where there are no later ones."""
         return replace(
             self,
-            owner={**owner, **self.owner},
+            owner={**submission.without_mail().owner, **self.owner},
             public={**submission.public, **self.public},
             products=submission.products,
         )

@@ -14,6 +14,7 @@ from oda_proxy.jobs.job import (
     Job,
     State,
     advance,
+    has_record,
     job_id_in,
     next_step,
     resubmitted,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 STALLED: Final = 1800.0
 """Seconds without any news after which a job is submitted again, as clients do by hand; once."""
+WITHOUT_RECORD: Final = 10.0
+"""Seconds of polls after which a job is submitted again that has no record at the dispatcher; once."""
 MIN_STALLED, STALLED_RUNS = 300.0, 3.0
 """The same where there were earlier jobs for the product: at least these seconds, and this many times the longest."""
 
@@ -143,9 +146,11 @@ class Poller:
                 running.note_answer()
 
     def _is_stalled(self, running: RunningJob) -> bool:
-        """Return whether the dispatcher has reported nothing new of a job for much longer than earlier ones took."""
+        """Return whether the dispatcher has lost a job, or was silent on it for much longer than earlier ones took."""
         if running.job.state not in {State.SUBMITTED, State.PROGRESS} or running.job.errors:
             return False
+        if running.times.without_record and self._runtime.clock() - running.times.without_record > WITHOUT_RECORD:
+            return True
         estimate = self._estimates.estimate(running.resolved.query)
         longest = max(STALLED_RUNS * estimate.longest, MIN_STALLED) if estimate else STALLED
         return self._runtime.clock() - max(running.times.changed, running.times.submitted) > longest
@@ -177,6 +182,10 @@ class Poller:
         if has_reports or (running.job.state != before.state and before.state is not State.RESUBMIT):
             running.times.changed = self._runtime.clock()
         is_new = has_reports or running.job.errors == 1 or running.job.state != before.state
+        if not has_record(parsed):
+            running.times.without_record = running.times.without_record or self._runtime.clock()
+        elif parsed:
+            running.times.without_record = 0.0
         if parsed:
             is_new |= notices != running.notices
             running.notices = notices

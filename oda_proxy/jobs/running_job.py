@@ -48,6 +48,8 @@ class Timestamps:
     """The dispatcher answered."""
     submitted: float
     """The job was submitted to the dispatcher."""
+    without_record: float = 0.0
+    """The first poll since which the dispatcher has had no record of the job; 0 where it has one."""
     refreshed: float = float("-inf")
     """A client wanted it to be computed again."""
 
@@ -109,6 +111,7 @@ class RunningJob:
         self._sent: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
         self._version = 0
         self._answers = 0
+        self._answered_polls, self._outdated_polls = 0, -1
         self._waiting = 0
         self._last_seen = started_at
         self._changed = asyncio.Event()
@@ -223,10 +226,21 @@ class RunningJob:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the dispatcher has received a report on the job since the last poll that it has answered."""
+        return self._answered_polls <= self._outdated_polls
+
+    def note_report(self) -> None:
+        """Note that the dispatcher has received a report on the job, which is in no answer to a poll sent before."""
+        self._outdated_polls = self.polls
+        self._watched.set()
+
     def note_answer(self) -> None:
         """Note that the dispatcher has answered."""
         self.times.answered = self._clock()
         self._answers += 1
+        self._answered_polls = self.polls
         self._wake()
 
     async def wait_for_change(
@@ -241,7 +255,11 @@ class RunningJob:
         With `or_answer`, the next answer of the dispatcher ends the wait, too.
         """
         seen, answers = self._sent.get(session_id, -1), self._answers
-        await self._wait(session_id, timeout, lambda: self._version > seen or (or_answer and self._answers > answers))
+
+        def has_news() -> bool:
+            return not self.is_outdated and (self._version > seen or (or_answer and self._answers > answers))
+
+        await self._wait(session_id, timeout, has_news)
 
     async def wait_for_start(self, session_id: str, timeout: float) -> None:  # noqa: ASYNC109 - it is no error
         """Wait until the dispatcher has answered, is unavailable, or the job is queued, at most `timeout` s."""

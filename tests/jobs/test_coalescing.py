@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oda_proxy.http.message import Request
 from oda_proxy.http.spool import SpoolError
 from oda_proxy.jobs.coalescing import FRESH_TIMEOUT
 from oda_proxy.jobs.job import IDLE_PAUSE, Limits
@@ -21,6 +22,7 @@ from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.examples import examples
 from tests.support.scripted import (
+    ORIGIN,
     QUERY,
     Client,
     Dispatcher,
@@ -38,11 +40,10 @@ from tests.support.scripted import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from tests.support.scripted import DispatcherRequest, Response
+    from tests.support.scripted import DispatcherRequest, Reply, Response
 
 NO_CACHE = (("Cache-Control", "no-cache"),)
 OTHER = token("another@example.org")
@@ -233,6 +234,51 @@ async def test_a_poll_of_a_job_that_nobody_watched_has_the_state_of_the_moment()
         response = await client.ask("submitted", job_id)
 
         assert (response.state, response.at - began < 0.5) == ("done", True)
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.4])
+def test_a_poll_after_a_call_back_through_the_proxy_has_its_report(latency: float) -> None:
+    """Also where a poll was under way that the dispatcher answers without it."""
+    reported: list[float] = []
+
+    def instead(request: DispatcherRequest) -> Reply | None:
+        if "action" in request.fields:
+            reported.append(elapsed())
+            return reply({"time_spent_s": 0.0})
+        has_it = bool(reported) and request.at > reported[0]
+        monitor = {"job_id": request.name, "full_report_dict_list": [{"message": "half of it"}] if has_it else []}
+        return reply({"query_status": "progress" if has_it else "submitted", "job_monitor": monitor})
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(instead=instead, latency=latency)
+        async with proxied(dispatcher, open_routes=frozenset({"call_back"})) as proxy:
+            client = Client(proxy)
+            job_id = (await client.ask()).job_id
+            await asyncio.sleep(2.05)
+            call_back = Request("GET", "/call_back", f"job_id={job_id}&action=progress")
+            assert (await proxy.answer(call_back, origin=ORIGIN)).status == 200
+            response = await client.ask("submitted", job_id)
+
+            assert (response.state, [report["message"] for report in response.reports]) == ("progress", ["half of it"])
+            assert response.at - reported[0] < FRESH_TIMEOUT
+
+    simulate(scenario())
+
+
+@simulated
+async def test_a_call_back_through_the_proxy_ends_the_pause_of_a_job_that_nobody_watches() -> None:
+    dispatcher = Dispatcher(
+        plan={0.0: "submitted"}, instead=lambda request: reply({}) if "action" in request.fields else None
+    )
+    async with proxied(dispatcher, open_routes=frozenset({"call_back"})) as proxy:
+        job_id = (await Client(proxy).ask()).job_id
+        await asyncio.sleep(200)
+        before = [request for request in dispatcher.polls if request.fields.get("action") is None]
+        await proxy.answer(Request("GET", "/call_back", f"job_id={job_id}&action=done"), origin=ORIGIN)
+        await asyncio.sleep(2)
+
+        polls = [request for request in dispatcher.polls if request.fields.get("action") is None]
+        assert len(polls) == len(before) + 1
 
 
 @simulated

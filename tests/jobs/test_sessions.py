@@ -182,6 +182,16 @@ async def test_who_joins_after_a_poll_receives_the_comments_on_the_submission() 
 
 
 @simulated
+async def test_the_owner_hears_once_that_mail_was_sent() -> None:
+    async with proxied(Dispatcher(instead=submitting)) as proxy:
+        first, second = await Client(proxy).ask(), await Client(proxy).ask()
+        again = await Client(proxy).ask("new", first.job_id)
+
+    sent = [response.json["exit_status"].get("email_status") for response in (first, second, again)]
+    assert sent == ["email sent", None, "email sent"]
+
+
+@simulated
 async def test_the_owner_of_a_job_receives_all_members_of_its_reports_but_for_those_that_name_a_client() -> None:
     report = {"action": "progress", "message": "processing", "stage_of_ours": 3, "token": "ANOTHERONESTOKEN"}
 

@@ -201,6 +201,30 @@ async def test_a_job_that_the_dispatcher_lost_is_submitted_again_once_after_a_lo
         asking.cancel()
 
 
+@pytest.mark.parametrize(("returns", "submissions"), [(True, 1), (False, 2)])
+def test_a_job_without_a_record_at_the_dispatcher_is_submitted_again_once(*, returns: bool, submissions: int) -> None:
+    """The dispatcher repeats the state that it is sent where the file with the state of the job is gone."""
+
+    def instead(request: DispatcherRequest) -> Reply | None:
+        if request.status == "new" or request.at < 5 or (returns and request.at > 9):
+            return None
+        monitor = {"job_id": request.name, "session_id": request.session_id, "status": "unaccessible"}
+        status = {**answer()["exit_status"], "job_status": "unaccessible"}
+        return reply({"query_status": request.status, "products": {}, "exit_status": status, "job_monitor": monitor})
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(plan={0.0: "submitted"}, instead=instead)
+        async with proxied(dispatcher) as proxy:
+            asking = asyncio.create_task(Client(proxy).get_product())
+            await asyncio.sleep(STALLED / 2)
+
+            assert [request.at < 30 for request in dispatcher.submissions] == [True] * submissions
+            assert not asking.done()
+            asking.cancel()
+
+    simulate(scenario())
+
+
 @simulated
 async def test_a_job_with_news_is_not_submitted_again_and_one_after_short_runs_sooner() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 3 * STALLED: "ready"}, reporting=STALLED / 2)

@@ -473,11 +473,12 @@ async def proxied(
     sharing: Sharing = Sharing.SUBJECT,
     trust: float = 300.0,
     freshness: Freshness | None = None,
+    open_routes: frozenset[str] = frozenset(),
     **job_policy: Any,
 ) -> AsyncIterator[Proxy]:
     """Put a proxy before a dispatcher; no task of it may outlive the block."""
     tokens = TokenVerifier(sharing, secret_key=secret_key, trust=trust, clock=now)
-    policy = Policy(freshness=freshness or Freshness(), jobs=JobPolicy(**job_policy))
+    policy = Policy(open_routes, freshness=freshness or Freshness(), jobs=JobPolicy(**job_policy))
     proxy = Proxy(
         store or MemoryStore(clock=now),
         dispatcher,
