@@ -113,6 +113,8 @@ class Stage:
     crowd: Crowd
     time_scale: float = 1.0
     """Seconds: the job is in progress after twice this, and ready after five times this."""
+    workers: int = 1
+    """Processes of the proxy."""
 
     @property
     def size(self) -> int:
@@ -130,7 +132,7 @@ class Stage:
     def proxy(self, upstream: Server, name: str = "proxy", *, port: str = "0") -> Iterator[Server]:
         """Run the proxy until the block ends, always with the same folder of recordings."""
         cache = str(self.folder / "cache")
-        arguments = ["--upstream", upstream.url, "--port", port, "--cache-dir", cache]
+        arguments = ["--upstream", upstream.url, "--port", port, "--cache-dir", cache, "--workers", str(self.workers)]
         with running(self.folder / f"{name}.log", "serve", *arguments) as proxy:
             yield proxy
 
@@ -243,6 +245,20 @@ def proxy_killed(stage: Stage) -> Result:
         kill(proxy)
         again = stack.enter_context(stage.proxy(mock, "again", port=port_of(proxy)))
         return result_of(processes, mock, again)
+
+
+def leader_killed(stage: Stage) -> Result:
+    """Kill the worker that runs the job while all clients wait."""
+    with ExitStack() as stack:
+        mock = stack.enter_context(stage.mock())
+        proxy = stack.enter_context(stage.proxy(mock))
+        processes = stack.enter_context(stage.clients(proxy.url, stage.crowd))
+        start_all(processes)
+        stage.wait_until_all_joined(proxy, stage.size)
+        wait_until(lambda: page(mock, "status")["asked"].get("submitted", 0) > 0)  # the journal has the job's id
+        (leader,) = [worker["pid"] for worker in page(proxy, "status")["workers"] if worker["leads"]]
+        os.kill(leader, signal.SIGKILL)
+        return result_of(processes, mock, proxy)
 
 
 def kill(server: Server) -> None:
