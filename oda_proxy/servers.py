@@ -182,7 +182,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     from oda_proxy.workers.channel import Report, encode
     from oda_proxy.workers.forwarding import Forwarder, UpstreamOfLeader
     from oda_proxy.workers.membership import Membership, connected
-    from oda_proxy.workers.routing import Others, for_clients, for_workers
+    from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
     from oda_proxy.workers.socket_folder import remove, socket_of
 
     stop = _stop_event()
@@ -215,9 +215,11 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 admin_token=options.admin_token,
                 status=partial(others.status, parts.proxy),
             )
-            internal = make(middlewares=[for_workers(parts.proxy, membership)], is_logged=False)
+            between = WorkerRouting(parts.proxy, membership)
+            internal = make(answer=between.answer, page_middlewares=[between.pages], is_logged=False)
             await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
-            app = make(middlewares=[for_clients(parts.proxy, membership, forwarder)])
+            public = ClientRouting(parts.proxy, membership, forwarder)
+            app = make(answer=public.answer, page_middlewares=[public.pages])
             await stack.enter_async_context(listening_on(app, worker.sockets))
             await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
             if worker.is_first:

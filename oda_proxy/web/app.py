@@ -12,7 +12,6 @@ from aiohttp import web
 
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.proxy import Proxy
 from oda_proxy.web import job_pages, pages
 from oda_proxy.web.messages import MAX_FORM, read, send
 
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
+    from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.pages import Status
 
 _log = logging.getLogger(__name__)
-
-PROXY = web.AppKey("proxy", Proxy)
-IS_LOGGED = web.AppKey("is_logged", bool)
 
 
 class Answering(Protocol):
@@ -43,22 +41,32 @@ def make_app(
     near_misses: NearMissHandler | None = None,
     *,
     admin_token: str | None = None,
-    middlewares: Sequence[Middleware] = (),
+    answer: Answering | None = None,
+    page_middlewares: Sequence[Middleware] = (),
     status: Status | None = None,
     is_logged: bool = True,
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
-    Requests with the `admin_token` may stop jobs. `middlewares` see each request first; `status` returns the members of
-    the page `/-/status`, where they are not those of this process alone. Requests are logged if `is_logged`.
+    Requests with the `admin_token` may stop jobs. A process among several has its own `answer`, in place of
+    `proxy.answer`, `page_middlewares` for requests for its pages, and `status`, which returns the members of
+    `/-/status`. Requests are logged if `is_logged`.
     """
-    app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
-    app[PROXY], app[IS_LOGGED] = proxy, is_logged
+    app = web.Application(client_max_size=MAX_FORM, middlewares=page_middlewares)
     app.on_response_prepare.append(_add_cache_status)
     job_pages.add_to(app, proxy, admin_token)
     pages.add_to(app, near_misses, status or partial(pages.status_of, proxy))
-    app.on_shutdown.append(_release_waiters)
-    app.router.add_route("*", "/{path:.*}", _handle)
+
+    async def release_waiters(_: web.Application) -> None:
+        """Answer clients that wait for a job before the server stops."""
+        proxy.jobs.release_waiters()
+
+    app.on_shutdown.append(release_waiters)
+
+    async def handle(incoming: web.Request) -> web.StreamResponse:
+        return await respond(incoming, answer or proxy.answer, proxy.cors, is_logged=is_logged)
+
+    app.router.add_route("*", "/{path:.*}", handle)
     return app
 
 
@@ -67,24 +75,16 @@ async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
 
 
-async def _release_waiters(app: web.Application) -> None:
-    """Answer clients that wait for a job before the server stops."""
-    app[PROXY].jobs.release_waiters()
-
-
-async def _handle(incoming: web.Request) -> web.StreamResponse:
-    """Answer any request but those for the proxy's own pages."""
-    return await respond(incoming, incoming.app[PROXY].answer, is_logged=incoming.app[IS_LOGGED])
-
-
-async def respond(incoming: web.Request, answer_to: Answering, *, is_logged: bool = True) -> web.StreamResponse:
-    """Answer a request with what `answer_to` returns for it, and log it."""
+async def respond(
+    incoming: web.Request, answer_to: Answering, cors: CorsPolicy, *, is_logged: bool
+) -> web.StreamResponse:
+    """Answer a request with what `answer_to` returns for it, and log it; `cors` is for one that cannot be read."""
     start = time.monotonic()
     try:
         request = await read(incoming, incoming.raw_path)
-    except web.HTTPException as error:  # a request that cannot be read
+    except web.HTTPException as error:
         refused = Answer(error.status, (), (), CacheStatus())
-        error.headers.extend(incoming.app[PROXY].cors.apply(refused, tuple(incoming.headers.items())).headers)
+        error.headers.extend(cors.apply(refused, tuple(incoming.headers.items())).headers)
         raise
     answer = await answer_to(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from oda_proxy.errors import InternalError, OdaProxyError
-from oda_proxy.http.answer import text_error
+from oda_proxy.http.answer import Answer, text_error
+from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web.app import respond
 from oda_proxy.web.pages import status_of
 from oda_proxy.workers.forwarding import NOT_LEADER
@@ -19,7 +21,6 @@ from oda_proxy.workers.totals import add_up
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-    from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.workers.forwarding import Forwarder
@@ -31,46 +32,76 @@ ALIVE: Final = frozenset({"/-/livez", "/-/readyz"})
 """Pages that are about the worker that receives the request."""
 SELF: Final = "/-/worker"
 """The page of a worker about itself, on its listener for other workers only."""
-_OWN_PAGES: Final = "/-/"
+_PAGES: Final = "/-/"
 _MISDIRECTED: Final = 421
 
 
-def for_clients(proxy: Proxy, membership: Membership, forwarder: Forwarder) -> Middleware:
-    """Return the middleware for requests of clients: those without a recording are forwarded, unless this one leads."""
+class ClientRouting:
+    """The way of requests of clients: where this worker has no recording and does not lead, they are forwarded."""
 
-    async def answer_to(request: Request, *, origin: str) -> Answer:
+    def __init__(self, proxy: Proxy, membership: Membership, forwarder: Forwarder) -> None:
+        self._proxy = proxy
+        self._membership = membership
+        self._forwarder = forwarder
+
+    async def answer(self, request: Request, *, origin: str) -> Answer:
+        """Answer a request, as `Proxy.answer` does."""
+        if self._membership.leading.is_set():
+            return await self._proxy.answer(request, origin=origin)
         try:
-            recorded = await proxy.answer_recorded(request, origin=origin)
-            return recorded or await forwarder.send(request)
+            recorded = await self._proxy.answer_recorded(request, origin=origin)
+            return recorded or await self._forwarder.send(request)
         except OdaProxyError as error:
-            return proxy.cors.apply(text_error(error), request.headers)
+            return self._proxy.cors.apply(text_error(error), request.headers)
         except Exception as error:  # noqa: BLE001 - as in `Proxy.answer`
             _log.error("%s", (internal := InternalError(error)).log_line)
-            return proxy.cors.apply(text_error(internal), request.headers)
+            return self._proxy.cors.apply(text_error(internal), request.headers)
 
-    @web.middleware
-    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if membership.leading.is_set() or request.path in ALIVE:
+    @property
+    def pages(self) -> Middleware:
+        """The middleware of the proxy's own pages: they are the leader's."""
+
+        @web.middleware
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            is_own = self._membership.leading.is_set() or request.path in ALIVE
+            if is_own or not request.path.startswith(_PAGES):
+                return await handler(request)
+            return await respond(request, self.answer, self._proxy.cors, is_logged=False)
+
+        return handle
+
+
+class WorkerRouting:
+    """The way of requests that other workers forward: they are refused unless this one leads."""
+
+    def __init__(self, proxy: Proxy, membership: Membership) -> None:
+        self._proxy = proxy
+        self._membership = membership
+
+    async def answer(self, request: Request, *, origin: str) -> Answer:
+        """Answer a request, as `Proxy.answer` does; a leader that was just chosen resumes the jobs first."""
+        if not self._membership.leads:
+            return Answer(_MISDIRECTED, ((NOT_LEADER, "yes"), ("Content-Length", "0")), (), CacheStatus())
+        await self._membership.leading.wait()
+        return await self._proxy.answer(request, origin=origin)
+
+    @property
+    def pages(self) -> Middleware:
+        """The middleware of the proxy's own pages, and of the page of this worker about itself."""
+
+        @web.middleware
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.path == SELF:
+                served = self._proxy.has_served(request.query.get("session", ""))
+                return web.json_response({"pid": os.getpid(), "status": await status_of(self._proxy), "served": served})
+            if not request.path.startswith(_PAGES):
+                return await handler(request)
+            if not self._membership.leads:
+                return web.Response(status=_MISDIRECTED, headers={NOT_LEADER: "yes"})
+            await self._membership.leading.wait()
             return await handler(request)
-        return await respond(request, answer_to, is_logged=not request.path.startswith(_OWN_PAGES))
 
-    return handle
-
-
-def for_workers(proxy: Proxy, membership: Membership) -> Middleware:
-    """Return the middleware for requests that other workers forward: they are refused unless this one leads."""
-
-    @web.middleware
-    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == SELF:
-            served = proxy.has_served(request.query.get("session", ""))
-            return web.json_response({"pid": os.getpid(), "status": await status_of(proxy), "served": served})
-        if not membership.leads:
-            return web.Response(status=_MISDIRECTED, headers={NOT_LEADER: "yes"})
-        await membership.leading.wait()
-        return await handler(request)
-
-    return handle
+        return handle
 
 
 class Others:
@@ -82,7 +113,7 @@ class Others:
 
     async def have_served(self, session_id: str) -> bool:
         """Return whether another worker has served a recording to a session."""
-        return any(page["served"] for _, page in await self._pages(f"{SELF}?session={session_id}"))
+        return any(page["served"] for _, page in await self._pages(f"{SELF}?session={quote(session_id, safe='')}"))
 
     async def status(self, proxy: Proxy) -> dict[str, Any]:
         """Return the members of `/-/status` for all workers together."""
