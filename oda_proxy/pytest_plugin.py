@@ -597,8 +597,10 @@ def _unread_markers(config: pytest.Config) -> list[str]:
 
 def _unused(config: pytest.Config) -> Iterator[str]:
     """List recordings that no test used, those of tests that are gone included, with the commands to remove them."""
+    from oda_proxy.query.cache_key import short_key
+
     for folder, used in sorted(config.stash[_USED].items()):
-        keys = [key[:_KEY_DIGITS] for key, (_, is_used) in used.items() if not is_used]
+        keys = [short_key(key) for key, (_, is_used) in used.items() if not is_used]
         yield from (f"{folder}: {about}" for about, is_used in used.values() if not is_used)
         if keys:
             yield f"  to remove: oda-proxy rm --capsule {quote(folder)} {' '.join(keys)}"
@@ -606,9 +608,6 @@ def _unused(config: pytest.Config) -> Iterator[str]:
     for leftover in sorted({_relative(config, folder) for folder in _leftovers(config)} - set(used_folders)):
         yield f"{leftover}: no test uses it"
         yield f"  to remove: rm -r {quote(leftover)}"
-
-
-_KEY_DIGITS = 12
 
 
 def _leftovers(config: pytest.Config) -> Iterator[Path]:

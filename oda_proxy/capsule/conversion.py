@@ -19,7 +19,7 @@ from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError
 from oda_proxy.fixture.json_files import ANSWER_FILE, MAX_ELAPSED
 from oda_proxy.fixture.model import STATES, FixtureAnswer, FixtureQuery
-from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of
+from oda_proxy.query.cache_key import KEY_VERSION, Key, key_of, short_key
 from oda_proxy.query.query import Envelope, split_query
 from oda_proxy.recordings import fits_cards, serialisation
 from oda_proxy.recordings.recording import PRODUCT_IDS, redact
@@ -46,8 +46,6 @@ _OWN_FIELDS: Final = frozenset({"dry_run"})
 """Parameters that are a field of their own in a fixture."""
 
 _API_CODE: Final = "api_code"
-_SHORT: Final = 12
-"""Digits of a key in the name of a fixture."""
 
 
 class ConversionError(OdaProxyError):
@@ -240,7 +238,7 @@ def _number_or_text(word: str) -> str | int | float:
 def _slug(recording: Recording, query: FixtureQuery) -> str:
     """Return a readable and unique name for a fixture."""
     source = str(query.parameters.get("src_name", ""))
-    return f"{_name(source, 9)}-{recording.key[:_SHORT]}" if source else recording.key[:_SHORT]
+    return f"{_name(source, 9)}-{short_key(recording.key)}" if source else short_key(recording.key)
 
 
 def _name(text: str, longest: int) -> str:

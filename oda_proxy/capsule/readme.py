@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.query.nearest import shorten
+from oda_proxy.query.message_text import shorten
 from oda_proxy.recordings.redaction import REMOVED
 
 if TYPE_CHECKING:

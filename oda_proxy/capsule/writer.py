@@ -41,7 +41,7 @@ from oda_proxy.files import atomic, digests
 from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture import json_files
 from oda_proxy.fixture.writing import write_fixture, write_manifest
-from oda_proxy.query.cache_key import KEY_VERSION
+from oda_proxy.query.cache_key import KEY_VERSION, short_key
 from oda_proxy.recordings import failures
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ def _failure_name(failure: Failure) -> str:
     query = failure.query
     words = [query.instrument, query.product_type] if query else []
     readable = "_".join(re.sub(r"[^A-Za-z0-9+-]+", "_", word) for word in words).strip("_")[:_MAX_FAILURE_NAME]
-    return f"{readable or 'query'}-{failure.key[:12]}"
+    return f"{readable or 'query'}-{short_key(failure.key)}"
 
 
 _MAX_FAILURE_NAME = 40

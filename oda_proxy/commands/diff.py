@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.commands.formatting import number, plain
+from oda_proxy.commands.formatting import number
 from oda_proxy.commands.output import print_json, print_lines
 from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.drift.comparison import Verdict
@@ -18,6 +18,7 @@ from oda_proxy.drift.differences import Tolerance
 from oda_proxy.drift.drifts import Outcome, drifts
 from oda_proxy.drift.sources import recordings_in
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -73,7 +74,7 @@ def _report(results: Sequence[Drift], *, as_json: bool) -> None:
     repeated = _repeated(results)
     for drift in results:
         print_lines(_lines(drift, repeated))
-    print_lines(plain(f"in {number(len(places), 'place')}: {text}") for text, places in repeated.items())
+    print_lines(printable(f"in {number(len(places), 'place')}: {text}") for text, places in repeated.items())
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
     print_lines([f"{number(len(results), 'recording')}: {summary}" if results else "there are no recordings"])
 
@@ -113,16 +114,16 @@ def _text(difference: Difference) -> str:
 
 
 def _lines(drift: Drift, repeated: Collection[str]) -> Iterator[str]:
-    yield plain(f"{drift.outcome:<8} {drift.name}{f': {drift.reason}' if drift.reason else ''}")
+    yield printable(f"{drift.outcome:<8} {drift.name}{f': {drift.reason}' if drift.reason else ''}")
     for product in drift.products:
         if product.verdict in {Verdict.NEW, Verdict.GONE}:
-            yield plain(f"{_INDENT}{product.name} is {product.verdict}")
+            yield printable(f"{_INDENT}{product.name} is {product.verdict}")
         for difference in product.differences:
             if _text(difference) not in repeated:
-                yield plain(f"{_INDENT}{product.name}: {difference}")
+                yield printable(f"{_INDENT}{product.name}: {difference}")
     for difference in drift.parameters:
         if f"parameter {difference}" not in repeated:
-            yield plain(f"{_INDENT}parameter {difference}")
+            yield printable(f"{_INDENT}parameter {difference}")
 
 
 def _drift_json(drift: Drift) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        self._write(f"\r{_ERASE}{plain(text)}")
+        self._write(f"\r{_ERASE}{printable(text)}")
 
     def clear(self) -> None:
         """Erase the line."""

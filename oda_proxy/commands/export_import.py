@@ -18,7 +18,7 @@ from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.fixture.writing import write_fixture, write_manifest
-from oda_proxy.query.cache_key import key_of
+from oda_proxy.query.cache_key import key_of, short_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def export(
                 path = _export(store, entry, folder)
             except OdaProxyError as error:
                 failed[entry.key] = str(error)
-                warn(f"{entry.key[: formatting.SHORT]} was not written: {error}")
+                warn(f"{short_key(entry.key)} was not written: {error}")
             else:
                 written[entry.key] = path
                 origins[path] = {"kind": "recorded", "source": upstream, "modelled": []}
@@ -73,7 +73,7 @@ def export(
     if as_json:
         print_json({"written": written, "failed": failed})
     else:
-        print_lines(f"{key[: formatting.SHORT]}  {path}" for key, path in written.items())
+        print_lines(f"{short_key(key)}  {path}" for key, path in written.items())
     return 1 if failed else 0
 
 
@@ -102,7 +102,7 @@ def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: boo
     if as_json:
         print_json({"kept": stored, "failed": failed})
     else:
-        print_lines(f"{key[: formatting.SHORT]}  {path}" for path, key in stored.items())
+        print_lines(f"{short_key(key)}  {path}" for path, key in stored.items())
     return 1 if failed else 0
 
 

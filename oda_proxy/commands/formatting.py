@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oda_proxy.query.message_text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oda_proxy.query.query import Query
-
-SHORT = 12
-"""Digits of a key in output, enough to identify it."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -32,21 +31,11 @@ def span(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def plain(text: str) -> str:
-    """Escape control characters, which untrusted text may contain."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
-def short(text: str, most: int) -> str:
-    """Truncate a text to `most` characters."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def parameters(query: Query | None) -> list[tuple[str, str]]:
     """Return the names and values of a query's parameters as printable text."""
     if query is None:
         return []
-    return [(plain(name), plain(", ".join(values))) for name, values in query.parameters]
+    return [(printable(name), printable(", ".join(values))) for name, values in query.parameters]
 
 
 def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:

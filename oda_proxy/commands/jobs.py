@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.query.cache_key import short_key
+from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +47,7 @@ def jobs(
     if as_json:
         print_json({"stopped": stopped})
     else:
-        print_lines([f"stopped {stopped[: formatting.SHORT]}; the dispatcher may go on with it"])
+        print_lines([f"stopped {short_key(stopped)}; the dispatcher may go on with it"])
     return 0
 
 
@@ -64,13 +66,13 @@ def _list(proxy: str, *, as_json: bool) -> int:
 
 def _line(job: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        str(job["key"])[: formatting.SHORT],
+        short_key(str(job["key"])),
         str(job["state"]),
         formatting.span(max(time.time() - float(job["begun"]), 0.0)),
         str(job["sessions"]),
-        formatting.plain(str(job["instrument"] or "(private)")),
-        formatting.plain(str(job["product_type"] or "(private)")),
-        formatting.plain(str(job["remark"]).removeprefix("oda-proxy: ")),
+        printable(str(job["instrument"] or "(private)")),
+        printable(str(job["product_type"] or "(private)")),
+        printable(str(job["remark"]).removeprefix("oda-proxy: ")),
     )
 
 
@@ -82,7 +84,7 @@ def _request(url: str, method: str, headers: Mapping[str, str]) -> Any:
         with opener.open(request, timeout=TIMEOUT) as response:
             return json.loads(response.read(MAX_SIZE))
     except urllib.error.HTTPError as error:
-        raise ProxyError(formatting.plain(error.read(1000).decode("utf-8", "replace").strip())) from None
+        raise ProxyError(printable(error.read(1000).decode("utf-8", "replace").strip())) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
+from oda_proxy.query.message_text import printable
 from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child, monitor
 from oda_proxy.run.home import empty_caches
@@ -166,7 +167,7 @@ def _bypass_summary(bypass: _Bypass) -> Iterator[str]:
     """Return which servers programs connected to without the proxy, and which programs may have done so unseen."""
     yield from _counted("not seen, past oda-proxy", dict.fromkeys(bypass.connections, 1))
     if bypass.sampled_programs:
-        names = [formatting.plain(name) for name in bypass.sampled_programs]
+        names = [printable(name) for name in bypass.sampled_programs]
         if len(names) > _MAX_PROGRAMS:
             names[_MAX_PROGRAMS:] = [f"{len(names) - _MAX_PROGRAMS} more"]
         how = (
@@ -217,6 +218,6 @@ def _replay_summary(replayer: Replayer, folder: Path) -> Iterator[str]:
 def _counted(label: str, lines: Mapping[str, int]) -> Iterator[str]:
     """Return items of one kind, each with its count where that is more than one."""
     for line, count in list(lines.items())[:_MAX_LINES]:
-        yield f"  {label}: {formatting.plain(line)}{f' ({count} times)' if count > 1 else ''}"
+        yield f"  {label}: {printable(line)}{f' ({count} times)' if count > 1 else ''}"
     if len(lines) > _MAX_LINES:
         yield f"  {label}: and {len(lines) - _MAX_LINES} more"

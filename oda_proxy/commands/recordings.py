@@ -12,6 +12,8 @@ from oda_proxy.commands.open_store import entry_json, open_store, open_store_in
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.selection import select
 from oda_proxy.errors import UsageError
+from oda_proxy.query.cache_key import short_key
+from oda_proxy.query.message_text import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +103,7 @@ def _print_keys(what: str, keys: Sequence[Key], *, as_json: bool) -> int:
     if as_json:
         print_json({what: keys})
     else:
-        print_lines(f"{what} {key[: formatting.SHORT]}" for key in keys)
+        print_lines(f"{what} {short_key(key)}" for key in keys)
     return 0
 
 
@@ -149,13 +151,13 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     count = formatting.number(statistics["recordings"], "recording")
     print_lines(
         [
-            f"{count} of {formatting.plain(upstream)}, {statistics['pinned']} pinned",
+            f"{count} of {printable(upstream)}, {statistics['pinned']} pinned",
             f"{formatting.size(statistics['size'])} of products in {formatting.size(statistics['occupied'])} on disk",
             f"{formatting.span(statistics['cost'])} of the dispatcher's time",
         ]
     )
     lines = [
-        (formatting.plain(name), f"{row['recordings']:.0f}", formatting.size(row["size"]), formatting.span(row["cost"]))
+        (printable(name), f"{row['recordings']:.0f}", formatting.size(row["size"]), formatting.span(row["cost"]))
         for name, row in statistics["instruments"].items()
     ]
     print_lines(formatting.table([("INSTRUMENT", "NUMBER", "SIZE", "TOOK"), *lines], right=frozenset({1, 2, 3})))
@@ -181,7 +183,7 @@ def prune(
         return 0
     if others:
         print_lines([f"removed {formatting.number(others, 'recording')} of other releases"])
-    print_lines(f"removed {entry.key[: formatting.SHORT]}, {formatting.size(entry.size)}" for entry in evicted)
+    print_lines(f"removed {short_key(entry.key)}, {formatting.size(entry.size)}" for entry in evicted)
     count = formatting.number(left.recordings, "recording")
     print_lines([f"left: {count}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
     return 0
@@ -198,7 +200,7 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
         found = [{"about": fault.subject, "said": fault.message} for fault in faults]
         print_json({"sound": not remaining, "faults": found, "mended": len(faults) - len(remaining)})
     else:
-        print_lines(f"{fault.subject}: {formatting.plain(fault.message)}" for fault in faults)
+        print_lines(f"{fault.subject}: {printable(fault.message)}" for fault in faults)
         print_lines([_verdict(len(faults), len(remaining), sound)])
     return 1 if remaining else 0
 
@@ -208,7 +210,7 @@ def _warn_of_others(store: DiskStore) -> None:
     others = store.other_recordings()
     if others.recordings:
         count = formatting.number(others.recordings, "recording")
-        formats = ", ".join(formatting.plain(one) for one in others.formats)
+        formats = ", ".join(printable(one) for one in others.formats)
         warn(
             f"{count} of another release (format {formats}, {formatting.size(others.occupied)}): left alone; "
             "oda-proxy prune --other-releases removes them"
@@ -230,12 +232,12 @@ def _verdict(faults: int, remaining: int, sound: int) -> str:
 def _line(entry: Entry, now: float) -> tuple[str, ...]:
     query = entry.query
     return (
-        entry.key[: formatting.SHORT],
+        short_key(entry.key),
         formatting.size(entry.size),
         formatting.span(entry.cost) if entry.cost else "",
         f"{formatting.span(max(now - entry.used_at, 0.0))} ago",
         " ".join(word for word, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so),
-        formatting.plain(query.instrument) if query else _UNKNOWN,
-        formatting.plain(query.product_type) if query else _UNKNOWN,
-        " ".join(f"{name}={formatting.short(value, _LONGEST)}" for name, value in formatting.parameters(query)),
+        printable(query.instrument) if query else _UNKNOWN,
+        printable(query.product_type) if query else _UNKNOWN,
+        " ".join(f"{name}={shorten(value, _LONGEST)}" for name, value in formatting.parameters(query)),
     )

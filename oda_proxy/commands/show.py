@@ -15,6 +15,7 @@ from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.products import decode_products, name_of
 from oda_proxy.commands.selection import find_entries
 from oda_proxy.errors import CodecError
+from oda_proxy.query.message_text import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ def _plot(arrays: Sequence[DataProduct], png: Path | None) -> None:
     except NoPlotError:
         return
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    print_lines(["", formatting.plain(plot.title), *render_terminal(plot, width=width, height=_MOST_LINES)])
+    print_lines(["", printable(plot.title), *render_terminal(plot, width=width, height=_MOST_LINES)])
 
 
 def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]) -> Iterator[str]:
@@ -70,9 +71,9 @@ def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]
     stored = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.stored_at))
     metadata = [
         ("key", entry.key),
-        ("instrument", formatting.plain(query.instrument) if query else ""),
-        ("product", formatting.plain(query.product_type) if query else ""),
-        ("query type", formatting.plain(query.query_type) if query else ""),
+        ("instrument", printable(query.instrument) if query else ""),
+        ("product", printable(query.product_type) if query else ""),
+        ("query type", printable(query.query_type) if query else ""),
         ("recorded", f"{stored}, {formatting.span(max(now - entry.stored_at, 0))} ago"),
         ("used", f"{formatting.span(max(now - entry.used_at, 0))} ago"),
         ("took", formatting.span(entry.cost) if entry.cost else ""),
@@ -92,10 +93,7 @@ def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
         return
     yield ""
     yield f"{title}:"
-    shown = [
-        (f"  {formatting.plain(name)}", formatting.short(formatting.plain(value), _LONGEST))
-        for name, value in rows[:_MOST_LINES]
-    ]
+    shown = [(f"  {printable(name)}", shorten(printable(value), _LONGEST)) for name, value in rows[:_MOST_LINES]]
     yield from formatting.table(shown)
     if len(rows) > _MOST_LINES:
         yield f"  and {len(rows) - _MOST_LINES} more"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from oda_proxy.query.message_text import shorten
 from oda_proxy.query.query import ENVELOPE
 
 if TYPE_CHECKING:
@@ -345,6 +346,4 @@ def shown(value: Any) -> str:
     """Format a value for a message of one line."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")
-    text = str(value)
-    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut) or "empty"
+    return shorten(str(value), LONGEST) or "empty"

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Event, Job, Limits, State, advance, classify, job_id_in, next_step
-from oda_proxy.query.nearest import shorten
+from oda_proxy.query.message_text import shorten
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings.redaction import REMOVED
 

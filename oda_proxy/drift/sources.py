@@ -10,6 +10,7 @@ from oda_proxy.capsule.conversion import ConversionError, recording_from_fixture
 from oda_proxy.capsule.errors import NoCapsuleError
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
+from oda_proxy.query.cache_key import short_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from oda_proxy.capsule.capsule import DispatcherCapsule
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
-
-_KEY_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +63,10 @@ def _name(recording: Recording) -> str:
     """Name a recording by its product, source and energies, and by its key."""
     query = recording.query
     if query is None:
-        return recording.key[:_KEY_DIGITS]
+        return short_key(recording.key)
     values = {name: " ".join(words) for name, words in query.parameters}
     energies = f"{values['E1_keV']}-{values['E2_keV']} keV" if {"E1_keV", "E2_keV"} <= values.keys() else ""
-    parts = (query.instrument, query.product_type, values.get("src_name", ""), energies, recording.key[:_KEY_DIGITS])
+    parts = (query.instrument, query.product_type, values.get("src_name", ""), energies, short_key(recording.key))
     return " ".join(filter(None, parts))
 
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, Final, NewType
 
 from cachetools import LRUCache
 
@@ -33,6 +33,14 @@ PUBLIC = ""
 
 Key = NewType("Key", str)
 """64 hexadecimal digits."""
+
+SHORT: Final = 12
+"""Digits of a key in messages and in names of files: enough for a person, and a command, to find the recording."""
+
+
+def short_key(key: str) -> str:
+    """Return the first digits of a key."""
+    return key[:SHORT]
 
 
 def key_of(query: Query, schema: Schema | None = None, *, audience: str = PUBLIC) -> Key:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from oda_proxy.query import canonical
+from oda_proxy.query.message_text import shorten
 from oda_proxy.query.normalised import NULL
 from oda_proxy.query.query import NUL
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 MAX_DIFFERENCES: Final = 8
 """Differences that are described; the others are counted."""
-
-MAX_LENGTH: Final = 60
-"""Longest name or value in a description, in characters."""
 
 _MAX_NAMES: Final = 3
 _NO_LIST: Final = ("list",)
@@ -72,12 +70,6 @@ def join_differences(differences: Iterable[str]) -> str:
     if len(texts) > MAX_DIFFERENCES:
         texts[MAX_DIFFERENCES:] = [f"and {len(texts) - MAX_DIFFERENCES} more differences"]
     return "; ".join(texts)
-
-
-def shorten(text: str, longest: int = MAX_LENGTH) -> str:
-    """Return a text that fits in a line of a message: unprintable characters escaped, a long text cut."""
-    cut = text if len(text) <= longest else f"{text[:longest]}..."
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
 
 
 def _distance(near: Near[Recorded]) -> tuple[int, float]:

@@ -24,6 +24,7 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.query.message_text import printable
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings import failures
 from oda_proxy.run.dispatcher_requests import forwarded_to, page_below, public_description
@@ -321,7 +322,7 @@ def _printable(url: str) -> str:
     """Return a URL for a message, without its query where that may hold a secret."""
     if may_hold_secret(url):
         url = url.partition("?")[0]
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in url)
+    return printable(url)
 
 
 def _size(folder: Path) -> int:

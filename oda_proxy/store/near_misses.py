@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
-from oda_proxy.query.cache_key import key_of, key_of_normalised
-from oda_proxy.query.nearest import join_differences, nearest, shorten
+from oda_proxy.query.cache_key import key_of, key_of_normalised, short_key
+from oda_proxy.query.message_text import shorten
+from oda_proxy.query.nearest import join_differences, nearest
 from oda_proxy.query.normalised import normalise
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ MAX_MISSES: Final = 100
 
 _MAX_PRODUCTS: Final = 20
 """Products that are listed where there is no recording of the requested one."""
-
-_KEY_DIGITS: Final = 12
-"""Digits of a key in a message: enough for a command to find the recording."""
 
 
 class MissHandler(Protocol):
@@ -101,7 +99,7 @@ class NearMissHandler:
         rest = "" if search.complete else f" (only {search.searched} recordings were searched)"
         if near is None:
             return f"{what}: {_other_products(search.products)}{rest}"
-        name = f"{near.recorded.key[:_KEY_DIGITS]} (of {_day(near.recorded.stored_at)})"
+        name = f"{short_key(near.recorded.key)} (of {_day(near.recorded.stored_at)})"
         return (
             f"{what} as requested; the nearest is {name}{rest}: {_difference(near, with_token=_is_private(resolved))}"
         )

@@ -22,7 +22,7 @@ from oda_proxy.capsule.errors import NotACapsuleError
 from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Policy, Proxy, Services
-from oda_proxy.query.nearest import shorten
+from oda_proxy.query.message_text import shorten
 from oda_proxy.run.client_cache import empty_client_cache
 from oda_proxy.run.dispatcher_requests import public_description
 from oda_proxy.run.listeners import Listeners, dispatcher_listener

@@ -16,7 +16,8 @@ from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.cli import main
 from oda_proxy.commands import formatting
 from oda_proxy.config import PRODUCTION, cache_folder
-from oda_proxy.query.cache_key import Key
+from oda_proxy.query.cache_key import Key, short_key
+from oda_proxy.query.message_text import printable
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
 from tests.support.paths import FIXTURES
@@ -166,7 +167,7 @@ def test_recordings_are_listed_with_their_query(keys: dict[str, str], capsys: py
     assert image["query"]["parameters"]["E1_keV"] == ["20.0"]
     assert (image["cost"], image["pinned"]) == (6.0, False)
     assert lines[0].split() == ["KEY", "SIZE", "TOOK", "USED", "INSTRUMENT", "PRODUCT", "PARAMETERS"]
-    (line,) = [line for line in lines if keys["isgri_image"][: formatting.SHORT] in line]
+    (line,) = [line for line in lines if short_key(keys["isgri_image"]) in line]
     assert "isgri_image" in line
     assert "E1_keV=20.0" in line
 
@@ -217,7 +218,7 @@ def test_a_recording_without_arrays_is_shown_too(capsys: pytest.CaptureFixture[s
 
 def test_a_pinned_recording_is_not_pruned(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     image = keys["isgri_image"]
-    assert run(capsys, "pin", image) == f"pinned {image[: formatting.SHORT]}\n"
+    assert run(capsys, "pin", image) == f"pinned {short_key(image)}\n"
 
     pruned = run_json(capsys, "prune", "--max-size", "1")
     assert set(pruned["removed"]) == set(keys.values()) - {image}
@@ -313,7 +314,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
 
 
 def test_control_characters_are_escaped() -> None:
-    assert formatting.plain("a\x1b[2J\n\u202eb\udcffé") == "a\\x1b[2J\\n\\u202eb\\udcffé"
+    assert printable("a\x1b[2J\n\u202eb\udcffé") == "a\\x1b[2J\\n\\u202eb\\udcffé"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from oda_proxy.query.nearest import join_differences, nearest, shorten
+from oda_proxy.query.message_text import shorten
+from oda_proxy.query.nearest import join_differences, nearest
 from oda_proxy.query.normalised import NormalisedQuery, normalise
 from oda_proxy.query.query import parse_fields, split_query
 from tests.support.sample_descriptions import IMAGE_ARGUMENTS, SCHEMA, normalised
