@@ -171,11 +171,14 @@ def prune(
     from oda_proxy.store import maintenance
     from oda_proxy.store.eviction import Limits
 
+    limits = Limits(max_size, min_free)
     with open_store(upstream, cache_dir) as store:
-        evicted = maintenance.prune(store, Limits(max_size, min_free))
+        evicted = maintenance.prune(store, limits)
         others = store.remove_other_recordings() if other_releases else 0
         orphans = store.remove_orphans()
         left = store.usage()
+        if excess := maintenance.exceeded(store, limits):
+            _warn_of_excess(store, excess)
         _warn_of_others(store)
     if as_json:
         removed = [entry.key for entry in evicted]
@@ -187,6 +190,21 @@ def prune(
     count = formatting.number(left.recordings, "recording")
     print_lines([f"left: {count}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
     return 0
+
+
+def _warn_of_excess(store: DiskStore, excess: int) -> None:
+    """Print why recordings exceed a limit although all that may be evicted are gone."""
+    from oda_proxy.store import eviction
+
+    entries = list(store.entries())
+    if pinned := [entry for entry in entries if entry.pinned]:
+        size = formatting.size(eviction.pinned_size(pinned))
+        reason = f"{formatting.number(len(pinned), 'pinned recording')} with {size} stay; unpin some to evict them"
+    elif entries:
+        reason = f"{formatting.number(len(entries), 'recording')} could not be removed"
+    else:
+        reason = "there is nothing left to evict, other files fill the disk"
+    warn(f"still {formatting.size(excess)} over the limit: {reason}")
 
 
 def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:

@@ -40,12 +40,15 @@ class Limits:
         """Return the bytes to keep free on a disk: less than `min_free` on a small one."""
         return min(self.min_free, int(space.size * RESERVE_FRACTION))
 
+    def excess(self, occupied: int, space: FreeSpace | None) -> int:
+        """Return the bytes to free where recordings occupy so many; 0 while they may stay."""
+        missing = self.reserve(space) - space.free if space is not None else 0
+        return max(occupied - self.max_size, missing, 0)
+
     def target(self, occupied: int, space: FreeSpace | None) -> int | None:
         """Return the bytes to which recordings that occupy so many are to be reduced; None while they may stay."""
-        targets = [self.max_size] if occupied > self.max_size else []
-        if space is not None and (missing := self.reserve(space) - space.free) > 0:
-            targets.append(max(occupied - missing, 0))
-        return min(targets, default=None)
+        excess = self.excess(occupied, space)
+        return max(occupied - excess, 0) if excess else None
 
     def watermarks(self) -> tuple[Limits, Limits]:
         """Return the limits above which eviction begins, and those to which it continues, so that it is rare."""
@@ -56,6 +59,11 @@ class Limits:
 def priority(entry: Entry) -> float:
     """Return the time of use plus the bonus of the cost, in s since 1970: the lowest is evicted first."""
     return entry.used_at + min(max(entry.cost, 0.0) * COST_WEIGHT, MAX_COST_BONUS)
+
+
+def pinned_size(entries: Iterable[Entry]) -> int:
+    """Return the bytes that eviction cannot free: those of pinned recordings, each head once."""
+    return sum({entry.head_name: entry.stored_size for entry in entries if entry.pinned}.values())
 
 
 def victims(entries: Iterable[Entry], *, max_bytes: float) -> list[Entry]:

@@ -35,6 +35,11 @@ def prune(store: Store, limits: Limits) -> list[Entry]:
     return [entry for entry in eviction.victims(store.entries(), max_bytes=target) if store.evict(entry)]
 
 
+def exceeded(store: Store, limits: Limits) -> int:
+    """Return the bytes that are to be freed to meet the limits. Raises StoreUnusableError."""
+    return limits.excess(_occupied(store), store.free_space())
+
+
 def maintain(store: Store, limits: Limits, *, remove_orphans: bool) -> None:
     """Run once: evict what exceeds the limits, and write times of use. Raises StoreUnusableError.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from oda_proxy.commands import formatting
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.query.cache_key import Key, short_key
 from oda_proxy.query.message_text import printable
+from oda_proxy.store.base import FreeSpace
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
 from tests.support.paths import FIXTURES
@@ -231,6 +233,29 @@ def test_a_pinned_recording_is_not_pruned(keys: dict[str, str], capsys: pytest.C
         "occupied": 0,
         "others": 0,
     }
+
+
+def test_prune_says_why_it_does_not_reach_its_limit(
+    keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(capsys, "pin", keys["isgri_image"])
+
+    assert main(["prune", "--max-size", "1"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"oda-proxy: still (.*) over the limit: 1 pinned recording with \1 stay; unpin some to evict them", line
+    )
+
+    run(capsys, "unpin", keys["isgri_image"])
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskStore, "evict", lambda *_: False)
+        main(["prune", "--max-size", "1"])
+    assert "over the limit: 1 recording could not be removed" in capsys.readouterr().err
+    main(["prune", "--max-size", "1"])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(DiskStore, "free_space", lambda _: FreeSpace(size=10**12, free=0))
+    main(["prune", "--min-free", "1GB"])
+    assert "still 1 GB over the limit: there is nothing left to evict" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("keys")
