@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,17 +15,21 @@ from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.selection import select
 from oda_proxy.commands.source_folder import is_capsule
+from oda_proxy.config import cache_folder
 from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import key_of, short_key
+from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.query.resolved import QueryResolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from oda_proxy.capsule.capsule import DispatcherCapsule
     from oda_proxy.commands.selection import Filters
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
@@ -86,13 +92,23 @@ def _select_for_export(store: DiskStore, keys: Sequence[str], filters: Filters) 
 
 
 def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """Store the fixtures of a folder or a capsule as recordings; the exit status is 1 if one cannot be stored."""
-    sources = _fixtures_of_capsule(folder, upstream) if is_capsule(folder) else open_folder(folder).fixtures
+    """Store the fixtures of a folder or a capsule as recordings; the exit status is 1 if one cannot be stored.
+
+    The descriptions of instruments in a capsule are stored, too: the same queries find its recordings.
+    """
+    sources: list[tuple[Fixture, Descriptions | None]]
+    if is_capsule(folder):
+        dispatchers = _dispatchers_of_capsule(folder, upstream)
+        sources = [(one, _descriptions(dispatcher.folder)) for dispatcher in dispatchers for one in dispatcher.fixtures]
+    else:
+        sources = [(one, None) for one in open_folder(folder).fixtures]
     stored, failed = {}, {}
     with open_store(upstream, cache_dir, create=True) as store:
-        for one in sources:
+        own_descriptions = _descriptions(cache_folder(cache_dir, upstream))
+        for one, descriptions in sources:
             try:
-                recording = _with_plain_key(recording_from_fixture(one, now=time.time()))
+                recording = recording_from_fixture(one, now=time.time())
+                recording = asyncio.run(_with_public_key(recording, own_descriptions, descriptions))
                 store.put(recording)
             except OdaProxyError as error:
                 failed[one.path] = str(error)
@@ -106,14 +122,40 @@ def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: boo
     return 1 if failed else 0
 
 
-def _fixtures_of_capsule(folder: Path, upstream: str) -> Sequence[Fixture]:
-    """Return the fixtures of one dispatcher in a capsule. Raises UsageError if there are none."""
+def _descriptions(folder: Path) -> Descriptions:
+    """Return the descriptions that are stored in a folder."""
+    return Descriptions(None, folder, ttl=math.inf, clock=time.monotonic)
+
+
+async def _with_public_key(recording: Recording, own: Descriptions, added: Descriptions | None) -> Recording:
+    """Return a recording with the key under which its query finds it, without a token.
+
+    Its query is read with the description of its time: in `added`, which are then stored as earlier descriptions, or
+    else with the newest in `own`, unless the dispatcher's echo contradicts that. Without any, values count as they were
+    sent.
+    """
+    query = recording.query
+    if query is None:
+        return recording
+    if added:
+        await own.add_earlier(added, query.instrument)
+    resolved = await QueryResolver(added or own).resolve(query)
+    keys = [key_of(query, schema) for schema in resolved.schemas]
+    if recording.key in keys:
+        key = recording.key
+    else:
+        key = resolved.key if await resolved.is_confirmed_by(recording.parameters) else key_of(query)
+    return replace(recording, key=key, private=False)
+
+
+def _dispatchers_of_capsule(folder: Path, upstream: str) -> Sequence[DispatcherCapsule]:
+    """Return what a capsule has of a dispatcher. Raises UsageError if there is nothing."""
     opened = capsule.open_capsule(folder)
     found = [one for one in opened.dispatchers if one.url.rstrip("/") == upstream.rstrip("/")]
     if not found:
         urls = ", ".join(one.url for one in opened.dispatchers) or "no dispatcher"
         raise UsageError(f"the capsule {folder} is from {urls}, not from {upstream}; choose one with --upstream")
-    return [one for dispatcher in found for one in dispatcher.fixtures]
+    return found
 
 
 def _origins(folder: Path) -> dict[str, Any]:
@@ -129,10 +171,3 @@ def _export(store: DiskStore, entry: Entry, folder: Path) -> str:
         path, query, answer = fixture_from_recording(recording)
         write_fixture(folder, path, query, answer)
     return path
-
-
-def _with_plain_key(recording: Recording) -> Recording:
-    """Return the recording with the key of its plain query: the description of its original key is not at hand."""
-    if recording.query is None:
-        return recording
-    return replace(recording, key=key_of(recording.query), private=False)

@@ -97,6 +97,17 @@ class Descriptions:
             await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), 0))
         return self._cached.get(instrument, _Versions()).schemas
 
+    async def add_earlier(self, others: Descriptions, instrument: str) -> None:
+        """Store the descriptions that others have stored of an instrument, as older than those that are stored here."""
+        if not instrument.isprintable() or len(instrument) > MAX_NAME:
+            return
+        own, added = await asyncio.to_thread(self._read, instrument), await asyncio.to_thread(others._read, instrument)
+        schemas = dict(zip(added.texts, added.schemas, strict=True)) | dict(zip(own.texts, own.schemas, strict=True))
+        texts = tuple(dict.fromkeys((*own.texts, *added.texts)))[:MAX_VERSIONS]
+        if texts != own.texts:
+            self._cached[instrument] = versions = _Versions(texts, tuple(schemas[text] for text in texts))
+            await asyncio.to_thread(self._write, instrument, versions)
+
     def invalidate(self, instrument: str) -> None:
         """Have a description fetched again before it is next used: an answer contradicted it."""
         self._fresh_until.pop(instrument, None)

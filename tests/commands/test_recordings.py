@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.cli import main
 from oda_proxy.commands import formatting
@@ -22,6 +23,7 @@ from oda_proxy.query.message_text import printable
 from oda_proxy.store.base import FreeSpace
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
+from tests.support.image_query import get_image
 from tests.support.paths import FIXTURES
 from tests.support.recordings import into_memory, recording
 
@@ -105,6 +107,50 @@ def test_the_recordings_of_a_capsule_are_imported(capsule: Path, capsys: pytest.
     assert set(imported["kept"]) == {one.path for one in dispatcher.fixtures}
     listed = run_json(capsys, "ls", "--upstream", dispatcher.url)
     assert {entry["key"] for entry in listed} == set(imported["kept"].values())
+
+
+@pytest.mark.parametrize("has_another_description", [False, True])
+def test_an_imported_capsule_is_found_under_any_spelling_without_the_dispatcher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_another_description: bool
+) -> None:
+    """A description that the store has already stays the newest; that of the capsule is stored beside it."""
+    with oda_proxy.mocking() as mock, oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
+        recorded = get_image(url, RA="255.986542")
+    cache = cache_folder(tmp_path / "cache", mock)
+    own = json.loads(next((tmp_path / "capsule").rglob("descriptions/isgri.json")).read_text())
+    if has_another_description:
+        other = {**own, "meta_data": [own["meta_data"][0].replace("INTEGRAL", "AN OTHER") + " "]}
+        (cache / "descriptions").mkdir(parents=True)
+        (cache / "descriptions" / "isgri.json").write_text(json.dumps(other))
+
+    run(capsys, "import", str(tmp_path / "capsule"), "--upstream", mock, "--cache-dir", str(tmp_path / "cache"))
+    with oda_proxy.serving(mock, offline=True, cache_dir=tmp_path / "cache") as url:
+        found = get_image(url, RA="255.98654200")
+
+    assert found["query_status"] == "done"
+    assert found["products"]["numpy_data_product_list"] == recorded["products"]["numpy_data_product_list"]
+    stored = json.loads((cache / "descriptions" / "isgri.json").read_text())["meta_data"]
+    assert stored[-1:] == own["meta_data"]
+    assert len(stored) == 1 + has_another_description
+
+
+@pytest.mark.parametrize("has_description", [False, True])
+def test_an_imported_fixture_is_found_under_other_spellings_where_the_store_has_a_description(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_description: bool
+) -> None:
+    with oda_proxy.mocking() as mock:
+        with oda_proxy.serving(mock, cache_dir=tmp_path / "one") as url:
+            get_image(url, RA="255.986542")
+        run(capsys, "export", str(tmp_path / "fixtures"), "--upstream", mock, "--cache-dir", str(tmp_path / "one"))
+        if has_description:
+            with oda_proxy.serving(mock, cache_dir=tmp_path / "two") as url:
+                get_image(url, RA="250")
+    run(capsys, "import", str(tmp_path / "fixtures"), "--upstream", mock, "--cache-dir", str(tmp_path / "two"))
+
+    with oda_proxy.serving(mock, offline=True, cache_dir=tmp_path / "two") as url:
+        states = [get_image(url, RA=ra)["query_status"] for ra in ("255.986542", "255.98654200")]
+
+    assert states == ["done", "done" if has_description else "failed"]
 
 
 def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: pytest.CaptureFixture[str]) -> None:
