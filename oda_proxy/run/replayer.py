@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +55,9 @@ MAX_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of a capsule that is read into memory; a larger one is unpacked into a temporary folder."""
 
 _FOREVER = float("inf")
+
+_counted_misses: ContextVar[list[str]] = ContextVar("_counted_misses")
+"""The messages of the misses of the request that is answered in this context, which its observer has counted."""
 
 
 class NotInCapsuleError(OdaProxyError):
@@ -136,8 +140,10 @@ class Replayer:
         if path is not None and (page := self._page_of_dispatcher(address, path, request)):
             return page
         proxy = found or self._unknown_dispatcher(address)
+        counted: list[str] = []
+        _counted_misses.set(counted)
         answer = await proxy.answer(public_description(request) or request, origin=origin)
-        if answer.cache_status.detail == NoRecordingError.detail and not request.path.endswith("/run_analysis"):
+        if answer.cache_status.detail == NoRecordingError.detail and not counted:
             # The address of our own listener is different each time.
             query = f"?{request.query_string}" if request.query_string else ""
             what = f"{'' if address is None else origin}{request.path}{query}"
@@ -279,6 +285,7 @@ class _ReplayObserver:
     async def missed(self, resolved: ResolvedQuery, message: str) -> None:  # noqa: ARG002 - the message describes it
         """Count a query without a recording."""
         self._missed[message] += 1
+        _counted_misses.get().append(message)
 
 
 class _RecordedFailures:

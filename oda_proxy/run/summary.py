@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 _REASONS = {
     "credentials": "requested with a cookie or a password",
     "echo-differs": "the dispatcher answered another query",
-    "method": "only GET and HEAD are recorded; --keep-post HOST records POST to a host",
+    "method": "only GET and HEAD are recorded; oda-proxy record --keep-post HOST records POST to a host",
     "not-a-query": "not a query that can be read",
     "not-api": "a page for a browser",
     "partial": "products of a job that was not done",
     "secret-in-address": "there may be a secret in its address",
     "status": "neither a success, nor a redirect, nor a final failure",
     "token": "requested with a token that cannot be read",
-    "too-large": "too large; --max-page SIZE records larger pages",
+    "too-large": "too large; oda-proxy record --max-page SIZE records larger pages",
     "unreachable": "it could not be reached",
     "upload-too-large": "the body of the request is too large",
 }

@@ -431,6 +431,24 @@ def test_other_requests_to_a_dispatcher_are_forwarded_and_not_recorded(runs: Run
     assert f"missed: GET {TODAY}/resolve-job-url: not recorded" in again.stderr
 
 
+def test_a_post_to_a_path_of_a_dispatcher_that_is_no_route_is_reported_in_both(runs: Runs, net: Internet) -> None:
+    """So are requests to `run_analysis` that are no queries that can be read."""
+    unreadable = "/run_analysis?instrument=isgri&product_type=isgri_image&query_status=new"
+    client = requesting(*(f"POST LISTENER{path}" for path in ("/nosuch", "/gw/page", "/resolve-job-url", unreadable)))
+
+    first = runs.record(*client, net=net, options=["--upstream", TODAY])
+    again = runs.replay(*client)
+
+    keep = "only GET and HEAD are recorded; oda-proxy record --keep-post HOST records POST to a host"
+    assert f"not recorded: POST {TODAY}/nosuch: {keep}\n" in first.stderr
+    assert f"not recorded: POST {TODAY}/gw/page: {keep}\n" in first.stderr
+    assert "not recorded: POST /resolve-job-url: neither products nor a description\n" in first.stderr
+    assert "not recorded: POST /run_analysis: not a query that can be read\n" in first.stderr
+    for path in ("/nosuch", "/gw/page", "/resolve-job-url", "/run_analysis"):
+        assert f"missed: POST {path}: not recorded\n" in again.stderr
+    assert "4 missed" in again.stderr
+
+
 def test_a_secret_in_a_url_is_neither_recorded_nor_printed(runs: Runs, net: Internet) -> None:
     first = runs.record(*requesting("https://example.org/page?password=hunter2"), net=net)
     again = runs.replay(*requesting("https://example.org/page?password=hunter2"))
@@ -1043,7 +1061,7 @@ def test_a_large_page_is_recorded_where_that_is_wanted(
         first = runs.record(*measure, net=places, options=options)
 
     assert first.out.strip() == "17000000"
-    assert ("too large; --max-page SIZE records larger pages" in first.stderr) != recorded
+    assert ("too large; oda-proxy record --max-page SIZE records larger pages" in first.stderr) != recorded
     assert (runs.replay(*measure).out.strip() == "17000000") == recorded
 
 
@@ -1107,6 +1125,42 @@ def test_a_replay_has_the_source_date_epoch_of_its_recording(runs: Runs, net: In
     assert first.out == again.out
     assert first.out.strip() == (epoch or first.out.strip())
     assert int(first.out) > 1_000_000_000
+
+
+# A program that plots what it requested, and prints the digest of the file; it draws at another time in each run.
+PLOTTING = """
+import hashlib, sys, time, urllib.request
+import matplotlib.pyplot as plt
+from pathlib import Path
+time.sleep(1.1)
+urllib.request.urlopen(sys.argv[1]).read()
+plt.plot([1, 2, 3])
+plt.savefig("plot.pdf")
+print(hashlib.sha256(Path("plot.pdf").read_bytes()).hexdigest(), b"/CreationDate" in Path("plot.pdf").read_bytes())
+"""
+
+
+@pytest.mark.parametrize("epoch", ["", "1700000000"])
+def test_a_pdf_file_of_matplotlib_is_equal_in_a_recording_and_its_replays(
+    runs: Runs, net: Internet, epoch: str
+) -> None:
+    program = [sys.executable, "-c", PLOTTING, f"{TODAY}/run_analysis?{QUERY}"]
+    environ = {**net.environment, **({"SOURCE_DATE_EPOCH": epoch} if epoch else {})}
+
+    first = runs._run(["record", "-o", "capsule", "--", *program], environ)
+    again = [runs.replay(*program), runs.replay(*program, environ={"SOURCE_DATE_EPOCH": "1"})]
+    alone = subprocess.run(
+        [sys.executable, "-c", PLOTTING, f"{net.url}/"],
+        cwd=runs.folder,
+        env=runs.environ(),
+        capture_output=True,
+        check=False,
+    )
+
+    digest = first.out.split()
+    assert digest[1:] == ["True"], first.stderr
+    assert [ran.out.split() for ran in again] == [digest] * 2
+    assert digest[0].encode() not in alone.stdout
 
 
 def test_a_capsule_of_format_1_has_a_source_date_epoch_too(runs: Runs) -> None:
