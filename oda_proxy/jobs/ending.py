@@ -14,7 +14,7 @@ from oda_proxy.http.storable import owner_headers
 from oda_proxy.jobs.exchange import body_of, parse
 from oda_proxy.jobs.job import Event, Job, State, classify, job_id_in
 from oda_proxy.jobs.outcome import Outcome
-from oda_proxy.query.nearest import shorten
+from oda_proxy.query.message_text import shorten
 from oda_proxy.recordings import failures
 from oda_proxy.recordings.recording import redact_query
 from oda_proxy.recordings.redaction import NotStorableError
