@@ -50,7 +50,8 @@ from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
 from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
-from oda_proxy.query.query import Envelope, parse_fields, split_query
+from oda_proxy.query.query import Envelope, parse_fields
+from oda_proxy.query.query_memo import QueryMemo
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
 from oda_proxy.store.faults import StoreFaults
@@ -160,6 +161,7 @@ class Proxy:
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
+        self._query_memo = QueryMemo()
         self._resolver = QueryResolver(services.instruments)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
@@ -229,7 +231,7 @@ class Proxy:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
-            query, envelope = split_query(*analysis_request.read_fields(request))
+            query, envelope = analysis_request.read_query(request, self._query_memo)
         except OdaProxyError:
             return None
         recording = await self._recording_at_once(query, envelope, request)
@@ -263,7 +265,8 @@ class Proxy:
     async def _answer(self, request: Request, origin: str) -> Answer:
         try:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
-            request, base_url = replace(request, path=route.path), origin + route.prefix
+            request = request if request.path == route.path else replace(request, path=route.path)
+            base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, base_url)
             if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and request.method == "GET":
@@ -306,7 +309,7 @@ class Proxy:
         envelope = Envelope()
         try:
             try:
-                query, envelope = split_query(*analysis_request.read_fields(request))
+                query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
                 api_client = analysis_request.api_envelope(request)
                 answer = await self._relay_unstored(request, base_url, "bypass", api_client, detail="not-a-query")
@@ -337,11 +340,11 @@ class Proxy:
         if (audience := self._audience(envelope)) is None:
             return await self._relay_unstored(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
-        client = Client(analysis_request.uncompressed(request), envelope, base_url)
+        client = Client(request, envelope, base_url)
         if not envelope.awaits_products:
-            return await self._poll(resolved, client)
+            return await self._poll(resolved, _uncompressed(client))
         if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
-            return await self._relay_stored(resolved, client, "request")
+            return await self._relay_stored(resolved, _uncompressed(client), "request")
         return await self._lookup(resolved, client)
 
     async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
@@ -375,6 +378,7 @@ class Proxy:
             raise NotCachedError
         if self.upstream is None:
             return await self._miss(resolved, envelope)
+        client = _uncompressed(client)
         if control.no_store:
             return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
         try:
@@ -496,3 +500,8 @@ class Proxy:
             request_headers=request.headers,
             control=cache_control(request.headers),
         )
+
+
+def _uncompressed(client: Client) -> Client:
+    """Return a client whose request accepts no content coding, for an answer that we can read."""
+    return replace(client, request=analysis_request.uncompressed(client.request))

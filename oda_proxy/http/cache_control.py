@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oda_proxy.http.headers import values
+from oda_proxy.http.headers import has_any, values
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Headers
@@ -33,6 +33,8 @@ class CacheControl:
 
 def cache_control(headers: Headers) -> CacheControl:
     """Read the directives of a request. `Pragma: no-cache` counts where there is no `Cache-Control`."""
+    if not has_any(headers, _NAMES):
+        return _ANY
     lines = values(headers, "cache-control") or [
         line for line in values(headers, "pragma") if "no-cache" in map(str.strip, line.casefold().split(","))
     ]
@@ -49,5 +51,7 @@ def cache_control(headers: Headers) -> CacheControl:
     )
 
 
+_NAMES = frozenset({"cache-control", "pragma"})
+_ANY = CacheControl()
 _DIGITS = 20
 """Digits of an age that are read; more are for ever."""

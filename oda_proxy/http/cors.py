@@ -35,8 +35,9 @@ class CorsPolicy:
 
     def preflight_answer(self, request: Request) -> Answer | None:
         """Return the answer to a preflight request; None for any other request, and without origins."""
-        requested = values(request.headers, "access-control-request-method")
-        if not self.origins or request.method != "OPTIONS" or not requested:
+        if not self.origins or request.method != "OPTIONS":
+            return None
+        if not values(request.headers, "access-control-request-method"):
             return None
         allowed = self._allow_origin(request.headers)
         if allowed:

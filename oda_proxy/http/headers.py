@@ -27,7 +27,13 @@ _VIA = "1.1 oda-proxy"
 
 def values(headers: Headers, name: str) -> list[str]:
     """Return every value of a header, in the order sent; names are case-insensitive."""
-    return [value for header, value in headers if header.casefold() == name.casefold()]
+    wanted = name.casefold()
+    return [value for header, value in headers if header.casefold() == wanted]
+
+
+def has_any(headers: Headers, names: frozenset[str]) -> bool:
+    """Return whether one of the `names`, in lower case, is among the headers, with any value."""
+    return not names.isdisjoint([header.casefold() for header, _ in headers])
 
 
 def end_to_end(headers: Headers, *, without: Iterable[str] = ()) -> Headers:

@@ -7,8 +7,10 @@ an encoded slash) is refused, not normalised.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from oda_proxy.errors import BadQueryError, RouteClosedError
@@ -100,6 +102,14 @@ def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
     Raises RouteClosedError for a closed route that is not among `open_routes`, and BadQueryError for a path that two
     servers could interpret differently.
     """
+    return (_find_plain if _PLAIN.fullmatch(path) else _find)(path, open_routes)
+
+
+_PLAIN = re.compile(r"(?:/[\w.~-]{0,40}){1,8}", re.ASCII)
+"""Paths of which the routes are memoised: they need no decoding, and are too short for a token."""
+
+
+def _find(path: str, open_routes: frozenset[str]) -> Route:
     segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
     if segments and path.endswith("/"):
         segments.append("")  # another path for the dispatcher, which has /run_analysis and not /run_analysis/
@@ -109,6 +119,9 @@ def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
     _refuse_closed(segments, open_routes)
     at, kind = _locate(segments)
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
+
+
+_find_plain = lru_cache(maxsize=1024)(_find)
 
 
 def is_route(path: str) -> bool:

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 from oda_proxy.errors import BadQueryError
 from oda_proxy.http import headers
 from oda_proxy.query.multipart import MULTIPART, read_form
-from oda_proxy.query.query import FORM, Envelope, Query, parse_fields
+from oda_proxy.query.query import FORM, Envelope, Query, parse_fields, split_query
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Request
+    from oda_proxy.query.query_memo import QueryMemo
+
+
+def read_query(request: Request, memo: QueryMemo) -> tuple[Query, Envelope]:
+    """Return the query and the envelope of a request.
+
+    Raises BadQueryError where the body is not a form that we can read, and as `split_query` does.
+    """
+    form = _form(request)
+    return split_query(*read_fields(request)) if form is None else memo.read(request.query_string, form)
 
 
 def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -19,16 +29,23 @@ def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str
 
     Raises BadQueryError where the body is not a form that we can read.
     """
-    if request.body is None or request.body == b"":
-        return parse_fields(request.query_string), []
+    if (form := _form(request)) is not None:
+        return parse_fields(request.query_string, form), []
     if request.method == "GET":
         raise BadQueryError("a GET request has a body, which dispatchers do not read")
-    if isinstance(request.body, bytes) and headers.media_type(request.headers) == FORM:
-        return parse_fields(request.query_string, request.body), []
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:
         sent, files = read_form(headers.values(request.headers, "content-type")[0], request.body)
         return [*parse_fields(request.query_string), *sent], files
     raise BadQueryError("the body of the request is not a form, or is too large")
+
+
+def _form(request: Request) -> bytes | None:
+    """Return the URL-encoded form of a request, empty where it has no body; None for any other body."""
+    if request.body is None or request.body == b"":
+        return b""
+    if request.method == "GET" or not isinstance(request.body, bytes) or headers.media_type(request.headers) != FORM:
+        return None
+    return request.body
 
 
 def api_envelope(request: Request) -> Envelope | None:
@@ -64,7 +81,10 @@ def state_error(envelope: Envelope) -> str:
 
 def has_credentials(request: Request) -> bool:
     """Tell whether the headers identify the client: the answer may then be for it alone (RFC 9111, section 3.5)."""
-    return bool(headers.values(request.headers, "authorization") or headers.values(request.headers, "cookie"))
+    return headers.has_any(request.headers, _CREDENTIALS)
+
+
+_CREDENTIALS = frozenset({"authorization", "cookie"})
 
 
 def uncompressed(request: Request) -> Request:

@@ -7,14 +7,14 @@ Values are not interpreted here.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 from oda_proxy.errors import BadQueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_FIELDS = 10_000
 """Fields read from one request: the longest known lists (science windows) have some hundreds."""
@@ -167,23 +167,21 @@ def split_query(pairs: Iterable[tuple[str, str]], files: Iterable[tuple[str, str
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in pairs:
         values[name].append(value)
-    envelope = _envelope({name: values.pop(name) for name in ENVELOPE if name in values})
-    envelope = replace(
-        envelope,
-        sends_defaults=CLIENT_DEFAULTS.keys() <= values.keys(),
-        is_verbose=values.get("verbose", [CLIENT_DEFAULTS["verbose"]]) != [CLIENT_DEFAULTS["verbose"]],
-    )
+    sends_defaults = CLIENT_DEFAULTS.keys() <= values.keys()
+    is_verbose = values.get("verbose", [CLIENT_DEFAULTS["verbose"]]) != [CLIENT_DEFAULTS["verbose"]]
+    sent = {name: values.pop(name) for name in ENVELOPE if name in values}
+    envelope = read_envelope(sent, sends_defaults=sends_defaults, is_verbose=is_verbose)
     for name, default in CLIENT_DEFAULTS.items():
         if values.get(name) == [default]:
             del values[name]
     api = values.pop("api", None) is not None  # its presence counts, whatever its value
     named = {name: values.pop(name, []) for name in ("instrument", "product_type", "query_type")}
-    for name, sent in named.items():
-        if len(sent) != 1:
-            raise BadQueryError(f"the request must have one {name}, it has {len(sent)}")
-    parameters = tuple(sorted((name, tuple(sent)) for name, sent in values.items()))
+    for name, texts in named.items():
+        if len(texts) != 1:
+            raise BadQueryError(f"the request must have one {name}, it has {len(texts)}")
+    parameters = tuple(sorted((name, tuple(texts)) for name, texts in values.items()))
     query = Query(
-        **{name: sent[0] for name, sent in named.items()}, parameters=parameters, api=api, files=_by_name(files)
+        **{name: texts[0] for name, texts in named.items()}, parameters=parameters, api=api, files=_by_name(files)
     )
     return query, envelope
 
@@ -193,14 +191,17 @@ def _by_name(files: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(files, key=lambda file: file[0]))
 
 
-def _envelope(sent: Mapping[str, list[str]]) -> Envelope:
-    """Read the envelope. Raises BadQueryError for a field with two different values."""
+def read_envelope(sent: Mapping[str, Sequence[str]], *, sends_defaults: bool, is_verbose: bool) -> Envelope:
+    """Return the envelope of a request from the values of its fields in `ENVELOPE`.
+
+    Raises BadQueryError for a field with two different values, and for a session_id that no dispatcher accepts.
+    """
     for name, values in sent.items():
-        if len(set(values)) > 1:
+        if len(values) > 1 and len(set(values)) > 1:
             raise BadQueryError(f"the request has {len(values)} different values of {name}")
     one = {name: values[0] for name, values in sent.items()}
     session_id, token = one.pop("session_id", ""), one.pop("token", None)
-    if len(session_id) > MAX_SESSION or set(session_id) & {"/", NUL}:
+    if len(session_id) > MAX_SESSION or "/" in session_id or NUL in session_id:
         raise BadQueryError("the session_id cannot be part of the name of a folder, as the dispatcher needs it")
     return Envelope(
         query_status=one.pop("query_status", ""),
@@ -208,4 +209,6 @@ def _envelope(sent: Mapping[str, list[str]]) -> Envelope:
         job_id=one.pop("job_id", ""),
         token=None if token is None else Token(token),
         others=one,
+        sends_defaults=sends_defaults,
+        is_verbose=is_verbose,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from cachetools import LRUCache
 
 from oda_proxy.query import echo
 from oda_proxy.query.cache_key import PUBLIC, KeyMemo
+from oda_proxy.query.query_memo import is_memoisable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.query import Query
     from oda_proxy.query.schema import Schema
+
+MAX_RESOLVED: Final = 4096
+"""Resolved queries that are memoised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +60,26 @@ class ResolvedQuery:
 
 
 class QueryResolver:
-    """Resolves queries; without descriptions their values are compared as they were sent."""
+    """Resolves queries; without descriptions their values are compared as they were sent.
+
+    Resolved queries are memoised for as long as the descriptions of their instrument are the same.
+    """
 
     def __init__(self, descriptions: Descriptions | None) -> None:
         self._descriptions = descriptions
         self._keys = KeyMemo()
+        self._memo: LRUCache[tuple[Query, str], ResolvedQuery] = LRUCache(MAX_RESOLVED)
 
     async def resolve(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
-        """Find the descriptions and keys of a query of an audience."""
+        """Find the descriptions and keys of a query of an audience; waits for nothing where they are memoised."""
         schemas = await self._descriptions.schemas(query.instrument) if self._descriptions else ()
-        return ResolvedQuery(query, schemas, await self._keys.keys(query, schemas, audience=audience))
+        resolved = self._memo.get((query, audience))
+        if resolved is not None and resolved.schemas is schemas:
+            return resolved
+        resolved = ResolvedQuery(query, schemas, await self._keys.keys(query, schemas, audience=audience))
+        if is_memoisable(query):
+            self._memo[query, audience] = resolved
+        return resolved
 
     def expire_descriptions(self) -> None:
         """Have the descriptions of all instruments fetched again: the dispatcher has other ones now."""

@@ -14,17 +14,19 @@ from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web import job_pages, pages
 from oda_proxy.web.messages import MAX_FORM, read, send
+from oda_proxy.web.server import DIRECT_HANDLER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aiohttp.typedefs import Middleware
+    from aiohttp.typedefs import Handler, Middleware
 
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.pages import Status
+    from oda_proxy.web.server import DirectHandler
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +69,23 @@ def make_app(
         return await respond(incoming, answer or proxy.answer, proxy.cors, is_logged=is_logged)
 
     app.router.add_route("*", "/{path:.*}", handle)
+    directly: DirectHandler = partial(_directly, handle)
+    app[DIRECT_HANDLER] = directly
     return app
 
 
 async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> None:
     """Add the header to responses without one, such as errors of aiohttp."""
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
+
+
+async def _directly(handler: Handler, application: Handler, incoming: web.Request) -> web.StreamResponse:
+    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it."""
+    path = incoming.raw_path
+    is_own = path[:1] != "/" or path[1:2] in {"-", "%"}  # or may be, once it is decoded
+    if is_own or incoming.body_exists or "Expect" in incoming.headers:
+        return await application(incoming)
+    return await handler(incoming)
 
 
 async def respond(

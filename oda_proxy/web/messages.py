@@ -12,6 +12,7 @@ from oda_proxy.http.headers import media_type
 from oda_proxy.http.message import Request
 from oda_proxy.query.multipart import MULTIPART
 from oda_proxy.query.query import FORM
+from oda_proxy.web.whole_response import send_whole
 
 if TYPE_CHECKING:
     from oda_proxy.http.answer import Answer
@@ -50,11 +51,18 @@ def _is_form(incoming: web.BaseRequest, request: Request) -> bool:
 
 
 async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
-    """Send an answer piece by piece."""
+    """Send an answer: in one write if it is small and in memory, else piece by piece."""
+    cache_status = str(answer.cache_status)
+    try:
+        if whole := await send_whole(answer, incoming, cache_status):
+            return whole
+    except ConnectionError:
+        _log.debug(_DISCONNECTED)
+        return web.StreamResponse(status=answer.status)
     response = web.StreamResponse(status=answer.status)
     for name, value in answer.headers:
         response.headers.add(name, value)
-    response.headers.add("Cache-Status", str(answer.cache_status))
+    response.headers.add("Cache-Status", cache_status)
     try:
         await response.prepare(incoming)
         if incoming.method != "HEAD":
@@ -66,10 +74,13 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
         if incoming.transport is not None:
             incoming.transport.abort()
     except ConnectionError:
-        _log.debug("a client disconnected before it had its whole answer")
+        _log.debug(_DISCONNECTED)
     finally:
         await answer.close()
     return response
+
+
+_DISCONNECTED = "a client disconnected before it had its whole answer"
 
 
 async def _write_body(answer: Answer, response: web.StreamResponse) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 from oda_proxy.errors import ListenError
 
@@ -30,6 +33,11 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EADDRNOTAVAIL: "no such address here",
 }
+
+
+DirectHandler: TypeAlias = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
+DIRECT_HANDLER = web.AppKey[DirectHandler]("direct handler")
+"""Answers requests in place of the application, whose own handler is the first argument, and finds a route first."""
 
 
 @asynccontextmanager
@@ -78,6 +86,8 @@ async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterat
         shutdown_timeout=shutdown_timeout,
     )
     await runner.setup()
+    if DIRECT_HANDLER in app and runner.server is not None:
+        runner.server.request_handler = partial(app[DIRECT_HANDLER], runner.server.request_handler)
     try:
         yield runner
     finally:

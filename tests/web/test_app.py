@@ -291,3 +291,50 @@ async def test_a_compressed_upload_is_relayed_unchanged(setup: Setup) -> None:
 
     async with setup.client.post(f"{setup.url}/upload", data=packed, headers={"Content-Encoding": "gzip"}) as response:
         assert (await response.json())["received"] == len(packed)
+
+
+async def raw(url: str, request: str) -> str:
+    """Send the text of a request, which closes its connection, and return the response."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request.encode())
+    response = await reader.read()
+    writer.close()
+    return response.decode()
+
+
+@pytest.mark.parametrize("target", ["/-/livez", "/%2D/livez", "/%2d/live%7A", "http://example.org/-/livez"])
+async def test_an_own_page_is_found_however_its_address_is_written(setup: Setup, target: str) -> None:
+    response = await raw(setup.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert response.startswith("HTTP/1.1 200 OK")
+    assert response.endswith("ok\n")
+
+
+@pytest.mark.parametrize("target", ["/x-/livez", "//-/livez", "/x/../-/livez"])
+async def test_no_other_address_is_an_own_page(setup: Setup, target: str) -> None:
+    response = await raw(setup.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert response.startswith("HTTP/1.1 404 Not Found")
+
+
+async def test_a_request_that_expects_100_continue_gets_it_before_the_answer(setup: Setup) -> None:
+    head = "POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+
+    response = await raw(setup.url, f"{head}abc")
+
+    assert response.startswith("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    assert '"received": 3' in response
+
+
+async def test_an_unknown_expectation_fails(setup: Setup) -> None:
+    response = await raw(setup.url, "GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: wonders\r\n\r\n")
+
+    assert response.startswith("HTTP/1.1 417 Expectation Failed")
+
+
+async def test_a_request_without_a_body_is_not_routed_by_aiohttp(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohttp.web_urldispatcher.UrlDispatcher.resolve", None)  # cannot be called
+
+    async with setup.client.get(f"{setup.url}/call_back") as response:
+        assert (response.status, response.headers["Cache-Status"]) == (403, "oda-proxy; detail=closed-route")
