@@ -22,6 +22,7 @@ from aiohttp import web
 
 from oda_proxy.errors import ListenError, OdaProxyError
 from oda_proxy.http.answer import text_error
+from oda_proxy.http.loopback import loopback_addresses
 from oda_proxy.run import sockets
 from oda_proxy.run.forwarded_request import (
     ForwardedRequest,
@@ -29,7 +30,6 @@ from oda_proxy.run.forwarded_request import (
     Origin,
     bracketed,
     connect_target,
-    loopback_addresses,
     split_target,
 )
 from oda_proxy.web.messages import MAX_FORM, read, send

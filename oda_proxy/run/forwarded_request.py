@@ -81,21 +81,6 @@ def connect_target(head: str) -> tuple[str, int]:
     raise NotForwardedError("this is not a CONNECT request: write CONNECT host:port HTTP/1.1")
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether the name of a host is this machine, without resolving it."""
-    return bool(loopback_addresses(host))
-
-
-def loopback_addresses(host: str) -> tuple[str, ...]:
-    """Return the addresses of a host that is this machine, none for any other host."""
-    if host.casefold() == "localhost" or host.casefold().endswith(".localhost"):
-        return ("127.0.0.1", "::1")
-    try:
-        return (host,) if ipaddress.ip_address(host).is_loopback else ()
-    except ValueError:
-        return ()
-
-
 def bracketed(host: str) -> str:
     """Return a host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host

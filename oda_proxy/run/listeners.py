@@ -16,11 +16,11 @@ from aiohttp import web
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.loopback import is_loopback
 from oda_proxy.run.authority import temporary_authority
 from oda_proxy.run.dispatcher_requests import dispatcher_prefix
 from oda_proxy.run.environment import proxy_environment, wget_configuration
 from oda_proxy.run.forward_proxy import forward_proxy
-from oda_proxy.run.forwarded_request import is_loopback
 from oda_proxy.run.loopback import bring_up
 from oda_proxy.run.monitor import RunMonitor
 from oda_proxy.upstream.any_server import AnyServer

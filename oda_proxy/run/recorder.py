@@ -28,6 +28,7 @@ from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.any_server import AnyServer
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.dispatcher import Dispatcher
+from oda_proxy.upstream.environment_proxies import check_proxies
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.upstream.trust import trusted_bundle
 
@@ -214,7 +215,10 @@ async def recording(
         The folder cannot be written to.
     ListenError
         There is no free port.
+    UnusableProxyError
+        The environment names a proxy that is not supported.
     """
+    check_proxies()
     writer = CapsuleWriter(
         folder, command=command, environment=environment, include_private=include_private, replace=replace
     )

@@ -12,7 +12,7 @@ from yarl import URL
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.headers import end_to_end
 from oda_proxy.upstream.dispatcher import MAX_LINE, DispatcherBody, DispatcherReply, connection_failure
-from oda_proxy.upstream.environment_proxies import proxy_for
+from oda_proxy.upstream.environment_proxies import check_proxies, proxy_for
 from oda_proxy.upstream.trust import is_untrusted, trusting_context
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class ServerUnreachableError(OdaProxyError):
 class AnyServer:
     """Sends requests to any server. Enter it as an asynchronous context: it holds connections.
 
-    With `use_env_proxies`, requests go through the proxies that the environment of this process names.
+    With `use_env_proxies`, requests go through the proxies that the environment of this process names; entering then
+    raises UnusableProxyError for one that is not supported.
     """
 
     def __init__(self, *, use_env_proxies: bool) -> None:
@@ -49,6 +50,8 @@ class AnyServer:
         self._untrusted: dict[str, bool] = {}
 
     async def __aenter__(self) -> Self:
+        if self._use_env_proxies:
+            check_proxies()
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             # A request that must not be repeated would fail on a stale keep-alive connection.

@@ -54,6 +54,8 @@ class Dispatcher:
         self._moves: set[str] = set()
 
     async def __aenter__(self) -> Self:
+        """Open the sessions. Raises UnusableProxyError for a proxy of the environment that is not supported."""
+        proxy_for(URL(self.url))
         tls = trusting_context(os.environ) if self._verify else False
         self._session = _session(aiohttp.TCPConnector(limit=0, ssl=tls))
         # A stale keep-alive connection would fail a request that must not be repeated.

@@ -124,7 +124,10 @@ async def is_untrusted(host: str, port: int, context: ssl.SSLContext, *, proxy: 
     with suppress(OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
         async with asyncio.timeout(PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection(
-                proxy.host if proxy else host, proxy.port if proxy else port, limit=MAX_RESPONSE
+                proxy.host if proxy else host,
+                proxy.port if proxy else port,
+                limit=MAX_RESPONSE,
+                ssl=context if proxy and proxy.scheme == "https" else None,
             )
             try:
                 if proxy:

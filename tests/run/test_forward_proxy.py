@@ -27,7 +27,7 @@ from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.run.authority import Authority, temporary_authority
 from oda_proxy.run.environment import proxy_environment
 from oda_proxy.run.forward_proxy import forward_proxy
-from oda_proxy.run.forwarded_request import ForwardedRequest, Origin, is_loopback
+from oda_proxy.run.forwarded_request import ForwardedRequest, Origin
 from tests.support.examples import examples
 
 if TYPE_CHECKING:
@@ -597,27 +597,6 @@ async def test_a_local_server_that_does_not_listen_is_reported(authority: Author
 
     assert response.startswith(b"HTTP/1.1 502 ")
     assert response.endswith(f"no server listens on port {port} of this machine\n".encode())
-
-
-@pytest.mark.parametrize(
-    ("host", "here"),
-    [
-        ("localhost", True),
-        ("LOCALHOST", True),
-        ("dispatcher.localhost", True),
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("::1", True),
-        ("localhost.example.org", False),
-        ("0.0.0.0", False),  # noqa: S104 - nothing listens there
-        ("127.1", False),
-        ("10.0.0.1", False),
-        ("example.org", False),
-        ("", False),
-    ],
-)
-def test_loopback_hosts_are_recognised(host: str, here: bool) -> None:
-    assert is_loopback(host) is here
 
 
 # -- its own life ----------------------------------------------------------------------------------

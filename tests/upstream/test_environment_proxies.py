@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from yarl import URL
 
+from oda_proxy.cli import main
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.environment_proxies import proxy_for
+from oda_proxy.upstream.environment_proxies import UnusableProxyError, proxy_for
+from tests.support.http_server import http_server
+from tests.support.internet import Page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,13 +160,116 @@ def test_no_proxy_names_hosts_domains_and_ports(
 
 
 @pytest.mark.parametrize(
-    "proxy", ["socks5://bob:secret@proxy.example:1080", "https://proxy.example", "http://:x", "[["]
+    ("variable", "proxy", "what"),
+    [
+        ("http_proxy", "socks5://bob:secret@proxy.example:1080", "a proxy of the scheme 'socks5'"),
+        ("all_proxy", "socks5h://proxy.example:1080", "a proxy of the scheme 'socks5h'"),
+        ("http_proxy", "http://:x", "no address of a proxy"),
+        ("http_proxy", "[[", "no address of a proxy"),
+    ],
 )
-def test_an_unusable_proxy_is_ignored_with_one_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: str
+async def test_a_proxy_that_is_not_supported_is_not_gone_around(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str, what: str
 ) -> None:
-    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv(variable, proxy)
+    url = "http://dispatcher.example"
 
-    assert [proxy_for(URL("http://a.example/")) for _ in range(3)] == [None] * 3
-    assert len(caplog.records) == 1
-    assert "secret" not in caplog.text
+    for entered in (Dispatcher(url), AnyServer(use_env_proxies=True)):
+        with pytest.raises(
+            UnusableProxyError, match=f"{variable} of the environment names {what}; oda-proxy"
+        ) as raised:
+            await entered.__aenter__()
+        assert "secret" not in str(raised.value)
+    monkeypatch.setenv("no_proxy", "dispatcher.example")
+    async with Dispatcher(url):
+        pass
+    monkeypatch.setenv("no_proxy", "*")
+    async with AnyServer(use_env_proxies=True):
+        pass
+
+
+def test_a_command_ends_at_its_start_where_the_proxy_is_not_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example:1080")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    for command in (["serve", "--port", "0"], ["record", "-o", str(tmp_path / "c"), "--", "true"]):
+        assert main([*command]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "all_proxy of the environment names a proxy of the scheme 'socks5'" in line
+    assert not (tmp_path / "c").exists()
+
+
+def test_all_proxy_counts_where_the_scheme_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "http://all.example:1")
+    monkeypatch.setenv("https_proxy", "http://tls.example:2")
+
+    assert proxy_for(URL("http://a.example/")) == URL("http://all.example:1")
+    assert proxy_for(URL("https://a.example/")) == URL("http://tls.example:2")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_this_machine_is_connected_to_directly(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example:1080")
+
+    assert proxy_for(URL(f"http://{host}:8000/")) is None
+
+
+@asynccontextmanager
+async def tls_proxy(context: ssl.SSLContext, target: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """Run a proxy that is spoken to with TLS, and relays all connections to the server `target`; list the requests."""
+    heads: list[str] = []
+    address = URL(target)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head.split(b"\r\n")[0].decode())
+        server_reader, server_writer = await asyncio.open_connection(address.host, address.port)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            server_writer.write(head)
+        await asyncio.gather(relay(reader, server_writer), relay(server_reader, writer), return_exceptions=True)
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        yield "https://127.0.0.1:{1}".format(*listening.sockets[0].getsockname()), heads
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_requests_go_through_a_proxy_that_speaks_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1", "dispatcher.example").configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    url = f"{scheme}://dispatcher.example"
+    with http_server(lambda _: Page(b"a page"), context=context if scheme == "https" else None) as server:
+        async with tls_proxy(context, server.url) as (proxy, heads):
+            monkeypatch.setenv(f"{scheme}_proxy", proxy)
+            async with Dispatcher(url) as dispatcher, AnyServer(use_env_proxies=True) as servers:
+                for sending in (dispatcher.send(Request("GET", "/x")), servers.send(url, Request("GET", "/x"))):
+                    assert b"".join([chunk async for chunk in (await sending).body]) == b"a page"
+                assert not await servers.is_untrusted("https://dispatcher.example") or scheme == "http"
+
+    assert set(heads) == {f"GET {url}/x HTTP/1.1" if scheme == "http" else "CONNECT dispatcher.example:443 HTTP/1.1"}
+
+
+async def test_a_proxy_whose_certificate_is_not_trusted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    async with tls_proxy(context, "http://127.0.0.1:1") as (proxy, heads):
+        monkeypatch.setenv("https_proxy", proxy)
+        async with Dispatcher("https://dispatcher.example") as dispatcher:
+            with pytest.raises(UpstreamUnreachableError, match="certificate is not trusted"):
+                await dispatcher.send(Request("GET", "/x"))
+    assert heads == []
