@@ -123,10 +123,11 @@ class Forwarder:
     async def _send_to(self, number: int, request: Request) -> aiohttp.ClientResponse:
         without = ("expect", "content-length") if isinstance(request.body, bytes) else ("expect",)
         path = request.path if request.path.startswith("/") else f"/{request.path}"
-        target = f"{path}?{request.query_string}" if request.query_string else path
+        # Byte for byte as the client sent it: URL(...) would cut a `#` off.
+        url = URL.build(scheme="http", host="worker", path=path, query_string=request.query_string, encoded=True)
         return await (await self._session(number)).request(
             request.method,
-            URL(f"http://worker{target}", encoded=True),
+            url,
             headers=headers.without_hop_by_hop(request.headers, without=without),
             data=request.body or None,
             allow_redirects=False,
