@@ -14,7 +14,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
@@ -62,8 +62,6 @@ from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Request, Upstream
     from oda_proxy.http.routes import Route
@@ -83,6 +81,18 @@ MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
 """Recordings from which durations of jobs are estimated: in all, and read in one go."""
 DESCRIPTION_TIMEOUT = 110.0
 """Seconds that a dispatcher has for a description: clients give up after 120 s. Cached ones are served earlier."""
+
+_DESCRIPTIONS = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
+
+
+class OtherProcesses(Protocol):
+    """The other processes of this server."""
+
+    async def have_served(self, session_id: str) -> bool:
+        """Return whether one of them has served a recording to a session."""
+
+    async def expire_descriptions(self) -> None:
+        """Have all of them fetch descriptions again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +119,9 @@ class Services:
     journal: JobJournal | None = None
     observer: QueryObserver | None = None
     miss_handler: MissHandler | None = None
-    served_elsewhere: Callable[[str], Awaitable[bool]] | None = None
-    """Tells whether another process of this server has served a recording to a session."""
+    describing: Upstream | None = None
+    """Where descriptions are fetched; None for the upstream of the proxy."""
+    others: OtherProcesses | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +179,8 @@ class Proxy:
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
-        self._served_elsewhere = services.served_elsewhere
+        self._describing_relay = Relay(services.describing or upstream)
+        self._others = services.others
         self._observer: QueryObserver = services.observer or NullObserver()
         job_services = JobServices(
             relay=self._upstream_relay,
@@ -221,14 +233,16 @@ class Proxy:
             return preflight
         return self.cors.apply(await self._answer(request, origin), request.headers)
 
-    async def answer_recorded(self, request: Request, *, origin: str) -> Answer | None:
-        """Answer a query from its recording, as `answer` does; None for any other request, and where there is none.
+    async def answer_alone(self, request: Request, *, origin: str) -> Answer | None:
+        """Answer a request as `answer` does, without knowing what jobs run; None where that takes more.
 
-        Contacts nobody and knows of no jobs: a recording that needs a look at either, such as one that is stale, or
-        whose token is not verified, counts as absent.
+        Queries are answered from recordings: one that is stale, or whose token is not verified, counts as absent.
+        Descriptions are cached.
         """
         try:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
+            if route.kind in _DESCRIPTIONS and request.method == "GET":
+                return await self.answer(request, origin=origin)
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
             query, envelope = analysis_request.read_query(request, self._query_memo)
@@ -262,6 +276,11 @@ class Proxy:
         """Return whether a session was served a recording, or the job of another client."""
         return session_id in self._served_sessions
 
+    def expire_descriptions(self) -> None:
+        """Have descriptions fetched again before they are next used: the dispatcher has other ones now."""
+        self._descriptions.expire()
+        self._resolver.expire_descriptions()
+
     async def _answer(self, request: Request, origin: str) -> Answer:
         try:
             route = routes.find(request.path, open_routes=self._policy.open_routes)
@@ -269,7 +288,7 @@ class Proxy:
             base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, base_url)
-            if route.kind in {Kind.DESCRIPTION, Kind.INSTRUMENTS} and request.method == "GET":
+            if route.kind in _DESCRIPTIONS and request.method == "GET":
                 return await self._description(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
@@ -284,8 +303,9 @@ class Proxy:
         """Relay a request for a route that is not cached."""
         answer = await self._upstream_relay.send(request, base_url, "bypass")
         if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
-            self._descriptions.expire()
-            self._resolver.expire_descriptions()
+            self.expire_descriptions()
+            if self._others:
+                await self._others.expire_descriptions()
         if route.path == "/call_back":
             self.jobs.note_report(dict(parse_fields(request.query_string)).get("job_id", ""))
         if route.path == "/download_products" and answer.status >= HTTPStatus.BAD_REQUEST:
@@ -296,10 +316,7 @@ class Proxy:
         """Say why a download fails in a session that received a recording: the dispatcher has no files for it."""
         fields = dict(parse_fields(request.query_string))
         session_id, job_id = fields.get("session_id", ""), fields.get("job_id", "")
-        is_served = self.has_served(session_id)
-        if not is_served and self._served_elsewhere is not None:
-            is_served = await self._served_elsewhere(session_id)
-        if not is_served:
+        if not self.has_served(session_id) and not (self._others and await self._others.have_served(session_id)):
             return answer
         await answer.close()
         return failure_answer(FilesNotStoredError(), Envelope(session_id=session_id, job_id=job_id))
@@ -483,9 +500,9 @@ class Proxy:
 
     async def _description(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer a request for the description of instruments or products from the cache, or relay it."""
-        send = self._upstream_relay.send
+        send = self._describing_relay.send
         if route.kind is Kind.INSTRUMENTS:
-            send = self._upstream_relay.send_instrument_list
+            send = self._describing_relay.send_instrument_list
         pairs = parse_fields(request.query_string)
         outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
         if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):

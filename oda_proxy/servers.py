@@ -21,14 +21,14 @@ from oda_proxy.web.server import listening, listening_on
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from aiohttp import web
 
     from oda_proxy.config import MockOptions, ServeOptions
     from oda_proxy.http.message import Upstream
-    from oda_proxy.proxy import Proxy
+    from oda_proxy.proxy import OtherProcesses, Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
 
@@ -197,7 +197,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 SHUTDOWN_TIMEOUT,
                 address=options.upstream,
                 describing=lambda upstream: UpstreamOfLeader(upstream, forwarder, membership),
-                served_elsewhere=others.have_served,
+                others=others,
             )
             if worker.is_first and parts.upstream:
                 await _check_upstream(parts.upstream, parts.store)
@@ -254,11 +254,11 @@ async def _build(
     *,
     address: str,
     describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
-    served_elsewhere: Callable[[str], Awaitable[bool]] | None = None,
+    others: OtherProcesses | None = None,
 ) -> _Parts:
     """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
 
-    `describing` returns the upstream that describes instruments; `served_elsewhere` is as in `proxy.Services`.
+    `describing` returns the upstream that describes instruments; `others` are the other processes of the server.
     """
     from oda_proxy.store.eviction import Limits
     from oda_proxy.store.maintenance import background_maintenance
@@ -275,7 +275,7 @@ async def _build(
         options,
         miss_handler=near_misses,
         describing=describing(upstream) if upstream else None,
-        served_elsewhere=served_elsewhere,
+        others=others,
     )
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
@@ -330,7 +330,7 @@ def _make_proxy(
     *,
     miss_handler: NearMissHandler,
     describing: Upstream | None,
-    served_elsewhere: Callable[[str], Awaitable[bool]] | None,
+    others: OtherProcesses | None,
 ) -> Proxy:
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.jobs.job import Limits
@@ -357,7 +357,8 @@ def _make_proxy(
         description_cache=DescriptionCache(options.description_ttl, time.time, folder),
         journal=JobJournal(folder),
         miss_handler=miss_handler,
-        served_elsewhere=served_elsewhere,
+        describing=describing,
+        others=others,
     )
     return Proxy(store, upstream, policy, services=services)
 

@@ -45,6 +45,9 @@ MAX_DESCRIPTIONS = 1024
 STALE_AFTER = 15.0
 """Seconds of a fetch after which clients receive what is cached; the fetch continues for later ones."""
 
+_DIGITS = 10
+"""Digits of an age that are read: 300 years."""
+
 _MAX_READABLE = 40
 """Characters of the readable part of the name of a file."""
 
@@ -165,7 +168,7 @@ class DescriptionCache:
         if refusal := storage_refusal(answer.headers):
             return replace(answer, cache_status=replace(answer.cache_status, detail=refusal))
         varying = variant(request_headers, varying_names(answer.headers))
-        description = _Description(fetched_at, stored_headers(answer.headers), answer.body, varying)
+        description = _Description(fetched_at - _age(answer), stored_headers(answer.headers), answer.body, varying)
         self._cached[name] = description
         if not varying:
             await asyncio.to_thread(self._write, name, description)
@@ -220,6 +223,12 @@ class DescriptionCache:
             return  # a description is JSON, which is UTF-8
         except OSError as error:
             _log.warning("cannot write a description: %s", error.strerror or error)
+
+
+def _age(answer: Answer) -> float:
+    """Return for how many s another cache has had an answer (RFC 9111, section 5.1); 0 where it does not say so."""
+    values = headers.values(answer.headers, "age")
+    return float(values[0][:_DIGITS]) if values and values[0].isascii() and values[0].isdecimal() else 0.0
 
 
 def _is_shareable(answer: Answer, request_headers: Headers, cached: _Description | None) -> bool:

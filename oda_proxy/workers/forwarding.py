@@ -109,12 +109,12 @@ class Forwarder:
             await asyncio.sleep(RETRY)
         raise NoLeaderError
 
-    async def page(self, number: int, path: str) -> Any:
+    async def page(self, number: int, path: str, *, method: str = "GET") -> Any:
         """Return the JSON of a page of another worker, or None where it does not answer."""
         try:
             async with (
                 asyncio.timeout(OTHERS_TIMEOUT),
-                (await self._session(number)).get(URL(f"http://worker{path}", encoded=True)) as response,
+                (await self._session(number)).request(method, URL(f"http://worker{path}", encoded=True)) as response,
             ):
                 return await response.json() if response.ok else None
         except (aiohttp.ClientError, TimeoutError, ValueError):
@@ -211,7 +211,7 @@ class UpstreamOfLeader:
         except OdaProxyError as error:
             raise UpstreamUnreachableError(self.url, str(error)) from error
         body = _ForwardedBody(response, UpstreamUnreachableError(self.url, str(LeaderEndedError())))
-        return _Reply(response.status, tuple(response.headers.items()), body)
+        return _Reply(response.status, _answer(response).headers, body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 ALIVE: Final = frozenset({"/-/livez", "/-/readyz"})
 """Pages that are about the worker that receives the request."""
 SELF: Final = "/-/worker"
-"""The page of a worker about itself, on its listener for other workers only."""
+"""The page of a worker about itself, on its listener for other workers only; POST expires its descriptions."""
 _PAGES: Final = "/-/"
 _MISDIRECTED: Final = 421
 
 
 class ClientRouting:
-    """The way of requests of clients: where this worker has no recording and does not lead, they are forwarded."""
+    """The way of requests of clients: what this worker cannot answer alone is forwarded, unless it leads."""
 
     def __init__(self, proxy: Proxy, membership: Membership, forwarder: Forwarder) -> None:
         self._proxy = proxy
@@ -49,8 +49,8 @@ class ClientRouting:
         if self._membership.leading.is_set():
             return await self._proxy.answer(request, origin=origin)
         try:
-            recorded = await self._proxy.answer_recorded(request, origin=origin)
-            return recorded or await self._forwarder.send(request)
+            answer = await self._proxy.answer_alone(request, origin=origin)
+            return answer or await self._forwarder.send(request)
         except OdaProxyError as error:
             return self._proxy.cors.apply(text_error(error), request.headers)
         except Exception as error:  # noqa: BLE001 - as in `Proxy.answer`
@@ -92,6 +92,8 @@ class WorkerRouting:
         @web.middleware
         async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.path == SELF:
+                if request.method == "POST":
+                    self._proxy.expire_descriptions()
                 served = self._proxy.has_served(request.query.get("session", ""))
                 return web.json_response({"pid": os.getpid(), "status": await status_of(self._proxy), "served": served})
             if not request.path.startswith(_PAGES):
@@ -105,7 +107,7 @@ class WorkerRouting:
 
 
 class Others:
-    """What the other workers know, as the leader needs it."""
+    """The other workers, as the leader needs them."""
 
     def __init__(self, membership: Membership, forwarder: Forwarder) -> None:
         self._membership = membership
@@ -115,12 +117,16 @@ class Others:
         """Return whether another worker has served a recording to a session."""
         return any(page["served"] for _, page in await self._pages(f"{SELF}?session={quote(session_id, safe='')}"))
 
+    async def expire_descriptions(self) -> None:
+        """Have all of them fetch descriptions again."""
+        await self._pages(SELF, method="POST")
+
     async def status(self, proxy: Proxy) -> dict[str, Any]:
         """Return the members of `/-/status` for all workers together."""
         own = (self._membership.number, {"pid": os.getpid(), "status": await status_of(proxy)})
         return add_up([own, *await self._pages(SELF)])
 
-    async def _pages(self, path: str) -> list[tuple[int, dict[str, Any]]]:
+    async def _pages(self, path: str, *, method: str = "GET") -> list[tuple[int, dict[str, Any]]]:
         numbers = self._membership.others
-        pages = await asyncio.gather(*(self._forwarder.page(number, path) for number in numbers))
+        pages = await asyncio.gather(*(self._forwarder.page(number, path, method=method) for number in numbers))
         return [(number, page) for number, page in zip(numbers, pages, strict=True) if page is not None]

@@ -15,7 +15,7 @@ from oda_proxy.proxy import Policy, Proxy, Services
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support.dispatcher_responses import json_bytes
-from tests.support.scripted_upstream import ORIGIN, Clock, Script, body_of, told
+from tests.support.scripted_upstream import JSON, ORIGIN, Clock, Script, body_of, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,17 @@ async def test_a_description_is_fetched_again_after_its_time_to_live(
 
     assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", json_bytes(["RA", "DEC"]))
     assert (await told(proxy, ASK))[1:] == ("oda-proxy; hit", json_bytes(["RA", "DEC"]))
+
+
+async def test_the_age_that_another_cache_reports_counts(clock: Clock) -> None:
+    upstream = Script().then(["RA"], headers=(*JSON, ("Age", "200"))).then(["DEC"])
+    proxy = Proxy(MemoryStore(), upstream, Policy(description_ttl=TTL), runtime=Runtime(clock=clock))
+    await told(proxy, ASK)
+
+    clock.now += 50
+    assert ("Age", "250") in (await proxy.answer(ASK, origin=ORIGIN)).headers
+    clock.now += 50
+    assert (await told(proxy, ASK))[1:] == ("oda-proxy; fwd=stale; fwd-status=200; stored", json_bytes(["DEC"]))
 
 
 async def test_a_cached_description_may_be_as_old_as_the_request_says(

@@ -291,3 +291,29 @@ def test_a_worker_that_hangs_is_killed_and_another_leads(tmp_path: Path) -> None
 
         assert Client(proxy.url, "SESSIONOFTHEFIRST").get_product()["query_status"] == "done"
         assert f"(pid {hanging}) does not respond and is killed" in (tmp_path / "proxy.log").read_text()
+
+
+def test_descriptions_are_cached_by_each_worker_and_fetched_once(tmp_path: Path) -> None:
+    with mock_running(tmp_path) as mock, workers_running(tmp_path, mock.url) as proxy:
+        bodies, statuses = set(), []
+        for _ in range(MANY):
+            with urllib.request.urlopen(f"{proxy.url}/api/meta-data?instrument=isgri", timeout=PATIENCE) as response:  # noqa: S310 - on this machine
+                bodies.add(response.read())
+                statuses.append(response.headers["Cache-Status"])
+
+        assert len(bodies) == 1
+        assert statuses.count("oda-proxy; hit") >= MANY - 2
+        assert page(mock, "status")["requests"]["api/meta-data"] == 1
+
+
+def test_a_download_is_explained_whichever_worker_served_the_session(tmp_path: Path) -> None:
+    """The dispatcher has no files for the session of a hit."""
+    with mock_running(tmp_path) as mock, workers_running(tmp_path, mock.url) as proxy:
+        Client(proxy.url, "SESSIONOFTHEFIRST").get_product()
+        for client in clients(proxy, 12):
+            client.send()
+            query = f"session_id={client.fields['session_id']}&job_id=0123456789abcdef&file_list=a.fits"
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{proxy.url}/download_products?{query}", timeout=PATIENCE)  # noqa: S310 - on this machine
+            with caught.value as error:
+                assert "received a recording of the proxy" in error.read().decode()
