@@ -253,6 +253,14 @@ SERVE = (
     _MAX_SIZE,
     _MIN_FREE,
     Option(
+        "memory",
+        _size_or_none,
+        "a size such as 500MB or 2GiB, or 0",
+        "memory for recordings that were requested lately; 0 for none",
+        256_000_000,
+        metavar="SIZE",
+    ),
+    Option(
         "max-requests",
         _count,
         "a number from 1",
@@ -407,6 +415,7 @@ class ServeOptions:
     cache_dir: Path | None
     max_size: int
     min_free: int
+    memory: int
     max_requests: int
     max_jobs: int
     workers: int

@@ -56,6 +56,7 @@ from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.freshness import Freshness
+from oda_proxy.store.hot_tier import DEFAULT_LIMIT
 from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.store.recording_cache import RecordingCache, answer_from
 from oda_proxy.upstream.description_cache import DescriptionCache
@@ -106,6 +107,8 @@ class Policy:
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     freshness: Freshness = field(default_factory=Freshness)
     jobs: JobPolicy = field(default_factory=JobPolicy)
+    memory: int = DEFAULT_LIMIT
+    """Bytes of recordings that are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ class Proxy:
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
-        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget)
+        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         self._describing_relay = Relay(services.describing or upstream)
         self._others = services.others

@@ -348,6 +348,7 @@ def _make_proxy(
         description_ttl=options.description_ttl,
         freshness=Freshness(options.lifetime),
         jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),
+        memory=options.memory,
     )
     services = Services(
         instruments=Descriptions(describing, folder, ttl=options.description_ttl, clock=time.monotonic),

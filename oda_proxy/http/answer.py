@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from oda_proxy.http import headers
 from oda_proxy.http.cache_status import CacheStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator
 
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.message import Body, Headers
@@ -26,33 +25,13 @@ class Answer:
 
     status: int
     headers: Headers
-    body: tuple[bytes, ...] | Body
+    body: tuple[bytes | memoryview, ...] | Body
     cache_status: CacheStatus
 
     async def close(self) -> None:
         """Close a streamed body that is not read any further."""
         if not isinstance(self.body, tuple):
             await self.body.aclose()
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadedBody:
-    """A body of which each chunk is read in a thread, so that the event loop does not wait for a disk."""
-
-    chunks: Iterable[bytes]
-    close: Callable[[], None]
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = iter(self.chunks)
-        try:
-            while chunk := await asyncio.to_thread(next, chunks, b""):
-                yield chunk
-        finally:
-            self.close()
-
-    async def aclose(self) -> None:
-        """Close the source of the chunks."""
-        self.close()
 
 
 def is_plain(answer: Answer) -> bool:

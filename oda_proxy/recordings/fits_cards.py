@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote_plus, unquote_plus
 
 from oda_proxy.query.query import ENVELOPE
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Cards: TypeAlias = dict[str, Any]
 """For each card the field of the envelope that it repeats; for `url` its parts: texts, and fields each in a list."""
+
+
+Piece = TypeVar("Piece", bytes, memoryview)
 
 
 class Gap(NamedTuple):
@@ -84,7 +87,7 @@ def fill_gaps(gaps: Iterable[Gap], client: Mapping[str, Any]) -> tuple[tuple[int
     return tuple(written)
 
 
-def interleave(pieces: Iterable[bytes], inserted: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+def interleave(pieces: Iterable[Piece], inserted: Iterable[tuple[int, bytes]]) -> Iterator[Piece | bytes]:
     """Yield a text in pieces, with other texts inserted at their offsets."""
     at, waiting = 0, list(inserted)
     for piece in pieces:
@@ -123,7 +126,7 @@ def _parts(url: str) -> list[Any]:
 def _url(parts: list[Any], client: Mapping[str, Any]) -> str:
     before, *pairs = parts
     filled = [
-        f"{pair[0]}={quote_plus(str(client[pair[0]]))}" if isinstance(pair, list) else pair
+        f"{pair[0]}={quote_plus(str(client[pair[0]]), errors='surrogateescape')}" if isinstance(pair, list) else pair
         for pair in pairs
         if not isinstance(pair, list) or client.get(pair[0]) is not None
     ]

@@ -258,19 +258,54 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
 
     `now` is in s since 1970 (UTC), as the dispatcher's `time_request`; `address` is where the client reaches us.
     """
-    session_id, job_id = envelope.session_id, envelope.job_id or recording.job_id or recording.key[:16]
+    client, job_id = client_values(recording, envelope)
+    end = tail(
+        recording,
+        client,
+        job_id=job_id,
+        version=envelope.client_version,
+        is_verbose=envelope.is_verbose,
+        now=now,
+        address=address,
+    )
+    inserted = fits_cards.fill_gaps(recording.gaps, {**client, "job_id": job_id})
+    return SplicedAnswer(BEGIN, recording.head, end.encode("ascii"), inserted)
+
+
+BEGIN = b'{"query_status":"done","products":{'
+"""The beginning of each answer, before the head."""
+
+
+def client_values(recording: Recording, envelope: Envelope) -> tuple[dict[str, Any], str]:
+    """Return the fields that a client sent, as an answer repeats them, and the job_id in its answer."""
     client: dict[str, Any] = {
-        "session_id": session_id,
+        "session_id": envelope.session_id,
         "query_status": envelope.query_status,
         "token": envelope.token.text if envelope.token else None,
         **({"job_id": envelope.job_id} if envelope.job_id else {}),
         **envelope.others,
     }
+    return client, envelope.job_id or recording.job_id or recording.key[:16]
+
+
+def tail(
+    recording: Recording,
+    client: Mapping[str, Any],
+    *,
+    job_id: str,
+    version: str | None,
+    is_verbose: bool,
+    now: float | str,
+    address: str,
+) -> str:
+    """Return the part of an answer after the head, as ASCII; `client` and `job_id` are those of `client_values`.
+
+    `version` is the client's release of `oda_api`. `now` is a text where a template is compiled.
+    """
+    session_id = client["session_id"]
     products = {
         **{
-            name: api_code.fill_gaps(value, client, address)
-            if name == _API_CODE
-            else adapted(name, value, envelope.client_version)
+            name: api_code.fill_gaps(value, client, address) if name == _API_CODE else adapted(name, value, version)
             for name, value in recording.client_members.items()
         },
         **{
@@ -281,18 +316,14 @@ def splice(recording: Recording, envelope: Envelope, *, now: float, address: str
     }
     rest = {
         **recording.other_members,
-        "exit_status": recording.exit_status
-        if envelope.is_verbose
-        else _without_remarks(recording.exit_status, IGNORED),
+        "exit_status": recording.exit_status if is_verbose else _without_remarks(recording.exit_status, IGNORED),
         "job_monitor": {"job_id": job_id, "session_id": session_id, "status": "done"},
         "job_status": "done",
         "session_id": session_id,
         "time_request": now,
     }
     separator = "," if recording.head.size and products else ""
-    tail = f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
-    inserted = fits_cards.fill_gaps(recording.gaps, {**client, "job_id": job_id})
-    return SplicedAnswer(b'{"query_status":"done","products":{', recording.head, tail.encode("utf-8"), inserted)
+    return f"{separator}{compact(products)[1:-1]}}},{compact(rest)[1:]}\n"
 
 
 _API_CODE = "api_code"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Query
@@ -74,6 +74,18 @@ class Store(Protocol):
 
         The caller closes its head, which can be read to its end even where the recording is removed meanwhile.
         """
+
+    def version(self) -> Hashable | None:
+        """Return a value that is another one after any change by any process; None where that cannot be told.
+
+        Takes some microseconds, does not wait for other processes, and may be called in an event loop.
+        """
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return a text that is another one after the recording of a key was replaced; None where there is none."""
+
+    def note_use(self, key: Key) -> None:
+        """Note that a recording was requested that was not read from here; does not block."""
 
     def put(self, recording: Recording) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash."""

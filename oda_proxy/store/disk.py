@@ -14,7 +14,9 @@ replaced by another process: what is missing is created again.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
+import os
 import re
 import sqlite3
 import threading
@@ -38,7 +40,7 @@ from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
@@ -79,6 +81,7 @@ class DiskStore:
         self._folder = folder
         self._clock = clock
         self._heads = Heads(folder / layout.HEADS)
+        self._heads_folder = str(folder / layout.HEADS)
         self._lock = threading.Lock()
         self._cache: Index | ReadOnlyIndex | None = None
         self._is_suspect = False
@@ -97,7 +100,7 @@ class DiskStore:
         except StoreUnusableError as error:
             _log.warning("%s", error)
         if self._cache is not None:
-            self._cache.close()
+            self._cache.close_all()
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None; a damaged one is removed, and counts as absent."""
@@ -119,9 +122,37 @@ class DiskStore:
                         _log.warning("recording %s was damaged and is removed (%s)", key, _reason(error))
                         return None
                     continue  # another writer replaced or removed it meanwhile
-                if self._track_use:
-                    self._uses[key] = self._clock()
+                self.note_use(key)
                 return recording
+
+    def version(self) -> Hashable | None:
+        """Return a value that is another one after any change to the index, or to the folder of heads."""
+        index = self._cache
+        if index is None or (version := index.version()) is None:
+            return None
+        try:
+            stat = os.stat(self._heads_folder)  # noqa: PTH116 - each hit does so, and a Path takes longer than the call
+        except OSError:
+            return None
+        return version, stat.st_dev, stat.st_ino, stat.st_mtime_ns
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return a digest of the row of a recording, and the state of its head; None where either is missing."""
+        with self._open_index() as index:
+            try:
+                _, text = index_keys.find_row(index, key)
+                if text is None:
+                    return None
+                stat = self._heads.path(rows.loads(key, text).head.name).stat()
+            except DAMAGE:
+                return None
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{digest} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
+
+    def note_use(self, key: Key) -> None:
+        """Note that a recording was requested that was not read from here; does not block."""
+        if self._track_use:
+            self._uses[key] = self._clock()
 
     def put(self, recording: Recording) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash.
@@ -195,6 +226,8 @@ class DiskStore:
                 if not is_full(error, self._folder) or not is_evictable(_find_row(index, entry.key)[0]):
                     raise
             self._heads.path(entry.head_name).unlink(missing_ok=True)
+            with suppress(OSError):  # for processes that hold it in memory: the index is unchanged
+                os.utime(self._heads.folder, ns=(time.time_ns(),) * 2)
             self._headless.add(entry.key)
             if isinstance(index, ReadOnlyIndex):
                 index.reopen_at = 0.0  # there may be room now
@@ -445,7 +478,7 @@ class DiskStore:
         """Open the index, for reading only where it cannot be written to."""
         if isinstance(previous, Index):
             _log.warning("the index in %s was removed or replaced, and is opened again", self._folder)
-            previous.close()
+            previous.close_all()
         layout.prepare(self._folder)
         try:
             return open_index(self._folder, counters.restore, is_suspect=self._is_suspect)

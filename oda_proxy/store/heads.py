@@ -20,7 +20,6 @@ import zstandard
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
-from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.store.rows import HeadFile
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ _LEVEL_OF_LARGE = 1
 _WINDOW_LOG = 17
 """Log2 of the bytes that a reader needs for decompression: 16 readers at once must fit into memory."""
 
-_READ_SIZE = 64 * 1024
+_READ_SIZE = 128 * 1024
+_PIECE_SIZE = 128 * 1024
+"""Bytes of a piece that is decompressed at once: each costs a turn of the event loop."""
 _PENDING_PREFIX = "new-"
 
 
@@ -62,7 +63,7 @@ class StoredHead:
         remaining = self.head_file.size
         try:
             with decompressor.stream_reader(cast("IO[bytes]", _Reader(self._file)), read_size=_READ_SIZE) as text:
-                while chunk := text.read(min(CHUNK_SIZE, remaining + 1)):
+                while chunk := text.read(min(_PIECE_SIZE, remaining + 1)):
                     if (remaining := remaining - len(chunk)) < 0:
                         break
                     yield chunk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import sqlite3
 from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import count
@@ -17,10 +18,11 @@ import diskcache
 from diskcache.core import DBNAME, MODE_PICKLE
 
 from oda_proxy.files.ownership import make_folder, match_owner
+from oda_proxy.store.data_version import DataVersion
 from oda_proxy.store.read_only_index import connect, is_unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -82,12 +84,25 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         )
         for file in index.iterdir():
             match_owner(file, folder)
-        self._database = index / DBNAME
+        self._database = str(index / DBNAME)
         self._identity = self._identify()
+        self._data_version = DataVersion.open(index / DBNAME)
 
     def is_current(self) -> bool:
         """Return whether the database is still there: SQLite goes on with one that was removed or renamed."""
         return self._identify() == self._identity
+
+    def version(self) -> Hashable | None:
+        """Return a value that is another one after any change; None where that cannot be told. Does not wait."""
+        try:
+            return self._data_version.read() if self.is_current() else None
+        except OSError:
+            return None
+
+    def close_all(self) -> None:
+        """Close the database; `close`, which diskcache calls in each new thread, closes the connection of a thread."""
+        self._data_version.close()
+        self.close()
 
     @contextmanager
     def writing(self) -> Iterator[Index]:
@@ -107,7 +122,7 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
     def _identify(self) -> tuple[int, int] | None:
         try:
-            stat = self._database.stat()
+            stat = os.stat(self._database)  # noqa: PTH116 - each hit does so, and a Path takes longer than the call
         except FileNotFoundError:
             return None
         return stat.st_dev, stat.st_ino

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 from oda_proxy.store.base import Entry, FreeSpace, OtherRecordings, Usage
@@ -23,6 +24,9 @@ class MemoryStore:
         self._recordings: dict[Key, Recording] = {}
         self._uses: dict[Key, float] = {}
         self._pins: set[Key] = set()
+        self._changes = count(1)
+        self._version = 0
+        self._changed: dict[Key, int] = {}
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None."""
@@ -31,14 +35,30 @@ class MemoryStore:
             self._uses[key] = self._clock()
         return recording
 
+    def version(self) -> int:
+        """Return the number of changes."""
+        return self._version
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return the number of the change that stored the recording of a key, or None where there is none."""
+        number = self._changed.get(key)
+        return None if number is None else str(number)
+
+    def note_use(self, key: Key) -> None:
+        """Note that a recording was requested that was not read from here."""
+        self._uses[key] = self._clock()
+
     def put(self, recording: Recording) -> None:
         """Store a recording."""
         self._recordings[recording.key] = recording
+        self._version = self._changed[recording.key] = next(self._changes)
 
     def remove(self, key: Key) -> bool:
         """Remove a recording; return whether it existed."""
         self._uses.pop(key, None)
         self._pins.discard(key)
+        self._changed.pop(key, None)
+        self._version = next(self._changes)
         return self._recordings.pop(key, None) is not None
 
     def evict(self, entry: Entry) -> bool:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from diskcache.core import DBNAME, MODE_PICKLE
 
+from oda_proxy.store.data_version import DataVersion
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
 _BATCH = 100
 """Keys that are read at once."""
@@ -40,6 +42,7 @@ class ReadOnlyIndex:
         self._state = self._stat()
         self._lock = threading.Lock()
         self._connection, copy = connect(folder)
+        self._data_version = DataVersion(self._connection, self._lock)
         self._close = weakref.finalize(self, _close, self._connection, copy)
 
     def is_current(self) -> bool:
@@ -50,7 +53,14 @@ class ReadOnlyIndex:
         """Return whether the files are the same."""
         return self._stat() == self._state
 
-    def close(self) -> None:
+    def version(self) -> Hashable | None:
+        """Return a value that is another one after any change; None where that cannot be told. Does not wait."""
+        try:
+            return self._data_version.read() if self.is_current() else None
+        except OSError:
+            return None
+
+    def close_all(self) -> None:
         """Close the database."""
         with self._lock:
             self._close()

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.http.answer import OK, Answer, ThreadedBody, age, is_plain
+from oda_proxy.http.answer import OK, Answer, age, is_plain
 from oda_proxy.http.memory import ProcessingBudget
+from oda_proxy.http.read_ahead import ReadAheadBody
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
 from oda_proxy.http.storable import storage_refusal, varying_names
 from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
-from oda_proxy.recordings.head import SpooledHead
+from oda_proxy.recordings import loaded
+from oda_proxy.recordings.head import MemoryHead, SpooledHead
 from oda_proxy.recordings.recording import redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
+from oda_proxy.store.hot_tier import DEFAULT_LIMIT, HotTier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +64,10 @@ class JobTimes(Protocol):
 
 
 class RecordingCache:
-    """Stores answers of the dispatcher as recordings; `clock` returns s since 1970 (UTC)."""
+    """Stores answers of the dispatcher as recordings, and looks them up.
+
+    `clock` returns s since 1970 (UTC); `memory` is the number of bytes of recordings that are held in memory.
+    """
 
     def __init__(
         self,
@@ -70,8 +76,11 @@ class RecordingCache:
         resolver: QueryResolver,
         clock: Callable[[], float],
         budget: ProcessingBudget | None = None,
+        *,
+        memory: int = DEFAULT_LIMIT,
     ) -> None:
         self.echo_differs = 0
+        self._hot_tier = HotTier(store, memory)
         self._store = store
         self._faults = faults
         self._resolver = resolver
@@ -104,8 +113,10 @@ class RecordingCache:
 
     async def get(self, key: Key) -> Recording | None:
         """Return the recording for a key; a failing store counts as empty."""
+        if found := self._hot_tier.find(key):
+            return found
         try:
-            recording = await asyncio.to_thread(self._store.get, key)
+            recording = await asyncio.to_thread(self._hot_tier.read, key)
         except StoreUnusableError as error:
             self._faults.note_failure("read", error)
             return None
@@ -175,8 +186,16 @@ async def _in_file(recording: Recording | None) -> Recording | None:
 
 def answer_from(recording: Recording, envelope: Envelope, base_url: str, *, now: float, status: CacheStatus) -> Answer:
     """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC)."""
-    spliced = splice(recording, envelope, now=now, address=base_url)
-    content_headers = (("Content-Type", "application/json"), ("Content-Length", str(spliced.size)))
-    return Answer(
-        OK, (*content_headers, age(recording.stored_at, now)), ThreadedBody(spliced, recording.head.close), status
-    )
+    body: loaded.Body | ReadAheadBody
+    if isinstance(recording, loaded.LoadedRecording):
+        body = loaded.body(recording, envelope, now=now, address=base_url)
+        size = sum(map(len, body))
+    else:
+        spliced = splice(recording, envelope, now=now, address=base_url)
+        size = spliced.size
+        if isinstance(recording.head, MemoryHead):
+            body = loaded.assembled(spliced.begin, (recording.head.text,), spliced.end, spliced.inserted)
+        else:
+            body = ReadAheadBody(spliced, recording.head.close)
+    headers = (("Content-Type", "application/json"), ("Content-Length", str(size)), age(recording.stored_at, now))
+    return Answer(OK, headers, body, status)

@@ -168,7 +168,8 @@ class DescriptionCache:
         if refusal := storage_refusal(answer.headers):
             return replace(answer, cache_status=replace(answer.cache_status, detail=refusal))
         varying = variant(request_headers, varying_names(answer.headers))
-        description = _Description(fetched_at - _age(answer), stored_headers(answer.headers), answer.body, varying)
+        body = tuple(map(bytes, answer.body))
+        description = _Description(fetched_at - _age(answer), stored_headers(answer.headers), body, varying)
         self._cached[name] = description
         if not varying:
             await asyncio.to_thread(self._write, name, description)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy.http.spool import CHUNK_SIZE
 from oda_proxy.query.query import Query
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import DiskStore
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 TIMELINE = (("submitted", 0.0), ("progress", 1.25), ("ready", 3.5))
 QUERY = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
+
+LARGEST_PIECE = 128 * 1024
+"""Bytes of a piece of a head: many clients read at once."""
 
 
 class Clock:
@@ -127,7 +129,7 @@ def test_a_recording_that_was_replaced_or_pinned_since_is_not_evicted(store: Sto
 
 
 def test_a_head_has_a_size_and_a_digest_and_can_be_read_repeatedly(store: Store) -> None:
-    text = bytes(range(251)) * (3 * CHUNK_SIZE // 251 + 1)
+    text = bytes(range(251)) * (3 * LARGEST_PIECE // 251 + 1)
     store.put(recording(text=text))
 
     found = store.get(KEYS[0])
@@ -137,7 +139,7 @@ def test_a_head_has_a_size_and_a_digest_and_can_be_read_repeatedly(store: Store)
         assert (head.size, head.digest) == (len(text), hashlib.sha256(text).hexdigest())
         one, other = head.pieces(), head.pieces()
         assert b"".join(chunk for pair in zip(one, other, strict=True) for chunk in pair[:1]) == text
-        assert all(0 < len(chunk) <= CHUNK_SIZE for chunk in head.pieces())
+        assert all(0 < len(chunk) <= LARGEST_PIECE for chunk in head.pieces())
         assert b"".join(head.pieces()) == text
 
 
