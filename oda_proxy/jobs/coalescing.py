@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.services import JobServices
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
+    from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
 
 REFRESH_INTERVAL = 60.0
@@ -300,8 +301,7 @@ class Jobs:
         if outcome.error:  # the job has ended: after a 502 a client would poll for another half hour
             raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
-            text = failures.render(outcome.failure, envelope, now=now, address=client.base_url)
-            return json_answer(outcome.failure.status, text, replace(status, detail="failed"))
+            return await self._respond_failed(running, outcome.failure, replace(client, envelope=envelope), status)
         recording = outcome.recording
         if outcome.stored:
             recording = recording or await self._services.cache.get(running.resolved.key)
@@ -312,6 +312,15 @@ class Jobs:
         if not outcome.stored:  # a stored one has just been evicted
             self._unshared[running.resolved.key] = None
         return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+    async def _respond_failed(
+        self, running: RunningJob, failure: Failure, client: Client, status: CacheStatus
+    ) -> Answer:
+        """Return the failure of a job; a client that may have come after it, before the proxy knew, gets a new job."""
+        if running.was_silent_since_join(client.envelope.session_id):
+            return await self.join(running.resolved, client, "uri-miss")
+        text = failures.render(failure, client.envelope, now=self._runtime.clock(), address=client.base_url)
+        return json_answer(failure.status, text, replace(status, detail="failed"))
 
     def _running_answer(self, running: RunningJob, client: Client, envelope: Envelope, job_id: str) -> bytes:
         """Return the state of a job that runs.

@@ -109,8 +109,8 @@ class RunningJob:
         self._tokens: set[Token | None] = set()
         self._refused: set[Token | None] = set()
         self._sent: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
-        self._version = 0
-        self._answers = 0
+        self._joined: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
+        self._version, self._answers = 0, 0
         self._answered_polls, self._outdated_polls = 0, -1
         self._waiting = 0
         self._last_seen = started_at
@@ -132,6 +132,7 @@ class RunningJob:
         is_new = client.envelope.session_id not in self._sent
         if is_new:
             self._sent[client.envelope.session_id] = -1
+            self._joined[client.envelope.session_id] = self._answers
             self.sessions += 1
         token = client.envelope.token
         self._tokens.add(token)
@@ -143,6 +144,10 @@ class RunningJob:
     def has_session(self, session_id: str) -> bool:
         """Return whether a session has joined."""
         return session_id in self._sent
+
+    def was_silent_since_join(self, session_id: str) -> bool:
+        """Return whether a session has joined after an answer of the dispatcher, and none came since but the end."""
+        return 0 < self._joined.get(session_id, 0) == self._answers
 
     def has_token(self, token: Token | None) -> bool:
         """Return whether a client with this token has joined: it stays joined, however long the job takes."""

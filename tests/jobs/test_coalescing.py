@@ -382,6 +382,23 @@ async def test_a_failure_is_sent_to_all_clients_with_their_own_ids() -> None:
 
 
 @simulated
+async def test_a_client_that_comes_when_a_job_has_failed_unnoticed_starts_it_again() -> None:
+    """Nobody watched the job, and it was polled every 15 s: directly, that client would have started a new one."""
+    dispatcher = Dispatcher(plan={0.0: "submitted", 200.0: "failed"})
+    async with proxied(dispatcher) as proxy:
+        await Client(proxy, "WENTAWAYATONCE").ask()
+        await asyncio.sleep(200)
+        await asyncio.sleep(dispatcher.requests[-1].at + IDLE_PAUSE - 2 - elapsed())
+        dispatcher.plan = {0.0: "submitted", 20.0: "ready", 100.0: "failed"}
+
+        got = await together(clients := crowd(proxy, 3))
+
+        assert {response.state for response in got} == {"done"}
+        assert [len(client.job_ids) for client in clients] == [1] * 3
+        assert len(dispatcher.submissions) == 2
+
+
+@simulated
 async def test_a_failure_is_sent_to_a_client_that_polls_shortly_after() -> None:
     dispatcher = Dispatcher(plan={0.0: "submitted", 20.0: "failed"})
     async with proxied(dispatcher) as proxy:
