@@ -13,7 +13,7 @@ from oda_proxy.capsule.conversion import fixture_from_recording, recording_from_
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.commands.selection import select
+from oda_proxy.commands.selection import select, warn_of_no_match
 from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import OdaProxyError, UsageError
@@ -56,6 +56,10 @@ def export(
     written, failed = {}, {}
     with open_store(upstream, cache_dir) as store:
         entries = _select_for_export(store, keys, filters)
+        if not entries and filters:
+            warn_of_no_match(upstream)
+        elif not entries:
+            warn(f"there are no public recordings of {upstream}; private ones are exported only by key")
         if dry_run:
             print_json({"would_be_written": [entry.key for entry in entries]}) if as_json else print_lines(
                 [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import entry_json, open_store, open_store_in
 from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.commands.selection import select
+from oda_proxy.commands.selection import select, warn_of_no_match
 from oda_proxy.errors import UsageError
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable, shorten
@@ -39,7 +39,7 @@ def ls(*, filters: Filters, upstream: str, cache_dir: Path | None, as_json: bool
         print_json([entry_json(entry) for entry in entries])
         return 0
     if not entries and filters:
-        warn(f"no recording of {upstream} meets the filters")
+        warn_of_no_match(upstream)
     elif not entries:
         warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
     print_lines(_table(entries))
@@ -65,6 +65,8 @@ def rm(
         return _rm_from_capsule(capsule, keys, filters, dry_run=dry_run, as_json=as_json)
     with open_store(upstream, cache_dir) as store:
         entries = select(store, keys, filters)
+        if not entries:
+            warn_of_no_match(upstream)
         if dry_run or (filters and not is_confirmed):
             return _dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
         removed = store.remove_all(entry.key for entry in entries)
@@ -93,6 +95,8 @@ def pin(
     name = "pinned" if pinned else "unpinned"
     with open_store(upstream, cache_dir) as store:
         entries = select(store, keys, filters)
+        if not entries:
+            warn_of_no_match(upstream)
         if dry_run:
             return _dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
         done = store.pin_all((entry.key for entry in entries), pinned=pinned)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.commands.output import warn
 from oda_proxy.errors import OdaProxyError, UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,11 @@ def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:
             raise UnknownKeyError(key, 0)
         found.append(entry)
     return found
+
+
+def warn_of_no_match(upstream: str) -> None:
+    """Print that filters select nothing."""
+    warn(f"no recording of {upstream} meets the filters")
 
 
 def select(store: Store, beginnings: Sequence[str], filters: Filters) -> list[Entry]:

@@ -144,6 +144,14 @@ def test_a_time_is_a_date_or_an_age(text: str, time: float) -> None:
     assert argument_types.time_before(text) == pytest.approx(time)
 
 
+@pytest.mark.parametrize(
+    "command", [["ls"], ["rm", "--yes"], ["rm"], ["pin"], ["unpin", "--dry-run"], ["export", "out"]]
+)
+def test_filters_that_select_nothing_are_named(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert main([*command, "--instrument", "nosuch"]) == 0
+    assert capsys.readouterr().err == f"oda-proxy: no recording of {PRODUCTION} meets the filters\n"
+
+
 def test_private_recordings_are_exported_only_by_key(capsys: pytest.CaptureFixture[str]) -> None:
     with closing(DiskStore(cache_folder(None, PRODUCTION))) as store:
         store.put(recording(Key("e" * 64), private=True))
