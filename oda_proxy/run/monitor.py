@@ -9,9 +9,7 @@ taken for those of the run.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import re
 import sys
 import time
 from collections import defaultdict
@@ -22,9 +20,10 @@ from typing import TYPE_CHECKING, Final
 from oda_proxy.run import program_hook
 from oda_proxy.run.child import descendants
 from oda_proxy.run.distributions import find_versions
+from oda_proxy.run.remote_connections import ConnectionSampler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 INTERVAL: Final = 0.05
 """Seconds between two looks at the connections of the other programs, if looking takes little time."""
@@ -46,6 +45,7 @@ class RunMonitor:
         self._seen: dict[str, str] = {}
         """The names of the processes that were seen running, by their ids."""
         self._command = ""
+        self._sampler = ConnectionSampler()
 
     @property
     def variables(self) -> dict[str, str]:
@@ -134,7 +134,7 @@ class RunMonitor:
         """Note the connections and the names of all descendants; return the s of processor time that it took."""
         began = time.thread_time()
         processes = _running_descendants()
-        for address, port in remote_servers(processes):
+        for address, port in self._sampler.look(processes):
             self._connected.setdefault((address, port), address)
         for process in processes:
             with suppress(OSError):  # it may end meanwhile
@@ -156,46 +156,3 @@ def _running_descendants() -> list[int]:
                 found += children_ids
                 waiting += children_ids
     return found
-
-
-def remote_servers(processes: Collection[int]) -> Iterator[tuple[str, int]]:
-    """Return address and port of the servers on other machines that processes have TCP connections to (Linux)."""
-    inodes: set[str] = set()
-    tables: dict[str, str] = {}
-    for process in processes:
-        folder = Path("/proc") / str(process)
-        with suppress(OSError):  # it may end meanwhile
-            namespace = str((folder / "ns" / "net").readlink())
-            for name in ("tcp", "tcp6"):
-                if f"{namespace}/{name}" not in tables:
-                    tables[f"{namespace}/{name}"] = (folder / "net" / name).read_text()
-            for descriptor in (folder / "fd").iterdir():
-                with suppress(OSError):
-                    if found := _SOCKET.fullmatch(str(descriptor.readlink())):
-                        inodes.add(found[1])
-    for table in tables.values():
-        for line in table.splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > _INODE and fields[_INODE] in inodes and fields[_STATE] in _CONNECTED:
-                address, port = _parse(fields[_REMOTE])
-                if not address.is_loopback and not address.is_unspecified:
-                    yield str(address), port
-
-
-_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
-_REMOTE, _STATE, _INODE = 2, 3, 9
-"""Columns of `/proc/net/tcp`."""
-_CONNECTED: Final = frozenset({"01", "02", "04", "05", "06", "08"})
-"""All states of a connection that was opened to a server, but LISTEN, SYN_RECV and CLOSE."""
-
-
-def _parse(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
-    """Parse an address of `/proc/net/tcp`: words of 32 bits in the byte order of the machine, and the port."""
-    digits, _, port = text.partition(":")
-    raw = bytes.fromhex(digits)
-    if sys.byteorder == "little":
-        raw = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
-    address = ipaddress.ip_address(raw)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address, int(port, 16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import pytest
 
 from oda_proxy.run.child import descendants
 from oda_proxy.run.distributions import find_versions
-from oda_proxy.run.monitor import RunMonitor, _parse, _running_descendants, remote_servers
+from oda_proxy.run.monitor import RunMonitor, _running_descendants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,28 +179,3 @@ def test_reports_beyond_the_limit_are_not_read(monitor: RunMonitor, monkeypatch:
 
     assert monitor.connections == ("192.0.2.1:443",)
     assert not monitor.is_complete
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
-def test_the_connections_of_any_process_are_found_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            assert ("127.0.0.1", port) in set(remote_servers([os.getpid()]))
-        assert list(remote_servers([])) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("010200C0:01BB", "192.0.2.1"),
-        ("0000000000000000FFFF0000010200C0:01BB", "192.0.2.1"),
-        ("B80D0120000000000000000001000000:01BB", "2001:db8::1"),
-    ],
-)
-@pytest.mark.skipif(sys.byteorder != "little", reason="written as little-endian machines do")
-def test_addresses_of_the_kernel_are_read(text: str, address: str) -> None:
-    found, port = _parse(text)
-
-    assert (str(found), port) == (address, 443)
