@@ -153,17 +153,21 @@ def _mock(values: dict[str, Any]) -> int:
 
 def _run(server: Coroutine[Any, Any, None]) -> int:
     """Run a server that logs to standard error."""
-    import asyncio
+    from oda_proxy.web.event_loop import run_server
 
     _log_to_standard_error()
-    asyncio.run(server)
+    run_server(server)
     return 0
 
 
 def _log_to_standard_error() -> None:
     import logging
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    from oda_proxy.web.log_thread import LogFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.http.message import Request
+from oda_proxy.web.event_loop import loop_name, run_server
 from oda_proxy.web.server import listening, listening_on
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def serve_with_workers(options: ServeOptions) -> None:
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
             worker = _Worker(number, channel, port.sockets[number], folder, is_first=is_first)
-            return asyncio.run(_serve_as_worker(options, worker))
+            return run_server(_serve_as_worker(options, worker))
 
         supervisor = Supervisor(
             options.workers,
@@ -420,7 +421,8 @@ def _check_store(store: Store, proxy: Proxy) -> None:
 
 
 def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
-    """Log which dispatcher the proxy asks, and where its recordings are."""
+    """Log which dispatcher the proxy asks, where its recordings are, and which event loop it has."""
+    _log.info("event loop: %s", loop_name())
     if options.offline:
         _log.info("offline: %d recordings in %s", store.usage().recordings, folder or "memory")
         if others := _other_dispatchers(folder):

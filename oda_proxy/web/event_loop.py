@@ -1,0 +1,36 @@
+"""The event loop of a server: that of uvloop where it is installed, else that of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from oda_proxy.web.log_thread import log_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+def run_server(server: Coroutine[Any, Any, T]) -> T:
+    """Run a server until it ends and return its result; its log is written from a thread."""
+    with log_in_thread(), asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        return runner.run(server)
+
+
+def loop_name() -> str:
+    """Return the name of the running event loop, for a person: `uvloop`, or `asyncio`."""
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a loop of uvloop; None where it is not installed, and on Windows, where there is none."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
