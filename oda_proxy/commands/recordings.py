@@ -223,7 +223,7 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
         print_json({"sound": not remaining, "faults": found, "mended": len(faults) - len(remaining)})
     else:
         print_lines(f"{fault.subject}: {printable(fault.message)}" for fault in faults)
-        print_lines([_verdict(len(faults), len(remaining), sound)])
+        print_lines([_verdict(len(faults), len(remaining), sound, fix=fix)])
     return 1 if remaining else 0
 
 
@@ -244,7 +244,9 @@ def is_store(folder: Path) -> bool:
     return (folder / "heads").is_dir()
 
 
-def _verdict(faults: int, remaining: int, sound: int) -> str:
+def _verdict(faults: int, remaining: int, sound: int, *, fix: bool) -> str:
+    if remaining and fix:
+        return f"{formatting.number(remaining, 'fault')} left: what cannot be read or removed by this user stays"
     if remaining:
         return f"{formatting.number(remaining, 'fault')}; oda-proxy verify --fix removes damaged files"
     recordings = formatting.number(sound, "sound recording")

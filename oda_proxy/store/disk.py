@@ -524,7 +524,7 @@ def _advice(error: Exception, folder: Path) -> str:
     if (isinstance(error, OSError) or base is not None) and is_full(error, folder):
         return "free space on its disk, or evict recordings with oda-proxy prune --max-size SIZE"
     if (isinstance(error, OSError) and error.errno == errno.EROFS) or base == sqlite3.SQLITE_READONLY:
-        return "name another folder with --cache-dir to store recordings"
+        return "recordings can be read, not changed: make the folder writable, or name another one with --cache-dir"
     if (isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}) or base == sqlite3.SQLITE_PERM:
         return "give its files to the user who runs oda-proxy (chown -R), or name another folder with --cache-dir"
     if isinstance(error, diskcache.Timeout) or base in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.cli import main
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files import atomic
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
@@ -82,6 +84,16 @@ def test_verify_reports_what_cannot_be_read_and_goes_on(unreadable: DiskStore) -
     assert found.keys() >= set(KEYS[:2])
     assert found[KEYS[0]] == "its head cannot be read: Permission denied"
     assert len(list(unreadable.keys())) == 6, "nothing is removed"
+
+
+def test_the_command_verify_says_what_it_could_not_fix(
+    unreadable: DiskStore, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unprivileged():
+        assert main(["verify", str(folder), "--fix"]) == 1
+
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"\d+ faults left: what cannot be read or removed by this user stays", verdict)
 
 
 def test_eviction_goes_on_where_a_head_cannot_be_removed(
