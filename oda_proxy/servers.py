@@ -150,7 +150,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             options.workers,
             work,
             lambda: _print(f"listening on http://{host}:{port.port}"),
-            patience=2 * SHUTDOWN_TIMEOUT + 5.0,
+            patience=4 * SHUTDOWN_TIMEOUT,
         )
         supervisor.run()
 
