@@ -75,6 +75,20 @@ def test_products_are_the_same_as_without_the_proxy_and_the_second_request_is_a_
     assert counts(proxy_url).items() >= {"hits": 1, "asked": 1, "failed": 0, "kept": 1, "echo_differs": 0}.items()
 
 
+def test_a_reused_client_has_one_job_id_for_the_same_query_and_another_for_a_different_one(
+    run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str
+) -> None:
+    """As `test_reusing_disp_instance` of the suite of `oda_api`."""
+    day, two_days = (dummy("dummy", T1="2021-05-01T11:11:11", T2=f"2021-05-0{n}T11:11:11") for n in (2, 3))
+
+    for url in (dispatcher_url, proxy_url):
+        first, second, other = run_client("1.3.5", "reuse_client.py", url, day, day, two_days)
+
+        assert [state["query_status"] for state in (first, second, other)] == ["done", "done", "done"]
+        assert first["job_id"] == second["job_id"] != other["job_id"]
+    assert counts(proxy_url).items() >= {"hits": 1, "asked": 2}.items()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_failure_is_reported_as_without_the_proxy_and_is_not_stored(
     run_client: Callable[..., Any], dispatcher_url: str, proxy_url: str, version: str

@@ -99,6 +99,16 @@ def _expect_api() -> None:
     DispatcherJobState.api_attachment_ignore_attachment_patterns.append(API_IN_CODE)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Undo what a test does to `requests.get`: one that fails leaves it replaced, and all later ones would fail."""
+    get = requests.get
+    try:
+        return (yield)
+    finally:
+        setattr(requests, "get", get)  # noqa: B010 - as above
+
+
 def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
     """Start a proxy; return its URL, and the function that stops it."""
     upstream = upstream.replace("//0.0.0.0", "//127.0.0.1")
