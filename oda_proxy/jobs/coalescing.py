@@ -175,6 +175,8 @@ class Jobs:
         is_away = running.job.errors or (running.is_queued and any(other.job.errors for other in self))
         if has_stale and is_away and running.job.state is State.NEW:
             raise UpstreamUnreachableError("of this proxy", "it did not take the job")
+        if collapsed and not is_away and running.job.state is not State.NEW and self._is_old(running):
+            await running.wait_for_change(client.envelope.session_id, FRESH_TIMEOUT, or_answer=True)
         return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
 
     async def poll(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
@@ -187,8 +189,7 @@ class Jobs:
         hold = min(self._policy.long_poll, self._pauses.polled(envelope.session_id, resolved.key))
         if envelope.session_id in ANONYMOUS:
             hold = 0.0
-        age = self._runtime.clock() - running.times.answered
-        is_old = not running.is_queued and (age > MAX_AGE or running.is_outdated)
+        is_old = self._is_old(running)
         timeout = max(hold, FRESH_TIMEOUT) if is_old else hold
         await running.wait_for_change(envelope.session_id, timeout, or_answer=is_old)
         collapsed = not running.is_owner(client)
@@ -220,6 +221,11 @@ class Jobs:
                     running.request_resubmission()
         elif is_owner and now - max(running.times.changed, running.times.submitted) > SILENCE:
             running.request_resubmission()
+
+    def _is_old(self, running: RunningJob) -> bool:
+        """Return whether the last answer of the dispatcher may no longer hold, and a client waits for the next."""
+        age = self._runtime.clock() - running.times.answered
+        return not running.is_queued and (age > MAX_AGE or running.is_outdated)
 
     def _with_session(self, client: Client) -> Client:
         """Return a client that sent no session_id with a new one."""

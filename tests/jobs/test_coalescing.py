@@ -236,6 +236,25 @@ async def test_a_poll_of_a_job_that_nobody_watched_has_the_state_of_the_moment()
         assert (response.state, response.at - began < 0.5) == ("done", True)
 
 
+@pytest.mark.parametrize("session_id", ["SESSIONOFTHEOWNER", "SESSIONOFANOTHER"])
+def test_new_for_a_job_that_nobody_watched_has_the_state_of_the_moment(session_id: str) -> None:
+    """A client with `wait=False` sends `new` each time it looks for its product."""
+
+    async def scenario() -> None:
+        dispatcher = Dispatcher(plan={0.0: "submitted"})
+        async with proxied(dispatcher) as proxy:
+            await Client(proxy, "SESSIONOFTHEOWNER").ask()
+            await asyncio.sleep(1000)
+            dispatcher.plan = {0.0: "ready"}
+            began = elapsed()
+
+            response = await Client(proxy, session_id).ask()
+
+            assert (response.state, response.at - began < 0.5) == ("done", True)
+
+    simulate(scenario())
+
+
 @pytest.mark.parametrize("latency", [0.05, 0.4])
 def test_a_poll_after_a_call_back_through_the_proxy_has_its_report(latency: float) -> None:
     """Also where a poll was under way that the dispatcher answers without it."""
