@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import matrix_server
 import pytest
 import requests
 
@@ -40,6 +41,13 @@ PATIENCE = 300.0
 
 API_IN_CODE = r',(<br>)?\s*((&#34;|")api(&#34;|"): (&#34;|")True(&#34;|"),(<br>)?\s*)?'
 """The end of a line of code in a mail, and the line with `api=True` where it is the next."""
+
+MATRIX_CONFIGURATION = "dispatcher_test_conf_with_matrix_options_fn"
+"""The fixture that writes the configuration of a dispatcher that sends messages by Matrix."""
+MATRIX_ROOMS = {
+    "MATRIX_CC_RECEIVER_ROOM_ID": "!cc:matrix.org",
+    "MATRIX_INCIDENT_REPORT_RECEIVER_ROOM_ID": "!in:matrix.org",
+}
 
 _urls: set[str] = set()
 """Addresses of proxies."""
@@ -64,6 +72,7 @@ def pytest_configure() -> None:
     """Change the requests of this run, and let servers that are started take SIGINT, by which suites stop them."""
     setattr(requests.Session, "request", _send_as_api)  # noqa: B010 - a method is not assigned to, for the type checker
     _expect_api()
+    os.environ.update({name: room for name, room in MATRIX_ROOMS.items() if name not in os.environ})
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     RESULT.write_text("")
@@ -75,6 +84,9 @@ def pytest_fixture_setup(
 ) -> Generator[None, object, object]:
     """Replace the URL of a dispatcher by that of a proxy in front of it."""
     value = yield
+    if isinstance(value, str) and fixturedef.argname == MATRIX_CONFIGURATION:
+        text = Path(value).read_text()
+        Path(value).write_text(text.replace("https://matrix-client.matrix.org/", matrix_server.start()))
     if SERVE and isinstance(value, str) and value not in _urls and DISPATCHERS.match(fixturedef.argname):
         value, stop = _proxy(value)
         fixturedef.addfinalizer(stop)
