@@ -1,6 +1,6 @@
 """Run the suite of a dispatcher or of `oda_api` directly and through the proxy, and list the tests that end otherwise.
 
-    python -m tests.soak.conformance SUITE --python PYTHON [--warm] [--pause S] [--option=...] [-- PYTEST-ARGUMENT...]
+    python -m tests.soak.conformance SUITE --python PYTHON [--warm] [--refresh] [--option=...] [-- PYTEST-ARGUMENT...]
 
 SUITE is a checkout of the other project, which is never part of this one; PYTHON is that of an environment in which it
 and what its tests need is installed. Its fixtures start dispatchers on fixed ports: run one suite at a time, or each in
@@ -34,7 +34,14 @@ class Outcome:
 
 
 def run(
-    suite: Path, python: Path, result: Path, *, serve: list[str], cache: Path | None, pause: float, arguments: list[str]
+    suite: Path,
+    python: Path,
+    result: Path,
+    *,
+    serve: list[str],
+    options: argparse.Namespace,
+    cache: Path | None,
+    arguments: list[str],
 ) -> dict[str, Outcome]:
     """Run the suite once; return the outcome of each test."""
     path = [str(NETWORK_GUARD), str(CHECKOUT / "tests" / "soak"), str(suite), os.environ.get("PYTHONPATH", "")]
@@ -44,7 +51,8 @@ def run(
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "CONFORMANCE_RESULT": str(result),
         "CONFORMANCE_SERVE": json.dumps(serve),
-        "CONFORMANCE_PAUSE": str(pause),
+        "CONFORMANCE_PAUSE": str(options.pause),
+        "CONFORMANCE_REFRESH": "yes" if options.refresh else "",
     }
     if cache:
         env["CONFORMANCE_CACHE"] = str(cache)
@@ -77,7 +85,12 @@ def main() -> int:
     parser.add_argument(
         "--warm", action="store_true", help="run through the proxy twice with one store; list the second"
     )
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each poll: to see what is but delay")
+    parser.add_argument(
+        "--pause", type=float, default=0.0, help="seconds before each poll: what fails no more is delay"
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="send queries with no-cache: what fails no more was joined or a hit"
+    )
     parser.add_argument("--option", action="append", default=[], help="an option for `oda-proxy serve`")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, arguments = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
@@ -87,18 +100,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = (options.results or Path(place)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        pause, result = options.pause, folder / "direct.jsonl"
+        result = folder / "direct.jsonl"
         if options.direct:
             entries = [json.loads(line) for line in options.direct.read_text().splitlines()]
             direct = {entry["test"]: Outcome(entry["outcome"], entry["message"]) for entry in entries}
         else:
-            direct = run(suite, python, result, serve=[], cache=None, pause=pause, arguments=arguments)
+            direct = run(suite, python, result, serve=[], options=options, cache=None, arguments=arguments)
         say(f"directly: {counts(direct)}")
         cache = folder / "cache" if options.warm else None
         through: dict[str, Outcome] = {}
         for name in ("first", "second") if options.warm else ("through",):
             result = folder / f"{name}.jsonl"
-            through = run(suite, python, result, serve=serve, cache=cache, pause=pause, arguments=arguments)
+            through = run(suite, python, result, serve=serve, options=options, cache=cache, arguments=arguments)
             say(f"through the proxy ({name}): {counts(through)}")
     found = differences(direct, through)
     for test, outcome in sorted(found.items()):

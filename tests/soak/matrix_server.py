@@ -1,7 +1,7 @@
 """A Matrix home server in memory, as far as the dispatcher's suite uses one: rooms, invitations, messages.
 
 It stands in for matrix.org. The user of an access token is the token itself. A room is joined by who created it or was
-invited; rooms that nobody created are open to all.
+invited; the first to come to any other room gets in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ _ROOM = re.compile(r"/_matrix/client/[rv]\d/rooms/([^/]+)/(\w+)(?:/([^/]+))?")
 class _Room:
     members: set[str] = field(default_factory=set)
     invited: set[str] = field(default_factory=set)
-    is_open: bool = True
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -43,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         with _lock:
             if path.endswith("/createRoom"):
                 name = f"!room{next(_numbers)}:matrix.org"
-                _rooms[name] = _Room(members={user}, is_open=False)
+                _rooms[name] = _Room(members={user})
                 self._send({"room_id": name})
             elif found := _ROOM.fullmatch(path):
                 self._change(_rooms.setdefault(found[1], _Room()), found[1], found[2], user, body)
@@ -51,7 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, "M_UNRECOGNIZED", "Unrecognized request")
 
     def _change(self, room: _Room, name: str, action: str, user: str, body: dict[str, Any]) -> None:
-        if action == "join" and not (room.is_open or user in room.members | room.invited):
+        expected = room.members | room.invited
+        if action == "join" and expected and user not in expected:
             self._refuse(HTTPStatus.FORBIDDEN, "M_FORBIDDEN", "You are not invited to this room.")
         elif action == "send":
             event_id = f"$event{next(_numbers)}"
