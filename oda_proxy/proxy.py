@@ -40,6 +40,7 @@ from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
 from oda_proxy.jobs.ending import is_failure, redact_failure
+from oda_proxy.jobs.estimates import MAX_PRODUCTS, MAX_RUNS
 from oda_proxy.jobs.exchange import MAX_STORED
 from oda_proxy.jobs.job import Job
 from oda_proxy.jobs.journal import JobJournal
@@ -78,8 +79,6 @@ _log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 10_000
 """How many sessions are remembered that were served a recording, or the job of another client."""
-MAX_ESTIMATED, ESTIMATED_AT_ONCE = 20_000, 500
-"""Recordings from which durations of jobs are estimated: in all, and read in one go."""
 DESCRIPTION_TIMEOUT = 110.0
 """Seconds that a dispatcher has for a description: clients give up after 120 s. Cached ones are served earlier."""
 
@@ -217,12 +216,14 @@ class Proxy:
             await self.jobs.resume(self._resolver)
 
     async def estimate(self) -> None:
-        """Learn from the recordings how long jobs take, some at a time so that requests are answered meanwhile."""
+        """Learn from the last recordings of each product how long jobs take; one product after the other."""
         try:
-            keys = await asyncio.to_thread(lambda: list(islice(self.store.keys(), MAX_ESTIMATED)))
-            for at in range(0, len(keys), ESTIMATED_AT_ONCE):
-                entries = await asyncio.to_thread(list, map(self.store.entry, keys[at : at + ESTIMATED_AT_ONCE]))
-                self.jobs.estimates.add_recordings(filter(None, entries))
+            totals = await asyncio.to_thread(self.store.totals)
+            for one in islice((one for one in totals if not one.private), MAX_PRODUCTS):
+                if one.instrument is not None and one.product is not None:
+                    last = islice(self.store.entries_of(one.instrument, one.product), MAX_RUNS)
+                    entries = await asyncio.to_thread(list, last)
+                    self.jobs.estimates.add_recordings(reversed(entries))
         except StoreUnusableError as error:
             self.store_faults.note_failure("read", error)
 

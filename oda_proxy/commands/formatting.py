@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from oda_proxy.query.query import Query
 
@@ -42,6 +43,23 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
     """Align rows of text in columns; `right` are the indices of columns that are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths[-1] = 0
+    return _aligned(rows, widths, right)
+
+
+def streamed_table(
+    heading: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset(), at_once: int = 100
+) -> Iterator[str]:
+    """Align rows of text as `table`, so many at a time: columns are as wide as the widest of the rows so far."""
+    widths, batch = [0] * len(heading), [heading]
+    remaining = iter(rows)
+    while batch := [*batch, *islice(remaining, at_once)]:
+        widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*batch, strict=True), strict=True)]
+        widths[-1] = 0
+        yield from _aligned(batch, widths, right)
+        batch = []
+
+
+def _aligned(rows: Iterable[Sequence[str]], widths: Sequence[int], right: frozenset[int]) -> list[str]:
     return [
         "  ".join(
             text.rjust(width) if number in right else text.ljust(width)

@@ -16,6 +16,22 @@ def print_lines(lines: Iterable[str]) -> None:
         print(line)  # noqa: T201 - the output of the command
 
 
+def print_flushed(lines: Iterable[str]) -> None:
+    """Print lines on standard output, each as soon as it is there, also to a pipe."""
+    for line in lines:
+        print(line, flush=True)  # noqa: T201 - the output of the command
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """Print values as a list in JSON on standard output, each as soon as it is there."""
+    lines = (json.dumps(value, indent=2).replace("\n", "\n  ") for value in values)
+    before = "["
+    for line in lines:
+        print(f"{before}\n  {line}", end="", flush=True)  # noqa: T201 - the output of the command
+        before = ","
+    print("[]" if before == "[" else "\n]")  # noqa: T201 - the output of the command
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     print_lines([json.dumps(value, indent=2)])

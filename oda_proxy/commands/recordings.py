@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import entry_json, open_store, open_store_in
-from oda_proxy.commands.output import print_json, print_lines, warn
+from oda_proxy.commands.output import print_flushed, print_json, print_json_list, print_lines, warn
 from oda_proxy.commands.selection import select, warn_of_no_match
 from oda_proxy.errors import UsageError
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from oda_proxy.commands.selection import Filters
@@ -24,25 +25,27 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
 
+_REPORT_EVERY = 5.0
+"""Seconds between two messages on the progress of `verify`."""
 _UNKNOWN = "?"
 _LONGEST = 40
 """Maximum length of a parameter's value in `ls`: catalogues and lists of science windows are longer."""
 
 
 def ls(*, filters: Filters, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
-    """List recordings, the one used last first."""
+    """List recordings, the one used last first; each is printed as soon as it is read."""
     with open_store(upstream, cache_dir) as store:
-        matching = (entry for entry in store.entries() if filters.matches(entry))
-        entries = sorted(matching, key=lambda entry: entry.used_at, reverse=True)
         _warn_of_others(store)
-    if as_json:
-        print_json([entry_json(entry) for entry in entries])
-        return 0
-    if not entries and filters:
-        warn_of_no_match(upstream)
-    elif not entries:
-        warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
-    print_lines(_table(entries))
+        entries = (entry for entry in store.entries_by_use() if filters.matches(entry))
+        if as_json:
+            print_json_list(entry_json(entry) for entry in entries)
+            return 0
+        first = next(entries, None)
+        if first is None and filters:
+            warn_of_no_match(upstream)
+        elif first is None:
+            warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
+        print_flushed(_table(entries if first is None else chain([first], entries)))
     return 0
 
 
@@ -69,8 +72,8 @@ def rm(
             warn_of_no_match(upstream)
         if dry_run or (filters and not is_confirmed):
             return _dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
-        removed = store.remove_all(entry.key for entry in entries)
-    return _print_keys("removed", removed, as_json=as_json)
+        removed = store.remove_each(entry.key for entry in entries)
+        return _print_keys("removed", removed, as_json=as_json)
 
 
 def _rm_from_capsule(capsule: Path, keys: Sequence[str], filters: Filters, *, dry_run: bool, as_json: bool) -> int:
@@ -103,11 +106,11 @@ def pin(
     return _print_keys(name, done, as_json=as_json)
 
 
-def _print_keys(what: str, keys: Sequence[Key], *, as_json: bool) -> int:
+def _print_keys(what: str, keys: Iterable[Key], *, as_json: bool) -> int:
     if as_json:
-        print_json({what: keys})
+        print_json({what: list(keys)})
     else:
-        print_lines(f"{what} {short_key(key)}" for key in keys)
+        print_flushed(f"{what} {short_key(key)}" for key in keys)
     return 0
 
 
@@ -122,31 +125,32 @@ def _dry_run(entries: Sequence[Entry], what: str, hint: str, *, as_json: bool) -
     return 0
 
 
-def _table(entries: Sequence[Entry]) -> list[str]:
+def _table(entries: Iterable[Entry]) -> Iterator[str]:
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
-    return formatting.table([heading, *(_line(entry, now) for entry in entries)], right=frozenset({1, 2, 3}))
+    lines = (_line(entry, now) for entry in entries)
+    return formatting.streamed_table(heading, lines, right=frozenset({1, 2, 3}))
 
 
 def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Print the number, size and cost of recordings."""
     with open_store(upstream, cache_dir) as store:
-        usage, entries, others = store.usage(), list(store.entries()), store.other_recordings()
+        usage, totals, others = store.usage(), store.totals(), store.other_recordings()
         _warn_of_others(store)
     by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
-    for entry in entries:
-        row = by_instrument[entry.query.instrument if entry.query else _UNKNOWN]
-        row["recordings"] += 1
-        row["size"] += entry.size
-        row["cost"] += entry.cost
+    for one in totals:
+        row = by_instrument[_UNKNOWN if one.instrument is None else one.instrument]
+        row["recordings"] += one.recordings
+        row["size"] += one.size
+        row["cost"] += one.cost
     statistics: dict[str, Any] = {
         "upstream": upstream,
         "recordings": usage.recordings - others.recordings,
         "occupied": usage.occupied - others.occupied,
         "others": asdict(others),
-        "size": sum(entry.size for entry in entries),
-        "cost": sum(entry.cost for entry in entries),
-        "pinned": sum(entry.pinned for entry in entries),
+        "size": sum(one.size for one in totals),
+        "cost": sum(one.cost for one in totals),
+        "pinned": sum(one.pinned for one in totals),
         "instruments": {name: by_instrument[name] for name in sorted(by_instrument)},
     }
     if as_json:
@@ -177,7 +181,11 @@ def prune(
 
     limits = Limits(max_size, min_free)
     with open_store(upstream, cache_dir) as store:
-        evicted = maintenance.prune(store, limits)
+        evicted = []
+        for entry in maintenance.evictions(store, limits):
+            evicted.append(entry.key)
+            if not as_json:
+                print_flushed([f"removed {short_key(entry.key)}, {formatting.size(entry.size)}"])
         others = store.remove_other_recordings() if other_releases else 0
         orphans = store.remove_orphans()
         left = store.usage()
@@ -185,12 +193,10 @@ def prune(
             _warn_of_excess(store, excess)
         _warn_of_others(store)
     if as_json:
-        removed = [entry.key for entry in evicted]
-        print_json({"removed": removed, "others": others, "leftovers": orphans, "occupied": left.occupied})
+        print_json({"removed": evicted, "others": others, "leftovers": orphans, "occupied": left.occupied})
         return 0
     if others:
         print_lines([f"removed {formatting.number(others, 'recording')} of other releases"])
-    print_lines(f"removed {short_key(entry.key)}, {formatting.size(entry.size)}" for entry in evicted)
     count = formatting.number(left.recordings, "recording")
     print_lines([f"left: {count}, with {formatting.size(left.occupied)} of {formatting.size(max_size)}"])
     return 0
@@ -214,7 +220,12 @@ def _warn_of_excess(store: DiskStore, excess: int) -> None:
 def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     """Check all files of a store, and print each fault in one line; the exit status is 1 if one remains."""
     with open_store_in(folder) if folder else open_store(upstream, cache_dir) as store:
-        faults = list(store.verify(fix=fix))
+        faults = []
+        progress = Progress(store.usage().recordings)
+        for fault in store.verify(fix=fix, checked=progress.count):
+            faults.append(fault)
+            if not as_json:
+                print_flushed([f"{fault.subject}: {printable(fault.message)}"])
         remaining = list(store.verify(fix=False)) if fix and faults else faults
         sound = store.usage().recordings - store.other_recordings().recordings if not remaining else 0
         _warn_of_others(store)
@@ -222,9 +233,25 @@ def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | N
         found = [{"about": fault.subject, "said": fault.message} for fault in faults]
         print_json({"sound": not remaining, "faults": found, "mended": len(faults) - len(remaining)})
     else:
-        print_lines(f"{fault.subject}: {printable(fault.message)}" for fault in faults)
         print_lines([_verdict(len(faults), len(remaining), sound, fix=fix)])
     return 1 if remaining else 0
+
+
+class Progress:
+    """Prints on standard error how many recordings are checked, every few seconds."""
+
+    def __init__(self, total: int, *, stopwatch: Callable[[], float] = time.monotonic) -> None:
+        self._total = total
+        self._stopwatch = stopwatch
+        self._checked = 0
+        self._reported_at = stopwatch()
+
+    def count(self) -> None:
+        """Count one more recording."""
+        self._checked += 1
+        if (now := self._stopwatch()) - self._reported_at >= _REPORT_EVERY:
+            self._reported_at = now
+            warn(f"{self._checked} of {formatting.number(self._total, 'recording')} checked")
 
 
 def _warn_of_others(store: DiskStore) -> None:

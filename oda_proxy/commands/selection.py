@@ -114,4 +114,4 @@ def select(store: Store, beginnings: Sequence[str], filters: Filters) -> list[En
         raise UsageError("name keys, or filters such as --instrument, and not both")
     if beginnings:
         return find_entries(store, beginnings)
-    return sorted((entry for entry in store.entries() if filters.matches(entry)), key=lambda one: -one.used_at)
+    return [entry for entry in store.entries_by_use() if filters.matches(entry)]

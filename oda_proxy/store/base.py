@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Sequence
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Query
@@ -47,6 +47,21 @@ class Usage:
 
     recordings: int
     occupied: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductTotals:
+    """The totals of the public or the private recordings of a product; sizes are in bytes, the cost in s."""
+
+    instrument: str | None
+    """None where the query is unknown."""
+    product: str | None
+    private: bool
+    recordings: int
+    size: int
+    """Bytes of their heads, uncompressed."""
+    cost: float
+    pinned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,9 @@ class Store(Protocol):
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
 
+    def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove recordings to free space, as `evict`; return those that were removed."""
+
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
 
@@ -107,6 +125,21 @@ class Store(Protocol):
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over the metadata of all recordings, in any order."""
+
+    def entries_by_use(self) -> Iterator[Entry]:
+        """Iterate over the metadata of all recordings, the one used last first; it is found soon, however many."""
+
+    def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
+        """Iterate over the metadata of the public recordings of a product, the one stored last first."""
+
+    def groups_to_evict(self) -> Iterator[list[Entry]]:
+        """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.
+
+        Recordings may be removed meanwhile. No more are read than the caller needs.
+        """
+
+    def totals(self) -> list[ProductTotals]:
+        """Return the totals of each product, in constant time."""
 
     def usage(self) -> Usage:
         """Return the usage, in constant time."""

@@ -17,11 +17,9 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import sqlite3
 import threading
 import time
-from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -31,7 +29,7 @@ import diskcache
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store import counters, index_keys, layout, rows
+from oda_proxy.store import counters, eviction, index_keys, layout, rows, scans, secondary_index
 from oda_proxy.store.base import FreeSpace, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import Heads
@@ -40,12 +38,12 @@ from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry, Usage
+    from oda_proxy.store.base import Entry, ProductTotals, Usage
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +55,6 @@ PENDING_AGE = 3600.0
 
 _REOPEN_AFTER = 10.0
 """Seconds after which an index that could not be opened for writing is tried again."""
-
-_NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +173,11 @@ class DiskStore:
                 replaced = counters.delete_row(writable, row_key)
                 writable.set(row_key, rows.dumps(recording, pending.head_file))
                 counters.count_references(writable, pending.head_file, 1)
+                secondary_index.add(writable, row_key)
+        except (OSError, sqlite3.Error):
+            with suppress(OSError, sqlite3.Error):  # the head may have its name already, and be an orphan
+                self._unlink_orphan(index, pending.head_file.name)
+            raise
         finally:
             pending.discard()
         self._discard_head(index, replaced)
@@ -186,23 +187,16 @@ class DiskStore:
         with self._open_index() as index:
             return self._remove(index, key, lambda _: True)
 
-    def remove_all(self, keys: Iterable[Key]) -> list[Key]:
-        """Remove recordings, many in one transaction; return the keys of those that existed, as `remove`."""
-        removed: list[Key] = []
+    def remove_each(self, keys: Iterable[Key]) -> Iterator[Key]:
+        """Remove recordings while their keys are iterated over, many in one transaction; as `remove`.
+
+        The keys of those that did not exist are left out.
+        """
         pending = iter(keys)
         while batch := list(islice(pending, _BATCH)):
             with self._open_index() as index:
-                heads: list[str | None] = []
-                with index.writing() as writable:
-                    for key in batch:
-                        is_removed, head_name = self._delete_rows(writable, key, lambda _: True)
-                        if is_removed:
-                            removed.append(key)
-                            heads.append(head_name)
-                with index.writing():  # one transaction for the checks of all heads
-                    for head_name in heads:
-                        self._discard_head(index, head_name)
-        return removed
+                removed = self._remove_batch(index, ((key, lambda _: True) for key in batch))
+            yield from removed
 
     def pin_all(self, keys: Iterable[Key], *, pinned: bool) -> list[Key]:
         """Exempt recordings from eviction, or no longer, in one transaction; return the keys of those that exist."""
@@ -215,15 +209,12 @@ class DiskStore:
         On a full disk, where the index cannot be changed, its head is removed first.
         """
         with self._open_index() as index:
-
-            def is_evictable(row_key: str) -> bool:
-                row = counters.row(index, row_key)
-                return row is not None and row.stored_at == entry.stored_at and pin_key(entry.key) not in index
-
             try:
-                return self._remove(index, entry.key, is_evictable)
+                return self._remove(index, entry.key, _is_evictable(index, entry))
             except (OSError, sqlite3.Error) as error:
-                if not is_full(error, self._folder) or not is_evictable(_find_row(index, entry.key)[0]):
+                if not is_full(error, self._folder):
+                    raise
+                if not _is_evictable(index, entry)(_find_row(index, entry.key)[0]):
                     raise
             self._heads.path(entry.head_name).unlink(missing_ok=True)
             with suppress(OSError):  # for processes that hold it in memory: the index is unchanged
@@ -234,6 +225,18 @@ class DiskStore:
         with suppress(StoreUnusableError):  # the row is deleted later
             self._remove_headless()
         return True
+
+    def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove recordings to free space, as `evict`, in one transaction; return those that were removed."""
+        with self._open_index() as index:
+            try:
+                removed = set(self._remove_batch(index, ((one.key, _is_evictable(index, one)) for one in entries)))
+            except (OSError, sqlite3.Error) as error:
+                if not is_full(error, self._folder):
+                    raise
+            else:
+                return [entry for entry in entries if entry.key in removed]
+        return [entry for entry in entries if self.evict(entry)]
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
@@ -257,7 +260,7 @@ class DiskStore:
             row = counters.row(index, _find_row(index, key)[0])
             if row is None:
                 return None
-            match = _NUMBER.fullmatch(counters.text(index, used_key(key)) or "")
+            match = index_keys.TIME.fullmatch(counters.text(index, used_key(key)) or "")
             used_at = max(row.stored_at, float(match[0]) if match else 0.0, self._uses.get(key, 0.0))
             return row.entry(used_at=used_at, pinned=pin_key(key) in index)
 
@@ -265,20 +268,59 @@ class DiskStore:
         """Iterate over the metadata of all recordings; rows that cannot be read are left out."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
+    def entries_by_use(self) -> Iterator[Entry]:
+        """Iterate over the metadata of all recordings, the one used last first, as of when times of use were written.
+
+        The first are found at once, unless the medium is read-only and the last to write to it was an older release.
+        """
+        with self._open_index() as index:
+            if not self._is_indexed(index):
+                yield from scans.by_use(self.entries())
+                return
+            yield from self._read_entries(index, secondary_index.by_use(index))
+
+    def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
+        """Iterate over the metadata of the public recordings of a product, the one stored last first."""
+        with self._open_index() as index:
+            if not self._is_indexed(index):
+                yield from scans.of_product(self.entries(), instrument, product)
+                return
+            yield from self._read_entries(index, secondary_index.of_product(index, instrument, product))
+
+    def groups_to_evict(self) -> Iterator[list[Entry]]:
+        """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.
+
+        No more rows are read than the caller needs.
+        """
+        with self._open_index() as index:
+            if not self._is_indexed(index):
+                yield from eviction.groups_to_evict(self.entries())
+                return
+            for ids in secondary_index.groups_to_evict(index, self._uses.copy()):
+                if group := list(self._read_entries(index, ids)):
+                    yield group
+
+    def totals(self) -> list[ProductTotals]:
+        """Return the totals of each product, without those of other releases."""
+        with self._open_index() as index:
+            return secondary_index.totals(index) if self._is_indexed(index) else scans.totals(self.entries())
+
     def usage(self) -> Usage:
         """Return the usage, in constant time; recordings of other releases are included."""
         with self._open_index() as index:
             return counters.usage(index)
 
     def other_recordings(self) -> OtherRecordings:
-        """Return how much of the usage belongs to other releases, as of the last hour."""
-        if self._others is None:
-            with self._open_index() as index:
+        """Return how much of the usage belongs to other releases; where the store is read-only, as of the last hour."""
+        with self._open_index() as index:
+            if self._is_indexed(index):
+                return secondary_index.other_recordings(index)
+            if self._others is None:
                 others = [other for _, other in index_keys.other_rows(index)]
                 heads = dict(other.head for other in others if other.head)
-            formats = Counter(str(other.format) for other in others)
-            self._others = OtherRecordings(len(others), sum(heads.values()), tuple(sorted(formats)))
-        return self._others
+                formats = {str(other.format) for other in others}
+                self._others = OtherRecordings(len(others), sum(heads.values()), tuple(sorted(formats)))
+            return self._others
 
     def remove_other_recordings(self) -> int:
         """Remove the recordings of other releases, and return their number."""
@@ -322,8 +364,8 @@ class DiskStore:
             _log.warning("cannot remove %d orphaned files of %s, such as %s", len(failed), self._folder, failed[0])
         return len(found) - len(failed)
 
-    def verify(self, *, fix: bool) -> Iterator[Fault]:
-        """Check everything and report faults; with `fix`, remove what is damaged.
+    def verify(self, *, fix: bool, checked: Callable[[], None] = lambda: None) -> Iterator[Fault]:
+        """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`.
 
         Removed are damaged recordings and orphaned files; a damaged index is replaced. What cannot be read is reported
         and stays, and recordings of other releases are left alone.
@@ -337,18 +379,35 @@ class DiskStore:
             self._cache, self._is_suspect = None, True
         for key in self.keys():
             yield from self._verify(key, fix=fix)
+            checked()
         for name, error in self._orphans(remove=fix):
             cause = f", and cannot be removed: {error.strerror or error}" if error else ""
             yield Fault(name, f"a crashed writer left it{cause}")
         with self._open_index() as index:
             if fix:
                 with index.writing() as writable:
-                    miscounted = counters.differences(writable)
+                    miscounted = _differences(writable)
                     counters.restore(writable)
+                    if not secondary_index.is_correct(writable):
+                        secondary_index.rebuild(writable)
             else:
                 with index.snapshot():
-                    miscounted = counters.differences(index)
-        yield from (Fault(*one) for one in miscounted)
+                    miscounted = _differences(index)
+        yield from miscounted
+
+    def _is_indexed(self, index: Index | ReadOnlyIndex) -> bool:
+        """Bring the secondary indexes up to date, and return whether they can be used."""
+        if isinstance(index, Index):
+            try:
+                secondary_index.update(index)
+            except (OSError, sqlite3.Error) as error:
+                if not is_unwritable(error):
+                    raise
+        return secondary_index.is_complete(index)
+
+    def _read_entries(self, index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[Entry]:
+        for row, used_at, pinned in secondary_index.read(index, ids):
+            yield row.entry(used_at=max(used_at, self._uses.get(row.key, 0.0)), pinned=pinned)
 
     def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
         """Check one recording to its end."""
@@ -395,6 +454,21 @@ class DiskStore:
             is_removed, head_name = self._delete_rows(writable, key, condition)
         self._discard_head(index, head_name)
         return is_removed
+
+    def _remove_batch(
+        self, index: Index | ReadOnlyIndex, batch: Iterable[tuple[Key, Callable[[str], bool]]]
+    ) -> list[Key]:
+        """Remove recordings in one transaction, each if its condition holds; return the keys of those removed."""
+        removed: dict[Key, str | None] = {}
+        with index.writing() as writable:
+            for key, condition in batch:
+                is_removed, head_name = self._delete_rows(writable, key, condition)
+                if is_removed:
+                    removed[key] = head_name
+        with index.writing():  # one transaction for the checks of all heads
+            for head_name in removed.values():
+                self._discard_head(index, head_name)
+        return list(removed)
 
     def _delete_rows(self, index: Index, key: Key, condition: Callable[[str], bool]) -> tuple[bool, str | None]:
         """Delete the rows of a recording in a transaction; return whether, and its head if nothing refers to it now."""
@@ -481,11 +555,14 @@ class DiskStore:
             previous.close_all()
         layout.prepare(self._folder)
         try:
-            return open_index(self._folder, counters.restore, is_suspect=self._is_suspect)
+            index = open_index(self._folder, counters.restore, is_suspect=self._is_suspect)
+            secondary_index.create(index)
         except (OSError, sqlite3.OperationalError) as error:
             if not is_unwritable(error) or not (self._folder / INDEX).is_dir():
                 raise
             cause, reopen_at = error, time.monotonic() + _REOPEN_AFTER
+        else:
+            return index
         if isinstance(previous, ReadOnlyIndex) and previous.is_unchanged():
             previous.reopen_at = reopen_at
             return previous
@@ -501,6 +578,24 @@ def _find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
         return index_keys.find_row(index, key)
     except ValueError:
         return key, ""
+
+
+def _is_evictable(index: Index | ReadOnlyIndex, entry: Entry) -> Callable[[str], bool]:
+    """Return the condition on a row that its recording was not replaced, nor pinned, since its metadata were read."""
+
+    def is_evictable(row_key: str) -> bool:
+        row = counters.row(index, row_key)
+        return row is not None and row.stored_at == entry.stored_at and pin_key(entry.key) not in index
+
+    return is_evictable
+
+
+def _differences(index: Index | ReadOnlyIndex) -> list[Fault]:
+    """Return the faults of counters, of metadata, and of secondary indexes."""
+    found = [Fault(*one) for one in counters.differences(index)]
+    if not secondary_index.is_correct(index):
+        found.append(Fault("index", "its secondary indexes do not agree with its rows"))
+    return found
 
 
 def _unlink(file: Path) -> OSError | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from oda_proxy.store.base import Entry, FreeSpace
 
@@ -56,9 +56,14 @@ class Limits:
         return begin, Limits(int(self.max_size * LOW_WATERMARK), int(self.min_free / LOW_WATERMARK))
 
 
+def cost_bonus(cost: float) -> float:
+    """Return the seconds of later use that a cost, in s, counts as."""
+    return min(max(cost, 0.0) * COST_WEIGHT, MAX_COST_BONUS)
+
+
 def priority(entry: Entry) -> float:
     """Return the time of use plus the bonus of the cost, in s since 1970: the lowest is evicted first."""
-    return entry.used_at + min(max(entry.cost, 0.0) * COST_WEIGHT, MAX_COST_BONUS)
+    return entry.used_at + cost_bonus(entry.cost)
 
 
 def pinned_size(entries: Iterable[Entry]) -> int:
@@ -66,17 +71,18 @@ def pinned_size(entries: Iterable[Entry]) -> int:
     return sum({entry.head_name: entry.stored_size for entry in entries if entry.pinned}.values())
 
 
-def victims(entries: Iterable[Entry], *, max_bytes: float) -> list[Entry]:
-    """Choose recordings to evict so that the rest occupies `max_bytes` at most, or only pinned ones remain."""
+def groups_to_evict(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Return recordings in the order of eviction, those that share a head together, without pinned ones."""
     by_head: dict[str, list[Entry]] = {}
     for entry in entries:
         by_head.setdefault(entry.head_name, []).append(entry)
-    occupied = sum(group[0].stored_size for group in by_head.values())
-    chosen: list[Entry] = []
-    for group in sorted(by_head.values(), key=lambda group: max(map(priority, group))):
-        if occupied <= max_bytes:
-            break
-        if not any(entry.pinned for entry in group):
-            chosen += group
-            occupied -= group[0].stored_size
-    return chosen
+    unpinned = (group for group in by_head.values() if not any(entry.pinned for entry in group))
+    return sorted(unpinned, key=lambda group: max(map(priority, group)))
+
+
+def victims(groups: Iterable[list[Entry]], *, occupied: int, target: int) -> Iterator[Entry]:
+    """Iterate over the first recordings of `groups` whose eviction reduces `occupied` bytes to `target` at most."""
+    remaining = iter(groups)
+    while occupied > target and (group := next(remaining, None)):
+        occupied -= group[0].stored_size
+        yield from group

@@ -120,6 +120,10 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         rows: list[Any] = self._sql(query, arguments).fetchall()
         return rows
 
+    def execute(self, statement: str, *arguments: object) -> None:
+        """Run an SQL statement that changes tables, within a transaction."""
+        self._sql(statement, arguments)
+
     def _identify(self) -> tuple[int, int] | None:
         try:
             stat = os.stat(self._database)  # noqa: PTH116 - each hit does so, and a Path takes longer than the call

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 USAGE = "filling"
 HEAD_PREFIX = "head:"
 
+TIME = re.compile(r"\d{1,18}(\.\d{1,18})?")
+"""A time of use, in s since 1970 (UTC)."""
+
 _KEY = re.compile("[0-9a-f]{64}")
 _ASIDE_PREFIX = f"format-{FORMAT}:"
 _OTHERS = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(value) = 'text' AND ({} OR {})"
@@ -56,6 +59,11 @@ def recording_key(row_key: str) -> Key | None:
     """Return the key of the recording whose row has this key; None for other keys, and rows of other formats."""
     key = row_key.removeprefix(_ASIDE_PREFIX)
     return Key(key) if _KEY.fullmatch(key) else None
+
+
+def aside_prefix() -> str:
+    """Return how the key of a row of this format begins where the key of the recording has one of another format."""
+    return _ASIDE_PREFIX
 
 
 def find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.eviction import Limits
@@ -23,16 +23,27 @@ _log = logging.getLogger(__name__)
 INTERVAL = 10.0
 """Seconds between two runs."""
 
+BATCH = 100
+"""Recordings that are evicted at once: other processes that write wait for it."""
+
 ORPHANS_EVERY = 360
 """Number of runs after which orphaned files are removed: each hour."""
 
 
 def prune(store: Store, limits: Limits) -> list[Entry]:
     """Evict recordings until the limits are met, and return them. Raises StoreUnusableError."""
-    target = limits.target(_occupied(store), store.free_space())
+    return list(evictions(store, limits))
+
+
+def evictions(store: Store, limits: Limits) -> Iterator[Entry]:
+    """Evict recordings while they are iterated over, until the limits are met. Raises StoreUnusableError."""
+    occupied = _occupied(store)
+    target = limits.target(occupied, store.free_space())
     if target is None:
-        return []
-    return [entry for entry in eviction.victims(store.entries(), max_bytes=target) if store.evict(entry)]
+        return
+    victims = eviction.victims(store.groups_to_evict(), occupied=occupied, target=target)
+    while batch := list(islice(victims, BATCH)):
+        yield from store.evict_all(batch)
 
 
 def exceeded(store: Store, limits: Limits) -> int:

@@ -6,13 +6,15 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
+from oda_proxy.store import eviction, scans
 from oda_proxy.store.base import Entry, FreeSpace, OtherRecordings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import ProductTotals
 
 
 class MemoryStore:
@@ -68,6 +70,10 @@ class MemoryStore:
             return False
         return self.remove(entry.key)
 
+    def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove recordings to free space, as `evict`; return those that were removed."""
+        return [entry for entry in entries if self.evict(entry)]
+
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
         if key not in self._recordings:
@@ -100,6 +106,22 @@ class MemoryStore:
     def entries(self) -> Iterator[Entry]:
         """Iterate over the metadata of all recordings."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
+
+    def entries_by_use(self) -> Iterator[Entry]:
+        """Iterate over the metadata of all recordings, the one used last first."""
+        return iter(scans.by_use(self.entries()))
+
+    def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
+        """Iterate over the metadata of the public recordings of a product, the one stored last first."""
+        return iter(scans.of_product(self.entries(), instrument, product))
+
+    def groups_to_evict(self) -> Iterator[list[Entry]]:
+        """Iterate over the recordings in the order of eviction, without pinned ones; those with one head together."""
+        return iter(eviction.groups_to_evict(self.entries()))
+
+    def totals(self) -> list[ProductTotals]:
+        """Return the totals of each product."""
+        return scans.totals(self.entries())
 
     def usage(self) -> Usage:
         """Return the usage."""

@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SEARCH_TIME: Final = 1.0
-"""Seconds of a search at most: enough for some 9000 recordings of the product, or 30 000 of others."""
+"""Seconds of a search at most: enough for some 9000 recordings of the product."""
 
 MAX_MISSES: Final = 100
 """Misses on the status page."""
+
+_PAUSE_EVERY, _PAUSE = 10, 5e-5
+"""Recordings after which a search pauses, and for how many s: hits would otherwise wait for it, several times 5 ms:
+the interval after which Python takes the interpreter from a thread that computes."""
 
 _MAX_PRODUCTS: Final = 20
 """Products that are listed where there is no recording of the requested one."""
@@ -93,12 +97,13 @@ class NearMissHandler:
         requested = normalise(resolved.query, resolved.schemas[0] if resolved.schemas else None)
         try:
             near = nearest(requested, search.candidates(resolved.query))
+            others = "" if near else _other_products(self._store)
         except StoreUnusableError as error:
             _log.warning("cannot search for the nearest recording: %s", error)
             return f"{what} as requested, and the store cannot be read to find the nearest"
         rest = "" if search.complete else f" (only {search.searched} recordings were searched)"
         if near is None:
-            return f"{what}: {_other_products(search.products)}{rest}"
+            return f"{what}: {others}{rest}"
         name = f"{short_key(near.recorded.key)} (of {_day(near.recorded.stored_at)})"
         return (
             f"{what} as requested; the nearest is {name}{rest}: {_difference(near, with_token=_is_private(resolved))}"
@@ -106,10 +111,9 @@ class NearMissHandler:
 
 
 class _Search:
-    """Reads the recordings of a product for SEARCH_TIME at most, and collects the names of other products."""
+    """Reads the recordings of a product for SEARCH_TIME at most."""
 
     def __init__(self, store: Store, schemas: tuple[Schema, ...], stopwatch: Callable[[], float]) -> None:
-        self.products: set[str] = set()
         self.searched = 0
         self.complete = True
         self._store = store
@@ -119,17 +123,15 @@ class _Search:
     def candidates(self, query: Query) -> Iterator[tuple[Entry, NormalisedQuery]]:
         """Iterate over the public recordings of the product. Raises StoreUnusableError."""
         deadline = self._stopwatch() + SEARCH_TIME
-        for entry in self._store.entries():
+        for entry in self._store.entries_of(query.instrument, query.product_type):
             if self._stopwatch() > deadline:
                 self.complete = False
                 return
             self.searched += 1
-            if entry.private or entry.query is None:
-                continue
-            if (entry.query.instrument, entry.query.product_type) == (query.instrument, query.product_type):
+            if self.searched % _PAUSE_EVERY == 0:
+                time.sleep(_PAUSE)
+            if entry.query is not None:
                 yield entry, _normalised_as_recorded(entry, entry.query, self._schemas)
-            elif len(self.products) <= _MAX_PRODUCTS:
-                self.products.add(_product(entry.query))
 
 
 def _normalised_as_recorded(entry: Entry, query: Query, schemas: Sequence[Schema]) -> NormalisedQuery:
@@ -160,11 +162,19 @@ def _is_private(resolved: ResolvedQuery) -> bool:
 
 
 def _product(query: Query) -> str:
-    return f"{shorten(query.instrument)} {shorten(query.product_type)}"
+    return _name(query.instrument, query.product_type)
 
 
-def _other_products(products: set[str]) -> str:
-    """Return which products there are."""
+def _name(instrument: str, product: str) -> str:
+    return f"{shorten(instrument)} {shorten(product)}"
+
+
+def _other_products(store: Store) -> str:
+    """Return which products there are public recordings of. Raises StoreUnusableError."""
+    public = [one for one in store.totals() if not one.private]
+    products = {
+        _name(one.instrument, one.product) for one in public if one.instrument is not None and one.product is not None
+    }
     if not products:
         return "there are no public recordings at all"
     more = ", and of others" if len(products) > _MAX_PRODUCTS else ""

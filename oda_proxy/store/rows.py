@@ -24,6 +24,11 @@ OWN_PREFIX = f'{{"format":{FORMAT},'
 """How `dumps` begins."""
 
 
+def own_format() -> int:
+    """Return the format of the rows of this release."""
+    return FORMAT
+
+
 @dataclass(frozen=True, slots=True)
 class HeadFile:
     """A head on disk: SHA-256 and bytes of its text, name and bytes of its compressed file."""

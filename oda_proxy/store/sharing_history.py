@@ -42,6 +42,8 @@ def unreachable(store: Store, folder: Path, sharing: str, *, now: float) -> dict
     if all(other == sharing for other, _ in history):
         return {}
     found: dict[str, list[Entry]] = {}
+    if not any(one.private for one in store.totals()):
+        return found
     for entry in store.entries():
         if entry.private and (other := _sharing_at(history, entry.stored_at)) != sharing:
             found.setdefault(other, []).append(entry)

@@ -17,6 +17,8 @@ import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.cli import main
 from oda_proxy.commands import formatting
+from oda_proxy.commands.output import print_json_list
+from oda_proxy.commands.recordings import Progress
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.query.cache_key import Key, short_key
 from oda_proxy.query.message_text import printable
@@ -28,6 +30,7 @@ from tests.support.paths import FIXTURES
 from tests.support.recordings import into_memory, recording
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -294,7 +297,7 @@ def test_prune_says_why_it_does_not_reach_its_limit(
 
     run(capsys, "unpin", keys["isgri_image"])
     with monkeypatch.context() as patch:
-        patch.setattr(DiskStore, "evict", lambda *_: False)
+        patch.setattr(DiskStore, "evict_all", lambda *_: [])
         main(["prune", "--max-size", "1"])
     assert "over the limit: 1 recording could not be removed" in capsys.readouterr().err
     main(["prune", "--max-size", "1"])
@@ -382,6 +385,39 @@ def test_without_matplotlib_the_error_says_what_to_install(
 
     assert main(["show", keys["isgri_image"], "--png", "plot.png"]) == 1
     assert "pip install 'oda-proxy[plots]'" in capsys.readouterr().err
+
+
+def test_a_table_is_printed_while_its_rows_are_read() -> None:
+    read = []
+
+    def rows() -> Iterator[tuple[str, str]]:
+        for row in (("a", "1"), ("bb", "22"), ("cccc", "3"), ("d", "4")):
+            read.append(row)
+            yield row
+
+    lines = formatting.streamed_table(("X", "N"), rows(), right=frozenset({0}), at_once=2)
+
+    assert [next(lines), len(read)] == [" X  N", 2]
+    assert list(lines) == [" a  1", "bb  22", "cccc  3", "   d  4"]
+
+
+@pytest.mark.parametrize("values", [[], [1], [{"a": ["b\nc"], "d": {}}, {}]])
+def test_a_list_is_printed_as_json_while_it_is_read(values: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    print_json_list(iter(values))
+
+    assert capsys.readouterr().out == json.dumps(values, indent=2) + "\n"
+
+
+def test_progress_is_reported_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 1.0, 6.0, 7.0, 11.0])
+    progress = Progress(4, stopwatch=lambda: next(times))
+    for _ in range(4):
+        progress.count()
+
+    assert capsys.readouterr().err.splitlines() == [
+        "oda-proxy: 2 of 4 recordings checked",
+        "oda-proxy: 4 of 4 recordings checked",
+    ]
 
 
 def test_control_characters_are_escaped() -> None:

@@ -298,7 +298,7 @@ def test_an_index_that_is_damaged_at_run_time_fails_one_call_and_is_replaced(dis
     assert faults(disk) == []
 
 
-@pytest.mark.parametrize("page", [8, 20, 60])
+@pytest.mark.parametrize("page", [24, 30, 60])
 def test_the_readable_rows_of_a_damaged_index_are_restored(disk: DiskStore, tmp_path: Path, page: int) -> None:
     many = [Key(f"{number:064x}") for number in range(100)]
     large = {"analysis_parameters": {"selected_catalog": "x" * 3000}}

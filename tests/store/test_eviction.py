@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.base import Entry
-from oda_proxy.store.eviction import COST_WEIGHT, MAX_COST_BONUS, victims
+from oda_proxy.store.eviction import COST_WEIGHT, MAX_COST_BONUS, groups_to_evict, victims
 from tests.support.recordings import KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HOUR = 3600.0
 
@@ -20,7 +24,12 @@ def entry(name: str, used_at: float = 0.0, cost: float = 0.0, *, size: int = 10,
 
 
 def evicted(*entries: Entry, max_bytes: int) -> list[str]:
-    return [chosen.key for chosen in victims(entries, max_bytes=max_bytes)]
+    return [chosen.key for chosen in victims_of(entries, max_bytes)]
+
+
+def victims_of(entries: Sequence[Entry], max_bytes: int) -> list[Entry]:
+    occupied = sum({entry.head_name: entry.stored_size for entry in entries}.values())
+    return list(victims(groups_to_evict(entries), occupied=occupied, target=max_bytes))
 
 
 def test_nothing_is_evicted_within_the_limit() -> None:
@@ -73,7 +82,7 @@ ENTRIES = st.lists(
 
 @given(ENTRIES, st.integers(0, 5000))
 def test_after_eviction_the_rest_is_within_the_limit_or_pinned(entries: list[Entry], max_bytes: int) -> None:
-    chosen = victims(entries, max_bytes=max_bytes)
+    chosen = victims_of(entries, max_bytes)
     rest = [entry for entry in entries if entry not in chosen]
 
     assert sum(entry.stored_size for entry in rest) <= max_bytes or all(entry.pinned for entry in rest)

@@ -162,7 +162,7 @@ def remove(store: DiskStore) -> None:
 
 
 def remove_all(store: DiskStore) -> None:
-    assert store.remove_all([KEY]) == [KEY]
+    assert list(store.remove_each([KEY])) == [KEY]
 
 
 def evict(store: DiskStore) -> None:
