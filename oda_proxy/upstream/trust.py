@@ -47,7 +47,7 @@ def trusting_context(environ: Mapping[str, str]) -> ssl.SSLContext:
             try:
                 context.load_verify_locations(cadata=content.decode("ascii", "replace"))
             except (ssl.SSLError, ValueError) as error:
-                _log.warning("ignoring the certificates in %s: %s", path, error)
+                _warn(f"ignoring the certificates in {path}: {error}")
     if not any(_named(environ)) and not _has_default():
         context.load_verify_locations(cadata=trusted_bundle(environ).decode("ascii", "replace"))
     return context
@@ -60,7 +60,10 @@ def trusted_bundle(environ: Mapping[str, str]) -> bytes:
     """
     contents = [*(content for path in _named(environ) for content in _contents(path)), *_system_contents()]
     if not contents and not any(_named(environ)):
-        _warn_of_certifi()
+        _warn(
+            "this system has no certificates of authorities: those of the package certifi "
+            f"({certifi.__version__}) are trusted; SSL_CERT_FILE names others"
+        )
         contents = [certifi.contents().encode("ascii")]
     return b"".join(content.rstrip(b"\n") + b"\n" for content in dict.fromkeys(contents))
 
@@ -85,12 +88,9 @@ def _is_filled(folder: Path) -> bool:
 
 
 @cache
-def _warn_of_certifi() -> None:
-    _log.warning(
-        "this system has no certificates of authorities: those of the package certifi (%s) are trusted; "
-        "SSL_CERT_FILE names others",
-        certifi.__version__,
-    )
+def _warn(message: str) -> None:
+    """Log a warning once, however many clients read the same certificates."""
+    _log.warning("%s", message)
 
 
 def _named(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -109,10 +109,10 @@ def _contents(path: Path) -> list[bytes]:
             if file.is_file() and file.stat().st_size <= MAX_BUNDLE and _BEGIN in (content := file.read_bytes())
         )
     except OSError as error:
-        _log.warning("cannot read the certificates in %s: %s", path, error.strerror or error)
+        _warn(f"cannot read the certificates in {path}: {error.strerror or error}")
         return []
     if not found:
-        _log.warning("there are no certificates in %s", path)
+        _warn(f"there are no certificates in {path}")
     return list(found)
 
 

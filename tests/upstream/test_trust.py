@@ -15,7 +15,7 @@ from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.upstream.any_server import AnyServer, ServerUnreachableError
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.upstream.trust import _warn_of_certifi, is_untrusted, trusted_bundle, trusting_context
+from oda_proxy.upstream.trust import _warn, is_untrusted, trusted_bundle, trusting_context
 from tests.support.http_server import http_server
 from tests.support.internet import Page, internet
 
@@ -127,7 +127,7 @@ def no_system_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    _warn_of_certifi.cache_clear()
+    _warn.cache_clear()
 
 
 @pytest.mark.usefixtures("no_system_certificates")
@@ -171,6 +171,7 @@ def test_a_file_without_certificates_is_named(
     if content is not None:
         (tmp_path / "x.pem").write_bytes(content)
 
-    trusted_bundle({"REQUESTS_CA_BUNDLE": str(tmp_path / "x.pem")})
+    for _ in range(2):
+        trusted_bundle({"REQUESTS_CA_BUNDLE": str(tmp_path / "x.pem")})
 
-    assert f"there are no certificates in {tmp_path}" in caplog.text
+    assert caplog.text.count(f"there are no certificates in {tmp_path}") == 1
