@@ -196,9 +196,10 @@ def recording(
 def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     """Run a server that answers from the capsule in `folder` alone, and return its URL.
 
-    The client in this process has an empty cache meanwhile, as in `recording`. `time_scale` is the duration of jobs: 1
-    as recorded, 0 none. Raises UsageError, ListenError, and CapsuleError, which
-    names the file.
+    The client in this process has an empty cache meanwhile, as in `recording`. Requests without a recording are logged
+    at the end. `time_scale` is the duration of jobs: 1 as recorded, 0 none.
+
+    Raises UsageError, ListenError, and CapsuleError, which names the file.
     """
     from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.replayer import replaying as replayer_of
@@ -206,7 +207,11 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
     server = replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)
     with _empty_client_cache(), in_thread(server) as replayer:
-        yield replayer.listeners.url
+        try:
+            yield replayer.listeners.url
+        finally:
+            for missed in tuple(replayer.missed):
+                _log.warning("missed: %s", missed)
 
 
 @contextmanager

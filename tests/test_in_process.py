@@ -11,7 +11,8 @@ import sys
 import threading
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import jwt
 import pytest
@@ -244,6 +245,19 @@ def test_recordings_are_replayed_without_a_dispatcher(tmp_path: Path) -> None:
 
     assert replayed["products"]["numpy_data_product_list"] == recorded["products"]["numpy_data_product_list"]
     assert "in your query RA is 5.98654 deg smaller" in missed["exit_status"]["message"]
+
+
+def test_what_a_replay_missed_is_logged_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with oda_proxy.mocking() as mock, oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
+        get_image(url)
+    with oda_proxy.replaying(tmp_path / "capsule") as url:
+        get_image(url, RA="250")
+        with pytest.raises(HTTPError) as raised:
+            urlopen(f"{url}/nosuch", data=b"a post")  # noqa: S310 - on this machine
+        raised.value.close()
+
+    assert "missed: offline: there is no recording of isgri isgri_image" in caplog.text
+    assert "missed: POST /nosuch: not recorded" in caplog.text
 
 
 @pytest.mark.parametrize(("end", "exit_status"), [(None, 0), (ZeroDivisionError(), 1), (KeyboardInterrupt(), None)])
