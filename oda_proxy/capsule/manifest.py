@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.capsule import layout
@@ -61,6 +62,28 @@ class Manifest:
     """Uses of fixtures, failures and exchanges, by path."""
     files: Mapping[str, FileDigest] = field(repr=False)
     """Size and digest of each file, by path."""
+
+    @property
+    def epoch(self) -> int:
+        """The time that programs of the run write into files, in s since 1970 (UTC), in format 1 its start."""
+        if self.source_date_epoch is not None:
+            return self.source_date_epoch
+        try:
+            return int(datetime.fromisoformat(self.created).timestamp())
+        except ValueError:  # an old capsule that somebody changed
+            return 0
+
+    @property
+    def packages(self) -> dict[str, list[str]]:
+        """The versions of the packages that the run imported; `python` is that of its interpreters."""
+        packages = self.versions.get("packages")
+        named = {**packages} if isinstance(packages, dict) else {}
+        named |= {"python": self.versions.get("interpreters")}
+        return {
+            name: [version for version in versions if isinstance(version, str)]
+            for name, versions in named.items()
+            if isinstance(versions, list)
+        }
 
 
 def read(folder: Path) -> Manifest:

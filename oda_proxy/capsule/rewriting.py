@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
+    from oda_proxy.capsule.manifest import Manifest
     from oda_proxy.query.cache_key import Key
 
 Answer = tuple[str, "Key"]
@@ -70,7 +71,13 @@ def remove(folder: Path, beginnings: Collection[str]) -> list[Key]:
         _rewrite(
             folder,
             lambda staged: _write(
-                staged, (capsule,), capsule.command, exit_status=capsule.exit_status, skipped=set(), removed=skipped
+                staged,
+                (capsule,),
+                capsule.command,
+                exit_status=capsule.exit_status,
+                skipped=set(),
+                removed=skipped,
+                rewritten=capsule.manifest,
             ),
         )
     return list(dict.fromkeys(removed))
@@ -102,9 +109,14 @@ def _write(
     exit_status: int | None,
     skipped: Collection[Answer],
     removed: Collection[Answer] = (),
+    rewritten: Manifest | None = None,
 ) -> None:
-    """Write a capsule with the contents of several, without `removed`; `skipped` are left to the last capsule."""
-    writer = CapsuleWriter(folder, command=command, include_private=True)  # existing recordings may be private
+    """Write a capsule with the contents of several, without `removed`; `skipped` are left to the last capsule.
+
+    `rewritten` is the manifest of a run of which the capsule remains.
+    """
+    # Existing recordings may be private.
+    writer = CapsuleWriter(folder, command=command, include_private=True, rewritten=rewritten)
     for capsule in capsules:
         left_out = {*removed, *(skipped if capsule is not capsules[-1] else ())}
         for program, versions in capsule.versions.items():
@@ -114,7 +126,8 @@ def _write(
             _copy_dispatcher(dispatcher, writer, left_out)
         for exchange in capsule.exchanges():
             writer.save_exchange(exchange)
-    writer.finish(exit_status or 0)
+    if rewritten is None or rewritten.ended is not None:  # the capsule of an interrupted run stays unfinished
+        writer.finish(exit_status or 0)
 
 
 def _copy_dispatcher(dispatcher: DispatcherCapsule, writer: CapsuleWriter, left_out: Collection[Answer]) -> None:

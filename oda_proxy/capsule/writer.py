@@ -70,12 +70,14 @@ class CapsuleWriter:
         environment: Mapping[str, str] | None = None,
         include_private: bool = False,
         replace: bool = False,
+        rewritten: Manifest | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin a capsule in a folder that does not exist, is empty, or holds the capsule of a run without results.
 
         With `replace` the folder may hold any capsule: its files are removed, other files stay. `environment` may
-        hold tokens that the command repeats; `clock` returns s since 1970 (UTC). Raises NotACapsuleError for any
+        hold tokens that the command repeats; `rewritten` is the manifest of a run whose capsule is written again, and
+        whose times and packages stay; `clock` returns s since 1970 (UTC). Raises NotACapsuleError for any
         other folder, CapsuleError where it cannot be written.
         """
         self.folder = folder
@@ -87,6 +89,9 @@ class CapsuleWriter:
         self._manifest = ManifestWriter(folder, self._redacted_command(), clock)
         if (epoch := self._environment.get(SOURCE_DATE_EPOCH, "")).isdecimal():
             self._manifest.source_date_epoch = int(epoch)
+        if rewritten:
+            self._manifest.rewrite(rewritten)
+            self.note_packages(rewritten.packages)
         with capsule_errors(folder):
             _prepare_folder(folder, replace=replace)
             write_git_attributes(folder)
@@ -291,9 +296,13 @@ class ManifestWriter:
     def changing(self, file: Path) -> Iterator[None]:
         """Hold the lock for changing the capsule; errors name `file`."""
         with self._writing, capsule_errors(file):
-            if self._ended is not None:
+            if self._exit_status is not None:
                 raise CapsuleError(file, "is not written: the capsule is finished")
             yield
+
+    def rewrite(self, earlier: Manifest) -> None:
+        """Take the times of a run from its manifest."""
+        self._created, self._ended, self.source_date_epoch = earlier.created, earlier.ended, earlier.epoch
 
     def has(self, entry: str) -> bool:
         """Tell whether there is an entry."""
@@ -324,7 +333,7 @@ class ManifestWriter:
         for name in self.dispatchers:
             for path in self._changeable_files(f"{DISPATCHERS}/{name}"):
                 self._entries[path] = {path: digests.compute_digest(self.folder, path)}
-        self._ended, self._exit_status = self._now(), exit_status
+        self._ended, self._exit_status = self._ended or self._now(), exit_status
         return self.write()
 
     def write(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -107,12 +106,7 @@ class Replayer:
     @property
     def source_date_epoch(self) -> int:
         """The time that the recorded run wrote into files, in s since 1970 (UTC)."""
-        if (epoch := self.capsule.manifest.source_date_epoch) is not None:
-            return epoch
-        try:
-            return int(datetime.fromisoformat(self.capsule.created).timestamp())
-        except ValueError:  # an old capsule that somebody changed
-            return 0
+        return self.capsule.manifest.epoch
 
     async def load(self, stack: AsyncExitStack) -> None:
         """Read the capsule; resources to close are put on `stack`. Raises CapsuleError."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 URL = "http://dispatcher.example"
+QUERY = split_query(parse_fields("instrument=i&product_type=p&query_type=Real&RA=1"))[0]
 
 
 def write(folder: Path, *letters: str, text: bytes = b'"x":1') -> Path:
@@ -88,6 +89,34 @@ def test_recordings_are_removed_by_the_beginning_of_their_keys(
     assert capsys.readouterr().out == f"removed {'a' * 12}\nremoved {'c' * 12}\n"
     assert keys(folder) == "b"
     assert (folder / "README.md").read_text() == "mine"
+
+
+def test_a_capsule_stays_that_of_its_run_when_recordings_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "capsule"
+    writer = CapsuleWriter(folder, environment={"SOURCE_DATE_EPOCH": "1600000000"}, clock=lambda: 1_700_000_000.0)
+    writer.note_packages({"python": ["3.11.7"], "numpy": ["2.4.6"]})
+    writer.note_version("oda_api", "1.3.5")
+    writer.dispatcher(URL).save_recording(recording(Key("a" * 64), query=QUERY, client_members={}))
+    writer.finish(3)
+    before = open_capsule(folder).manifest
+
+    rewriting.remove(folder, ["a"])
+
+    after = open_capsule(folder).manifest
+    assert (after.created, after.ended, after.exit_status) == (before.created, before.ended, 3)
+    assert after.source_date_epoch == 1_600_000_000
+    assert after.versions == before.versions
+    assert "numpy | 2.4.6" in (folder / "README.md").read_text()
+
+
+def test_an_interrupted_run_stays_one_when_recordings_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "capsule"
+    CapsuleWriter(folder).dispatcher(URL).save_recording(recording(Key("a" * 64), query=QUERY, client_members={}))
+
+    rewriting.remove(folder, ["a"])
+
+    assert open_capsule(folder).manifest.ended is None
+    assert open_capsule(folder).exit_status is None
 
 
 @pytest.mark.parametrize("beginning", ["d", "", "ab"])
