@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -34,7 +35,16 @@ _MODERN_FROM = (1, 1, 46)
 
 def generation(version: str | None) -> Generation:
     """Return the generation of a client version; an unknown version and none are modern ones."""
-    numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version or "")
+    return Generation.MODERN if version is None else _generation(version[:_LONGEST])
+
+
+_LONGEST = 20
+"""Characters in which the longest release is."""
+
+
+@lru_cache(256)
+def _generation(version: str) -> Generation:
+    numbers = re.match(r"(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", version)
     if numbers is None:
         return Generation.MODERN
     release = tuple(int(number or 0) for number in numbers.groups())

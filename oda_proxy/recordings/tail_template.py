@@ -6,35 +6,31 @@ between the marks is the same for all clients that send the same fields.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from json.encoder import encode_basestring_ascii as _encode
+from typing import TYPE_CHECKING, NamedTuple
 
 from oda_proxy.compat.generations import generation
-from oda_proxy.recordings.recording import client_values, tail
+from oda_proxy.query.query import Envelope
+from oda_proxy.recordings.recording import tail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from oda_proxy.query.query import Envelope
     from oda_proxy.recordings.recording import Recording
 
 MAX_TEMPLATES = 4
 """Templates of one recording: clients of one release send the same fields."""
 
-_encode = json.JSONEncoder().encode
-
-_ADDRESS, _TIME, _JOB_ID = "address", "time", "job"
-"""Names of gaps that are no field of a client: its address of the proxy, `time_request`, the job_id of its answer."""
+_SESSION_ID, _QUERY_STATUS, _TOKEN, _JOB_ID, _TIME, _ADDRESS, _OTHERS = range(7)
+"""What fills a gap; the other fields of a client follow in the order in which it sent them."""
 
 
 class _Gap(NamedTuple):
     """A gap: its place in the texts of a template, what fills it, and whether it is within a JSON text in a string."""
 
     place: int
-    name: str
+    filling: int
     nested: bool
 
 
@@ -51,56 +47,67 @@ class TailTemplate:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._job_id = recording.job_id or recording.key[:16]
         self._compiled: dict[tuple[object, ...], _Template] = {}
+        self.size = len(self._tail(Envelope(), ""))
+        """Bytes of the tail, without the values of a client."""
 
     def fill(self, envelope: Envelope, *, now: float, address: str) -> bytes:
         """Return the tail that `splice` writes for a client, byte for byte; the arguments are those of `splice`."""
-        client, job_id = client_values(self._recording, envelope)
-        form = (generation(envelope.client_version), envelope.is_verbose, envelope.token is None, *client)
-        template = self._compiled.get(form)
+        token, job_id, others = envelope.token, envelope.job_id, envelope.others
+        sent = (generation(envelope.client_version), envelope.is_verbose, token is None, job_id == "", *others)
+        template = self._compiled.get(sent)
         if template is None:
-            template = self._compile(envelope, client)
+            template = self._compile(envelope)
             while len(self._compiled) >= MAX_TEMPLATES:
-                self._compiled.pop(next(iter(self._compiled)), None)
-            self._compiled[form] = template
-        values = {name: _encode(value) for name, value in client.items()}
-        values[_JOB_ID] = _encode(job_id)
-        values[_TIME] = repr(now)
-        values[_ADDRESS] = _encode(address)[1:-1]
+                self._compiled.pop(next(iter(self._compiled)))
+            self._compiled[sent] = template
+        fillings = [
+            _encode(envelope.session_id),
+            _encode(envelope.query_status),
+            _encode(token.text) if token else "",
+            _encode(job_id or self._job_id),
+            repr(now),
+            _encode(address)[1:-1],
+            *map(_encode, others.values()),
+        ]
         texts = list(template.texts)
-        for place, name, nested in template.gaps:
-            texts[place] = _encode(values[name])[1:-1] if nested else values[name]
+        for place, filling, nested in template.gaps:
+            texts[place] = _encode(fillings[filling])[1:-1] if nested else fillings[filling]
         return "".join(texts).encode("ascii")
 
-    def _compile(self, envelope: Envelope, client: Mapping[str, Any]) -> _Template:
+    def _compile(self, envelope: Envelope) -> _Template:
         """Return the template for clients that send the same fields as this one."""
-        plain = self._tail(envelope, client, "")
+        plain = self._tail(envelope, "")
         mark = next(mark for n in count() if (mark := f"gap-{n}-") not in plain)
         texts: list[str] = []
         gaps: list[_Gap] = []
-        end = 0
-        marked = self._tail(envelope, client, mark)
-        for gap in re.finditer(rf'(?P<quote>(?:\\?")?){mark}(?P<name>[\w-]+)\.(?P=quote)', marked):
-            begin, name, nested = gap.start(), gap["name"], gap["quote"] == r"\""
-            if name == _ADDRESS:
-                begin, nested = gap.start() + len(gap["quote"]), False
-            texts += (marked[end:begin], "")
-            gaps.append(_Gap(len(texts) - 1, name, nested))
-            end = gap.end() - (len(gap["quote"]) if name == _ADDRESS else 0)
+        marked, end = self._tail(envelope, mark), 0
+        for gap in re.finditer(rf'(?P<quote>(?:\\?")?){mark}(?P<filling>\d+)\.(?P=quote)', marked):
+            filling, quote = int(gap["filling"]), gap["quote"]
+            is_bare = filling == _ADDRESS  # quotes around it, if any, are of the program that it is in
+            inside = len(quote) if is_bare else 0
+            texts += (marked[end : gap.start() + inside], "")
+            gaps.append(_Gap(len(texts) - 1, filling, quote == r"\"" and not is_bare))
+            end = gap.end() - inside
         return _Template((*texts, marked[end:]), tuple(gaps))
 
-    def _tail(self, envelope: Envelope, client: Mapping[str, Any], mark: str) -> str:
-        """Return the tail with marks instead of the values of a client, or with empty values."""
-
-        def marked(name: str) -> str:
-            return f"{mark}{name}." if mark else ""
-
+    def _tail(self, envelope: Envelope, mark: str) -> str:
+        """Return the tail with marks instead of the values of a client, or with empty ones where the mark is empty."""
+        marked = [f"{mark}{filling}." if mark else "" for filling in range(_OTHERS + len(envelope.others))]
+        client = {
+            "session_id": marked[_SESSION_ID],
+            "query_status": marked[_QUERY_STATUS],
+            "token": marked[_TOKEN] if envelope.token else None,
+            **({"job_id": marked[_JOB_ID]} if envelope.job_id else {}),
+            **dict(zip(envelope.others, marked[_OTHERS:], strict=True)),
+        }
         return tail(
             self._recording,
-            {name: None if value is None else marked(name) for name, value in client.items()},
-            job_id=marked(_JOB_ID),
+            client,
+            job_id=marked[_JOB_ID],
             version=envelope.client_version,
             is_verbose=envelope.is_verbose,
-            now=marked(_TIME),
-            address=marked(_ADDRESS),
+            now=marked[_TIME],
+            address=marked[_ADDRESS],
         )

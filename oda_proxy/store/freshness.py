@@ -60,10 +60,11 @@ class Freshness:
     def lifetime(self, recording: Recording) -> float:
         """Return how long a recording is fresh, in s since it was stored."""
         echo = recording.echo
-        instrument, product = str(echo.get("instrument", "")), str(echo.get("product_type", ""))
-        for rule in self.rules:
-            if rule.matches(instrument, product):
-                return rule.lifetime
+        if self.rules:
+            instrument, product = str(echo.get("instrument", "")), str(echo.get("product_type", ""))
+            for rule in self.rules:
+                if rule.matches(instrument, product):
+                    return rule.lifetime
         if "T2" not in echo:
             return FOR_EVER
         end = _timestamp(echo["T2"])

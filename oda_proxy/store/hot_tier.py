@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.loaded import LoadedRecording, load
+from oda_proxy.recordings.tail_template import MAX_TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -28,8 +29,10 @@ DEFAULT_LIMIT = 256_000_000
 """Bytes of all recordings in memory."""
 LARGEST_SHARE = 4
 """A single recording takes at most one part of this many of the limit."""
-OVERHEAD = 24 * 1024
-"""Bytes that a recording takes beside its head: its row, and the templates of its tail (measured)."""
+OVERHEAD = 12 * 1024
+"""Bytes that a recording takes beside its head and its tail (measured)."""
+TAILS = MAX_TEMPLATES + 4
+"""How often its tail is in memory at most: in templates, and as the members that it is written from."""
 SMALL = 256 * 1024
 """Bytes of a head that is read at once, also where it does not stay in memory."""
 AT_ONCE = 1024 * 1024
@@ -59,6 +62,10 @@ class HotTier:
         self._used = 0
         self._version: Hashable | None = None
         self._is_version_read = False
+
+    @property
+    def _largest(self) -> int:
+        return self.limit // LARGEST_SHARE
 
     @property
     def used(self) -> int:
@@ -93,7 +100,7 @@ class HotTier:
         if recording is None or fingerprint is None:
             return recording
         size, head = recording.head.size, recording.head
-        if size + OVERHEAD > self.limit // LARGEST_SHARE:
+        if size + OVERHEAD > self._largest:
             return _in_memory(recording) if size <= SMALL else recording
         if size > AT_ONCE and not isinstance(head, MemoryHead):
             return replace(recording, head=_LoadingHead(self, recording, fingerprint, version))
@@ -127,7 +134,9 @@ class HotTier:
 
     def _add(self, recording: LoadedRecording, fingerprint: str, version: Hashable) -> None:
         """Hold a recording in memory, in place of those that were not requested for the longest time."""
-        entry = _Entry(recording, fingerprint, version, recording.head.size + OVERHEAD)
+        entry = _Entry(recording, fingerprint, version, size_of(recording))
+        if entry.size > self._largest:
+            return
         with self._lock:
             self._discard(recording.key)
             self._reserve(entry.size)
@@ -204,6 +213,11 @@ class _LoadingHead:
     def close(self) -> None:
         """Release the medium."""
         self._head.close()
+
+
+def size_of(recording: LoadedRecording) -> int:
+    """Return the bytes that a recording takes in memory."""
+    return recording.head.size + recording.template.size * TAILS + OVERHEAD
 
 
 def _loaded(recording: Recording) -> LoadedRecording:
