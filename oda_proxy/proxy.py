@@ -490,8 +490,9 @@ class Proxy:
         answer = await spooled(reply, MAX_STORED)
         if answer.status == OK:
             self._tokens.mark_verified(client.envelope.token)
-        answer = await self._pipeline.repaired(answer, client.envelope)
-        result = await self._cache.store(answer, resolved, client.envelope, job)
+        recorder = self._cache.recorder(answer, resolved, client.envelope)
+        answer = await self._pipeline.repaired(answer, client.envelope, observer=recorder)
+        result = await self._cache.store(answer, resolved, client.envelope, job, recorder)
         self._relayed_stored += result.stored
         if result.stored and result.recording:
             await self._observer.stored(result.recording)

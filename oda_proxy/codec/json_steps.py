@@ -128,19 +128,23 @@ def _expect(text: str, at: int, character: str) -> int:
 
 def compact(value: Any) -> str:
     """Return compact JSON, as the dispatcher writes it."""
-    return "".join(_parts(value))
+    return "".join(compact_parts(value))
 
 
-def _parts(value: Any) -> Iterator[str]:
+def compact_parts(value: Any) -> Iterator[str]:
+    """Yield compact JSON in parts; large texts are parts of their own."""
     if isinstance(value, str):
-        yield _string(value)
+        if _is_written_as_it_is(value):
+            yield from ('"', value, '"')
+        else:
+            yield _ENCODER.encode(value)
     elif _is_small(value):
         yield _ENCODER.encode(value)
     elif isinstance(value, dict):
         separator = "{"
         for name, inner in value.items():
             yield f"{separator}{_ENCODER.encode({name: 0})[1:-2]}"  # a name that is no text becomes one
-            yield from _parts(inner)
+            yield from compact_parts(inner)
             separator = ","
         yield "}"
     else:
@@ -153,15 +157,14 @@ def _parts(value: Any) -> Iterator[str]:
                 continue
             for inner in some:
                 yield separator
-                yield from _parts(inner)
+                yield from compact_parts(inner)
                 separator = ","
         yield "]"
 
 
-def _string(value: str) -> str:
-    if len(value) <= STEP or '"' in value or "\\" in value or not _is_printable(value, 0, len(value)):
-        return _ENCODER.encode(value)
-    return f'"{value}"'
+def _is_written_as_it_is(value: str) -> bool:
+    """Return whether a text is long, and has no character that JSON escapes."""
+    return len(value) > STEP and '"' not in value and "\\" not in value and _is_printable(value, 0, len(value))
 
 
 def _is_small(value: Any) -> bool:

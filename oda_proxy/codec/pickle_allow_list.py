@@ -9,7 +9,7 @@ from oda_proxy.codec.pickle_operations import GlobalName, global_names
 from oda_proxy.errors import ForbiddenPickleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 COMPUTED_NAME: Final = "a name that is computed while loading"
 
@@ -109,18 +109,13 @@ def check(data: bytes) -> None:
             raise ForbiddenPickleError(str(name) if name else COMPUTED_NAME)
 
 
-def forbidden_names(data: bytes, *, tables: bool = False) -> tuple[str, ...]:
-    """Return the names in a pickle that are not on the allow-list; with `tables`, astropy's tables are allowed, too.
+def forbidden_names(loaded: Iterable[str], *, tables: bool = False) -> tuple[str, ...]:
+    """Return those of the names that are not on the allow-list; with `tables`, astropy's tables are allowed, too.
 
     `pickle_loading` loads no such tables; clients do.
-
-    Raises
-    ------
-    CodecError
-        As for `global_names`.
     """
     allowed = _ARRAYS | _TABLE_NAMES if tables else _ARRAYS
-    return tuple(name for name in names(data) if name not in allowed)
+    return tuple(name for name in loaded if name not in allowed)
 
 
 _ARRAYS: Final = frozenset(map(str, ARRAY_NAMES))

@@ -26,7 +26,14 @@ class GlobalName(NamedTuple):
 
 
 def with_renamed_modules(data: bytes, modules: Mapping[str, str]) -> bytes:
-    """Return a pickle with other modules in the operations that load names; everything else is unchanged.
+    """Return a pickle with other modules in the operations that load names, as `renamed_modules`."""
+    return renamed_modules(data, modules)[0]
+
+
+def renamed_modules(data: bytes, modules: Mapping[str, str]) -> tuple[bytes, list[GlobalName | None]]:
+    """Return a pickle with other modules in the operations that load names, and the names that it then loads.
+
+    Everything else is unchanged; without such a module, the same object is returned.
 
     From protocol 4 on a name is composed of two texts on the stack, which may also be used elsewhere: they are popped
     again, and the new name is loaded as in protocols 2 and 3. Frames, whose lengths would be wrong, are dropped; they
@@ -39,8 +46,13 @@ def with_renamed_modules(data: bytes, modules: Mapping[str, str]) -> bytes:
     """
     pieces = []
     end = 0
+    is_renamed = False
+    names: list[GlobalName | None] = []
     for operation, name, begin in operations(data):
         size = 0
+        if operation.name in _LOADS:
+            is_renamed |= name is not None and name.module in modules
+            names.append(name and GlobalName(modules.get(name.module, name.module), name.name))
         if operation.name == "FRAME":
             size, new = 9, b""
         elif name is not None and name.module in modules:
@@ -52,7 +64,7 @@ def with_renamed_modules(data: bytes, modules: Mapping[str, str]) -> bytes:
         if size:
             pieces += [data[end:begin], new]
             end = begin + size
-    return b"".join((*pieces, data[end:]))
+    return (b"".join((*pieces, memoryview(data)[end:])) if is_renamed else data), names
 
 
 def global_names(data: bytes) -> Iterator[GlobalName | None]:

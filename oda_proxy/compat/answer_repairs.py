@@ -5,17 +5,27 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_spans import JsonMember, json_members
+from oda_proxy.codec import json_steps
 from oda_proxy.codec.json_steps import compact
+from oda_proxy.compat import screening
+from oda_proxy.compat.answer_walk import AnswerWalk
+from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces
 from oda_proxy.compat.failure_answers import NO_JOB, failure_body
 from oda_proxy.compat.generations import VERSION_DEPENDENT
 from oda_proxy.compat.generations import adapted as adapted_member
 from oda_proxy.compat.json_changes import same_if_equal, with_members
-from oda_proxy.compat.repairs import repaired_member, repaired_value
+from oda_proxy.compat.parsed_answer import PRODUCTS, parse_answer
+from oda_proxy.compat.repairs import repaired_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from oda_proxy.codec.json_spans import JsonMember
+    from oda_proxy.compat.answer_walk import MemberObserver
+    from oda_proxy.compat.parsed_answer import ParsedAnswer
     from oda_proxy.query.query import Envelope
 
 FAILED: Final = 400
@@ -24,48 +34,129 @@ _MESSAGES: Final = ("message", "error_message", "debug_message", "comment", "war
 """Members of `exit_status` that clients require as text."""
 
 
+@dataclass(frozen=True, slots=True)
+class RepairedAnswer:
+    """The result of repairing an answer."""
+
+    is_changed: bool
+    """Whether it was written."""
+    forbidden: tuple[str, ...] = ()
+    """Names that its products would load in a client and that are not on the allow-list, sorted."""
+
+
 def repaired(body: bytes, status: int, envelope: Envelope) -> bytes:
     """Repair an answer to `run_analysis` for a client: the same bytes if there is nothing to repair.
 
     `status` is its HTTP status: a failure that is not JSON is replaced by one that is.
     """
+    pieces: list[bytes] = []
+    result = repair_body(body, status, envelope, pieces.append)
+    return b"".join(pieces) if result.is_changed else body
+
+
+def repair_body(
+    body: bytes,
+    status: int,
+    envelope: Envelope,
+    write: Callable[[bytes], None],
+    observer: MemberObserver | None = None,
+) -> RepairedAnswer:
+    """Repair and screen an answer, as `repaired` and `repair_answer`."""
     try:
-        text, top, products = _parsed(body)
+        parsed = parse_answer(body)
     except (ValueError, RecursionError):
-        return _encoded(failure_body(_reason_from_text(body, status), envelope)) if status >= FAILED else body
-    others = {member.name: repaired_value(member.value) for member in top if member.name != "products"}
+        if status < FAILED:
+            return RepairedAnswer(is_changed=False, forbidden=_forbidden_names(body))
+        write(_encoded(failure_body(_reason_from_text(body, status), envelope)))
+        return RepairedAnswer(is_changed=True)
+    del body
+    return repair_answer(parsed, status, envelope, write, observer)
+
+
+def repair_answer(
+    parsed: ParsedAnswer,
+    status: int,
+    envelope: Envelope,
+    write: Callable[[bytes], None],
+    observer: MemberObserver | None = None,
+) -> RepairedAnswer:
+    """Repair and screen an answer; one that changes is written in pieces.
+
+    It can be used no more afterwards: its products are released one by one. The `observer` sees those of a success.
+    """
+    others = {member.name: repaired_value(member.value) for member in parsed.members if member.name != PRODUCTS}
     if status < FAILED and "query_status" not in others:
-        return body
-    new = {member.name: repaired_member(member.name, member.value) for member in products}
+        return RepairedAnswer(is_changed=False, forbidden=_forbidden_names(parsed.text.encode()))
     others = _completed(others, status, envelope)
-    others.pop("products", None)
-    return _rewritten(text, top, others, products, new)
+    others.pop(PRODUCTS, None)
+    walk = AnswerWalk(parsed, AnswerWriter(parsed.text, write), None if status >= FAILED else observer)
+    walk.repair(others)
+    return RepairedAnswer(walk.writer.is_changed, tuple(sorted(walk.forbidden)))
+
+
+def _forbidden_names(body: bytes) -> tuple[str, ...]:
+    """Return the forbidden names in the products of an answer that has repeated names, or another encoding."""
+    try:
+        answer = json_steps.loads(body)
+    except (ValueError, RecursionError):
+        return ()
+    return screening.forbidden_names(answer.get(PRODUCTS)) if isinstance(answer, dict) else ()
 
 
 def adapted(body: bytes, version: str | None) -> bytes:
     """Return a repaired answer in the form that a client of this `oda_api_version` reads (`generations`)."""
     if not any(name.encode() in body for name in VERSION_DEPENDENT):
         return body
-    try:
-        text, top, products = _parsed(body)
-    except (ValueError, RecursionError):
-        return body
-    others = {member.name: member.value for member in top if member.name != "products"}
-    new = {member.name: adapted_member(member.name, member.value, version) for member in products}
-    return _rewritten(text, top, others, products, new)
+    return _with_changes(body, lambda _, value: value, lambda name, value: adapted_member(name, value, version))
 
 
 def with_job_id(body: bytes, job_id: str) -> bytes:
     """Return an answer with the job_id that its client has: clients since 1.1.46 fail if it changes."""
+
+    def change_member(name: str, value: Any) -> Any:
+        return with_members(value, job_id=job_id) if name == "job_monitor" and isinstance(value, dict) else value
+
+    return _with_changes(body, change_member, lambda name, value: job_id if name == "job_id" else value)
+
+
+def _with_changes(
+    body: bytes, change_member: Callable[[str, Any], Any], change_product: Callable[[str, Any], Any]
+) -> bytes:
+    """Return an answer with its members, and those of `products`, changed by name and value; others keep their text."""
     try:
-        text, top, products = _parsed(body)
+        parsed = parse_answer(body)
     except (ValueError, RecursionError):
         return body
-    others = {member.name: member.value for member in top if member.name != "products"}
-    if isinstance(others.get("job_monitor"), dict):
-        others["job_monitor"] = with_members(others["job_monitor"], job_id=job_id)
-    new = {member.name: job_id if member.name == "job_id" else member.value for member in products}
-    return _rewritten(text, top, others, products, new)
+    pieces: list[bytes] = []
+    writer = AnswerWriter(parsed.text, pieces.append)
+    separator = "{"
+    for member in parsed.members:
+        writer.punctuation(separator)
+        writer.name(member.name)
+        separator = ","
+        if member.name == PRODUCTS and parsed.has_products:
+            _write_members(writer, parsed.products, change_product)
+        else:
+            _write_member(writer, member, change_member(member.name, member.value))
+    writer.punctuation("}\n")
+    return b"".join(pieces) if writer.is_changed else body
+
+
+def _write_members(writer: AnswerWriter, members: Sequence[JsonMember], change: Callable[[str, Any], Any]) -> None:
+    separator = "{"
+    for member in members:
+        writer.punctuation(separator)
+        writer.name(member.name)
+        separator = ","
+        _write_member(writer, member, change(member.name, member.value))
+    writer.punctuation("}" if members else "{}")
+
+
+def _write_member(writer: AnswerWriter, member: JsonMember, value: Any) -> None:
+    if value is member.value:
+        writer.unchanged(member.begin, member.end)
+    else:
+        writer.changed(list(compact_pieces(value)))
 
 
 def without_configuration(body: bytes) -> bytes:
@@ -77,44 +168,6 @@ def without_configuration(body: bytes) -> bytes:
     if not isinstance(answer, dict) or "config" not in answer:
         return body
     return _encoded({name: value for name, value in answer.items() if name != "config"})
-
-
-def _parsed(body: bytes) -> tuple[str, list[JsonMember], list[JsonMember]]:
-    """Parse an answer into its text, its members, and those of its products; raises like `json_members`."""
-    text = body.decode("utf-8")
-    top = list(json_members(text))
-    begins = [member.begin for member in top if member.name == "products" and isinstance(member.value, dict)]
-    return text, top, [member for begin in begins for member in json_members(text, begin)]
-
-
-def _rewritten(
-    text: str, top: list[JsonMember], others: dict[str, Any], products: list[JsonMember], new: dict[str, Any]
-) -> bytes:
-    """Return an answer with new members, unchanged parts copied: `others` beside `products`, and `new` within them."""
-    before = {member.name: member.value for member in top}
-    has_products = isinstance(before.get("products"), dict)
-    same_products = has_products and all(new[member.name] is member.value for member in products)
-    same_names = others.keys() | {"products"} == before.keys()
-    if same_products and same_names and all(others[name] is before[name] for name in others):
-        return text.encode("utf-8")
-    parts = []
-    for member in top:
-        if member.name == "products" and not same_products:
-            inner = (_member_text(text, product, new[product.name]) for product in products)
-            parts.append(f'"products":{{{",".join(inner)}}}')
-        elif member.name == "products":
-            parts.append(_member_text(text, member, member.value))
-        elif member.name in others:
-            parts.append(_member_text(text, member, others[member.name]))
-    if "products" not in before:
-        parts.append('"products":{}')
-    parts += [f"{json.dumps(name)}:{compact(value)}" for name, value in others.items() if name not in before]
-    return f"{{{','.join(parts)}}}\n".encode()
-
-
-def _member_text(text: str, member: JsonMember, value: Any) -> str:
-    raw = text[member.begin : member.end] if value is member.value else compact(value)
-    return f"{json.dumps(member.name)}:{raw}"
 
 
 def _encoded(answer: dict[str, Any]) -> bytes:

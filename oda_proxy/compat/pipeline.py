@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from oda_proxy.codec import json_steps
-from oda_proxy.compat import answer_repairs, screening
+from oda_proxy.compat import answer_repairs
 from oda_proxy.compat.generations import Generation, generation
 from oda_proxy.http import headers
 from oda_proxy.http.memory import ProcessingBudget
@@ -16,6 +15,9 @@ from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody, spooled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.compat.answer_repairs import RepairedAnswer
+    from oda_proxy.compat.answer_walk import MemberObserver
+    from oda_proxy.compat.parsed_answer import ParsedAnswer
     from oda_proxy.http.answer import Answer
     from oda_proxy.query.query import Envelope
 
@@ -38,20 +40,34 @@ class RepairPipeline:
         """How many answers would make a client load each name that is not on the allow-list."""
         self._budget = budget or ProcessingBudget()
 
-    async def repaired(self, answer: Answer, envelope: Envelope) -> Answer:
-        """Repair a spooled answer; an unsafe one has the detail `UNSAFE`. Any other body is returned unchanged."""
-        names: tuple[str, ...] = ()
+    async def repaired(
+        self,
+        answer: Answer,
+        envelope: Envelope,
+        *,
+        parsed: ParsedAnswer | None = None,
+        observer: MemberObserver | None = None,
+    ) -> Answer:
+        """Repair a spooled answer; an unsafe one has the detail `UNSAFE`. Any other body is returned unchanged.
 
-        def repair(body: bytes) -> bytes:
-            nonlocal names
-            body = answer_repairs.repaired(body, answer.status, envelope)
-            names = _forbidden_names(body)
-            return body
-
-        answer = await self._with_body(answer, repair)
-        if not names:
+        An answer that was `parsed` before is not parsed again, and can be used no more. The `observer` sees a success.
+        """
+        if not _is_readable(answer):
             return answer
-        self._count(names)
+        old, new = cast("SpooledBody", answer.body), SpooledBody()
+
+        def repair() -> RepairedAnswer:
+            if parsed is None:
+                return answer_repairs.repair_body(old.read(), answer.status, envelope, new.hold, observer)
+            return answer_repairs.repair_answer(parsed, answer.status, envelope, new.hold, observer)
+
+        result = await self._budget.run(old.size, repair)
+        if result.is_changed:
+            await old.aclose()
+            answer = _with_new_body(answer, new)
+        if not result.forbidden:
+            return answer
+        self._count(result.forbidden)
         return replace(answer, cache_status=replace(answer.cache_status, detail=UNSAFE))
 
     async def adapted(self, answer: Answer, envelope: Envelope) -> Answer:
@@ -73,23 +89,20 @@ class RepairPipeline:
 
     async def _with_body(self, answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
         """Return an answer with its body changed in a thread."""
-        if not isinstance(answer.body, SpooledBody) or headers.values(answer.headers, "content-encoding"):
+        if not _is_readable(answer):
             return answer
-        old = answer.body
+        old = cast("SpooledBody", answer.body)
 
-        def changed() -> tuple[int, SpooledBody] | None:
+        def changed() -> SpooledBody | None:
             before = old.read()
             after = change(before)
-            return None if after is before or after == before else (len(after), _spooled(after))
+            return None if after is before or after == before else _spooled(after)
 
         new = await self._budget.run(old.size, changed)
         if new is None:
             return answer
         await old.aclose()
-        size, body = new
-        remaining = tuple((name, value) for name, value in answer.headers if name.casefold() not in _BODY_HEADERS)
-        new_headers = (("Content-Type", "application/json"), ("Content-Length", str(size)))
-        return replace(answer, headers=(*remaining, *new_headers), body=body)
+        return _with_new_body(answer, new)
 
     def _count(self, names: tuple[str, ...]) -> None:
         """Count forbidden names, and log each once."""
@@ -104,20 +117,20 @@ class RepairPipeline:
             self.forbidden[name] = self.forbidden.get(name, 0) + 1
 
 
-def _forbidden_names(body: bytes) -> tuple[str, ...]:
-    """Return the forbidden names in the products of an answer; other bodies have none."""
-    try:
-        answer = json_steps.loads(body)
-    except (ValueError, RecursionError):
-        return ()
-    return screening.forbidden_names(answer.get("products")) if isinstance(answer, dict) else ()
+def _is_readable(answer: Answer) -> bool:
+    """Return whether the body of an answer was read, and is not compressed."""
+    return isinstance(answer.body, SpooledBody) and not headers.values(answer.headers, "content-encoding")
+
+
+def _with_new_body(answer: Answer, body: SpooledBody) -> Answer:
+    """Return an answer with another JSON body."""
+    remaining = tuple((name, value) for name, value in answer.headers if name.casefold() not in _BODY_HEADERS)
+    new_headers = (("Content-Type", "application/json"), ("Content-Length", str(body.size)))
+    return replace(answer, headers=(*remaining, *new_headers), body=body)
 
 
 def _spooled(body: bytes) -> SpooledBody:
-    """Store a body in a spool, which remains in memory if the temporary folder has no room."""
+    """Store a body in a spool."""
     spool = SpooledBody()
-    try:
-        spool.add(body)
-    except OSError:
-        spool.keep(body)
+    spool.hold(body)
     return spool

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec.json_steps import compact
-from oda_proxy.codec.pickle_operations import with_renamed_modules
 from oda_proxy.compat.json_changes import mapped, with_members
 from oda_proxy.compat.text_repairs import escaped, interrupted_base64, parsed_object, valid_python
-from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from oda_proxy.compat.pickles import Pickles
 
 _BASE64: Final = ("data", "b64data", "binary")
 """Members of files, pictures and tables that contain base64."""
-
-PORTABLE_MODULES: Final = {
-    "numpy._core.multiarray": "numpy.core.multiarray",
-    "numpy._core.defchararray": "numpy.core.defchararray",
-    "numpy.char": "numpy.core.defchararray",
-    "astropy.utils.compat.numpycompat": "numpy.core.defchararray",
-}
-"""Modules of numpy 2 and astropy 8, with the names that every numpy has for the same content."""
 
 
 def with_name(product: Any) -> Any:
@@ -41,23 +32,14 @@ def with_meta_data_text(product: Any) -> Any:
     return with_members(product, meta_data=valid_python(meta_data))
 
 
-def with_portable_pickle(text: Any) -> Any:
-    """Rename the modules in a pickle in base64 to names that every numpy has."""
-    if not isinstance(text, str):
-        return text
-    try:
-        data = binascii.a2b_base64(text)
-        if not any(name.encode() in data for name in PORTABLE_MODULES):
-            return text
-        portable = with_renamed_modules(data, PORTABLE_MODULES)
-    except (ValueError, CodecError):
-        return text  # reported by the screening
-    return text if portable == data else base64.b64encode(portable).decode("ascii")
+def with_portable_pickle(text: Any, pickles: Pickles) -> Any:
+    """Rename the modules in a pickle in base64 to names that every numpy has; others are reported by the screening."""
+    return pickles.find(text).text if isinstance(text, str) else text
 
 
-def unit_with_portable_pickle(unit: Any) -> Any:
+def unit_with_portable_pickle(unit: Any, pickles: Pickles) -> Any:
     """Apply `with_portable_pickle` to a data unit."""
-    return with_members(unit, binarys=with_portable_pickle(unit["binarys"])) if "binarys" in unit else unit
+    return with_members(unit, binarys=with_portable_pickle(unit["binarys"], pickles)) if "binarys" in unit else unit
 
 
 def unit_with_interrupted_base64(unit: Any) -> Any:
@@ -76,10 +58,9 @@ def unit_as_text(unit: Any) -> Any:
     complete = {**unit, "data": "", "dt": unit.get("dt") or ""}
     if complete.get("units_dict") is None:
         complete.pop("units_dict", None)
-    text = compact(complete)
-    if "null" not in text:
+    if "null" not in compact({**complete, "binarys": ""}) and "null" not in complete["binarys"]:
         return unit
-    text = escaped(text)
+    text = escaped(compact(complete))
     return unit if "null" in text else text
 
 
@@ -109,11 +90,11 @@ def binary_with_interrupted_base64(product: Any) -> Any:
     )
 
 
-def table_with_portable_pickle(table: Any) -> Any:
+def table_with_portable_pickle(table: Any, pickles: Pickles) -> Any:
     """Apply `with_portable_pickle` to a table."""
     if not isinstance(table, dict) or "binary" not in table:
         return table
-    return with_members(table, binary=with_portable_pickle(table["binary"]))
+    return with_members(table, binary=with_portable_pickle(table["binary"], pickles))
 
 
 def escaped_texts(texts: Any) -> Any:

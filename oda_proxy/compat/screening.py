@@ -7,13 +7,12 @@ an array are reported, too: a client would run them up to the first fault.
 from __future__ import annotations
 
 import ast
-import binascii
 import json
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.codec import pickle_allow_list
-from oda_proxy.errors import CodecError
+from oda_proxy.compat.pickles import Pickles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +24,15 @@ _MAX_NAME = 100
 """Characters of a name that are reported: it comes from outside."""
 
 
-def forbidden_names(products: Any) -> tuple[str, ...]:
-    """Return the names, sorted, that the products of an answer would load or run and that are not on the allow-list."""
+def forbidden_names(products: Any, pickles: Pickles | None = None) -> tuple[str, ...]:
+    """Return the names, sorted, that the products of an answer would load or run and that are not on the allow-list.
+
+    `pickles` are those that were decoded before.
+    """
     found: set[str] = set()
-    for kind, text in dict.fromkeys(_loaded(products)):  # each spectrum has the same response matrix
-        found.update(_forbidden(kind, text))
+    pickles = pickles or Pickles()
+    for kind, text in dict.fromkeys(_loaded(products)):
+        found.update(_forbidden(kind, text, pickles))
     return tuple(sorted(name[:_MAX_NAME] for name in found))
 
 
@@ -63,13 +66,13 @@ def _loaded(value: Any) -> Iterator[tuple[_Kind, str]]:
         yield from _loaded(parsed)
 
 
-def _forbidden(kind: _Kind, text: str) -> tuple[str, ...]:
+def _forbidden(kind: _Kind, text: str, pickles: Pickles) -> tuple[str, ...]:
     if kind is _Kind.EVALUATED:
         return () if _is_plain(text) else (CODE,)
-    try:
-        return pickle_allow_list.forbidden_names(binascii.a2b_base64(text), tables=kind is _Kind.PICKLED_TABLE)
-    except (ValueError, CodecError):
+    names = pickles.find(text).names
+    if names is None:
         return (NO_PICKLE,)
+    return pickle_allow_list.forbidden_names(names, tables=kind is _Kind.PICKLED_TABLE)
 
 
 _PLAIN = (ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Name, ast.Attribute, ast.Load)

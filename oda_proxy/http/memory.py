@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 MAX_PROCESSED = 256 * 1024 * 1024
 """Bytes that the answers that are being parsed, repaired or redacted take together; a larger one is processed alone."""
-COPIES = 8
-"""Bytes in memory for each byte of an answer that is processed: as text, as JSON, changed, and redacted (measured)."""
+COPIES = 3
+"""Bytes in memory for each byte of an answer that is processed: as text, as JSON, and compressed (measured)."""
 
 
 LARGE = 8 * 1024 * 1024

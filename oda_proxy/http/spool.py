@@ -34,6 +34,9 @@ encrypted: an answer may repeat a token.
 TOTAL = Total(128 * 1024 * 1024)
 """Bytes of all answers that are held in memory."""
 
+BATCH_SIZE = 512 * 1024
+"""Bytes that are written to a file, or read from it, in one go: each takes a thread."""
+
 SPOOL_FULL = "spool-full"
 """The detail in `Cache-Status` of an answer that is not stored because its temporary file could not be written."""
 
@@ -55,8 +58,14 @@ class SpooledBody:
         self.size = 0
         self._chunks: list[bytes] = []
         self._file: EncryptedFile | None = None
+        self._is_held = False
         self._held = [0]
         weakref.finalize(self, _give_back, self._held)  # for one that is dropped without being closed
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether it has outgrown the memory."""
+        return self._file is not None
 
     def has_room(self, chunk: bytes) -> bool:
         """Return whether a chunk is added in memory, so that `add` does not block."""
@@ -78,10 +87,24 @@ class SpooledBody:
             self._clear()
         self.size += len(chunk)
 
-    def keep(self, body: bytes) -> None:
-        """Add a whole body in memory, whatever its size: there is no room for it in the temporary folder."""
-        self._chunks.append(body)
-        self.size += len(body)
+    def hold(self, chunk: bytes) -> None:
+        """Add a chunk; where the temporary folder has no room, the whole body is held in memory, whatever its size.
+
+        Raises SpoolError.
+        """
+        if not self._is_held:
+            try:
+                self.add(chunk)
+            except OSError:
+                self._is_held = True
+                self._chunks = list(self.chunks())
+                if self._file is not None:
+                    self._file.close()
+                    self._file = None
+            else:
+                return
+        self._chunks.append(chunk)
+        self.size += len(chunk)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body from its beginning; may be called again. Blocks. Raises SpoolError."""
@@ -91,7 +114,7 @@ class SpooledBody:
         at = 0
         while at < self.size:
             try:
-                chunk = self._file.read(min(CHUNK_SIZE, self.size - at), at)
+                chunk = self._file.read(min(BATCH_SIZE, self.size - at), at)
             except OSError as error:
                 raise SpoolError(error.strerror or str(error)) from error
             if not chunk:
@@ -178,7 +201,7 @@ async def spooled(answer: Answer, limit: int) -> Answer:
     read = SpooledBody()
     rest = aiter(answer.body)
     try:
-        async for chunk in rest:
+        async for chunk in _batches(rest, read):
             is_too_large = read.size + len(chunk) > limit
             if is_too_large or not await _added(read, chunk):
                 status = answer.cache_status if is_too_large else replace(answer.cache_status, detail=SPOOL_FULL)
@@ -189,6 +212,21 @@ async def spooled(answer: Answer, limit: int) -> Answer:
         raise
     await answer.close()
     return replace(answer, body=read)
+
+
+async def _batches(chunks: AsyncIterator[bytes], read: SpooledBody) -> AsyncIterator[bytes]:
+    """Yield chunks one by one, and many together once the body that is `read` is in a file."""
+    batch: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        batch.append(chunk)
+        size += len(chunk)
+        if not read.is_in_file or size >= BATCH_SIZE:
+            yield b"".join(batch)
+            batch.clear()
+            size = 0
+    if batch:
+        yield b"".join(batch)
 
 
 async def _added(read: SpooledBody, chunk: bytes) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http import headers
 from oda_proxy.http.storable import owner_headers
-from oda_proxy.jobs.exchange import body_of, parse
+from oda_proxy.jobs.exchange import body_of, parse_json
 from oda_proxy.jobs.job import Event, Job, State, classify, job_id_in
 from oda_proxy.jobs.outcome import Outcome
 from oda_proxy.query.message_text import shorten
@@ -53,17 +53,23 @@ async def outcome_of(
         return Outcome(error=GivenUpError(reason))
     if response.answer is None:
         return Outcome(error=response.error)
-    answer = await pipeline.repaired(response.answer, envelope)
+    is_failed = running.job.state is State.FAILED
+    is_renamed = job_id_in(response.json) not in {"", envelope.job_id}
+    recorder = None
+    if not is_failed:
+        job_id = envelope.job_id if is_renamed else ""
+        recorder = services.cache.recorder(response.answer, running.resolved, envelope, job_id=job_id)
+    answer = await pipeline.repaired(response.answer, envelope, parsed=response.parsed, observer=recorder)
     # The request for it has the headers of the first client, and the answer may be returned to a later request.
     answer = replace(answer, headers=owner_headers(answer.headers))
-    if job_id_in(response.json) not in {"", envelope.job_id}:
+    if is_renamed:
         answer = await pipeline.with_job_id(answer, envelope.job_id)
-    if running.job.state is State.FAILED:
+    if is_failed:
         failure = await asyncio.to_thread(redact_failure, answer, running.resolved, envelope, failed_at=now)
         return Outcome(answer, failure=failure)
     # The duration of a job that ended between two processes is not known.
     job = running.job if running.seen_running or not running.resumed else Job(now)
-    kept = await services.cache.store(answer, running.resolved, envelope, job)
+    kept = await services.cache.store(answer, running.resolved, envelope, job, recorder)
     status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
     answer = replace(answer, cache_status=status)
     return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
@@ -85,7 +91,7 @@ async def _last_error(
 
 def is_failure(answer: Answer, envelope: Envelope) -> bool:
     """Return whether an answer is the end of a job that failed."""
-    parsed, is_incomplete = parse(answer)
+    parsed, is_incomplete = parse_json(answer)
     event = classify(answer.status, parsed, query_status=envelope.query_status, is_incomplete=is_incomplete)
     return event in {Event.FAILED, Event.INVALID}
 

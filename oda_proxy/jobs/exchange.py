@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec import json_steps
+from oda_proxy.compat.parsed_answer import parse_answer
 from oda_proxy.errors import UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http.answer import OK, Answer, is_plain
 from oda_proxy.http.spool import SpooledBody, spooled
@@ -18,6 +19,7 @@ from oda_proxy.jobs.running_job import ANONYMOUS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from oda_proxy.compat.parsed_answer import ParsedAnswer
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.places import Place
@@ -46,6 +48,8 @@ class Response:
     event: Event
     answer: Answer | None = None
     json: Any = None
+    parsed: ParsedAnswer | None = None
+    """The same with its products, for the repair."""
     error: OdaProxyError | None = None
     retry_after: float = 0.0
 
@@ -76,11 +80,11 @@ class Exchange:
             self._services.tokens.mark_verified(client.envelope.token)
         if answer.status == OK and not (is_plain(answer) and isinstance(answer.body, SpooledBody)):
             return Response(Event.DONE, answer)  # compressed or too large to be read here: the client may read it
-        parsed, is_incomplete = await self._services.budget.run(_size(answer), partial(parse, answer))
-        if client.envelope.session_id in ANONYMOUS and (session_id := _session_id_in(parsed)):
+        parsed, json, is_incomplete = await self._services.budget.run(_size(answer), partial(_parse, answer))
+        if client.envelope.session_id in ANONYMOUS and (session_id := _session_id_in(json)):
             running.adopt_session(session_id)
-        event = classify(answer.status, parsed, query_status=step.query_status, is_incomplete=is_incomplete)
-        return Response(event, answer, parsed)
+        event = classify(answer.status, json, query_status=step.query_status, is_incomplete=is_incomplete)
+        return Response(event, answer, json, parsed)
 
     async def _send(self, step: Step, running: RunningJob) -> Answer:
         """Send a request and return its answer, the body unread."""
@@ -149,7 +153,21 @@ def _session_id_in(parsed: Any) -> str:
     return session_id if isinstance(session_id, str) and session_id not in ANONYMOUS else ""
 
 
-def parse(answer: Answer) -> tuple[Any, bool]:
+def _parse(answer: Answer) -> tuple[ParsedAnswer | None, Any, bool]:
+    """Parse an answer for all that is done with it, and return it also as `parse_json` does.
+
+    One that is no JSON object, or repeats a name, is only returned as `parse_json` does; so is one of a running job.
+    """
+    try:
+        parsed = parse_answer(body_of(answer) or b"")
+    except (ValueError, RecursionError):
+        return None, *parse_json(answer)
+    if not parsed.is_complete or (_runs(parsed.json) and len(parsed.text) <= MAX_RUNNING):
+        return None, *parse_json(answer)
+    return parsed, parsed.json, False
+
+
+def parse_json(answer: Answer) -> tuple[Any, bool]:
     """Return the JSON of an answer, or None, and whether it breaks off.
 
     Its products become true or false, unless the job runs: then they are small, and for the owner.

@@ -53,21 +53,20 @@ def mark_cards(value: Any, taken: list[Cards]) -> Any:
 _MARK = re.compile(r'(,?)"\\u0000(\d{1,9})":0')
 
 
-def extract_cards(text: str, taken: list[Cards]) -> tuple[bytes, tuple[Gap, ...]]:
-    """Return a head as UTF-8 without its marks, and the gaps where they were.
+def extract_cards(text: str, taken: list[Cards], first: int = 0) -> tuple[bytes, tuple[Gap, ...]]:
+    """Return a part of a head as UTF-8 without its marks, and the gaps where they were, as offsets in this part.
 
-    Raises NotStorableError where the head has other marks than those of `mark_cards`.
+    The part has the marks from the number `first` on. Raises NotStorableError where it has others than those of
+    `mark_cards`.
     """
-    if not taken:
-        return text.encode("utf-8"), ()
     pieces, gaps, size, end = [], [], 0, 0
-    for number, mark in enumerate(_MARK.finditer(text)):
+    for number, mark in enumerate(_MARK.finditer(text), first):
         if number >= len(taken) or int(mark[2]) != number:
             raise NotStorableError("not-an-answer")
         pieces.append(text[end : mark.start()].encode("utf-8"))
         size, end = size + len(pieces[-1]), mark.end()
         gaps.append(Gap(size, bool(mark[1]), taken[number]))
-    if len(gaps) != len(taken):
+    if first + len(gaps) != len(taken):
         raise NotStorableError("not-an-answer")
     return b"".join((*pieces, text[end:].encode("utf-8"))), tuple(gaps)
 

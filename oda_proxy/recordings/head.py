@@ -57,6 +57,31 @@ class MemoryHead:
         """Do nothing: there is no medium to release."""
 
 
+class HeadWriter(Protocol):
+    """Takes the text of a head in pieces, in memory: nothing is on a medium before all of it was checked."""
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece."""
+
+    def finish(self) -> Head:
+        """Return the head."""
+
+
+class MemoryHeadWriter:
+    """Takes a head as it is."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece."""
+        self._pieces.append(piece)
+
+    def finish(self) -> MemoryHead:
+        """Return the head."""
+        return MemoryHead(b"".join(self._pieces))
+
+
 class SpooledHead:
     """A head in an encrypted temporary file, for a recording that is not stored; raises OSError if it has no room."""
 

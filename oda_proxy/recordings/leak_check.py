@@ -21,7 +21,7 @@ from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError
 from oda_proxy.recordings.unpacking import TooLargeError, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from oda_proxy.query.query import Envelope
 
@@ -119,29 +119,131 @@ _LOWER = bytes(range(256)).lower()
 
 
 def check_no_secrets(value: Any, secrets: Secrets) -> None:
-    """Raise NotStorableError where a JSON value holds a secret.
+    """Raise NotStorableError where a JSON value holds a secret, as `LeakCheck`."""
+    check = LeakCheck(secrets)
+    check.add(value)
+    check.finish()
+
+
+class LeakCheck:
+    """Searches JSON values for secrets, one after the other; they are also read together.
 
     Long secrets are searched among letters and digits alone, so that no folding, quoting or encoding hides them; short
-    ones as whole words.
+    ones as whole words. Each method raises NotStorableError where it finds one.
     """
-    by_reason = secrets.by_reason
-    long = {reason: [s for s in texts if len(_skeleton(_plain(s))) >= _LONG] for reason, texts in by_reason.items()}
-    short = {reason: [s for s in texts if s not in long[reason]] for reason, texts in by_reason.items()}
-    sought = {reason: [_skeleton(_plain(text)) for text in texts] for reason, texts in long.items()}
-    texts = list(_texts(value))
-    for data in _decodings(value, texts):
+
+    def __init__(self, secrets: Secrets, *, limit: int = 0) -> None:
+        """Take the secrets; texts of up to `limit` characters together are remembered, and decoded only once."""
+        self._long: list[tuple[str, bytes]] = []
+        self._short: list[tuple[str, re.Pattern[str]]] = []
+        for reason, texts in secrets.by_reason.items():
+            for text in texts:
+                if len(skeleton := _skeleton(_plain(text))) >= _LONG:
+                    self._long.append((reason, skeleton))
+                else:
+                    self._short.append((reason, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])")))
+        self._overlap = max((len(skeleton) for _, skeleton in self._long), default=1) - 1
+        self._limit = limit
+        self._decoded: dict[str, None] = {}
+        self._end = b""
+        self._skeleton_end = b""
+        self._values: list[str] = []
+        self._words: list[str] = []
+
+    def add(self, value: Any, decoded: Callable[[str], bytes | None] = lambda _: None) -> None:
+        """Search a value.
+
+        `decoded` returns the bytes of a text that is known to be base64 from its first to its last character, as the
+        text of a pickle is: nothing precedes it that would shift the base64.
+        """
+        texts = list(_texts(value))
+        self._search_together(texts)
+        self._values.extend(_values(value))
+        if self._short:
+            self._words.extend(text for text in texts if len(text) < _PROSE)
+        for text in dict.fromkeys(texts):
+            if len(text) >= _BASE64_FROM and text not in self._decoded:
+                self._search_decoded(text, decoded(text))
+                self._remember(text)
+
+    def finish(self) -> None:
+        """Search what is split over members of all values."""
+        self._search(_decoded(_plain("".join(self._values))))
+        words = "\n".join(self._words)
+        for reason, pattern in self._short:
+            if pattern.search(words):
+                raise NotStorableError(reason)
+
+    def _search_together(self, texts: Iterable[str]) -> None:
+        """Search texts as sent, and what is percent-encoded or escaped in them, also across their ends."""
+        small: list[str] = []
+        for text in texts:
+            if len(text) < STEP:
+                small.append(text)
+                continue
+            self._search_next(_plain("\n".join(small)))
+            small.clear()
+            if any(mark in text for mark in _ENCODED) or "CONTINUE" in text:
+                self._search_next(_plain(text))
+            else:
+                self._search_next(_plain(text[: 2 * _AROUND]))
+                self._search_letters(map(_plain, _steps(text)))
+                self._end = _plain(text[-2 * _AROUND :])
+        self._search_next(_plain("\n".join(small)))
+
+    def _search_next(self, data: bytes) -> None:
+        """Search data that follow those before."""
         if _has_token(data):
             raise NotStorableError("names-a-token")
-        skeleton = _skeleton(data)
-        for reason, secret_texts in sought.items():
-            if any(secret in skeleton for secret in secret_texts):
+        self._search_letters(_steps(data))
+        data = b"\n".join((self._end, data))
+        for decoded in _decoded_parts(data):
+            self._search(decoded)
+        self._end = data[-2 * _AROUND :]
+
+    def _search_letters(self, steps: Iterable[bytes]) -> None:
+        for some in steps:
+            skeleton = self._skeleton_end + _skeleton(some)
+            self._search_skeleton(skeleton)
+            self._skeleton_end = skeleton[-self._overlap :] if self._overlap else b""
+
+    def _search_decoded(self, text: str, data: bytes | None) -> None:
+        """Search what a text is as base64, and what is compressed in that."""
+        for found in _from_base64(text) if data is None else (data,):
+            self._search_readings(found)
+            try:
+                for piece in unpacked(found):
+                    self._search_readings(piece)
+            except TooLargeError:
+                raise NotStorableError("too-large") from None
+
+    def _search_readings(self, data: bytes) -> None:
+        self._search(data)
+        for decoded in _decoded_parts(data):
+            self._search(decoded)
+
+    def _search(self, data: bytes) -> None:
+        if _has_token(data):
+            raise NotStorableError("names-a-token")
+        self._search_skeleton(_skeleton(data))
+
+    def _search_skeleton(self, skeleton: bytes) -> None:
+        for reason, secret in self._long:
+            if secret in skeleton:
                 raise NotStorableError(reason)
-    words = "\n".join(text for text in texts if len(text) < _PROSE)
-    for reason, few in short.items():
-        if any(re.search(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", words) for secret in few):
-            raise NotStorableError(reason)
+
+    def _remember(self, text: str) -> None:
+        self._decoded[text] = None
+        if len(text) >= _PROSE:
+            size = sum(map(len, self._decoded))
+            for old in list(self._decoded):
+                if size > self._limit:
+                    del self._decoded[old]
+                    size -= len(old)
 
 
+_ENCODED = "%\\&."
+"""Characters of which a text with encoded characters, or with a token, has at least one."""
 _PROSE = 4096
 """Characters up to which a text is searched for short secrets: base64 holds them by chance."""
 _SHIFTED = 1024 * 1024
@@ -189,26 +291,10 @@ def _values(value: Any) -> Iterator[str]:
             yield from _values(inner)
 
 
-def _decodings(value: Any, texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield a JSON value as it may be read: its `texts` together, as sent and decoded, then each as base64."""
-    yield from _readings(_plain("\n".join(texts)))
-    yield _decoded(_plain("".join(_values(value))))  # split over members
-    for text in dict.fromkeys(texts):
-        if len(text) >= _BASE64_FROM:
-            for data in _from_base64(text):
-                yield from _readings(data)
-                try:
-                    for piece in unpacked(data):
-                        yield from _readings(piece)
-                except TooLargeError:
-                    raise NotStorableError("too-large") from None
-
-
-def _readings(data: bytes) -> Iterator[bytes]:
-    """Yield data as they are and, around everything that may be encoded text, decoded."""
-    yield data
+def _decoded_parts(data: bytes) -> Iterator[bytes]:
+    """Yield everything in data that may be encoded text, decoded, with what is around it."""
     begin, end = 0, -1
-    patterns = [pattern for begin, pattern in _ENCODINGS if begin in data]
+    patterns = [pattern for first, pattern in _ENCODINGS if first in data]
     for at in heapq.merge(*(_starts(pattern, data) for pattern in patterns)):
         if end >= 0 and at - _AROUND > end:
             yield _decoded(data[begin:end].replace(b"CONTINUE", b""))

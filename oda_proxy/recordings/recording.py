@@ -17,23 +17,27 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.codec.json_spans import JsonMember, json_members
 from oda_proxy.codec.json_steps import compact
+from oda_proxy.compat.answer_writer import compact_pieces, original_pieces
 from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
+from oda_proxy.compat.parsed_answer import PRODUCTS, ProductList, parse_answer
+from oda_proxy.compat.pickles import Pickles
+from oda_proxy.compat.text_repairs import parsed_object
 from oda_proxy.query.normalised import IGNORED
 from oda_proxy.query.query import CLIENT_DEFAULTS, ENVELOPE
 from oda_proxy.recordings import api_code, fits_cards
-from oda_proxy.recordings.head import MemoryHead
-from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
+from oda_proxy.recordings.head import MemoryHead, MemoryHeadWriter
+from oda_proxy.recordings.leak_check import LeakCheck, check_no_secrets, collect_secrets
 from oda_proxy.recordings.redaction import NotStorableError, names_client, redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from oda_proxy.codec.json_spans import JsonItem, JsonMember
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
     from oda_proxy.recordings.fits_cards import Gap
-    from oda_proxy.recordings.head import Head
+    from oda_proxy.recordings.head import Head, HeadWriter
 
 FORMAT = 2
 """Version of the content of a recording."""
@@ -154,47 +158,142 @@ def redact(
     for an answer that is incomplete, unsuccessful, or still names its client.
     """
     try:
-        text = body.decode("utf-8")
-        top = {member.name: member for member in json_members(text)}
-        products = list(json_members(text, top.pop("products").begin))
-    except (ValueError, KeyError, RecursionError):
+        parsed = parse_answer(body)
+    except (ValueError, RecursionError):
         raise NotStorableError("not-an-answer") from None
-    answer = {name: member.value for name, member in top.items()}
-    exit_status = answer.get("exit_status")
-    if answer.get("query_status") != "done" or not isinstance(exit_status, dict) or exit_status.get("status") != 0:
-        raise NotStorableError("not-done")
-    if not products:
-        raise NotStorableError("no-products")
-    echoes = {member.name: member.value for member in products if member.name in _PARAMETERS}
-    if not all(isinstance(echo, dict) for echo in echoes.values()):
+    if not parsed.has_products:
         raise NotStorableError("not-an-answer")
-    taken: list[fits_cards.Cards] = []
-    large = {
-        m.name: redact_value(fits_cards.mark_cards(m.value, taken))
-        for m in products
-        if _is_stored(m.name) and not _is_adapted(m)
-    }
-    head, gaps = fits_cards.extract_cards(_head(text, products, large), taken)
-    recording = Recording(
-        key=key,
-        stored_at=stored_at,
-        head=MemoryHead(head),
-        exit_status=_redacted_status(exit_status, CLIENT_DEFAULTS.keys() - requested),
-        parameters={
-            name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE}) for name, echo in echoes.items()
-        },
-        echoed=tuple(name for echo in echoes.values() for name in echo if name in ENVELOPE),
-        private=envelope.token is not None,
-        client_members={m.name: _redacted_member(m) for m in products if _is_adapted(m)},
-        gaps=gaps,
-        other_members=_other_members(answer),
-        product_ids=tuple(name for name in PRODUCT_IDS if any(m.name == name for m in products)),
-    )
-    rest = {m.name: m.value for m in products if m.name not in _KNOWN_PRODUCTS}
-    stored = [large, taken, recording.exit_status, recording.parameters, recording.client_members]
-    stored.append(recording.other_members)
-    check_no_secrets(stored, collect_secrets(envelope, answer, rest, products=[m.value for m in products]))
-    return recording
+    others = {member.name: member.value for member in parsed.members if member.name != PRODUCTS}
+    redactor = Redactor(envelope, MemoryHeadWriter(), requested)
+    redactor.begin(others, {member.name: member.value for member in parsed.products}, Pickles())
+
+    def pieces(part: JsonMember | JsonItem) -> list[bytes]:
+        return list(original_pieces(parsed.text, part.begin, part.end))
+
+    for member in parsed.products:
+        if not isinstance(member.value, ProductList):
+            redactor.add_member(member.name, member.value, pieces(member))
+            continue
+        redactor.begin_list(member.name)
+        for before, item in member.value.take_all(parsed.text, member.begin, member.end):
+            redactor.add_punctuation(before)
+            if item:
+                redactor.add_item(item.value, pieces(item))
+    return redactor.finish(key=key, stored_at=stored_at)
+
+
+class Redactor:
+    """Redacts an answer, whose members it takes one by one, to a recording.
+
+    The head is written while that goes on. Each method raises NotStorableError for an answer that is incomplete,
+    unsuccessful, or still names its client.
+    """
+
+    def __init__(self, envelope: Envelope, head: HeadWriter, requested: Collection[str]) -> None:
+        """Take the client, what writes the head, and the names of the parameters on which remarks are for all."""
+        self._envelope = envelope
+        self._head = head
+        self._requested = requested
+        self._size = 0
+        self._taken: list[fits_cards.Cards] = []
+        self._gaps: list[Gap] = []
+        self._client_members: dict[str, Any] = {}
+
+    def begin(self, others: Mapping[str, Any], products: Mapping[str, Any], pickles: Pickles) -> None:
+        """Take the members beside `products`, and those of `products`, whose texts follow.
+
+        `pickles` are those of the answer that were decoded before.
+        """
+        exit_status = others.get("exit_status")
+        if others.get("query_status") != "done" or not isinstance(exit_status, dict) or exit_status.get("status") != 0:
+            raise NotStorableError("not-done")
+        if not products:
+            raise NotStorableError("no-products")
+        self._echoes = {name: value for name, value in products.items() if name in _PARAMETERS}
+        if not all(isinstance(echo, dict) for echo in self._echoes.values()):
+            raise NotStorableError("not-an-answer")
+        self._exit_status, self._others, self._pickles = exit_status, others, pickles
+        self._product_ids = tuple(name for name in PRODUCT_IDS if name in products)
+        rest = {name: value for name, value in products.items() if name not in _KNOWN_PRODUCTS}
+        values = [_elements(value) for value in products.values()]
+        secrets = collect_secrets(self._envelope, others, rest, products=values)
+        self._check = LeakCheck(secrets, limit=pickles.limit)
+
+    def add_member(self, name: str, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take a member of `products` with its text."""
+        if not _is_stored(name):
+            return
+        if _is_adapted(name, value, sum(map(len, pieces))):
+            self._client_members[name] = _redacted_member(name, value)
+            return
+        self._write_name(name)
+        self._write_value(value, pieces)
+
+    def begin_list(self, name: str) -> None:
+        """Begin with a member of `products` that is a list, of which each element is taken by itself."""
+        self._write_name(name)
+
+    def add_punctuation(self, text: str) -> None:
+        """Take the text before an element of the list, or after the last one."""
+        self._write(text.encode())
+
+    def add_item(self, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take an element of the list with its text."""
+        self._write_value(value, pieces)
+
+    def finish(self, *, key: Key, stored_at: float) -> Recording:
+        """Return the recording; `stored_at` is in s since 1970 (UTC)."""
+        recording = Recording(
+            key=key,
+            stored_at=stored_at,
+            head=MemoryHead(b""),
+            exit_status=_redacted_status(self._exit_status, CLIENT_DEFAULTS.keys() - self._requested),
+            parameters={
+                name: redact_value({k: v for k, v in echo.items() if k not in ENVELOPE})
+                for name, echo in self._echoes.items()
+            },
+            echoed=tuple(name for echo in self._echoes.values() for name in echo if name in ENVELOPE),
+            private=self._envelope.token is not None,
+            client_members=self._client_members,
+            gaps=tuple(self._gaps),
+            other_members=_other_members(self._others),
+            product_ids=self._product_ids,
+        )
+        stored = [self._taken, recording.exit_status, recording.parameters, recording.client_members]
+        self._check.add([*stored, recording.other_members])
+        self._check.finish()
+        return replace(recording, head=self._head.finish())
+
+    def _write_name(self, name: str) -> None:
+        self._check.add({name: None})
+        self._write(f"{',' if self._size else ''}{json.dumps(name)}:".encode("ascii"))
+
+    def _write_value(self, value: Any, pieces: Sequence[bytes]) -> None:
+        """Redact, check and write a value: as it was sent, or as redaction changes it."""
+        first = len(self._taken)
+        redacted = redact_value(fits_cards.mark_cards(value, self._taken))
+        self._check.add(redacted, self._pickles.decoded)
+        if len(self._taken) > first:
+            text, gaps = fits_cards.extract_cards(compact(redacted), self._taken, first)
+            self._gaps += [gap._replace(offset=self._size + gap.offset) for gap in gaps]
+            pieces = (text,)
+        elif redacted is not value:
+            pieces = list(compact_pieces(redacted))
+        for piece in pieces:
+            self._write(piece)
+
+    def _write(self, piece: bytes) -> None:
+        self._head.write(piece)
+        self._size += len(piece)
+
+
+def _elements(value: Any) -> Any:
+    """Return the products of a list without their positions; a product, and a unit of one, may be JSON text."""
+    if not isinstance(value, ProductList):
+        return value
+    products = [parsed_object(item.value) for item in value]
+    units = [product.get("data_unit_list") for product in products if isinstance(product, dict)]
+    return [products, [parsed_object(unit) for some in units if isinstance(some, list) for unit in some]]
 
 
 def _is_stored(name: str) -> bool:
@@ -329,22 +428,13 @@ def tail(
 _API_CODE = "api_code"
 
 
-def _is_adapted(member: JsonMember) -> bool:
-    """Tell whether a member of `products` is adapted to each client."""
-    if member.name == _API_CODE:
-        return isinstance(member.value, str)
-    return member.name in VERSION_DEPENDENT and member.end - member.begin <= MAX_SMALL
+def _is_adapted(name: str, value: Any, size: int) -> bool:
+    """Tell whether a member of `products`, with a text of `size` bytes, is adapted to each client."""
+    if name == _API_CODE:
+        return isinstance(value, str)
+    return name in VERSION_DEPENDENT and size <= MAX_SMALL
 
 
-def _redacted_member(member: JsonMember) -> Any:
+def _redacted_member(name: str, value: Any) -> Any:
     """Return a member that is adapted to each client, without its client."""
-    return redact_value(api_code.with_gaps(member.value) if member.name == _API_CODE else member.value)
-
-
-def _head(text: str, products: list[JsonMember], large: Mapping[str, Any]) -> str:
-    """Join the stored members of `products`: as they were sent, or as redaction changed them."""
-    return ",".join(
-        f"{json.dumps(m.name)}:{text[m.begin : m.end] if large[m.name] is m.value else compact(large[m.name])}"
-        for m in products
-        if m.name in large
-    )
+    return redact_value(api_code.with_gaps(value) if name == _API_CODE else value)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Query
+    from oda_proxy.recordings.head import HeadWriter
     from oda_proxy.recordings.recording import Recording
 
 
@@ -101,6 +102,9 @@ class Store(Protocol):
 
     def note_use(self, key: Key) -> None:
         """Note that a recording was requested that was not read from here; does not block."""
+
+    def new_head(self, size: int) -> HeadWriter:
+        """Return what takes the head of a recording that may be stored; `size` is about that of its text in bytes."""
 
     def put(self, recording: Recording) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash."""

@@ -32,7 +32,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import counters, eviction, index_keys, layout, rows, scans, secondary_index
 from oda_proxy.store.base import FreeSpace, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
-from oda_proxy.store.heads import Heads
+from oda_proxy.store.heads import CompressedHeadWriter, Heads
 from oda_proxy.store.index import INDEX, Index, check, is_damage, open_index
 from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
@@ -149,6 +149,10 @@ class DiskStore:
         """Note that a recording was requested that was not read from here; does not block."""
         if self._track_use:
             self._uses[key] = self._clock()
+
+    def new_head(self, size: int) -> CompressedHeadWriter:
+        """Return what compresses a head while it is made; its file is written by `put`."""
+        return CompressedHeadWriter(size)
 
     def put(self, recording: Recording) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash.

@@ -12,7 +12,6 @@ import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import FileIO
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -81,6 +80,84 @@ class StoredHead:
         return Path(str(self._file.name)).parent
 
 
+@dataclass(frozen=True, slots=True)
+class CompressedHead:
+    """A head in memory, compressed as in its file; it may not have one."""
+
+    head_file: HeadFile
+    content: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the head, uncompressed."""
+        return self.head_file.size
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the head, uncompressed, in hexadecimal digits."""
+        return self.head_file.digest
+
+    def pieces(self) -> Iterator[bytes]:
+        """Iterate over the uncompressed head."""
+        decompressor = zstandard.ZstdDecompressor(max_window_size=2**_WINDOW_LOG).decompressobj()
+        for compressed in self.content:
+            if piece := decompressor.decompress(compressed):
+                yield piece
+
+    def close(self) -> None:
+        """Do nothing: it is in memory."""
+
+
+class CompressedHeadWriter:
+    """Compresses a head piece by piece; `size` is about that of its text in bytes."""
+
+    def __init__(self, size: int) -> None:
+        level = _LEVEL if size < _LARGE else _LEVEL_OF_LARGE
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=_WINDOW_LOG, write_checksum=True)
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._content: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece."""
+        self._digest.update(piece)
+        self._size += len(piece)
+        if compressed := self._compressor.compress(piece):
+            self._content.append(compressed)
+
+    def finish(self) -> CompressedHead:
+        """Return the head."""
+        self._content.append(self._compressor.flush())
+        content = _with_content_size(self._content, self._size)
+        digest, size = hashlib.sha256(), 0
+        for compressed in content:
+            digest.update(compressed)
+            size += len(compressed)
+        return CompressedHead(HeadFile(self._digest.hexdigest(), self._size, digest.hexdigest(), size), content)
+
+
+_DESCRIPTOR = 4
+"""Place of the frame header descriptor in a frame of zstd (RFC 8878, section 3.1.1.1), after the magic number."""
+_HAS_SIZE = 0xE0
+"""The bits in it of which one is set if the frame has the size of its content."""
+_SIZE_OF_8_BYTES = 0xC0
+"""The bits in it that say that the frame has its size, in eight bytes after the next byte."""
+
+
+def _with_content_size(frame: list[bytes], size: int) -> tuple[bytes, ...]:
+    """Return a frame with the size of its content, which was not known when its header was written.
+
+    Without it, not every program reserves enough memory to decompress it.
+    """
+    header, *rest = frame
+    if header[_DESCRIPTOR] & _HAS_SIZE:  # an empty one
+        return tuple(frame)
+    begin, window, blocks = header[:_DESCRIPTOR], header[_DESCRIPTOR + 1 : _DESCRIPTOR + 2], header[_DESCRIPTOR + 2 :]
+    descriptor = bytes([header[_DESCRIPTOR] | _SIZE_OF_8_BYTES])
+    return b"".join((begin, descriptor, window, size.to_bytes(8, "little"), blocks)), *rest
+
+
 class _Reader:
     """A position of its own in a file that several readers share."""
 
@@ -124,27 +201,20 @@ class Heads:
 
     def write(self, head: Head) -> PendingHead:
         """Write a head under a temporary name; raises OSError."""
-        level = _LEVEL if head.size < _LARGE else _LEVEL_OF_LARGE
-        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=_WINDOW_LOG, write_checksum=True)
-        compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=head.size)
+        compressed = head if isinstance(head, CompressedHead) else _compressed(head)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_PENDING_PREFIX)
         temporary = Path(name)
-        digest, stored_digest, stored_size = hashlib.sha256(), hashlib.sha256(), 0
         try:
             with os.fdopen(descriptor, "wb") as file:
-                for chunk in chain(head.pieces(), (b"",)):
-                    compressed = compressor.compress(chunk) if chunk else compressor.flush()
-                    digest.update(chunk)
-                    stored_digest.update(compressed)
-                    stored_size += file.write(compressed)
+                for content in compressed.content:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             match_owner(temporary, self.folder)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        head_file = HeadFile(digest.hexdigest(), head.size, stored_digest.hexdigest(), stored_size)
-        return PendingHead(head_file, temporary, self.path(head_file.name))
+        return PendingHead(compressed.head_file, temporary, self.path(compressed.head_file.name))
 
     def open(self, head_file: HeadFile) -> StoredHead:
         """Open a head and check its digest; raises ValueError if it does not match, FileNotFoundError, or OSError."""
@@ -181,6 +251,13 @@ class Heads:
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < before:
                     yield file
+
+
+def _compressed(head: Head) -> CompressedHead:
+    writer = CompressedHeadWriter(head.size)
+    for piece in head.pieces():
+        writer.write(piece)
+    return writer.finish()
 
 
 def _sync_folder(folder: Path) -> None:

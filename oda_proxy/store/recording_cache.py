@@ -7,7 +7,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
@@ -19,13 +19,14 @@ from oda_proxy.http.storable import storage_refusal, varying_names
 from oda_proxy.query.job_ids import JobIdCollisions, read_job_id
 from oda_proxy.recordings import loaded
 from oda_proxy.recordings.head import MemoryHead, SpooledHead
-from oda_proxy.recordings.recording import redact, redact_query, splice
+from oda_proxy.recordings.recording import Redactor, redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT, HotTier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from oda_proxy.compat.pickles import Pickles
     from oda_proxy.http.cache_status import CacheStatus
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope
@@ -49,6 +50,55 @@ class StoreResult:
     recording: Recording | None = None
     stored: bool = False
     detail: str = ""
+
+
+class Recorder:
+    """Makes a recording of an answer while it is repaired; where it must not be stored, the repair goes on."""
+
+    def __init__(self, redactor: Redactor, job_id: str = "") -> None:
+        self.has_begun = False
+        """Whether it has seen the answer."""
+        self.job_id = job_id
+        """The name of the job, by default the dispatcher's; "" if unknown."""
+        self._redactor = redactor
+        self._refusal: NotStorableError | None = None
+
+    def begin(self, others: Mapping[str, Any], products: Mapping[str, Any], pickles: Pickles) -> None:
+        """Take the members beside `products`, and those of `products`."""
+        self.has_begun = True
+        monitor = others.get("job_monitor")
+        job_id = monitor.get("job_id") if isinstance(monitor, dict) else None
+        self.job_id = self.job_id or (job_id if isinstance(job_id, str) else "")
+        self._observe(lambda: self._redactor.begin(others, products, pickles))
+
+    def add_member(self, name: str, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take a member of `products` with its text."""
+        self._observe(lambda: self._redactor.add_member(name, value, pieces))
+
+    def begin_list(self, name: str) -> None:
+        """Begin with a member of `products` of which each element is taken by itself."""
+        self._observe(lambda: self._redactor.begin_list(name))
+
+    def add_punctuation(self, text: str) -> None:
+        """Take the text before an element, or after the last one."""
+        self._observe(lambda: self._redactor.add_punctuation(text))
+
+    def add_item(self, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take an element with its text."""
+        self._observe(lambda: self._redactor.add_item(value, pieces))
+
+    def finish(self, *, key: Key, stored_at: float) -> Recording:
+        """Return the recording. Raises NotStorableError."""
+        if self._refusal:
+            raise self._refusal
+        return self._redactor.finish(key=key, stored_at=stored_at)
+
+    def _observe(self, step: Callable[[], None]) -> None:
+        if not self._refusal:
+            try:
+                step()
+            except NotStorableError as refusal:
+                self._refusal = refusal
 
 
 class JobTimes(Protocol):
@@ -123,19 +173,38 @@ class RecordingCache:
         self._faults.note_success("read")
         return recording
 
-    async def store(self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, job: JobTimes) -> StoreResult:
-        """Store a complete answer before it is returned, so that the next request is a hit."""
-        if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
-            is_encoded = answer.status == OK and answer.cache_status.detail != UNSAFE
-            return StoreResult(detail=ENCODED if is_encoded else answer.cache_status.detail)
-        if refusal := storage_refusal(answer.headers) or ("upstream-varies" if varying_names(answer.headers) else ""):
+    def recorder(
+        self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, *, job_id: str = ""
+    ) -> Recorder | None:
+        """Return what makes a recording of an answer while it is repaired; None for one that is not stored.
+
+        `job_id` is the name of the job for clients, if it is not that in the answer.
+        """
+        if _refusal(answer) is not None or not isinstance(answer.body, SpooledBody):
+            return None
+        requested = {name for name, _ in resolved.query.parameters}
+        return Recorder(Redactor(envelope, self._store.new_head(answer.body.size), requested), job_id)
+
+    async def store(
+        self,
+        answer: Answer,
+        resolved: ResolvedQuery,
+        envelope: Envelope,
+        job: JobTimes,
+        recorder: Recorder | None = None,
+    ) -> StoreResult:
+        """Store a complete answer before it is returned, so that the next request is a hit.
+
+        The `recorder` has seen it while it was repaired; without one, the answer is parsed again.
+        """
+        if (refusal := _refusal(answer)) is not None:
             return StoreResult(detail=refusal)
         if not isinstance(answer.body, SpooledBody):
             return StoreResult(detail=answer.cache_status.detail or "too-large")
         recording = None
         try:
             async with self._budget.reserve(answer.body.size):
-                redacted = partial(self._redact, answer.body, resolved, envelope)
+                redacted = partial(self._redact, answer.body, resolved, envelope, recorder)
                 recording = await self._budget.in_thread(answer.body.size, redacted)
                 query = redact_query(resolved.query, envelope)
                 cost = max(recording.stored_at - job.started_at, 0.0)
@@ -150,12 +219,17 @@ class RecordingCache:
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 
-    def _redact(self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope) -> Recording:
-        """Redact an answer; blocks. Several copies of it are in memory meanwhile."""
-        text, requested = body.read(), {name for name, _ in resolved.query.parameters}
-        job_id = read_job_id(text)
+    def _redact(
+        self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope, recorder: Recorder | None
+    ) -> Recording:
+        """Return the recording of an answer; blocks."""
+        if recorder and recorder.has_begun:
+            job_id, recording = recorder.job_id, recorder.finish(key=resolved.key, stored_at=self._clock())
+        else:
+            text, requested = body.read(), {name for name, _ in resolved.query.parameters}
+            job_id = read_job_id(text)
+            recording = redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
         self._job_ids.record(job_id, resolved.key)
-        recording = redact(text, envelope, key=resolved.key, stored_at=self._clock(), requested=requested)
         is_public = not recording.private and _JOB_ID.fullmatch(job_id) and job_id != envelope.session_id
         return replace(recording, job_id=job_id) if is_public else recording
 
@@ -169,6 +243,15 @@ class RecordingCache:
         product = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
         _log.warning("the echo in an answer for %s contradicts the query in %r: it is not stored", product, names[:10])
         raise NotStorableError("echo-differs")
+
+
+def _refusal(answer: Answer) -> str | None:
+    """Return why an answer is not stored, as a detail of `Cache-Status`; None if it may be."""
+    if not is_plain(answer) or answer.cache_status.detail == UNSAFE:
+        is_encoded = answer.status == OK and answer.cache_status.detail != UNSAFE
+        return ENCODED if is_encoded else answer.cache_status.detail
+    varies = "upstream-varies" if varying_names(answer.headers) else ""
+    return storage_refusal(answer.headers) or varies or None
 
 
 async def _in_file(recording: Recording | None) -> Recording | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,8 +58,27 @@ async def read(body: object) -> bytes:
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Set how much is held in memory: all, some, nothing."""
     monkeypatch.setattr(spool, "MAX_IN_MEMORY", request.param)
-    monkeypatch.setattr(spool, "CHUNK_SIZE", 7)
+    monkeypatch.setattr(spool, "BATCH_SIZE", 7)
     return int(request.param)
+
+
+async def test_what_goes_to_a_file_is_written_in_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 20)
+    monkeypatch.setattr(spool, "BATCH_SIZE", 25)
+    sizes = []
+
+    def write(self: EncryptedFile, content: bytes, at: int, write: Any = EncryptedFile.write) -> None:
+        sizes.append(len(content))
+        write(self, content, at)
+
+    monkeypatch.setattr(EncryptedFile, "write", write)
+
+    result = (await spooled(answer(Body(PIECES)), 100)).body
+
+    assert await read(result) == b"".join(PIECES)
+    assert sizes == [30, 30, 30, 10]
+    assert isinstance(result, SpooledBody)
+    await result.aclose()
 
 
 @pytest.mark.usefixtures("memory")
@@ -227,8 +247,22 @@ async def test_all_bodies_together_have_a_limit_in_memory(monkeypatch: pytest.Mo
     assert total.used == 0, "what is dropped is released, too"
 
 
-async def test_a_body_without_room_on_a_disk_is_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = SpooledBody()
-    body.keep(b"x" * 100)
+@pytest.mark.parametrize("fails_at", [1, 2], ids=["the first piece in a file", "a later one"])
+async def test_a_body_without_room_on_a_disk_is_held_in_memory(monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 100)
+    writes = []
 
-    assert (body.size, body.read()) == (100, b"x" * 100)
+    def write(self: EncryptedFile, content: bytes, at: int, write: Any = EncryptedFile.write) -> None:
+        writes.append(at)
+        if len(writes) >= fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, content, at)
+
+    monkeypatch.setattr(EncryptedFile, "write", write)
+    body = SpooledBody()
+    for piece in (b"a" * 60, b"b" * 60, b"c" * 60, b"d" * 60):
+        body.hold(piece)
+
+    assert (body.size, body.read()) == (240, b"a" * 60 + b"b" * 60 + b"c" * 60 + b"d" * 60)
+    assert body._file is None
+    assert len(writes) == fails_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -19,7 +20,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
-from oda_proxy.store.heads import Heads
+from oda_proxy.store.heads import CompressedHeadWriter, Heads
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.stores import index_of
 
@@ -92,6 +93,24 @@ def test_heads_can_be_read_by_any_zstd(disk: DiskStore, tmp_path: Path) -> None:
     (head,) = heads(tmp_path)
     assert head.stat().st_size < 1000
     assert zstandard.decompress(head.read_bytes()) == b"AAAA" * 100_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 131_072, 3_000_000])
+@pytest.mark.parametrize("expected", [0, 100_000_000])
+def test_a_head_that_is_compressed_while_it_is_made_states_its_size(size: int, expected: int) -> None:
+    import zstandard
+
+    text = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    writer = CompressedHeadWriter(expected)
+    for at in range(0, size, 65_536):
+        writer.write(text[at : at + 65_536])
+    head = writer.finish()
+
+    assert zstandard.frame_content_size(b"".join(head.content)) == size
+    assert zstandard.decompress(b"".join(head.content)) == text
+    assert (b"".join(head.pieces()), head.size) == (text, size)
+    assert head.digest == hashlib.sha256(text).hexdigest()
+    assert head.head_file.name == hashlib.sha256(b"".join(head.content)).hexdigest()
 
 
 def test_a_head_cut_at_any_byte_is_never_served(disk: DiskStore, tmp_path: Path) -> None:

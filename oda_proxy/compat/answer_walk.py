@@ -1,0 +1,145 @@
+"""One walk over the products of an answer, in which each is repaired, screened, observed and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from oda_proxy.compat import screening
+from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces, original_pieces
+from oda_proxy.compat.parsed_answer import PRODUCTS, ProductList
+from oda_proxy.compat.pickles import Pickles
+from oda_proxy.compat.repairs import repaired_member, repaired_product
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oda_proxy.codec.json_spans import JsonItem, JsonMember
+    from oda_proxy.compat.parsed_answer import ParsedAnswer
+
+_REUSED: Final = 8
+"""Pickles are remembered from one product to the next up to the size of the answer divided by this."""
+
+
+class MemberObserver(Protocol):
+    """Sees the repaired members of an answer while they are written, each with its text."""
+
+    def begin(self, others: Mapping[str, Any], products: Mapping[str, Any], pickles: Pickles) -> None:
+        """Take the members beside `products`, and those of `products`; the elements of `PRODUCT_LIST` follow."""
+
+    def add_member(self, name: str, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take a member of `products`."""
+
+    def begin_list(self, name: str) -> None:
+        """Begin with a member of `products` of which each element is taken by itself."""
+
+    def add_punctuation(self, text: str) -> None:
+        """Take the text before an element, or after the last one."""
+
+    def add_item(self, value: Any, pieces: Sequence[bytes]) -> None:
+        """Take an element."""
+
+
+class AnswerWalk:
+    """One walk over the products of an answer: each is repaired, screened, observed and written."""
+
+    def __init__(self, parsed: ParsedAnswer, writer: AnswerWriter, observer: MemberObserver | None) -> None:
+        self.writer = writer
+        self.forbidden: set[str] = set()
+        self._parsed = parsed
+        self._observer = observer
+        self._pickles = Pickles(limit=len(parsed.text) // _REUSED)
+
+    def repair(self, others: Mapping[str, Any]) -> None:
+        """Repair the products, and write them beside the `others`, if anything changes."""
+        products = {
+            member.name: member.value if _is_list(member) else repaired_member(member.name, member.value, self._pickles)
+            for member in self._parsed.products
+        }
+        self._screen({name: value for name, value in products.items() if not isinstance(value, ProductList)})
+        if self._observer:
+            self._observer.begin(others, products, self._pickles)
+        if not self._has_same_members(others):
+            self.writer.mark_changed()
+        separator = "{"
+        for member in self._parsed.members:
+            if member.name != PRODUCTS and member.name not in others:
+                continue
+            self.writer.punctuation(separator)
+            self.writer.name(member.name)
+            separator = ","
+            if member.name != PRODUCTS:
+                self._add(member, others[member.name])
+            elif self._parsed.has_products:
+                self._repair_products(products)
+            else:
+                self.writer.changed((b"{}",))
+        self._append(separator, others)
+
+    def _has_same_members(self, others: Mapping[str, Any]) -> bool:
+        """Return whether the answer has these members beside `products`, and no more."""
+        before = {member.name: member.value for member in self._parsed.members}
+        is_complete = others.keys() | {PRODUCTS} == before.keys() and self._parsed.has_products
+        return is_complete and all(others[name] is before[name] for name in others)
+
+    def _append(self, separator: str, others: Mapping[str, Any]) -> None:
+        """Write the members that the answer did not have, and its end."""
+        before = {member.name for member in self._parsed.members}
+        if PRODUCTS not in before:
+            self.writer.punctuation(f'{separator}"products":{{}}')
+        for name, value in others.items():
+            if name not in before:
+                self.writer.punctuation(",")
+                self.writer.name(name)
+                self.writer.changed(list(compact_pieces(value)))
+        self.writer.punctuation("}\n")
+
+    def _repair_products(self, products: dict[str, Any]) -> None:
+        separator = "{"
+        for member in self._parsed.products:
+            self.writer.punctuation(separator)
+            self.writer.name(member.name)
+            separator = ","
+            if isinstance(member.value, ProductList):
+                self._repair_list(member, member.value)
+                continue
+            value = products.pop(member.name)
+            pieces = self._add(member, value)
+            if self._observer:
+                self._observer.add_member(member.name, value, pieces)
+            self._pickles.end_product()
+        self.writer.punctuation("{}" if separator == "{" else "}")
+
+    def _repair_list(self, member: JsonMember, items: ProductList) -> None:
+        if self._observer:
+            self._observer.begin_list(member.name)
+        for before, item in items.take_all(self._parsed.text, member.begin, member.end):
+            self.writer.punctuation(before)
+            if self._observer:
+                self._observer.add_punctuation(before)
+            if item is None:
+                break
+            value = repaired_product(item.value, self._pickles)
+            self._screen(value)
+            pieces = self._add(item, value)
+            if self._observer:
+                self._observer.add_item(value, pieces)
+            self._pickles.end_product()
+
+    def _add(self, part: JsonMember | JsonItem, value: Any) -> Sequence[bytes]:
+        """Write a part with its value, and return its text, if there is an observer to see it."""
+        pieces: Sequence[bytes] = ()
+        if value is not part.value:
+            pieces = list(compact_pieces(value))
+            self.writer.changed(pieces)
+        else:
+            self.writer.unchanged(part.begin, part.end)
+            if self._observer:
+                pieces = list(original_pieces(self._parsed.text, part.begin, part.end))
+        return pieces
+
+    def _screen(self, value: Any) -> None:
+        self.forbidden.update(screening.forbidden_names(value, self._pickles))
+
+
+def _is_list(member: JsonMember) -> bool:
+    return isinstance(member.value, ProductList)
