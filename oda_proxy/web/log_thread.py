@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from contextlib import contextmanager, suppress
+from select import PIPE_BUF
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -116,16 +117,20 @@ class ThreadedHandler(logging.Handler):
             return ""
 
     def _write_text(self, text: str) -> None:
-        """Write to the file descriptor where there is one: a thread must not hold the stream when the program ends."""
+        """Write to the file descriptor where there is one: a thread must not hold the stream when the program ends.
+
+        Whole lines are written at once, and no more than a pipe takes at once: workers share it.
+        """
         try:
             number = self._stream.fileno()
         except OSError:
             self._stream.write(text)
             self._stream.flush()
             return
-        rest = memoryview(text.encode(self._stream.encoding or "utf-8", "backslashreplace"))
-        while rest:
-            rest = rest[os.write(number, rest) :]
+        encoded, at = text.encode(self._stream.encoding or "utf-8", "backslashreplace"), 0
+        while at < len(encoded):
+            end = encoded.rfind(b"\n", at, at + PIPE_BUF) + 1 or at + PIPE_BUF
+            at += os.write(number, encoded[at:end])
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import threading
+from select import PIPE_BUF
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,6 +127,30 @@ def test_a_stream_that_cannot_be_written_stops_nothing(log: logging.Logger) -> N
 
     assert stream.getvalue() == ""
     assert handler._dropped == 3
+
+
+def test_lines_of_several_processes_are_not_mixed_in_a_pipe(
+    log: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe takes PIPE_BUF bytes at once (POSIX, `write`), and the rest after what others write."""
+    written: list[bytes] = []
+    write = os.write
+
+    def observed(number: int, data: bytes) -> int:
+        written.append(data)
+        return write(number, data)
+
+    monkeypatch.setattr(os, "write", observed)
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        handler = handle(log, stream)
+        for number in range(500):
+            log.info("%d %s", number, "x" * (number % 100))
+        handler.close()
+
+    assert max(map(len, written)) <= PIPE_BUF
+    assert all(data.endswith(b"\n") for data in written)
+    assert path.read_bytes() == b"".join(written)
 
 
 def test_text_that_the_file_cannot_encode_is_escaped(log: logging.Logger, tmp_path: Path) -> None:
