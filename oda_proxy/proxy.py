@@ -171,7 +171,7 @@ class Proxy:
         self._new_session = runtime.new_session
         self._hits, self._forwarded, self._failed, self._relayed_stored = 0, 0, 0, 0
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
-        budget = ProcessingBudget()
+        self._budget = budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
         self._query_memo = QueryMemo()
@@ -490,9 +490,10 @@ class Proxy:
         answer = await spooled(reply, MAX_STORED)
         if answer.status == OK:
             self._tokens.mark_verified(client.envelope.token)
-        recorder = self._cache.recorder(answer, resolved, client.envelope)
-        answer = await self._pipeline.repaired(answer, client.envelope, observer=recorder)
-        result = await self._cache.store(answer, resolved, client.envelope, job, recorder)
+        async with self._budget.hold():
+            recorder = self._cache.recorder(answer, resolved, client.envelope)
+            answer = await self._pipeline.repaired(answer, client.envelope, observer=recorder)
+            result = await self._cache.store(answer, resolved, client.envelope, job, recorder)
         self._relayed_stored += result.stored
         if result.stored and result.recording:
             await self._observer.stored(result.recording)

@@ -7,14 +7,29 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 T = TypeVar("T")
 
-MAX_PROCESSED = 256 * 1024 * 1024
+
+@dataclass(slots=True)
+class _Held:
+    """Bytes that are reserved until the end of a block."""
+
+    budget: ProcessingBudget
+    task: asyncio.Task[Any] | None
+    size: int = 0
+
+
+_held: ContextVar[_Held | None] = ContextVar("_held", default=None)
+"""What the task holds; tasks that it starts have the same context, and hold nothing."""
+
+MAX_PROCESSED = 128 * 1024 * 1024
 """Bytes that the answers that are being parsed, repaired or redacted take together; a larger one is processed alone."""
 COPIES = 3
 """Bytes in memory for each byte of an answer that is processed: as text, as JSON, and compressed (measured)."""
@@ -38,13 +53,35 @@ class ProcessingBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Reserve the memory that processing an answer of `size` bytes takes; waits until there is room."""
+        """Reserve the memory that processing an answer of `size` bytes takes; waits until there is room.
+
+        Within `hold`, the first reservation is for all steps.
+        """
         needed = COPIES * size
+        held = _held.get()
+        if held is not None and held.budget is self and held.task is asyncio.current_task():
+            if not held.size:
+                await self._acquire(needed)
+                held.size = needed
+            yield
+            return
         await self._acquire(needed)
         try:
             yield
         finally:
             self._release(needed)
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Keep what is reserved for an answer until the end of the block: once parsed, it is in memory until then."""
+        held = _Held(self, asyncio.current_task())
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+            if held.size:
+                self._release(held.size)
 
     async def run(self, size: int, function: Callable[[], T]) -> T:
         """Call a function that processes an answer of `size` bytes in a thread, when there is room."""

@@ -123,27 +123,30 @@ class Poller:
                 submitted_as_stalled = clock() if is_stalled else submitted_as_stalled
                 running.job = resubmitted(running.job)
                 step = next_step(running.job, clock(), watched=True)
-            response = await self._exchange.request(step, running, place)
-            if step.query_status == "new":
-                running.end_resubmission()
-            client = running.client
-            if response.event is Event.UNAUTHORIZED and running.hand_over():
+            async with self._services.budget.hold():  # an answer with products is in memory until it is stored
+                response = await self._exchange.request(step, running, place)
+                if step.query_status == "new":
+                    running.end_resubmission()
+                client = running.client
+                if response.event is Event.UNAUTHORIZED and running.hand_over():
+                    await close(response.answer)
+                    if not _is_same_subject(client, running.client):  # the dispatcher has a job for each
+                        running.job = resubmitted(running.job)
+                    continue
+                before, retry_after = running.job, response.retry_after
+                job_id = job_id_in(response.json)
+                running.job = advance(before, response.event, clock(), job_id=job_id, limits=self._limits)
+                running.seen_running |= response.event in {Event.SUBMITTED, Event.PROGRESS}
+                if running.job.state.is_final:
+                    return await outcome_of(running, client, response, self._services, now=clock())
                 await close(response.answer)
-                if not _is_same_subject(client, running.client):  # the dispatcher has a job for each
-                    running.job = resubmitted(running.job)
-                continue
-            before, retry_after = running.job, response.retry_after
-            job_id = job_id_in(response.json)
-            running.job = advance(before, response.event, clock(), job_id=job_id, limits=self._limits)
-            running.seen_running |= response.event in {Event.SUBMITTED, Event.PROGRESS}
-            if running.job.state.is_final:
-                return await outcome_of(running, client, response, self._services, now=clock())
-            await close(response.answer)
-            if running.job.state is not State.NEW and (before.state is State.NEW or _is_renamed(before, running.job)):
-                await self._write_journal(running, client)
-            await self._update(running, client, response, before, submitted=step.query_status == "new")
-            if response.answer is not None and running.job.state is not State.READY:  # the products come next
-                running.note_answer()
+                if running.job.state is not State.NEW and (
+                    before.state is State.NEW or _is_renamed(before, running.job)
+                ):
+                    await self._write_journal(running, client)
+                await self._update(running, client, response, before, submitted=step.query_status == "new")
+                if response.answer is not None and running.job.state is not State.READY:  # the products come next
+                    running.note_answer()
 
     def _is_stalled(self, running: RunningJob) -> bool:
         """Return whether the dispatcher has lost a job, or was silent on it for much longer than earlier ones took."""

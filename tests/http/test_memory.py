@@ -89,3 +89,30 @@ async def test_an_error_releases_the_memory() -> None:
 
     await work.start("next", 100)
     assert work.processed == ["next"]
+
+
+async def test_what_is_held_is_reserved_once_for_all_steps_and_until_the_end() -> None:
+    work = Work(100)
+
+    async with work.budget.hold():
+        async with work.budget.reserve(60):
+            pass
+        await work.start("other", 60)
+        async with asyncio.timeout(5), work.budget.reserve(1000):
+            assert work.processed == [], "what was parsed is still in memory"
+
+    await work.settle()
+    assert work.processed == ["other"]
+    await work.finish("other")
+    await work.start("after", 100)
+    assert work.processed == ["other", "after"]
+
+
+async def test_an_error_releases_what_is_held() -> None:
+    work = Work(100)
+    with pytest.raises(ValueError, match="x"):
+        async with work.budget.hold(), work.budget.reserve(100):
+            raise ValueError("x")
+
+    await work.start("next", 100)
+    assert work.processed == ["next"]
