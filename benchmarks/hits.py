@@ -60,8 +60,9 @@ PATIENCE = 60.0
 MIXED, MIXED_MEMORY, MIXED_MARGIN = 10_000, 100 * MB, 64 * 1024 * 1024
 """Hits of mixed sizes, `--memory` for them, and how much more memory than that they may take."""
 
-HOT, COLD, BARE, NGINX, VARNISH, MITMPROXY = "memory", "disk", "bare handler", "nginx", "Varnish", "mitmproxy"
-OURS = (HOT, COLD)
+HOT, TWO, COLD = "memory", "two workers, memory", "disk"
+BARE, NGINX, VARNISH, MITMPROXY = "bare handler", "nginx", "Varnish", "mitmproxy"
+OURS = (HOT, TWO, COLD)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Target:
 TARGETS = (
     Target(HOT, BARE, ("2 kB",), 0.6),
     Target(HOT, BARE, ("1 MB",), 0.7),
+    Target(TWO, BARE, ("2 kB",), 1.1),
     Target(HOT, NGINX, ("25 MB", "57 MB"), 0.7),
     Target(COLD, BARE, ("2 kB",), 0.25),
     Target(COLD, BARE, ("25 MB", "57 MB"), 0.4),
@@ -228,9 +230,10 @@ def _ready(body: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a han
 
 
 @contextmanager
-def proxy(cache: Path, upstream: str, memory: int | None, log: Path) -> Iterator[tuple[str, int]]:
+def proxy(cache: Path, upstream: str, memory: int | None, log: Path, *, workers: int = 1) -> Iterator[tuple[str, int]]:
     """Run the proxy; yield its address and process id."""
     command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--port", "0", "--upstream", upstream]
+    command += ["--workers", str(workers)]
     command += ["--cache-dir", str(cache), *(() if memory is None else ("--memory", str(memory)))]
     with program(*command, log=log) as process:
         yield started(log), process.pid
@@ -431,7 +434,7 @@ def ratio(of: Mapping[str, list[float]], server: str, reference: str) -> float |
 def table(measured: Mapping[str, Mapping[str, list[float]]], sizes: Mapping[str, int]) -> list[str]:
     """Return the lines of a Markdown table: hits a second, and ratios."""
     names = list(next(iter(measured.values())))
-    pairs = [(HOT, BARE), (HOT, NGINX), (COLD, BARE)]
+    pairs = [(HOT, BARE), (HOT, NGINX), (TWO, BARE), (COLD, BARE)]
     pairs = [pair for pair in pairs if set(pair) <= set(names)]
     titles = [f"oda-proxy, {name}" if name in OURS else name for name in names]
     lines = ["| hits a second | " + " | ".join([*titles, *(f"{one} / {other}" for one, other in pairs)]) + " |"]
@@ -523,8 +526,9 @@ def main() -> int:
             servers[VARNISH] = stack.enter_context(varnish(folder / "varnish", bare_url)) + "/{}"
         if options.full and _tool("mitmdump"):
             servers[MITMPROXY] = stack.enter_context(mitmproxy(folder / "mitmproxy", bare_url, sizes)) + "/{}"
-        servers[HOT] = stack.enter_context(proxy(cache, upstream, None, folder / "hot"))[0]
-        servers[COLD] = stack.enter_context(proxy(cache, upstream, 0, folder / "cold"))[0]
+        for kind, (memory, workers) in {HOT: (None, 1), TWO: (None, 2), COLD: (0, 1)}.items():
+            ours = proxy(cache, upstream, memory, folder / kind, workers=workers)
+            servers[kind] = stack.enter_context(ours)[0]
         measured = rates(servers, sizes, rounds, seconds, folder)
         machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
         client = "wrk" if _tool("wrk") else "a client in Python (wrk is not installed)"

@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -137,6 +137,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             "with --upstream"
         )
     _import_all()
+    options = replace(options, memory=options.memory // options.workers)
     port = share_port(options.host, options.port, options.workers)
     host = f"[{options.host}]" if ":" in options.host else options.host
     with closing(port), private_folder() as folder:
@@ -150,7 +151,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             options.workers,
             work,
             lambda: _print(f"listening on http://{host}:{port.port}"),
-            patience=2 * SHUTDOWN_TIMEOUT + 5.0,
+            patience=4 * SHUTDOWN_TIMEOUT,
         )
         supervisor.run()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +32,6 @@ from tests.support.worker_servers import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.servers import Server
 
@@ -264,12 +265,17 @@ def test_other_signals_stop_all_workers_as_well(tmp_path: Path, number: signal.S
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    with mock_running(tmp_path) as mock, workers_running(tmp_path, mock.url) as proxy:
+    with (
+        tempfile.TemporaryDirectory() as sockets,  # the path of a socket is short
+        mock_running(tmp_path) as mock,
+        workers_running(tmp_path, mock.url, env={"TMPDIR": sockets}) as proxy,
+    ):
         processes = [worker["pid"] for worker in workers(proxy)]
         proxy.process.kill()
         proxy.process.wait(PATIENCE)
 
         wait_until(lambda: not any(map(is_alive, processes)))
+        assert not list(Path(sockets).iterdir())
 
 
 def test_a_worker_that_hangs_is_killed_and_another_leads(tmp_path: Path) -> None:
