@@ -134,12 +134,15 @@ class _OwnArguments:
 
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until a signal ends it."""
+    import logging
+
     from oda_proxy.servers import serve, serve_with_workers  # other commands do not import it
+    from oda_proxy.web.log_thread import FORMAT
 
     options = config.ServeOptions(**values)
     if options.workers == 1:
         return _run(serve(options))
-    _log_to_standard_error()
+    logging.basicConfig(format=FORMAT, level=logging.INFO, stream=sys.stderr)
     serve_with_workers(options)
     return 0
 
@@ -152,22 +155,11 @@ def _mock(values: dict[str, Any]) -> int:
 
 
 def _run(server: Coroutine[Any, Any, None]) -> int:
-    """Run a server that logs to standard error."""
+    """Run a server, which logs to standard error."""
     from oda_proxy.web.event_loop import run_server
 
-    _log_to_standard_error()
     run_server(server)
     return 0
-
-
-def _log_to_standard_error() -> None:
-    import logging
-
-    from oda_proxy.web.log_thread import LogFormatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Values are not interpreted here.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,9 @@ ENVELOPE = frozenset(
 
 CLIENT_DEFAULTS = {"verbose": "False", "dry_run": "False"}
 """Fields that clients up to 1.1.0 always send with these values and later clients leave out."""
+
+
+_RETURN_PROGRESS = "return_progress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ class Query:
     @property
     def is_partial(self) -> bool:
         """Whether it requests the products of a job that is still running, which are not the answer to the query."""
-        return any(name == "return_progress" for name, _ in self.parameters)
+        at = bisect_left(self.parameters, (_RETURN_PROGRESS,))
+        return at < len(self.parameters) and self.parameters[at][0] == _RETURN_PROGRESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from aiohttp import web
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web import job_pages, pages
+from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import DIRECT_HANDLER
 
@@ -103,12 +104,13 @@ async def respond(
     response = await send(answer, incoming)
     if is_logged:
         duration = time.monotonic() - start
-        path = loggable_path(request.path)
-        _log.info("%s %s %d %s %.3f s", request.method, path, answer.status, answer.cache_status, duration)
+        path, cache_status = loggable_path(request.path), str(answer.cache_status)
+        log_info(_log, "%s %s %d %s %.3f s", request.method, path, answer.status, cache_status, duration)
     return response
 
 
 _PLAIN_SEGMENT = re.compile(r"[\w.~@:+,-]{0,40}")
+_PLAIN_PATH = re.compile(r"[\w.~@:+,-]{0,40}(?:/[\w.~@:+,-]{0,40})*")
 
 
 def loggable_path(path: str) -> str:
@@ -116,5 +118,7 @@ def loggable_path(path: str) -> str:
 
     What follows an encoded question mark is such a segment, and so are long ones.
     """
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     segments = path.split("/")
     return "/".join(segment if _PLAIN_SEGMENT.fullmatch(segment) else "..." for segment in segments)

@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 def run_server(server: Coroutine[Any, Any, T]) -> T:
-    """Run a server until it ends and return its result; its log is written from a thread."""
-    with log_in_thread(), asyncio.Runner(loop_factory=_fast_loop()) as runner:
+    """Run a server until it ends and return its result; a thread writes its log to standard error."""
+    with log_in_thread(sys.stderr), asyncio.Runner(loop_factory=_fast_loop()) as runner:
         return runner.run(server)
 
 

@@ -12,8 +12,9 @@ from select import PIPE_BUF
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 MAX_WAITING: Final = 10_000
 """Records that wait to be written; later ones are dropped and counted until there is room."""
 AT_ONCE: Final = 200
@@ -23,22 +24,33 @@ PAUSE: Final = 0.05
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that the last records may take to be written: a pipe that nobody reads must not keep a server from ending."""
 
-_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
-
 
 class LogFormatter(logging.Formatter):
-    """Formats records as `logging.Formatter` does; the time of a second is formatted once."""
+    """Formats lines with their time, level and message; the time of a second is formatted once."""
 
     _second = -1
     _text = ""
 
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - its name
         """Return the local time of a record, with milliseconds."""
-        if datefmt is not None:
-            return super().formatTime(record, datefmt)
-        if (second := int(record.created)) != self._second:
+        return super().formatTime(record, datefmt) if datefmt else self._time(record.created)
+
+    def line(self, created: float, message: str) -> str:
+        """Return the line of an INFO message that was created at a time, in s since 1970 (UTC)."""
+        return f"{self._time(created)} INFO {message}\n"
+
+    def _time(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
             self._text, self._second = time.strftime(self.default_time_format, time.localtime(second)), second
-        return f"{self._text},{int(record.msecs):03d}"
+        return f"{self._text},{int((created - second) * 1000):03d}"
+
+
+_Message = tuple[float, str, tuple[str | float, ...]]
+"""An INFO message: when it was created, its template, and the arguments of that."""
 
 
 class ThreadedHandler(logging.Handler):
@@ -46,32 +58,44 @@ class ThreadedHandler(logging.Handler):
 
     def __init__(self, stream: TextIO, *, max_waiting: int = MAX_WAITING) -> None:
         super().__init__()
+        self.formatter: LogFormatter = LogFormatter()
         self._stream = stream
         self._max_waiting = max_waiting
-        self._records: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[logging.LogRecord | _Message | None] = queue.SimpleQueue()
         self._dropped = 0
+        self._counting = threading.Lock()
         self._urgent = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it where too many wait."""
-        if self._records.qsize() >= self._max_waiting:
-            self._dropped += 1
-            return
-        if not isinstance(record.args, tuple) or not all(type(argument) in _IMMUTABLE for argument in record.args):
+        if self._has_room():
             try:
                 record.msg, record.args = record.getMessage(), None  # its arguments may change
             except Exception:  # noqa: BLE001 - as every handler of logging does
                 self.handleError(record)
                 return
-        self._records.put(record)
-        if record.levelno >= logging.WARNING:
-            self._urgent.set()
+            self._waiting.put(record)
+            if record.levelno >= logging.WARNING:
+                self._urgent.set()
+
+    def queue_message(self, template: str, arguments: tuple[str | float, ...]) -> None:
+        """Queue an INFO message, or drop it where too many wait."""
+        if self._has_room():
+            self._waiting.put((time.time(), template, arguments))
+
+    def _has_room(self) -> bool:
+        """Return whether another message may be queued, or count it as dropped."""
+        if self._waiting.qsize() < self._max_waiting:
+            return True
+        with self._counting:
+            self._dropped += 1
+        return False
 
     def close(self) -> None:
         """Write all records that wait, and end the thread."""
-        self._records.put(None)
+        self._waiting.put(None)
         self._urgent.set()
         self._thread.join(CLOSE_TIMEOUT)
         super().close()
@@ -79,42 +103,42 @@ class ThreadedHandler(logging.Handler):
     def _run(self) -> None:
         is_open = True
         while is_open:
-            records = [self._records.get()]
+            waiting = [self._waiting.get()]
             self._urgent.wait(PAUSE)
             self._urgent.clear()
-            while records:
-                is_open = is_open and None not in records
-                self._write([record for record in records if record is not None])
-                records = self._waiting()
+            while waiting:
+                is_open = is_open and None not in waiting
+                self._write(waiting)
+                waiting = self._take()
 
-    def _waiting(self) -> list[logging.LogRecord | None]:
-        """Return some of the records that wait."""
-        records: list[logging.LogRecord | None] = []
+    def _take(self) -> list[logging.LogRecord | _Message | None]:
+        """Return some of what waits."""
+        taken: list[logging.LogRecord | _Message | None] = []
         with suppress(queue.Empty):
-            while len(records) < AT_ONCE:
-                records.append(self._records.get_nowait())
-        return records
+            while len(taken) < AT_ONCE:
+                taken.append(self._waiting.get_nowait())
+        return taken
 
-    def _write(self, records: list[logging.LogRecord]) -> None:
-        self.acquire()
-        dropped, self._dropped = self._dropped, 0
-        self.release()
+    def _write(self, messages: Sequence[logging.LogRecord | _Message | None]) -> None:
+        with self._counting:
+            dropped, self._dropped = self._dropped, 0
+        text = "".join(map(self._line, messages))
         if dropped:
-            text = "%d lines are missing here: they came faster than they could be written"
-            records = [*records, logging.LogRecord(__name__, logging.WARNING, "", 0, text, (dropped,), None)]
+            missing = "%d lines are missing here: they came faster than they could be written"
+            text += self._line(logging.LogRecord(__name__, logging.WARNING, "", 0, missing, (dropped,), None))
         try:
-            self._write_text("".join(map(self._line, records)))
+            self._write_text(text)
         except (OSError, ValueError):  # a full disk, or a pipe that nobody reads any longer
-            self.acquire()
-            self._dropped += len(records) - bool(dropped) + dropped
-            self.release()
+            with self._counting:
+                self._dropped += dropped + sum(message is not None for message in messages)
 
-    def _line(self, record: logging.LogRecord) -> str:
-        try:
-            return f"{self.format(record)}\n"
-        except Exception:  # noqa: BLE001 - as every handler of logging does
-            self.handleError(record)
+    def _line(self, message: logging.LogRecord | _Message | None) -> str:
+        if isinstance(message, logging.LogRecord):
+            return f"{self.format(message)}\n"
+        if message is None:
             return ""
+        created, template, arguments = message
+        return self.formatter.line(created, template % arguments)
 
     def _write_text(self, text: str) -> None:
         """Write to the file descriptor where there is one: a thread must not hold the stream when the program ends.
@@ -134,29 +158,30 @@ class ThreadedHandler(logging.Handler):
 
 
 @contextmanager
-def log_in_thread() -> Iterator[None]:
-    """Have the handlers of the root logger that write to a stream do so in threads, until the block ends.
-
-    Records have no thread and no process from now on: the log does not show them.
-    """
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    root = logging.getLogger()
-    replaced = [(handler, _threaded(handler)) for handler in root.handlers if type(handler) is logging.StreamHandler]
-    for handler, threaded in replaced:
-        root.addHandler(threaded)
-        root.removeHandler(handler)
+def log_in_thread(stream: TextIO) -> Iterator[None]:
+    """Have all records of this program, from INFO, written to a stream in a thread until the block ends."""
+    global _only_handler  # noqa: PLW0603 - there is one root logger
+    root, handler = logging.getLogger(), ThreadedHandler(stream)
+    previous, level = root.handlers[:], root.level
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    _only_handler = handler
     try:
         yield
     finally:
-        for handler, threaded in replaced:
-            root.addHandler(handler)
-            root.removeHandler(threaded)
-            threaded.close()
+        _only_handler = None
+        root.handlers[:] = previous
+        root.setLevel(level)
+        handler.close()
 
 
-def _threaded(handler: logging.StreamHandler[TextIO]) -> ThreadedHandler:
-    """Return a handler that writes in a thread what another one writes at once."""
-    threaded = ThreadedHandler(handler.stream)
-    threaded.setLevel(handler.level)
-    threaded.setFormatter(handler.formatter)
-    return threaded
+_only_handler: ThreadedHandler | None = None
+"""The only handler of all loggers, where a thread writes the log."""
+
+
+def log_info(logger: logging.Logger, template: str, *arguments: str | float) -> None:
+    """Log as `logger.info` does; where a thread writes the log, at a fraction of the cost: requests need that."""
+    if _only_handler is None:
+        logger.info(template, *arguments)
+    elif logger.isEnabledFor(logging.INFO):
+        _only_handler.queue_message(template, arguments)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import threading
 from select import PIPE_BUF
 from typing import TYPE_CHECKING
@@ -12,13 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.web import log_thread
-from oda_proxy.web.log_thread import LogFormatter, ThreadedHandler, log_in_thread
+from oda_proxy.web.log_thread import FORMAT, LogFormatter, ThreadedHandler, log_in_thread, log_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMAT = "%(levelname)s %(message)s"
+
+def lines(text: str) -> list[str]:
+    """Return the lines of a log without their times."""
+    return [line.split(" ", 2)[2] for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -34,7 +36,6 @@ def log() -> Iterator[logging.Logger]:
 def handle(log: logging.Logger, stream: io.TextIOBase, **settings: int) -> ThreadedHandler:
     """Have a logger write to a stream in a thread."""
     handler = ThreadedHandler(stream, **settings)  # type: ignore[arg-type]
-    handler.setFormatter(logging.Formatter(FORMAT))
     log.addHandler(handler)
     return handler
 
@@ -74,7 +75,7 @@ def test_a_line_shows_its_arguments_as_they_were(log: logging.Logger) -> None:
     stream.is_released.set()
     handler.close()
 
-    assert stream.getvalue() == "WARNING first\nINFO ['one']\n"
+    assert lines(stream.getvalue()) == ["WARNING first", "INFO ['one']"]
 
 
 def test_lines_that_come_too_fast_are_counted(log: logging.Logger) -> None:
@@ -88,7 +89,7 @@ def test_lines_that_come_too_fast_are_counted(log: logging.Logger) -> None:
     stream.is_released.set()
     handler.close()
 
-    assert stream.getvalue().splitlines() == [
+    assert lines(stream.getvalue()) == [
         "WARNING first",
         *(f"INFO line {number}" for number in range(3)),
         "WARNING 7 lines are missing here: they came faster than they could be written",
@@ -159,39 +160,50 @@ def test_text_that_the_file_cannot_encode_is_escaped(log: logging.Logger, tmp_pa
         log.info("%s", "\u03b3 \udcff")
         handler.close()
 
-    assert (tmp_path / "log").read_text() == f"INFO \\u03b3 \\udcff{os.linesep}"
+    assert lines((tmp_path / "log").read_text()) == ["INFO \\u03b3 \\udcff"]
 
 
 def test_a_malformed_message_is_reported_as_usual(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     handler = handle(log, io.StringIO())
 
-    for argument in ("no number", ["no number"]):
-        handler.handle(logging.makeLogRecord({"msg": "%d", "args": (argument,), "levelno": logging.INFO}))
+    handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",), "levelno": logging.INFO}))
     handler.close()
 
-    assert capsys.readouterr().err.count("Logging error") == 2
+    assert "Logging error" in capsys.readouterr().err
 
 
-def test_the_time_is_formatted_as_usual() -> None:
-    ours, usual = LogFormatter("%(asctime)s %(message)s"), logging.Formatter("%(asctime)s %(message)s")
+def test_lines_are_formatted_as_usual() -> None:
+    ours, usual = LogFormatter(), logging.Formatter(FORMAT)
 
     for created in (0.0, 0.5, 0.9999, 1700000000.123, 1700000000.7, 1700000001.0):
-        record = logging.makeLogRecord({"msg": "x", "created": created, "msecs": created % 1 * 1000})
+        members = {"msg": "x", "levelname": "INFO", "created": created, "msecs": created % 1 * 1000}
+        record = logging.makeLogRecord(members)
         assert ours.format(record) == usual.format(record)
+        assert ours.line(created, "x") == f"{usual.format(record)}\n"
 
 
-def test_handlers_of_the_root_logger_write_in_threads_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    root, stream, other = logging.getLogger(), io.StringIO(), logging.NullHandler()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter(FORMAT))
-    monkeypatch.setattr(root, "handlers", [handler, other])
-    for name in ("logThreads", "logProcesses", "logMultiprocessing"):
-        monkeypatch.setattr(logging, name, True)
+def test_a_message_is_logged_as_by_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
-    with log_in_thread():
-        logging.getLogger("oda_proxy.test").warning("within")
-        assert [type(one) for one in root.handlers] == [logging.NullHandler, ThreadedHandler]
+    log_info(logging.getLogger("oda_proxy.test"), "%s %d %.3f", "x", 1, 0.5)
+
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("oda_proxy.test", "x 1 0.500")]
+
+
+def test_the_log_is_written_in_a_thread_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, before, stream = logging.getLogger(), io.StringIO(), io.StringIO()
+    handlers = [logging.StreamHandler(before)]
+    monkeypatch.setattr(root, "handlers", handlers[:])
+    logger = logging.getLogger("oda_proxy.test")
+
+    with log_in_thread(stream):
+        log_info(logger, "%s", "one")
+        logger.warning("two")
+        log_info(logger, "%s", "three")
+        monkeypatch.setattr(logger, "disabled", True)
+        log_info(logger, "%s", "not wanted")
     root.warning("after")
 
-    assert stream.getvalue() == "WARNING within\nWARNING after\n"
-    assert set(root.handlers) == {handler, other}
+    assert lines(stream.getvalue()) == ["INFO one", "WARNING two", "INFO three"]
+    assert before.getvalue() == "after\n"
+    assert root.handlers == handlers
