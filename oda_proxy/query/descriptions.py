@@ -85,9 +85,13 @@ class Descriptions:
         A description that is no longer fresh is fetched again, once for all requests that wait for it, at most
         `PATIENCE` s; after that the cached ones are returned.
         """
+        versions = self._cached.get(instrument)
+        is_due = self._upstream is not None and self._is_due(instrument)
+        if versions is not None and not is_due and instrument not in self._refreshing:
+            return versions.schemas
         if not instrument.isprintable() or len(instrument) > MAX_NAME:
             return ()
-        if instrument not in self._cached:
+        if versions is None:
             stored = await asyncio.to_thread(self._read, instrument)
             self._cached.setdefault(instrument, stored)  # another request may have read and refreshed it meanwhile
         if self._upstream and instrument not in self._refreshing and self._is_due(instrument):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
@@ -57,24 +58,25 @@ class QueryMemo:
             envelope = read_envelope(sent, sends_defaults=entry.sends_defaults, is_verbose=entry.is_verbose)
             return entry.query, envelope
         query, envelope = split_query(parse_fields(query_string, form))
-        # A field of the envelope whose name is percent-encoded is among `others`.
         if is_memoisable(query) and ENVELOPE.isdisjoint(name for name, _ in parse_fields(others)):
             self._memo[key] = _Entry(query, envelope.sends_defaults, envelope.is_verbose)
         return query, envelope
 
 
+_ENVELOPE_FIELD: Final = re.compile(f"&({'|'.join(map(re.escape, sorted(ENVELOPE)))})=([^&]*)")
+
+
 def _separate(text: str) -> tuple[dict[str, list[str]], str]:
-    """Return the values of the fields in `ENVELOPE`, decoded, and the other fields as sent."""
+    """Return the values of the fields in `ENVELOPE`, decoded, and the other fields as sent.
+
+    A field whose name is encoded, or which has no value, is among the others.
+    """
+    texts = _ENVELOPE_FIELD.split(f"&{text}")
     sent: dict[str, list[str]] = {}
-    others = []
-    for part in text.split("&"):
-        name, _, value = part.partition("=")
-        if name in ENVELOPE:
-            is_encoded = "%" in value or "+" in value
-            sent.setdefault(name, []).append(unquote_plus(value, errors="surrogateescape") if is_encoded else value)
-        else:
-            others.append(part)
-    return sent, "&".join(others)
+    for name, value in zip(texts[1::3], texts[2::3], strict=True):
+        is_encoded = "%" in value or "+" in value
+        sent.setdefault(name, []).append(unquote_plus(value, errors="surrogateescape") if is_encoded else value)
+    return sent, "".join(texts[::3])
 
 
 def is_memoisable(query: Query) -> bool:
