@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import select
 import threading
 import time
 from contextlib import contextmanager, suppress
-from select import PIPE_BUF
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ AT_ONCE: Final = 200
 """Records that are written in one go."""
 PAUSE: Final = 0.05
 """Seconds for which records are collected before they are written; a warning ends it."""
+PIPE_BUF: Final[int] = getattr(select, "PIPE_BUF", 512)
+"""Bytes that a pipe takes at once; Windows does not say."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that the last records may take to be written: a pipe that nobody reads must not keep a server from ending."""
 

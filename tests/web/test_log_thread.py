@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
-from select import PIPE_BUF
 from typing import TYPE_CHECKING
 
 import pytest
 
 from oda_proxy.web import log_thread
-from oda_proxy.web.log_thread import FORMAT, LogFormatter, ThreadedHandler, log_in_thread, log_info
+from oda_proxy.web.log_thread import FORMAT, PIPE_BUF, LogFormatter, ThreadedHandler, log_in_thread, log_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
