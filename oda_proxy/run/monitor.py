@@ -31,6 +31,7 @@ MAX_SHARE: Final = 0.05
 """Share of the time of one processor that looking may take: on a machine with many connections it is less often."""
 MAX_LOG: Final = 16 * 1024 * 1024
 """Bytes of the reports that are read."""
+_MAX_PORT_DIGITS: Final = 5
 
 
 class RunMonitor:
@@ -57,7 +58,7 @@ class RunMonitor:
         """The servers that programs connected to, or tried to, as `host:port`; sorted."""
         for _, *words in self._reports():
             match words:
-                case ["connection", name, address, port] if port.isdecimal():
+                case ["connection", name, address, port] if port.isdecimal() and len(port) <= _MAX_PORT_DIGITS:
                     self._connected[address, int(port)] = name
         return tuple(sorted({f"{name}:{port}" for (_, port), name in self._connected.items()}))
 
@@ -148,7 +149,7 @@ def _running_descendants() -> list[int]:
     waiting = [os.getpid()]
     while waiting:
         folder = Path("/proc") / str(waiting.pop()) / "task"
-        with suppress(FileNotFoundError, ProcessLookupError):  # it may end meanwhile
+        with suppress(OSError):  # it may end meanwhile
             for thread in folder.iterdir():
                 if not (children := thread / "children").exists() and thread.exists():
                     return descendants()  # of a kernel without CONFIG_PROC_CHILDREN
