@@ -23,7 +23,7 @@ class UnusableProxyError(OdaProxyError):
 
     exit_status = 2
     http_status = 502
-    detail = "unusable-proxy"
+    detail = "unreachable"
 
     def __init__(self, variable: str, text: str) -> None:
         scheme = text.partition("://")[0] if "://" in text else ""  # the rest may contain a password
