@@ -109,6 +109,12 @@ def _size_or_none(value: str) -> int:
     return 0 if value.strip() == "0" else parse_size(value)
 
 
+def _compress(value: str) -> str:
+    if value not in {"auto", "always", "never"}:
+        raise ValueError(value)
+    return value
+
+
 def _sharing(value: str) -> str:
     if value not in {"subject", "roles", "team"}:
         raise ValueError(value)
@@ -259,6 +265,14 @@ SERVE = (
         "memory for recordings that were requested lately; 0 for none",
         256_000_000,
         metavar="SIZE",
+    ),
+    Option(
+        "compress",
+        _compress,
+        "auto, always or never",
+        "clients that get recordings compressed if they accept it: those on other machines, all, or none",
+        "auto",
+        metavar="WHICH",
     ),
     Option(
         "max-requests",
@@ -416,6 +430,7 @@ class ServeOptions:
     max_size: int
     min_free: int
     memory: int
+    compress: str
     max_requests: int
     max_jobs: int
     workers: int

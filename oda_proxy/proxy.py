@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +34,7 @@ from oda_proxy.http import routes
 from oda_proxy.http.answer import OK, Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.content_coding import preferred
 from oda_proxy.http.cors import CorsPolicy, options_answer
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
@@ -55,6 +57,7 @@ from oda_proxy.query.query import Envelope, parse_fields
 from oda_proxy.query.query_memo import QueryMemo
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
+from oda_proxy.recordings.compressed import CODINGS
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT
@@ -95,6 +98,19 @@ class OtherProcesses(Protocol):
         """Have all of them fetch descriptions again."""
 
 
+class Compress(Enum):
+    """Which clients receive recordings compressed, if they accept it."""
+
+    AUTO = "auto"
+    """Those on other machines: on this one, compression costs more time than it saves."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+    def applies_to(self, request: Request) -> bool:
+        """Return whether the answer to a request depends on what the client accepts."""
+        return self is Compress.ALWAYS or (self is Compress.AUTO and request.is_remote)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a deployment configures of the proxy."""
@@ -106,6 +122,7 @@ class Policy:
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     freshness: Freshness = field(default_factory=Freshness)
     jobs: JobPolicy = field(default_factory=JobPolicy)
+    compress: Compress = Compress.AUTO
     memory: int = DEFAULT_LIMIT
     """Bytes of recordings that are held in memory."""
 
@@ -445,7 +462,11 @@ class Proxy:
         envelope = client.envelope
         if envelope.session_id in ANONYMOUS:
             envelope = replace(envelope, session_id=self._new_session())
-        return answer_from(recording, envelope, client.base_url, now=self._clock(), status=status)
+        if not self._policy.compress.applies_to(client.request):
+            return answer_from(recording, envelope, client.base_url, now=self._clock(), status=status)
+        head = self._cache.compressed_head(recording, preferred(client.request.headers, CODINGS))
+        answer = answer_from(recording, envelope, client.base_url, now=self._clock(), status=status, compressed=head)
+        return replace(answer, headers=(*answer.headers, ("Vary", "Accept-Encoding")))
 
     async def _miss(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer a query without a recording, offline."""

@@ -338,7 +338,7 @@ def _make_proxy(
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.policy import JobPolicy
-    from oda_proxy.proxy import Policy, Proxy, Services
+    from oda_proxy.proxy import Compress, Policy, Proxy, Services
     from oda_proxy.query.audience import Sharing, TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.store.freshness import Freshness
@@ -351,6 +351,7 @@ def _make_proxy(
         freshness=Freshness(options.lifetime),
         jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),
         memory=options.memory,
+        compress=Compress(options.compress),
     )
     services = Services(
         instruments=Descriptions(describing, folder, ttl=options.description_ttl, clock=time.monotonic),

@@ -25,6 +25,8 @@ class Request:
     """Seconds until the reply must be complete; None for no limit, because a job may take hours."""
     at_most_once: bool | None = None
     """Whether it must not be sent again after a broken connection; None: as its route requires."""
+    is_remote: bool = False
+    """Whether it was received from another machine."""
 
 
 class Body(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from oda_proxy.recordings.head import MemoryHead
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.compressed import CompressedHead
     from oda_proxy.recordings.head import Head
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
@@ -47,6 +48,8 @@ class _Entry:
     fingerprint: str
     version: Hashable
     size: int
+    compressed: dict[str, CompressedHead | None] = field(default_factory=dict)
+    """Its head by content coding; None where it does not pay."""
 
 
 class HotTier:
@@ -112,6 +115,24 @@ class HotTier:
         """Return the recording of a key without holding it in memory afterwards."""
         recording = self._store.get(key)
         return _in_memory(recording) if recording and recording.head.size <= SMALL else recording
+
+    def compressed_head(self, recording: LoadedRecording, coding: str) -> tuple[bool, CompressedHead | None]:
+        """Return whether a compressed head was made for a recording in memory, and the head if it pays."""
+        entry = self._entries.get(recording.key)
+        if entry is None or entry.recording is not recording:
+            return True, None  # it left memory meanwhile
+        return coding in entry.compressed, entry.compressed.get(coding)
+
+    def add_compressed_head(self, recording: LoadedRecording, coding: str, head: CompressedHead | None) -> None:
+        """Hold the compressed head of a recording, as long as that is in memory."""
+        with self._lock:
+            entry = self._entries.get(recording.key)
+            if entry is None or entry.recording is not recording or coding in entry.compressed:
+                return
+            entry.compressed[coding] = head
+            if head is not None:
+                entry.size += head.compressed_size
+                self._reserve(head.compressed_size)
 
     def begin_loading(self, recording: Recording) -> bool:
         """Make room for a recording; return False where it is being read already, or too much is."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from oda_proxy.compat.pipeline import UNSAFE
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.http.answer import OK, Answer, age, is_plain
+from oda_proxy.http.content_coding import IDENTITY
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.read_ahead import ReadAheadBody
 from oda_proxy.http.spool import MAX_IN_MEMORY, SpooledBody
@@ -21,6 +22,7 @@ from oda_proxy.recordings import loaded
 from oda_proxy.recordings.head import MemoryHead, SpooledHead
 from oda_proxy.recordings.recording import Redactor, redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
+from oda_proxy.store.compression import BackgroundCompression
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT, HotTier
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
     from oda_proxy.compat.pickles import Pickles
     from oda_proxy.http.cache_status import CacheStatus
+    from oda_proxy.http.message import Headers
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
+    from oda_proxy.recordings.compressed import CompressedHead
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.faults import StoreFaults
@@ -131,6 +135,7 @@ class RecordingCache:
     ) -> None:
         self.echo_differs = 0
         self._hot_tier = HotTier(store, memory)
+        self._compression = BackgroundCompression(self._hot_tier)
         self._store = store
         self._faults = faults
         self._resolver = resolver
@@ -172,6 +177,12 @@ class RecordingCache:
             return None
         self._faults.note_success("read")
         return recording
+
+    def compressed_head(self, recording: Recording, coding: str) -> CompressedHead | None:
+        """Return the head of a recording in a content coding; None where it is not there, and perhaps made now."""
+        if coding == IDENTITY or not isinstance(recording, loaded.LoadedRecording):
+            return None
+        return self._compression.find(recording, coding)
 
     def recorder(
         self, answer: Answer, resolved: ResolvedQuery, envelope: Envelope, *, job_id: str = ""
@@ -267,10 +278,25 @@ async def _in_file(recording: Recording | None) -> Recording | None:
         return recording
 
 
-def answer_from(recording: Recording, envelope: Envelope, base_url: str, *, now: float, status: CacheStatus) -> Answer:
-    """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC)."""
+def answer_from(
+    recording: Recording,
+    envelope: Envelope,
+    base_url: str,
+    *,
+    now: float,
+    status: CacheStatus,
+    compressed: CompressedHead | None = None,
+) -> Answer:
+    """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC).
+
+    `compressed` is the head of a recording in memory as it is sent, if it is compressed.
+    """
     body: loaded.Body | ReadAheadBody
-    if isinstance(recording, loaded.LoadedRecording):
+    coding: Headers = ()
+    if isinstance(recording, loaded.LoadedRecording) and compressed:
+        body = compressed.body(recording.template.fill(envelope, now=now, address=base_url))
+        coding, size = (("Content-Encoding", compressed.coding),), sum(map(len, body))
+    elif isinstance(recording, loaded.LoadedRecording):
         body = loaded.body(recording, envelope, now=now, address=base_url)
         size = sum(map(len, body))
     else:
@@ -280,5 +306,5 @@ def answer_from(recording: Recording, envelope: Envelope, base_url: str, *, now:
             body = loaded.assembled(spliced.begin, (recording.head.text,), spliced.end, spliced.inserted)
         else:
             body = ReadAheadBody(spliced, recording.head.close)
-    headers = (("Content-Type", "application/json"), ("Content-Length", str(size)), age(recording.stored_at, now))
-    return Answer(OK, headers, body, status)
+    content = (("Content-Type", "application/json"), ("Content-Length", str(size)), *coding)
+    return Answer(OK, (*content, age(recording.stored_at, now)), body, status)
