@@ -23,7 +23,7 @@ from oda_proxy.compat.repairs import repaired_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oda_proxy.codec.json_spans import JsonMember
+    from oda_proxy.codec.json_reader import JsonMember
     from oda_proxy.compat.answer_walk import MemberObserver
     from oda_proxy.compat.parsed_answer import ParsedAnswer
     from oda_proxy.query.query import Envelope
@@ -86,7 +86,7 @@ def repair_answer(
     """
     others = {member.name: repaired_value(member.value) for member in parsed.members if member.name != PRODUCTS}
     if status < FAILED and "query_status" not in others:
-        return RepairedAnswer(is_changed=False, forbidden=_forbidden_names(parsed.text.encode()))
+        return RepairedAnswer(is_changed=False, forbidden=_forbidden_names(b"".join(parsed.text(0, parsed.size))))
     others = _completed(others, status, envelope)
     others.pop(PRODUCTS, None)
     walk = AnswerWalk(parsed, AnswerWriter(parsed.text, write), None if status >= FAILED else observer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oda_proxy.compat import screening
-from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces, original_pieces
+from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces
 from oda_proxy.compat.parsed_answer import PRODUCTS, ProductList
 from oda_proxy.compat.pickles import Pickles
 from oda_proxy.compat.repairs import repaired_member, repaired_product
@@ -13,7 +13,7 @@ from oda_proxy.compat.repairs import repaired_member, repaired_product
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oda_proxy.codec.json_spans import JsonItem, JsonMember
+    from oda_proxy.codec.json_reader import JsonItem, JsonMember
     from oda_proxy.compat.parsed_answer import ParsedAnswer
 
 _REUSED: Final = 8
@@ -47,7 +47,7 @@ class AnswerWalk:
         self.forbidden: set[str] = set()
         self._parsed = parsed
         self._observer = observer
-        self._pickles = Pickles(limit=len(parsed.text) // _REUSED)
+        self._pickles = Pickles(limit=parsed.size // _REUSED)
 
     def repair(self, others: Mapping[str, Any]) -> None:
         """Repair the products, and write them beside the `others`, if anything changes."""
@@ -100,7 +100,7 @@ class AnswerWalk:
             self.writer.name(member.name)
             separator = ","
             if isinstance(member.value, ProductList):
-                self._repair_list(member, member.value)
+                self._repair_list(member.name, member.value)
                 continue
             value = products.pop(member.name)
             pieces = self._add(member, value)
@@ -109,10 +109,10 @@ class AnswerWalk:
             self._pickles.end_product()
         self.writer.punctuation("{}" if separator == "{" else "}")
 
-    def _repair_list(self, member: JsonMember, items: ProductList) -> None:
+    def _repair_list(self, name: str, items: ProductList) -> None:
         if self._observer:
-            self._observer.begin_list(member.name)
-        for before, item in items.take_all(self._parsed.text, member.begin, member.end):
+            self._observer.begin_list(name)
+        for before, item in items.take_all():
             self.writer.punctuation(before)
             if self._observer:
                 self._observer.add_punctuation(before)
@@ -134,7 +134,7 @@ class AnswerWalk:
         else:
             self.writer.unchanged(part.begin, part.end)
             if self._observer:
-                pieces = list(original_pieces(self._parsed.text, part.begin, part.end))
+                pieces = list(self._parsed.text(part.begin, part.end))
         return pieces
 
     def _screen(self, value: Any) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from oda_proxy.compat.parsed_answer import Text
+
 
 class AnswerWriter:
     """Takes the parts of an answer in order.
@@ -18,7 +20,7 @@ class AnswerWriter:
     Until the first one changes, only their positions are noted; then they are copied from the original text.
     """
 
-    def __init__(self, original: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, original: Text, write: Callable[[bytes], None]) -> None:
         self.is_changed = False
         self._original = original
         self._write = write
@@ -61,13 +63,8 @@ class AnswerWriter:
             self._write(piece)
 
     def _copy(self, begin: int, end: int) -> None:
-        for piece in original_pieces(self._original, begin, end):
+        for piece in self._original(begin, end):
             self._write(piece)
-
-
-def original_pieces(text: str, begin: int, end: int) -> Iterator[bytes]:
-    """Yield a part of a text as UTF-8, in small steps."""
-    return (text[at : min(at + STEP, end)].encode() for at in range(begin, end, STEP))
 
 
 def compact_pieces(value: Any) -> Iterator[bytes]:
@@ -79,5 +76,5 @@ def compact_pieces(value: Any) -> Iterator[bytes]:
             continue
         yield "".join(small).encode()
         small.clear()
-        yield from original_pieces(part, 0, len(part))
+        yield from (part[at : at + STEP].encode() for at in range(0, len(part), STEP))
     yield "".join(small).encode()

@@ -5,41 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_spans import JsonItem, JsonMember, decode_items, decode_members
-from oda_proxy.codec.json_steps import decode, skip_space
+from oda_proxy.codec.json_reader import JsonItem, JsonMember, JsonReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Text = Callable[[int, int], Iterator[bytes]]
+    """The text of an answer: a function that returns the bytes between two positions, in pieces."""
 
 PRODUCTS: Final = "products"
 PRODUCT_LIST: Final = "numpy_data_product_list"
 """The member of `products` that makes answers large; its elements are processed one by one."""
 
+_PIECE: Final = 256 * 1024
+"""Bytes of a piece of a text."""
+
 
 class ProductList:
     """The elements of `PRODUCT_LIST`, which are released one by one while they are processed."""
 
-    def __init__(self, items: list[JsonItem]) -> None:
+    def __init__(self, items: list[JsonItem], after: str) -> None:
         self._items = items
+        self._after = after
 
     def __iter__(self) -> Iterator[JsonItem]:
         return iter(self._items)
 
-    def take_all(self, text: str, begin: int, end: int) -> Iterator[tuple[str, JsonItem | None]]:
-        """Yield each element of the list between two positions with the text before it, then None with the rest."""
+    def take_all(self) -> Iterator[tuple[str, JsonItem | None]]:
+        """Yield the text before each element, with the element, then the text after the last one, with None."""
         items, self._items = self._items[::-1], []
         while items:
             item = items.pop()
-            yield text[begin : item.begin], item
-            begin = item.end
-        yield text[begin:end], None
+            yield item.before, item
+        yield self._after, None
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
     """The members of an answer, with their positions in its text."""
 
-    text: str = field(repr=False)
+    text: Text = field(repr=False)
+    size: int
+    """Bytes of the text."""
     members: tuple[JsonMember, ...] = field(repr=False)
     """Those of the answer; the value of `products` is only whether it has any."""
     products: tuple[JsonMember, ...] = field(repr=False)
@@ -56,27 +63,38 @@ class ParsedAnswer:
 
 
 def parse_answer(body: bytes) -> ParsedAnswer:
-    """Parse an answer. Raises ValueError and RecursionError, as `decode_members`."""
-    text = body.decode("utf-8")
-    products: list[JsonMember] = []
-    found: list[bool] = []
+    """Parse an answer. Raises ValueError, and RecursionError where it is nested too deeply."""
 
-    def decode_products(text: str, at: int) -> tuple[Any, int]:
-        if text[at : at + 1] != "{":
-            value, end = decode(text, at)
-            return bool(value), end
-        members, end = decode_members(text, at, {PRODUCT_LIST: _decode_product_list})
-        products.extend(members)
-        found.append(True)
-        return bool(members), end
+    def text(begin: int, end: int) -> Iterator[bytes]:
+        return (body[at : min(at + _PIECE, end)] for at in range(begin, end, _PIECE))
 
-    top, end = decode_members(text, skip_space(text, 0), {PRODUCTS: decode_products})
-    is_complete = skip_space(text, end) == len(text)
-    return ParsedAnswer(text, tuple(top), tuple(products), bool(found), is_complete)
+    return parse_text(text, len(body))
 
 
-def _decode_product_list(text: str, at: int) -> tuple[Any, int]:
-    if text[at : at + 1] != "[":
-        return decode(text, at)
-    items, end = decode_items(text, at)
-    return ProductList(items), end
+def parse_text(text: Text, size: int) -> ParsedAnswer:
+    """Parse an answer of `size` bytes, of which only the products are in memory afterwards, as `parse_answer`."""
+    reader = JsonReader(text(0, size))
+    found: list[list[JsonMember]] = []
+
+    def read_products() -> bool:
+        if reader.next_character() != "{":
+            value, _, _ = reader.value()
+            return bool(value)
+        found.append(reader.members({PRODUCT_LIST: read_list}))
+        return bool(found[0])
+
+    def read_list() -> Any:
+        if reader.next_character() == "[":
+            return ProductList(*reader.items())
+        value, _, _ = reader.value()
+        return value
+
+    members = reader.members({PRODUCTS: read_products})
+    return ParsedAnswer(
+        text=text,
+        size=size,
+        members=tuple(members),
+        products=tuple(found[0]) if found else (),
+        has_products=bool(found),
+        is_complete=not reader.next_character(),
+    )

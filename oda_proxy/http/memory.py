@@ -29,10 +29,10 @@ class _Held:
 _held: ContextVar[_Held | None] = ContextVar("_held", default=None)
 """What the task holds; tasks that it starts have the same context, and hold nothing."""
 
-MAX_PROCESSED = 128 * 1024 * 1024
+MAX_PROCESSED = 64 * 1024 * 1024
 """Bytes that the answers that are being parsed, repaired or redacted take together; a larger one is processed alone."""
-COPIES = 3
-"""Bytes in memory for each byte of an answer that is processed: as text, as JSON, and compressed (measured)."""
+COPIES = 2
+"""Bytes in memory for each byte of an answer that is processed: as JSON, which shrinks while the recording grows."""
 
 
 LARGE = 8 * 1024 * 1024

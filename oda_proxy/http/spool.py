@@ -110,11 +110,24 @@ class SpooledBody:
         """Yield the body from its beginning; may be called again. Blocks. Raises SpoolError."""
         if self._file is None:
             yield from self._chunks
+        else:
+            yield from self._pieces_of_file(self._file, 0, self.size)
+
+    def part(self, begin: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes between two positions in pieces, as `chunks`."""
+        if self._file is not None:
+            yield from self._pieces_of_file(self._file, begin, end)
             return
         at = 0
-        while at < self.size:
+        for chunk in self._chunks:
+            if at < end and at + len(chunk) > begin:
+                yield chunk[max(begin - at, 0) : end - at]
+            at += len(chunk)
+
+    def _pieces_of_file(self, file: EncryptedFile, at: int, end: int) -> Iterator[bytes]:
+        while at < end:
             try:
-                chunk = self._file.read(min(BATCH_SIZE, self.size - at), at)
+                chunk = file.read(min(BATCH_SIZE, end - at), at)
             except OSError as error:
                 raise SpoolError(error.strerror or str(error)) from error
             if not chunk:

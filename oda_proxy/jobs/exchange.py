@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.codec import json_steps
-from oda_proxy.compat.parsed_answer import parse_answer
+from oda_proxy.compat.parsed_answer import parse_text
 from oda_proxy.errors import UpstreamPausedError, UpstreamUnreachableError
 from oda_proxy.http.answer import OK, Answer, is_plain
 from oda_proxy.http.spool import SpooledBody, spooled
@@ -159,10 +159,12 @@ def _parse(answer: Answer) -> tuple[ParsedAnswer | None, Any, bool]:
     One that is no JSON object, or repeats a name, is only returned as `parse_json` does; so is one of a running job.
     """
     try:
-        parsed = parse_answer(body_of(answer) or b"")
+        if not isinstance(answer.body, SpooledBody):
+            return None, *parse_json(answer)
+        parsed = parse_text(answer.body.part, answer.body.size)
     except (ValueError, RecursionError):
         return None, *parse_json(answer)
-    if not parsed.is_complete or (_runs(parsed.json) and len(parsed.text) <= MAX_RUNNING):
+    if not parsed.is_complete or (_runs(parsed.json) and parsed.size <= MAX_RUNNING):
         return None, *parse_json(answer)
     return parsed, parsed.json, False
 

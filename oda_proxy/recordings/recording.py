@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.codec.json_steps import compact
-from oda_proxy.compat.answer_writer import compact_pieces, original_pieces
+from oda_proxy.compat.answer_writer import compact_pieces
 from oda_proxy.compat.generations import VERSION_DEPENDENT, adapted
 from oda_proxy.compat.parsed_answer import PRODUCTS, ProductList, parse_answer
 from oda_proxy.compat.pickles import Pickles
@@ -33,7 +33,7 @@ from oda_proxy.recordings.redaction import NotStorableError, names_client, redac
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from oda_proxy.codec.json_spans import JsonItem, JsonMember
+    from oda_proxy.codec.json_reader import JsonItem, JsonMember
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
     from oda_proxy.recordings.fits_cards import Gap
@@ -168,14 +168,14 @@ def redact(
     redactor.begin(others, {member.name: member.value for member in parsed.products}, Pickles())
 
     def pieces(part: JsonMember | JsonItem) -> list[bytes]:
-        return list(original_pieces(parsed.text, part.begin, part.end))
+        return list(parsed.text(part.begin, part.end))
 
     for member in parsed.products:
         if not isinstance(member.value, ProductList):
             redactor.add_member(member.name, member.value, pieces(member))
             continue
         redactor.begin_list(member.name)
-        for before, item in member.value.take_all(parsed.text, member.begin, member.end):
+        for before, item in member.value.take_all():
             redactor.add_punctuation(before)
             if item:
                 redactor.add_item(item.value, pieces(item))

@@ -266,3 +266,17 @@ async def test_a_body_without_room_on_a_disk_is_held_in_memory(monkeypatch: pyte
     assert (body.size, body.read()) == (240, b"a" * 60 + b"b" * 60 + b"c" * 60 + b"d" * 60)
     assert body._file is None
     assert len(writes) == fails_at
+
+
+@pytest.mark.parametrize("limit", [1000, 35, 0], ids=["in memory", "partly", "in a file"])
+async def test_any_part_of_a_body_can_be_read(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", limit)
+    monkeypatch.setattr(spool, "BATCH_SIZE", 7)
+    body, whole = SpooledBody(), b"".join(PIECES)
+    for piece in PIECES:
+        body.add(piece)
+
+    for begin in range(len(whole) + 1):
+        for end in (begin, begin + 1, begin + 15, len(whole)):
+            assert b"".join(body.part(begin, min(end, len(whole)))) == whole[begin:end]
+    await body.aclose()
