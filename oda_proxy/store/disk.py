@@ -539,6 +539,9 @@ class DiskStore:
 
     def _index(self) -> Index | ReadOnlyIndex:
         """Open the index if it is not open, or no longer there; after a failure, only every now and then."""
+        index = self._cache
+        if index is not None and index.is_current():
+            return index
         with self._lock:
             if self._cache is not None and self._cache.is_current():
                 return self._cache

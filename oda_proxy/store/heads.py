@@ -19,6 +19,7 @@ import zstandard
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
+from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store.rows import HeadFile
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _READ_SIZE = 128 * 1024
 _PIECE_SIZE = 128 * 1024
 """Bytes of a piece that is decompressed at once: each costs a turn of the event loop."""
 _PENDING_PREFIX = "new-"
+SMALL = 256 * 1024
+"""Bytes of a head that is read at once: each call that leaves the interpreter waits for the event loop."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +219,13 @@ class Heads:
             raise
         return PendingHead(compressed.head_file, temporary, self.path(compressed.head_file.name))
 
-    def open(self, head_file: HeadFile) -> StoredHead:
-        """Open a head and check its digest; raises ValueError if it does not match, FileNotFoundError, or OSError."""
+    def open(self, head_file: HeadFile) -> Head:
+        """Open a head and check its digest; raises ValueError if it does not match, FileNotFoundError, or OSError.
+
+        A small one is read into memory.
+        """
+        if max(head_file.stored_size, head_file.size) <= SMALL:
+            return MemoryHead(_text(head_file, self._content(head_file)))
         file = FileIO(self.path(head_file.name))
         with ExitStack() as stack:
             stack.callback(file.close)
@@ -229,6 +237,14 @@ class Heads:
                 raise ValueError("its head was changed")
             stack.pop_all()  # it stays open for the caller
         return StoredHead(head_file, file)
+
+    def _content(self, head_file: HeadFile) -> bytes:
+        """Return the bytes of a small file."""
+        descriptor = os.open(self.path(head_file.name), os.O_RDONLY)
+        try:
+            return os.read(descriptor, head_file.stored_size + 1)
+        finally:
+            os.close(descriptor)
 
     def path(self, name: str) -> Path:
         """Return the path of a head."""
@@ -258,6 +274,21 @@ def _compressed(head: Head) -> CompressedHead:
     for piece in head.pieces():
         writer.write(piece)
     return writer.finish()
+
+
+def _text(head_file: HeadFile, content: bytes) -> bytes:
+    """Return the head in the bytes of a file; raises ValueError where they are not as they were written."""
+    if hashlib.sha256(content).hexdigest() != head_file.name:
+        raise ValueError("its head was changed")
+    decompressor = zstandard.ZstdDecompressor(max_window_size=2**_WINDOW_LOG)
+    try:
+        with decompressor.stream_reader(content) as reader:
+            text: bytes = reader.read(head_file.size + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"its head cannot be decompressed ({error})") from error
+    if len(text) != head_file.size:
+        raise ValueError("its head has not the size that the index states")
+    return text
 
 
 def _sync_folder(folder: Path) -> None:

@@ -34,8 +34,6 @@ OVERHEAD = 12 * 1024
 """Bytes that a recording takes beside its head and its tail (measured)."""
 TAILS = MAX_TEMPLATES + 4
 """How often its tail is in memory at most: in templates, and as the members that it is written from."""
-SMALL = 256 * 1024
-"""Bytes of a head that is read at once, also where it does not stay in memory."""
 AT_ONCE = 1024 * 1024
 """Bytes of a head that is read at once where it stays in memory; a larger one is sent while it is read."""
 
@@ -90,7 +88,7 @@ class HotTier:
         Raises StoreUnusableError.
         """
         if self.limit == 0 or (version := self._store.version()) is None:
-            return self._read_through(key)
+            return self._store.get(key)
         fingerprint = self._store.fingerprint(key)  # read after the version: if it changes now, it is compared again
         entry = self._entries.get(key)
         if entry is not None and fingerprint == entry.fingerprint:
@@ -104,17 +102,12 @@ class HotTier:
             return recording
         size, head = recording.head.size, recording.head
         if size + OVERHEAD > self._largest:
-            return _in_memory(recording) if size <= SMALL else recording
+            return recording
         if size > AT_ONCE and not isinstance(head, MemoryHead):
             return replace(recording, head=_LoadingHead(self, recording, fingerprint, version))
         loaded = _loaded(recording)
         self._add(loaded, fingerprint, version)
         return loaded
-
-    def _read_through(self, key: Key) -> Recording | None:
-        """Return the recording of a key without holding it in memory afterwards."""
-        recording = self._store.get(key)
-        return _in_memory(recording) if recording and recording.head.size <= SMALL else recording
 
     def compressed_head(self, recording: LoadedRecording, coding: str) -> tuple[bool, CompressedHead | None]:
         """Return whether a compressed head was made for a recording in memory, and the head if it pays."""
@@ -245,11 +238,3 @@ def _loaded(recording: Recording) -> LoadedRecording:
     """Read the head of a recording into memory, unless it is there, and close the file that it is read from."""
     with closing(recording.head) as head:
         return load(recording, (head.text,) if isinstance(head, MemoryHead) else (b"".join(head.pieces()),))
-
-
-def _in_memory(recording: Recording) -> Recording:
-    """Return a recording with its head in memory, and close the file that it is read from."""
-    if isinstance(recording.head, MemoryHead):
-        return recording
-    with closing(recording.head) as head:
-        return replace(recording, head=MemoryHead(b"".join(head.pieces())))

@@ -20,7 +20,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
-from oda_proxy.store.heads import CompressedHeadWriter, Heads
+from oda_proxy.store.heads import SMALL, CompressedHeadWriter, Heads
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.stores import index_of
 
@@ -170,11 +170,26 @@ def test_a_head_that_changes_after_its_check_is_an_error(disk: DiskStore, tmp_pa
         list(found.head.pieces())
 
 
-@pytest.mark.parametrize("size", [0, 11, 13, 10**15])
-def test_a_row_with_a_wrong_size_is_detected(disk: DiskStore, size: int) -> None:
-    disk.put(recording())  # 12 bytes
+def set_size(disk: DiskStore, size: int, *, stated: int) -> None:
+    """Have the row of a recording state another size of its head."""
     row = index_of(disk).get(KEYS[0])
-    index_of(disk).set(KEYS[0], row.replace('"size":12', f'"size":{size}'))
+    index_of(disk).set(KEYS[0], row.replace(f'"size":{size}', f'"size":{stated}'))
+
+
+@pytest.mark.parametrize("stated", [0, 11, 13])
+def test_a_small_recording_with_a_wrong_size_is_removed(disk: DiskStore, stated: int) -> None:
+    disk.put(recording(text=b'"catalog":{}'))
+    set_size(disk, 12, stated=stated)
+
+    assert KEYS[0] in faults(disk)
+    assert disk.get(KEYS[0]) is None
+    assert list(disk.keys()) == []
+
+
+@pytest.mark.parametrize("stated", [SMALL + 1, SMALL + 11, 10**15])
+def test_a_large_recording_with_a_wrong_size_is_detected(disk: DiskStore, stated: int) -> None:
+    disk.put(recording(text=b"x" * (SMALL + 10)))
+    set_size(disk, SMALL + 10, stated=stated)
     found = disk.get(KEYS[0])
     assert found is not None
 
