@@ -10,6 +10,7 @@ not make one look verified.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import time
@@ -58,8 +59,8 @@ class TokenProbe:
         """Verify with `tokens`, and with requests to `upstream`; `clock` returns s since 1970 (UTC)."""
         self._upstream = upstream
         self._tokens = tokens
-        self._probes: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
-        self._unverified: TTLCache[tuple[bytes, str], None] = TTLCache(MAX_UNVERIFIED, ttl=UNVERIFIED_TTL, timer=clock)
+        self._probes: dict[bytes, asyncio.Task[bool]] = {}
+        self._unverified: TTLCache[bytes, None] = TTLCache(MAX_UNVERIFIED, ttl=UNVERIFIED_TTL, timer=clock)
 
     async def is_verified(self, token: Token | None, instrument: str) -> bool:
         """Tell whether the signature of a token is verified; the dispatcher is asked once for concurrent requests.
@@ -70,7 +71,7 @@ class TokenProbe:
             return True
         if token is None or self._upstream is None or self._tokens.has_key:
             return False
-        name = token_digest(token), instrument
+        name = _name(token, instrument)
         if name in self._unverified:
             return False
         if (task := self._probes.get(name)) is None:
@@ -88,8 +89,13 @@ class TokenProbe:
         if outcome is _Outcome.ACCEPTED:
             self._tokens.mark_verified(token)
         elif outcome is _Outcome.NOT_VERIFIED:
-            self._unverified[token_digest(token), instrument] = None
+            self._unverified[_name(token, instrument)] = None
         return outcome is _Outcome.ACCEPTED
+
+
+def _name(token: Token, instrument: str) -> bytes:
+    """Return a digest of a token and an instrument: neither is stored, and it is short however long they are."""
+    return hashlib.sha256(token_digest(token) + instrument.encode("utf-8", "surrogateescape")).digest()
 
 
 class _Outcome(Enum):
