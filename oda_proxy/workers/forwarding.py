@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
@@ -40,6 +40,8 @@ MAX_LINE: Final = 256 * 1024
 
 NOT_LEADER: Final = "Oda-Proxy-Not-Leader"
 """Header of the response of a worker that does not lead: it was restarted, and another one leads by now."""
+REMOTE: Final = "Oda-Proxy-Remote"
+"""Header of a forwarded request that was received from another machine."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -121,14 +123,15 @@ class Forwarder:
             return None
 
     async def _send_to(self, number: int, request: Request) -> aiohttp.ClientResponse:
-        without = ("expect", "content-length") if isinstance(request.body, bytes) else ("expect",)
+        without = ("expect", REMOTE, "content-length") if isinstance(request.body, bytes) else ("expect", REMOTE)
+        marks = ((REMOTE, "yes"),) if request.is_remote else ()
         path = request.path if request.path.startswith("/") else f"/{request.path}"
         # Byte for byte as the client sent it: URL(...) would cut a `#` off.
         url = URL.build(scheme="http", host="worker", path=path, query_string=request.query_string, encoded=True)
         return await (await self._session(number)).request(
             request.method,
             url,
-            headers=headers.without_hop_by_hop(request.headers, without=without),
+            headers=(*headers.without_hop_by_hop(request.headers, without=without), *marks),
             data=request.body or None,
             allow_redirects=False,
         )
@@ -160,6 +163,12 @@ def _answer(response: aiohttp.ClientResponse) -> Answer:
             status = read_cache_status(fields.pop(at)[1])
             break
     return Answer(response.status, tuple(fields), _ForwardedBody(response, LeaderEndedError()), status)
+
+
+def received(request: Request) -> Request:
+    """Return a forwarded request as the other worker received it."""
+    others = tuple((name, value) for name, value in request.headers if name.casefold() != REMOTE.casefold())
+    return replace(request, headers=others, is_remote=len(others) < len(request.headers))
 
 
 def may_repeat(request: Request) -> bool:

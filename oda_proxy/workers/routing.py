@@ -15,7 +15,7 @@ from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web.app import respond
 from oda_proxy.web.pages import status_of
-from oda_proxy.workers.forwarding import NOT_LEADER
+from oda_proxy.workers.forwarding import NOT_LEADER, received
 from oda_proxy.workers.totals import add_up
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class WorkerRouting:
         if not self._membership.leads:
             return Answer(_MISDIRECTED, ((NOT_LEADER, "yes"), ("Content-Length", "0")), (), CacheStatus())
         await self._membership.leading.wait()
-        return await self._proxy.answer(request, origin=origin)
+        return await self._proxy.answer(received(request), origin=origin)
 
     @property
     def pages(self) -> Middleware:

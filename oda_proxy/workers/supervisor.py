@@ -49,7 +49,9 @@ class _Process:
     lines: Lines = field(default_factory=Lines)
     failure: Report | None = None
     is_killed: bool = False
-    """Whether this process killed it, because it did not report."""
+    """Whether the parent process killed it, because it did not report."""
+    has_ended: bool = False
+    """Whether it has ended, so that its process id may be that of another process."""
 
 
 class Supervisor:
@@ -99,9 +101,8 @@ class Supervisor:
                     heartbeat_at = now + HEARTBEAT
                 self._announce()
                 self._wait(heartbeat_at)
-                for number in self._signals:
-                    self._stop(number)
-                self._signals.clear()
+                while self._signals:
+                    self._stop(self._signals.pop(0))
                 self._reap()
         if self._error:
             raise self._error
@@ -129,28 +130,29 @@ class Supervisor:
             writer.close()
 
     def _start(self, number: int) -> None:
-        """Start a worker."""
+        """Start a worker; where that fails, it counts as one that has ended."""
         ours, theirs = socket.socketpair()
-        is_first, self._is_first = self._is_first, False
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGCHLD})
         try:
             sys.stdout.flush()
             pid = os.fork()
             if pid == 0:
                 ours.close()
-                self._become_worker(number, theirs, blocked, is_first=is_first)
+                self._become_worker(number, theirs, blocked)
+        except OSError as error:  # too many processes, or no memory
+            ours.close()
+            self._note_end(number, f"worker {number + 1}", f"before it began ({error.strerror or error})")
+            return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        theirs.close()
+            theirs.close()
         ours.setblocking(False)
         self._processes[number] = process = _Process(number, pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, process)
         self._supervision.note_start(number, time.monotonic())
         self._announced = None  # the new one has to know, too
 
-    def _become_worker(
-        self, number: int, channel: socket.socket, blocked: set[signal.Signals | int], *, is_first: bool
-    ) -> None:
+    def _become_worker(self, number: int, channel: socket.socket, blocked: set[signal.Signals | int]) -> None:
         """Run a worker in this process, which was just forked, and end it."""
         status = 1
         try:
@@ -162,7 +164,9 @@ class Supervisor:
             self._selector.close()
             for other in self._processes.values():
                 other.channel.close()  # else it would not end with the parent process
-            status = self._work(number, channel, is_first)
+            status = self._work(number, channel, self._is_first)
+        except KeyboardInterrupt:  # SIGINT before the worker handles it
+            pass
         except BaseException as error:  # noqa: BLE001 - nothing may return into the copy of the parent's stack
             _log.error("worker %d: %s: %s", number + 1, type(error).__name__, error)
         finally:
@@ -200,6 +204,7 @@ class Supervisor:
             elif report.event == "heartbeat":
                 self._supervision.note_heartbeat(process.number)
             else:
+                self._is_first = False
                 self._supervision.note_ready(process.number, time.monotonic())
         if self._supervision.was_complete and not self._is_complete:
             self._is_complete = True
@@ -222,6 +227,7 @@ class Supervisor:
             pid, status = os.waitpid(process.pid, os.WNOHANG)
             if pid == 0:
                 continue
+            process.has_ended = True
             self._drain(process)
             del self._processes[process.number]
             with suppress(KeyError, ValueError):
@@ -242,12 +248,16 @@ class Supervisor:
             self._error = WorkerFailedError(process.failure.message)
             self._stop(signal.SIGTERM)
             return
-        led = self._supervision.leader == process.number
-        pause = self._supervision.note_end(process.number, time.monotonic())
-        text = _text(status, process.failure)
+        name = f"worker {process.number + 1} (pid {process.pid})"
+        self._note_end(process.number, name, _text(status, process.failure))
+
+    def _note_end(self, number: int, name: str, text: str) -> None:
+        """Have a worker started again, or give up; `name` and `text` say for the log which one ended, and how."""
+        led = self._supervision.leader == number
+        pause = self._supervision.note_end(number, time.monotonic())
         if self._supervision.has_given_up:
             self._error = WorkersEndError(
-                f"worker {process.number + 1} ended {MAX_SHORT_LIVES} times in a row just after its start, the last "
+                f"worker {number + 1} ended {MAX_SHORT_LIVES} times in a row just after its start, the last "
                 f"time {text}; the server stops"
             )
             self._stop(signal.SIGTERM)
@@ -255,9 +265,7 @@ class Supervisor:
         leader = self._supervision.leader
         heir = f"; worker {leader + 1} leads now" if led and leader is not None else ""
         when = f"in {pause:.0f} s" if pause else "again"
-        _log.warning(
-            "worker %d (pid %d) ended %s: it is started %s%s", process.number + 1, process.pid, text, when, heir
-        )
+        _log.warning("%s ended %s: it is started %s%s", name, text, when, heir)
 
     def _stop(self, number: signal.Signals) -> None:
         """Have all workers stop."""
@@ -275,7 +283,7 @@ class Supervisor:
 
     @staticmethod
     def _signal(process: _Process, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
+        if not process.has_ended:
             os.kill(process.pid, number)
 
 

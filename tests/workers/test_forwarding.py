@@ -15,7 +15,15 @@ from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.message import Request
 from oda_proxy.web.server import listening_on
 from oda_proxy.workers.channel import Roles
-from oda_proxy.workers.forwarding import NOT_LEADER, Forwarder, LeaderEndedError, NoLeaderError, UpstreamOfLeader
+from oda_proxy.workers.forwarding import (
+    NOT_LEADER,
+    REMOTE,
+    Forwarder,
+    LeaderEndedError,
+    NoLeaderError,
+    UpstreamOfLeader,
+    received,
+)
 from oda_proxy.workers.membership import Membership
 from oda_proxy.workers.socket_folder import private_folder, socket_of
 from tests.support.scripted_upstream import Script
@@ -134,6 +142,26 @@ async def test_a_request_reaches_the_leader_as_the_client_sent_it(servers: Serve
     assert seen.target == "/a%2Fb//run_analysis?a=%zz#b&c=d?e"
     assert seen.headers == {"Host": "proxy.example:8400", "X-Other": "1", "Content-Length": "3", "Connection": "close"}
     assert seen.body == b"abc"
+
+
+@pytest.mark.parametrize("is_remote", [True, False])
+async def test_only_a_worker_says_that_a_request_is_from_another_machine(
+    servers: Servers, forwarder: Forwarder, *, is_remote: bool
+) -> None:
+    request = Request(
+        "GET", "/run_analysis", headers=((REMOTE.lower(), "forged"), ("X-Other", "1")), is_remote=is_remote
+    )
+    async with servers.worker(0, ok):
+        await body_of(await forwarder.send(request))
+
+    (seen,) = servers.seen
+    assert seen.headers.get(REMOTE) == ("yes" if is_remote else None)
+    found = received(Request("GET", "/run_analysis", headers=tuple(seen.headers.items())))
+    assert (found.is_remote, "X-Other" in dict(found.headers), REMOTE in dict(found.headers)) == (
+        is_remote,
+        True,
+        False,
+    )
 
 
 async def test_a_streamed_body_is_forwarded_with_its_length(servers: Servers, forwarder: Forwarder) -> None:

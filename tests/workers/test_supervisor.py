@@ -67,3 +67,17 @@ def test_a_mock_within_the_server_has_no_workers() -> None:
 
     assert "--mock runs in one process" in ended.stderr
     assert ended.returncode == 2
+
+
+def test_workers_that_cannot_be_forked_are_given_up_with_one_line() -> None:
+    program = ENDS_AT_ONCE.replace("import logging, sys", "import errno, logging, os, sys").replace(
+        "try:", "def fork():\n    raise OSError(errno.EAGAIN, 'no more processes')\n\n\nos.fork = fork\ntry:", 1
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    assert ended.stderr.splitlines()[-1] == (
+        "error: worker 1 ended 2 times in a row just after its start, the last time before it began (no more "
+        "processes); the server stops"
+    )
