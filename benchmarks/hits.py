@@ -3,7 +3,8 @@
 All serve the same bodies to the same requests, each from another session, over 16 connections. The servers are
 measured in turn, and ratios are computed round by round, because the speed of the machine varies. The bare handler
 finds ready bytes by the path of the request, and reads nothing else of it. Programs that are not installed are left
-out. Another part measures the time to the first byte of a hit, and the memory after many hits of mixed sizes.
+out. Other parts measure the time to the first byte of a hit, the CPU time of a hit, and the memory after many hits of
+mixed sizes.
 
     python benchmarks/hits.py           some seconds for each size; fails where a ratio is far off
     python benchmarks/hits.py --full    all sizes and servers, in minutes; prints the table of docs/performance.md
@@ -459,6 +460,42 @@ def first_bytes(servers: Mapping[str, str], sizes: Mapping[str, int], rounds: in
     return lines
 
 
+def cpu_times(
+    processes: Mapping[str, int], servers: Mapping[str, str], size: int, rounds: int, folder: Path
+) -> list[str]:
+    """Return the lines of a table: the CPU time in µs of each server for a hit of the first size.
+
+    It tells how servers compare where the cores are busy with other programs, or with the client.
+    """
+    times: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, pid in processes.items():
+            before, began = cpu_time(pid), time.perf_counter()
+            rate = load(servers[name].format(0), 0, 1.0, folder)
+            times[name].append((cpu_time(pid) - before) / (rate / size * (time.perf_counter() - began)) * 1e6)
+    columns = " | ".join(f"{statistics.median(of):.0f}" for of in times.values())
+    return [f"| µs of CPU time | {' | '.join(times)} |", "|---|" + "---|" * len(times), f"| a hit | {columns} |"]
+
+
+def cpu_time(pid: int) -> float:
+    """Return the CPU time in s of a process and of the workers that it has started."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    ticks = 0
+    for process in (pid, *children):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def print_heading(left_out: set[str]) -> None:
+    """Print the date and the machine, and which programs are left out because they are not installed."""
+    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+    client = "wrk" if _tool("wrk") else "a client in Python (wrk is not installed)"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {client}, {CONNECTIONS} connections")
+    if left_out:
+        print(f"not installed, left out: {', '.join(sorted(left_out))}")
+
+
 def resident(pid: int, name: str) -> int:
     """Return what a process takes now (`VmRSS`) or took at most (`VmHWM`), in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:")]
@@ -517,7 +554,8 @@ def main() -> int:
         ready.mkdir()
         for number, body in enumerate(bodies):
             (ready / str(number)).write_bytes(body)
-        stack.enter_context(program(sys.executable, __file__, "--bare", str(ready), log=folder / "bare"))
+        bare_program = program(sys.executable, __file__, "--bare", str(ready), log=folder / "bare")
+        processes = {BARE: stack.enter_context(bare_program).pid}
         bare_url = started(folder / "bare")
         servers = {BARE: bare_url + "/{}"}
         if _tool("nginx"):
@@ -528,15 +566,12 @@ def main() -> int:
             servers[MITMPROXY] = stack.enter_context(mitmproxy(folder / "mitmproxy", bare_url, sizes)) + "/{}"
         for kind, (memory, workers) in {HOT: (None, 1), TWO: (None, 2), COLD: (0, 1)}.items():
             ours = proxy(cache, upstream, memory, folder / kind, workers=workers)
-            servers[kind] = stack.enter_context(ours)[0]
+            servers[kind], processes[kind] = stack.enter_context(ours)
         measured = rates(servers, sizes, rounds, seconds, folder)
-        machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-        client = "wrk" if _tool("wrk") else "a client in Python (wrk is not installed)"
-        print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {client}, {CONNECTIONS} connections")
-        if left_out := {NGINX, VARNISH, MITMPROXY} - set(servers) if options.full else ():
-            print(f"not installed, left out: {', '.join(sorted(left_out))}")
+        print_heading({NGINX, VARNISH, MITMPROXY} - set(servers) if options.full else set())
         print("", *table(measured, sizes), "", sep="\n")
         print(*first_bytes({name: servers[name] for name in (BARE, *OURS)}, sizes, rounds), "", sep="\n")
+        print(*cpu_times(processes, servers, len(bodies[0]), rounds, folder), "", sep="\n")
         failed = report(measured)
     if options.no_memory:
         return failed
