@@ -99,7 +99,9 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
     from oda_proxy.web.app import make_app
 
     if options.workers > 1:
-        raise UsageError("only the command `oda-proxy serve` has --workers; this runs in one process")
+        raise UsageError(
+            f"{options.workers} workers need processes of their own: run oda-proxy serve --workers {options.workers}"
+        )
     if options.mock and options.upstream != PRODUCTION:
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"

@@ -126,6 +126,7 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.serving(max_rate=-1), UsageError, "max_rate must be a number above 0, not '-1'"),
         (lambda: oda_proxy.serving("ftp://x"), UsageError, "upstream must be an http"),
         (lambda: oda_proxy.serving("http://h", mock=True), UsageError, "say one of them"),
+        (lambda: oda_proxy.serving("http://h", workers=2), UsageError, "run oda-proxy serve --workers 2"),
         (lambda: oda_proxy.replaying("/nosuch"), CapsuleError, "there is no capsule in /nosuch"),
         (lambda: oda_proxy.replaying("/nosuch", time_scale=-1), UsageError, "time_scale must be a number from 0"),
         (lambda: oda_proxy.recording("/nosuch", upstream="x"), UsageError, "upstream must be an http"),
