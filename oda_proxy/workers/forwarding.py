@@ -19,6 +19,7 @@ from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus, read_cache_status
+from oda_proxy.web.server import MAX_LINE
 from oda_proxy.workers.socket_folder import socket_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ RETRY: Final = 0.1
 """Seconds between two attempts."""
 OTHERS_TIMEOUT: Final = 5.0
 """Seconds for what another worker says of itself."""
-MAX_LINE: Final = 256 * 1024
-"""Bytes in a status line or header of a response."""
 
 NOT_LEADER: Final = "Oda-Proxy-Not-Leader"
 """Header of the response of a worker that does not lead: it was restarted, and another one leads by now."""
@@ -102,6 +101,7 @@ class Forwarder:
                 except aiohttp.ClientError as error:
                     if not may_repeat(request):
                         raise LeaderEndedError from error
+                    until = time.monotonic() + PATIENCE  # the leader has had it for a while: it hung, or held a poll
                 else:
                     if NOT_LEADER not in response.headers:
                         return response
