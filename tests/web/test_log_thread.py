@@ -154,10 +154,11 @@ def test_lines_of_several_processes_are_not_mixed_in_a_pipe(
     assert path.read_bytes() == b"".join(written)
 
 
-def test_text_that_the_file_cannot_encode_is_escaped(log: logging.Logger, tmp_path: Path) -> None:
+def test_text_that_the_file_cannot_encode_is_escaped(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w", encoding="ascii") as stream:
-        handler = handle(log, stream)
-        log.info("%s", "\u03b3 \udcff")
+        handler = ThreadedHandler(stream)
+        # not through a logger: what pytest captures of it cannot be sent to another process
+        handler.handle(logging.makeLogRecord({"msg": "\u03b3 \udcff", "levelname": "INFO", "levelno": logging.INFO}))
         handler.close()
 
     assert lines((tmp_path / "log").read_text()) == ["INFO \\u03b3 \\udcff"]
