@@ -31,23 +31,20 @@ from oda_proxy.errors import (
     UpstreamUnreachableError,
 )
 from oda_proxy.http import routes
-from oda_proxy.http.answer import OK, Answer, text_error
+from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.content_coding import preferred
 from oda_proxy.http.cors import CorsPolicy, options_answer
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
-from oda_proxy.http.spool import spooled
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
-from oda_proxy.jobs.ending import is_failure, redact_failure
 from oda_proxy.jobs.estimates import MAX_PRODUCTS, MAX_RUNS
-from oda_proxy.jobs.exchange import MAX_STORED
-from oda_proxy.jobs.job import Job
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.jobs.relaying import QueryRelay
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
@@ -186,9 +183,9 @@ class Proxy:
         self._policy = policy
         self._clock = clock
         self._new_session = runtime.new_session
-        self._hits, self._forwarded, self._failed, self._relayed_stored = 0, 0, 0, 0
+        self._hits, self._forwarded, self._failed = 0, 0, 0
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
-        self._budget = budget = ProcessingBudget()
+        budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
         self._query_memo = QueryMemo()
@@ -210,6 +207,7 @@ class Proxy:
             journal=services.journal or JobJournal(None),
             observer=self._observer,
         )
+        self._relay = QueryRelay(job_services, clock)
         self.jobs = Jobs(job_services, policy.jobs, runtime)
 
     @property
@@ -219,7 +217,7 @@ class Proxy:
             hits=self._hits,
             asked=self._forwarded,
             failed=self._failed,
-            kept=self.jobs.counts.stored + self._relayed_stored,
+            kept=self.jobs.counts.stored + self._relay.stored,
             jobs=self.jobs.counts.started,
             joined=self.jobs.counts.joined,
             echo_differs=self._cache.echo_differs,
@@ -350,7 +348,7 @@ class Proxy:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
                 api_client = analysis_request.api_envelope(request)
-                answer = await self._relay_unstored(request, base_url, "bypass", api_client, detail="not-a-query")
+                answer = await self._relay.relay(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
                 answer = await self._query(query, envelope, request, base_url)
         except OdaProxyError as error:
@@ -370,19 +368,19 @@ class Proxy:
         """Answer a query from its recording, or from its job."""
         if reason := analysis_request.bypass_reason(query, request):
             api_client = envelope if query.api else None
-            return await self._relay_unstored(request, base_url, "bypass", api_client, detail=reason)
+            return await self._relay.relay(request, base_url, "bypass", api_client, detail=reason)
         if error := analysis_request.state_error(envelope):
             if self.upstream is None:
                 raise BadQueryError(error)
-            return await self._relay_unstored(request, base_url, "bypass", envelope, detail="state")
+            return await self._relay.relay(request, base_url, "bypass", envelope, detail="state")
         if (audience := self._audience(envelope)) is None:
-            return await self._relay_unstored(request, base_url, "bypass", envelope, detail="token")
+            return await self._relay.relay(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
         client = Client(request, envelope, base_url)
         if not envelope.awaits_products:
             return await self._poll(resolved, _uncompressed(client))
         if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
-            return await self._relay_stored(resolved, _uncompressed(client), "request")
+            return await self._relay.relay_and_store(resolved, _uncompressed(client), "request")
         return await self._lookup(resolved, client)
 
     async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
@@ -418,7 +416,7 @@ class Proxy:
             return await self._miss(resolved, envelope)
         client = _uncompressed(client)
         if control.no_store:
-            return await self._relay_unstored(client.request, client.base_url, "request", envelope, detail="no-store")
+            return await self._relay.relay(client.request, client.base_url, "request", envelope, detail="no-store")
         try:
             forwarded: Forwarded = "request" if refresh or not age_allowed else "stale" if recording else "uri-miss"
             return await self.jobs.join(
@@ -490,40 +488,8 @@ class Proxy:
         ):  # started by an earlier process
             return await self.jobs.join(resolved, client, "uri-miss")
         if analysis_request.has_files(client.request):
-            return await self._relay_stored(resolved, client, "bypass")
-        return await self._relay_unstored(client.request, client.base_url, "bypass", envelope, detail="poll")
-
-    async def _relay_unstored(
-        self, request: Request, base_url: str, forwarded: Forwarded, api_client: Envelope | None, *, detail: str
-    ) -> Answer:
-        """Relay a request whose answer is not stored; the answer is repaired for API clients only."""
-        if api_client is None:
-            return await self._upstream_relay.send(request, base_url, forwarded, detail=detail)
-        request = analysis_request.uncompressed(request)
-        reply = await self._upstream_relay.send(request, base_url, forwarded, detail=detail)
-        answer = await spooled(reply, MAX_STORED)
-        return await self._pipeline.adapted(await self._pipeline.repaired(answer, api_client), api_client)
-
-    async def _relay_stored(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
-        """Relay a query as it is, and store a complete answer; nobody else joins its job."""
-        job = Job(self._clock())
-        reply = await self._upstream_relay.send(client.request, client.base_url, forwarded)
-        answer = await spooled(reply, MAX_STORED)
-        if answer.status == OK:
-            self._tokens.mark_verified(client.envelope.token)
-        async with self._budget.hold():
-            recorder = self._cache.recorder(answer, resolved, client.envelope)
-            answer = await self._pipeline.repaired(answer, client.envelope, observer=recorder)
-            result = await self._cache.store(answer, resolved, client.envelope, job, recorder)
-        self._relayed_stored += result.stored
-        if result.stored and result.recording:
-            await self._observer.stored(result.recording)
-        elif await asyncio.to_thread(is_failure, answer, client.envelope):
-            failed_at = self._clock()
-            failure = await asyncio.to_thread(redact_failure, answer, resolved, client.envelope, failed_at=failed_at)
-            await self._observer.failed(resolved, failure)
-        status = replace(answer.cache_status, stored=result.stored, detail=result.detail)
-        return await self._pipeline.adapted(replace(answer, cache_status=status), client.envelope)
+            return await self._relay.relay_and_store(resolved, client, "bypass")
+        return await self._relay.relay(client.request, client.base_url, "bypass", envelope, detail="poll")
 
     async def _description(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer a request for the description of instruments or products from the cache, or relay it."""
