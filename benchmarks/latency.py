@@ -40,7 +40,7 @@ PACE = 4_000_000
 LARGE = 57_000_000
 SMALL_SIZE, LARGE_SIZE = "83.0", "84.0"
 """Values of RA for which the dispatcher returns a small and a large answer."""
-LIMIT, FAR_OFF = 3.0, 30.0
+LIMIT, FAR_OFF = 3.0, 15.0
 """What the ratio of the 99th percentiles should be at most, and where it fails."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.web.event_loop import SWITCH_INTERVAL, run_server
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -71,3 +72,13 @@ def test_an_error_that_ends_a_server_comes_after_its_log(tmp_path: Path) -> None
             pass
 
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("oda-proxy: cannot listen on")
+
+
+def test_threads_yield_to_a_server_while_it_runs() -> None:
+    usual = sys.getswitchinterval()
+
+    async def server() -> float:
+        return sys.getswitchinterval()
+
+    assert run_server(server()) == pytest.approx(SWITCH_INTERVAL)
+    assert sys.getswitchinterval() == pytest.approx(usual)
