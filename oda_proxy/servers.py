@@ -6,6 +6,7 @@ Each function imports what it needs: the mock starts fast, and uses no module of
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -66,6 +67,8 @@ async def serve(options: ServeOptions) -> None:
     """Run the proxy until a signal stops it."""
     stop = _stop_event()
     async with proxy_listening(options) as url:
+        gc.collect()
+        gc.freeze()  # what is there now stays: no later collection, which holds up requests, looks at it again
         _print(f"listening on {url}")
         if options.mock:
             _print(_TO_PASTE.format(url=url))

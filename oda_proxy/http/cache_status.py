@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 Forwarded = Literal["uri-miss", "bypass", "request", "stale"]
@@ -24,20 +25,25 @@ class CacheStatus:
     detail: str = ""
 
     def __str__(self) -> str:
-        parts = ["oda-proxy"]
-        if self.hit:
-            parts.append("hit")
-        if self.forwarded:
-            parts.append(f"fwd={self.forwarded}")
-        if self.status is not None:
-            parts.append(f"fwd-status={self.status}")
-        if self.stored:
-            parts.append("stored")
-        if self.collapsed:
-            parts.append("collapsed")
-        if self.detail:
-            parts.append(f"detail={self.detail}")
-        return "; ".join(parts)
+        return _text(self)
+
+
+@lru_cache(maxsize=256)
+def _text(status: CacheStatus) -> str:
+    parts = ["oda-proxy"]
+    if status.hit:
+        parts.append("hit")
+    if status.forwarded:
+        parts.append(f"fwd={status.forwarded}")
+    if status.status is not None:
+        parts.append(f"fwd-status={status.status}")
+    if status.stored:
+        parts.append("stored")
+    if status.collapsed:
+        parts.append("collapsed")
+    if status.detail:
+        parts.append(f"detail={status.detail}")
+    return "; ".join(parts)
 
 
 def read_cache_status(text: str) -> CacheStatus:

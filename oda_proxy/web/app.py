@@ -18,7 +18,7 @@ from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.server import DIRECT_HANDLER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from aiohttp.typedefs import Handler, Middleware
 
@@ -80,13 +80,13 @@ async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
 
 
-async def _directly(handler: Handler, application: Handler, incoming: web.Request) -> web.StreamResponse:
+def _directly(handler: Handler, application: Handler, incoming: web.Request) -> Awaitable[web.StreamResponse]:
     """Answer a request with `handler`; the application answers those for its pages, and those that need more of it."""
     path = incoming.raw_path
     is_own = path[:1] != "/" or path[1:2] in {"-", "%"}  # or may be, once it is decoded
     if is_own or incoming.body_exists or "Expect" in incoming.headers:
-        return await application(incoming)
-    return await handler(incoming)
+        return application(incoming)
+    return handler(incoming)
 
 
 async def respond(

@@ -82,18 +82,13 @@ def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> 
         or not _OF_CONNECTION.isdisjoint(values)
     ):
         return None
-    lines = [
-        f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}",
-        *[f"{name}: {value}" for name, value in answer.headers],
-        f"Cache-Status: {cache_status}",
-        f"Date: {_date(int(time.time()))}",
-        _SERVER,
-    ]
-    if not keep_alive:
-        lines.append("Connection: close")
-    if not all(map(str.isprintable, lines)):  # a line break would begin another header
+    headers = [f"{name}: {value}" for name, value in answer.headers]
+    headers.append(f"Cache-Status: {cache_status}")
+    if not "".join(headers).isprintable():  # a line break would begin another header
         return None
-    return "\r\n".join([*lines, "", ""]).encode()
+    status = f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}"
+    end = _SERVER if keep_alive else f"{_SERVER}\r\nConnection: close"
+    return "\r\n".join([status, *headers, f"Date: {_date(int(time.time()))}", end, "", ""]).encode()
 
 
 @lru_cache(maxsize=2)
