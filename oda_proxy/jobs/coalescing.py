@@ -111,7 +111,7 @@ class Jobs:
     def note_report(self, job_id: str) -> None:
         """Note that the dispatcher has received a report on a job: the next poll waits for an answer that has it."""
         for running in self:
-            if running.job.job_id == job_id != "":
+            if job_id and job_id in {running.job.job_id, running.job_id}:  # one that is submitted again has no first
                 running.note_report()
 
     def comment_on(self, running: RunningJob, client: Client) -> str:

@@ -285,6 +285,26 @@ def test_a_poll_after_a_call_back_through_the_proxy_has_its_report(latency: floa
 
 
 @simulated
+async def test_a_poll_after_a_call_back_during_a_resubmission_has_its_report() -> None:
+    is_submitted_again = asyncio.Event()
+
+    def instead(request: DispatcherRequest) -> None:
+        if request.status == "new" and request.number > 1:
+            is_submitted_again.set()
+
+    dispatcher = Dispatcher(plan={0.0: "submitted"}, instead=instead, latency=0.4)
+    async with proxied(dispatcher) as proxy:
+        client = Client(proxy)
+        job_id = (await client.ask()).job_id
+        dispatcher.forget()
+        await is_submitted_again.wait()
+        proxy.jobs.note_report(job_id)
+        dispatcher.plan = {0.0: "progress"}
+
+        assert (await client.ask("submitted", job_id)).state == "progress"
+
+
+@simulated
 async def test_a_call_back_through_the_proxy_ends_the_pause_of_a_job_that_nobody_watches() -> None:
     dispatcher = Dispatcher(
         plan={0.0: "submitted"}, instead=lambda request: reply({}) if "action" in request.fields else None
