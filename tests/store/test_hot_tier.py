@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from oda_proxy.cli import main
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.fixture.writing import write_manifest
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.recordings.loaded import LoadedRecording, load
 from oda_proxy.store import hot_tier, index_keys, rows
@@ -26,6 +28,7 @@ from oda_proxy.store.hot_tier import OVERHEAD, HotTier, size_of
 from oda_proxy.store.index import Index
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.recording_cache import RecordingCache
+from tests.support.paths import FIXTURES
 from tests.support.permissions import folder_for_all, set_modes, unprivileged
 from tests.support.recordings import KEYS, recording
 from tests.support.stores import index_of
@@ -261,6 +264,40 @@ async def test_what_a_command_removed_is_not_served_from_memory(
     await asyncio.to_thread(main, [*command, "--upstream", UPSTREAM, "--cache-dir", str(folder.parent)])
 
     assert await cache.get(KEY) is None, capsys.readouterr()
+
+
+async def test_what_a_command_imported_is_served_instead_of_what_is_in_memory(
+    folder: Path, store: DiskStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "spi_acs/spi_acs_lc/2003-03-15"
+    shutil.copytree(FIXTURES / path, tmp_path / "fixtures" / path)
+    write_manifest(tmp_path / "fixtures", {path: {"kind": "synthetic", "source": "a test", "modelled": []}})
+    command = ["import", str(tmp_path / "fixtures"), "--upstream", UPSTREAM, "--cache-dir", str(folder.parent)]
+    assert await asyncio.to_thread(main, command) == 0, capsys.readouterr()
+    (key,) = [key for key in store.keys() if key != KEY]  # noqa: SIM118 - a store is no dictionary
+    imported = text_of(store.get(key))
+    store.put(recording(key, b'"catalog":{}'))
+    cache = cache_of(store)
+    await heat(cache, key)
+
+    assert await asyncio.to_thread(main, command) == 0
+
+    assert text_of(await cache.get(key)) == imported
+
+
+async def test_a_look_does_not_wait_for_a_process_that_writes(folder: Path, store: DiskStore) -> None:
+    cache = cache_of(store)
+    await heat(cache, KEY)
+    database = sqlite3.connect(folder / "index" / "cache.db", isolation_level=None)
+    with closing(database):
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("DELETE FROM Cache")
+
+        assert is_hot(cache, KEY), "it has not ended its transaction"
+        await asyncio.sleep(0)
+        database.execute("COMMIT")
+
+        assert await cache.get(KEY) is None
 
 
 async def test_what_another_program_removed_is_not_served_from_memory(folder: Path, store: DiskStore) -> None:
