@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 UPSTREAM = "http://dispatcher.example"
 HEAD = b'"numpy_data_product_list":[],"number":%d'
 ROUNDS, HITS_PER_ROUND = 40, 20
+REQUESTED = 200
+"""Recordings that are requested, of few as of many: those that stay in memory are the same number."""
 HIT_RATE = 0.9
 """Hit rate with many recordings, as a fraction of that with few, that is expected."""
 FAR_OFF = 0.6
@@ -135,7 +137,7 @@ class Server:
     def __init__(self, filled: Filled, log: Path) -> None:
         command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--offline", "--upstream", UPSTREAM]
         command += ["--port", "0", "--cache-dir", str(filled.cache)]
-        self._number = len(filled.keys)
+        self._first_unknown = len(filled.keys)
         with log.open("w") as errors:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self._process.stdout is not None
@@ -153,7 +155,7 @@ class Server:
 
     def hits(self, choose: random.Random, number: int) -> list[float]:
         """Return the times in s of hits, one after the other."""
-        return [self.request(self._connection, choose.randrange(self._number)) for _ in range(number)]
+        return [self.request(self._connection, choose.randrange(REQUESTED)) for _ in range(number)]
 
     def request(self, connection: http.client.HTTPConnection, number: int) -> float:
         """Request a recording; return the time in s."""
@@ -172,7 +174,7 @@ class Server:
         def miss() -> None:
             with closing(http.client.HTTPConnection(*self._address)) as connection:
                 while not done.is_set():
-                    self.request(connection, self._number + choose.randrange(1000))
+                    self.request(connection, self._first_unknown + choose.randrange(1000))
 
         thread = threading.Thread(target=miss)
         thread.start()
@@ -234,8 +236,8 @@ def measure(few: Filled, many: Filled, place: Path) -> list[tuple[str, float, fl
     with closing(DiskStore(few.folder)) as small, closing(DiskStore(many.folder)) as large:
         times = in_turn(
             ROUNDS,
-            lambda: hits_of_store(small, choose.choices(few.keys, k=HITS_PER_ROUND)) / HITS_PER_ROUND,
-            lambda: hits_of_store(large, choose.choices(many.keys, k=HITS_PER_ROUND)) / HITS_PER_ROUND,
+            lambda: hits_of_store(small, choose.choices(few.keys[:REQUESTED], k=HITS_PER_ROUND)) / HITS_PER_ROUND,
+            lambda: hits_of_store(large, choose.choices(many.keys[:REQUESTED], k=HITS_PER_ROUND)) / HITS_PER_ROUND,
         )
         found.append(("look-up in the store", *times))
     with serving(few, place / "few.log") as small_server, serving(many, place / "many.log") as large_server:

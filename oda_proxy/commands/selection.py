@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -77,17 +76,14 @@ def _fits(pattern: str | None, names: Sequence[str]) -> bool:
 
 def find_keys(store: Store, beginnings: Sequence[str]) -> list[Key]:
     """Find recordings by the beginnings of their keys. Raises UnknownKeyError if one of them is not found."""
-    keys = sorted(store.keys())
-    found = [_find_key(keys, beginning.casefold()) for beginning in beginnings]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_find_key(store, beginning.casefold()) for beginning in beginnings))
 
 
-def _find_key(keys: Sequence[Key], beginning: str) -> Key:
-    first = bisect_left(keys, beginning)
-    count = bisect_left(keys, beginning + "\U0010ffff") - first if beginning else 0
-    if count != 1:
-        raise UnknownKeyError(beginning, count)
-    return keys[first]
+def _find_key(store: Store, beginning: str) -> Key:
+    found = store.keys_beginning(beginning) if beginning else []
+    if len(found) != 1:
+        raise UnknownKeyError(beginning, len(found))
+    return found[0]
 
 
 def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:

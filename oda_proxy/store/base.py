@@ -124,6 +124,9 @@ class Store(Protocol):
     def keys(self) -> Iterator[Key]:
         """Iterate over the keys, in any order; the first is found at once, however many there are."""
 
+    def keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys that begin with a text, in order; soon, however many other keys there are."""
+
     def entry(self, key: Key) -> Entry | None:
         """Return the metadata of a recording, or None if there is none, or its row cannot be read."""
 

@@ -258,6 +258,11 @@ class DiskStore:
         with self._open_index() as index:
             yield from index_keys.recording_keys(index)
 
+    def keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys that begin with a text, those of other releases included, in order."""
+        with self._open_index() as index:
+            return index_keys.keys_beginning(index, text)
+
     def entry(self, key: Key) -> Entry | None:
         """Return the metadata of a recording, or None if there is none, or its row cannot be read."""
         with self._open_index() as index:

@@ -39,6 +39,10 @@ _OTHER_ROWS = _OTHERS.format(
     f"length(key) = 64 AND substr(value, 1, {len(rows.OWN_PREFIX)}) <> ?", "key LIKE 'format-%' AND key NOT LIKE ?"
 )
 
+_BETWEEN = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND key >= ? AND key < ?"
+_LAST = "\U0010ffff"
+"""A character that sorts after those of keys."""
+
 
 def used_key(key: Key) -> str:
     """Return the key of the time of use of a recording."""
@@ -84,6 +88,15 @@ def recording_keys(index: Index | ReadOnlyIndex) -> Iterator[Key]:
     for row_key in index:
         if (key := recording_key(row_key)) is not None and (row_key == key or key not in index):
             yield key
+
+
+def keys_beginning(index: Index | ReadOnlyIndex, text: str) -> list[Key]:
+    """Return the keys of recordings that begin with a text, those of other releases included, in order."""
+    found: set[Key] = set()
+    for prefix in (text, f"{_ASIDE_PREFIX}{text}"):
+        rows_found = index.select(_BETWEEN, prefix, f"{prefix}{_LAST}")
+        found.update(key for (row_key,) in rows_found if (key := recording_key(row_key)) is not None)
+    return sorted(key for key in found if key.startswith(text))
 
 
 def other_rows(index: Index | ReadOnlyIndex) -> Iterator[tuple[str, rows.OtherRow]]:

@@ -90,6 +90,10 @@ class MemoryStore:
         """Iterate over the keys."""
         return iter(list(self._recordings))
 
+    def keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys that begin with a text, in order."""
+        return sorted(key for key in self._recordings if key.startswith(text))
+
     def entry(self, key: Key) -> Entry | None:
         """Return the metadata of a recording, or None."""
         recording = self._recordings.get(key)

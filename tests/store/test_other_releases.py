@@ -92,6 +92,13 @@ def test_the_same_recording_is_stored_by_each_release(
         assert into_memory(store.get(KEYS[0])) == OURS
         assert [entry.key for entry in store.entries()] == [KEYS[0]]
         assert sorted(store.keys()) == KEYS[:2]
+        assert [store.keys_beginning(text) for text in ("a", KEYS[1], "ab", "c", "used:")] == [
+            KEYS[:1],
+            KEYS[1:2],
+            [],
+            [],
+            [],
+        ]
         assert list(store.verify(fix=False)) == []
         assert store.usage().recordings == 3
 
