@@ -59,6 +59,14 @@ def store(folder: Path) -> Iterator[DiskStore]:
         yield store
 
 
+@pytest.fixture
+def other(folder: Path, store: DiskStore) -> Iterator[DiskStore]:
+    """Return the store as another process has it open."""
+    with closing(DiskStore(folder)) as other:
+        assert other.usage().recordings == 1
+        yield other
+
+
 def cache_of(store: DiskStore | MemoryStore, memory: int = 10 * MB) -> RecordingCache:
     faults = StoreFaults(lambda: 0.0)
     return RecordingCache(store, faults, QueryResolver(None), lambda: 0.0, memory=memory)
@@ -199,43 +207,37 @@ REMOVALS = [remove, remove_all, evict, evict_on_a_full_disk]
 @pytest.mark.parametrize("removal", REMOVALS)
 @pytest.mark.parametrize("by_other", [False, True], ids=["here", "by another process"])
 async def test_what_was_removed_is_not_served_from_memory(
-    folder: Path, store: DiskStore, removal: Callable[[DiskStore], None], *, by_other: bool
+    store: DiskStore, other: DiskStore, removal: Callable[[DiskStore], None], *, by_other: bool
 ) -> None:
     cache = cache_of(store)
     await heat(cache, KEY)
 
-    if by_other:
-        with closing(DiskStore(folder)) as other:
-            removal(other)
-            assert await cache.get(KEY) is None
-    else:
-        removal(store)
-        assert await cache.get(KEY) is None
+    removal(other if by_other else store)
+
+    assert await cache.get(KEY) is None
 
 
 @pytest.mark.parametrize("by_other", [False, True], ids=["here", "by another process"])
 @pytest.mark.parametrize("text", [b'"catalog":{"a":2}', b'"catalog":{"a":1}'], ids=["other products", "the same"])
 async def test_what_was_replaced_is_not_served_from_memory(
-    folder: Path, store: DiskStore, text: bytes, *, by_other: bool
+    store: DiskStore, other: DiskStore, text: bytes, *, by_other: bool
 ) -> None:
     """So is what a refresh stored, and what an import did."""
     cache = cache_of(store)
     await heat(cache, KEY)
-    newer = recording(KEY, text, stored_at=99.0)
 
-    with closing(DiskStore(folder)) as other:
-        (other if by_other else store).put(newer)
-        found = await cache.get(KEY)
+    (other if by_other else store).put(recording(KEY, text, stored_at=99.0))
 
+    found = await cache.get(KEY)
     assert found
     assert (found.stored_at, text_of(found)) == (99.0, text)
 
 
-async def test_a_pinned_recording_is_served_from_memory_and_not_evicted(folder: Path, store: DiskStore) -> None:
+async def test_a_pinned_recording_is_served_from_memory_and_not_evicted(store: DiskStore, other: DiskStore) -> None:
     cache = cache_of(store)
     await heat(cache, KEY)
-    with closing(DiskStore(folder)) as other:
-        other.pin(KEY, pinned=True)
+
+    other.pin(KEY, pinned=True)
 
     assert text_of(await cache.get(KEY)) == b'"catalog":{"a":1}'
     entry = store.entry(KEY)
