@@ -38,7 +38,9 @@ class JsonItem(NamedTuple):
 class JsonReader:
     """Reads a text in UTF-8, of which only the value that is parsed is in memory.
 
-    Its methods raise ValueError for what is not JSON, and RecursionError where it is nested too deeply.
+    Its methods raise ValueError for what is not JSON, and RecursionError where it is nested too deeply. A name must not
+    come twice in an object, at any depth: clients do not agree on which value counts, and the other one would be in the
+    text of a part that keeps its bytes, but not in the value that is searched for secrets.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -57,7 +59,7 @@ class JsonReader:
         self._read_ahead(ahead)
         while True:
             try:
-                value, end = decode(self._text, self._at)
+                value, end = decode(self._text, self._at, unique_names=True)
                 if len(self._text) - end > _REST_OF_NUMBER or self._is_last:
                     break
             except ValueError:
@@ -70,10 +72,7 @@ class JsonReader:
         return value, begin, self._position()
 
     def members(self, readers: Mapping[str, Callable[[], Any]] = MappingProxyType({})) -> list[JsonMember]:
-        """Return the members of the next object; `readers` read the values of some.
-
-        A name must not come twice: clients do not agree on which value counts.
-        """
+        """Return the members of the next object; `readers` read the values of some."""
         members: list[JsonMember] = []
         seen: set[str] = set()
         self._expect("{")

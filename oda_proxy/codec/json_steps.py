@@ -21,6 +21,17 @@ _SHORT: Final = 1024
 """Characters of a short text."""
 _SPACE: Final = " \t\n\r"
 _DECODER: Final = json.JSONDecoder()
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raises ValueError for a name that comes twice."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("an object has a name twice")
+    return found
+
+
+_UNIQUE_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique)
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -37,24 +48,27 @@ def loads(content: bytes) -> Any:
     return value
 
 
-def decode(text: str, at: int) -> tuple[Any, int]:
+def decode(text: str, at: int, *, unique_names: bool = False) -> tuple[Any, int]:
     """Return the value that begins at `at`, and its end, like `JSONDecoder.raw_decode`.
 
-    Raises ValueError, and RecursionError for a value that is nested too deeply.
+    Raises ValueError, with `unique_names` also for an object at any depth that has a name twice, and RecursionError
+    for a value that is nested too deeply.
     """
+    decoder = _UNIQUE_DECODER if unique_names else _DECODER
     first = text[at : at + 1]
     if len(text) - at <= STEP or first not in {'"', "{", "["}:
-        return _DECODER.raw_decode(text, at)
+        return decoder.raw_decode(text, at)
     window = text[at : at + _WINDOW]
     try:
-        value, end = _DECODER.raw_decode(window)
+        value, end = decoder.raw_decode(window)
     except ValueError:  # it does not end within the window
         pass
     else:
         return value, at + end
     if first == '"':
         return _decode_string(text, at)
-    return _decode_object(text, at) if first == "{" else _decode_list(text, at)
+    decode_long = _decode_object if first == "{" else _decode_list
+    return decode_long(text, at, unique_names=unique_names)
 
 
 def skip_space(text: str, at: int) -> int:
@@ -72,7 +86,7 @@ def _decode_string(text: str, at: int) -> tuple[str, int]:
     return text[at + 1 : end], end + 1
 
 
-def _decode_object(text: str, at: int) -> tuple[dict[str, Any], int]:
+def _decode_object(text: str, at: int, *, unique_names: bool) -> tuple[dict[str, Any], int]:
     members: dict[str, Any] = {}
     at = skip_space(text, at + 1)
     if text[at : at + 1] == "}":
@@ -81,15 +95,17 @@ def _decode_object(text: str, at: int) -> tuple[dict[str, Any], int]:
         if text[at : at + 1] != '"':
             raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
         name, at = decode(text, at)
+        if unique_names and name in members:
+            raise ValueError("an object has a name twice")
         at = _expect(text, at, ":")
-        members[name], at = decode(text, skip_space(text, at))
+        members[name], at = decode(text, skip_space(text, at), unique_names=unique_names)
         at = skip_space(text, at)
         if text[at : at + 1] == "}":
             return members, at + 1
         at = skip_space(text, _expect(text, at, ","))
 
 
-def _decode_list(text: str, at: int) -> tuple[list[Any], int]:
+def _decode_list(text: str, at: int, *, unique_names: bool) -> tuple[list[Any], int]:
     items: list[Any] = []
     at = skip_space(text, at + 1)
     if text[at : at + 1] == "]":
@@ -97,7 +113,7 @@ def _decode_list(text: str, at: int) -> tuple[list[Any], int]:
     while True:
         plain, at = _decode_plain(text, at)
         items += plain
-        item, at = decode(text, at)
+        item, at = decode(text, at, unique_names=unique_names)
         items.append(item)
         at = skip_space(text, at)
         if text[at : at + 1] == "]":

@@ -103,6 +103,25 @@ def test_what_is_no_list_is_refused(text: bytes, size: int) -> None:
         JsonReader(pieces(text, size)).items()
 
 
+@pytest.mark.parametrize("padding", [0, 300_000])
+@pytest.mark.parametrize(
+    "value", ['{"b":1,"b":2}', '[[{"b":1,"b":2}]]', '{"c":{"b":1,"\\u0062":2}}', '[?,{"c":[{"b":1,"d":?,"b":2}]}]']
+)
+def test_a_name_that_comes_twice_is_refused_at_any_depth(value: str, padding: int) -> None:
+    text = value.replace("?", f'"{"x" * padding}"').encode()
+
+    with pytest.raises(ValueError, match="twice"):
+        JsonReader([b'{"a":', text, b"}"]).members()
+    with pytest.raises(ValueError, match="twice"):
+        JsonReader([b"[", text, b"]"]).items()
+
+
+def test_a_name_may_come_once_in_each_object() -> None:
+    member, *_ = JsonReader([b'{"a":[{"a":{"a":1}},{"a":2}]}']).members()
+
+    assert member.value == [{"a": {"a": 1}}, {"a": 2}]
+
+
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(RecursionError):
         JsonReader([b'{"a":' + b"[" * 200_000]).members()

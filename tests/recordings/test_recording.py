@@ -186,6 +186,7 @@ def test_a_poll_answer_without_products_is_not_stored() -> None:
         b'{"query_status":"done","products":[],"exit_status":{"status":0}}',
         b'{"products":{"a":1,"a":2},"query_status":"done","exit_status":{"status":0}}',
         b'{"products":{},"products":{"a":1},"query_status":"done","exit_status":{"status":0}}',
+        b'{"products":{"m":{"a":"FIRSTSESSION0000","a":"clean"}},"query_status":"done","exit_status":{"status":0}}',
         b'{"products":' + b"[" * 100_000,
         b"\xff\xfe",
     ],
