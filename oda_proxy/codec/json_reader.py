@@ -11,7 +11,7 @@ from oda_proxy.codec.json_steps import decode, skip_space
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_AHEAD: Final = 2 * 1024 * 1024
+_AHEAD: Final = 1024 * 1024
 """Characters that are decoded before a value is parsed; the largest values take more."""
 _REST_OF_NUMBER: Final = len("e+1")
 """Characters after a number that has ended, if the text ends there, but that goes on with those that follow."""

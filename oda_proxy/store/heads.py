@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -24,6 +26,7 @@ from oda_proxy.store.rows import HeadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from oda_proxy.recordings.head import Head
 
@@ -115,22 +118,29 @@ class CompressedHeadWriter:
     """Compresses a head piece by piece; `size` is about that of its text in bytes."""
 
     def __init__(self, size: int) -> None:
-        level = _LEVEL if size < _LARGE else _LEVEL_OF_LARGE
+        self._is_large = size >= _LARGE
+        level = _LEVEL_OF_LARGE if self._is_large else _LEVEL
         parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=_WINDOW_LOG, write_checksum=True)
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         self._digest = hashlib.sha256()
+        self._pending: deque[Future[None]] = deque()
         self._size = 0
         self._content: list[bytes] = []
 
     def write(self, piece: bytes) -> None:
         """Append a piece."""
-        self._digest.update(piece)
         self._size += len(piece)
-        if compressed := self._compressor.compress(piece):
-            self._content.append(compressed)
+        if not self._is_large:
+            self._compress(piece)
+            return
+        while len(self._pending) >= _MAX_PENDING:
+            self._pending.popleft().result()
+        self._pending.append(_COMPRESSION.submit(self._compress, piece))
 
     def finish(self) -> CompressedHead:
         """Return the head."""
+        for pending in self._pending:
+            pending.result()
         self._content.append(self._compressor.flush())
         content = _with_content_size(self._content, self._size)
         digest, size = hashlib.sha256(), 0
@@ -139,6 +149,16 @@ class CompressedHeadWriter:
             size += len(compressed)
         return CompressedHead(HeadFile(self._digest.hexdigest(), self._size, digest.hexdigest(), size), content)
 
+    def _compress(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        if compressed := self._compressor.compress(piece):
+            self._content.append(compressed)
+
+
+_MAX_PENDING = 16
+"""Pieces of a head that wait to be compressed."""
+_COMPRESSION = ThreadPoolExecutor(1, thread_name_prefix="compression")
+"""Compresses large heads while their next products are processed: one thread, so that pieces keep their order."""
 
 _DESCRIPTOR = 4
 """Place of the frame header descriptor in a frame of zstd (RFC 8878, section 3.1.1.1), after the magic number."""
