@@ -184,15 +184,21 @@ def _is_written_as_it_is(value: str) -> bool:
 
 
 def _is_small(value: Any) -> bool:
-    """Return whether a value is formatted at once: a scalar, or an object or list of a few short ones."""
-    if not isinstance(value, dict | list | tuple) or not value:
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return len(value) < STEP // _SHORT and all(map(_is_short, inner))
+    """Return whether a value is formatted at once: it has few values in all, and no long text among them."""
+    return _is_scalar(value) or not value or _left_after(value, STEP // _SHORT) >= 0
 
 
-def _is_short(value: Any) -> bool:
-    return _is_scalar(value) or (isinstance(value, str) and len(value) < _SHORT)
+def _left_after(value: Any, left: int) -> int:
+    """Return how many of `left` values are left after those of a value, or -1 if it has more or a long text."""
+    if isinstance(value, str):
+        return left - 1 if len(value) < _SHORT else -1
+    if isinstance(value, dict | list | tuple):
+        if len(value) > left:
+            return -1
+        for inner in value.values() if isinstance(value, dict) else value:
+            if (left := _left_after(inner, left)) < 0:
+                return -1
+    return left - 1
 
 
 def _is_scalar(value: Any) -> bool:
