@@ -86,6 +86,7 @@ def fill(cache: Path, upstream: str) -> None:
             index.set(f"head:{head.name}", str(RECORDINGS))
             index.set("filling", f"{RECORDINGS} {head.stored_size}")
         assert store.usage().recordings == RECORDINGS
+        assert sum(one.recordings for one in store.totals()) == RECORDINGS, "secondary indexes are made here"
 
 
 def starting(cache: Path, log: Path, upstream: str) -> float:

@@ -86,11 +86,13 @@ class DiskStore:
         self._headless: set[Key] = set()
         self._track_use = track_use
         self._others: OtherRecordings | None = None
+        self._closing = threading.Event()
         with self._translated_errors():
             layout.prepare(folder)
 
     def close(self) -> None:
-        """Write the times of use and close the index."""
+        """Write the times of use and close the index; a thread that reads rows for secondary indexes stops."""
+        self._closing.set()
         try:
             self.save_use_times()
         except StoreUnusableError as error:
@@ -408,11 +410,11 @@ class DiskStore:
         """Bring the secondary indexes up to date, and return whether they can be used."""
         if isinstance(index, Index):
             try:
-                secondary_index.update(index)
+                secondary_index.update(index, self._closing.is_set)
             except (OSError, sqlite3.Error) as error:
                 if not is_unwritable(error):
                     raise
-        return secondary_index.is_complete(index)
+        return self._closing.is_set() or secondary_index.is_complete(index)  # at the end, nobody waits for the result
 
     def _read_entries(self, index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[Entry]:
         for row, used_at, pinned in secondary_index.read(index, ids):

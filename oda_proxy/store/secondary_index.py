@@ -22,7 +22,7 @@ from oda_proxy.store.base import OtherRecordings, ProductTotals
 from oda_proxy.store.counters import DAMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.index import Index
@@ -173,9 +173,12 @@ def add(index: Index, row_key: str) -> None:
     _read_batch(index, "(SELECT rowid AS id FROM Cache WHERE key = ? AND raw = 1)", row_key)
 
 
-def update(index: Index) -> None:
-    """Read the rows that other releases wrote since the last call, some in each transaction. Raises sqlite3.Error."""
-    while not is_complete(index):
+def update(index: Index, stop: Callable[[], bool]) -> None:
+    """Read the rows that other releases wrote since the last call, some in each transaction, until `stop` is true.
+
+    Raises sqlite3.Error.
+    """
+    while not (stop() or is_complete(index)):
         with index.writing():
             _read_batch(index, _names()["unread"])
 

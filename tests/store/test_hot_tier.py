@@ -187,6 +187,12 @@ def evict(store: DiskStore) -> None:
     assert store.evict(entry)
 
 
+def evict_all(store: DiskStore) -> None:
+    entry = store.entry(KEY)
+    assert entry
+    assert store.evict_all([entry]) == [entry]
+
+
 def evict_on_a_full_disk(store: DiskStore) -> None:
     """Evict a recording while the index cannot be changed: its head is removed, and its row stays."""
     entry = store.entry(KEY)
@@ -201,7 +207,7 @@ def _full(*_: object) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-REMOVALS = [remove, remove_all, evict, evict_on_a_full_disk]
+REMOVALS = [remove, remove_all, evict, evict_all, evict_on_a_full_disk]
 
 
 @pytest.mark.parametrize("removal", REMOVALS)

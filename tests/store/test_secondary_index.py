@@ -179,6 +179,28 @@ def test_a_folder_of_an_older_release_is_read_once(store: DiskStore, tmp_path: P
         assert_as_scanned(upgraded)
 
 
+def test_a_store_that_is_closed_reads_no_more_rows(
+    store: DiskStore, tmp_path: Path, rows_read: list[Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 9)
+    drop_tables(store, tmp_path)
+    monkeypatch.setattr(secondary_index, "_BATCH", 2)
+    upgraded = DiskStore(tmp_path)
+    assert upgraded.usage().recordings == 9
+    rows_read.clear()
+    read_batch = secondary_index._read_batch
+
+    def close_and_read(*arguments: Any) -> None:
+        upgraded._closing.set()
+        read_batch(*arguments)
+
+    monkeypatch.setattr(secondary_index, "_read_batch", close_and_read)
+    upgraded.totals()
+    upgraded.close()
+
+    assert len(rows_read) == 2
+
+
 def test_a_read_only_folder_of_an_older_release_is_scanned(store: DiskStore, tmp_path: Path) -> None:
     keys = fill(store, 4)
     drop_tables(store, tmp_path)
