@@ -58,7 +58,7 @@ def unit_as_text(unit: Any) -> Any:
     complete = {**unit, "data": "", "dt": unit.get("dt") or ""}
     if complete.get("units_dict") is None:
         complete.pop("units_dict", None)
-    if "null" not in compact({**complete, "binarys": ""}) and "null" not in complete["binarys"]:
+    if "null" not in compact({**complete, "binarys": ""}):  # the base64 has none after its own repair
         return unit
     text = escaped(compact(complete))
     return unit if "null" in text else text

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from oda_proxy.codec.json_steps import STEP
-from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError
+from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError, letters
 from oda_proxy.recordings.unpacking import TooLargeError, unpacked
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def collect_secrets(envelope: Envelope, *answers: Any, products: Iterable[Any] =
     people: set[str] = set()
     for part in answers:
         for name, text in _named(part):
-            if kind := _KINDS.get(re.sub("[^a-z]", "", name.casefold())):
+            if kind := _KINDS.get(letters(name)):
                 (people if kind == "email" else named[kind]).add(text)
             named["token"].update(JWT.findall(text))
     for part in products:
         for name, text in _named(part):
-            kind = _KINDS.get(re.sub("[^a-z]", "", name.casefold()), "")
+            kind = _KINDS.get(letters(name), "")
             if kind in named and len(_skeleton(_plain(text))) >= _LONG:
                 named[kind].add(text)
     for token in [*named["token"]]:

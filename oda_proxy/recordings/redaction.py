@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from oda_proxy.codec.json_steps import compact
@@ -33,6 +34,9 @@ _ALIKE = {re.sub("[^a-z]", "", name) for name in CLIENT_MEMBERS - _MODES} | {
     *("authorization", "cookie", "emailaddress", "password", "passwd", "setcookie", "useremailaddress", "username"),
 }
 """Such names in any spelling (`sessionId`, `job-id`), and others for credentials and persons, by their letters."""
+
+_CACHED_NAMES, _SHORT_NAME = 1024, 100
+"""Names of members and cards whose letters are cached, and their longest: the same cards are in every header."""
 
 MAX_NESTED = 1024 * 1024
 """Longest text in which JSON is redacted, in characters; longer texts hold encoded files."""
@@ -82,12 +86,23 @@ def _unused_name(name: str, members: dict[str, Any]) -> str:
 def names_client(name: str) -> bool:
     """Tell whether members of this name are removed."""
     bare = bare_name(name)
-    return bare in CLIENT_MEMBERS or re.sub("[^a-z]", "", bare) in _ALIKE
+    return bare in CLIENT_MEMBERS or letters(bare) in _ALIKE
+
+
+def letters(name: str) -> str:
+    """Return the letters of a name, without case."""
+    return _letters(name) if len(name) <= _SHORT_NAME else _letters.__wrapped__(name)
+
+
+@lru_cache(_CACHED_NAMES)
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.casefold())
 
 
 def bare_name(name: str) -> str:
     """Return the name of a member or a FITS card for comparison: without case, and without `HIERARCH`."""
-    return re.sub(r"^hierarch\s+", "", name.casefold()).strip()
+    folded = name.casefold()
+    return (re.sub(r"^hierarch\s+", "", folded) if folded.startswith("hierarch") else folded).strip()
 
 
 _AT = r"(?:@|%(?:25)*40|\\u0040|&#(?:64|[xX]40);|&commat;)"

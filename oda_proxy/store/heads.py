@@ -87,8 +87,8 @@ class StoredHead:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressedHead:
-    """A head in memory, compressed as in its file; it may not have one."""
+class UnwrittenHead:
+    """A head in memory, compressed as in its file, which is not written yet."""
 
     head_file: HeadFile
     content: tuple[bytes, ...] = field(repr=False)
@@ -137,7 +137,7 @@ class CompressedHeadWriter:
             self._pending.popleft().result()
         self._pending.append(_COMPRESSION.submit(self._compress, piece))
 
-    def finish(self) -> CompressedHead:
+    def finish(self) -> UnwrittenHead:
         """Return the head."""
         for pending in self._pending:
             pending.result()
@@ -147,7 +147,7 @@ class CompressedHeadWriter:
         for compressed in content:
             digest.update(compressed)
             size += len(compressed)
-        return CompressedHead(HeadFile(self._digest.hexdigest(), self._size, digest.hexdigest(), size), content)
+        return UnwrittenHead(HeadFile(self._digest.hexdigest(), self._size, digest.hexdigest(), size), content)
 
     def _compress(self, piece: bytes) -> None:
         self._digest.update(piece)
@@ -224,7 +224,7 @@ class Heads:
 
     def write(self, head: Head) -> PendingHead:
         """Write a head under a temporary name; raises OSError."""
-        compressed = head if isinstance(head, CompressedHead) else _compressed(head)
+        compressed = head if isinstance(head, UnwrittenHead) else _compressed(head)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=_PENDING_PREFIX)
         temporary = Path(name)
         try:
@@ -289,7 +289,7 @@ class Heads:
                     yield file
 
 
-def _compressed(head: Head) -> CompressedHead:
+def _compressed(head: Head) -> UnwrittenHead:
     writer = CompressedHeadWriter(head.size)
     for piece in head.pieces():
         writer.write(piece)
