@@ -348,7 +348,7 @@ class Proxy:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
                 api_client = analysis_request.api_envelope(request)
-                answer = await self._relay.relay(request, base_url, "bypass", api_client, detail="not-a-query")
+                answer = await self._relay.send(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
                 answer = await self._query(query, envelope, request, base_url)
         except OdaProxyError as error:
@@ -368,19 +368,19 @@ class Proxy:
         """Answer a query from its recording, or from its job."""
         if reason := analysis_request.bypass_reason(query, request):
             api_client = envelope if query.api else None
-            return await self._relay.relay(request, base_url, "bypass", api_client, detail=reason)
+            return await self._relay.send(request, base_url, "bypass", api_client, detail=reason)
         if error := analysis_request.state_error(envelope):
             if self.upstream is None:
                 raise BadQueryError(error)
-            return await self._relay.relay(request, base_url, "bypass", envelope, detail="state")
+            return await self._relay.send(request, base_url, "bypass", envelope, detail="state")
         if (audience := self._audience(envelope)) is None:
-            return await self._relay.relay(request, base_url, "bypass", envelope, detail="token")
+            return await self._relay.send(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
         client = Client(request, envelope, base_url)
         if not envelope.awaits_products:
             return await self._poll(resolved, _uncompressed(client))
         if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
-            return await self._relay.relay_and_store(resolved, _uncompressed(client), "request")
+            return await self._relay.send_and_store(resolved, _uncompressed(client), "request")
         return await self._lookup(resolved, client)
 
     async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
@@ -416,7 +416,7 @@ class Proxy:
             return await self._miss(resolved, envelope)
         client = _uncompressed(client)
         if control.no_store:
-            return await self._relay.relay(client.request, client.base_url, "request", envelope, detail="no-store")
+            return await self._relay.send(client.request, client.base_url, "request", envelope, detail="no-store")
         try:
             forwarded: Forwarded = "request" if refresh or not age_allowed else "stale" if recording else "uri-miss"
             return await self.jobs.join(
@@ -488,8 +488,8 @@ class Proxy:
         ):  # started by an earlier process
             return await self.jobs.join(resolved, client, "uri-miss")
         if analysis_request.has_files(client.request):
-            return await self._relay.relay_and_store(resolved, client, "bypass")
-        return await self._relay.relay(client.request, client.base_url, "bypass", envelope, detail="poll")
+            return await self._relay.send_and_store(resolved, client, "bypass")
+        return await self._relay.send(client.request, client.base_url, "bypass", envelope, detail="poll")
 
     async def _description(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer a request for the description of instruments or products from the cache, or relay it."""

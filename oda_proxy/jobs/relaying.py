@@ -34,7 +34,7 @@ class QueryRelay:
         self._services = services
         self._clock = clock
 
-    async def relay(
+    async def send(
         self, request: Request, base_url: str, forwarded: Forwarded, api_client: Envelope | None, *, detail: str
     ) -> Answer:
         """Relay a request whose answer is not stored; the answer is repaired for API clients only."""
@@ -45,7 +45,7 @@ class QueryRelay:
         answer = await spooled(reply, MAX_STORED)
         return await pipeline.adapted(await pipeline.repaired(answer, api_client), api_client)
 
-    async def relay_and_store(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
+    async def send_and_store(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
         """Relay a query, and store its answer if it is complete."""
         services, envelope = self._services, client.envelope
         job = Job(self._clock())

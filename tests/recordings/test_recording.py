@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import MAX_SMALL, Recording, redact, splice
-from oda_proxy.recordings.redaction import CLIENT_MEMBERS, NotStorableError, bare_name, redact_text
+from oda_proxy.recordings.redaction import NotStorableError, names_client, redact_text
 from tests.support.dispatcher_responses import JOB, SESSION, answer, json_bytes
 
 KEY = Key("0123456789abcdef" * 4)
@@ -206,7 +206,7 @@ def test_a_truncated_answer_is_never_stored(data: st.DataObject) -> None:
 
 
 texts = st.text().filter(lambda text: redact_text(text) == text)
-names = texts.filter(lambda name: bare_name(name) not in CLIENT_MEMBERS)
+names = texts.filter(lambda name: not names_client(name))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
