@@ -395,15 +395,13 @@ class DiskStore:
             cause = f", and cannot be removed: {error.strerror or error}" if error else ""
             yield Fault(name, f"a crashed writer left it{cause}")
         with self._open_index() as index:
-            if fix:
+            with index.snapshot():
+                miscounted = _differences(index)
+            if fix and miscounted:
                 with index.writing() as writable:
-                    miscounted = _differences(writable)
                     counters.restore(writable)
                     if not secondary_index.is_correct(writable):
                         secondary_index.rebuild(writable)
-            else:
-                with index.snapshot():
-                    miscounted = _differences(index)
         yield from miscounted
 
     def _is_indexed(self, index: Index | ReadOnlyIndex) -> bool:

@@ -23,7 +23,6 @@ from oda_proxy.store.read_only_index import connect, is_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -110,10 +109,14 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         with self.transact():
             yield self
 
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Return a context in which no other process writes."""
-        context: AbstractContextManager[None] = self.transact()
-        return context
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read the rows as they are now until the context ends; other processes write meanwhile."""
+        self._sql("BEGIN")
+        try:
+            yield
+        finally:
+            self._sql("COMMIT")
 
     def select(self, query: str, *arguments: object) -> list[Any]:
         """Return the rows of an SQL query."""

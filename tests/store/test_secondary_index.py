@@ -247,6 +247,22 @@ def test_verify_finds_and_repairs_differences(store: DiskStore, damage: str) -> 
     assert_as_scanned(store)
 
 
+def test_another_process_stores_while_counters_are_compared(
+    store: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 3)
+    is_correct = secondary_index.is_correct
+
+    def store_and_compare(*arguments: Any) -> bool:
+        other.put(recording(KEYS[0]))
+        return is_correct(*arguments)
+
+    monkeypatch.setattr(secondary_index, "is_correct", store_and_compare)
+    with closing(DiskStore(tmp_path)) as other:
+        assert list(store.verify(fix=False)) == []
+        assert store.usage().recordings == 4
+
+
 @pytest.mark.parametrize("row", ["", "{}", '{"format":2,"head":{}}', "[" * 100_000, '{"format":2,"stored_at":NaN}'])
 def test_a_damaged_row_is_left_out(store: DiskStore, row: str) -> None:
     fill(store, 2)
