@@ -270,7 +270,8 @@ SERVE = (
         "compress",
         _compress,
         "auto, always or never",
-        "clients that get recordings compressed if they accept it: those on other machines, all, or none",
+        "clients that get recordings compressed if they accept it: auto, those on other machines; always, all; never, "
+        "none",
         "auto",
         metavar="WHICH",
     ),
@@ -330,8 +331,8 @@ SERVE = (
         "sharing",
         _sharing,
         "subject, roles or team",
-        "who may read a private recording: the same subject with the same roles, everybody with these roles, everybody "
-        "with a valid token",
+        "who may read a private recording: subject, the same person with the same roles; roles, everybody with these "
+        "roles; team, everybody with a valid token",
         "subject",
         metavar="WHO",
     ),
@@ -370,10 +371,11 @@ JOBS = (
         "proxy",
         _address,
         "an http(s) URL without user and query",
-        "URL of the proxy",
-        "http://127.0.0.1:8400",
+        "URL of the proxy (default: that of --host and --port, on this machine)",
         metavar="URL",
     ),
+    replace(_HOST, help="address on which the proxy listens"),
+    replace(_port_option(8400), help="port on which the proxy listens"),
     _ADMIN_TOKEN,
 )
 STORE = (_UPSTREAM, _CACHE_DIR)

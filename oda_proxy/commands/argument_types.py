@@ -45,7 +45,7 @@ def time_before(text: str) -> float:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ArgumentTypeError(
-            f"must be a date such as 2026-01-31, or an age such as 12h or 30d, not {text!r}"
+            f"must be a date such as 2026-01-31, or an age in min, h, d or w such as 30d, not {text!r}"
         ) from None
 
 

@@ -22,4 +22,5 @@ def add_commands(add: AddCommand) -> None:
 def _jobs(values: dict[str, Any]) -> int:
     from oda_proxy.commands import jobs
 
-    return jobs.jobs(**values)
+    host, port = values.pop("host"), values.pop("port")
+    return jobs.jobs(**values | {"proxy": values["proxy"] or jobs.address_of(host, port)})

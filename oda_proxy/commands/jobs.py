@@ -51,6 +51,12 @@ def jobs(
     return 0
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the URL of the proxy on this machine that listens on a host, which may stand for all addresses."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing listens here
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
 def _list(proxy: str, *, as_json: bool) -> int:
     found = _request(f"{proxy}/-/jobs", "GET", {})["jobs"]
     if as_json:
@@ -87,4 +93,4 @@ def _request(url: str, method: str, headers: Mapping[str, str]) -> Any:
         raise ProxyError(printable(error.read(1000).decode("utf-8", "replace").strip())) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy") from None
+        raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy or --port") from None

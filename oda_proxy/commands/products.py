@@ -24,4 +24,4 @@ def decode_products(products: dict[str, Any]) -> list[DataProduct]:
 def name_of(product: DataProduct) -> str:
     """Return the name of a product, with that of its source if it has one."""
     source = product.meta_data.get("src_name")
-    return f"{product.name} {source}" if isinstance(source, str) and source else product.name
+    return f"{product.name} {source}".strip() if isinstance(source, str) and source else product.name

@@ -119,7 +119,9 @@ def _dry_run(entries: Sequence[Entry], what: str, hint: str, *, as_json: bool) -
     if as_json:
         print_json({what: [], f"would_be_{what}": [entry.key for entry in entries]})
         return 0
-    print_lines(_table(entries) if entries else ())
+    if not entries:
+        return 0
+    print_lines(_table(entries))
     size = formatting.size(sum(entry.size for entry in entries))
     print_lines([f"{formatting.number(len(entries), 'recording')}, {size}; nothing was {what}: {hint}"])
     return 0

@@ -92,7 +92,7 @@ def _filters(own: OwnArguments) -> None:
             f"--{name}-before",
             type=argument_types.time_before,
             metavar="WHEN",
-            help=f"only recordings {verb} before a date such as 2026-01-31, or longer ago than 12h or 30d",
+            help=f"only recordings {verb} before a date such as 2026-01-31, or longer ago than 90min, 12h, 30d or 2w",
         )
     own.add("--larger-than", type=argument_types.size, metavar="SIZE", help="only recordings larger than 10MB or 2GiB")
 

@@ -23,5 +23,6 @@ def write_git_attributes(folder: Path) -> None:
     try:
         if not file.exists():
             atomic.write(file, _CONTENT)
+            file.chmod(folder.stat().st_mode & 0o666)  # whoever may read the folder may read this file
     except OSError as error:
         raise FixtureError(file, f"cannot be written: {error.strerror}") from None

@@ -94,6 +94,7 @@ class Jobs:
                 running = RunningJob(resolved, client, started_at=entry.started_at, clock=self._runtime.clock)
                 _continue(running, entry)
                 self._registry.start((resolved.key,), running, partial(self._run, running))
+                running.sessions = 0  # its own session is that of no client
 
     def can_resume(self, resolved: ResolvedQuery) -> bool:
         """Return whether a job of an earlier process waits for a client that has its files."""

@@ -30,7 +30,7 @@ def add_to(app: web.Application, proxy: Proxy, admin_token: str | None) -> None:
         if not is_admin:
             found = [running for running in found if running.is_owned_alone_by(session_id)]
             if not found:
-                return _refusal(admin_token)
+                return _refusal(request, admin_token)
         if len(found) != 1:
             text = f"{len(found)} running jobs have a key that begins with {key[:64]!r}; /-/jobs lists them\n"
             return web.Response(status=404, text=text, headers=_HEADERS)
@@ -51,8 +51,11 @@ def _is_admin(request: web.Request, admin_token: str | None) -> bool:
     return hmac.compare_digest(sent, expected)
 
 
-def _refusal(admin_token: str | None) -> web.Response:
-    hint = "" if admin_token else "; this proxy has none: start it with --admin-token"
+def _refusal(request: web.Request, admin_token: str | None) -> web.Response:
+    if not admin_token:
+        hint = "; this proxy has no such token: start it with --admin-token"
+    else:
+        hint = "; the Authorization of this request is not that token" if "Authorization" in request.headers else ""
     text = f"to stop a job, send the administration token, or the session of its only client{hint}\n"
     return web.Response(status=401, text=text, headers={**_HEADERS, "WWW-Authenticate": "Bearer"})
 

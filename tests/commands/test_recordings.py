@@ -16,8 +16,10 @@ import pytest
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.cli import main
+from oda_proxy.codec.product import DataProduct
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import print_json_list
+from oda_proxy.commands.products import name_of
 from oda_proxy.commands.recordings import Progress
 from oda_proxy.config import PRODUCTION, cache_folder
 from oda_proxy.query.cache_key import Key, short_key
@@ -492,6 +494,10 @@ def test_an_export_adds_to_a_folder_of_fixtures(
     assert manifest["fixtures"][0]["origin"] == {"kind": "recorded", "source": PRODUCTION, "modelled": []}
 
 
+def test_a_product_without_a_name_has_that_of_its_source() -> None:
+    assert name_of(DataProduct("", {"src_name": "4U 1700-377"})) == "4U 1700-377"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_git_leaves_exported_fixtures_alone(
     keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -510,6 +516,15 @@ def _commit_and_check_out_with_autocrlf(source: Path, target: Path) -> None:
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "fixtures"]):
         subprocess.run([*git, *words], cwd=source, check=True)
     subprocess.run([*git, "clone", "-q", str(source), str(target)], check=True)
+
+
+def test_whoever_may_read_an_export_may_read_its_gitattributes(
+    keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "export", str(tmp_path / "out"), keys["polar_lc"])
+
+    modes = [(tmp_path / "out" / name).stat().st_mode for name in (".gitattributes", "manifest.json")]
+    assert modes[0] == modes[1]
 
 
 def test_an_export_does_not_replace_a_gitattributes(

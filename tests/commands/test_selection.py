@@ -149,7 +149,9 @@ def test_a_time_is_a_date_or_an_age(text: str, time: float) -> None:
 )
 def test_filters_that_select_nothing_are_named(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert main([*command, "--instrument", "nosuch"]) == 0
-    assert capsys.readouterr().err == f"oda-proxy: no recording of {PRODUCTION} meets the filters\n"
+    out, err = capsys.readouterr()
+    assert err == f"oda-proxy: no recording of {PRODUCTION} meets the filters\n"
+    assert "with --yes" not in out
 
 
 def test_private_recordings_are_exported_only_by_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,7 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path
         response = await client.ask("submitted", begun.job_id)
         assert "before the proxy was started again" in response.json["exit_status"]["comment"]
         assert response.job_id == begun.job_id
+        assert [running.sessions for running in proxy.jobs] == [1]
         await asyncio.sleep(60)
         assert (await client.ask("progress", begun.job_id)).state == "done"
         assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"

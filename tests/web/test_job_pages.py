@@ -21,6 +21,7 @@ from tests.support.scripted_upstream import Script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from oda_proxy.http.message import Request
     from tests.support.scripted_upstream import Reply
@@ -78,7 +79,8 @@ async def test_a_job_is_not_stopped_without_the_token(proxy: Proxy, url: str, he
     await Client(proxy).ask()
     (running,) = proxy.jobs
 
-    assert (await delete(url, running.resolved.key, headers))[0] == 401
+    status, text = await delete(url, running.resolved.key, headers)
+    assert (status, "is not that token" in text) == (401, "Authorization" in headers)
     assert list(proxy.jobs) == [running]
 
 
@@ -167,6 +169,17 @@ def test_the_command_lists_and_stops_jobs(
     assert capsys.readouterr().out.startswith(f"stopped {job['key'][:12]}")
     assert cli.main(["jobs", "--proxy", address]) == 0
     assert "runs no jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - an option that is not used to listen
+def test_the_command_finds_the_proxy_that_the_configuration_describes(
+    address: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "oda-proxy.toml").write_text(f'host = "{host}"\nport = {address.rpartition(":")[2]}\n')
+
+    assert cli.main(["jobs", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
 
 
 def test_the_command_says_in_one_line_what_is_missing(
