@@ -89,6 +89,16 @@ class UpstreamPausedError(UpstreamUnreachableError):
         self.is_down = is_down
 
 
+class RequestIncompleteError(OdaProxyError):
+    """A client disconnected before it had sent its whole request."""
+
+    http_status = 400
+    detail = "bad-request"
+
+    def __init__(self) -> None:
+        super().__init__("the client disconnected before it had sent its whole request")
+
+
 class NoRecordingError(OdaProxyError):
     """There is no recording for a query, and no dispatcher to send it to."""
 

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -96,6 +97,9 @@ async def respond(
     start = time.monotonic()
     try:
         request = await read(incoming, incoming.raw_path)
+    except ConnectionError:
+        _log.debug("a client disconnected before it had sent its whole form")
+        return web.Response(status=HTTPStatus.BAD_REQUEST)
     except web.HTTPException as error:
         refused = Answer(error.status, (), (), CacheStatus())
         error.headers.extend(cors.apply(refused, tuple(incoming.headers.items())).headers)

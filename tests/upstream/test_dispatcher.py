@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from oda_proxy.errors import UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.errors import RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.upstream.dispatcher import Dispatcher, DispatcherReply
 
@@ -109,6 +109,23 @@ async def test_a_body_that_ends_too_early_is_an_error(serve: Callable[[Handler],
             await read(reply)
 
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+async def test_a_client_that_does_not_send_its_whole_request_is_no_failure_of_the_dispatcher(
+    serve: Callable[[Handler], Awaitable[str]], *, at_most_once: bool
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    async def cut_off() -> AsyncIterator[bytes]:
+        yield b"the begin"
+        raise ConnectionResetError("Connection lost")
+
+    url = await serve(handler)
+    async with Dispatcher(url) as dispatcher:
+        with pytest.raises(RequestIncompleteError):
+            await dispatcher.send(Request("POST", "/upload", body=cut_off(), at_most_once=at_most_once))
 
 
 @pytest.mark.parametrize(("read_timeout", "request_timeout"), [(0.01, None), (60.0, 0.05)])

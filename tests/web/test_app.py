@@ -19,6 +19,7 @@ from oda_proxy.errors import ListenError
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
+from oda_proxy.web import messages
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
@@ -26,6 +27,8 @@ from tests.support.scripted_upstream import Script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from oda_proxy.http.message import Request
 
 QUERY = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new"
 LARGE = 20_000_000
@@ -172,6 +175,29 @@ async def test_a_client_that_disconnects_is_no_error(setup: Setup, caplog: pytes
             response.close()
     async with setup.client.get(f"{setup.url}/-/livez") as response:
         assert response.status == 200
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_disconnects_within_a_form_is_no_error(
+    setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_read = asyncio.Event()
+
+    async def read(incoming: web.BaseRequest, target: str) -> Request:
+        try:
+            return await messages.read(incoming, target)
+        finally:
+            is_read.set()
+
+    monkeypatch.setattr("oda_proxy.web.app.read", read)
+    url = URL(setup.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    writer.write(f"POST /run_analysis HTTP/1.1\r\nHost: h\r\n{kind}\r\nContent-Length: 100\r\n\r\na=1".encode())
+    await writer.drain()
+    writer.close()
+    await is_read.wait()
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
