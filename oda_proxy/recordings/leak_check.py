@@ -2,7 +2,7 @@
 
 The secrets are collected from the exchange itself: session and job ids, tokens, and the persons whom its tokens name.
 They are found percent-encoded or escaped, split over members or FITS cards, in another case or without accents, as
-base64, in a pickle, and in compressed files.
+base64 or hexadecimal digits, in a pickle, and in compressed files.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class LeakCheck:
         for reason, texts in secrets.by_reason.items():
             for text in texts:
                 if len(skeleton := _skeleton(_plain(text))) >= _LONG:
-                    self._long.append((reason, skeleton))
+                    self._long += ((reason, skeleton), (reason, _plain(text).hex().encode("ascii")))
                 else:
                     self._short.append((reason, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])")))
         self._overlap = max((len(skeleton) for _, skeleton in self._long), default=1) - 1

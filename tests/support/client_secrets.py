@@ -130,6 +130,8 @@ HIDING: dict[str, Callable[[str], str]] = {
     "in JSON escapes": escaped,
     "in JSON escapes in JSON text": lambda secret: json.dumps({"a": escaped(secret)}),
     "in escapes of Python": lambda secret: "".join(f"\\x{ord(character):02x}" for character in secret),
+    "as hexadecimal digits": lambda secret: f"made for {secret.encode().hex().upper()} today",
+    "in groups of hexadecimal digits": lambda secret: secret.encode().hex(" "),
     "as HTML": lambda secret: "".join(f"&#{ord(character)};" for character in secret),
     "as HTML in hexadecimal digits": lambda secret: "".join(f"&#x{ord(character):X};" for character in secret),
     "encoded in a pickle": lambda secret: b64(pickle.dumps({"a": f"{secret[:-1]}%{ord(secret[-1]):X}"})),
