@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 _BEST_IMAGE = "SIGNIFICANCE"
 _X_COLUMNS = ("TIME", "CHANNEL", "ENERG_LO", "E_MIN")
 _Y_COLUMNS = ("RATE", "COUNTS", "FLUX", "TOT_COUNTS")
-_ERROR_COLUMNS = {"RATE": "ERROR", "COUNTS": "STAT_ERR", "FLUX": "ERROR"}
+_ERROR_COLUMNS = {
+    "RATE": ("ERROR", "STAT_ERR", "RATE_ERR"),
+    "COUNTS": ("STAT_ERR", "ERROR"),
+    "FLUX": ("ERROR", "STAT_ERR", "FLUX_ERR"),
+}
 _IMAGE_DIMENSIONS = 2
 _COLOUR_MAP = np.array([[13, 8, 60], [106, 23, 110], [212, 72, 66], [252, 165, 10], [252, 255, 164]], float)
 """Red, green and blue at equal steps from the faintest to the brightest pixel."""
@@ -124,14 +128,22 @@ def _curve(product: DataProduct, unit: DataUnit) -> Curve | None:
     y = next((name for name in _Y_COLUMNS if name in columns), None)
     if x is None or y is None:
         return None
-    error = columns.get(_ERROR_COLUMNS.get(y, ""))
+    error = next((columns[name] for name in _ERROR_COLUMNS.get(y, ()) if name in columns), None)
     return Curve(
         name_of(product),
         x=np.asarray(columns[x], float),
         y=np.asarray(columns[y], float),
         error=None if error is None else np.abs(np.nan_to_num(np.asarray(error, float))),
-        labels=(x, y),
+        labels=(_label(unit, x), _label(unit, y)),
     )
+
+
+def _label(unit: DataUnit, column: str) -> str:
+    """Return the name of a column, with its unit if the header has it (TUNITn, FITS standard 4.0, section 7.3.2)."""
+    cards = {card.keyword: str(card.value) for card in unit.header if card.value is not None}
+    index = next((key[5:] for key in cards if key.startswith("TTYPE") and cards[key].strip().upper() == column), "")
+    measure = cards.get(f"TUNIT{index}", "").strip()
+    return f"{column} ({measure})" if measure else column
 
 
 def _colours(plot: Image | Curve, width: int, height: int) -> Array:
