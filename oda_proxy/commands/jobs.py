@@ -93,4 +93,5 @@ def _request(url: str, method: str, headers: Mapping[str, str]) -> Any:
         raise ProxyError(printable(error.read(1000).decode("utf-8", "replace").strip())) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        reason = getattr(reason, "strerror", None) or reason
         raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy or --port") from None

@@ -196,3 +196,4 @@ def test_the_command_says_in_one_line_what_is_missing(
         message = capsys.readouterr().err
         assert message.startswith("oda-proxy: ")
         assert message.count("\n") == 1
+        assert "[Errno" not in message
