@@ -15,12 +15,13 @@ from yarl import URL
 
 from oda_proxy.errors import RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http.decoding import decoded, must_be_decoded
+from oda_proxy.http.request_body import RequestBody
 from oda_proxy.upstream.environment_proxies import proxy_for
 from oda_proxy.upstream.moved import MAX_MOVES, UpstreamMovedError, may_follow, new_address
 from oda_proxy.upstream.trust import trusting_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from oda_proxy.http.message import Body, Headers, Request
@@ -105,11 +106,11 @@ class Dispatcher:
         query = f"?{request.query_string}" if request.query_string else ""
         url = URL(f"{base}{request.path}{query}", encoded=True)  # byte for byte as the client sent it
         # aiohttp sends a file in chunks, and large bytes in one piece.
-        body: BytesIO | _RequestBody | None
+        body: BytesIO | RequestBody | None
         if isinstance(request.body, bytes):
             body = BytesIO(request.body)
         else:
-            body = None if request.body is None else _RequestBody(request.body)
+            body = None if request.body is None else RequestBody(request.body)
         # aiohttp's default total of 5 minutes would cut long synchronous jobs.
         timeout = aiohttp.ClientTimeout(
             total=request.timeout, sock_connect=self._time_to_connect(request), sock_read=self._read_timeout
@@ -127,7 +128,7 @@ class Dispatcher:
                     proxy=proxy_for(url),
                 )
         except UpstreamUnreachableError as error:
-            if isinstance(body, _RequestBody) and body.has_failed:
+            if isinstance(body, RequestBody) and body.has_failed:
                 raise RequestIncompleteError from error  # it was not the dispatcher that failed
             raise
         return DispatcherReply(response.status, tuple(response.headers.items()), DispatcherBody(self.url, response))
@@ -135,25 +136,6 @@ class Dispatcher:
     def _time_to_connect(self, request: Request) -> float:
         """Return the time-out to connect, in s: less than that of the request, so that the two can be told apart."""
         return self._connect_timeout if request.timeout is None else min(self._connect_timeout, request.timeout / 2)
-
-
-class _RequestBody:
-    """The body of a request, while its client sends it.
-
-    Where the client does not send all of it, aiohttp reports a broken connection, as if the dispatcher had closed it.
-    """
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self.has_failed = False
-        self._chunks = chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._chunks:
-                yield chunk
-        except Exception:
-            self.has_failed = True
-            raise
 
 
 @dataclass(frozen=True, slots=True)

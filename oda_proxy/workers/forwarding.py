@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import aiohttp
 from yarl import URL
 
-from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
+from oda_proxy.errors import OdaProxyError, RequestIncompleteError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus, read_cache_status
+from oda_proxy.http.request_body import RequestBody
 from oda_proxy.web.server import MAX_LINE
 from oda_proxy.workers.socket_folder import socket_of
 
@@ -88,8 +89,8 @@ class Forwarder:
     async def respond(self, request: Request) -> aiohttp.ClientResponse:
         """Return the leader's response to a request, its body unread.
 
-        A worker that has become the leader meanwhile sends it to itself. Raises NoLeaderError, and LeaderEndedError
-        where the request must not be sent twice.
+        A worker that has become the leader meanwhile sends it to itself. Raises NoLeaderError, LeaderEndedError where
+        the request must not be sent twice, and RequestIncompleteError where its body cannot be read to its end.
         """
         until = time.monotonic() + PATIENCE
         while not self._membership.closing and time.monotonic() < until:
@@ -128,13 +129,21 @@ class Forwarder:
         path = request.path if request.path.startswith("/") else f"/{request.path}"
         # Byte for byte as the client sent it: URL(...) would cut a `#` off.
         url = URL.build(scheme="http", host="worker", path=path, query_string=request.query_string, encoded=True)
-        return await (await self._session(number)).request(
-            request.method,
-            url,
-            headers=(*headers.without_hop_by_hop(request.headers, without=without), *marks),
-            data=request.body or None,
-            allow_redirects=False,
-        )
+        body = request.body
+        if body is not None and not isinstance(body, bytes):
+            body = RequestBody(body)
+        try:
+            return await (await self._session(number)).request(
+                request.method,
+                url,
+                headers=(*headers.without_hop_by_hop(request.headers, without=without), *marks),
+                data=body or None,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientError as error:
+            if isinstance(body, RequestBody) and body.has_failed:
+                raise RequestIncompleteError from error
+            raise
 
     async def _session(self, number: int) -> aiohttp.ClientSession:
         """Return the session for a worker; each request has a connection of its own, which cannot be stale."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.errors import RequestIncompleteError, UpstreamUnreachableError
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.message import Request
 from oda_proxy.web.server import listening_on
@@ -205,6 +205,18 @@ async def test_a_request_with_effects_is_not_sent_twice(servers: Servers, forwar
             await forwarder.send(REPORT)
 
     assert len(servers.seen) == 1
+
+
+async def test_a_client_that_does_not_send_its_whole_request_does_not_mean_that_the_leader_has_ended(
+    servers: Servers, forwarder: Forwarder
+) -> None:
+    async def cut_off() -> AsyncIterator[bytes]:
+        yield b"the begin"
+        raise ConnectionResetError("Connection lost")
+
+    async with servers.worker(0, ok):
+        with pytest.raises(RequestIncompleteError):
+            await forwarder.send(Request("POST", "/upload", body=cut_off()))
 
 
 async def test_a_request_with_effects_waits_for_a_leader_that_has_not_received_it(
