@@ -76,6 +76,16 @@ class UpstreamSlowError(UpstreamUnreachableError):
     """The dispatcher accepted the connection but did not respond in time; it may still process the request."""
 
 
+class LocalLimitError(UpstreamUnreachableError):
+    """No request was sent: this process or machine has reached a limit, which says nothing about the dispatcher."""
+
+    http_status = 503
+    detail = "local-limit"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, f"the proxy could not open a connection ({reason}); see its limit of open files")
+
+
 class UpstreamPausedError(UpstreamUnreachableError):
     """No request was sent: the dispatcher demanded a pause, or failed repeatedly (circuit breaker)."""
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HOUR, DAY = 3600.0, 86400.0
 
 FOR_EVER = float("inf")
+CLOCK_TOLERANCE = 300.0
+"""Seconds that the clocks of machines which share a folder may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class Freshness:
     """Age in s of the last data up to which more is still being taken; a query may also end in the future."""
     current_lifetime: float = HOUR
 
-    def lifetime(self, recording: Recording) -> float:
-        """Return how long a recording is fresh, in s since it was stored."""
+    def lifetime(self, recording: Recording, *, stored_at: float | None = None) -> float:
+        """Return how long a recording is fresh, in s since it was stored: `stored_at`, if its own time is wrong."""
+        stored_at = recording.stored_at if stored_at is None else stored_at
         echo = recording.echo
         if self.rules:
             instrument, product = str(echo.get("instrument", "")), str(echo.get("product_type", ""))
@@ -70,12 +73,18 @@ class Freshness:
         end = _timestamp(echo["T2"])
         if end is None:  # it may be today
             return self.recent_lifetime
-        if end > recording.stored_at - self.current:
+        if end > stored_at - self.current:
             return self.current_lifetime
-        return self.recent_lifetime if end > recording.stored_at - self.recent else FOR_EVER
+        return self.recent_lifetime if end > stored_at - self.recent else FOR_EVER
 
     def is_fresh(self, recording: Recording, now: float) -> bool:
-        """Return whether a recording is fresh at `now`, in s since 1970 (UTC)."""
+        """Return whether a recording is fresh at `now`, in s since 1970 (UTC).
+
+        One from the future was stored while a clock was wrong, at an unknown time before `now`: it is fresh if one that
+        is stored now is fresh for ever.
+        """
+        if recording.stored_at > now + CLOCK_TOLERANCE:
+            return self.lifetime(recording, stored_at=now) == FOR_EVER
         return now - recording.stored_at < self.lifetime(recording)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import ssl
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 from yarl import URL
 
-from oda_proxy.errors import RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.errors import LocalLimitError, RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http.decoding import decoded, must_be_decoded
 from oda_proxy.http.request_body import RequestBody
 from oda_proxy.upstream.environment_proxies import proxy_for
@@ -34,6 +35,8 @@ MAX_LINE = 64 * 1024
 CHUNK_SIZE = 64 * 1024
 """Bytes of a chunk of a body at most."""
 
+_LOCAL_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors of a connection that this process or machine cannot open: of files, memory and ports."""
 _AIOHTTP_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add by itself: a request is forwarded with the headers of its client."""
 
@@ -206,7 +209,8 @@ def _translated_errors(url: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamSlowError(url, "no response in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise UpstreamUnreachableError(url, connection_failure(error)) from error
+        kind = LocalLimitError if error.os_error.errno in _LOCAL_LIMITS else UpstreamUnreachableError
+        raise kind(url, connection_failure(error)) from error
     except aiohttp.ClientHttpProxyError as error:
         raise UpstreamUnreachableError(url, f"the proxy of the environment responded {error.status}") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:

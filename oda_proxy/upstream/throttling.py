@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from oda_proxy.errors import UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.upstream.breaker import Breaker
 
@@ -180,7 +180,7 @@ class ThrottledUpstream:
         attempt = self._breaker.begin()
         try:
             reply = await self._upstream.send(request)
-        except UpstreamSlowError:
+        except (UpstreamSlowError, LocalLimitError):
             self._breaker.record_abandoned(attempt)
             raise
         except UpstreamUnreachableError as error:

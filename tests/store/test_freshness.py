@@ -9,7 +9,7 @@ import pytest
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import Recording, redact
-from oda_proxy.store.freshness import DAY, FOR_EVER, HOUR, Freshness, Rule
+from oda_proxy.store.freshness import CLOCK_TOLERANCE, DAY, FOR_EVER, HOUR, Freshness, Rule
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 
 STORED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20
@@ -58,6 +58,18 @@ def test_a_recording_is_fresh_until_its_lifetime_has_passed() -> None:
 
     assert Freshness().is_fresh(recent, STORED_AT + HOUR - 1)
     assert not Freshness().is_fresh(recent, STORED_AT + HOUR)
+
+
+def test_a_recording_of_a_clock_that_was_ahead_is_fresh_only_if_its_data_are_old() -> None:
+    now = STORED_AT - 400 * DAY
+
+    assert not Freshness().is_fresh(recording(T2="2022-10-09T00:00:00"), now)  # stored a day later, or before it ended
+    assert Freshness().is_fresh(recording(T2="2003-03-16T00:03:12.0"), now)
+    assert not Freshness((Rule.parse("isgri/*=30"),)).is_fresh(recording(T2="2003-03-16T00:03:12.0"), now)
+
+
+def test_clocks_of_machines_that_share_a_folder_may_differ_a_little() -> None:
+    assert Freshness().is_fresh(recording(T2="2023-11-14T22:13:20.000"), STORED_AT - CLOCK_TOLERANCE)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import os
 import socket
 import zlib
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from oda_proxy.errors import RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.errors import LocalLimitError, RequestIncompleteError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.upstream.dispatcher import Dispatcher, DispatcherReply
 
@@ -181,6 +183,21 @@ async def test_a_dispatcher_that_accepts_no_connection_in_time_is_unreachable(
 async def test_the_error_names_the_reason_of_a_failed_connection(url: str, reason: str) -> None:
     async with Dispatcher(url) as dispatcher:
         with pytest.raises(UpstreamUnreachableError, match=reason):
+            await dispatcher.send(Request("GET", "/"))
+
+
+async def test_too_many_open_files_are_no_failure_of_the_dispatcher(
+    serve: Callable[[Handler], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response()
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with Dispatcher(await serve(handler)) as dispatcher:
+        monkeypatch.setattr(socket, "socket", full)
+        with pytest.raises(LocalLimitError, match="Too many open files"):
             await dispatcher.send(Request("GET", "/"))
 
 

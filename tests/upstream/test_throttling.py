@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.errors import UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
+from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http.message import Request
 from oda_proxy.proxy import Policy, Proxy
 from oda_proxy.store.memory import MemoryStore
@@ -130,6 +130,8 @@ class Stage:
                 raise UpstreamUnreachableError(self.url, "Connection refused")
             case ["slow"]:
                 raise UpstreamSlowError(self.url, "no response in time")
+            case ["full"]:
+                raise LocalLimitError(self.url, "Too many open files")
             case ["broken"]:
                 raise RuntimeError("a mistake")
             case ["takes", seconds]:
@@ -531,6 +533,13 @@ async def test_a_dispatcher_that_is_only_slow_does_not_open_the_circuit(stage: S
     """With the short time-out of descriptions, a slow dispatcher would seem to be down."""
     upstream = throttled(stage)
     await fail(upstream, 3 * FAILURES, "/slow")
+
+    assert (upstream.health.state, upstream.health.failures) == ("closed", 0)
+
+
+async def test_a_limit_of_this_process_does_not_open_the_circuit(stage: Stage) -> None:
+    upstream = throttled(stage)
+    await fail(upstream, 3 * FAILURES, "/full")
 
     assert (upstream.health.state, upstream.health.failures) == ("closed", 0)
 
