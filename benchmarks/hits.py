@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MB = 1_000_000
-SIZES = {"2 kB": 2_000, "1 MB": MB, "25 MB": 25 * MB, "57 MB": 57 * MB}
-"""Bytes of bodies: a light curve, an image, a mosaic of several bands, the largest known answer."""
+SIZES = {"2 kB": 2_000, "1 MB": MB, "2 MB": 2 * MB, "25 MB": 25 * MB, "57 MB": 57 * MB}
+"""Bytes of bodies: a light curve, an image, a spectrum, a mosaic of several bands, the largest known answer."""
 SHORT = ("2 kB", "1 MB", "25 MB")
 CONNECTIONS = 16
 LONGER = 4
@@ -78,7 +78,7 @@ class Target:
 
 TARGETS = (
     Target(HOT, BARE, ("2 kB",), 0.6),
-    Target(HOT, BARE, ("1 MB",), 0.7),
+    Target(HOT, BARE, ("1 MB", "2 MB"), 0.7),
     Target(TWO, BARE, ("2 kB",), 1.1),
     Target(HOT, NGINX, ("25 MB", "57 MB"), 0.7),
     Target(COLD, BARE, ("2 kB",), 0.25),
