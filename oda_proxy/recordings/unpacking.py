@@ -6,17 +6,15 @@ gzip, zlib, bzip2, xz and the members of ZIP archives are found by their magic n
 from __future__ import annotations
 
 import bz2
-import heapq
 import lzma
 import re
 import struct
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from oda_proxy.codec.json_steps import STEP
+from oda_proxy.recordings.byte_patterns import BytePattern, find_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,15 +30,13 @@ CHUNK: Final = 256 * 1024
 OVERLAP: Final = 32 * 1024
 """Bytes of a piece that come again with the next: what is searched for is shorter."""
 
-_MAGIC: Final = {
-    "gzip": re.compile(rb"\x1f\x8b\x08"),
-    "zip": re.compile(rb"PK\x03\x04"),
-    "bzip2": re.compile(rb"BZh[1-9]1AY&SY"),
-    "xz": re.compile(rb"\xfd7zXZ\x00"),
-    "zlib": re.compile(rb"x[\x01\x5e\x9c\xda]"),
-}
-"""One by one, they are searched faster than together."""
-_LONGEST_MAGIC: Final = 10
+_MAGIC: Final = (
+    BytePattern("gzip", b"\x1f\x8b", re.compile(rb"\x1f\x8b\x08")),
+    BytePattern("zip", b"PK", re.compile(rb"PK\x03\x04")),
+    BytePattern("bzip2", b"BZ", re.compile(rb"BZh[1-9]1AY&SY")),
+    BytePattern("xz", b"\xfd7", re.compile(rb"\xfd7zXZ\x00")),
+    BytePattern("zlib", b"x", re.compile(rb"x[\x01\x5e\x9c\xda]")),
+)
 _ZIP_HEADER: Final = struct.Struct("<26xHH")
 """The lengths of a name and of an extra field, at the end of the header of a member of a ZIP archive."""
 
@@ -101,7 +97,7 @@ def unpacked(data: bytes, *, limit: int = MAX_UNPACKED) -> Iterator[bytes]:
 
 def _unpacked(data: bytes, budget: _Budget, depth: int) -> Iterator[bytes]:
     searched_to = 0
-    for at, kind in _starts(data) if depth else ():
+    for at, kind in find_starts(data, _MAGIC) if depth else ():
         if at < searched_to:  # compressed data look like anything
             continue
         begin, decompressor = _decompressor(data, at, kind)
@@ -112,19 +108,6 @@ def _unpacked(data: bytes, budget: _Budget, depth: int) -> Iterator[bytes]:
             yield from _unpacked(overlapping, budget, depth - 1)
             tail = overlapping[-OVERLAP:]
         searched_to = stream.ended_at
-
-
-def _starts(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield where compressed data may begin, in order, and their kind."""
-    return heapq.merge(*(zip(_offsets(pattern, data), repeat(kind)) for kind, pattern in _MAGIC.items()))
-
-
-def _offsets(pattern: re.Pattern[bytes], data: bytes) -> Iterator[int]:
-    """Yield where a pattern begins in large data, which is searched in steps."""
-    for begin in range(0, len(data), STEP):
-        for found in pattern.finditer(data, begin, begin + STEP + _LONGEST_MAGIC):
-            if found.start() < begin + STEP:
-                yield found.start()
 
 
 def _decompressor(data: bytes, begin: int, kind: str) -> tuple[int, _Decompressor]:
