@@ -136,7 +136,7 @@ class JsonReader:
     def _position(self) -> int:
         """Return the position in bytes."""
         at, size = self._counted
-        size += _size(self._text[at : self._at])
+        size += _size(self._text, at, self._at)
         self._counted = (self._at, size)
         return size
 
@@ -158,6 +158,6 @@ class JsonReader:
         self._text, self._at = "".join(texts), 0
 
 
-def _size(text: str) -> int:
-    """Return the bytes of a text in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8"))
+def _size(text: str, begin: int, end: int) -> int:
+    """Return the bytes of a part of a text in UTF-8."""
+    return end - begin if text.isascii() else len(text[begin:end].encode("utf-8"))

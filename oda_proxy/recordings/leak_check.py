@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from oda_proxy.codec.json_steps import STEP
 from oda_proxy.recordings.byte_patterns import BytePattern, find_starts
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError, letters
+from oda_proxy.recordings.text_set import TextSet
 from oda_proxy.recordings.unpacking import TooLargeError, unpacked
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class LeakCheck:
                     self._long += ((reason, skeleton), (reason, _plain(text).hex().encode("ascii")))
                 else:
                     self._short.append((reason, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])")))
+        self._all_long = TextSet(secret for _, secret in self._long)
         self._overlap = max((len(skeleton) for _, skeleton in self._long), default=1) - 1
         self._limit = limit
         self._decoded: dict[str, None] = {}
@@ -228,9 +230,9 @@ class LeakCheck:
         self._search_skeleton(_skeleton(data))
 
     def _search_skeleton(self, skeleton: bytes) -> None:
-        for reason, secret in self._long:
-            if secret in skeleton:
-                raise NotStorableError(reason)
+        if not self._all_long.is_in(skeleton):
+            return
+        raise NotStorableError(next(reason for reason, secret in self._long if secret in skeleton))
 
     def _remember(self, text: str) -> None:
         self._decoded[text] = None
