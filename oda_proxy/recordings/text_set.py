@@ -36,13 +36,13 @@ class TextSet:
         """Return whether data hold any of the texts."""
         if len(data) < _LARGE:
             return self._is_within(data)
-        return any(self._is_within(data[max(begin, 0) : end]) for begin, end in self._parts(data))
+        return any(self._is_within(data[begin:end]) for begin, end in self._parts(data))
 
     def _is_within(self, data: bytes) -> bool:
         return any(text in data for text in self._texts)
 
     def _parts(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Yield the begin and end of all parts of large data that may hold a text; a begin may be negative."""
+        """Yield the begin and end of all parts of large data, in which a text may begin."""
         import numpy as np
 
         if self._table is None:
@@ -53,7 +53,7 @@ class TextSet:
             for block in np.flatnonzero(self._table.take(hashed)).tolist():
                 at = begin + block * _BLOCK
                 if data[at : at + _BLOCK] in self._blocks:
-                    yield at - self._longest, at + self._longest
+                    yield max(at - _BLOCK + 1, 0), at + self._longest
 
 
 def _hashed(data: bytes | memoryview) -> Any:
