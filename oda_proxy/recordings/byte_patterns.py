@@ -52,15 +52,16 @@ def _starts_of_pairs(pairs: dict[bytes, BytePattern], data: bytes) -> Iterator[t
     """Yield where patterns begin in large data, with their names; `pairs` are the patterns by their first two bytes."""
     import numpy as np
 
-    codes = np.frombuffer(data, np.uint8)
+    numbers = [int.from_bytes(pair, "little") for pair in pairs]
     for begin in range(0, len(data) - 1, STEP):
-        some = codes[begin : begin + STEP + 1]
-        first, second = some[:-1], some[1:]
-        is_pair = np.zeros(len(first), np.bool_)
-        for pair in pairs:
-            is_pair |= (first == pair[0]) & (second == pair[1])
-        for offset in np.flatnonzero(is_pair).tolist():
-            at = begin + offset
+        starts: list[int] = []
+        for shifted in (begin, begin + 1):  # the pairs that begin at even, and at odd offsets
+            words = np.frombuffer(data, "<u2", min(STEP, len(data) - shifted) // _PAIR, shifted)
+            is_pair = np.zeros(len(words), np.bool_)
+            for number in numbers:
+                is_pair |= words == number
+            starts += (np.flatnonzero(is_pair) * _PAIR + shifted).tolist()
+        for at in sorted(starts):
             pattern = pairs[data[at : at + _PAIR]]
             if pattern.regex.match(data, at):
                 yield at, pattern.name
