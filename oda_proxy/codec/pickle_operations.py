@@ -229,23 +229,22 @@ def _is_latin1(text: memoryview) -> bool:
         return False
     for at in range(0, len(codes), _STEP):
         some = codes[at : at + _STEP + 1]  # the last byte is looked at twice
-        lead, continuation = (some & _LEAD_BITS) == _FIRST_LEAD, _is_continuation(some)
-        if not (((some >= _FIRST_OF_MANY) == lead).all() and (continuation[1:] == lead[:-1]).all()):
+        lead = (some == _FIRST_LEAD) | (some == _LAST_LEAD)
+        continuation = _is_continuation(some)
+        if not (((some < _FIRST_CONTINUATION) | lead | continuation).all() and (continuation[1:] == lead[:-1]).all()):
             return False
     return True
 
 
 def _is_continuation(codes: Any) -> Any:
-    """Return which bytes continue a character of UTF-8: those from 0x80 to 0xBF."""
-    return codes.view("i1") < _FIRST_OF_MANY - 256
+    """Return which bytes continue a character of UTF-8."""
+    return (codes >= _FIRST_CONTINUATION) & (codes < _FIRST_CONTINUATION + 64)
 
 
-_FIRST_OF_MANY: Final = 0xC0
-"""The byte from which on all bytes begin a character of several bytes."""
+_FIRST_CONTINUATION: Final = 0x80
 _FIRST_LEAD: Final = 0xC2
-"""The first byte of the characters from 128 to 191; that of those up to 255 is the next one."""
-_LEAD_BITS: Final = 0xFE
-"""The bits in which both are the same."""
+"""The first byte of the characters from 128, and `_LAST_LEAD` of those up to 255."""
+_LAST_LEAD: Final = 0xC3
 
 
 def _line(stream: io.BytesIO) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.codec.json_steps import STEP
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LARGE: Final = 16 * 1024
 """Bytes of data from which on numpy is faster than a search for each text."""
+_STEP: Final = 64 * 1024
+"""Bytes that are searched at once: numpy takes as much memory again several times."""
 _BLOCK: Final = 4
 """Bytes of a block. Data are compared in whole blocks, so that a text is found by a block within it."""
 _SHORTEST: Final = 2 * _BLOCK - 1
@@ -48,8 +48,8 @@ class TextSet:
         if self._table is None:
             self._table = np.zeros(2**_BITS, np.bool_)
             self._table[_hashed(b"".join(self._blocks))] = True
-        for begin in range(0, len(data), STEP):
-            hashed = _hashed(memoryview(data)[begin : begin + STEP])
+        for begin in range(0, len(data), _STEP):
+            hashed = _hashed(memoryview(data)[begin : begin + _STEP])
             for block in np.flatnonzero(self._table.take(hashed)).tolist():
                 at = begin + block * _BLOCK
                 if data[at : at + _BLOCK] in self._blocks:
