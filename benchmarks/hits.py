@@ -84,7 +84,7 @@ TARGETS = (
     Target(COLD, BARE, ("2 kB",), 0.25),
     Target(COLD, BARE, ("25 MB", "57 MB"), 0.4),
 )
-FAR_OFF = 0.33
+FAR_OFF = 0.2
 """Fraction of a target below which the benchmark fails: machines differ, and are loaded."""
 
 API_CODE = """\
