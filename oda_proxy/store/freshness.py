@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
@@ -70,7 +71,7 @@ class Freshness:
                     return rule.lifetime
         if "T2" not in echo:
             return FOR_EVER
-        end = _timestamp(echo["T2"])
+        end = _timestamp(str(echo["T2"]))
         if end is None:  # it may be today
             return self.recent_lifetime
         if end > stored_at - self.current:
@@ -88,9 +89,10 @@ class Freshness:
         return now - recording.stored_at < self.lifetime(recording)
 
 
-def _timestamp(echoed: Any) -> float | None:
+@lru_cache(maxsize=4096)
+def _timestamp(echoed: str) -> float | None:
     """Parse an echoed time (ISO 8601, UTC; dispatchers convert other formats) to s since 1970."""
     try:
-        return datetime.fromisoformat(str(echoed)).replace(tzinfo=UTC).timestamp()
+        return datetime.fromisoformat(echoed).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
