@@ -83,7 +83,8 @@ class LocalLimitError(UpstreamUnreachableError):
     detail = "local-limit"
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, f"the proxy could not open a connection ({reason}); see its limit of open files")
+        limits = "open files (ulimit -n), ports or memory"
+        super().__init__(url, f"{reason}: the proxy or its machine is at its limit of {limits}")
 
 
 class UpstreamPausedError(UpstreamUnreachableError):
