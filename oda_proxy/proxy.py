@@ -9,13 +9,10 @@ request -> route? -- any other ---------------------> relayed unchanged
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from http import HTTPStatus
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
@@ -27,23 +24,24 @@ from oda_proxy.errors import (
     InternalError,
     NotCachedError,
     OdaProxyError,
-    StoreUnusableError,
     UpstreamUnreachableError,
 )
+from oda_proxy.handlers.counts import Counts, Outcomes
+from oda_proxy.handlers.descriptions import DescriptionHandler
+from oda_proxy.handlers.past_durations import add_past_durations
+from oda_proxy.handlers.services import Services
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.content_coding import preferred
-from oda_proxy.http.cors import CorsPolicy, options_answer
+from oda_proxy.http.cors import options_answer
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
-from oda_proxy.jobs.estimates import MAX_PRODUCTS, MAX_RUNS
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
-from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.relaying import QueryRelay
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
@@ -56,19 +54,17 @@ from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
 from oda_proxy.recordings.compressed import CODINGS
 from oda_proxy.store.faults import StoreFaults
-from oda_proxy.store.freshness import Freshness
-from oda_proxy.store.hot_tier import DEFAULT_LIMIT
 from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.store.recording_cache import RecordingCache, answer_from
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
 if TYPE_CHECKING:
+    from oda_proxy.handlers.policy import Policy
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Request, Upstream
     from oda_proxy.http.routes import Route
     from oda_proxy.jobs.observer import QueryObserver
-    from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.query import Query
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.recording import Recording
@@ -79,87 +75,8 @@ _log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 10_000
 """How many sessions are remembered that were served a recording, or the job of another client."""
-DESCRIPTION_TIMEOUT = 110.0
-"""Seconds that a dispatcher has for a description: clients give up after 120 s. Cached ones are served earlier."""
 
 _DESCRIPTIONS = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
-
-
-class OtherProcesses(Protocol):
-    """The other processes of this server."""
-
-    async def have_served(self, session_id: str) -> bool:
-        """Return whether one of them has served a recording to a session."""
-
-    async def expire_descriptions(self) -> None:
-        """Have all of them fetch descriptions again."""
-
-
-class Compress(Enum):
-    """Which clients receive recordings compressed, if they accept it."""
-
-    AUTO = "auto"
-    """Those on other machines: on this one, compression costs more time than it saves."""
-    ALWAYS = "always"
-    NEVER = "never"
-
-    def applies_to(self, request: Request) -> bool:
-        """Return whether the answer to a request depends on what the client accepts."""
-        return self is Compress.ALWAYS or (self is Compress.AUTO and request.is_remote)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a deployment configures of the proxy."""
-
-    open_routes: frozenset[str] = frozenset()
-    """Closed routes that are relayed all the same."""
-    description_ttl: float = 300.0
-    """Seconds for which a description is cached."""
-    cors: CorsPolicy = field(default_factory=CorsPolicy)
-    freshness: Freshness = field(default_factory=Freshness)
-    jobs: JobPolicy = field(default_factory=JobPolicy)
-    compress: Compress = Compress.AUTO
-    memory: int = DEFAULT_LIMIT
-    """Bytes of recordings that are held in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a proxy uses beside its store and its upstream; where one is None, the proxy makes a plain one."""
-
-    instruments: Descriptions | None = None
-    """Descriptions that say what the parameters of a query mean; without them, values are compared as text."""
-    tokens: TokenVerifier | None = None
-    description_cache: DescriptionCache | None = None
-    journal: JobJournal | None = None
-    observer: QueryObserver | None = None
-    miss_handler: MissHandler | None = None
-    describing: Upstream | None = None
-    """Where descriptions are fetched; None for the upstream of the proxy."""
-    others: OtherProcesses | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of the requests for `run_analysis` since the start, as `/-/status` shows it."""
-
-    hits: int
-    asked: int
-    """Requests that went to the dispatcher."""
-    failed: int
-    kept: int
-    """Answers that were stored."""
-    jobs: int
-    """Jobs that were submitted."""
-    joined: int
-    """Clients that joined the job of another one."""
-    echo_differs: int
-    """Answers that were not stored because their echo contradicts the query."""
-    job_ids_shared: int
-    """Times that one job_id of the dispatcher stood for another query than before."""
-    unsafe: dict[str, int]
-    """Answers that would have a client load a name off the allow-list, by name."""
 
 
 class Proxy:
@@ -183,7 +100,7 @@ class Proxy:
         self._policy = policy
         self._clock = clock
         self._new_session = runtime.new_session
-        self._hits, self._forwarded, self._failed = 0, 0, 0
+        self.outcomes = Outcomes()
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
@@ -195,7 +112,8 @@ class Proxy:
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
-        self._describing_relay = Relay(services.describing or upstream)
+        describing_relay = Relay(services.describing or upstream)
+        self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
         self._others = services.others
         self._observer: QueryObserver = services.observer or NullObserver()
         job_services = JobServices(
@@ -214,9 +132,9 @@ class Proxy:
     def counts(self) -> Counts:
         """The counts at this moment."""
         return Counts(
-            hits=self._hits,
-            asked=self._forwarded,
-            failed=self._failed,
+            hits=self.outcomes.hits,
+            asked=self.outcomes.forwarded,
+            failed=self.outcomes.failed,
             kept=self.jobs.counts.stored + self._relay.stored,
             jobs=self.jobs.counts.started,
             joined=self.jobs.counts.joined,
@@ -231,16 +149,8 @@ class Proxy:
             await self.jobs.resume(self._resolver)
 
     async def estimate(self) -> None:
-        """Learn from the last recordings of each product how long jobs take; one product after the other."""
-        try:
-            totals = await asyncio.to_thread(self.store.totals)
-            for one in islice((one for one in totals if not one.private), MAX_PRODUCTS):
-                if one.instrument is not None and one.product is not None:
-                    last = islice(self.store.entries_of(one.instrument, one.product), MAX_RUNS)
-                    entries = await asyncio.to_thread(list, last)
-                    self.jobs.estimates.add_recordings(reversed(entries))
-        except StoreUnusableError as error:
-            self.store_faults.note_failure("read", error)
+        """Learn from the last recordings of each product how long jobs take."""
+        await add_past_durations(self.jobs.estimates, self.store, self.store_faults)
 
     async def close(self, grace: float = 0.0) -> None:
         """Cancel the running jobs; first submissions have `grace` s to be answered."""
@@ -272,7 +182,7 @@ class Proxy:
             return None
         await self._observer.served(recording)
         self._served_sessions[envelope.session_id] = None
-        self._hits += 1
+        self.outcomes.hits += 1
         client = Client(request, envelope, origin + route.prefix)
         return self.cors.apply(self._hit(recording, client, CacheStatus(hit=True)), request.headers)
 
@@ -308,7 +218,7 @@ class Proxy:
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, base_url)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
-                return await self._description(request, route, base_url)
+                return await self._description_handler.answer(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
             return await self._other_route(request, route, base_url)
@@ -352,16 +262,15 @@ class Proxy:
             else:
                 answer = await self._query(query, envelope, request, base_url)
         except OdaProxyError as error:
-            self._failed += 1
+            self.outcomes.failed += 1
             return failure_answer(error, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`
-            self._failed += 1
+            self.outcomes.failed += 1
             _log.error("%s", (internal := InternalError(error)).log_line)
             return failure_answer(internal, envelope)
         if answer.cache_status.hit or answer.cache_status.collapsed:
             self._served_sessions[envelope.session_id] = None
-        self._hits += answer.cache_status.hit
-        self._forwarded += not (answer.cache_status.hit or answer.cache_status.collapsed)
+        self.outcomes.add(answer.cache_status)
         return answer
 
     async def _query(self, query: Query, envelope: Envelope, request: Request, base_url: str) -> Answer:
@@ -490,26 +399,6 @@ class Proxy:
         if analysis_request.has_files(client.request):
             return await self._relay.send_and_store(resolved, client, "bypass")
         return await self._relay.send(client.request, client.base_url, "bypass", envelope, detail="poll")
-
-    async def _description(self, request: Request, route: Route, base_url: str) -> Answer:
-        """Answer a request for the description of instruments or products from the cache, or relay it."""
-        send = self._describing_relay.send
-        if route.kind is Kind.INSTRUMENTS:
-            send = self._describing_relay.send_instrument_list
-        pairs = parse_fields(request.query_string)
-        outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
-        if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
-            return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))
-
-        async def describe(forwarded: Forwarded) -> Answer:
-            return await self._pipeline.without_configuration(await send(outgoing, base_url, forwarded))
-
-        return await self._descriptions.get(
-            (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
-            describe,
-            request_headers=request.headers,
-            control=cache_control(request.headers),
-        )
 
 
 def _uncompressed(client: Client) -> Client:

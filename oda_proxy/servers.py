@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from oda_proxy.config import MockOptions, ServeOptions
+    from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
-    from oda_proxy.proxy import OtherProcesses, Proxy
+    from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
 
@@ -339,11 +340,13 @@ def _make_proxy(
     describing: Upstream | None,
     others: OtherProcesses | None,
 ) -> Proxy:
+    from oda_proxy.handlers.policy import Compress, Policy
+    from oda_proxy.handlers.services import Services
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.policy import JobPolicy
-    from oda_proxy.proxy import Compress, Policy, Proxy, Services
+    from oda_proxy.proxy import Proxy
     from oda_proxy.query.audience import Sharing, TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.store.freshness import Freshness

@@ -35,6 +35,7 @@ PACKAGES: Final = {
     "drift",
     "files",
     "fixture",
+    "handlers",
     "http",
     "jobs",
     "query",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from oda_proxy.errors import StoreUnusableError, UpstreamPausedError, UpstreamUnreachableError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.cache_key import keys_of
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.schema import read_schema

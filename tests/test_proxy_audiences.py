@@ -10,8 +10,10 @@ import jwt
 import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.query import Token
 from oda_proxy.store.freshness import Freshness, Rule

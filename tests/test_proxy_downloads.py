@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import SESSION, answer
 from tests.support.scripted_upstream import Script, request, told

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.http.cors import CorsPolicy
 from oda_proxy.http.message import Headers, Request
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.scripted_upstream import JSON, ORIGIN, Clock, Script, at_once, request, told

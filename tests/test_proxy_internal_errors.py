@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from tests.support.scripted_upstream import Script, request, told
 

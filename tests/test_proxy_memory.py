@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.freshness import Freshness, Rule
 from tests.support.dispatcher_responses import answer

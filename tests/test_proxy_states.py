@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.observer import NullObserver
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.scripted import QUERY, Client, Dispatcher, crowd, proxied, simulate, simulated

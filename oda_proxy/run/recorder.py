@@ -18,7 +18,9 @@ from oda_proxy.capsule.errors import CapsuleError
 from oda_proxy.capsule.secrets import credentials_in
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config import PRODUCTION
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.run.dispatcher_requests import forwarded_to, is_description, page_below, public_description
 from oda_proxy.run.listeners import command_listeners

@@ -17,10 +17,12 @@ from oda_proxy.capsule.readme import describe
 from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.config import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.jobs.policy import JobPolicy
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions

@@ -20,8 +20,10 @@ from oda_proxy.capsule import layout, rewriting
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import NotACapsuleError
 from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.in_process import in_thread
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.message_text import shorten
 from oda_proxy.run.client_cache import empty_client_cache
 from oda_proxy.run.dispatcher_requests import public_description

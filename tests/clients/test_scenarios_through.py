@@ -15,8 +15,10 @@ from mock_server.app import make_app as make_mock
 from mock_server.scenarios import load_scenarios
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.policy import JobPolicy
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import StoreUnusableError, UpstreamUnreachableError
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.jobs.estimates import Estimates, format_duration
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.query import Query
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, recording

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from tests.support.scripted import Client, Dispatcher, elapsed, now, proxied, simulated
 

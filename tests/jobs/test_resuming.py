@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.journal import JobJournal, JournalEntry
 from oda_proxy.jobs.ownership import STALE
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query, parse_fields, split_query

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.query import Query
 from oda_proxy.store import eviction, rows, scans, secondary_index
 from oda_proxy.store.base import ProductTotals
@@ -302,7 +303,7 @@ def test_the_last_recordings_are_found_without_reading_the_others(
 async def test_durations_are_estimated_from_the_last_recordings_of_each_product(
     store: DiskStore, rows_read: list[Key], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oda_proxy.proxy.MAX_RUNS", 3)
+    monkeypatch.setattr("oda_proxy.handlers.past_durations.MAX_RUNS", 3)
     monkeypatch.setattr(secondary_index, "_BATCH", 1)
     keys = fill(store, 40)
     rows_read.clear()

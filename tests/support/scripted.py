@@ -19,10 +19,12 @@ from urllib.parse import parse_qsl
 import jwt
 
 from oda_proxy.errors import UpstreamSlowError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.multipart import MULTIPART, read_form
 from oda_proxy.store.freshness import Freshness

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import UpstreamUnreachableError
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.description_cache import DescriptionCache
 from tests.support.dispatcher_responses import json_bytes

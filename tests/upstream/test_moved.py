@@ -11,8 +11,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.http.message import Request
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.upstream.moved import UpstreamMovedError, may_follow, new_address

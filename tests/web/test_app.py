@@ -16,7 +16,8 @@ from aiohttp import web
 from yarl import URL
 
 from oda_proxy.errors import ListenError
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web import messages

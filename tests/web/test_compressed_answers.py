@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from oda_proxy.proxy import Compress, Policy, Proxy
+from oda_proxy.handlers.policy import Compress, Policy
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.store.memory import MemoryStore

@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from oda_proxy import cli
+from oda_proxy.handlers.policy import Policy
 from oda_proxy.in_process import in_thread
-from oda_proxy.proxy import Policy, Proxy
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening

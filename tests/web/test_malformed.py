@@ -18,7 +18,9 @@ from aiohttp import web
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.dispatcher import Dispatcher

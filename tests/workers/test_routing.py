@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.proxy import Policy, Proxy, Services
+from oda_proxy.proxy import Proxy
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app

@@ -1,0 +1,50 @@
+"""Requests for descriptions of instruments and products."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from oda_proxy.http.cache_control import cache_control
+from oda_proxy.http.routes import Kind
+from oda_proxy.query import analysis_request
+from oda_proxy.query.query import parse_fields
+
+if TYPE_CHECKING:
+    from oda_proxy.compat.pipeline import RepairPipeline
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.cache_status import Forwarded
+    from oda_proxy.http.message import Request
+    from oda_proxy.http.routes import Route
+    from oda_proxy.upstream.description_cache import DescriptionCache
+    from oda_proxy.upstream.relay import Relay
+
+DESCRIPTION_TIMEOUT = 110.0
+"""Seconds that a dispatcher has for a description: clients give up after 120 s. Cached ones are served earlier."""
+
+
+class DescriptionHandler:
+    """Answers requests for descriptions from a cache, or from the dispatcher."""
+
+    def __init__(self, relay: Relay, pipeline: RepairPipeline, cache: DescriptionCache) -> None:
+        self._relay = relay
+        self._pipeline = pipeline
+        self._cache = cache
+
+    async def answer(self, request: Request, route: Route, base_url: str) -> Answer:
+        """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client."""
+        send = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
+        pairs = parse_fields(request.query_string)
+        outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
+        if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
+            return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))
+
+        async def describe(forwarded: Forwarded) -> Answer:
+            return await self._pipeline.without_configuration(await send(outgoing, base_url, forwarded))
+
+        return await self._cache.get(
+            (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
+            describe,
+            request_headers=request.headers,
+            control=cache_control(request.headers),
+        )
