@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import UsageError
+from oda_proxy.store.amounts import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,21 +88,6 @@ def _generation(value: str) -> str:
     if value not in {"today", "2019"}:
         raise ValueError(value)
     return value
-
-
-_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_size(value: str) -> int:
-    """Parse a size in bytes: `500 MB` and `500M` are 500 million, `2 GiB` is 2 * 1024**3."""
-    text = value.strip().casefold().removesuffix("b")
-    base = 1024 if text.endswith("i") else 1000
-    text = text.removesuffix("i")
-    number = text.rstrip("kmgt")
-    size = float(number) * base ** _UNITS[text[len(number) :]] if text[len(number) :] in _UNITS else -1.0
-    if not 1 <= size < 2**60:
-        raise ValueError(value)
-    return int(size)
 
 
 def _size_or_none(value: str) -> int:

@@ -6,14 +6,13 @@ Each raises ArgumentTypeError, whose message argparse prints with the name of th
 from __future__ import annotations
 
 import math
-import re
 import time
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
 from pathlib import Path
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
+from oda_proxy.store.amounts import parse_size, parse_time_before
 
 
 def path(text: str) -> Path:
@@ -32,18 +31,11 @@ def upstream(text: str) -> str:
     return url
 
 
-_UNITS = {"min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(min|h|d|w)", re.ASCII)
-
-
 def time_before(text: str) -> float:
     """Parse a date or a time (ISO, UTC by default), or an age such as `30d`; return s since 1970 (UTC)."""
-    if age := _AGE.fullmatch(text.strip()):
-        return time.time() - float(age[1]) * _UNITS[age[2]]
     try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return parse_time_before(text, time.time())
+    except ValueError:
         raise ArgumentTypeError(
             f"must be a date such as 2026-01-31, or an age in min, h, d or w such as 30d, not {text!r}"
         ) from None
@@ -52,7 +44,7 @@ def time_before(text: str) -> float:
 def size(text: str) -> int:
     """Parse a size in bytes."""
     try:
-        return config.parse_size(text)
+        return parse_size(text)
     except ValueError:
         raise ArgumentTypeError(f"must be a size such as 500MB or 2GiB, not {text!r}") from None
 

@@ -12,8 +12,7 @@ from oda_proxy.capsule import capsule
 from oda_proxy.capsule.conversion import fixture_from_recording, recording_from_fixture
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
-from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.commands.selection import select, warn_of_no_match
+from oda_proxy.commands.output import print_json, print_lines, warn, warn_of_no_match
 from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import OdaProxyError, UsageError
@@ -24,17 +23,18 @@ from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import key_of, short_key
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.resolved import QueryResolver
+from oda_proxy.store.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
-    from oda_proxy.commands.selection import Filters
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
+    from oda_proxy.store.selection import Filters
 
 
 def export(

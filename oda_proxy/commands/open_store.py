@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from oda_proxy.commands.selection import UnknownKeyError
 from oda_proxy.config import cache_folder
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.store.selection import UnknownKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.base import Store
     from oda_proxy.store.disk import DiskStore
 
 
@@ -53,14 +52,3 @@ def open_recording(store: Store, key: Key) -> Iterator[Recording]:
         raise UnknownKeyError(key, 0)
     with closing(recording.head):
         yield recording
-
-
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """Return an entry as JSON; times are in s since 1970 (UTC), sizes in bytes, the cost in s."""
-    members = asdict(entry)
-    members["occupies"], members["place"] = members.pop("stored_size"), members.pop("head_name")
-    members["query"] = query = members.pop("query")
-    if query is not None:
-        query["parameters"] = {name: list(values) for name, values in query["parameters"]}
-        query["files"] = dict(query["files"])
-    return members

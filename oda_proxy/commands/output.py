@@ -40,3 +40,8 @@ def print_json(value: Any) -> None:
 def warn(line: str) -> None:
     """Print a message on standard error."""
     print(f"oda-proxy: {line}", file=sys.stderr)  # noqa: T201 - the message
+
+
+def warn_of_no_match(upstream: str) -> None:
+    """Print that filters select nothing."""
+    warn(f"no recording of {upstream} meets the filters")

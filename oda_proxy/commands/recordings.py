@@ -9,21 +9,22 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import entry_json, open_store, open_store_in
-from oda_proxy.commands.output import print_flushed, print_json, print_json_list, print_lines, warn
-from oda_proxy.commands.selection import select, warn_of_no_match
+from oda_proxy.commands.open_store import open_store, open_store_in
+from oda_proxy.commands.output import print_flushed, print_json, print_json_list, print_lines, warn, warn_of_no_match
 from oda_proxy.errors import UsageError
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable, shorten
+from oda_proxy.store.entry_json import entry_json
+from oda_proxy.store.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from oda_proxy.commands.selection import Filters
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry
     from oda_proxy.store.disk import DiskStore
+    from oda_proxy.store.selection import Filters
 
 _REPORT_EVERY = 5.0
 """Seconds between two messages on the progress of `verify`."""

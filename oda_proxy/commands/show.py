@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import entry_json, open_recording, open_store
+from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.products import decode_products, name_of
-from oda_proxy.commands.selection import find_entries
 from oda_proxy.errors import CodecError
 from oda_proxy.query.message_text import printable, shorten
+from oda_proxy.store.entry_json import entry_json
+from oda_proxy.store.selection import find_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

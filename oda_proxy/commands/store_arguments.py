@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from oda_proxy.commands.selection import Filters
     from oda_proxy.config import Option
+    from oda_proxy.store.selection import Filters
 
 
 class OwnArguments(Protocol):
@@ -102,7 +102,7 @@ def _json(own: OwnArguments) -> None:
 
 
 def _pop_filters(values: dict[str, Any]) -> Filters:
-    from oda_proxy.commands.selection import Filters
+    from oda_proxy.store.selection import Filters
 
     return Filters.pop(values)
 

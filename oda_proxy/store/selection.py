@@ -1,16 +1,17 @@
-"""The recordings that a command works on: by the beginning of their keys, or by filters."""
+"""Selection of recordings: by the beginning of their keys, or by filters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy.commands.output import warn
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.query.message_text import shorten
+from oda_proxy.store.amounts import parse_size, parse_time_before
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry, Store
@@ -48,6 +49,22 @@ class Filters:
     larger_than: int | None = None
 
     @classmethod
+    def parse(cls, texts: Mapping[str, str], *, now: float) -> Filters:
+        """Read filters from the words of the command line, such as `{"source": "Crab*", "stored-before": "30d"}`.
+
+        `now` is in s since 1970 (UTC). Raises UsageError for an unknown name, or a value that cannot be parsed.
+        """
+        values: dict[str, Any] = {}
+        for name, text in texts.items():
+            if name not in WORDS:
+                raise UsageError(f"there is no filter {shorten(name)!r}; there are {', '.join(WORDS)}")
+            try:
+                values[name.replace("-", "_")] = _parse(name, text, now)
+            except ValueError:
+                raise UsageError(f"{name} must be {_EXPECTED[name]}, not {shorten(text)!r}") from None
+        return cls(**values)
+
+    @classmethod
     def pop(cls, values: dict[str, Any]) -> Filters:
         """Take the filters out of the values of a command."""
         return cls(**{one.name: values.pop(one.name) for one in fields(cls)})
@@ -68,6 +85,28 @@ class Filters:
             and (self.used_before is None or entry.used_at < self.used_before)
             and (self.larger_than is None or entry.size > self.larger_than)
         )
+
+
+WORDS: Final = tuple(one.name.replace("_", "-") for one in fields(Filters))
+"""The names of the filters, as on the command line without the dashes in front."""
+
+_WHEN = "a date such as 2026-01-31, or an age in min, h, d or w such as 30d"
+_EXPECTED: Final = dict.fromkeys(WORDS, "a name") | {
+    "stored-before": _WHEN,
+    "used-before": _WHEN,
+    "larger-than": "a size such as 500MB or 2GiB",
+}
+
+
+def _parse(name: str, text: str, now: float) -> str | float:
+    """Parse the value of a filter. Raises ValueError."""
+    if name.endswith("-before"):
+        return parse_time_before(text, now)
+    if name == "larger-than":
+        return parse_size(text)
+    if not text.strip():
+        raise ValueError(text)
+    return text
 
 
 def _fits(pattern: str | None, names: Sequence[str]) -> bool:
@@ -94,11 +133,6 @@ def find_entries(store: Store, beginnings: Sequence[str]) -> list[Entry]:
             raise UnknownKeyError(key, 0)
         found.append(entry)
     return found
-
-
-def warn_of_no_match(upstream: str) -> None:
-    """Print that filters select nothing."""
-    warn(f"no recording of {upstream} meets the filters")
 
 
 def select(store: Store, beginnings: Sequence[str], filters: Filters) -> list[Entry]:
