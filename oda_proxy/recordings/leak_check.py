@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from oda_proxy.codec import base64_steps
 from oda_proxy.codec.json_steps import STEP
 from oda_proxy.recordings.byte_patterns import BytePattern, find_starts
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError, letters
@@ -346,10 +347,7 @@ def _from_base64(text: str) -> Iterator[bytes]:
     if comma >= 0:  # RFC 2397
         yield from _from_base64(text[comma + 1 :])
     for begin in range(4 if len(text) <= _SHIFTED else 1):
-        data = characters[begin:]
-        end = len(data) - (len(data) % 4 == 1)
-        pieces = (data[at : min(at + 4 * STEP, end)] for at in range(0, end, 4 * STEP))
-        yield b"".join(binascii.a2b_base64(piece + b"==") for piece in pieces)
+        yield base64_steps.decode_characters(characters[begin:])
 
 
 def _plain(text: str) -> bytes:
