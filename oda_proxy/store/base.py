@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.head import HeadWriter
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.search import Found, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,9 @@ class Store(Protocol):
 
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
         """Iterate over the metadata of the public recordings of a product, the one stored last first."""
+
+    def search(self, search: Search, *, offset: int, limit: int) -> Found:
+        """Return at most `limit` of the recordings that a search finds, from the one with this number on (from 0)."""
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
         """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.

@@ -29,13 +29,14 @@ import diskcache
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store import counters, eviction, index_keys, layout, rows, scans, secondary_index
+from oda_proxy.store import counters, eviction, index_keys, layout, rows, scans, search_index, secondary_index
 from oda_proxy.store.base import FreeSpace, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import CompressedHeadWriter, Heads
 from oda_proxy.store.index import INDEX, Index, check, is_damage, open_index
 from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
+from oda_proxy.store.search import Found, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry, ProductTotals, Usage
+    from oda_proxy.store.search import Search
 
 _log = logging.getLogger(__name__)
 
@@ -297,6 +299,18 @@ class DiskStore:
                 yield from scans.of_product(self.entries(), instrument, product)
                 return
             yield from self._read_entries(index, secondary_index.of_product(index, instrument, product))
+
+    def search(self, search: Search, *, offset: int, limit: int) -> Found:
+        """Return a page of the recordings that a search finds, as of when times of use were written."""
+        with self._open_index() as index:
+            if not self._is_indexed(index):
+                return scan(self.entries(), search, offset=offset, limit=limit)
+
+            def read(number: int) -> Entry | None:
+                return next(self._read_entries(index, [number]), None)
+
+            ids, total = search_index.find(index, search, offset=offset, limit=limit, read=read)
+            return Found(tuple(self._read_entries(index, ids)), total)
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
         """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.recordings.head import MemoryHeadWriter
 from oda_proxy.store import eviction, scans
 from oda_proxy.store.base import Entry, FreeSpace, OtherRecordings, Usage
+from oda_proxy.store.search import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import ProductTotals
+    from oda_proxy.store.search import Found, Search
 
 
 class MemoryStore:
@@ -123,6 +125,10 @@ class MemoryStore:
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
         """Iterate over the metadata of the public recordings of a product, the one stored last first."""
         return iter(scans.of_product(self.entries(), instrument, product))
+
+    def search(self, search: Search, *, offset: int, limit: int) -> Found:
+        """Return a page of the recordings that a search finds."""
+        return scan(self.entries(), search, offset=offset, limit=limit)
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
         """Iterate over the recordings in the order of eviction, without pinned ones; those with one head together."""

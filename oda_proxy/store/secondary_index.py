@@ -1,4 +1,4 @@
-"""Secondary indexes of the recordings: by time of use, by product and in order of eviction, with totals by product.
+"""Secondary indexes of the recordings: by use, product, subject and order of eviction, with totals by product.
 
 They are tables of their own in the database of the index, and change in the transactions that change its rows.
 Triggers do most of it, whichever process and release writes: they delete the entry of a row that is removed, follow
@@ -17,18 +17,21 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from oda_proxy.query.subject import subject_of
 from oda_proxy.store import eviction, index_keys, rows
 from oda_proxy.store.base import OtherRecordings, ProductTotals
 from oda_proxy.store.counters import DAMAGE
+from oda_proxy.store.search import searchable_text, unit_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.query import Query
     from oda_proxy.store.index import Index
     from oda_proxy.store.read_only_index import ReadOnlyIndex
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables and triggers, which changes with them, and with the bonus that eviction gives for a cost."""
 
 _BATCH: Final = 500
@@ -43,7 +46,8 @@ _MICROSECONDS: Final = 1_000_000
 _SCHEMA = """
 CREATE TABLE {entries} (
     id INTEGER PRIMARY KEY, format TEXT, head TEXT, stored_size INTEGER, size INTEGER, stored_at REAL, used_at REAL,
-    bonus REAL, evict_at REAL, microseconds INTEGER, private INTEGER, pinned INTEGER, instrument TEXT, product TEXT
+    bonus REAL, evict_at REAL, microseconds INTEGER, private INTEGER, pinned INTEGER, instrument TEXT, product TEXT,
+    subject TEXT, x REAL, y REAL, z REAL, begin_mjd REAL, end_mjd REAL
 );
 CREATE TABLE {unread} (id INTEGER PRIMARY KEY);
 CREATE TABLE {totals} (
@@ -134,7 +138,7 @@ def _is_product_of(row: str) -> str:
     return f"instrument IS {row}.instrument AND product IS {row}.product AND private = {row}.private"
 
 
-def _names() -> dict[str, str]:
+def table_names() -> dict[str, str]:
     """Return the names of the tables, for the format of this release."""
     suffix = f"{rows.own_format()}_{VERSION}"
     return {"entries": f"Entries_{suffix}", "unread": f"Unread_{suffix}", "totals": f"Totals_{suffix}"}
@@ -142,7 +146,7 @@ def _names() -> dict[str, str]:
 
 def create(index: Index) -> None:
     """Create the tables where they do not exist yet; all rows are to be read then. Raises sqlite3.Error."""
-    names = _names()
+    names = table_names()
     if _exists(index, names["entries"]):
         return
     with index.writing():
@@ -164,7 +168,7 @@ def create(index: Index) -> None:
 
 def is_complete(index: Index | ReadOnlyIndex) -> bool:
     """Return whether the tables exist and contain all rows."""
-    unread = _names()["unread"]
+    unread = table_names()["unread"]
     return _exists(index, unread) and not index.select(f"SELECT 1 FROM {unread} LIMIT 1")
 
 
@@ -180,12 +184,12 @@ def update(index: Index, stop: Callable[[], bool]) -> None:
     """
     while not (stop() or is_complete(index)):
         with index.writing():
-            _read_batch(index, _names()["unread"])
+            _read_batch(index, table_names()["unread"])
 
 
 def rebuild(index: Index) -> None:
     """Read all rows again, within a transaction."""
-    names = _names()
+    names = table_names()
     for table in names.values():
         index.execute(f"DELETE FROM {table}")
     _mark_all_unread(index)
@@ -195,7 +199,7 @@ def rebuild(index: Index) -> None:
 
 def is_correct(index: Index | ReadOnlyIndex) -> bool:
     """Return whether the tables agree with the rows, those that are not read yet apart; called in a snapshot."""
-    names = _names()
+    names = table_names()
     if not _exists(index, names["entries"]):
         return True
     entries, rows_after = names["entries"], f"(SELECT rowid AS id FROM Cache WHERE rowid > ? AND {_is_row('Cache')})"
@@ -215,14 +219,14 @@ def is_correct(index: Index | ReadOnlyIndex) -> bool:
 
 def by_use(index: Index | ReadOnlyIndex) -> list[int]:
     """Return the ids of all recordings, the one used last first."""
-    entries = _names()["entries"]
+    entries = table_names()["entries"]
     return _ids(index.select(f"SELECT id FROM {entries} WHERE format IS NULL ORDER BY used_at DESC, id DESC"))
 
 
 def of_product(index: Index | ReadOnlyIndex, instrument: str, product: str) -> list[int]:
     """Return the ids of the public recordings of a product, the one stored last first."""
     query = (
-        f"SELECT id FROM {_names()['entries']} WHERE format IS NULL AND instrument = ? AND product = ? "
+        f"SELECT id FROM {table_names()['entries']} WHERE format IS NULL AND instrument = ? AND product = ? "
         "AND private = 0 ORDER BY stored_at DESC"
     )
     return _ids(index.select(query, instrument, product))
@@ -230,7 +234,9 @@ def of_product(index: Index | ReadOnlyIndex, instrument: str, product: str) -> l
 
 def totals(index: Index | ReadOnlyIndex) -> list[ProductTotals]:
     """Return the totals of all products."""
-    query = f"SELECT instrument, product, private, recordings, size, microseconds, pinned FROM {_names()['totals']}"
+    query = (
+        f"SELECT instrument, product, private, recordings, size, microseconds, pinned FROM {table_names()['totals']}"
+    )
     return [
         ProductTotals(instrument, product, bool(private), recordings, size, microseconds / _MICROSECONDS, pinned)
         for instrument, product, private, recordings, size, microseconds, pinned in index.select(query)
@@ -239,7 +245,7 @@ def totals(index: Index | ReadOnlyIndex) -> list[ProductTotals]:
 
 def other_recordings(index: Index | ReadOnlyIndex) -> OtherRecordings:
     """Return how much belongs to other releases."""
-    found = index.select(f"SELECT format, head, stored_size FROM {_names()['entries']} WHERE format IS NOT NULL")
+    found = index.select(f"SELECT format, head, stored_size FROM {table_names()['entries']} WHERE format IS NOT NULL")
     heads = {head: size for _, head, size in found if head is not None}
     return OtherRecordings(len(found), sum(heads.values()), tuple(sorted({one for one, _, _ in found})))
 
@@ -249,7 +255,7 @@ def groups_to_evict(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> Ite
 
     `uses` are later times of use, in s since 1970 (UTC), that are not written yet. Recordings may be removed meanwhile.
     """
-    entries, position = _names()["entries"], (-math.inf, -1)
+    entries, position = table_names()["entries"], (-math.inf, -1)
     last_of_their_heads = (
         f"SELECT evict_at, id, head FROM {entries} AS one WHERE format IS NULL AND pinned = 0 "
         f"AND (evict_at, id) > (?, ?) AND NOT EXISTS (SELECT 1 FROM {entries} WHERE head = one.head AND pinned = 1) "
@@ -278,7 +284,7 @@ def read(index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[tuple[row
     for start in range(0, len(pending), _BATCH):
         batch = pending[start : start + _BATCH]
         query = (
-            f"SELECT id, key, value, used_at, pinned FROM {_names()['entries']} JOIN Cache ON Cache.rowid = id "
+            f"SELECT id, key, value, used_at, pinned FROM {table_names()['entries']} JOIN Cache ON Cache.rowid = id "
             f"WHERE id IN ({','.join('?' * len(batch))}) AND typeof(value) = 'text'"
         )
         found = {number: columns for number, *columns in index.select(query, *batch)}
@@ -288,12 +294,12 @@ def read(index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[tuple[row
 
 
 def _group(index: Index | ReadOnlyIndex, head: str) -> Group:
-    return _ids(index.select(f"SELECT id FROM {_names()['entries']} WHERE head = ? AND format IS NULL", head))
+    return _ids(index.select(f"SELECT id FROM {table_names()['entries']} WHERE head = ? AND format IS NULL", head))
 
 
 def _used_lately(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> dict[str, float]:
     """Return the heads of recordings that were used since times of use were written, with their times of eviction."""
-    entries = _names()["entries"]
+    entries = table_names()["entries"]
     query = (
         f"SELECT head, bonus, (SELECT max(evict_at) FROM {entries} WHERE head = one.head AND format IS NULL) "
         f"FROM {entries} AS one WHERE format IS NULL AND id IN {_rows_of('?1')} "
@@ -308,7 +314,7 @@ def _used_lately(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> dict[s
 
 def _read_batch(index: Index, unread: str, *arguments: object) -> None:
     """Read some of the rows with the ids in a table or subquery, within a transaction."""
-    names = _names()
+    names = table_names()
     for columns in index.select(_READ.format(unread=unread, batch=_BATCH), *arguments):
         if (values := _entry_values(*columns)) is not None:
             index.execute(f"INSERT OR REPLACE INTO {names['entries']} VALUES ({','.join('?' * len(values))})", *values)
@@ -321,7 +327,7 @@ def _entry_values(number: int, key: str | None, text: str | None, used: object, 
         return None
     if (other := rows.loads_other(text)) is not None:
         name, size = other.head or (None, 0)
-        unknown = (0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, None, None)
+        unknown = (0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, *[None] * 8)
         return (number, str(other.format), name, min(max(size, 0), _MAX_SIZE), *unknown)
     row = _row(key, text)
     if row is None or not 0 <= row.head.size <= _MAX_SIZE or not 0 <= row.head.stored_size <= _MAX_SIZE:
@@ -343,7 +349,15 @@ def _entry_values(number: int, key: str | None, text: str | None, used: object, 
         int(pin is not None),
         row.query.instrument if row.query else None,
         row.query.product_type if row.query else None,
+        *_subject_values(row.query),
     )
+
+
+def _subject_values(query: Query | None) -> tuple[Any, ...]:
+    """Return the searchable text, the position on the unit sphere and the time range, as MJD, of a query."""
+    subject = subject_of(query)
+    position = (None, None, None) if subject.position is None else unit_vector(*subject.position)
+    return searchable_text(query), *position, subject.begin, subject.end
 
 
 def _row(key: str, text: str) -> rows.Row | None:
@@ -355,7 +369,7 @@ def _row(key: str, text: str) -> rows.Row | None:
 
 
 def _totals_agree(index: Index | ReadOnlyIndex) -> bool:
-    names = _names()
+    names = table_names()
     columns = "instrument, product, private"
     counted = (
         f"SELECT {columns}, count(*), sum(size), sum(microseconds), sum(pinned) FROM {names['entries']} "
@@ -368,7 +382,7 @@ def _totals_agree(index: Index | ReadOnlyIndex) -> bool:
 
 
 def _mark_all_unread(index: Index) -> None:
-    index.execute(f"INSERT OR IGNORE INTO {_names()['unread']} SELECT rowid FROM Cache WHERE {_is_row('Cache')}")
+    index.execute(f"INSERT OR IGNORE INTO {table_names()['unread']} SELECT rowid FROM Cache WHERE {_is_row('Cache')}")
 
 
 def _exists(index: Index | ReadOnlyIndex, table: str) -> bool:

@@ -220,7 +220,7 @@ def drop_tables(store: DiskStore, folder: Path) -> None:
     store.close()
     with closing(sqlite3.connect(folder / "index" / "cache.db")) as connection:
         names = connection.execute(
-            "SELECT type, name FROM sqlite_master WHERE name LIKE '%\\_1%' ESCAPE '\\'"
+            "SELECT type, name FROM sqlite_master WHERE name LIKE '%\\_2%' ESCAPE '\\'"
         ).fetchall()
         for kind, name in names:
             if kind != "index":
@@ -231,12 +231,12 @@ def drop_tables(store: DiskStore, folder: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE Entries_2_1 SET pinned = 1 WHERE id = (SELECT max(id) FROM Entries_2_1)",
-        "UPDATE Entries_2_1 SET used_at = used_at + 1 WHERE id = (SELECT min(id) FROM Entries_2_1)",
-        "DELETE FROM Entries_2_1 WHERE id = (SELECT max(id) FROM Entries_2_1)",
-        "INSERT INTO Entries_2_1 (id, private, pinned) VALUES (999, 0, 0)",
-        "UPDATE Totals_2_1 SET recordings = recordings + 1",
-        "DELETE FROM Totals_2_1",
+        "UPDATE Entries_2_2 SET pinned = 1 WHERE id = (SELECT max(id) FROM Entries_2_2)",
+        "UPDATE Entries_2_2 SET used_at = used_at + 1 WHERE id = (SELECT min(id) FROM Entries_2_2)",
+        "DELETE FROM Entries_2_2 WHERE id = (SELECT max(id) FROM Entries_2_2)",
+        "INSERT INTO Entries_2_2 (id, private, pinned) VALUES (999, 0, 0)",
+        "UPDATE Totals_2_2 SET recordings = recordings + 1",
+        "DELETE FROM Totals_2_2",
     ],
 )
 def test_verify_finds_and_repairs_differences(store: DiskStore, damage: str) -> None:
