@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from oda_proxy.access.authentication import Authentication
     from oda_proxy.config import MockOptions, ServeOptions
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
@@ -117,7 +118,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
             await _check_upstream(parts.upstream, parts.store)
         _check_store(parts.store, parts.proxy)
         await parts.proxy.resume()
-        app = make_app(parts.proxy, parts.near_misses, admin_token=options.admin_token)
+        app = make_app(parts.proxy, parts.near_misses, authentication=_authentication(options))
         url = await stack.enter_async_context(
             listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
         )
@@ -220,7 +221,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 make_app,
                 parts.proxy,
                 parts.near_misses,
-                admin_token=options.admin_token,
+                authentication=_authentication(options),
                 status=partial(others.status, parts.proxy),
             )
             between = WorkerRouting(parts.proxy, membership)
@@ -373,6 +374,12 @@ def _make_proxy(
         others=others,
     )
     return Proxy(store, upstream, policy, services=services)
+
+
+def _authentication(options: ServeOptions) -> Authentication:
+    from oda_proxy.access.authentication import Authentication, Secret, Tokens
+
+    return Authentication(Tokens(admin=Secret(options.admin_token) if options.admin_token else None))
 
 
 @asynccontextmanager

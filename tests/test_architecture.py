@@ -28,6 +28,7 @@ TOP: Final = {
 }
 """What a newcomer opens first."""
 PACKAGES: Final = {
+    "access",
     "capsule",
     "codec",
     "commands",

@@ -21,6 +21,8 @@ TIMEOUT: Final = 30.0
 """Seconds for an answer of the proxy."""
 MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of its answer."""
+MAX_PROBLEM: Final = 64 * 1024
+"""Bytes of an error of the proxy that are read."""
 
 
 class ProxyError(OdaProxyError):
@@ -90,8 +92,18 @@ def _request(url: str, method: str, headers: Mapping[str, str]) -> Any:
         with opener.open(request, timeout=TIMEOUT) as response:
             return json.loads(response.read(MAX_SIZE))
     except urllib.error.HTTPError as error:
-        raise ProxyError(printable(error.read(1000).decode("utf-8", "replace").strip())) from None
+        raise ProxyError(printable(_detail(error.read(MAX_PROBLEM)))) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         reason = getattr(reason, "strerror", None) or reason
         raise ProxyError(f"no oda-proxy answers at {url}: {reason}; name its address with --proxy or --port") from None
+
+
+def _detail(body: bytes) -> str:
+    """Return what a response with an error says: the `detail` of a problem (RFC 9457), or else its text."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        problem = json.loads(text)
+    except ValueError:
+        return text[:1000]
+    return str(problem.get("detail", text)) if isinstance(problem, dict) else text[:1000]

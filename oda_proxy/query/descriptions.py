@@ -101,6 +101,13 @@ class Descriptions:
             await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), 0))
         return self._cached.get(instrument, _Versions()).schemas
 
+    def stored_schemas(self, instrument: str) -> tuple[Schema, ...]:
+        """Return the known descriptions of an instrument, newest first, without a request; may read a file."""
+        versions = self._cached.get(instrument)
+        if versions is None and instrument.isprintable() and len(instrument) <= MAX_NAME:
+            versions = self._read(instrument)
+        return versions.schemas if versions else ()
+
     async def add_earlier(self, others: Descriptions, instrument: str) -> None:
         """Store the descriptions that others have stored of an instrument, as older than those that are stored here."""
         if not instrument.isprintable() or len(instrument) > MAX_NAME:

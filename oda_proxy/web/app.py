@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from oda_proxy.access.authentication import Authentication
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web import job_pages, pages
 from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
+from oda_proxy.web.own_routes import add_own_routes, guard
 from oda_proxy.web.server import DIRECT_HANDLER
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.pages import Status
     from oda_proxy.web.server import DirectHandler
 
@@ -44,7 +47,8 @@ def make_app(
     proxy: Proxy,
     near_misses: NearMissHandler | None = None,
     *,
-    admin_token: str | None = None,
+    authentication: Authentication | None = None,
+    routes: Sequence[OwnRoute] = (),
     answer: Answering | None = None,
     page_middlewares: Sequence[Middleware] = (),
     status: Status | None = None,
@@ -52,14 +56,16 @@ def make_app(
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
-    Requests with the `admin_token` may stop jobs. A process among several has its own `answer`, in place of
-    `proxy.answer`, `page_middlewares` for requests for its pages, and `status`, which returns the members of
-    `/-/status`. Requests are logged if `is_logged`.
+    `authentication` tells who may use the proxy's own routes, of which `routes` are further ones.
+
+    A process among several has its own `answer`, in place of `proxy.answer`, `page_middlewares` for requests for its
+    pages, and `status`, which returns the members of `/-/status`. Requests are logged if `is_logged`.
     """
-    app = web.Application(client_max_size=MAX_FORM, middlewares=page_middlewares)
+    middlewares = [*page_middlewares, guard(authentication or Authentication())]
+    app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
     app.on_response_prepare.append(_add_cache_status)
-    job_pages.add_to(app, proxy, admin_token)
-    pages.add_to(app, near_misses, status or partial(pages.status_of, proxy))
+    own_pages = pages.routes(near_misses, status or partial(pages.status_of, proxy))
+    add_own_routes(app, [*own_pages, *job_pages.routes(proxy), *routes])
 
     async def release_waiters(_: web.Application) -> None:
         """Answer clients that wait for a job before the server stops."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from oda_proxy.access.authentication import NotAuthenticatedError
+from oda_proxy.access.roles import Action
+from oda_proxy.web.own_routes import VISITOR, OwnRoute
+from oda_proxy.web.problems import problem
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.proxy import Proxy
 
@@ -17,8 +24,8 @@ SESSION_HEADER = "Oda-Session"
 """Request header with the session of a client that stops a job of its own."""
 
 
-def add_to(app: web.Application, proxy: Proxy, admin_token: str | None) -> None:
-    """Add the page to an application."""
+def routes(proxy: Proxy) -> Sequence[OwnRoute]:
+    """Return the routes of the page."""
 
     async def jobs(_: web.Request) -> web.Response:
         return _json({"jobs": [_job(proxy, running) for running in proxy.jobs]})
@@ -26,38 +33,25 @@ def add_to(app: web.Application, proxy: Proxy, admin_token: str | None) -> None:
     async def stop(request: web.Request) -> web.Response:
         key, session_id = request.match_info["key"], request.headers.get(SESSION_HEADER, "")
         found = [running for running in proxy.jobs if running.resolved.key.startswith(key)]
-        is_admin = _is_admin(request, admin_token)
+        is_admin = request[VISITOR].may(Action.STOP_JOB)
         if not is_admin:
             found = [running for running in found if running.is_owned_alone_by(session_id)]
             if not found:
-                return _refusal(request, admin_token)
+                raise NotAuthenticatedError(
+                    "to stop a job, send the administration token (Authorization: Bearer TOKEN), or the session of its "
+                    f"only client ({SESSION_HEADER}: SESSION); a server has such a token with --admin-token-file"
+                )
         if len(found) != 1:
-            text = f"{len(found)} running jobs have a key that begins with {key[:64]!r}; /-/jobs lists them\n"
-            return web.Response(status=404, text=text, headers=_HEADERS)
+            detail = f"{len(found)} running jobs have a key that begins with {key!r}; /-/jobs lists them"
+            return problem(HTTPStatus.NOT_FOUND, detail)
         (running,) = found
         await proxy.jobs.stop(running, "the administrator" if is_admin else "its client")
         return _json({"stopped": running.resolved.key})
 
-    app.router.add_get("/-/jobs", jobs)
-    app.router.add_delete("/-/jobs/{key:[0-9a-f]{1,64}}", stop)
-
-
-def _is_admin(request: web.Request, admin_token: str | None) -> bool:
-    """Return whether a request has the administration token (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if admin_token is None or scheme.casefold() != "bearer":
-        return False
-    sent, expected = (text.strip().encode("utf-8", "surrogateescape") for text in (token, admin_token))
-    return hmac.compare_digest(sent, expected)
-
-
-def _refusal(request: web.Request, admin_token: str | None) -> web.Response:
-    if not admin_token:
-        hint = "; this proxy has no such token: start it with --admin-token"
-    else:
-        hint = "; the Authorization of this request is not that token" if "Authorization" in request.headers else ""
-    text = f"to stop a job, send the administration token, or the session of its only client{hint}\n"
-    return web.Response(status=401, text=text, headers={**_HEADERS, "WWW-Authenticate": "Bearer"})
+    return (
+        OwnRoute("GET", "/-/jobs", Action.READ_JOBS, jobs, "the running jobs"),
+        OwnRoute("DELETE", "/-/jobs/{key:[0-9a-f]{1,64}}", Action.STOP_OWN_JOB, stop, "stop a running job"),
+    )
 
 
 def _json(members: dict[str, Any]) -> web.Response:

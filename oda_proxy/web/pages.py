@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from aiohttp import web
 
 from oda_proxy._version import __version__
+from oda_proxy.access.roles import Action
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.upstream.throttling import ThrottledUpstream
+from oda_proxy.web.own_routes import OwnRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.faults import StoreFault
@@ -27,8 +29,8 @@ Status: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
 """Returns the members of the page `/-/status`."""
 
 
-def add_to(app: web.Application, near_misses: NearMissHandler | None, status_of_server: Status) -> None:
-    """Add the pages to an application."""
+def routes(near_misses: NearMissHandler | None, status_of_server: Status) -> Sequence[OwnRoute]:
+    """Return the routes of the pages."""
 
     async def status(_: web.Request) -> web.Response:
         return _json(await status_of_server())
@@ -39,19 +41,14 @@ def add_to(app: web.Application, near_misses: NearMissHandler | None, status_of_
     async def misses(_: web.Request) -> web.Response:
         return _json({"near_misses": [asdict(miss) for miss in near_misses.misses] if near_misses else []})
 
-    async def not_found(request: web.Request) -> web.Response:
-        text = f"there is no page {request.path}; there are {', '.join(['/-/jobs', *pages])}\n"
-        return web.Response(status=404, text=text, headers=_HEADERS)
-
-    pages = {
-        "/-/status": status,
-        "/-/near-misses": misses,
-        "/-/livez": alive,
-        "/-/readyz": alive,
-    }
-    for path, page in pages.items():
-        app.router.add_get(path, page)
-    app.router.add_route("*", "/-/{page:.*}", not_found)
+    return (
+        OwnRoute("GET", "/-/status", Action.READ_STATUS, status, "the state of the server, its counts and its store"),
+        OwnRoute(
+            "GET", "/-/near-misses", Action.READ_RECORDINGS, misses, "queries without a recording, and the nearest one"
+        ),
+        OwnRoute("GET", "/-/livez", Action.ALIVE, alive, "whether the process is alive"),
+        OwnRoute("GET", "/-/readyz", Action.ALIVE, alive, "whether the server can answer"),
+    )
 
 
 async def status_of(proxy: Proxy) -> dict[str, Any]:
