@@ -14,7 +14,7 @@ from oda_proxy.errors import UsageError
 from oda_proxy.store.amounts import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from oda_proxy.store.freshness import Rule
 
@@ -164,7 +164,7 @@ class Option:
     """One option.
 
     `read` parses its text and raises ValueError; `expects` says in messages what is valid; `many` allows it several
-    times.
+    times, in the environment with `separator` between. `file_name` is its name in the configuration file, if another.
     """
 
     name: str
@@ -174,6 +174,13 @@ class Option:
     default: Any = None
     many: bool = False
     metavar: str | None = None
+    separator: str = os.pathsep
+    file_name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name in the configuration file."""
+        return self.file_name or self.name
 
     @property
     def flag(self) -> str:
@@ -205,6 +212,17 @@ _TIME_SCALE = Option(
 
 _UPSTREAM = Option(
     "upstream", _address, "an http(s) URL without user and query", "URL of the dispatcher", PRODUCTION, metavar="URL"
+)
+_FORMER_URL = Option(
+    "former-url",
+    _address,
+    "an http(s) URL without user and query",
+    "former URL of the dispatcher, whose recordings are used, too; may be repeated",
+    (),
+    True,
+    "URL",
+    separator=" ",
+    file_name="former-urls",
 )
 _CACHE_DIR = Option(
     "cache-dir", _path, "a folder", "folder of recordings (default the user's cache folder)", metavar="DIR"
@@ -238,6 +256,7 @@ _ADMIN_TOKEN = Option(
 
 SERVE = (
     _UPSTREAM,
+    _FORMER_URL,
     Option("mock", _switch, "yes or no", "use a mock dispatcher, started in this process", False),
     _HOST,
     _port_option(8400),
@@ -364,7 +383,7 @@ JOBS = (
     replace(_port_option(8400), help="port on which the proxy listens"),
     _ADMIN_TOKEN,
 )
-STORE = (_UPSTREAM, _CACHE_DIR)
+STORE = (_UPSTREAM, _FORMER_URL, _CACHE_DIR)
 KEY = (
     replace(_UPSTREAM, default=None, help="dispatcher to fetch descriptions from (default: cached ones)"),
     _CACHE_DIR,
@@ -411,6 +430,7 @@ class ServeOptions:
     """The values of `SERVE`."""
 
     upstream: str
+    former_url: tuple[str, ...]
     mock: bool
     host: str
     port: int
@@ -436,6 +456,20 @@ class ServeOptions:
     fixtures: tuple[Path, ...]
     time_scale: float
     synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """The values of `STORE`: which store a command works on."""
+
+    upstream: str
+    former_url: tuple[str, ...] = ()
+    cache_dir: Path | None = None
+
+    @classmethod
+    def pop(cls, values: dict[str, Any]) -> StoreOptions:
+        """Take these values out of those of a command."""
+        return cls(**{name: values.pop(name) for name in ("upstream", "former_url", "cache_dir")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,16 +502,17 @@ def resolve(
     """
     from_file = _read_file(file)
     for secret in (_SECRET_KEY, _ADMIN_TOKEN):
-        if secret in options and secret.name in from_file:
-            _check_mode(file or Path(FILE), secret.name, warn)
+        if secret in options and secret.key in from_file:
+            _check_mode(file or Path(FILE), secret.key, warn)
     values = {}
     for option in options:
         if (flag := flags.get(option.name)) is not None:
             values[option.name] = value_of(option, flag, option.flag)
         elif (text := environ.get(option.variable)) is not None:
-            values[option.name] = value_of(option, text.split(os.pathsep) if option.many else text, option.variable)
-        elif option.name in from_file:
-            values[option.name] = value_of(option, from_file[option.name], f"{option.name} in {file or FILE}")
+            several = [one for one in text.split(option.separator) if one or option.separator == os.pathsep]
+            values[option.name] = value_of(option, several if option.many else text, option.variable)
+        elif option.key in from_file:
+            values[option.name] = value_of(option, from_file[option.key], f"{option.key} in {file or FILE}")
         else:
             values[option.name] = option.default
     return values
@@ -497,6 +532,21 @@ def cache_folder(chosen: Path | None, upstream: str) -> Path:
     parts = urlsplit(upstream)
     url = urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))
     return chosen / quote(url, safe="")
+
+
+def former_folders(chosen: Path | None, upstream: str, former_urls: Iterable[str]) -> list[Path]:
+    """Return the folders for the recordings of the former addresses of a dispatcher.
+
+    Raises UsageError for an address that is named twice, or is the present one.
+    """
+    folders = {cache_folder(chosen, upstream): upstream}
+    for url in former_urls:
+        folder = cache_folder(chosen, url)
+        if folder in folders:
+            is_same = folders[folder] == upstream
+            raise UsageError(f"--former-url {url} {'is the --upstream itself' if is_same else 'is named twice'}")
+        folders[folder] = url
+    return list(folders)[1:]
 
 
 def value_of(option: Option, value: Any, source: str) -> Any:
@@ -530,7 +580,7 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"the configuration {path} is not valid TOML: {error}") from error
-    known = {option.name for option in (*SERVE, *MOCK)}
+    known = {option.key for option in (*SERVE, *MOCK)}
     if unknown := sorted(set(values) - known):
         raise UsageError(f"the configuration {path} has an unknown option {unknown[0]!r}")
     return values

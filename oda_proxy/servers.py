@@ -107,6 +107,8 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         raise UsageError(
             f"{options.workers} workers need processes of their own: run oda-proxy serve --workers {options.workers}"
         )
+    if options.mock and options.former_url:
+        raise UsageError("--mock asks a mock dispatcher, which has no --former-url: say one of them")
     if options.mock and options.upstream != PRODUCTION:
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
@@ -269,18 +271,21 @@ async def _build(
 
     `describing` returns the upstream that describes instruments; `others` are the other processes of the server.
     """
+    from oda_proxy.config import former_folders
     from oda_proxy.store.eviction import Limits
     from oda_proxy.store.maintenance import background_maintenance
     from oda_proxy.store.near_misses import NearMissHandler
 
     folder = _store_folder(options)
-    store = _open_store(folder, stack)
+    former = former_folders(options.cache_dir, options.upstream, options.former_url)
+    store = _open_store(folder, former, stack)
     upstream = None if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
     proxy = _make_proxy(
         store,
         upstream,
         folder,
+        former,
         options,
         miss_handler=near_misses,
         describing=describing(upstream) if upstream else None,
@@ -312,14 +317,14 @@ def _store_folder(options: ServeOptions) -> Path | None:
     return cache_folder(options.cache_dir, options.upstream)
 
 
-def _open_store(folder: Path | None, stack: AsyncExitStack) -> Store:
+def _open_store(folder: Path | None, former_folders: Sequence[Path], stack: AsyncExitStack) -> Store:
     if folder is None:
         from oda_proxy.store.memory import MemoryStore
 
         return MemoryStore()
-    from oda_proxy.store.disk import DiskStore
+    from oda_proxy.store.combined import open_stores
 
-    return stack.enter_context(closing(DiskStore(folder)))
+    return stack.enter_context(closing(open_stores(folder, former_folders)))
 
 
 async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
@@ -335,6 +340,7 @@ def _make_proxy(
     store: Store,
     upstream: Upstream | None,
     folder: Path | None,
+    former_folders: Sequence[Path],
     options: ServeOptions,
     *,
     miss_handler: NearMissHandler,
@@ -363,12 +369,14 @@ def _make_proxy(
         compress=Compress(options.compress),
     )
     services = Services(
-        instruments=Descriptions(describing, folder, ttl=options.description_ttl, clock=time.monotonic),
+        instruments=Descriptions(
+            describing, folder, ttl=options.description_ttl, clock=time.monotonic, former_folders=former_folders
+        ),
         tokens=TokenVerifier(
             Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
         ),
-        description_cache=DescriptionCache(options.description_ttl, time.time, folder),
-        journal=JobJournal(folder),
+        description_cache=DescriptionCache(options.description_ttl, time.time, folder, former_folders=former_folders),
+        journal=JobJournal(folder, former_folders),
         miss_handler=miss_handler,
         describing=describing,
         others=others,

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
+    from oda_proxy.config import StoreOptions
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry
-    from oda_proxy.store.disk import DiskStore
+    from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 
 
@@ -43,8 +43,7 @@ def export(
     *,
     filters: Filters,
     dry_run: bool,
-    upstream: str,
-    cache_dir: Path | None,
+    options: StoreOptions,
     as_json: bool,
 ) -> int:
     """Write recordings to a folder of fixtures; the exit status is 1 if one cannot be written.
@@ -54,12 +53,12 @@ def export(
     """
     origins = _origins(folder)
     written, failed = {}, {}
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         entries = _select_for_export(store, keys, filters)
         if not entries and filters:
-            warn_of_no_match(upstream)
+            warn_of_no_match(options.upstream)
         elif not entries:
-            warn(f"there are no public recordings of {upstream}; private ones are exported only by key")
+            warn(f"there are no public recordings of {options.upstream}; private ones are exported only by key")
         if dry_run:
             print_json({"would_be_written": [entry.key for entry in entries]}) if as_json else print_lines(
                 [
@@ -76,7 +75,7 @@ def export(
                 warn(f"{short_key(entry.key)} was not written: {error}")
             else:
                 written[entry.key] = path
-                origins[path] = {"kind": "recorded", "source": upstream, "modelled": []}
+                origins[path] = {"kind": "recorded", "source": options.upstream, "modelled": []}
     if origins:
         write_manifest(folder, origins)
         write_git_attributes(folder)
@@ -87,7 +86,7 @@ def export(
     return 1 if failed else 0
 
 
-def _select_for_export(store: DiskStore, keys: Sequence[str], filters: Filters) -> Sequence[Entry]:
+def _select_for_export(store: Store, keys: Sequence[str], filters: Filters) -> Sequence[Entry]:
     """Return the recordings with these keys, or else the public ones that meet the filters, the oldest first."""
     if keys:
         return select(store, keys, filters)
@@ -95,20 +94,20 @@ def _select_for_export(store: DiskStore, keys: Sequence[str], filters: Filters) 
     return sorted(public, key=lambda entry: entry.stored_at)
 
 
-def import_(folder: Path, *, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def import_(folder: Path, *, options: StoreOptions, as_json: bool) -> int:
     """Store the fixtures of a folder or a capsule as recordings; the exit status is 1 if one cannot be stored.
 
     The descriptions of instruments in a capsule are stored, too: the same queries find its recordings.
     """
     sources: list[tuple[Fixture, Descriptions | None]]
     if is_capsule(folder):
-        dispatchers = _dispatchers_of_capsule(folder, upstream)
+        dispatchers = _dispatchers_of_capsule(folder, options)
         sources = [(one, _descriptions(dispatcher.folder)) for dispatcher in dispatchers for one in dispatcher.fixtures]
     else:
         sources = [(one, None) for one in open_folder(folder).fixtures]
     stored, failed = {}, {}
-    with open_store(upstream, cache_dir, create=True) as store:
-        own_descriptions = _descriptions(cache_folder(cache_dir, upstream))
+    with open_store(options, create=True) as store:
+        own_descriptions = _descriptions(cache_folder(options.cache_dir, options.upstream))
         for one, descriptions in sources:
             try:
                 recording = recording_from_fixture(one, now=time.time())
@@ -152,13 +151,17 @@ async def _with_public_key(recording: Recording, own: Descriptions, added: Descr
     return replace(recording, key=key, private=False)
 
 
-def _dispatchers_of_capsule(folder: Path, upstream: str) -> Sequence[DispatcherCapsule]:
-    """Return what a capsule has of a dispatcher. Raises UsageError if there is nothing."""
+def _dispatchers_of_capsule(folder: Path, options: StoreOptions) -> Sequence[DispatcherCapsule]:
+    """Return what a capsule has of a dispatcher, at any of its addresses. Raises UsageError if there is nothing."""
     opened = capsule.open_capsule(folder)
-    found = [one for one in opened.dispatchers if one.url.rstrip("/") == upstream.rstrip("/")]
+    urls_of_dispatcher = {url.rstrip("/") for url in (options.upstream, *options.former_url)}
+    found = [one for one in opened.dispatchers if one.url.rstrip("/") in urls_of_dispatcher]
     if not found:
         urls = ", ".join(one.url for one in opened.dispatchers) or "no dispatcher"
-        raise UsageError(f"the capsule {folder} is from {urls}, not from {upstream}; choose one with --upstream")
+        raise UsageError(
+            f"the capsule {folder} is from {urls}, not from {options.upstream}; choose one with --upstream, or "
+            "name a former address of the dispatcher with --former-url"
+        )
     return found
 
 
@@ -169,7 +172,7 @@ def _origins(folder: Path) -> dict[str, Any]:
     return {path: dict(origin) for path, origin in open_folder(folder).origins.items()}
 
 
-def _export(store: DiskStore, entry: Entry, folder: Path) -> str:
+def _export(store: Store, entry: Entry, folder: Path) -> str:
     """Write one recording, and return the path of its fixture."""
     with open_recording(store, entry.key) as recording:
         path, query, answer = fixture_from_recording(recording)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from oda_proxy.config import cache_folder
+from oda_proxy.config import cache_folder, former_folders
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.store.selection import UnknownKeyError
 
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from oda_proxy.config import StoreOptions
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
+    from oda_proxy.store.combined import CombinedStore
     from oda_proxy.store.disk import DiskStore
 
 
@@ -27,21 +29,36 @@ class NoStoreError(OdaProxyError):
 
 
 @contextmanager
-def open_store(upstream: str, cache_dir: Path | None, *, create: bool = False) -> Iterator[DiskStore]:
-    """Open the store of a dispatcher. Raises NoStoreError if it does not exist, unless `create`."""
-    with open_store_in(cache_folder(cache_dir, upstream), create=create) as store:
+def open_store(options: StoreOptions, *, create: bool = False) -> Iterator[DiskStore | CombinedStore]:
+    """Open the store of a dispatcher, with the recordings of its former addresses.
+
+    Raises NoStoreError if there are no recordings of any of its addresses, unless `create`.
+    """
+    from oda_proxy.store.combined import open_stores  # imports SQLite and zstandard
+
+    folder = cache_folder(options.cache_dir, options.upstream)
+    folders = [folder, *former_folders(options.cache_dir, options.upstream, options.former_url)]
+    if not create:
+        folders = list(filter(_holds_store, folders))
+    if not folders:
+        raise NoStoreError(folder)
+    with closing(open_stores(folders[0], folders[1:], track_use=False)) as store:
         yield store
 
 
 @contextmanager
-def open_store_in(folder: Path, *, create: bool = False) -> Iterator[DiskStore]:
-    """Open the store in a folder. Raises NoStoreError if it does not exist, unless `create`."""
+def open_store_in(folder: Path) -> Iterator[DiskStore]:
+    """Open the store in a folder. Raises NoStoreError if it does not exist."""
     from oda_proxy.store.disk import DiskStore  # imports SQLite and zstandard
 
-    if not create and not (folder / "index").is_dir():
+    if not _holds_store(folder):
         raise NoStoreError(folder)
     with closing(DiskStore(folder, track_use=False)) as store:
         yield store
+
+
+def _holds_store(folder: Path) -> bool:
+    return (folder / "index").is_dir()
 
 
 @contextmanager

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from oda_proxy.config import StoreOptions
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.store.base import Entry
-    from oda_proxy.store.disk import DiskStore
+    from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 
 _REPORT_EVERY = 5.0
@@ -33,9 +33,9 @@ _LONGEST = 40
 """Maximum length of a parameter's value in `ls`: catalogues and lists of science windows are longer."""
 
 
-def ls(*, filters: Filters, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def ls(*, filters: Filters, options: StoreOptions, as_json: bool) -> int:
     """List recordings, the one used last first; each is printed as soon as it is read."""
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         _warn_of_others(store)
         entries = (entry for entry in store.entries_by_use() if filters.matches(entry))
         if as_json:
@@ -43,9 +43,11 @@ def ls(*, filters: Filters, upstream: str, cache_dir: Path | None, as_json: bool
             return 0
         first = next(entries, None)
         if first is None and filters:
-            warn_of_no_match(upstream)
+            warn_of_no_match(options.upstream)
         elif first is None:
-            warn(f"there are no recordings of {upstream}; use --upstream and --cache-dir as for oda-proxy serve")
+            warn(
+                f"there are no recordings of {options.upstream}; use --upstream and --cache-dir as for oda-proxy serve"
+            )
         print_flushed(_table(entries if first is None else chain([first], entries)))
     return 0
 
@@ -57,8 +59,7 @@ def rm(
     capsule: Path | None,
     is_confirmed: bool,
     dry_run: bool,
-    upstream: str,
-    cache_dir: Path | None,
+    options: StoreOptions,
     as_json: bool,
 ) -> int:
     """Remove recordings from the store, or from a capsule: all that are named, or none if a key is unknown.
@@ -67,10 +68,10 @@ def rm(
     """
     if capsule is not None:
         return _rm_from_capsule(capsule, keys, filters, dry_run=dry_run, as_json=as_json)
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         entries = select(store, keys, filters)
         if not entries:
-            warn_of_no_match(upstream)
+            warn_of_no_match(options.upstream)
         if dry_run or (filters and not is_confirmed):
             return _dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
         removed = store.remove_each(entry.key for entry in entries)
@@ -91,16 +92,15 @@ def pin(
     filters: Filters,
     dry_run: bool,
     pinned: bool,
-    upstream: str,
-    cache_dir: Path | None,
+    options: StoreOptions,
     as_json: bool,
 ) -> int:
     """Exempt recordings from eviction, or end the exemption."""
     name = "pinned" if pinned else "unpinned"
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         entries = select(store, keys, filters)
         if not entries:
-            warn_of_no_match(upstream)
+            warn_of_no_match(options.upstream)
         if dry_run:
             return _dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
         done = store.pin_all((entry.key for entry in entries), pinned=pinned)
@@ -135,9 +135,9 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
     return formatting.streamed_table(heading, lines, right=frozenset({1, 2, 3}))
 
 
-def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def stats(*, options: StoreOptions, as_json: bool) -> int:
     """Print the number, size and cost of recordings."""
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         usage, totals, others = store.usage(), store.totals(), store.other_recordings()
         _warn_of_others(store)
     by_instrument: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"recordings": 0, "size": 0, "cost": 0.0})
@@ -147,7 +147,7 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
         row["size"] += one.size
         row["cost"] += one.cost
     statistics: dict[str, Any] = {
-        "upstream": upstream,
+        "upstream": options.upstream,
         "recordings": usage.recordings - others.recordings,
         "occupied": usage.occupied - others.occupied,
         "others": asdict(others),
@@ -162,7 +162,7 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     count = formatting.number(statistics["recordings"], "recording")
     print_lines(
         [
-            f"{count} of {printable(upstream)}, {statistics['pinned']} pinned",
+            f"{count} of {printable(options.upstream)}, {statistics['pinned']} pinned",
             f"{formatting.size(statistics['size'])} of products in {formatting.size(statistics['occupied'])} on disk",
             f"{formatting.span(statistics['cost'])} of the dispatcher's time",
         ]
@@ -175,15 +175,13 @@ def stats(*, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
     return 0
 
 
-def prune(
-    *, upstream: str, cache_dir: Path | None, max_size: int, min_free: int, other_releases: bool, as_json: bool
-) -> int:
+def prune(*, options: StoreOptions, max_size: int, min_free: int, other_releases: bool, as_json: bool) -> int:
     """Evict recordings beyond the limits now, and remove files of crashed writers."""
     from oda_proxy.store import maintenance
     from oda_proxy.store.eviction import Limits
 
     limits = Limits(max_size, min_free)
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         evicted = []
         for entry in maintenance.evictions(store, limits):
             evicted.append(entry.key)
@@ -205,7 +203,7 @@ def prune(
     return 0
 
 
-def _warn_of_excess(store: DiskStore, excess: int) -> None:
+def _warn_of_excess(store: Store, excess: int) -> None:
     """Print why recordings exceed a limit although all that may be evicted are gone."""
     from oda_proxy.store import eviction
 
@@ -220,9 +218,9 @@ def _warn_of_excess(store: DiskStore, excess: int) -> None:
     warn(f"still {formatting.size(excess)} over the limit: {reason}")
 
 
-def verify(folder: Path | None, *, fix: bool, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def verify(folder: Path | None, *, fix: bool, options: StoreOptions, as_json: bool) -> int:
     """Check all files of a store, and print each fault in one line; the exit status is 1 if one remains."""
-    with open_store_in(folder) if folder else open_store(upstream, cache_dir) as store:
+    with open_store_in(folder) if folder else open_store(options) as store:
         faults = []
         progress = Progress(store.usage().recordings)
         for fault in store.verify(fix=fix, checked=progress.count):
@@ -257,7 +255,7 @@ class Progress:
             warn(f"{self._checked} of {formatting.number(self._total, 'recording')} checked")
 
 
-def _warn_of_others(store: DiskStore) -> None:
+def _warn_of_others(store: Store) -> None:
     """Print how many recordings belong to other releases."""
     others = store.other_recordings()
     if others.recordings:

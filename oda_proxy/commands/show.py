@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.codec.product import DataProduct, DataUnit
+    from oda_proxy.config import StoreOptions
     from oda_proxy.store.base import Entry
 
 _MOST_LINES = 12
@@ -31,9 +32,9 @@ _WIDEST = 60
 _LONGEST = 200
 
 
-def show(key: str, *, png: Path | None, upstream: str, cache_dir: Path | None, as_json: bool) -> int:
+def show(key: str, *, png: Path | None, options: StoreOptions, as_json: bool) -> int:
     """Print the query, the products and a plot of a recording."""
-    with open_store(upstream, cache_dir) as store:
+    with open_store(options) as store:
         (entry,) = find_entries(store, [key])
         with open_recording(store, entry.key) as recording:
             products = wire_products(recording)

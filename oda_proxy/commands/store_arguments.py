@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from oda_proxy import config
 from oda_proxy.commands import argument_types
+from oda_proxy.config import StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,37 +111,37 @@ def _pop_filters(values: dict[str, Any]) -> Filters:
 def _ls(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.ls(filters=_pop_filters(values), **values)
+    return recordings.ls(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
 
 
 def _stats(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.stats(**values)
+    return recordings.stats(options=StoreOptions.pop(values), **values)
 
 
 def _rm(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.rm(filters=_pop_filters(values), **values)
+    return recordings.rm(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
 
 
 def _pin(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.pin(pinned=True, filters=_pop_filters(values), **values)
+    return recordings.pin(pinned=True, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
 
 
 def _unpin(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.pin(pinned=False, filters=_pop_filters(values), **values)
+    return recordings.pin(pinned=False, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
 
 
 def _prune(values: dict[str, Any]) -> int:
     from oda_proxy.commands import recordings
 
-    return recordings.prune(**values)
+    return recordings.prune(options=StoreOptions.pop(values), **values)
 
 
 def _verify(values: dict[str, Any]) -> int:
@@ -148,23 +149,23 @@ def _verify(values: dict[str, Any]) -> int:
 
     folder: Path | None = values["folder"]
     if folder is None or recordings.is_store(folder):
-        return recordings.verify(**values)
+        return recordings.verify(options=StoreOptions.pop(values), **values)
     return verify_files.verify(folder, fix=values["fix"], as_json=values["as_json"])
 
 
 def _show(values: dict[str, Any]) -> int:
     from oda_proxy.commands import show
 
-    return show.show(**values)
+    return show.show(options=StoreOptions.pop(values), **values)
 
 
 def _export(values: dict[str, Any]) -> int:
     from oda_proxy.commands import export_import
 
-    return export_import.export(filters=_pop_filters(values), **values)
+    return export_import.export(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
 
 
 def _import(values: dict[str, Any]) -> int:
     from oda_proxy.commands import export_import
 
-    return export_import.import_(**values)
+    return export_import.import_(options=StoreOptions.pop(values), **values)

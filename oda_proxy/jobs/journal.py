@@ -20,7 +20,7 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -50,12 +50,16 @@ class JournalEntry:
 
 
 class JobJournal:
-    """The journal in a folder; without a folder, nothing is written."""
+    """The journal in a folder; without a folder, nothing is written.
 
-    def __init__(self, folder: Path | None) -> None:
+    Entries in the folders of former addresses of the dispatcher are read, too: its jobs go on when it moves.
+    """
+
+    def __init__(self, folder: Path | None, former_folders: Sequence[Path] = ()) -> None:
         self.folder = folder
         self._has_failed = False
         self._folder = folder / "jobs" if folder else None
+        self._former_folders = [former / "jobs" for former in former_folders]
 
     async def write(self, entry: JournalEntry) -> None:
         """Write an entry; where that fails, the job lives as long as this process."""
@@ -88,7 +92,7 @@ class JobJournal:
         if self._folder is None:
             return
         try:
-            await asyncio.to_thread(lambda: self._file(key).unlink(missing_ok=True))
+            await asyncio.to_thread(self._remove, key)
         except OSError as error:
             _log.warning("cannot remove an ended job from the journal: %s", error.strerror or error)
 
@@ -96,18 +100,32 @@ class JobJournal:
         """Return the entries of earlier processes, the oldest first; unreadable ones are logged and skipped."""
         return await asyncio.to_thread(lambda: sorted(self._read(), key=lambda entry: entry.started_at))
 
-    def _file(self, key: Key) -> Path:
+    def _file(self, key: Key, folder: Path | None = None) -> Path:
         """Return the file of a job; an entry of another release is in another one, and stays."""
-        assert self._folder is not None  # noqa: S101 - for the type checker
-        return path_of_format(self._folder / f"{key}.json", FORMAT)
+        folder = folder or self._folder
+        assert folder is not None  # noqa: S101 - for the type checker
+        return path_of_format(folder / f"{key}.json", FORMAT)
+
+    def _remove(self, key: Key) -> None:
+        for folder in (self._folder, *self._former_folders):
+            self._file(key, folder).unlink(missing_ok=True)
 
     def _read(self, pattern: str = "*.json") -> Iterator[JournalEntry]:
-        if self._folder is None or not self._folder.is_dir():
+        """Read entries; of a job with several, that in the folder of the present address."""
+        found: set[Key] = set()
+        for folder in filter(None, (self._folder, *self._former_folders)):
+            for entry in self._read_folder(folder, pattern):
+                if entry.key not in found:
+                    found.add(entry.key)
+                    yield entry
+
+    def _read_folder(self, folder: Path, pattern: str) -> Iterator[JournalEntry]:
+        if not folder.is_dir():
             return
-        for file in sorted(self._folder.glob(pattern))[:MAX_JOBS]:
+        for file in sorted(folder.glob(pattern))[:MAX_JOBS]:
             try:
                 key = Key(file.name.partition(".")[0])
-                if not _KEY.fullmatch(key) or file != self._file(key) or file.stat().st_size > MAX_SIZE:
+                if not _KEY.fullmatch(key) or file != self._file(key, folder) or file.stat().st_size > MAX_SIZE:
                     continue
                 yield _entry(key, json.loads(file.read_bytes()))
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -25,7 +25,7 @@ from oda_proxy.http.message import Request
 from oda_proxy.query.schema import LARGEST, Schema, SchemaError, read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from oda_proxy.http.message import Upstream
@@ -65,14 +65,22 @@ class Descriptions:
     """Returns the descriptions of instruments.
 
     Without an upstream these are the stored ones; without a folder they are cached for this run only. `ttl` is how
-    long, in s, a description counts as fresh; `clock` returns s.
+    long, in s, a description counts as fresh; `clock` returns s. Those in `former_folders`, the folders of former
+    addresses of the dispatcher, count as earlier ones.
     """
 
     def __init__(
-        self, upstream: Upstream | None, folder: Path | None, *, ttl: float, clock: Callable[[], float]
+        self,
+        upstream: Upstream | None,
+        folder: Path | None,
+        *,
+        ttl: float,
+        clock: Callable[[], float],
+        former_folders: Sequence[Path] = (),
     ) -> None:
         self._upstream = upstream
         self._folder = folder / "descriptions" if folder else None
+        self._former_folders = [former / "descriptions" for former in former_folders]
         self._ttl = ttl
         self._clock = clock
         self._cached: LRUCache[str, _Versions] = LRUCache(MAX_INSTRUMENTS)
@@ -156,12 +164,23 @@ class Descriptions:
         self._cached[instrument] = versions
         await asyncio.to_thread(self._write, instrument, versions)
 
-    def _file(self, instrument: str) -> Path | None:
-        return self._folder / f"{quote(instrument, safe='')}.json" if self._folder else None
+    def _file(self, instrument: str, folder: Path | None) -> Path | None:
+        return folder / f"{quote(instrument, safe='')}.json" if folder else None
 
     def _read(self, instrument: str) -> _Versions:
-        """Read the stored descriptions of an instrument; none, with a warning, where the file is damaged."""
-        file = self._file(instrument)
+        """Read the stored descriptions of an instrument, those of former addresses last."""
+        versions = self._read_folder(instrument, self._folder)
+        for folder in self._former_folders:
+            former = self._read_folder(instrument, folder)
+            schemas = dict(zip(versions.texts, versions.schemas, strict=True))
+            for text, schema in zip(former.texts, former.schemas, strict=True):
+                schemas.setdefault(text, schema)
+            versions = _Versions(tuple(schemas)[:MAX_VERSIONS], tuple(schemas.values())[:MAX_VERSIONS])
+        return versions
+
+    def _read_folder(self, instrument: str, folder: Path | None) -> _Versions:
+        """Read the descriptions in a folder; none, with a warning, where the file is damaged."""
+        file = self._file(instrument, folder)
         try:
             file = file and path_of_format(file, FORMAT)
             if file is None or not file.is_file() or file.stat().st_size > LARGEST * MAX_VERSIONS:
@@ -177,7 +196,7 @@ class Descriptions:
 
     def _write(self, instrument: str, versions: _Versions) -> None:
         """Store the descriptions of an instrument; where that fails they stay cached for this run."""
-        file = self._file(instrument)
+        file = self._file(instrument, self._folder)
         if file is None:
             return
         document = {"format": FORMAT, "instrument": instrument, "meta_data": versions.texts}

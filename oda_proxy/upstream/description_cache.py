@@ -27,7 +27,7 @@ from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from oda_proxy.http.cache_status import Forwarded
@@ -73,15 +73,23 @@ class _Description:
 class DescriptionCache:
     """Descriptions that are fresh for `ttl` s, also in files below `folder`; `clock` returns s since 1970 (UTC).
 
-    Where a fetch takes more than `stale_after` s, a stale description is served meanwhile.
+    Where a fetch takes more than `stale_after` s, a stale description is served meanwhile. Files below
+    `former_folders`, the folders of former addresses of the dispatcher, are read where there is none below `folder`.
     """
 
     def __init__(
-        self, ttl: float, clock: Callable[[], float], folder: Path | None = None, *, stale_after: float = STALE_AFTER
+        self,
+        ttl: float,
+        clock: Callable[[], float],
+        folder: Path | None = None,
+        *,
+        stale_after: float = STALE_AFTER,
+        former_folders: Sequence[Path] = (),
     ) -> None:
         self._ttl = ttl
         self._clock = clock
         self._folder = folder / "descriptions" if folder else None
+        self._former_folders = [former / "descriptions" for former in former_folders]
         self._cached: LRUCache[tuple[str, ...], _Description] = LRUCache(MAX_DESCRIPTIONS)
         self._fetches: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
         self._stale_after = stale_after
@@ -181,23 +189,28 @@ class DescriptionCache:
         fields = (*cached.headers, length, *vary, age(cached.fetched_at, self._clock()))
         return Answer(OK, fields, cached.body, CacheStatus(hit=True, detail=detail))
 
-    def _file(self, name: tuple[str, ...]) -> Path | None:
+    def _file(self, name: tuple[str, ...], folder: Path) -> Path:
         digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
         readable = "_".join(re.sub(r"[^A-Za-z0-9-]+", "_", word).strip("_") for word in name).strip("_")
-        return self._folder / f"{readable[:_MAX_READABLE]}-{digest[:12]}.json" if self._folder else None
+        return folder / f"{readable[:_MAX_READABLE]}-{digest[:12]}.json"
 
-    def _file_of_earlier_releases(self, name: tuple[str, ...]) -> Path | None:
+    def _file_of_earlier_releases(self, name: tuple[str, ...], folder: Path) -> Path:
         digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
-        return self._folder / f"told-{digest}.json" if self._folder else None
+        return folder / f"told-{digest}.json"
 
     def _read(self, name: tuple[str, ...]) -> _Description | None:
-        """Read the file of a description; one that cannot be read is logged and counts as absent."""
-        file = self._file(name)
+        """Read the file of a description, of the present address or else of a former one."""
+        folders = filter(None, (self._folder, *self._former_folders))
+        return next((found for folder in folders if (found := self._read_in(name, folder)) is not None), None)
+
+    def _read_in(self, name: tuple[str, ...], folder: Path) -> _Description | None:
+        """Read the file of a description in a folder; one that cannot be read is logged and counts as absent."""
+        file = self._file(name, folder)
         try:
-            if file and not file.exists():
-                file = self._file_of_earlier_releases(name)
-            file = file and path_of_format(file, FORMAT)
-            if file is None or not file.is_file() or file.stat().st_size > 2 * MAX_SIZE:
+            if not file.exists():
+                file = self._file_of_earlier_releases(name, folder)
+            file = path_of_format(file, FORMAT)
+            if not file.is_file() or file.stat().st_size > 2 * MAX_SIZE:
                 return None
             members = json.loads(file.read_bytes())
             if members["format"] != FORMAT or members["asked"] != list(name):
@@ -209,8 +222,9 @@ class DescriptionCache:
 
     def _write(self, name: tuple[str, ...], description: _Description) -> None:
         """Write a description for later runs; where that fails, it stays cached in this process only."""
-        if (file := self._file(name)) is None:
+        if self._folder is None:
             return
+        file = self._file(name, self._folder)
         try:
             members = {
                 "format": FORMAT,

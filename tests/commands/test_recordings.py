@@ -164,7 +164,7 @@ def test_a_capsule_of_another_dispatcher_is_not_imported(capsule: Path, capsys: 
     assert main(["import", str(capsule), "--upstream", "http://other.example"]) == 2
     assert capsys.readouterr().err == (
         f"oda-proxy: the capsule {capsule} is from {dispatcher.url}, not from http://other.example; "
-        "choose one with --upstream\n"
+        "choose one with --upstream, or name a former address of the dispatcher with --former-url\n"
     )
 
 

@@ -24,7 +24,7 @@ from oda_proxy.store.memory import MemoryStore
 from tests.support.scripted import KEY, QUERY, Client, Dispatcher, Reply, elapsed, now, refusal, reply, simulated, token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 DAY = 86400.0
@@ -32,7 +32,7 @@ DAY = 86400.0
 
 @asynccontextmanager
 async def started(
-    folder: Path, dispatcher: Dispatcher, store: MemoryStore, *, grace: float = 0.0
+    folder: Path, dispatcher: Dispatcher, store: MemoryStore, *, grace: float = 0.0, former: Sequence[Path] = ()
 ) -> AsyncIterator[Proxy]:
     """Start a proxy on a folder; at the end it is closed without notice."""
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
@@ -40,7 +40,7 @@ async def started(
         store,
         dispatcher,
         Policy(),
-        services=Services(tokens=tokens, journal=JobJournal(folder)),
+        services=Services(tokens=tokens, journal=JobJournal(folder, former)),
         runtime=Runtime(clock=now, new_session=lambda: "SESSIONOFTHEPROXY"),
     )
     await proxy.resume()
@@ -74,6 +74,19 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_submitted_again(tmp_path
 
     assert len(dispatcher.submissions) == 1
     assert noted(tmp_path) == []
+
+
+@simulated
+async def test_a_job_that_was_begun_at_a_former_address_goes_on_and_is_not_submitted_again(tmp_path: Path) -> None:
+    dispatcher, store, (before, now_) = Dispatcher(), MemoryStore(clock=now), (tmp_path / "before", tmp_path / "now")
+    async with started(before, dispatcher, store) as proxy:
+        await Client(proxy).ask()
+    async with started(now_, dispatcher, store, former=[before]) as proxy:
+        await asyncio.sleep(100)
+        assert (await Client(proxy, "SESSIONOFANOTHER").ask()).cache_status == "oda-proxy; hit"
+
+    assert len(dispatcher.submissions) == 1
+    assert noted(before) == noted(now_) == []
 
 
 @simulated

@@ -12,6 +12,7 @@ import pytest
 
 from oda_proxy.query.query import Query
 from oda_proxy.store.base import Usage
+from oda_proxy.store.combined import CombinedStore
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, into_memory, recording
@@ -44,10 +45,16 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "combined"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(clock=clock)
+        return
+    if request.param == "combined":
+        folders = (tmp_path / "first", tmp_path / "former")
+        first, former = (DiskStore(folder, clock=clock) for folder in folders)
+        with closing(CombinedStore(first, [former])) as combined:
+            yield combined
         return
     with closing(DiskStore(tmp_path, clock=clock)) as on_disk:
         yield on_disk
