@@ -14,6 +14,7 @@ from oda_proxy.errors import InternalError, OdaProxyError
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.web.app import respond
+from oda_proxy.web.front_end import ADDRESSES
 from oda_proxy.web.pages import status_of
 from oda_proxy.workers.forwarding import NOT_LEADER, received
 from oda_proxy.workers.totals import add_up
@@ -50,7 +51,7 @@ class ClientRouting:
             return await self._proxy.answer(request, origin=origin)
         try:
             answer = await self._proxy.answer_alone(request, origin=origin)
-            return answer or await self._forwarder.send(request)
+            return answer or await self._forwarder.send(request, base_url=origin)
         except OdaProxyError as error:
             return self._proxy.cors.apply(text_error(error), request.headers)
         except Exception as error:  # noqa: BLE001 - as in `Proxy.answer`
@@ -66,7 +67,8 @@ class ClientRouting:
             is_own = self._membership.leading.is_set() or request.path in ALIVE
             if is_own or not request.path.startswith(_PAGES):
                 return await handler(request)
-            return await respond(request, self.answer, self._proxy.cors, is_logged=False)
+            addresses = request.app[ADDRESSES]
+            return await respond(request, self.answer, self._proxy.cors, is_logged=False, addresses=addresses)
 
         return handle
 
