@@ -46,6 +46,9 @@ from oda_proxy.jobs.relaying import QueryRelay
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
+from oda_proxy.metrics.outcomes import outcome_of
+from oda_proxy.metrics.query_counts import OTHER, QueryCounts
+from oda_proxy.metrics.request_counts import RequestCounts
 from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.query import Envelope, parse_fields
@@ -53,6 +56,7 @@ from oda_proxy.query.query_memo import QueryMemo
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
 from oda_proxy.recordings.compressed import CODINGS
+from oda_proxy.store.eviction import EvictionCounts
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.store.recording_cache import RecordingCache, answer_from
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
+    from oda_proxy.store.hot_tier import HotTier
     from oda_proxy.store.near_misses import MissHandler
 
 _log = logging.getLogger(__name__)
@@ -76,6 +81,7 @@ _log = logging.getLogger(__name__)
 MAX_SESSIONS = 10_000
 """How many sessions are remembered that were served a recording, or the job of another client."""
 
+_HOT, _COLD = CacheStatus(hit=True, from_memory=True), CacheStatus(hit=True)
 _DESCRIPTIONS = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
 
 
@@ -101,6 +107,9 @@ class Proxy:
         self._clock = clock
         self._new_session = runtime.new_session
         self.outcomes = Outcomes()
+        self.query_counts = QueryCounts()
+        self.request_counts = RequestCounts()
+        self.evictions = EvictionCounts()
         self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
@@ -127,6 +136,11 @@ class Proxy:
         )
         self._relay = QueryRelay(job_services, clock)
         self.jobs = Jobs(job_services, policy.jobs, runtime)
+
+    @property
+    def hot_tier(self) -> HotTier:
+        """The recordings in memory."""
+        return self._cache.hot_tier
 
     @property
     def counts(self) -> Counts:
@@ -177,29 +191,49 @@ class Proxy:
             query, envelope = analysis_request.read_query(request, self._query_memo)
         except OdaProxyError:
             return None
-        recording = await self._recording_at_once(query, envelope, request)
+        recording, status = await self._recording_at_once(query, envelope, request)
         if recording is None:
             return None
         await self._observer.served(recording)
         self._served_sessions[envelope.session_id] = None
         self.outcomes.hits += 1
         client = Client(request, envelope, origin + route.prefix)
-        return self.cors.apply(self._hit(recording, client, CacheStatus(hit=True)), request.headers)
+        answer = self.cors.apply(self._hit(recording, client, status), request.headers)
+        self._count_query(query, status)
+        return answer
 
-    async def _recording_at_once(self, query: Query, envelope: Envelope, request: Request) -> Recording | None:
-        """Return the recording that answers a query of a client, whatever jobs run; None where it may not be served."""
+    async def _recording_at_once(
+        self, query: Query, envelope: Envelope, request: Request
+    ) -> tuple[Recording | None, CacheStatus]:
+        """Return the recording that answers a query of a client, whatever jobs run; None where it may not be served.
+
+        The second value is as in `_look_up`.
+        """
         control = self._cache_control(request)
         if envelope.query_status != "new" or envelope.job_id or control.refreshes:
-            return None
+            return None, _COLD
         if analysis_request.bypass_reason(query, request) or not self._tokens.is_verified(envelope.token):
-            return None
+            return None, _COLD
         if (audience := self._tokens.audience(envelope.token)) is None:
-            return None
-        recording = await self._cache.look_up(await self._resolver.resolve(query, audience=audience))
+            return None, _COLD
+        recording, status = await self._look_up(await self._resolver.resolve(query, audience=audience))
         if recording is None:
-            return None
+            return None, _COLD
         age_allowed = control.allows(self._clock() - recording.stored_at)
-        return recording if self._is_fresh(recording, age_allowed=age_allowed) else None
+        return recording if self._is_fresh(recording, age_allowed=age_allowed) else None, status
+
+    async def _look_up(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
+        """Return the recording of a query, and the cache status of an answer from it."""
+        if recording := self._cache.find(resolved):
+            return recording, _HOT
+        return await self._cache.look_up(resolved), _COLD
+
+    def _count_query(self, query: Query | None, status: CacheStatus) -> None:
+        """Count a query that was submitted, by its instrument if that exists."""
+        instrument = query.instrument if query else OTHER
+        if not self.query_counts.has(instrument) and self._resolver.is_described(instrument):
+            self.query_counts.add_instrument(instrument)
+        self.query_counts.add(instrument, outcome_of(status))
 
     def has_served(self, session_id: str) -> bool:
         """Return whether a session was served a recording, or the job of another client."""
@@ -252,7 +286,7 @@ class Proxy:
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
-        envelope = Envelope()
+        query, envelope = None, Envelope()
         try:
             try:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
@@ -262,15 +296,23 @@ class Proxy:
             else:
                 answer = await self._query(query, envelope, request, base_url)
         except OdaProxyError as error:
-            self.outcomes.failed += 1
-            return failure_answer(error, envelope)
+            return self._failure(error, query, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`
-            self.outcomes.failed += 1
             _log.error("%s", (internal := InternalError(error)).log_line)
-            return failure_answer(internal, envelope)
+            return self._failure(internal, query, envelope)
         if answer.cache_status.hit or answer.cache_status.collapsed:
             self._served_sessions[envelope.session_id] = None
         self.outcomes.add(answer.cache_status)
+        if envelope.query_status == "new":
+            self._count_query(query, answer.cache_status)
+        return answer
+
+    def _failure(self, error: OdaProxyError, query: Query | None, envelope: Envelope) -> Answer:
+        """Count an error, and return it as a failed job."""
+        self.outcomes.failed += 1
+        answer = failure_answer(error, envelope)
+        if envelope.query_status == "new":
+            self._count_query(query, answer.cache_status)
         return answer
 
     async def _query(self, query: Query, envelope: Envelope, request: Request, base_url: str) -> Answer:
@@ -310,7 +352,7 @@ class Proxy:
         resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
         refresh = resubmit or envelope.query_status != "new" or control.no_store
         completions = self.jobs.completions  # read first: a job that ends during the look-up counts as running
-        recording = None if refresh else await self._cache.look_up(resolved)
+        recording, status = (None, _COLD) if refresh else await self._look_up(resolved)
         saves_query = recording is not None or self.jobs.is_shared(resolved)
         if not await self._is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
@@ -318,7 +360,7 @@ class Proxy:
             refresh, recording = True, None
         age_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
         if recording and self._is_fresh(recording, age_allowed=age_allowed):
-            return await self._serve_recording(recording, resolved, client)
+            return await self._serve_recording(recording, resolved, client, status)
         if control.only_if_cached:
             raise NotCachedError
         if self.upstream is None:
@@ -359,14 +401,18 @@ class Proxy:
         recording.head.close()
         return False
 
-    async def _serve_recording(self, recording: Recording, resolved: ResolvedQuery, client: Client) -> Answer:
+    async def _serve_recording(
+        self, recording: Recording, resolved: ResolvedQuery, client: Client, status: CacheStatus
+    ) -> Answer:
         """Answer from a recording; a replay may take the time that its job took."""
         await self._observer.served(recording)
         replayed = await self.jobs.replay(resolved, client, recording) if self.upstream is None else None
-        return replayed or self._hit(recording, client, CacheStatus(hit=True))
+        return replayed or self._hit(recording, client, status)
 
     def _hit(self, recording: Recording, client: Client, status: CacheStatus) -> Answer:
         envelope = client.envelope
+        if envelope.query_status == "new":
+            self.query_counts.add_saved(recording.query.instrument if recording.query else OTHER, recording.cost)
         if envelope.session_id in ANONYMOUS:
             envelope = replace(envelope, session_id=self._new_session())
         if not self._policy.compress.applies_to(client.request):
@@ -389,7 +435,7 @@ class Proxy:
         if answer := await self.jobs.poll(resolved, client):
             return answer
         if self._tokens.is_verified(envelope.token) and (recording := await self._cache.look_up(resolved)):
-            return self._hit(recording, client, CacheStatus(hit=True))
+            return self._hit(recording, client, _COLD)
         if self.upstream is None:
             return await self._miss(resolved, envelope)
         if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(

@@ -19,12 +19,10 @@ from urllib.parse import unquote
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.http.message import Request
 from oda_proxy.web.event_loop import loop_name, run_server
-from oda_proxy.web.exposure import exposure_warning
-from oda_proxy.web.server import address_of, listening, listening_on
+from oda_proxy.web.server import listening, listening_on
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.front_end import FrontEnd
+    from oda_proxy.web.server_state import ServerState
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +114,6 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
         )
-    tls = _tls(options)
     async with AsyncExitStack() as stack:
         address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
         parts = await _build(options, stack, shutdown_timeout, address=address)
@@ -124,14 +121,9 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
             await _check_upstream(parts.upstream, parts.store)
         _check_store(parts.store, parts.proxy)
         await parts.proxy.resume()
-        app = make_app(
-            parts.proxy,
-            parts.near_misses,
-            authentication=_authentication(options),
-            addresses=_front_end(options),
-        )
+        app = make_app(parts.proxy, parts.near_misses, authentication=_authentication(options), server=parts.server)
         url = await stack.enter_async_context(
-            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
+            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
         )
         if parts.upstream:
             await stack.enter_async_context(_in_background(parts.proxy.estimate()))
@@ -155,20 +147,21 @@ def serve_with_workers(options: ServeOptions) -> None:
             "with --upstream"
         )
     _import_all()
-    tls = _tls(options)
+    started_at = time.time()
     options = replace(options, memory=options.memory // options.workers)
     port = share_port(options.host, options.port, options.workers)
+    host = f"[{options.host}]" if ":" in options.host else options.host
     with closing(port), private_folder() as folder:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
-            worker = _Worker(number, channel, port.sockets[number], folder, tls, is_first=is_first)
+            worker = _Worker(number, channel, port.sockets[number], folder, started_at, is_first=is_first)
             return run_server(_serve_as_worker(options, worker))
 
         supervisor = Supervisor(
             options.workers,
             work,
-            lambda: _print(f"listening on {address_of(options.host, port.port, is_tls=tls is not None)}"),
+            lambda: _print(f"listening on http://{host}:{port.port}"),
             patience=4 * SHUTDOWN_TIMEOUT,
         )
         supervisor.run()
@@ -183,29 +176,10 @@ class _Worker:
     sockets: Sequence[socket.socket]
     folder: Path
     """The folder of the listeners for other workers."""
-    tls: ssl.SSLContext | None
+    server_started_at: float
+    """In s since 1970 (UTC)."""
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
-
-
-def _front_end(options: ServeOptions) -> FrontEnd:
-    """Return how the server learns its public address, and the addresses of its clients."""
-    from oda_proxy.http.front_end_headers import TrustedProxies
-    from oda_proxy.web.front_end import FrontEnd
-
-    networks = tuple(proxy for proxy in options.trusted_proxy if not isinstance(proxy, str))
-    return FrontEnd(options.public_url, TrustedProxies(networks, unix="unix" in options.trusted_proxy))
-
-
-def _tls(options: ServeOptions) -> ssl.SSLContext | None:
-    """Return the TLS context of the server, or None; raises UsageError."""
-    if options.tls_cert is None:
-        if options.tls_key is not None:
-            raise UsageError(f"--tls-key {options.tls_key} needs the certificate of this key: --tls-cert FILE")
-        return None
-    from oda_proxy.web.tls import server_context
-
-    return server_context(options.tls_cert, options.tls_key)
 
 
 def _import_all() -> None:
@@ -220,10 +194,12 @@ def _import_all() -> None:
 async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
     from oda_proxy.web.app import make_app
+    from oda_proxy.web.metrics_page import snapshot_of
     from oda_proxy.workers.channel import Report, encode
-    from oda_proxy.workers.forwarding import ForwardedAddresses, Forwarder, UpstreamOfLeader
+    from oda_proxy.workers.forwarding import Forwarder, UpstreamOfLeader
     from oda_proxy.workers.membership import Membership, connected
     from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
+    from oda_proxy.workers.saved_metrics import SavedMetrics
     from oda_proxy.workers.socket_folder import remove, socket_of
 
     stop = _stop_event()
@@ -239,6 +215,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 address=options.upstream,
                 describing=lambda upstream: UpstreamOfLeader(upstream, forwarder, membership),
                 others=others,
+                started_at=worker.server_started_at,
             )
             if worker.is_first and parts.upstream:
                 await _check_upstream(parts.upstream, parts.store)
@@ -249,24 +226,24 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 if parts.upstream:
                     await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
+            read = partial(snapshot_of, parts.proxy, parts.server)
+            saved = SavedMetrics(worker.folder, worker.number, options.workers, read)
+            await stack.enter_async_context(_in_background(saved.keep_saving()))
             make = partial(
                 make_app,
                 parts.proxy,
                 parts.near_misses,
                 authentication=_authentication(options),
-                status=partial(others.status, parts.proxy),
+                status=partial(others.status, parts.proxy, parts.server),
+                metrics=partial(others.metrics, saved),
+                server=parts.server,
             )
-            between = WorkerRouting(parts.proxy, membership)
-            internal = make(
-                answer=between.answer,
-                page_middlewares=[between.pages],
-                is_logged=False,
-                addresses=ForwardedAddresses(),
-            )
+            between = WorkerRouting(parts.proxy, membership, parts.server, saved)
+            internal = make(answer=between.answer, page_middlewares=[between.pages], is_logged=False)
             await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
             public = ClientRouting(parts.proxy, membership, forwarder)
-            app = make(answer=public.answer, page_middlewares=[public.pages], addresses=_front_end(options))
-            await stack.enter_async_context(listening_on(app, worker.sockets, tls=worker.tls))
+            app = make(answer=public.answer, page_middlewares=[public.pages])
+            await stack.enter_async_context(listening_on(app, worker.sockets))
             await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
             if worker.is_first:
                 _log_start(parts.store, parts.folder, options)
@@ -291,6 +268,7 @@ class _Parts:
     near_misses: NearMissHandler
     store: Store
     folder: Path | None
+    server: ServerState
 
 
 async def _build(
@@ -301,15 +279,18 @@ async def _build(
     address: str,
     describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
     others: OtherProcesses | None = None,
+    started_at: float | None = None,
 ) -> _Parts:
     """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
 
-    `describing` returns the upstream that describes instruments; `others` are the other processes of the server.
+    `describing` returns the upstream that describes instruments; `others` are the other processes of the server, which
+    started at `started_at`, in s since 1970 (UTC).
     """
     from oda_proxy.config import former_folders
     from oda_proxy.store.eviction import Limits
     from oda_proxy.store.maintenance import background_maintenance
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.server_state import ServerState
 
     folder = _store_folder(options)
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
@@ -328,8 +309,9 @@ async def _build(
     )
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
-    await stack.enter_async_context(background_maintenance(store, limits, proxy.store_faults))
-    return _Parts(proxy, upstream, near_misses, store, folder)
+    server = ServerState(started_at or time.time(), limits if folder else None)
+    await stack.enter_async_context(background_maintenance(store, lambda: limits, proxy.store_faults, proxy.evictions))
+    return _Parts(proxy, upstream, near_misses, store, folder, server)
 
 
 async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
@@ -483,10 +465,6 @@ def _check_store(store: Store, proxy: Proxy) -> None:
 def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
     """Log which dispatcher the proxy asks, where its recordings are, and which event loop it has."""
     _log.info("event loop: %s", loop_name())
-    if warning := exposure_warning([options.host], has_tls=options.tls_cert is not None, public_url=options.public_url):
-        _log.warning("%s", warning)
-    if options.public_url:
-        _log.info("clients use %s", options.public_url)
     if options.offline:
         _log.info("offline: %d recordings in %s", store.usage().recordings, folder or "memory")
         if others := _other_dispatchers(folder):

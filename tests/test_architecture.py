@@ -39,6 +39,7 @@ PACKAGES: Final = {
     "handlers",
     "http",
     "jobs",
+    "metrics",
     "query",
     "recordings",
     "run",

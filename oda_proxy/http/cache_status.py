@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -23,6 +23,8 @@ class CacheStatus:
     collapsed: bool = False
     """Whether the request was collapsed into another one instead of being forwarded."""
     detail: str = ""
+    from_memory: bool = field(default=False, compare=False)
+    """Whether a hit was in memory: counted, and not part of the header."""
 
     def __str__(self) -> str:
         return _text(self)

@@ -77,6 +77,11 @@ class Jobs:
         return iter(self._registry)
 
     @property
+    def max_jobs(self) -> int:
+        """How many jobs may run at once."""
+        return self._policy.max_jobs
+
+    @property
     def completions(self) -> int:
         """How many jobs have ended."""
         return self._registry.completions
@@ -268,7 +273,14 @@ class Jobs:
 
     async def _run(self, running: RunningJob) -> Outcome:
         """Run a job to its end, and let the observer see it."""
-        outcome = await self._poller.run(running)
+        outcome = None
+        try:
+            outcome = await self._poller.run(running)
+        finally:
+            if outcome is not None or not running.closing:  # a server that stops leaves jobs for the next one
+                is_known = running.seen_running or not running.resumed
+                duration = self._runtime.clock() - running.job.started_at
+                self.counts.note_end(outcome, max(duration, 0.0) if is_known else None)
         if outcome.stored and outcome.recording:
             self.counts.stored += 1
             if not outcome.recording.private:

@@ -69,6 +69,7 @@ class QueryResolver:
         self._descriptions = descriptions
         self._keys = KeyMemo()
         self._memo: LRUCache[tuple[Query, str], ResolvedQuery] = LRUCache(MAX_RESOLVED)
+        self._described: set[str] = set()
 
     async def resolve(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
         """Find the descriptions and keys of a query of an audience; waits for nothing where they are memoised."""
@@ -76,10 +77,16 @@ class QueryResolver:
         resolved = self._memo.get((query, audience))
         if resolved is not None and resolved.schemas is schemas:
             return resolved
+        if schemas:
+            self._described.add(query.instrument)
         resolved = ResolvedQuery(query, schemas, await self._keys.keys(query, schemas, audience=audience))
         if is_memoisable(query):
             self._memo[query, audience] = resolved
         return resolved
+
+    def is_described(self, instrument: str) -> bool:
+        """Return whether a query of an instrument was resolved with a description of it."""
+        return instrument in self._described
 
     def expire_descriptions(self) -> None:
         """Have the descriptions of all instruments fetched again: the dispatcher has other ones now."""

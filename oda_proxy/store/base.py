@@ -86,6 +86,10 @@ class FreeSpace:
 class Store(Protocol):
     """Recordings by key. Each method raises StoreUnusableError when the medium fails."""
 
+    @property
+    def damaged(self) -> int:
+        """How many recordings were found damaged since the start."""
+
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None; a damaged one is removed, and counts as absent.
 

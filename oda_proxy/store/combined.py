@@ -71,6 +71,11 @@ class CombinedStore:
             for store in self._all:
                 stack.callback(store.close)
 
+    @property
+    def damaged(self) -> int:
+        """How many recordings were found damaged since the start."""
+        return sum(store.damaged for store in self._all)
+
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key from the first store that has it, or None."""
         return next((found for store in self._all if (found := store.get(key)) is not None), None)

@@ -89,6 +89,8 @@ class DiskStore:
         self._track_use = track_use
         self._others: OtherRecordings | None = None
         self._closing = threading.Event()
+        self.damaged = 0
+        """How many recordings were found damaged since the start."""
         with self._translated_errors():
             layout.prepare(folder)
 
@@ -116,9 +118,11 @@ class DiskStore:
                     recording = row.recording(self._heads.open(row.head))
                 except DAMAGE as error:
                     if isinstance(index, ReadOnlyIndex):
+                        self.damaged += 1
                         _log.warning("recording %s is damaged (%s)", key, _reason(error))
                         return None
                     if self._remove_damaged(index, row_key, text):
+                        self.damaged += 1
                         _log.warning("recording %s was damaged and is removed (%s)", key, _reason(error))
                         return None
                     continue  # another writer replaced or removed it meanwhile

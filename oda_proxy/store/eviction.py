@@ -7,11 +7,11 @@ that share a head are evicted together, in the order of the last of them. Pinned
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from oda_proxy.store.base import Entry, FreeSpace
 
@@ -27,6 +27,25 @@ HIGH_WATERMARK, LOW_WATERMARK = 0.95, 0.85
 
 RESERVE_FRACTION = 0.05
 """Fraction of a disk that is kept free at most."""
+
+
+REASONS: Final = ("size", "disk")
+"""Why recordings are evicted: they exceed their own limit, or the disk has too little free space."""
+
+
+@dataclass(slots=True)
+class EvictionCounts:
+    """How many recordings were evicted since the start, and the bytes that this has freed, by reason."""
+
+    recordings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    freed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+    def add(self, evicted: Sequence[Entry], reason: str) -> int:
+        """Count recordings that were evicted, and return the bytes that this has freed; each head counts once."""
+        freed = sum({entry.head_name: entry.stored_size for entry in evicted}.values())
+        self.recordings[reason] += len(evicted)
+        self.freed[reason] += freed
+        return freed
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from oda_proxy.errors import StoreUnusableError
 
 _log = logging.getLogger(__name__)
+
+OPERATIONS: Final = ("counted", "maintained", "read", "stored")
+"""What is done with the store."""
 
 
 @dataclass(slots=True)
@@ -31,12 +34,15 @@ class StoreFaults:
         """Take a clock, which returns s since 1970 (UTC)."""
         self._clock = clock
         self._faults: dict[tuple[str, str], StoreFault] = {}
+        self.totals = dict.fromkeys(OPERATIONS, 0)
+        """How often each operation has failed since the start."""
 
     def __iter__(self) -> Iterator[StoreFault]:
         return iter(list(self._faults.values()))
 
     def note_failure(self, operation: str, error: StoreUnusableError) -> None:
         """Count a failure of an operation, and log it if it is new."""
+        self.totals[operation] = self.totals.get(operation, 0) + 1
         name = operation, str(error)
         if name not in self._faults:
             if all(message != str(error) for _, message in self._faults):

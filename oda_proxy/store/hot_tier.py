@@ -73,6 +73,11 @@ class HotTier:
         """Bytes of the recordings in memory, and of those that are being read."""
         return self._used
 
+    @property
+    def count(self) -> int:
+        """How many recordings are in memory."""
+        return len(self._entries)
+
     def find(self, key: Key) -> LoadedRecording | None:
         """Return a recording that is in memory and certainly stored; call it in the event loop. Does not block."""
         entry = self._entries.get(key)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
+from oda_proxy.store.eviction import EvictionCounts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.eviction import Limits
@@ -51,15 +52,16 @@ def exceeded(store: Store, limits: Limits) -> int:
     return limits.excess(_occupied(store), store.free_space())
 
 
-def maintain(store: Store, limits: Limits, *, remove_orphans: bool) -> None:
-    """Run once: evict what exceeds the limits, and write times of use. Raises StoreUnusableError.
+def maintain(store: Store, limits: Limits, *, remove_orphans: bool, evictions: EvictionCounts | None = None) -> None:
+    """Run once: evict what exceeds the limits, count that, and write times of use. Raises StoreUnusableError.
 
     Eviction comes first: on a full disk it makes room for the rest.
     """
     begin, end = limits.watermarks()
-    if begin.target(_occupied(store), store.free_space()) is not None:
+    occupied = _occupied(store)
+    if begin.target(occupied, store.free_space()) is not None:
         evicted = prune(store, end)
-        freed = sum({entry.head_name: entry.stored_size for entry in evicted}.values())
+        freed = (evictions or EvictionCounts()).add(evicted, "size" if occupied > begin.max_size else "disk")
         if evicted:
             _log.info("evicted %d recordings of %d bytes to free space", len(evicted), freed)
     store.save_use_times()
@@ -73,9 +75,14 @@ def _occupied(store: Store) -> int:
 
 
 @asynccontextmanager
-async def background_maintenance(store: Store, limits: Limits, faults: StoreFaults) -> AsyncIterator[None]:
-    """Maintain a store in the background until the block ends; times of use are written once more at the end."""
-    task = asyncio.create_task(_run(store, limits, faults))
+async def background_maintenance(
+    store: Store, limits: Callable[[], Limits], faults: StoreFaults, evictions: EvictionCounts
+) -> AsyncIterator[None]:
+    """Maintain a store in the background until the block ends; times of use are written once more at the end.
+
+    `limits` returns the limits of now; evictions are added to `evictions`.
+    """
+    task = asyncio.create_task(_run(store, limits, faults, evictions))
     try:
         yield
     finally:
@@ -86,11 +93,12 @@ async def background_maintenance(store: Store, limits: Limits, faults: StoreFaul
             await asyncio.to_thread(store.save_use_times)
 
 
-async def _run(store: Store, limits: Limits, faults: StoreFaults) -> None:
+async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, evictions: EvictionCounts) -> None:
     for number in count(1):
         await asyncio.sleep(INTERVAL)
         try:
-            await asyncio.to_thread(maintain, store, limits, remove_orphans=number % ORPHANS_EVERY == 0)
+            remove_orphans = number % ORPHANS_EVERY == 0
+            await asyncio.to_thread(maintain, store, limits(), remove_orphans=remove_orphans, evictions=evictions)
             faults.note_success("maintained")
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)

@@ -32,6 +32,7 @@ class MemoryStore:
         self._changes = count(1)
         self._version = 0
         self._changed: dict[Key, int] = {}
+        self.damaged = 0
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None."""

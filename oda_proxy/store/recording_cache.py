@@ -144,6 +144,11 @@ class RecordingCache:
         self._budget = budget or ProcessingBudget()
 
     @property
+    def hot_tier(self) -> HotTier:
+        """The recordings in memory."""
+        return self._hot_tier
+
+    @property
     def job_ids_shared(self) -> int:
         """How often a job_id of the dispatcher named another query than before."""
         return self._job_ids.count
@@ -158,6 +163,10 @@ class RecordingCache:
                     return recording
                 recording.head.close()
         return None
+
+    def find(self, resolved: ResolvedQuery) -> Recording | None:
+        """Return the recording of a query if it is in memory; does not block."""
+        return self._hot_tier.find(resolved.key)
 
     async def job_id(self, resolved: ResolvedQuery) -> str:
         """Return the job_id that clients receive with the recording of a query, or an empty string."""

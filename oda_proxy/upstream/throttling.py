@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.upstream.breaker import Breaker
+from oda_proxy.upstream.counts import UpstreamCounts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,6 +100,8 @@ class ThrottledUpstream:
     ) -> None:
         """Take the dispatcher; `clock` returns s and is monotonic, `today` s since 1970 (UTC)."""
         self.url = upstream.url
+        self.counts = UpstreamCounts()
+        self.max_concurrent = max_concurrent
         self._upstream = upstream
         self._clock = clock
         self._today = today
@@ -150,7 +153,7 @@ class ThrottledUpstream:
         except BaseException:
             slot.release()
             raise
-        return _Reply(reply.status, reply.headers, _SlotBody(reply.body, slot))
+        return _Reply(reply.status, reply.headers, _SlotBody(reply.body, slot, self.counts))
 
     async def _acquire_slot(self) -> _Slot:
         """Wait for a slot and for the rate limit."""
@@ -177,18 +180,22 @@ class ThrottledUpstream:
 
     async def _send(self, request: Request) -> Reply:
         """Send a request and record its outcome; a body that is slow or incomplete does not count as a failure."""
-        attempt = self._breaker.begin()
+        attempt, started = self._breaker.begin(), self._clock()
+        self.counts.note_request(request)
         try:
             reply = await self._upstream.send(request)
         except (UpstreamSlowError, LocalLimitError):
+            self.counts.note_reply(None)
             self._breaker.record_abandoned(attempt)
             raise
         except UpstreamUnreachableError as error:
+            self.counts.note_reply(None)
             self._record_failure(attempt, error.reason)
             raise
         except BaseException:
             self._breaker.record_abandoned(attempt)
             raise
+        self.counts.note_reply(reply.status, self._clock() - started)
         pause = _retry_after(reply, self._today())
         if reply.status in _GATEWAY_ERRORS and pause is None:
             self._record_failure(attempt, f"it responds {reply.status}")
@@ -262,10 +269,12 @@ class _SlotBody:
 
     body: Body
     slot: _Slot
+    counts: UpstreamCounts
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self.body:
+                self.counts.received += len(chunk)
                 yield chunk
         finally:
             self.slot.release()

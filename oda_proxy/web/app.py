@@ -10,29 +10,29 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
-from yarl import URL
 
 from oda_proxy.access.authentication import Authentication
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.web import job_pages, pages
-from oda_proxy.web.front_end import ADDRESSES, DIRECT
+from oda_proxy.metrics.outcomes import outcome_of
+from oda_proxy.web import job_pages, metrics_page, pages
 from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import add_own_routes, guard
 from oda_proxy.web.server import DIRECT_HANDLER
+from oda_proxy.web.server_state import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from aiohttp.typedefs import Handler, Middleware
 
-    from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
+    from oda_proxy.metrics.request_counts import RequestCounts
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.front_end import Addresses
+    from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.pages import Status
     from oda_proxy.web.server import DirectHandler
@@ -44,7 +44,7 @@ class Answering(Protocol):
     """Answers requests, as `Proxy.answer` does."""
 
     async def __call__(self, request: Request, *, origin: str) -> Answer:
-        """Answer a request; `origin` is the URL of the proxy as the client sees it."""
+        """Answer a request; `origin` is the proxy's scheme, host and port as the client sees them."""
 
 
 def make_app(
@@ -56,35 +56,40 @@ def make_app(
     answer: Answering | None = None,
     page_middlewares: Sequence[Middleware] = (),
     status: Status | None = None,
+    metrics: GetSnapshot | None = None,
+    server: ServerState | None = None,
     is_logged: bool = True,
-    addresses: Addresses = DIRECT,
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
     `authentication` tells who may use the proxy's own routes, of which `routes` are further ones.
 
     A process among several has its own `answer`, in place of `proxy.answer`, `page_middlewares` for requests for its
-    pages, and `status`, which returns the members of `/-/status`. Requests are logged if `is_logged`.
-    `addresses` says where requests were sent to, and where from.
+    pages, and `status` and `metrics`, which return what `/-/status` and `/-/metrics` show. Requests are logged and
+    counted if `is_logged`.
     """
     middlewares = [*page_middlewares, guard(authentication or Authentication())]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
-    app[ADDRESSES] = addresses
     app.on_response_prepare.append(_add_cache_status)
-    own_pages = pages.routes(near_misses, status or partial(pages.status_of, proxy))
-    add_own_routes(app, [*own_pages, *job_pages.routes(proxy), *routes])
+    server = server or ServerState()
+    own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)
+    figures = metrics_page.routes(metrics or partial(metrics_page.snapshot_of, proxy, server))
+    add_own_routes(app, [*own_pages, *job_pages.routes(proxy), *figures, *routes])
 
     async def release_waiters(_: web.Application) -> None:
         """Answer clients that wait for a job before the server stops."""
+        server.is_draining = True
         proxy.jobs.release_waiters()
 
     app.on_shutdown.append(release_waiters)
 
+    counts = proxy.request_counts if is_logged else None
+
     async def handle(incoming: web.Request) -> web.StreamResponse:
-        return await respond(incoming, answer or proxy.answer, proxy.cors, is_logged=is_logged, addresses=addresses)
+        return await respond(incoming, answer or proxy.answer, proxy.cors, counts=counts)
 
     app.router.add_route("*", "/{path:.*}", handle)
-    directly: DirectHandler = partial(_directly, handle, addresses)
+    directly: DirectHandler = partial(_directly, handle)
     app[DIRECT_HANDLER] = directly
     return app
 
@@ -94,36 +99,25 @@ async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
 
 
-def _directly(
-    handler: Handler, addresses: Addresses, application: Handler, incoming: web.Request
-) -> Awaitable[web.StreamResponse]:
-    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it.
-
-    Pages are requested without the prefix of the deployment.
-    """
-    if error := addresses.error(incoming):
-        return _refuse(error)
-    path = addresses.target(incoming)
+def _directly(handler: Handler, application: Handler, incoming: web.Request) -> Awaitable[web.StreamResponse]:
+    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it."""
+    path = incoming.raw_path
     is_own = path[:1] != "/" or path[1:2] in {"-", "%"}  # or may be, once it is decoded
-    if is_own and path != incoming.raw_path:
-        incoming = incoming.clone(rel_url=URL(path, encoded=True))
     if is_own or incoming.body_exists or "Expect" in incoming.headers:
         return application(incoming)
     return handler(incoming)
 
 
-async def _refuse(error: OdaProxyError) -> web.Response:
-    """Answer a request that cannot be attributed to a client."""
-    return web.Response(status=error.http_status, text=f"{error}\n", headers={"Cache-Status": str(CacheStatus())})
-
-
 async def respond(
-    incoming: web.Request, answer_to: Answering, cors: CorsPolicy, *, is_logged: bool, addresses: Addresses = DIRECT
+    incoming: web.Request, answer_to: Answering, cors: CorsPolicy, *, counts: RequestCounts | None
 ) -> web.StreamResponse:
-    """Answer a request with what `answer_to` returns for it, and log it; `cors` is for one that cannot be read."""
+    """Answer a request with what `answer_to` returns for it; `cors` is for one that cannot be read.
+
+    The request is logged, and added to `counts`, unless these are None.
+    """
     start = time.monotonic()
     try:
-        request = await read(incoming, addresses.target(incoming), addresses)
+        request = await read(incoming, incoming.raw_path)
     except ConnectionError:
         _log.debug("a client disconnected before it had sent its whole form")
         return web.Response(status=HTTPStatus.BAD_REQUEST)
@@ -131,13 +125,23 @@ async def respond(
         refused = Answer(error.status, (), (), CacheStatus())
         error.headers.extend(cors.apply(refused, tuple(incoming.headers.items())).headers)
         raise
-    answer = await answer_to(request, origin=addresses.public_url(incoming))
+    answer = await answer_to(request, origin=f"{incoming.scheme}://{incoming.host}")
     response = await send(answer, incoming)
-    if is_logged:
+    if counts is not None:
         duration = time.monotonic() - start
+        counts.add(request.path, outcome_of(answer.cache_status), duration)
+        counts.received += _size(incoming, request)
+        counts.sent += max(response.body_length, 0)
         path, cache_status = loggable_path(request.path), str(answer.cache_status)
         log_info(_log, "%s %s %d %s %.3f s", request.method, path, answer.status, cache_status, duration)
     return response
+
+
+def _size(incoming: web.Request, request: Request) -> int:
+    """Return the bytes of the body of a request; 0 where it is streamed without a length."""
+    if request.body is None:
+        return 0
+    return len(request.body) if isinstance(request.body, bytes) else incoming.content_length or 0
 
 
 _PLAIN_SEGMENT = re.compile(r"[\w.~@:+,-]{0,40}")

@@ -65,6 +65,8 @@ class ThreadedHandler(logging.Handler):
         self._max_waiting = max_waiting
         self._waiting: queue.SimpleQueue[logging.LogRecord | _Message | None] = queue.SimpleQueue()
         self._dropped = 0
+        self.dropped_total = 0
+        """How many records were dropped since the start."""
         self._counting = threading.Lock()
         self._urgent = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -93,6 +95,7 @@ class ThreadedHandler(logging.Handler):
             return True
         with self._counting:
             self._dropped += 1
+            self.dropped_total += 1
         return False
 
     def close(self) -> None:
@@ -132,7 +135,9 @@ class ThreadedHandler(logging.Handler):
             self._write_text(text)
         except (OSError, ValueError):  # a full disk, or a pipe that nobody reads any longer
             with self._counting:
-                self._dropped += dropped + sum(message is not None for message in messages)
+                lost = sum(message is not None for message in messages)
+                self._dropped += dropped + lost
+                self.dropped_total += lost
 
     def _line(self, message: logging.LogRecord | _Message | None) -> str:
         if isinstance(message, logging.LogRecord):
@@ -179,6 +184,11 @@ def log_in_thread(stream: TextIO) -> Iterator[None]:
 
 _only_handler: ThreadedHandler | None = None
 """The only handler of all loggers, where a thread writes the log."""
+
+
+def dropped_lines() -> int:
+    """Return how many lines of the log were lost since the start."""
+    return _only_handler.dropped_total if _only_handler else 0
 
 
 def log_info(logger: logging.Logger, template: str, *arguments: str | float) -> None:

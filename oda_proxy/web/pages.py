@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp import web
@@ -12,15 +14,18 @@ from aiohttp import web
 from oda_proxy._version import __version__
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.metrics.histogram import REQUEST_BOUNDS, percentile
+from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.web.own_routes import OwnRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.faults import StoreFault
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.server_state import ServerState
 
 _HEADERS = {"Cache-Control": "no-store"}
 
@@ -29,13 +34,20 @@ Status: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
 """Returns the members of the page `/-/status`."""
 
 
-def routes(near_misses: NearMissHandler | None, status_of_server: Status) -> Sequence[OwnRoute]:
+def routes(
+    proxy: Proxy, near_misses: NearMissHandler | None, status_of_server: Status, server: ServerState
+) -> Sequence[OwnRoute]:
     """Return the routes of the pages."""
 
     async def status(_: web.Request) -> web.Response:
         return _json(await status_of_server())
 
     async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_HEADERS)
+
+    async def ready(_: web.Request) -> web.Response:
+        if reason := await obstacle(proxy, server):
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"{reason}\n", headers=_HEADERS)
         return web.Response(text="ok\n", headers=_HEADERS)
 
     async def misses(_: web.Request) -> web.Response:
@@ -47,15 +59,36 @@ def routes(near_misses: NearMissHandler | None, status_of_server: Status) -> Seq
             "GET", "/-/near-misses", Action.READ_RECORDINGS, misses, "queries without a recording, and the nearest one"
         ),
         OwnRoute("GET", "/-/livez", Action.ALIVE, alive, "whether the process is alive"),
-        OwnRoute("GET", "/-/readyz", Action.ALIVE, alive, "whether the server can answer"),
+        OwnRoute("GET", "/-/readyz", Action.ALIVE, ready, "whether the server can answer requests; 503 says why not"),
     )
 
 
-async def status_of(proxy: Proxy) -> dict[str, Any]:
+async def obstacle(proxy: Proxy, server: ServerState) -> str:
+    """Return why this process can answer nothing, for anyone to read; an empty string where it can."""
+    if server.is_draining:
+        return "the server is stopping"
+    upstream = proxy.upstream
+    is_paused = isinstance(upstream, ThrottledUpstream) and upstream.health.until is not None
+    if upstream is not None and not is_paused:
+        return ""
+    try:
+        await asyncio.to_thread(proxy.store.usage)
+    except StoreUnusableError:
+        what = "there is no dispatcher" if upstream is None else "no requests are sent to the dispatcher for now"
+        return f"the recordings cannot be read, and {what}"
+    return ""
+
+
+async def status_of(proxy: Proxy, server: ServerState) -> dict[str, Any]:
     """Return the members of the page `/-/status` for one process."""
     upstream = proxy.upstream
     return {
         "version": __version__,
+        "started_at": server.started_at,
+        "uptime": max(time.time() - server.started_at, 0.0),
+        "limits": _limits(proxy, server),
+        "latencies": latencies(durations_of(proxy)),
+        "hot_tier": _hot_tier(proxy),
         "upstream": upstream.url if upstream else None,
         "asking": asdict(upstream.health) if isinstance(upstream, ThrottledUpstream) else None,
         "run_analysis": asdict(proxy.counts),
@@ -72,10 +105,48 @@ async def _store(proxy: Proxy) -> dict[str, Any]:
     members: dict[str, Any] = {}
     try:
         members = asdict(await asyncio.to_thread(proxy.store.usage))
+        space = await asyncio.to_thread(proxy.store.free_space)
+        members |= {"free": space.free if space else None}
         proxy.store_faults.note_success("counted")
     except StoreUnusableError as error:
         proxy.store_faults.note_failure("counted", error)
     return {**members, "faults": [_fault(fault) for fault in proxy.store_faults]}
+
+
+def _limits(proxy: Proxy, server: ServerState) -> dict[str, Any]:
+    """Return the limits of a process; sizes are in bytes."""
+    upstream = proxy.upstream
+    return {
+        "max_size": server.limits.max_size if server.limits else None,
+        "min_free": server.limits.min_free if server.limits else None,
+        "memory": proxy.hot_tier.limit,
+        "max_jobs": proxy.jobs.max_jobs,
+        "max_requests": upstream.max_concurrent if isinstance(upstream, ThrottledUpstream) else None,
+    }
+
+
+def _hot_tier(proxy: Proxy) -> dict[str, Any]:
+    """Return the number of recordings in memory, their bytes, and how many queries they have answered."""
+    hits = sum(count for _, outcome, count in proxy.query_counts.outcomes() if outcome == Outcome.HIT_HOT.label)
+    return {"entries": proxy.hot_tier.count, "occupied": proxy.hot_tier.used, "hits": hits}
+
+
+def durations_of(proxy: Proxy) -> dict[str, list[float]]:
+    """Return the durations of requests for `run_analysis` as `Histogram.values`, by outcome."""
+    durations = proxy.request_counts.durations()
+    return {outcome: list(histogram.values) for route, outcome, histogram in durations if route == "run_analysis"}
+
+
+def latencies(durations: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return how many requests had each outcome, and the durations in s that half, 95 % and 99 % did not exceed."""
+    return {
+        outcome: {
+            "requests": int(sum(values[:-1])),
+            **{f"p{share}": percentile(REQUEST_BOUNDS, values, share / 100) for share in (50, 95, 99)},
+        }
+        for outcome, values in durations.items()
+        if sum(values[:-1])
+    }
 
 
 def _fault(fault: StoreFault) -> dict[str, Any]:

@@ -30,9 +30,15 @@ _SERVER: Final = f"Server: {SERVER_SOFTWARE}"
 class WholeResponse(web.StreamResponse):
     """A response that `send_whole` has sent; aiohttp finds it complete."""
 
-    def __init__(self, *, status: int, keep_alive: bool) -> None:
+    def __init__(self, *, status: int, keep_alive: bool, size: int) -> None:
         super().__init__(status=status)
         self._is_kept_alive = keep_alive
+        self._size = size
+
+    @property
+    def body_length(self) -> int:
+        """Bytes of the body."""
+        return self._size
 
     @property
     def keep_alive(self) -> bool:
@@ -68,7 +74,7 @@ async def send_whole(answer: Answer, incoming: web.BaseRequest, cache_status: st
             await writer.write(piece)
             await asyncio.sleep(0)  # a client that reads as fast must not hold the event loop
     await writer.drain()
-    return WholeResponse(status=answer.status, keep_alive=keep_alive)
+    return WholeResponse(status=answer.status, keep_alive=keep_alive, size=size)
 
 
 def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> bytes | None:

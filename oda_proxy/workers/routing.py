@@ -13,9 +13,9 @@ from aiohttp import web
 from oda_proxy.errors import InternalError, OdaProxyError
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.metrics.snapshot import from_json, to_json, total
 from oda_proxy.web.app import respond
-from oda_proxy.web.front_end import ADDRESSES
-from oda_proxy.web.pages import status_of
+from oda_proxy.web.pages import durations_of, status_of
 from oda_proxy.workers.forwarding import NOT_LEADER, received
 from oda_proxy.workers.totals import add_up
 
@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from oda_proxy.http.message import Request
+    from oda_proxy.metrics.snapshot import Snapshot
     from oda_proxy.proxy import Proxy
+    from oda_proxy.web.server_state import ServerState
     from oda_proxy.workers.forwarding import Forwarder
     from oda_proxy.workers.membership import Membership
+    from oda_proxy.workers.saved_metrics import SavedMetrics
 
 _log = logging.getLogger(__name__)
 
 ALIVE: Final = frozenset({"/-/livez", "/-/readyz"})
 """Pages that are about the worker that receives the request."""
+SELF_METRICS: Final = "/-/worker/metrics"
+"""The values of all metrics of a worker as JSON, on the same listener."""
 SELF: Final = "/-/worker"
 """The page of a worker about itself, on its listener for other workers only; POST expires its descriptions."""
 _PAGES: Final = "/-/"
@@ -51,7 +56,7 @@ class ClientRouting:
             return await self._proxy.answer(request, origin=origin)
         try:
             answer = await self._proxy.answer_alone(request, origin=origin)
-            return answer or await self._forwarder.send(request, base_url=origin)
+            return answer or await self._forwarder.send(request)
         except OdaProxyError as error:
             return self._proxy.cors.apply(text_error(error), request.headers)
         except Exception as error:  # noqa: BLE001 - as in `Proxy.answer`
@@ -67,8 +72,7 @@ class ClientRouting:
             is_own = self._membership.leading.is_set() or request.path in ALIVE
             if is_own or not request.path.startswith(_PAGES):
                 return await handler(request)
-            addresses = request.app[ADDRESSES]
-            return await respond(request, self.answer, self._proxy.cors, is_logged=False, addresses=addresses)
+            return await respond(request, self.answer, self._proxy.cors, counts=None)
 
         return handle
 
@@ -76,9 +80,11 @@ class ClientRouting:
 class WorkerRouting:
     """The way of requests that other workers forward: they are refused unless this one leads."""
 
-    def __init__(self, proxy: Proxy, membership: Membership) -> None:
+    def __init__(self, proxy: Proxy, membership: Membership, server: ServerState, metrics: SavedMetrics) -> None:
         self._proxy = proxy
         self._membership = membership
+        self._server = server
+        self._metrics = metrics
 
     async def answer(self, request: Request, *, origin: str) -> Answer:
         """Answer a request, as `Proxy.answer` does; a leader that was just chosen resumes the jobs first."""
@@ -97,7 +103,9 @@ class WorkerRouting:
                 if request.method == "POST":
                     self._proxy.expire_descriptions()
                 served = self._proxy.has_served(request.query.get("session", ""))
-                return web.json_response({"pid": os.getpid(), "status": await status_of(self._proxy), "served": served})
+                return web.json_response({**await _page_of(self._proxy, self._server), "served": served})
+            if request.path == SELF_METRICS:
+                return web.json_response(to_json(await self._metrics.snapshot(with_store=False)))
             if not request.path.startswith(_PAGES):
                 return await handler(request)
             if not self._membership.leads:
@@ -108,12 +116,31 @@ class WorkerRouting:
         return handle
 
 
+async def _page_of(proxy: Proxy, server: ServerState) -> dict[str, Any]:
+    """Return what a worker reports of itself to the others."""
+    return {"pid": os.getpid(), "status": await status_of(proxy, server), "durations": durations_of(proxy)}
+
+
 class Others:
     """The other workers, as the leader needs them."""
 
     def __init__(self, membership: Membership, forwarder: Forwarder) -> None:
         self._membership = membership
         self._forwarder = forwarder
+
+    async def metrics(self, own: SavedMetrics) -> Snapshot:
+        """Return the values of all metrics for all workers together.
+
+        Of a worker that does not answer, or has ended, the counters are as it has last saved them.
+        """
+        snapshots = [await own.snapshot()]
+        live = dict(await self._pages(SELF_METRICS))
+        for number in own.others:
+            try:
+                snapshots.append(from_json(live[number]))
+            except (KeyError, ValueError, TypeError, AttributeError):
+                snapshots.append(await asyncio.to_thread(own.saved, number))
+        return total(snapshots)
 
     async def have_served(self, session_id: str) -> bool:
         """Return whether another worker has served a recording to a session."""
@@ -123,9 +150,9 @@ class Others:
         """Have all of them fetch descriptions again."""
         await self._pages(SELF, method="POST")
 
-    async def status(self, proxy: Proxy) -> dict[str, Any]:
+    async def status(self, proxy: Proxy, server: ServerState) -> dict[str, Any]:
         """Return the members of `/-/status` for all workers together."""
-        own = (self._membership.number, {"pid": os.getpid(), "status": await status_of(proxy)})
+        own = (self._membership.number, await _page_of(proxy, server))
         return add_up([own, *await self._pages(SELF)])
 
     async def _pages(self, path: str, *, method: str = "GET") -> list[tuple[int, dict[str, Any]]]:

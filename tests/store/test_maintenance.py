@@ -15,7 +15,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction, maintenance
 from oda_proxy.store.base import FreeSpace, OtherRecordings, Usage
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.store.eviction import Limits
+from oda_proxy.store.eviction import EvictionCounts, Limits
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.maintenance import background_maintenance, maintain, prune
 from oda_proxy.store.memory import MemoryStore
@@ -148,7 +148,7 @@ async def test_in_the_background_a_failure_is_logged_once(
 ) -> None:
     monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
     store = Failing()
-    async with background_maintenance(store, Limits(1000), StoreFaults(lambda: 0.0)):
+    async with background_maintenance(store, lambda: Limits(1000), StoreFaults(lambda: 0.0), EvictionCounts()):
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -175,7 +175,7 @@ async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.Monk
 
     enough = threading.Event()
     fill(store := Watched())
-    async with background_maintenance(store, Limits(2500), StoreFaults(lambda: 0.0)):
+    async with background_maintenance(store, lambda: Limits(2500), StoreFaults(lambda: 0.0), EvictionCounts()):
         await asyncio.to_thread(enough.wait, PATIENCE)
 
     assert list(store.keys()) == KEYS[4:]
@@ -184,6 +184,6 @@ async def test_in_the_background_recordings_are_evicted(monkeypatch: pytest.Monk
 async def test_at_the_end_times_of_use_are_written(tmp_path: Path) -> None:
     with closing(DiskStore(tmp_path, clock=lambda: 77.0)) as store:
         store.put(recording())
-        async with background_maintenance(store, Limits(1000), StoreFaults(lambda: 0.0)):
+        async with background_maintenance(store, lambda: Limits(1000), StoreFaults(lambda: 0.0), EvictionCounts()):
             into_memory(store.get(KEYS[0]))
         assert index_of(store).get(f"used:{KEYS[0]}") == "77.0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -13,13 +14,17 @@ from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
 from oda_proxy.store.freshness import Freshness, Rule
+from oda_proxy.store.hot_tier import DEFAULT_LIMIT
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app
+from oda_proxy.web.metrics_page import snapshot_of
 from oda_proxy.web.server import listening_on
+from oda_proxy.web.server_state import ServerState
 from oda_proxy.workers.channel import Roles
 from oda_proxy.workers.forwarding import Forwarder, UpstreamOfLeader
 from oda_proxy.workers.membership import Membership
 from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
+from oda_proxy.workers.saved_metrics import SavedMetrics
 from oda_proxy.workers.socket_folder import private_folder, socket_of
 from tests.support.dispatcher_responses import answer
 from tests.support.scripted import token
@@ -62,7 +67,11 @@ class Worker:
         self.proxy = Proxy(self.store, self.upstream, POLICY, services=services, runtime=Runtime(clock=self.clock))
         stack.push_async_callback(self.proxy.close)
         self.routing = ClientRouting(self.proxy, self.membership, forwarder)
-        between = WorkerRouting(self.proxy, self.membership)
+        server, number = ServerState(started_at=0.0), self.membership.number
+        self.status = partial(self.others.status, self.proxy, server)
+        saved = SavedMetrics(folder, number, 2, partial(snapshot_of, self.proxy, server))
+        self.metrics = partial(self.others.metrics, saved)
+        between = WorkerRouting(self.proxy, self.membership, server, saved)
         app = make_app(self.proxy, answer=between.answer, page_middlewares=[between.pages])
         await stack.enter_async_context(listening_on(app, [socket_of(folder, self.membership.number)]))
 
@@ -180,7 +189,31 @@ async def test_the_leader_knows_which_sessions_another_worker_has_served(
 async def test_the_state_of_both_workers_is_added_up(follower: Worker, pair: tuple[Worker, Worker]) -> None:
     for worker in (*pair, follower):
         await worker.answer(request())
-    status = await pair[LEADER].others.status(pair[LEADER].proxy)
+    status = await pair[LEADER].status()
 
     assert status["run_analysis"]["hits"] == 3
+    assert status["hot_tier"]["hits"] == 1
+    assert status["limits"]["memory"] == 2 * DEFAULT_LIMIT
     assert [(worker["leads"], worker["hits"]) for worker in status["workers"]] == [(True, 1), (False, 2)]
+
+
+async def test_the_metrics_of_both_workers_are_added_up(follower: Worker, pair: tuple[Worker, Worker]) -> None:
+    for worker in (*pair, follower):
+        await worker.answer(request())
+    snapshot = await pair[LEADER].metrics()
+
+    queries = {outcome: value for (_, outcome), (value,) in snapshot["queries_total"].items() if value}
+    assert queries == {"miss": 1, "hit_cold": 2, "hit_hot": 1}
+    assert [snapshot[name][()][0] for name in ("workers", "cache_entries")] == [2, 1]
+
+
+async def test_the_counters_of_a_worker_that_does_not_answer_are_as_it_last_reported_them(
+    follower: Worker, pair: tuple[Worker, Worker]
+) -> None:
+    await follower.answer(request())
+    before = await pair[LEADER].metrics()
+    pair[LEADER].membership.roles = Roles(LEADER, (LEADER,))
+    after = await pair[LEADER].metrics()
+
+    assert after["queries_total"] == before["queries_total"]
+    assert (before["workers"][()], after["workers"][()]) == ((2,), (1,))

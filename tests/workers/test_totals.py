@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from oda_proxy.metrics.histogram import REQUEST_BOUNDS
 from oda_proxy.workers.totals import add_up
 
 
@@ -12,8 +15,11 @@ def page(pid: int, hits: int, *, unsafe: dict[str, int], faults: list[dict[str, 
         "upstream": f"http://{pid}.example",
         "run_analysis": {"hits": hits, "asked": 1, "unsafe": unsafe},
         "store": {"recordings": pid, "faults": faults},
+        "limits": {"memory": 100, "max_jobs": pid},
+        "hot_tier": {"entries": hits, "hits": 1},
     }
-    return {"pid": pid, "status": status}
+    durations = {"hit_hot": [hits, *[0] * len(REQUEST_BOUNDS), 0.0], "miss": [0] * (len(REQUEST_BOUNDS) + 2)}
+    return {"pid": pid, "status": status, "durations": durations}
 
 
 def test_counts_are_added_up_and_the_rest_is_the_leaders() -> None:
@@ -26,6 +32,11 @@ def test_counts_are_added_up_and_the_rest_is_the_leaders() -> None:
     )
 
     assert total["run_analysis"] == {"hits": 12, "asked": 2, "unsafe": {"a": 3, "b": 3}}
+    assert total["limits"] == {"memory": 200, "max_jobs": 11}
+    assert total["hot_tier"] == {"entries": 12, "hits": 2}
+    assert total["latencies"] == {
+        "hit_hot": {"requests": 12, "p50": 0.0005, "p95": pytest.approx(0.00095), "p99": pytest.approx(0.00099)}
+    }
     assert total["upstream"] == "http://11.example"
     assert total["store"] == {"recordings": 11, "faults": [{**full, "since": 10.0, "times": 3}]}
     assert total["workers"] == [
