@@ -4,64 +4,94 @@ from __future__ import annotations
 
 import heapq
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oda_proxy.codec.json_steps import STEP
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 _LARGE: Final = 16 * 1024
 """Bytes of data from which on numpy is faster than regular expressions."""
 _PAIR: Final = 2
-LONGEST: Final = 16
-"""Bytes of the longest match of a pattern of which only the first byte is the same in all matches."""
+_FEW: Final = 6
+"""Pairs of bytes up to which it takes less to compare with each than to look each pair of the data up in a table."""
+_AT_ONCE: Final = 4096
+"""Offsets that become Python numbers at once: data may have one for each of their bytes."""
 
 
 class BytePattern(NamedTuple):
-    """A pattern whose matches begin with the same one or two bytes, and do not overlap.
-
-    A match has up to `LONGEST` bytes where only its first byte is the same in all.
-    """
+    """A pattern whose matches begin with one of some pairs of bytes, and do not overlap."""
 
     name: str
-    begin: bytes
+    begins: tuple[bytes, ...]
     regex: re.Pattern[bytes]
 
 
-def find_starts(data: bytes, patterns: Sequence[BytePattern]) -> Iterator[tuple[int, str]]:
-    """Yield where patterns begin in data, in order, each with the name of the pattern."""
-    present = [pattern for pattern in patterns if pattern.begin[:1] in data]
-    pairs: dict[bytes, BytePattern] = {}
-    if len(data) >= _LARGE:
-        pairs = {pattern.begin: pattern for pattern in present if len(pattern.begin) == _PAIR}
-    found = [zip(_offsets(pattern, data), repeat(pattern.name)) for pattern in present if pattern.begin not in pairs]
-    return heapq.merge(*found, _starts_of_pairs(pairs, data)) if pairs else heapq.merge(*found)
+class PatternScan:
+    """Data that are looked through once for the begins of all `patterns`, and then searched for some of them."""
+
+    def __init__(self, data: bytes, patterns: Iterable[BytePattern]) -> None:
+        self._data = data
+        self._scanned: tuple[Any, Any] | None = None
+        """For large data, where a pair begins with which a pattern begins, in order, and the pairs as numbers."""
+        if len(data) >= _LARGE:
+            self._scanned = _pairs_in(data, {pair for pattern in patterns for pair in pattern.begins})
+
+    def starts(self, patterns: Iterable[BytePattern]) -> Iterator[tuple[int, str]]:
+        """Yield where some of the patterns begin, in order, each with the name of the pattern."""
+        if self._scanned is not None:
+            return self._matches(patterns, *self._scanned)
+        present = [one for one in patterns if any(pair[:1] in self._data for pair in one.begins)]
+        return heapq.merge(*(zip(_offsets(one, self._data), repeat(one.name)) for one in present))
+
+    def _matches(self, patterns: Iterable[BytePattern], offsets: Any, pairs: Any) -> Iterator[tuple[int, str]]:
+        """Yield the same for large data."""
+        by_pair = {pair: pattern for pattern in patterns for pair in pattern.begins}
+        is_begin = _table(map(_number, by_pair))
+        for begin in range(0, len(offsets), _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            for at in offsets[some][is_begin[pairs[some]]].tolist():
+                pattern = by_pair[self._data[at : at + _PAIR]]
+                if pattern.regex.match(self._data, at):
+                    yield at, pattern.name
 
 
 def _offsets(pattern: BytePattern, data: bytes) -> Iterator[int]:
-    """Yield where a pattern begins in data, which is searched in steps for other threads to run in between."""
-    for begin in range(0, len(data), STEP):
-        for found in pattern.regex.finditer(data, begin, begin + STEP + LONGEST):
-            if found.start() < begin + STEP:
-                yield found.start()
+    return (found.start() for found in pattern.regex.finditer(data))
 
 
-def _starts_of_pairs(pairs: dict[bytes, BytePattern], data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield where patterns begin in large data, with their names; `pairs` are the patterns by their first two bytes."""
+def _pairs_in(data: bytes, pairs: Iterable[bytes]) -> tuple[Any, Any]:
+    """Return where the pairs begin in data, in order, and which of them each is, as a number."""
     import numpy as np
 
-    numbers = [int.from_bytes(pair, "little") for pair in pairs]
-    for begin in range(0, len(data) - 1, STEP):
-        starts: list[int] = []
+    present = [_number(pair) for pair in pairs if pair[:1] in data and pair[1:] in data]
+    found = [np.empty(0, np.uint32)]
+    table = _table(present)
+    for begin in range(0, len(data) - 1, STEP) if present else ():
         for shifted in (begin, begin + 1):  # the pairs that begin at even, and at odd offsets
             words = np.frombuffer(data, "<u2", min(STEP, len(data) - shifted) // _PAIR, shifted)
-            is_pair = np.zeros(len(words), np.bool_)
-            for number in numbers:
-                is_pair |= words == number
-            starts += (np.flatnonzero(is_pair) * _PAIR + shifted).tolist()
-        for at in sorted(starts):
-            pattern = pairs[data[at : at + _PAIR]]
-            if pattern.regex.match(data, at):
-                yield at, pattern.name
+            if len(present) > _FEW:
+                is_pair = table.take(words)
+            else:
+                is_pair = words == present[0]
+                for number in present[1:]:
+                    is_pair |= words == number
+            found.append((np.flatnonzero(is_pair) * _PAIR + shifted).astype(np.uint32))
+    offsets = np.sort(np.concatenate(found))
+    codes = np.frombuffer(data, np.uint8)
+    return offsets, codes[offsets] | codes[offsets + 1].astype(np.uint16) << 8
+
+
+def _table(numbers: Iterable[int]) -> Any:
+    """Return a table of all pairs of bytes, which tells whether a pair is one of these."""
+    import numpy as np
+
+    table = np.zeros(2**16, np.bool_)
+    table[list(numbers)] = True
+    return table
+
+
+def _number(pair: bytes) -> int:
+    return int.from_bytes(pair, "little")

@@ -10,17 +10,18 @@ from __future__ import annotations
 import binascii
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote_to_bytes
 
 from oda_proxy.codec import base64_steps
 from oda_proxy.codec.json_steps import STEP
-from oda_proxy.recordings.byte_patterns import BytePattern, find_starts
+from oda_proxy.recordings import encoded_parts
+from oda_proxy.recordings.byte_patterns import BytePattern, PatternScan
+from oda_proxy.recordings.encoded_parts import AROUND, ENCODINGS, plain
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS, JWT, NotStorableError, letters
+from oda_proxy.recordings.skeleton import skeleton_of
 from oda_proxy.recordings.text_set import TextSet
-from oda_proxy.recordings.unpacking import TooLargeError, unpacked
+from oda_proxy.recordings.unpacking import MAGIC, TooLargeError, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ def collect_secrets(envelope: Envelope, *answers: Any, products: Iterable[Any] =
     for part in products:
         for name, text in _named(part):
             kind = _KINDS.get(letters(name), "")
-            if kind in named and len(_skeleton(_plain(text))) >= _LONG:
+            if kind in named and len(skeleton_of(plain(text))) >= _LONG:
                 named[kind].add(text)
     for token in [*named["token"]]:
         named["token"].update(token.split("."))
@@ -62,7 +63,7 @@ def collect_secrets(envelope: Envelope, *answers: Any, products: Iterable[Any] =
         {
             "names-a-session": frozenset(named["session_id"]) - _NO_SECRETS,
             "names-a-job": frozenset(
-                text for text in named["job_id"] - _NO_SECRETS if len(_skeleton(text.encode())) >= _LONG
+                text for text in named["job_id"] - _NO_SECRETS if len(skeleton_of(text.encode())) >= _LONG
             ),
             "names-a-token": frozenset(named["token"]) - _NO_SECRETS - {_COMMON_HEADER},
             "names-a-person": frozenset(people) - _NO_SECRETS,
@@ -114,10 +115,10 @@ _BASE64_FROM = 11
 """Characters from which on a text is also decoded as base64, in which a secret of eight takes as many."""
 
 _STANDARD = str.maketrans("-_", "+/")
-_DELETED = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalnum())
-_NOT_BASE64 = bytes(byte for byte in _DELETED if byte not in b"+/-_")
+_NOT_BASE64 = bytes(
+    byte for byte in range(256) if not chr(byte).isascii() or not (chr(byte).isalnum() or chr(byte) in "+/-_")
+)
 _STANDARD_BYTES = bytes.maketrans(b"-_", b"+/")
-_LOWER = bytes(range(256)).lower()
 
 
 def check_no_secrets(value: Any, secrets: Secrets) -> None:
@@ -140,12 +141,13 @@ class LeakCheck:
         self._short: list[tuple[str, re.Pattern[str]]] = []
         for reason, texts in secrets.by_reason.items():
             for text in texts:
-                if len(skeleton := _skeleton(_plain(text))) >= _LONG:
-                    self._long += ((reason, skeleton), (reason, _plain(text).hex().encode("ascii")))
+                if len(skeleton := skeleton_of(plain(text))) >= _LONG:
+                    self._long += ((reason, skeleton), (reason, plain(text).hex().encode("ascii")))
                 else:
                     self._short.append((reason, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])")))
-        self._all_long = TextSet(secret for _, secret in self._long)
-        self._overlap = max((len(skeleton) for _, skeleton in self._long), default=1) - 1
+        searched = [_CONTINUED, *(secret for _, secret in self._long)]
+        self._all_long = TextSet(searched)
+        self._overlap = max(map(len, searched)) - 1
         self._limit = limit
         self._decoded: dict[str, None] = {}
         self._end = b""
@@ -171,7 +173,7 @@ class LeakCheck:
 
     def finish(self) -> None:
         """Search what is split over members of all values."""
-        self._search(_decoded(_plain("".join(self._values))))
+        self._search(encoded_parts.decoded(plain("".join(self._values))))
         words = "\n".join(self._words)
         for reason, pattern in self._short:
             if pattern.search(words):
@@ -184,56 +186,71 @@ class LeakCheck:
             if len(text) < STEP:
                 small.append(text)
                 continue
-            self._search_next(_plain("\n".join(small)))
+            self._search_next(plain("\n".join(small)))
             small.clear()
-            if any(mark in text for mark in _ENCODED) or "CONTINUE" in text:
-                self._search_next(_plain(text))
-            else:
-                self._search_next(_plain(text[: 2 * _AROUND]))
-                self._search_letters(map(_plain, _steps(text)))
-                self._end = _plain(text[-2 * _AROUND :])
-        self._search_next(_plain("\n".join(small)))
+            if any(mark in text for mark in _ENCODED):
+                self._search_next(plain(text))
+                continue
+            end = self._end
+            self._search_next(plain(text[: 2 * AROUND]))
+            if self._search_letters(map(plain, _steps(text))) and "CONTINUE" in text:
+                data = b"\n".join((end, plain(text)))
+                self._search_encoded(data, PatternScan(data, ENCODINGS))
+            self._end = plain(text[-2 * AROUND :])
+        self._search_next(plain("\n".join(small)))
 
     def _search_next(self, data: bytes) -> None:
         """Search data that follow those before."""
-        if _has_token(data):
-            raise NotStorableError("names-a-token")
+        following = b"\n".join((self._end, data))
+        scan = PatternScan(following, (_JWT, *ENCODINGS))
+        _refuse_token(following, scan)
         self._search_letters(_steps(data))
-        data = b"\n".join((self._end, data))
-        for decoded in _decoded_parts(data):
-            self._search(decoded)
-        self._end = data[-2 * _AROUND :]
+        self._search_encoded(following, scan)
+        self._end = following[-2 * AROUND :]
 
-    def _search_letters(self, steps: Iterable[bytes]) -> None:
+    def _search_letters(self, steps: Iterable[bytes]) -> bool:
+        """Search data that follow those before for long secrets; return whether they may hold CONTINUE."""
+        may_continue = False
         for some in steps:
-            skeleton = self._skeleton_end + _skeleton(some)
-            self._search_skeleton(skeleton)
-            self._skeleton_end = skeleton[-self._overlap :] if self._overlap else b""
+            skeleton = self._skeleton_end + skeleton_of(some)
+            may_continue |= self._search_skeleton(skeleton)
+            self._skeleton_end = skeleton[-self._overlap :]
+        return may_continue
 
     def _search_decoded(self, text: str, data: bytes | None) -> None:
         """Search what a text is as base64, and what is compressed in that."""
         for found in _from_base64(text) if data is None else (data,):
-            self._search_readings(found)
+            scan = self._search_readings(found)
             try:
-                for piece in unpacked(found):
+                for piece in unpacked(found, scan=scan):
                     self._search_readings(piece)
             except TooLargeError:
                 raise NotStorableError("too-large") from None
 
-    def _search_readings(self, data: bytes) -> None:
-        self._search(data)
-        for decoded in _decoded_parts(data):
+    def _search_readings(self, data: bytes) -> PatternScan:
+        """Search data, and what is encoded in them; return them, scanned for what is compressed."""
+        scan = PatternScan(data, (_JWT, *ENCODINGS, *MAGIC))
+        _refuse_token(data, scan)
+        self._search_skeleton(_skeleton(data))
+        self._search_encoded(data, scan)
+        return scan
+
+    def _search_encoded(self, data: bytes, scan: PatternScan) -> None:
+        for decoded in encoded_parts.decoded_parts(data, scan):
             self._search(decoded)
 
     def _search(self, data: bytes) -> None:
-        if _has_token(data):
-            raise NotStorableError("names-a-token")
+        _refuse_token(data, PatternScan(data, (_JWT,)))
         self._search_skeleton(_skeleton(data))
 
-    def _search_skeleton(self, skeleton: bytes) -> None:
+    def _search_skeleton(self, skeleton: bytes) -> bool:
+        """Search letters and digits for long secrets; return whether they may hold CONTINUE."""
         if not self._all_long.is_in(skeleton):
-            return
-        raise NotStorableError(next(reason for reason, secret in self._long if secret in skeleton))
+            return False
+        for reason, secret in self._long:
+            if secret in skeleton:
+                raise NotStorableError(reason)
+        return True
 
     def _remember(self, text: str) -> None:
         self._decoded[text] = None
@@ -251,11 +268,15 @@ _PROSE = 4096
 """Characters up to which a text is searched for short secrets: base64 holds them by chance."""
 _SHIFTED = 1024 * 1024
 """Characters up to which a text may have anything but base64 at its begin: longer ones are files."""
-_JWT = BytePattern("token", b"ey", re.compile(JWT.pattern.encode()))
+_JWT = BytePattern("token", (b"ey",), re.compile(JWT.pattern.encode()))
+_CONTINUED = b"continue"
+"""The letters of CONTINUE, which splits a text over FITS cards."""
 
 
-def _has_token(data: bytes) -> bool:
-    return b"." in data and any(find_starts(data, (_JWT,)))
+def _refuse_token(data: bytes, scan: PatternScan) -> None:
+    """Raise NotStorableError where data, which were scanned for tokens, hold one."""
+    if b"." in data and any(scan.starts((_JWT,))):
+        raise NotStorableError("names-a-token")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -286,55 +307,6 @@ def _values(value: Any) -> Iterator[str]:
             yield from _values(inner)
 
 
-def _decoded_parts(data: bytes) -> Iterator[bytes]:
-    """Yield everything in data that may be encoded text, decoded, with what is around it."""
-    begin, end = 0, -1
-    for at, _ in find_starts(data, _ENCODINGS):
-        if end >= 0 and at - _AROUND > end:
-            yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
-            end = -1
-        if end < 0:
-            begin = max(at - _AROUND, 0)
-        end = at + _AROUND
-    if end >= 0:
-        yield _decoded(data[begin:end].replace(b"CONTINUE", b""))
-
-
-_ENCODINGS = (
-    BytePattern("continued", b"CO", re.compile(rb"CONTINUE")),
-    BytePattern("percent", b"%", re.compile(rb"%[0-9A-Fa-f]{2}")),
-    BytePattern("json", b"\\u", re.compile(rb"\\u[0-9A-Fa-f]{4}")),
-    BytePattern("python", b"\\x", re.compile(rb"\\x[0-9A-Fa-f]{2}")),
-    BytePattern("html", b"&#", re.compile(rb"&#\w{1,7};")),
-)
-"""Encoded characters."""
-_AROUND = 4096
-"""Bytes before and after an encoded character that are decoded with it; tokens are shorter."""
-_ESCAPE = re.compile(rb"\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|&#(?:(\d{1,7})|[xX]([0-9A-Fa-f]{1,6}));")
-_ESCAPES = (re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})"), re.compile(rb"&#(?:\d{1,7}|[xX][0-9A-Fa-f]{1,6});"))
-"""What each match of `_ESCAPE` has: as these begin with one text, they are searched in a fortieth of the time."""
-
-
-def _decoded(text: bytes) -> bytes:
-    """Undo percent-encoding, escapes of JSON and Python, and entities of HTML, however often they were applied."""
-    while (shorter := _without_escapes(unquote_to_bytes(text))) != text:
-        text = shorter
-    return text
-
-
-def _without_escapes(text: bytes) -> bytes:
-    return _ESCAPE.sub(_character, text) if any(escape.search(text) for escape in _ESCAPES) else text
-
-
-def _character(escape: re.Match[bytes]) -> bytes:
-    json_escape, python_escape, decimal, hexadecimal = escape.groups()
-    code = int(decimal) if decimal else int(json_escape or python_escape or hexadecimal, 16)
-    return _plain(chr(code)) if code < _END_OF_UNICODE else b""
-
-
-_END_OF_UNICODE = 0x110000
-
-
 def _from_base64(text: str) -> Iterator[bytes]:
     """Decode the base64 characters of a text, ignoring all others: also from the second to the fourth in short texts.
 
@@ -350,13 +322,8 @@ def _from_base64(text: str) -> Iterator[bytes]:
         yield base64_steps.decode_characters(characters[begin:])
 
 
-def _plain(text: str) -> bytes:
-    """Return a text without the accents of its letters."""
-    return (text if text.isascii() else unicodedata.normalize("NFKD", text)).encode("utf-8", "surrogatepass")
-
-
-def _skeleton(text: bytes) -> bytes:
-    return b"".join(some.translate(_LOWER, _DELETED) for some in _steps(text))
+def _skeleton(data: bytes) -> bytes:
+    return b"".join(map(skeleton_of, _steps(data)))
 
 
 _Text = TypeVar("_Text", str, bytes)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from oda_proxy.recordings.byte_patterns import BytePattern, find_starts
+from oda_proxy.recordings.byte_patterns import BytePattern, PatternScan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +30,14 @@ CHUNK: Final = 256 * 1024
 OVERLAP: Final = 32 * 1024
 """Bytes of a piece that come again with the next: what is searched for is shorter."""
 
-_MAGIC: Final = (
-    BytePattern("gzip", b"\x1f\x8b", re.compile(rb"\x1f\x8b\x08")),
-    BytePattern("zip", b"PK", re.compile(rb"PK\x03\x04")),
-    BytePattern("bzip2", b"BZ", re.compile(rb"BZh[1-9]1AY&SY")),
-    BytePattern("xz", b"\xfd7", re.compile(rb"\xfd7zXZ\x00")),
-    BytePattern("zlib", b"x", re.compile(rb"x[\x01\x5e\x9c\xda]")),
+MAGIC: Final = (
+    BytePattern("gzip", (b"\x1f\x8b",), re.compile(rb"\x1f\x8b\x08")),
+    BytePattern("zip", (b"PK",), re.compile(rb"PK\x03\x04")),
+    BytePattern("bzip2", (b"BZ",), re.compile(rb"BZh[1-9]1AY&SY")),
+    BytePattern("xz", (b"\xfd7",), re.compile(rb"\xfd7zXZ\x00")),
+    BytePattern("zlib", (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), re.compile(rb"x[\x01\x5e\x9c\xda]")),
 )
+"""What compressed data begin with."""
 _ZIP_HEADER: Final = struct.Struct("<26xHH")
 """The lengths of a name and of an extra field, at the end of the header of a member of a ZIP archive."""
 
@@ -86,18 +87,18 @@ class _Stream:
             self.ended_at = self.at - len(self.decompressor.unused_data)
 
 
-def unpacked(data: bytes, *, limit: int = MAX_UNPACKED) -> Iterator[bytes]:
+def unpacked(data: bytes, *, scan: PatternScan | None = None, limit: int = MAX_UNPACKED) -> Iterator[bytes]:
     """Yield everything that is compressed in `data`, in overlapping pieces.
 
-    Data that only look compressed, or are damaged, are decompressed as far as they go. Raises TooLargeError beyond
-    `limit` bytes.
+    Data that only look compressed, or are damaged, are decompressed as far as they go. `scan` are the data if they were
+    scanned for `MAGIC` before. Raises TooLargeError beyond `limit` bytes.
     """
-    return _unpacked(data, _Budget(limit), MAX_DEPTH)
+    return _unpacked(data, scan or PatternScan(data, MAGIC), _Budget(limit), MAX_DEPTH)
 
 
-def _unpacked(data: bytes, budget: _Budget, depth: int) -> Iterator[bytes]:
+def _unpacked(data: bytes, scan: PatternScan, budget: _Budget, depth: int) -> Iterator[bytes]:
     searched_to = 0
-    for at, kind in find_starts(data, _MAGIC) if depth else ():
+    for at, kind in scan.starts(MAGIC):
         if at < searched_to:  # compressed data look like anything
             continue
         begin, decompressor = _decompressor(data, at, kind)
@@ -105,7 +106,8 @@ def _unpacked(data: bytes, budget: _Budget, depth: int) -> Iterator[bytes]:
         tail = b""
         for piece in stream.pieces(budget):
             yield (overlapping := tail + piece)
-            yield from _unpacked(overlapping, budget, depth - 1)
+            if depth > 1:
+                yield from _unpacked(overlapping, PatternScan(overlapping, MAGIC), budget, depth - 1)
             tail = overlapping[-OVERLAP:]
         searched_to = stream.ended_at
 

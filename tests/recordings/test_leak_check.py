@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from oda_proxy.codec.json_steps import STEP
 from oda_proxy.query.query import Envelope, Token
-from oda_proxy.recordings import leak_check
+from oda_proxy.recordings import byte_patterns, leak_check, skeleton, text_set
 from oda_proxy.recordings.leak_check import check_no_secrets, collect_secrets
 from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.recordings.unpacking import unpacked
@@ -115,7 +119,7 @@ def test_a_token_is_recognised_where_no_secret_is_known() -> None:
 
 
 def test_a_file_that_cannot_be_searched_to_its_end_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leak_check, "unpacked", lambda data: unpacked(data, limit=1000))
+    monkeypatch.setattr(leak_check, "unpacked", lambda data, scan: unpacked(data, scan=scan, limit=1000))
     file = b64(gzip.compress(b"\0" * 1001))
 
     with pytest.raises(NotStorableError, match="too-large"):
@@ -152,3 +156,62 @@ def test_a_name_of_a_member_can_be_a_secret() -> None:
 
 def test_where_there_is_no_job_its_name_is_no_secret() -> None:
     check_no_secrets([{"n": 25 * 10**16, "text": "0" * 20}], collect_secrets(Envelope(job_id="0" * 16)))
+
+
+NOISE = "Zm9vYmFyBmF6cXV4+/"
+"""Base64 without a secret."""
+
+
+@pytest.mark.parametrize("around", [0, 9_000, 300_000])
+@pytest.mark.parametrize("hidden", HIDING)
+def test_a_secret_is_recognised_in_a_large_text(hidden: str, around: int) -> None:
+    noise = (NOISE * (around // len(NOISE) + 1))[:around]
+    sent = answer_to(ENVELOPE, products={"text_product_list": [noise + HIDING[hidden](CANARY) + noise]})
+
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(sent)
+
+
+@pytest.mark.parametrize("hidden", [CANARY, f"{CANARY[:7]}/{CANARY[7:]}", f"{CANARY[:7]}CONTINUE{CANARY[7:]}"])
+@pytest.mark.parametrize("at", [STEP - 5, STEP, 2 * STEP - 9])
+def test_a_secret_is_recognised_at_the_end_of_a_step(hidden: str, at: int) -> None:
+    noise = NOISE * (2 * STEP // len(NOISE))
+    sent = answer_to(ENVELOPE, products={"text_product_list": [noise[:at] + hidden + noise]})
+
+    with pytest.raises(NotStorableError, match="names-a-session"):
+        recorded(sent)
+
+
+FRAGMENTS = (
+    *(CANARY[:7], CANARY[7:], CANARY, CANARY.lower(), CANARY.encode().hex(), JOB_CANARY, TOKEN, *TOKEN.split(".")),
+    *("CONTINUE", "continue", "%", "%43", "%2543", "\\u0043", "\\x43", "&#67;", "&#x43;", "ey", "eyJ", ".", "\n", "\0"),
+    *(b64(CANARY.encode()), b64(gzip.compress(CANARY.encode())), b64(b"x\x9c" + zlib.compress(TOKEN.encode()))),
+    *("\xe9", "\u2026", "PK", "Canary", "Owner", NOISE, NOISE * 10, "-" * 50, "-" * 4100, "-" * 8300),
+)
+
+
+def is_refused(value: Any, decoded: bytes) -> bool:
+    """Return whether a value is refused, one text of which is known to be base64 of data."""
+    check = leak_check.LeakCheck(collect_secrets(ENVELOPE))
+    try:
+        check.add(value, lambda text: decoded if text == "decoded" * 2 else None)
+        check.finish()
+    except NotStorableError:
+        return True
+    return False
+
+
+@given(data=st.data())
+def test_large_values_are_searched_like_small_ones(data: st.DataObject) -> None:
+    texts = st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join)
+    value = [*data.draw(st.lists(texts, max_size=3)), "decoded" * 2]
+    decoded = data.draw(texts).encode("utf-8") + data.draw(
+        st.sampled_from([b"", gzip.compress(CANARY.encode()), b"x\x9c"])
+    )
+    expected = is_refused(value, decoded)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leak_check, "STEP", data.draw(st.sampled_from([50, 1000])))
+        for module in (byte_patterns, skeleton, text_set):
+            patch.setattr(module, "_LARGE", 0)
+        assert is_refused(value, decoded) == expected
