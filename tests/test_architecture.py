@@ -33,6 +33,7 @@ PACKAGES: Final = {
     "codec",
     "commands",
     "compat",
+    "drawing",
     "drift",
     "files",
     "fixture",

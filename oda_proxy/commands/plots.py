@@ -1,4 +1,4 @@
-"""Plots of data products: an image, or the points of a light curve or spectrum."""
+"""Plots of data products on a terminal: an image, or the points of a light curve or spectrum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -38,7 +37,7 @@ _PERCENTILES = (5.0, 99.95)
 
 
 class NoPlotError(OdaProxyError):
-    """There is nothing to plot, or matplotlib is missing."""
+    """There is nothing to plot."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,29 +80,6 @@ def render_terminal(plot: Image | Curve, *, width: int, height: int) -> Iterator
             f"\x1b[38;2;{a[0]};{a[1]};{a[2]};48;2;{b[0]};{b[1]};{b[2]}m▀" for a, b in zip(top, bottom, strict=True)
         )
         yield "".join(cells) + "\x1b[0m"
-
-
-def write_png(plot: Image | Curve, file: Path) -> None:
-    """Write a plot to a PNG file. Raises NoPlotError if matplotlib is missing or the file cannot be written."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoPlotError("--png needs matplotlib: pip install 'oda-proxy[plots]'") from None
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(plot.title)
-    if isinstance(plot, Image):
-        low, high = _range(plot.pixels)
-        image = axes.imshow(plot.pixels, origin="lower", vmin=low, vmax=high, cmap="inferno")
-        figure.colorbar(image)
-    else:
-        axes.errorbar(plot.x, plot.y, plot.error, fmt=".", markersize=3)
-        axes.set_xlabel(plot.labels[0])
-        axes.set_ylabel(plot.labels[1])
-    try:
-        figure.savefig(file, format="png", dpi=100)
-    except OSError as error:
-        raise NoPlotError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _is_image(unit: DataUnit) -> bool:

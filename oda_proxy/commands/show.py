@@ -13,7 +13,7 @@ from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.products import decode_products, name_of
-from oda_proxy.errors import CodecError
+from oda_proxy.errors import CodecError, OdaProxyError
 from oda_proxy.query.message_text import printable, shorten
 from oda_proxy.store.entry_json import entry_json
 from oda_proxy.store.selection import find_entries
@@ -48,17 +48,16 @@ def show(key: str, *, png: Path | None, options: StoreOptions, as_json: bool) ->
     else:
         print_lines(_lines(entry, products, arrays))
     if png is not None or (not as_json and sys.stdout.isatty() and "NO_COLOR" not in os.environ):
-        _plot(arrays, png)
+        _plot(products, arrays, png)
     return 0
 
 
-def _plot(arrays: Sequence[DataProduct], png: Path | None) -> None:
+def _plot(products: dict[str, Any], arrays: Sequence[DataProduct], png: Path | None) -> None:
     """Plot to the file `png`, or on the terminal; only for a file it is an error if there is nothing to plot."""
-    from oda_proxy.commands.plots import NoPlotError, choose_plot, render_terminal, write_png
+    from oda_proxy.commands.plots import NoPlotError, choose_plot, render_terminal
 
     if png is not None:
-        write_png(choose_plot(arrays), png)
-        warn(f"wrote the plot to {png}")
+        _write_png(products, png)
         return
     try:
         plot = choose_plot(arrays)
@@ -66,6 +65,22 @@ def _plot(arrays: Sequence[DataProduct], png: Path | None) -> None:
         return
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     print_lines(["", printable(plot.title), *render_terminal(plot, width=width, height=_MOST_LINES)])
+
+
+def _write_png(products: dict[str, Any], file: Path) -> None:
+    """Write the picture that shows most of a recording. Raises OdaProxyError if matplotlib is missing."""
+    from oda_proxy.drawing.choice import choose_best
+
+    try:
+        from oda_proxy.drawing.figure import png_of
+    except ImportError:
+        raise OdaProxyError("--png needs matplotlib: pip install 'oda-proxy[plots]'") from None
+    picture = png_of(choose_best(products))
+    try:
+        file.write_bytes(picture)
+    except OSError as error:
+        raise OdaProxyError(f"cannot write {file}: {error.strerror}") from error
+    warn(f"wrote the plot to {file}")
 
 
 def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]) -> Iterator[str]:

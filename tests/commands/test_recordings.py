@@ -382,7 +382,7 @@ def test_a_plot_is_written_as_png(keys: dict[str, str], product: str, tmp_path: 
 def test_without_matplotlib_the_error_says_what_to_install(
     keys: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("matplotlib", "matplotlib.figure"):
+    for module in ("matplotlib", "matplotlib.figure", "oda_proxy.drawing.figure"):
         monkeypatch.setitem(sys.modules, module, None)
 
     assert main(["show", keys["isgri_image"], "--png", "plot.png"]) == 1

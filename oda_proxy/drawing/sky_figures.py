@@ -1,0 +1,231 @@
+"""Figures of images of the sky: a grid of coordinates, a colour bar, and the sources of a catalogue."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from matplotlib import colormaps, patheffects
+from matplotlib.colors import AsinhNorm
+from matplotlib.ticker import FuncFormatter
+
+from oda_proxy.drawing import images
+from oda_proxy.drawing.figure_text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.figure import Figure
+
+    from oda_proxy.codec.product import Array
+    from oda_proxy.drawing.drawings import ImageDrawing, Source
+
+_NO_DATA: Final = "0.82"
+"""The grey of pixels without data."""
+_MARK: Final = "white"
+_MOST_NAMES: Final = 60
+_FRAMES: Final = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "galactic"}
+
+
+def draw_image(figure: Figure, drawing: ImageDrawing) -> None:
+    """Draw an image into a figure, with its sky coordinates where it has valid ones."""
+    wcs, problem = _sky(drawing)
+    if wcs is None:
+        axes = figure.add_subplot()
+        axes.set_xlabel("column (pixels)")
+        axes.set_ylabel("row (pixels)")
+        sources: list[tuple[Source, float, float]] = []
+        remark = problem
+    else:
+        axes = figure.add_subplot(projection=wcs)
+        _label_sky(axes, wcs)
+        sources, remark = _placed(drawing, wcs)
+    _draw_pixels(figure, axes, drawing)
+    _mark(axes, sources, drawing.pixels.shape)
+    if remark:
+        axes.text(
+            0.01, 0.01, plain(remark), transform=axes.transAxes, fontsize=8, color="black",
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2},
+        )  # fmt: skip
+
+
+def without_sky(drawing: ImageDrawing, reason: str) -> ImageDrawing:
+    """Return the drawing of an image with axes in pixels."""
+    return replace(drawing, header={}, sources=(), notes=[*drawing.notes, reason])
+
+
+def _sky(drawing: ImageDrawing) -> tuple[Any, str]:
+    """Return the sky coordinates of an image, or None and why it has none."""
+    if not any(name.startswith("CTYPE") for name in drawing.header):
+        return None, ""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    header = fits.Header()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, value in images.sky_header(drawing.header).items():
+                if len(name) <= 8 and isinstance(value, str | int | float):  # noqa: PLR2004 - a standard keyword
+                    header[name] = value
+            wcs = WCS(header, naxis=2).celestial
+            rows, columns = drawing.pixels.shape
+            corners = wcs.wcs_pix2world([[columns / 2, rows / 2]], 0)
+            scales = np.abs(np.linalg.det(wcs.pixel_scale_matrix))
+    except Exception as error:  # noqa: BLE001 - wcslib raises many types
+        return None, f"no sky coordinates: the header is not valid ({type(error).__name__})"
+    if wcs.naxis != 2 or not np.isfinite(corners).all() or not 0 < scales < np.inf:  # noqa: PLR2004 - a plane
+        return None, "no sky coordinates: the header is not valid"
+    return wcs, ""
+
+
+def _label_sky(axes: Any, wcs: Any) -> None:
+    from astropy import units
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    frame = _FRAMES.get(wcs_to_celestial_frame(wcs).name, wcs_to_celestial_frame(wcs).name)
+    longitude, latitude = axes.coords
+    is_galactic = frame == "galactic"
+    names = ("galactic longitude", "galactic latitude") if is_galactic else ("right ascension", "declination")
+    for coordinate, name in zip((longitude, latitude), names, strict=True):
+        coordinate.set_axislabel(f"{name} (deg{'' if is_galactic else f', {frame}'})")
+        coordinate.set_format_unit(units.deg, decimal=True)
+    axes.coords.grid(color="white", alpha=0.35, linestyle=":", linewidth=0.8)
+
+
+def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
+    pixels = images.reduced(drawing.pixels)
+    scale = images.colour_scale(pixels)
+    rows, columns = drawing.pixels.shape
+    step = [-(-length // images.MOST_PIXELS) for length in (rows, columns)]
+    extent = (-0.5, pixels.shape[1] * step[1] - 0.5, -0.5, pixels.shape[0] * step[0] - 0.5)
+    colour_map = colormaps["viridis"].copy()
+    colour_map.set_bad(_NO_DATA)
+    if scale is None:
+        shown: Any = np.full(pixels.shape, np.nan)
+        axes.imshow(shown, origin="lower", cmap=colour_map, extent=extent, interpolation="nearest")
+        axes.text(
+            0.5, 0.5, "no pixel has a value", transform=axes.transAxes, ha="center", va="center", fontsize=12,
+        )  # fmt: skip
+    else:
+        shown = np.ma.masked_where(images.without_value(pixels), pixels)
+        norm = AsinhNorm(linear_width=scale.width, vmin=scale.low, vmax=scale.high)
+        image = axes.imshow(shown, origin="lower", cmap=colour_map, norm=norm, extent=extent, interpolation="nearest")
+        ticks = scale_ticks(scale)
+        bar = figure.colorbar(image, ax=axes, ticks=ticks, shrink=0.9, pad=0.02)
+        bar.set_label(plain(drawing.label))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        bar.ax.minorticks_off()
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(-0.5, rows - 0.5)
+    longest, shortest = max(rows, columns), min(rows, columns)
+    if longest > 8 * shortest:  # a strip would be a line
+        axes.set_aspect("auto")
+
+
+def scale_ticks(scale: images.ColourScale) -> list[float]:
+    """Return round values, of which steps are equal within the noise and grow beyond."""
+    width = scale.high - scale.low
+    candidates = [0.0]
+    power = np.floor(np.log10(max(scale.width / 10, width * 1e-6)))
+    while 10**power <= 2 * max(abs(scale.high), abs(scale.low)):
+        for digit in (1, 2, 5):
+            candidates += [digit * 10**power, -digit * 10**power]
+        power += 1
+    places = {}
+    for value in sorted(candidates):
+        if scale.low <= value <= scale.high:
+            places[value] = _stretched(value, scale)
+    low, high = _stretched(scale.low, scale), _stretched(scale.high, scale)
+    chosen: list[float] = []
+    # Rounder values first: 0, powers of ten, then 5 and 2.
+    for value in sorted(places, key=lambda tick: (tick != 0, f"{abs(tick):e}"[0] != "1", -abs(tick))):
+        distance = min((abs(places[value] - places[other]) for other in chosen), default=np.inf)
+        if distance > 0.07 * (high - low):
+            chosen.append(value)
+    return sorted(chosen) or [scale.low, scale.high]
+
+
+def _stretched(value: float, scale: images.ColourScale) -> float:
+    return float(np.arcsinh(value / scale.width))
+
+
+def _placed(drawing: ImageDrawing, wcs: Any) -> tuple[list[tuple[Source, float, float]], str]:
+    """Return the sources inside the image with their pixels, and a remark on others."""
+    if not drawing.sources:
+        return [], ""
+    positions = np.array([[source.ra, source.dec] for source in drawing.sources])
+    x, y = pixels_of(wcs, positions)
+    rows, columns = drawing.pixels.shape
+    placed = [
+        (source, float(column), float(row))
+        for source, column, row in zip(drawing.sources, x, y, strict=True)
+        if 0 <= column + 0.5 <= columns and 0 <= row + 0.5 <= rows
+    ]
+    outside = len(drawing.sources) - len(placed)
+    return placed, f"{outside} of {len(drawing.sources)} sources of the catalogue outside" if outside else ""
+
+
+def pixels_of(wcs: Any, positions: Array) -> tuple[Array, Array]:
+    """Return the pixels, counted from 0, of equatorial positions in deg (J2000); NaN where they are not on the map."""
+    from astropy import units
+    from astropy.coordinates import SkyCoord
+
+    try:
+        sky = SkyCoord(positions[:, 0] * units.deg, np.clip(positions[:, 1], -90, 90) * units.deg, frame="fk5")
+        x, y = wcs.world_to_pixel(sky)
+    except Exception:  # noqa: BLE001 - wcslib raises many types for positions that are not on the map
+        return np.full(len(positions), np.nan), np.full(len(positions), np.nan)
+    return np.asarray(x, float), np.asarray(y, float)
+
+
+def _mark(axes: Any, sources: Sequence[tuple[Source, float, float]], shape: tuple[int, ...]) -> None:
+    """Mark sources with circles, and name them where there is room."""
+    if not sources:
+        return
+    for colour, width in (("black", 2.4), (_MARK, 1.2)):
+        axes.plot(
+            [x for _, x, _ in sources], [y for _, _, y in sources], linestyle="none", marker="o", markersize=12,
+            markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width,
+        )  # fmt: skip
+    outline = [patheffects.withStroke(linewidth=2.2, foreground="black", alpha=0.75)]
+    for name, x, y, (dx, dy, align, vertical) in _named(sources, shape):
+        axes.annotate(
+            plain(name), (x, y), xytext=(dx, dy), textcoords="offset points", ha=align, va=vertical, fontsize=8,
+            color=_MARK, path_effects=outline, annotation_clip=True,
+        )  # fmt: skip
+
+
+_AXES_POINTS: Final = 390.0
+"""Points of the longer side of the image in the figure, about."""
+_PLACES: Final = (
+    (8, 0, "left", "center"), (-8, 0, "right", "center"), (0, 8, "center", "bottom"), (0, -8, "center", "top"),
+    (7, 8, "left", "bottom"), (-7, 8, "right", "bottom"), (7, -8, "left", "top"), (-7, -8, "right", "top"),
+)  # fmt: skip
+
+
+def _named(
+    sources: Sequence[tuple[Source, float, float]], shape: tuple[int, ...]
+) -> Iterator[tuple[str, float, float, tuple[float, float, str, str]]]:
+    """Choose a place for each name beside its source, in which it covers no other name, nor leaves the image."""
+    points = _AXES_POINTS / max(shape)
+    taken = [(x * points - 6, y * points - 6, x * points + 6, y * points + 6) for _, x, y in sources]
+    for source, x, y in sources[:_MOST_NAMES]:
+        width, height = 5.0 * len(source.name), 9.0
+        own = (x * points - 6, y * points - 6, x * points + 6, y * points + 6)
+        for place in _PLACES:
+            dx, dy, align, vertical = place
+            left = x * points + dx - width * {"left": 0.0, "center": 0.5, "right": 1.0}[align]
+            bottom = y * points + dy - height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[vertical]
+            box = (left, bottom, left + width, bottom + height)
+            inside = left >= 0 and box[2] <= shape[1] * points and bottom >= 0 and box[3] <= shape[0] * points
+            if inside and not any(_overlap(box, other) for other in taken if other != own):
+                taken.append(box)
+                yield source.name, x, y, place
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
