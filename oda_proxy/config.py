@@ -16,6 +16,7 @@ from oda_proxy.store.amounts import parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from oda_proxy.http.front_end_headers import Network
     from oda_proxy.store.freshness import Rule
 
 PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
@@ -128,6 +129,25 @@ def _address(value: str) -> str:
     ):
         raise ValueError(value)
     return value.rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    """Check the URL of this server: `https://host/prefix`, whose path needs no encoding."""
+    from urllib.parse import urlsplit  # imported only if the option is set
+
+    from oda_proxy.http.front_end_headers import plain_prefix
+
+    path = urlsplit(value).path
+    if path.strip("/") and plain_prefix(path) is None:
+        raise ValueError(value)
+    return _address(value)
+
+
+def _trusted_proxy(value: str) -> Network | str:
+    """Parse the address of a front end or a network of them, or `unix`."""
+    import ipaddress  # imported only if the option is set
+
+    return value if value == "unix" else ipaddress.ip_network(value)
 
 
 def _origins(value: str) -> tuple[str, ...]:
@@ -260,6 +280,27 @@ SERVE = (
     Option("mock", _switch, "yes or no", "use a mock dispatcher, started in this process", False),
     _HOST,
     _port_option(8400),
+    Option(
+        "public-url",
+        _public_url,
+        "a URL such as https://example.org/oda",
+        "URL of this server for its clients, where a front end has another one (default: as requested)",
+        metavar="URL",
+    ),
+    Option(
+        "trusted-proxy",
+        _trusted_proxy,
+        "an address, a network such as 10.0.0.0/8, or unix",
+        "front end whose X-Forwarded-* and Forwarded headers are read; may be repeated",
+        (),
+        True,
+        "ADDRESS",
+        separator=",",
+    ),
+    Option("tls-cert", _path, "a file", "certificate of this server, and of its issuers (PEM)", metavar="FILE"),
+    Option(
+        "tls-key", _path, "a file", "key of the certificate (PEM; default: in the file of --tls-cert)", metavar="FILE"
+    ),
     _CACHE_DIR,
     _MAX_SIZE,
     _MIN_FREE,
@@ -434,6 +475,10 @@ class ServeOptions:
     mock: bool
     host: str
     port: int
+    public_url: str | None
+    trusted_proxy: tuple[Network | str, ...]
+    tls_cert: Path | None
+    tls_key: Path | None
     cache_dir: Path | None
     max_size: int
     min_free: int

@@ -19,10 +19,12 @@ from urllib.parse import unquote
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.http.message import Request
 from oda_proxy.web.event_loop import loop_name, run_server
-from oda_proxy.web.server import listening, listening_on
+from oda_proxy.web.exposure import exposure_warning
+from oda_proxy.web.server import address_of, listening, listening_on
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.front_end import FrontEnd
     from oda_proxy.web.server_state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -114,6 +117,7 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
         )
+    tls = _tls(options)
     async with AsyncExitStack() as stack:
         address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
         parts = await _build(options, stack, shutdown_timeout, address=address)
@@ -121,9 +125,15 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
             await _check_upstream(parts.upstream, parts.store)
         _check_store(parts.store, parts.proxy)
         await parts.proxy.resume()
-        app = make_app(parts.proxy, parts.near_misses, authentication=_authentication(options), server=parts.server)
+        app = make_app(
+            parts.proxy,
+            parts.near_misses,
+            authentication=_authentication(options),
+            server=parts.server,
+            addresses=_front_end(options),
+        )
         url = await stack.enter_async_context(
-            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout)
+            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
         )
         if parts.upstream:
             await stack.enter_async_context(_in_background(parts.proxy.estimate()))
@@ -147,21 +157,21 @@ def serve_with_workers(options: ServeOptions) -> None:
             "with --upstream"
         )
     _import_all()
+    tls = _tls(options)
     started_at = time.time()
     options = replace(options, memory=options.memory // options.workers)
     port = share_port(options.host, options.port, options.workers)
-    host = f"[{options.host}]" if ":" in options.host else options.host
     with closing(port), private_folder() as folder:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
-            worker = _Worker(number, channel, port.sockets[number], folder, started_at, is_first=is_first)
+            worker = _Worker(number, channel, port.sockets[number], folder, tls, started_at, is_first=is_first)
             return run_server(_serve_as_worker(options, worker))
 
         supervisor = Supervisor(
             options.workers,
             work,
-            lambda: _print(f"listening on http://{host}:{port.port}"),
+            lambda: _print(f"listening on {address_of(options.host, port.port, is_tls=tls is not None)}"),
             patience=4 * SHUTDOWN_TIMEOUT,
         )
         supervisor.run()
@@ -176,10 +186,31 @@ class _Worker:
     sockets: Sequence[socket.socket]
     folder: Path
     """The folder of the listeners for other workers."""
+    tls: ssl.SSLContext | None
     server_started_at: float
     """In s since 1970 (UTC)."""
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
+
+
+def _front_end(options: ServeOptions) -> FrontEnd:
+    """Return how the server learns its public address, and the addresses of its clients."""
+    from oda_proxy.http.front_end_headers import TrustedProxies
+    from oda_proxy.web.front_end import FrontEnd
+
+    networks = tuple(proxy for proxy in options.trusted_proxy if not isinstance(proxy, str))
+    return FrontEnd(options.public_url, TrustedProxies(networks, unix="unix" in options.trusted_proxy))
+
+
+def _tls(options: ServeOptions) -> ssl.SSLContext | None:
+    """Return the TLS context of the server, or None; raises UsageError."""
+    if options.tls_cert is None:
+        if options.tls_key is not None:
+            raise UsageError(f"--tls-key {options.tls_key} needs the certificate of this key: --tls-cert FILE")
+        return None
+    from oda_proxy.web.tls import server_context
+
+    return server_context(options.tls_cert, options.tls_key)
 
 
 def _import_all() -> None:
@@ -196,7 +227,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     from oda_proxy.web.app import make_app
     from oda_proxy.web.metrics_page import snapshot_of
     from oda_proxy.workers.channel import Report, encode
-    from oda_proxy.workers.forwarding import Forwarder, UpstreamOfLeader
+    from oda_proxy.workers.forwarding import ForwardedAddresses, Forwarder, UpstreamOfLeader
     from oda_proxy.workers.membership import Membership, connected
     from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
     from oda_proxy.workers.saved_metrics import SavedMetrics
@@ -239,11 +270,16 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 server=parts.server,
             )
             between = WorkerRouting(parts.proxy, membership, parts.server, saved)
-            internal = make(answer=between.answer, page_middlewares=[between.pages], is_logged=False)
+            internal = make(
+                answer=between.answer,
+                page_middlewares=[between.pages],
+                is_logged=False,
+                addresses=ForwardedAddresses(),
+            )
             await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
             public = ClientRouting(parts.proxy, membership, forwarder)
-            app = make(answer=public.answer, page_middlewares=[public.pages])
-            await stack.enter_async_context(listening_on(app, worker.sockets))
+            app = make(answer=public.answer, page_middlewares=[public.pages], addresses=_front_end(options))
+            await stack.enter_async_context(listening_on(app, worker.sockets, tls=worker.tls))
             await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
             if worker.is_first:
                 _log_start(parts.store, parts.folder, options)
@@ -465,6 +501,10 @@ def _check_store(store: Store, proxy: Proxy) -> None:
 def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
     """Log which dispatcher the proxy asks, where its recordings are, and which event loop it has."""
     _log.info("event loop: %s", loop_name())
+    if warning := exposure_warning([options.host], has_tls=options.tls_cert is not None, public_url=options.public_url):
+        _log.warning("%s", warning)
+    if options.public_url:
+        _log.info("clients use %s", options.public_url)
     if options.offline:
         _log.info("offline: %d recordings in %s", store.usage().recordings, folder or "memory")
         if others := _other_dispatchers(folder):

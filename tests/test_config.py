@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,40 @@ def test_sizes_have_decimal_and_binary_units(text: str, size: int) -> None:
 def test_the_free_space_to_keep_is_a_size_or_zero(text: str | None, size: int) -> None:
     flags = {} if text is None else {"min-free": text}
     assert config.resolve(config.PRUNE, flags, {}, None, warn=pytest.fail)["min-free"] == size
+
+
+def test_front_ends_are_addresses_networks_or_unix() -> None:
+    expected = tuple(map(ip_network, ("10.0.0.0/8", "::1/128"))), "unix"
+
+    for flags, environ in (
+        ({"trusted-proxy": ["10.0.0.0/8", "::1", "unix"]}, {}),
+        ({}, {"ODA_PROXY_TRUSTED_PROXY": "10.0.0.0/8,::1,unix"}),
+    ):
+        (*networks, unix) = config.resolve(config.SERVE, flags, environ, None, warn=pytest.fail)["trusted-proxy"]
+        assert (tuple(networks), unix) == expected
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "", "any"])
+def test_a_front_end_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="--trusted-proxy must be an address, a network"):
+        config.resolve(config.SERVE, {"trusted-proxy": [value]}, {}, None, warn=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("https://example.org/", "https://example.org"),
+        ("https://example.org:8443/mmoda/dispatch-data/", "https://example.org:8443/mmoda/dispatch-data"),
+    ],
+)
+def test_a_public_url_has_no_slash_at_its_end(text: str, url: str) -> None:
+    assert config.resolve(config.SERVE, {"public-url": text}, {}, None, warn=pytest.fail)["public-url"] == url
+
+
+@pytest.mark.parametrize(
+    "text", ["example.org", "https://a/b c", "https://a/../b", "https://a//b", "https://a?b", "ftp://a"]
+)
+def test_a_public_url_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--public-url must be a URL such as"):
+        config.resolve(config.SERVE, {"public-url": text}, {}, None, warn=pytest.fail)

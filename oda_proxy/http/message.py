@@ -27,6 +27,8 @@ class Request:
     """Whether it must not be sent again after a broken connection; None: as its route requires."""
     is_remote: bool = False
     """Whether it was received from another machine."""
+    client_address: str = ""
+    """The address of the client, as `oda_proxy.web.front_end` determines it; empty where nobody needs it."""
 
 
 class Body(Protocol):

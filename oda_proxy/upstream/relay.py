@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import NoRecordingError
-from oda_proxy.http import headers
+from oda_proxy.http import front_end_headers, headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.redirects import rewrite_location
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Headers, Reply, Request, Upstream
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NOT_FORWARDED = ("host", "expect")
-"""`Host` names the upstream, and our server has already responded to `Expect`."""
+_NOT_FORWARDED = ("host", "expect", *front_end_headers.HEADERS, *front_end_headers.OTHER_HEADERS)
+"""`Host` names the upstream, our server has already responded to `Expect`, and front ends address this server alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
+from yarl import URL
 
 from oda_proxy.access.authentication import Authentication
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages
+from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import add_own_routes, guard
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
 
+    from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
     from oda_proxy.metrics.request_counts import RequestCounts
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.pages import Status
@@ -44,7 +48,7 @@ class Answering(Protocol):
     """Answers requests, as `Proxy.answer` does."""
 
     async def __call__(self, request: Request, *, origin: str) -> Answer:
-        """Answer a request; `origin` is the proxy's scheme, host and port as the client sees them."""
+        """Answer a request; `origin` is the URL of the proxy as the client sees it."""
 
 
 def make_app(
@@ -59,6 +63,7 @@ def make_app(
     metrics: GetSnapshot | None = None,
     server: ServerState | None = None,
     is_logged: bool = True,
+    addresses: Addresses = DIRECT,
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
@@ -66,10 +71,11 @@ def make_app(
 
     A process among several has its own `answer`, in place of `proxy.answer`, `page_middlewares` for requests for its
     pages, and `status` and `metrics`, which return what `/-/status` and `/-/metrics` show. Requests are logged and
-    counted if `is_logged`.
+    counted if `is_logged`. `addresses` says where requests were sent to, and where from.
     """
     middlewares = [*page_middlewares, guard(authentication or Authentication())]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
+    app[ADDRESSES] = addresses
     app.on_response_prepare.append(_add_cache_status)
     server = server or ServerState()
     own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)
@@ -86,10 +92,10 @@ def make_app(
     counts = proxy.request_counts if is_logged else None
 
     async def handle(incoming: web.Request) -> web.StreamResponse:
-        return await respond(incoming, answer or proxy.answer, proxy.cors, counts=counts)
+        return await respond(incoming, answer or proxy.answer, proxy.cors, counts=counts, addresses=addresses)
 
     app.router.add_route("*", "/{path:.*}", handle)
-    directly: DirectHandler = partial(_directly, handle)
+    directly: DirectHandler = partial(_directly, handle, addresses)
     app[DIRECT_HANDLER] = directly
     return app
 
@@ -99,17 +105,36 @@ async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> Non
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
 
 
-def _directly(handler: Handler, application: Handler, incoming: web.Request) -> Awaitable[web.StreamResponse]:
-    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it."""
-    path = incoming.raw_path
+def _directly(
+    handler: Handler, addresses: Addresses, application: Handler, incoming: web.Request
+) -> Awaitable[web.StreamResponse]:
+    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it.
+
+    Pages are requested without the prefix of the deployment.
+    """
+    if error := addresses.error(incoming):
+        return _refuse(error)
+    path = addresses.target(incoming)
     is_own = path[:1] != "/" or path[1:2] in {"-", "%"}  # or may be, once it is decoded
+    if is_own and path != incoming.raw_path:
+        incoming = incoming.clone(rel_url=URL(path, encoded=True))
     if is_own or incoming.body_exists or "Expect" in incoming.headers:
         return application(incoming)
     return handler(incoming)
 
 
+async def _refuse(error: OdaProxyError) -> web.Response:
+    """Answer a request that cannot be attributed to a client."""
+    return web.Response(status=error.http_status, text=f"{error}\n", headers={"Cache-Status": str(CacheStatus())})
+
+
 async def respond(
-    incoming: web.Request, answer_to: Answering, cors: CorsPolicy, *, counts: RequestCounts | None
+    incoming: web.Request,
+    answer_to: Answering,
+    cors: CorsPolicy,
+    *,
+    counts: RequestCounts | None,
+    addresses: Addresses = DIRECT,
 ) -> web.StreamResponse:
     """Answer a request with what `answer_to` returns for it; `cors` is for one that cannot be read.
 
@@ -117,7 +142,7 @@ async def respond(
     """
     start = time.monotonic()
     try:
-        request = await read(incoming, incoming.raw_path)
+        request = await read(incoming, addresses.target(incoming), addresses)
     except ConnectionError:
         _log.debug("a client disconnected before it had sent its whole form")
         return web.Response(status=HTTPStatus.BAD_REQUEST)
@@ -125,7 +150,7 @@ async def respond(
         refused = Answer(error.status, (), (), CacheStatus())
         error.headers.extend(cors.apply(refused, tuple(incoming.headers.items())).headers)
         raise
-    answer = await answer_to(request, origin=f"{incoming.scheme}://{incoming.host}")
+    answer = await answer_to(request, origin=addresses.public_url(incoming))
     response = await send(answer, incoming)
     if counts is not None:
         duration = time.monotonic() - start

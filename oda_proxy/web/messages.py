@@ -10,16 +10,15 @@ from aiohttp import web
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.headers import media_type
-from oda_proxy.http.loopback import is_loopback
 from oda_proxy.http.message import Request
 from oda_proxy.query.multipart import MULTIPART
 from oda_proxy.query.query import FORM
+from oda_proxy.web.front_end import DIRECT
 from oda_proxy.web.whole_response import send_whole
 
 if TYPE_CHECKING:
-    import asyncio
-
     from oda_proxy.http.answer import Answer
+    from oda_proxy.web.front_end import Addresses
 
 _log = logging.getLogger(__name__)
 
@@ -37,25 +36,24 @@ class IncompleteBodyError(OdaProxyError):
         super().__init__(f"an answer ended after {written} of {length} bytes; the connection to the client was aborted")
 
 
-async def read(incoming: web.BaseRequest, target: str) -> Request:
-    """Return a request for `target`, an encoded path with its query string; the body is read if it is a form."""
+async def read(incoming: web.BaseRequest, target: str, addresses: Addresses = DIRECT) -> Request:
+    """Return a request for `target`, an encoded path with its query string; the body is read if it is a form.
+
+    `addresses` says where the request comes from.
+    """
     path, _, query_string = target.partition("?")
-    is_remote = "Accept-Encoding" in incoming.headers and _is_remote(incoming.transport)
-    request = Request(incoming.method, path, query_string, tuple(incoming.headers.items()), is_remote=is_remote)
+    request = Request(
+        incoming.method,
+        path,
+        query_string,
+        tuple(incoming.headers.items()),
+        is_remote="Accept-Encoding" in incoming.headers and addresses.is_remote(incoming),
+        client_address=addresses.client_address(incoming),
+    )
     if not incoming.can_read_body:
         return request
     body = await incoming.read() if _is_form(incoming, request) else incoming.content.iter_chunked(64 * 1024)
     return replace(request, body=body)
-
-
-def _is_remote(transport: asyncio.BaseTransport | None) -> bool:
-    """Return whether a connection comes from another machine."""
-    if transport is None:
-        return False
-    peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
-    if not isinstance(peer, tuple) or not isinstance(own, tuple):  # a Unix socket, or the connection is closed
-        return False
-    return peer[0] != own[0] and not is_loopback(peer[0].removeprefix("::ffff:"))
 
 
 def _is_form(incoming: web.BaseRequest, request: Request) -> bool:

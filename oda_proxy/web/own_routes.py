@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from oda_proxy.access.authentication import CHALLENGE, NotAllowedError, NotAuthenticatedError
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.web.front_end import client_address
 from oda_proxy.web.problems import problem, problem_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def guard(authentication: Authentication) -> Middleware:
         if own is None:
             return await handler(request)
         try:
-            visitor = await authentication.visitor(request.remote or "", request.headers)
+            visitor = await authentication.visitor(client_address(request), request.headers)
             require(visitor, own.chosen(request).action)
             request[VISITOR] = visitor
             return await handler(request)

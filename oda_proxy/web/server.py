@@ -18,6 +18,7 @@ from oda_proxy.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Sequence
 
 MAX_LINE = 256 * 1024
@@ -41,25 +42,31 @@ DIRECT_HANDLER = web.AppKey[DirectHandler]("direct handler")
 
 
 @asynccontextmanager
-async def listening(app: web.Application, host: str, port: int, *, shutdown_timeout: float = 5.0) -> AsyncIterator[str]:
-    """Serve `app` and yield its address; port 0 takes a free one. Raises ListenError.
+async def listening(
+    app: web.Application, host: str, port: int, *, shutdown_timeout: float = 5.0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Serve `app`, over TLS with `tls`, and yield its address; port 0 takes a free one. Raises ListenError.
 
     `shutdown_timeout` is how long, in s, answers under way may take when the block ends.
     """
     async with _running(app, shutdown_timeout) as runner:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise ListenError(host, port, reason_of(error)) from error
         bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        yield address_of(host, bound, is_tls=tls is not None)
 
 
 @asynccontextmanager
 async def listening_on(
-    app: web.Application, listeners: Sequence[socket.socket | Path], *, shutdown_timeout: float = 5.0
+    app: web.Application,
+    listeners: Sequence[socket.socket | Path],
+    *,
+    shutdown_timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Serve `app` on sockets that listen, and on the paths of Unix sockets; `shutdown_timeout` is as for `listening`.
+    """Serve `app` on sockets that listen, and on the paths of Unix sockets; the rest is as for `listening`.
 
     A Unix socket that a process left is replaced. Raises OSError.
     """
@@ -68,7 +75,7 @@ async def listening_on(
             if isinstance(listener, Path):
                 await web.UnixSite(runner, listener).start()
             else:
-                await web.SockSite(runner, listener).start()
+                await web.SockSite(runner, listener, ssl_context=tls).start()
         yield
 
 
@@ -92,6 +99,11 @@ async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterat
         yield runner
     finally:
         await runner.cleanup()
+
+
+def address_of(host: str, port: int, *, is_tls: bool) -> str:
+    """Return the URL of a listener."""
+    return f"http{'s' if is_tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def reason_of(error: OSError) -> str:

@@ -19,6 +19,7 @@ from oda_proxy.errors import OdaProxyError, RequestIncompleteError, UpstreamUnre
 from oda_proxy.http import headers
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus, read_cache_status
+from oda_proxy.http.front_end_headers import UNKNOWN
 from oda_proxy.http.request_body import RequestBody
 from oda_proxy.web.server import MAX_LINE
 from oda_proxy.workers.socket_folder import socket_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
     from types import TracebackType
+
+    from aiohttp import web
 
     from oda_proxy.http.message import Headers, Reply, Request, Upstream
     from oda_proxy.workers.membership import Membership
@@ -42,6 +45,11 @@ NOT_LEADER: Final = "Oda-Proxy-Not-Leader"
 """Header of the response of a worker that does not lead: it was restarted, and another one leads by now."""
 REMOTE: Final = "Oda-Proxy-Remote"
 """Header of a forwarded request that was received from another machine."""
+BASE_URL: Final = "Oda-Proxy-Base-Url"
+"""Header of a forwarded request: the URL of the server as the client knows it."""
+CLIENT: Final = "Oda-Proxy-Client"
+"""Header of a forwarded request: the address of its client."""
+_MARKS: Final = frozenset({REMOTE.casefold(), BASE_URL.casefold(), CLIENT.casefold()})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -82,12 +90,12 @@ class Forwarder:
     ) -> None:
         await self._stack.aclose()
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request, *, base_url: str = "") -> Answer:
         """Return the leader's answer to a request, its body unread; raises as `respond`."""
-        return _answer(await self.respond(request))
+        return _answer(await self.respond(request, base_url=base_url))
 
-    async def respond(self, request: Request) -> aiohttp.ClientResponse:
-        """Return the leader's response to a request, its body unread.
+    async def respond(self, request: Request, *, base_url: str = "") -> aiohttp.ClientResponse:
+        """Return the leader's response to a request, its body unread; `base_url` is the server's for the client.
 
         A worker that has become the leader meanwhile sends it to itself. Raises NoLeaderError, LeaderEndedError where
         the request must not be sent twice, and RequestIncompleteError where its body cannot be read to its end.
@@ -96,7 +104,7 @@ class Forwarder:
         while not self._membership.closing and time.monotonic() < until:
             if (leader := self._membership.roles.leader) is not None:
                 try:
-                    response = await self._send_to(leader, request)
+                    response = await self._send_to(leader, request, base_url)
                 except aiohttp.ClientConnectorError:
                     pass  # nothing was sent: the leader has ended, and this worker has not been told yet
                 except aiohttp.ClientError as error:
@@ -123,9 +131,11 @@ class Forwarder:
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
-    async def _send_to(self, number: int, request: Request) -> aiohttp.ClientResponse:
-        without = ("expect", REMOTE, "content-length") if isinstance(request.body, bytes) else ("expect", REMOTE)
-        marks = ((REMOTE, "yes"),) if request.is_remote else ()
+    async def _send_to(self, number: int, request: Request, base_url: str) -> aiohttp.ClientResponse:
+        length = ("content-length",) if isinstance(request.body, bytes) else ()
+        without = ("expect", *_MARKS, *length)
+        remote = "yes" if request.is_remote else ""
+        marks = ((REMOTE, remote), (BASE_URL, base_url), (CLIENT, request.client_address))
         path = request.path if request.path.startswith("/") else f"/{request.path}"
         # Byte for byte as the client sent it: URL(...) would cut a `#` off.
         url = URL.build(scheme="http", host="worker", path=path, query_string=request.query_string, encoded=True)
@@ -136,7 +146,10 @@ class Forwarder:
             return await (await self._session(number)).request(
                 request.method,
                 url,
-                headers=(*headers.without_hop_by_hop(request.headers, without=without), *marks),
+                headers=(
+                    *headers.without_hop_by_hop(request.headers, without=without),
+                    *((name, value) for name, value in marks if value),
+                ),
                 data=body or None,
                 allow_redirects=False,
             )
@@ -176,8 +189,30 @@ def _answer(response: aiohttp.ClientResponse) -> Answer:
 
 def received(request: Request) -> Request:
     """Return a forwarded request as the other worker received it."""
-    others = tuple((name, value) for name, value in request.headers if name.casefold() != REMOTE.casefold())
-    return replace(request, headers=others, is_remote=len(others) < len(request.headers))
+    return replace(request, headers=tuple(field for field in request.headers if field[0].casefold() not in _MARKS))
+
+
+class ForwardedAddresses:
+    """Where forwarded requests were sent to, and where from, as the worker reports that received them."""
+
+    def public_url(self, incoming: web.BaseRequest) -> str:
+        """Return the URL of the server as the client knows it."""
+        return incoming.headers.get(BASE_URL) or f"{incoming.scheme}://{incoming.host}"
+
+    def client_address(self, incoming: web.BaseRequest) -> str:
+        """Return the address of the client."""
+        return incoming.headers.get(CLIENT, UNKNOWN)
+
+    def is_remote(self, incoming: web.BaseRequest) -> bool:
+        """Return whether the client is on another machine."""
+        return REMOTE in incoming.headers
+
+    def target(self, incoming: web.BaseRequest) -> str:
+        """Return the path of a request, from which the other worker has removed the prefix of the deployment."""
+        return incoming.raw_path
+
+    def error(self, _: web.BaseRequest) -> None:
+        """Return None: the other worker has refused requests whose headers it cannot read."""
 
 
 def may_repeat(request: Request) -> bool:

@@ -15,6 +15,7 @@ from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.metrics.snapshot import from_json, to_json, total
 from oda_proxy.web.app import respond
+from oda_proxy.web.front_end import ADDRESSES
 from oda_proxy.web.pages import durations_of, status_of
 from oda_proxy.workers.forwarding import NOT_LEADER, received
 from oda_proxy.workers.totals import add_up
@@ -56,7 +57,7 @@ class ClientRouting:
             return await self._proxy.answer(request, origin=origin)
         try:
             answer = await self._proxy.answer_alone(request, origin=origin)
-            return answer or await self._forwarder.send(request)
+            return answer or await self._forwarder.send(request, base_url=origin)
         except OdaProxyError as error:
             return self._proxy.cors.apply(text_error(error), request.headers)
         except Exception as error:  # noqa: BLE001 - as in `Proxy.answer`
@@ -72,7 +73,8 @@ class ClientRouting:
             is_own = self._membership.leading.is_set() or request.path in ALIVE
             if is_own or not request.path.startswith(_PAGES):
                 return await handler(request)
-            return await respond(request, self.answer, self._proxy.cors, counts=None)
+            addresses = request.app[ADDRESSES]
+            return await respond(request, self.answer, self._proxy.cors, counts=None, addresses=addresses)
 
         return handle
 

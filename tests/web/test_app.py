@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oda_proxy.http.message import Request
+    from oda_proxy.web.front_end import Addresses
 
 QUERY = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new"
 LARGE = 20_000_000
@@ -185,9 +186,9 @@ async def test_a_client_that_disconnects_within_a_form_is_no_error(
 ) -> None:
     is_read = asyncio.Event()
 
-    async def read(incoming: web.BaseRequest, target: str) -> Request:
+    async def read(incoming: web.BaseRequest, target: str, addresses: Addresses) -> Request:
         try:
-            return await messages.read(incoming, target)
+            return await messages.read(incoming, target, addresses)
         finally:
             is_read.set()
 

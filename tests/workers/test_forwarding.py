@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from oda_proxy.errors import RequestIncompleteError, UpstreamUnreachableError
 from oda_proxy.http.cache_status import CacheStatus
@@ -16,8 +17,11 @@ from oda_proxy.http.message import Request
 from oda_proxy.web.server import listening_on
 from oda_proxy.workers.channel import Roles
 from oda_proxy.workers.forwarding import (
+    BASE_URL,
+    CLIENT,
     NOT_LEADER,
     REMOTE,
+    ForwardedAddresses,
     Forwarder,
     LeaderEndedError,
     NoLeaderError,
@@ -145,23 +149,35 @@ async def test_a_request_reaches_the_leader_as_the_client_sent_it(servers: Serve
 
 
 @pytest.mark.parametrize("is_remote", [True, False])
-async def test_only_a_worker_says_that_a_request_is_from_another_machine(
+async def test_only_a_worker_says_where_a_request_comes_from(
     servers: Servers, forwarder: Forwarder, *, is_remote: bool
 ) -> None:
-    request = Request(
-        "GET", "/run_analysis", headers=((REMOTE.lower(), "forged"), ("X-Other", "1")), is_remote=is_remote
-    )
+    forged = ((REMOTE.lower(), "forged"), (BASE_URL.upper(), "http://forged"), (CLIENT, "forged"), ("X-Other", "1"))
+    request = Request("GET", "/run_analysis", headers=forged, is_remote=is_remote, client_address="192.0.2.7")
     async with servers.worker(0, ok):
-        await body_of(await forwarder.send(request))
+        await body_of(await forwarder.send(request, base_url="https://example.org/oda"))
 
     (seen,) = servers.seen
-    assert seen.headers.get(REMOTE) == ("yes" if is_remote else None)
-    found = received(Request("GET", "/run_analysis", headers=tuple(seen.headers.items())))
-    assert (found.is_remote, "X-Other" in dict(found.headers), REMOTE in dict(found.headers)) == (
-        is_remote,
-        True,
-        False,
+    incoming = make_mocked_request("GET", "/run_analysis", headers=seen.headers)
+    addresses = ForwardedAddresses()
+    assert addresses.is_remote(incoming) is is_remote
+    assert (addresses.public_url(incoming), addresses.client_address(incoming)) == (
+        "https://example.org/oda",
+        "192.0.2.7",
     )
+    found = dict(received(Request("GET", "/run_analysis", headers=tuple(seen.headers.items()))).headers)
+    assert "X-Other" in found
+    assert found.keys().isdisjoint({REMOTE, BASE_URL, CLIENT})
+
+
+async def test_what_no_worker_says_is_not_taken_from_the_client(servers: Servers, forwarder: Forwarder) -> None:
+    async with servers.worker(0, ok):
+        await body_of(await forwarder.send(Request("GET", "/x", headers=((BASE_URL, "forged"), (CLIENT, "127.0.0.1")))))
+
+    (seen,) = servers.seen
+    incoming = make_mocked_request("GET", "/x", headers=seen.headers)
+    assert ForwardedAddresses().client_address(incoming) == "unknown"
+    assert "forged" not in ForwardedAddresses().public_url(incoming)
 
 
 async def test_a_streamed_body_is_forwarded_with_its_length(servers: Servers, forwarder: Forwarder) -> None:

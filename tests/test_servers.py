@@ -1,0 +1,101 @@
+"""Servers with certificates, public addresses and several workers, as the command line starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from oda_proxy import config, servers
+from oda_proxy.store.memory import MemoryStore
+from tests.support.servers import PATIENCE, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.servers import Server
+
+HEADERS = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "example.org"}
+ISGRI = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new&osa_version=OSA10.2"
+QUERY = f"{ISGRI}&scw_list=010200230010.001&session_id=K7Q2ZP9X4M1TB6WD"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a certificate for 127.0.0.1, its key and its authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    return folder
+
+
+def fetch(server: Server, path: str, authority: Path | None = None, **headers: str) -> dict[str, Any]:
+    request = urllib.request.Request(f"{server.url}{path}", headers=headers)  # noqa: S310 - on this machine
+    context = ssl.create_default_context(cafile=authority) if authority else None
+    with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as response:  # noqa: S310 - as above
+        found: dict[str, Any] = json.load(response)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_with_a_certificate_speaks_tls_and_reads_the_headers_of_its_front_end(
+    tmp_path: Path, certificates: Path, workers: str
+) -> None:
+    tls = ["--tls-cert", str(certificates / "cert.pem"), "--tls-key", str(certificates / "key.pem")]
+    with (
+        running(tmp_path / "mock.log", "mock", "--port", "0", "--time-scale", "0", "--synthetic") as mock,
+        running(
+            tmp_path / "proxy.log",
+            *("serve", "--upstream", mock.url, "--port", "0", "--cache-dir", str(tmp_path / "cache")),
+            *("--workers", workers, "--trusted-proxy", "127.0.0.1", *tls),
+        ) as proxy,
+    ):
+        assert proxy.url.startswith("https://127.0.0.1:")
+        authority = certificates / "authority.pem"
+        fetch(proxy, f"/run_analysis?{QUERY}", authority)
+        for _ in range(8 if workers == "2" else 1):  # either worker
+            hit = fetch(proxy, f"/mmoda/run_analysis?{QUERY}", authority, **HEADERS)
+            assert "https://example.org/mmoda'" in hit["products"]["api_code"]
+        assert fetch(proxy, "/-/status", authority)["run_analysis"]["hits"] > 0
+    assert "without encryption" not in (tmp_path / "proxy.log").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--tls-key", "key.pem"], ["--tls-cert", "missing.pem"]])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_files_for_tls_that_cannot_be_used_are_an_error_of_one_line(
+    tmp_path: Path, arguments: list[str], workers: str
+) -> None:
+    command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--mock", "--workers", workers, *arguments]
+    if workers == "2":
+        command.remove("--mock")
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "--tls-cert" in result.stderr
+
+
+@pytest.mark.parametrize(("host", "warnings"), [("0.0.0.0", 1), ("127.0.0.1", 0)])  # noqa: S104 - nothing listens
+def test_a_server_that_is_exposed_says_so_at_the_start(
+    caplog: pytest.LogCaptureFixture, host: str, warnings: int
+) -> None:
+    values = config.resolve(config.SERVE, {"host": host}, {}, None, warn=pytest.fail)
+    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+
+    async def start() -> None:
+        servers._log_start(MemoryStore(), None, options)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(start())
+    assert len(caplog.messages) == warnings
