@@ -80,7 +80,9 @@ def skip_space(text: str, at: int) -> int:
 
 def _decode_string(text: str, at: int) -> tuple[str, int]:
     end = text.find('"', at + 1)
-    if end < 0 or text.find("\\", at + 1, end) >= 0 or not _is_printable(text, at + 1, end):
+    if end < 0:
+        raise ValueError(f"the text from character {at} on has no end")
+    if text.find("\\", at + 1, end) >= 0 or not _is_printable(text, at + 1, end):
         value, end = _DECODER.raw_decode(text, at)
         return str(value), end
     return text[at + 1 : end], end + 1

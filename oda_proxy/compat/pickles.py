@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from oda_proxy.codec import base64_steps
 from oda_proxy.codec.pickle_allow_list import COMPUTED_NAME
 from oda_proxy.codec.pickle_operations import renamed_modules
 from oda_proxy.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 PORTABLE_MODULES: Final = {
     "numpy._core.multiarray": "numpy.core.multiarray",
@@ -33,33 +36,52 @@ class Pickle:
 class Pickles:
     """The pickles of an answer by their texts: many products of one answer have the same response matrix.
 
-    Up to `limit` characters are remembered from one product to the next.
+    Up to `limit` characters are cached from one product to the next.
     """
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
-        self._pickles: dict[str, Pickle] = {}
+        self._pickles: dict[Hashable, tuple[str, Pickle]] = {}
 
     def find(self, text: str) -> Pickle:
         """Return a pickle, with its modules renamed."""
-        if (found := self._pickles.get(text)) is None:
-            found = self._pickles[text] = _read(text)
-            self._pickles[found.text] = found
+        if (found := self._cached(text)) is None:
+            found = _read(text)
+            if len(text) <= self.limit:
+                self._pickles[_key(text)] = text, found
+            self._pickles[_key(found.text)] = found.text, found
         return found
 
     def decoded(self, text: str) -> bytes | None:
         """Return what a text decodes to; None for one that was not read as a pickle."""
-        found = self._pickles.get(text)
+        found = self._cached(text)
         return found.data if found else None
 
     def end_product(self) -> None:
         """Release what the next product does not need."""
-        size = sum(map(len, self._pickles))
-        for text, pickle in list(self._pickles.items()):
+        size = sum(len(text) for text, _ in self._pickles.values())
+        for key, (text, pickle) in list(self._pickles.items()):
             pickle.data = None
             if size > self.limit:
-                del self._pickles[text]
+                del self._pickles[key]
                 size -= len(text)
+
+    def _cached(self, text: str) -> Pickle | None:
+        cached, pickle = self._pickles.get(_key(text), ("", None))
+        return pickle if cached == text else None
+
+
+_LONG: Final = 1024
+"""Characters of a text from which on it is found by a part of them: a hash of all would take longer."""
+_PART: Final = 64
+
+
+def _key(text: str) -> Hashable:
+    """Return a key for a text; a long one may share it with others."""
+    if len(text) < _LONG:
+        return text
+    middle = len(text) // 2
+    return len(text), text[:_PART], text[middle : middle + _PART], text[-_PART:]
 
 
 def _read(text: str) -> Pickle:

@@ -31,7 +31,7 @@ def forbidden_names(products: Any, pickles: Pickles | None = None) -> tuple[str,
     """
     found: set[str] = set()
     pickles = pickles or Pickles()
-    for kind, text in dict.fromkeys(_loaded(products)):
+    for kind, text in _loaded(products):
         found.update(_forbidden(kind, text, pickles))
     return tuple(sorted(name[:_MAX_NAME] for name in found))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -10,7 +11,7 @@ from oda_proxy.codec.json_steps import STEP
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _LARGE: Final = 16 * 1024
 """Bytes of data from which on numpy is faster than regular expressions."""
@@ -32,24 +33,23 @@ class BytePattern(NamedTuple):
 class PatternScan:
     """Data that are looked through once for the begins of all `patterns`, and then searched for some of them."""
 
-    def __init__(self, data: bytes, patterns: Iterable[BytePattern]) -> None:
+    def __init__(self, data: bytes, patterns: tuple[BytePattern, ...]) -> None:
         self._data = data
         self._scanned: tuple[Any, Any] | None = None
         """For large data, where a pair begins with which a pattern begins, in order, and the pairs as numbers."""
         if len(data) >= _LARGE:
-            self._scanned = _pairs_in(data, {pair for pattern in patterns for pair in pattern.begins})
+            self._scanned = _pairs_in(data, patterns)
 
-    def starts(self, patterns: Iterable[BytePattern]) -> Iterator[tuple[int, str]]:
+    def starts(self, patterns: tuple[BytePattern, ...]) -> Iterator[tuple[int, str]]:
         """Yield where some of the patterns begin, in order, each with the name of the pattern."""
         if self._scanned is not None:
             return self._matches(patterns, *self._scanned)
-        present = [one for one in patterns if any(pair[:1] in self._data for pair in one.begins)]
+        present = [one for one in patterns if any(first in self._data for first in _first_bytes(one))]
         return heapq.merge(*(zip(_offsets(one, self._data), repeat(one.name)) for one in present))
 
-    def _matches(self, patterns: Iterable[BytePattern], offsets: Any, pairs: Any) -> Iterator[tuple[int, str]]:
+    def _matches(self, patterns: tuple[BytePattern, ...], offsets: Any, pairs: Any) -> Iterator[tuple[int, str]]:
         """Yield the same for large data."""
-        by_pair = {pair: pattern for pattern in patterns for pair in pattern.begins}
-        is_begin = _table(map(_number, by_pair))
+        by_pair, is_begin = _by_pair(patterns), _table(patterns)
         for begin in range(0, len(offsets), _AT_ONCE):
             some = slice(begin, begin + _AT_ONCE)
             for at in offsets[some][is_begin[pairs[some]]].tolist():
@@ -62,18 +62,17 @@ def _offsets(pattern: BytePattern, data: bytes) -> Iterator[int]:
     return (found.start() for found in pattern.regex.finditer(data))
 
 
-def _pairs_in(data: bytes, pairs: Iterable[bytes]) -> tuple[Any, Any]:
-    """Return where the pairs begin in data, in order, and which of them each is, as a number."""
+def _pairs_in(data: bytes, patterns: tuple[BytePattern, ...]) -> tuple[Any, Any]:
+    """Return where data have a pair with which a pattern begins, in order, and which each is, as a number."""
     import numpy as np
 
-    present = [_number(pair) for pair in pairs if pair[:1] in data and pair[1:] in data]
+    present = [_number(pair) for pair in _by_pair(patterns) if pair[:1] in data and pair[1:] in data]
     found = [np.empty(0, np.uint32)]
-    table = _table(present)
     for begin in range(0, len(data) - 1, STEP) if present else ():
         for shifted in (begin, begin + 1):  # the pairs that begin at even, and at odd offsets
             words = np.frombuffer(data, "<u2", min(STEP, len(data) - shifted) // _PAIR, shifted)
             if len(present) > _FEW:
-                is_pair = table.take(words)
+                is_pair = _table(patterns).take(words)
             else:
                 is_pair = words == present[0]
                 for number in present[1:]:
@@ -84,12 +83,24 @@ def _pairs_in(data: bytes, pairs: Iterable[bytes]) -> tuple[Any, Any]:
     return offsets, codes[offsets] | codes[offsets + 1].astype(np.uint16) << 8
 
 
-def _table(numbers: Iterable[int]) -> Any:
-    """Return a table of all pairs of bytes, which tells whether a pair is one of these."""
+@lru_cache
+def _by_pair(patterns: tuple[BytePattern, ...]) -> dict[bytes, BytePattern]:
+    """Return the patterns by the pairs with which they begin."""
+    return {pair: pattern for pattern in patterns for pair in pattern.begins}
+
+
+@lru_cache
+def _first_bytes(pattern: BytePattern) -> frozenset[bytes]:
+    return frozenset(pair[:1] for pair in pattern.begins)
+
+
+@lru_cache(16)
+def _table(patterns: tuple[BytePattern, ...]) -> Any:
+    """Return a table of all pairs of bytes, which tells whether a pattern begins with a pair."""
     import numpy as np
 
     table = np.zeros(2**16, np.bool_)
-    table[list(numbers)] = True
+    table[[_number(pair) for pair in _by_pair(patterns)]] = True
     return table
 
 

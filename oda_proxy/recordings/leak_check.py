@@ -136,7 +136,7 @@ class LeakCheck:
     """
 
     def __init__(self, secrets: Secrets, *, limit: int = 0) -> None:
-        """Take the secrets; texts of up to `limit` characters together are remembered, and decoded only once."""
+        """Take the secrets; texts of up to `limit` characters together are cached, and decoded only once."""
         self._long: list[tuple[str, bytes]] = []
         self._short: list[tuple[str, re.Pattern[str]]] = []
         for reason, texts in secrets.by_reason.items():
@@ -166,10 +166,13 @@ class LeakCheck:
         self._values.extend(_values(value))
         if self._short:
             self._words.extend(text for text in texts if len(text) < _PROSE)
-        for text in dict.fromkeys(texts):
-            if len(text) >= _BASE64_FROM and text not in self._decoded:
-                self._search_decoded(text, decoded(text))
-                self._remember(text)
+        for text in texts:
+            is_cached = len(text) < max(_PROSE, self._limit + 1)
+            if len(text) < _BASE64_FROM or (is_cached and text in self._decoded):
+                continue
+            self._search_decoded(text, decoded(text))
+            if is_cached:
+                self._cache(text)
 
     def finish(self) -> None:
         """Search what is split over members of all values."""
@@ -202,7 +205,7 @@ class LeakCheck:
     def _search_next(self, data: bytes) -> None:
         """Search data that follow those before."""
         following = b"\n".join((self._end, data))
-        scan = PatternScan(following, (_JWT, *ENCODINGS))
+        scan = PatternScan(following, _IN_TEXT)
         _refuse_token(following, scan)
         self._search_letters(_steps(data))
         self._search_encoded(following, scan)
@@ -229,7 +232,7 @@ class LeakCheck:
 
     def _search_readings(self, data: bytes) -> PatternScan:
         """Search data, and what is encoded in them; return them, scanned for what is compressed."""
-        scan = PatternScan(data, (_JWT, *ENCODINGS, *MAGIC))
+        scan = PatternScan(data, _IN_DATA)
         _refuse_token(data, scan)
         self._search_skeleton(_skeleton(data))
         self._search_encoded(data, scan)
@@ -240,7 +243,7 @@ class LeakCheck:
             self._search(decoded)
 
     def _search(self, data: bytes) -> None:
-        _refuse_token(data, PatternScan(data, (_JWT,)))
+        _refuse_token(data, PatternScan(data, _TOKENS))
         self._search_skeleton(_skeleton(data))
 
     def _search_skeleton(self, skeleton: bytes) -> bool:
@@ -252,7 +255,7 @@ class LeakCheck:
                 raise NotStorableError(reason)
         return True
 
-    def _remember(self, text: str) -> None:
+    def _cache(self, text: str) -> None:
         self._decoded[text] = None
         if len(text) >= _PROSE:
             size = sum(map(len, self._decoded))
@@ -268,14 +271,16 @@ _PROSE = 4096
 """Characters up to which a text is searched for short secrets: base64 holds them by chance."""
 _SHIFTED = 1024 * 1024
 """Characters up to which a text may have anything but base64 at its begin: longer ones are files."""
-_JWT = BytePattern("token", (b"ey",), re.compile(JWT.pattern.encode()))
+_TOKENS = (BytePattern("token", (b"ey",), re.compile(JWT.pattern.encode())),)
+_IN_TEXT = (*_TOKENS, *ENCODINGS)
+_IN_DATA = (*_IN_TEXT, *MAGIC)
 _CONTINUED = b"continue"
 """The letters of CONTINUE, which splits a text over FITS cards."""
 
 
 def _refuse_token(data: bytes, scan: PatternScan) -> None:
     """Raise NotStorableError where data, which were scanned for tokens, hold one."""
-    if b"." in data and any(scan.starts((_JWT,))):
+    if b"." in data and any(scan.starts(_TOKENS)):
         raise NotStorableError("names-a-token")
 
 

@@ -269,10 +269,9 @@ class Redactor:
         self._write(f"{',' if self._size else ''}{json.dumps(name)}:".encode("ascii"))
 
     def _write_value(self, value: Any, pieces: Sequence[bytes]) -> None:
-        """Redact, check and write a value: as it was sent, or as redaction changes it."""
+        """Redact, write and check a value: as it was sent, or as redaction changes it."""
         first = len(self._taken)
         redacted = redact_value(fits_cards.mark_cards(value, self._taken))
-        self._check.add(redacted, self._pickles.decoded)
         if len(self._taken) > first:
             text, gaps = fits_cards.extract_cards(compact(redacted), self._taken, first)
             self._gaps += [gap._replace(offset=self._size + gap.offset) for gap in gaps]
@@ -280,7 +279,8 @@ class Redactor:
         elif redacted is not value:
             pieces = list(compact_pieces(redacted))
         for piece in pieces:
-            self._write(piece)
+            self._write(piece)  # first, to be compressed while it is checked
+        self._check.add(redacted, self._pickles.decoded)
 
     def _write(self, piece: bytes) -> None:
         self._head.write(piece)
