@@ -108,6 +108,20 @@ def _sharing(value: str) -> str:
     return value
 
 
+def _readers(value: str) -> str:
+    if value not in {"anyone", "local", "token", "verified"}:
+        raise ValueError(value)
+    return value
+
+
+def _allowed_host(value: str) -> str:
+    """Check a name of this server, without a port, or `*`."""
+    name = _host_name("any" if value == "*" else value.removeprefix("[").removesuffix("]"))
+    if name.count(":") == 1:
+        raise ValueError(value)
+    return value if value == "*" else name
+
+
 def _rule(value: str) -> Rule:
     from oda_proxy.store.freshness import Rule  # imported only if the option is set
 
@@ -271,8 +285,16 @@ _SECRET_KEY = Option(
 )
 
 _ADMIN_TOKEN = Option(
-    "admin-token", _text, "a token that is not empty", "token that allows to stop jobs over HTTP", metavar="TOKEN"
+    "admin-token", _text, "a token that is not empty", "token of the administrator, for HTTP", metavar="TOKEN"
 )
+_ADMIN_TOKEN_FILE = Option(
+    "admin-token-file", _path, "a file", "file with the token of the administrator", metavar="FILE"
+)
+_READ_TOKEN = Option(
+    "read-token", _text, "a token that is not empty", "token of those who may read the pages", metavar="TOKEN"
+)
+
+_SECRETS = (_SECRET_KEY, _ADMIN_TOKEN, _READ_TOKEN)
 
 SERVE = (
     _UPSTREAM,
@@ -384,6 +406,28 @@ SERVE = (
     ),
     _SECRET_KEY,
     _ADMIN_TOKEN,
+    _ADMIN_TOKEN_FILE,
+    _READ_TOKEN,
+    Option("read-token-file", _path, "a file", "file with the token of those who may read the pages", metavar="FILE"),
+    Option("metrics-token-file", _path, "a file", "file with the token for /-/metrics", metavar="FILE"),
+    Option(
+        "readers",
+        _readers,
+        "anyone, local, token or verified",
+        "who may read the pages, beside those with a token of this server: anyone; local, clients on this machine; "
+        "token, nobody; verified, persons whose token the dispatcher accepts",
+        "local",
+        metavar="WHO",
+    ),
+    Option(
+        "allowed-host",
+        _allowed_host,
+        "the name of a host, or *",
+        "name under which this server answers, and no other; may be repeated",
+        (),
+        True,
+        "HOST",
+    ),
     Option(
         "token-trust",
         _seconds,
@@ -423,6 +467,8 @@ JOBS = (
     replace(_HOST, help="address on which the proxy listens"),
     replace(_port_option(8400), help="port on which the proxy listens"),
     _ADMIN_TOKEN,
+    _ADMIN_TOKEN_FILE,
+    _READ_TOKEN,
 )
 STORE = (_UPSTREAM, _FORMER_URL, _CACHE_DIR)
 KEY = (
@@ -495,6 +541,12 @@ class ServeOptions:
     sharing: str
     secret_key: str | None = field(repr=False)
     admin_token: str | None = field(repr=False)
+    admin_token_file: Path | None
+    read_token: str | None = field(repr=False)
+    read_token_file: Path | None
+    metrics_token_file: Path | None
+    readers: str
+    allowed_host: tuple[str, ...]
     token_trust: float
     description_ttl: float
     cors_origins: tuple[str, ...]
@@ -546,7 +598,7 @@ def resolve(
     which names the option and its source.
     """
     from_file = _read_file(file)
-    for secret in (_SECRET_KEY, _ADMIN_TOKEN):
+    for secret in _SECRETS:
         if secret in options and secret.key in from_file:
             _check_mode(file or Path(FILE), secret.key, warn)
     values = {}
@@ -605,7 +657,7 @@ def _parsed(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(str(value))
     except ValueError:
-        is_secret = option in {_SECRET_KEY, _ADMIN_TOKEN} or "@" in str(value)  # the part before @ may be a password
+        is_secret = option in _SECRETS or "@" in str(value)  # the part before @ may be a password
         shown = f", not {str(value)!r}" if not is_secret or not str(value).strip() else ""
         raise UsageError(f"{source} must be {option.expects}{shown}") from None
 

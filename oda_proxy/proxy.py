@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
+from multidict import CIMultiDict
 
 from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
@@ -29,13 +30,15 @@ from oda_proxy.errors import (
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
 from oda_proxy.handlers.past_durations import add_past_durations
+from oda_proxy.handlers.persons import Persons
 from oda_proxy.handlers.services import Services
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.content_coding import preferred
-from oda_proxy.http.cors import options_answer
+from oda_proxy.http.cors import ANY_ORIGIN, options_answer
+from oda_proxy.http.cross_site import check_site
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
 from oda_proxy.jobs.client import Client
@@ -118,6 +121,7 @@ class Proxy:
         self._resolver = QueryResolver(services.instruments)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
+        self.persons = Persons(self._tokens, self._token_probe, self._resolver, store)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
@@ -264,6 +268,8 @@ class Proxy:
 
     async def _other_route(self, request: Request, route: Route, base_url: str) -> Answer:
         """Relay a request for a route that is not cached."""
+        if routes.is_closed(route.path) and ANY_ORIGIN not in self.cors.origins:
+            check_site(request.method, CIMultiDict(request.headers), self.cors.origins)
         answer = await self._upstream_relay.send(request, base_url, "bypass")
         if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
             self.expire_descriptions()

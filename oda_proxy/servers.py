@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import secrets
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from oda_proxy.access.authentication import Authentication
+    from oda_proxy.access.authentication import Tokens
     from oda_proxy.config import MockOptions, ServeOptions
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.front_end import FrontEnd
+    from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.server_state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -104,8 +106,29 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
 
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
+    tls = _tls(options)
+    async with AsyncExitStack() as stack:
+        app, parts = await proxy_app(options, stack, shutdown_timeout=shutdown_timeout)
+        url = await stack.enter_async_context(
+            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
+        )
+        if parts.upstream:
+            await stack.enter_async_context(_in_background(parts.proxy.estimate()))
+        _log_start(parts.store, parts.folder, options)
+        _check_sharing(parts.store, parts.folder, options.sharing)
+        yield url
+
+
+async def proxy_app(
+    options: ServeOptions, stack: AsyncExitStack, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+) -> tuple[web.Application, Parts]:
+    """Return the application of a proxy in this process, with its parts, which are closed with the stack.
+
+    Raises UsageError, UpstreamUnreachableError where the store is empty, too, and StoreUnusableError.
+    """
     from oda_proxy.config import PRODUCTION
     from oda_proxy.web.app import make_app
+    from oda_proxy.web.guarding import guard_of, tokens_of
 
     if options.workers > 1:
         raise UsageError(
@@ -117,29 +140,29 @@ async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SH
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
         )
-    tls = _tls(options)
-    async with AsyncExitStack() as stack:
-        address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
-        parts = await _build(options, stack, shutdown_timeout, address=address)
-        if parts.upstream:
-            await _check_upstream(parts.upstream, parts.store)
-        _check_store(parts.store, parts.proxy)
-        await parts.proxy.resume()
-        app = make_app(
-            parts.proxy,
-            parts.near_misses,
-            authentication=_authentication(options),
-            server=parts.server,
-            addresses=_front_end(options),
-        )
-        url = await stack.enter_async_context(
-            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
-        )
-        if parts.upstream:
-            await stack.enter_async_context(_in_background(parts.proxy.estimate()))
-        _log_start(parts.store, parts.folder, options)
-        _check_sharing(parts.store, parts.folder, options.sharing)
-        yield url
+    tokens = tokens_of(options)
+    address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
+    parts = await _build(options, stack, shutdown_timeout, address=address)
+    if parts.upstream:
+        await _check_upstream(parts.upstream, parts.store)
+    _check_store(parts.store, parts.proxy)
+    await parts.proxy.resume()
+    app = make_app(
+        parts.proxy,
+        parts.near_misses,
+        guard=guard_of(options, tokens, parts.proxy.persons, session_key=secrets.token_bytes(32)),
+        routes=own_routes(parts),
+        server=parts.server,
+        addresses=_front_end(options),
+    )
+    return app, parts
+
+
+def own_routes(parts: Parts) -> Sequence[OwnRoute]:
+    """Return the own routes of a proxy, beside those of `web.app.make_app`."""
+    from oda_proxy.web import recording_api
+
+    return (*recording_api.routes(parts.store),)
 
 
 def serve_with_workers(options: ServeOptions) -> None:
@@ -147,6 +170,7 @@ def serve_with_workers(options: ServeOptions) -> None:
 
     Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
     """
+    from oda_proxy.web.guarding import tokens_of
     from oda_proxy.workers.shared_port import share_port
     from oda_proxy.workers.socket_folder import private_folder
     from oda_proxy.workers.supervisor import Supervisor
@@ -156,6 +180,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             "--mock runs in one process: leave out --workers, or run `oda-proxy mock` beside the proxy and name it "
             "with --upstream"
         )
+    tokens, session_key = tokens_of(options), secrets.token_bytes(32)
     _import_all()
     tls = _tls(options)
     started_at = time.time()
@@ -165,7 +190,9 @@ def serve_with_workers(options: ServeOptions) -> None:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
-            worker = _Worker(number, channel, port.sockets[number], folder, tls, started_at, is_first=is_first)
+            worker = _Worker(
+                number, channel, port.sockets[number], folder, tls, started_at, tokens, session_key, is_first=is_first
+            )
             return run_server(_serve_as_worker(options, worker))
 
         supervisor = Supervisor(
@@ -189,6 +216,9 @@ class _Worker:
     tls: ssl.SSLContext | None
     server_started_at: float
     """In s since 1970 (UTC)."""
+    tokens: Tokens
+    session_key: bytes = field(repr=False)
+    """The key that signs the sessions of browsers."""
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
 
@@ -225,6 +255,7 @@ def _import_all() -> None:
 async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
     from oda_proxy.web.app import make_app
+    from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.metrics_page import snapshot_of
     from oda_proxy.workers.channel import Report, encode
     from oda_proxy.workers.forwarding import ForwardedAddresses, Forwarder, UpstreamOfLeader
@@ -264,7 +295,8 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 make_app,
                 parts.proxy,
                 parts.near_misses,
-                authentication=_authentication(options),
+                routes=own_routes(parts),
+                guard=guard_of(options, worker.tokens, parts.proxy.persons, session_key=worker.session_key),
                 status=partial(others.status, parts.proxy, parts.server),
                 metrics=partial(others.metrics, saved),
                 server=parts.server,
@@ -296,7 +328,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
     """The parts of a proxy that its server needs."""
 
     proxy: Proxy
@@ -316,7 +348,7 @@ async def _build(
     describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
     others: OtherProcesses | None = None,
     started_at: float | None = None,
-) -> _Parts:
+) -> Parts:
     """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
 
     `describing` returns the upstream that describes instruments; `others` are the other processes of the server, which
@@ -347,7 +379,7 @@ async def _build(
     limits = Limits(options.max_size, options.min_free)
     server = ServerState(started_at or time.time(), limits if folder else None)
     await stack.enter_async_context(background_maintenance(store, lambda: limits, proxy.store_faults, proxy.evictions))
-    return _Parts(proxy, upstream, near_misses, store, folder, server)
+    return Parts(proxy, upstream, near_misses, store, folder, server)
 
 
 async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
@@ -435,12 +467,6 @@ def _make_proxy(
         others=others,
     )
     return Proxy(store, upstream, policy, services=services)
-
-
-def _authentication(options: ServeOptions) -> Authentication:
-    from oda_proxy.access.authentication import Authentication, Secret, Tokens
-
-    return Authentication(Tokens(admin=Secret(options.admin_token) if options.admin_token else None))
 
 
 @asynccontextmanager

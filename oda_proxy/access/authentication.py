@@ -1,25 +1,32 @@
-"""Authentication of visitors: the roles that the tokens of a request show."""
+"""Authentication of visitors: the roles that the address, the token and the session of a request show."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import secrets
+import time
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
+from oda_proxy.access.ownership import NO_DESCRIPTIONS, Ownership
 from oda_proxy.access.roles import Role
+from oda_proxy.access.sessions import Sessions
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.loopback import is_loopback
+from oda_proxy.query.query import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-_FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"})
-"""Headers of requests that a front end forwards, which may be on this machine though the visitor is not."""
+    from oda_proxy.access.sessions import Session
 
-CHALLENGE = "Bearer"
+CHALLENGE: Final = "Bearer"
 """The scheme of `Authorization` (RFC 6750, section 2.1)."""
+UNIX: Final = "unix"
+"""The address of clients of a Unix socket, which are on this machine."""
 
 
 class NotAuthenticatedError(OdaProxyError):
@@ -30,10 +37,22 @@ class NotAuthenticatedError(OdaProxyError):
 
 
 class NotAllowedError(OdaProxyError):
-    """A visitor may not do what is requested, whatever the token."""
+    """A visitor may not do what is requested."""
 
     http_status = 403
     detail = "not-allowed"
+
+
+class Readers(StrEnum):
+    """Who may read the pages about recordings and jobs, beside those with a token of this server."""
+
+    ANYONE = "anyone"
+    LOCAL = "local"
+    """Clients on this machine."""
+    TOKEN = "token"  # noqa: S105 - no token
+    """Nobody else."""
+    VERIFIED = "verified"
+    """Persons whose token the dispatcher accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +79,92 @@ class Tokens:
 
     def roles(self, text: str) -> frozenset[Role]:
         """Return the roles that a token gives."""
-        given = ((self.admin, Role.ADMIN), (self.read, Role.READER), (self.metrics, Role.METRICS))
-        return frozenset(role for secret, role in given if secret is not None and secret.equals(text))
+        by_role = ((self.admin, Role.ADMIN), (self.read, Role.READER), (self.metrics, Role.METRICS))
+        return frozenset(role for secret, role in by_role if secret is not None and secret.equals(text))
 
 
 class Authentication:
-    """Tells who sent a request."""
+    """Tells who sent a request.
 
-    def __init__(self, tokens: Tokens = Tokens()) -> None:
-        self.tokens = tokens
+    `trusts_addresses` is whether an address on this machine means that the client is there, and not a front end that
+    does not name its clients. `audience_of` returns the audience of a token that the dispatcher accepts, None for any
+    other. `tokens` can be replaced while the server runs.
+    """
 
-    async def visitor(self, address: str, headers: Mapping[str, str]) -> Visitor:
-        """Return the visitor of a request with an address. Raises NotAuthenticatedError for a wrong token.
+    def __init__(
+        self,
+        tokens: Tokens | None = None,
+        *,
+        readers: Readers = Readers.LOCAL,
+        trusts_addresses: bool = True,
+        audience_of: Callable[[Token], Awaitable[str | None]] | None = None,
+        ownership: Ownership = NO_DESCRIPTIONS,
+        sessions: Sessions | None = None,
+    ) -> None:
+        self.tokens = tokens or Tokens()
+        self.readers = readers
+        self._trusts_addresses = trusts_addresses
+        self._audience_of = audience_of
+        self._ownership = ownership
+        self._sessions = sessions or Sessions(secrets.token_bytes(32), time.time)
 
-        Programs on this machine may read figures where there is no token for that.
+    async def visitor(self, address: str, headers: Mapping[str, str], cookie: str | None = None) -> Visitor:
+        """Return the visitor of a request from an address, with the session in its cookie.
+
+        Raises NotAuthenticatedError for a token that is neither of this server nor accepted by the dispatcher.
         """
-        everyone = frozenset({Role.READER})
-        if self.tokens.metrics is None and is_loopback(address) and _FORWARDED.isdisjoint(map(str.casefold, headers)):
-            everyone |= {Role.METRICS}
-        if (token := bearer_token(headers)) is None:
-            return Visitor(address, everyone)
-        if not (roles := self.tokens.roles(token)):
-            raise NotAuthenticatedError("the token of this request is not one of this server")
-        return Visitor(address, everyone | roles)
+        visitor = Visitor(address, self._roles_of_address(address), ownership=self._ownership)
+        if (token := bearer_token(headers)) is not None:
+            roles, audience = await self._shown_by(token)
+            return replace(visitor, roles=visitor.roles | roles, audience=audience, has_credentials=True)
+        if cookie is not None and (session := self.session(cookie)):
+            visitor = replace(visitor, roles=visitor.roles | session.roles, audience=session.audience)
+            return replace(visitor, has_credentials=True, has_session=True)
+        return visitor
+
+    async def sign_in(self, token: str) -> str:
+        """Return a session, as text for a cookie, for what a token shows. Raises NotAuthenticatedError."""
+        roles, audience = await self._shown_by(token)
+        return self._sessions.sign(roles, audience, binding=self._binding(roles))
+
+    def sign_out(self, cookie: str) -> None:
+        """End the session in a cookie."""
+        if session := self.session(cookie):
+            self._sessions.end(session)
+
+    def session(self, cookie: str) -> Session | None:
+        """Return the session in a cookie; None where it is not valid any more."""
+        return self._sessions.read(cookie, self._binding)
+
+    def _roles_of_address(self, address: str) -> frozenset[Role]:
+        is_local = self._trusts_addresses and (address == UNIX or is_loopback(address))
+        roles = set()
+        if self.readers is Readers.ANYONE or (self.readers is Readers.LOCAL and is_local):
+            roles.add(Role.READER)
+        if is_local and self.tokens.metrics is None:
+            roles.add(Role.METRICS)
+        return frozenset(roles)
+
+    async def _shown_by(self, token: str) -> tuple[frozenset[Role], str | None]:
+        """Return the roles and the audience of a token. Raises NotAuthenticatedError for one that shows nothing."""
+        if roles := self.tokens.roles(token):
+            return roles, None
+        audience = await self._audience_of(Token(token)) if self._audience_of else None
+        if audience is None:
+            raise NotAuthenticatedError(
+                "the token is not one of this server, and the dispatcher has not accepted it as that of a person"
+            )
+        readers = {Readers.ANYONE, Readers.VERIFIED}
+        return frozenset({Role.PERSON, *([Role.READER] if self.readers in readers else [])}), audience
+
+    def _binding(self, roles: frozenset[Role]) -> str:
+        """Return what sessions with these roles depend on: they end when the token that gave them is replaced."""
+        used = [
+            secret.text
+            for role, secret in ((Role.ADMIN, self.tokens.admin), (Role.READER, self.tokens.read))
+            if role in roles and Role.PERSON not in roles and secret is not None
+        ]
+        return "\n".join(used)
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:

@@ -23,6 +23,10 @@ class Visitor:
     roles: frozenset[Role] = frozenset()
     audience: str | None = field(default=None, repr=False)
     ownership: Ownership = field(default=NO_DESCRIPTIONS, repr=False, compare=False)
+    has_credentials: bool = False
+    """Whether a valid token or session was sent."""
+    has_session: bool = False
+    """Whether that is a session, in a cookie, which a browser sends with each request."""
 
     def may(self, action: Action) -> bool:
         """Return whether the visitor may do an action."""

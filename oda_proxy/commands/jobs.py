@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.files.secret_file import read_secret
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TIMEOUT: Final = 30.0
 """Seconds for an answer of the proxy."""
@@ -30,17 +32,27 @@ class ProxyError(OdaProxyError):
 
 
 def jobs(
-    *, proxy: str, admin_token: str | None, action: str | None, key: str | None, session: str | None, as_json: bool
+    *,
+    proxy: str,
+    admin_token: str | None,
+    admin_token_file: Path | None,
+    read_token: str | None,
+    action: str | None,
+    key: str | None,
+    session: str | None,
+    as_json: bool,
 ) -> int:
     """List the jobs of a proxy, the oldest first, or stop the one whose key begins with `key`.
 
     Raises UsageError for a key that is missing or not expected, and ProxyError.
     """
+    if admin_token_file is not None:
+        admin_token = read_secret(admin_token_file, "--admin-token-file")
     if action is None:
-        return _list(proxy, as_json=as_json)
+        return _list(proxy, admin_token or read_token, as_json=as_json)
     if key is None:
         raise UsageError("jobs stop needs the KEY of a job, or its beginning; oda-proxy jobs lists them")
-    headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
+    headers = _authorization(admin_token)
     if session:
         headers["Oda-Session"] = session
     if not headers:
@@ -59,8 +71,12 @@ def address_of(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _list(proxy: str, *, as_json: bool) -> int:
-    found = _request(f"{proxy}/-/jobs", "GET", {})["jobs"]
+def _authorization(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _list(proxy: str, token: str | None, *, as_json: bool) -> int:
+    found = _request(f"{proxy}/-/jobs", "GET", _authorization(token))["jobs"]
     if as_json:
         print_json(found)
         return 0

@@ -140,6 +140,12 @@ def has_effects(path: str) -> bool:
     return not any(f"{name}/".startswith(f"{page}/") for page in _PAGES)
 
 
+def is_closed(path: str) -> bool:
+    """Return whether a route's `path` is closed unless the deployment opens it."""
+    name = path.removeprefix("/").casefold()
+    return any(f"{name}/".startswith(f"{route}/") for route in CLOSED_ROUTES)
+
+
 def changes_descriptions(path: str) -> bool:
     """Return whether a request for a route's `path` may change the descriptions of instruments."""
     return f"{path}/".startswith("/reload-plugin/")

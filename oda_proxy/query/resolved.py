@@ -88,6 +88,10 @@ class QueryResolver:
         """Return whether a query of an instrument was resolved with a description of it."""
         return instrument in self._described
 
+    def stored_schemas(self, instrument: str) -> tuple[Schema, ...]:
+        """Return the known descriptions of an instrument, newest first, without a request; may read a file."""
+        return self._descriptions.stored_schemas(instrument) if self._descriptions else ()
+
     def expire_descriptions(self) -> None:
         """Have the descriptions of all instruments fetched again: the dispatcher has other ones now."""
         if self._descriptions:

@@ -13,14 +13,16 @@ from aiohttp import web
 from yarl import URL
 
 from oda_proxy.access.authentication import Authentication
+from oda_proxy.access.hosts import HostPolicy, WrongHostError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.metrics.outcomes import outcome_of
-from oda_proxy.web import job_pages, metrics_page, pages
+from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
-from oda_proxy.web.own_routes import add_own_routes, guard
+from oda_proxy.web.own_routes import Guard, add_own_routes
+from oda_proxy.web.problems import problem_of
 from oda_proxy.web.server import DIRECT_HANDLER
 from oda_proxy.web.server_state import ServerState
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.metrics_page import GetSnapshot
-    from oda_proxy.web.own_routes import OwnRoute
+    from oda_proxy.web.own_routes import OwnRoute, Respond
     from oda_proxy.web.pages import Status
     from oda_proxy.web.server import DirectHandler
 
@@ -55,7 +57,7 @@ def make_app(
     proxy: Proxy,
     near_misses: NearMissHandler | None = None,
     *,
-    authentication: Authentication | None = None,
+    guard: Guard | None = None,
     routes: Sequence[OwnRoute] = (),
     answer: Answering | None = None,
     page_middlewares: Sequence[Middleware] = (),
@@ -67,20 +69,22 @@ def make_app(
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
-    `authentication` tells who may use the proxy's own routes, of which `routes` are further ones.
+    `guard` tells who may use the proxy's own routes, of which `routes` are further ones.
 
     A process among several has its own `answer`, in place of `proxy.answer`, `page_middlewares` for requests for its
     pages, and `status` and `metrics`, which return what `/-/status` and `/-/metrics` show. Requests are logged and
     counted if `is_logged`. `addresses` says where requests were sent to, and where from.
     """
-    middlewares = [*page_middlewares, guard(authentication or Authentication())]
+    guard = guard or Guard(Authentication(), HostPolicy())
+    middlewares = [*page_middlewares, guard.middleware]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
     app[ADDRESSES] = addresses
     app.on_response_prepare.append(_add_cache_status)
     server = server or ServerState()
     own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)
     figures = metrics_page.routes(metrics or partial(metrics_page.snapshot_of, proxy, server))
-    add_own_routes(app, [*own_pages, *job_pages.routes(proxy), *figures, *routes])
+    sign_in_pages = sign_in.routes(guard.authentication)
+    add_own_routes(app, [*own_pages, *job_pages.routes(proxy), *figures, *sign_in_pages, *routes])
 
     async def release_waiters(_: web.Application) -> None:
         """Answer clients that wait for a job before the server stops."""
@@ -91,9 +95,10 @@ def make_app(
 
     counts = proxy.request_counts if is_logged else None
 
-    async def handle(incoming: web.Request) -> web.StreamResponse:
+    async def answer_client(incoming: web.Request) -> web.StreamResponse:
         return await respond(incoming, answer or proxy.answer, proxy.cors, counts=counts, addresses=addresses)
 
+    handle = _for_own_names(answer_client, guard.hosts) if guard.hosts.is_for_all else answer_client
     app.router.add_route("*", "/{path:.*}", handle)
     directly: DirectHandler = partial(_directly, handle, addresses)
     app[DIRECT_HANDLER] = directly
@@ -103,6 +108,19 @@ def make_app(
 async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> None:
     """Add the header to responses without one, such as errors of aiohttp."""
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
+
+
+def _for_own_names(handler: Respond, hosts: HostPolicy) -> Respond:
+    """Return a handler that refuses requests for another `Host`."""
+
+    async def handle(incoming: web.Request) -> web.StreamResponse:
+        try:
+            hosts.check(incoming.headers.get("Host"))
+        except WrongHostError as error:
+            return problem_of(error)
+        return await handler(incoming)
+
+    return handle
 
 
 def _directly(

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from oda_proxy.access.authentication import CHALLENGE, NotAllowedError, NotAuthenticatedError
+from oda_proxy.access.roles import Action
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
-from oda_proxy.web.front_end import client_address
+from oda_proxy.http.cross_site import CrossSiteError, check_site, origin_of
+from oda_proxy.web.front_end import client_address, public_url
 from oda_proxy.web.problems import problem, problem_of
+from oda_proxy.web.sign_in_form import sign_in_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +28,14 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
     from oda_proxy.access.authentication import Authentication
-    from oda_proxy.access.roles import Action
+    from oda_proxy.access.hosts import HostPolicy
 
 PREFIX: Final = "/-/"
+COOKIE: Final = "oda-proxy-session"
+"""The cookie with the session of a browser."""
+SIGN_IN: Final = "/-/sign-in"
+"""Where a browser signs in."""
+_SAFE: Final = frozenset({"GET", "HEAD"})
 
 Respond: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -117,39 +126,70 @@ def prefers_html(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def guard(authentication: Authentication) -> Middleware:
-    """Return the middleware that refuses visitors who may not do the action of a route."""
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Refuses visitors who may not do the action of a route, and requests that a browser sends for another site.
 
-    @web.middleware
-    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-        own = request.app[_VARIANTS].get(request.match_info.handler)
-        if own is None:
-            return await handler(request)
-        try:
-            visitor = await authentication.visitor(client_address(request), request.headers)
-            require(visitor, own.chosen(request).action)
-            request[VISITOR] = visitor
-            return await handler(request)
-        except OdaProxyError as error:
-            return _refusal(error)
+    Pages are known by the `Host` of a request, and by the public URL of the server behind a front end.
+    """
 
-    return handle
+    authentication: Authentication
+    hosts: HostPolicy
+
+    @property
+    def middleware(self) -> Middleware:
+        """The middleware, which puts the Visitor into each request for an own route."""
+
+        @web.middleware
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            own = request.app[_VARIANTS].get(request.match_info.handler)
+            if own is None:
+                return await handler(request)
+            try:
+                await self._check(request, own.chosen(request))
+                return await handler(request)
+            except OdaProxyError as error:
+                return _refusal(error, request)
+
+        return handle
+
+    async def _check(self, request: web.Request, route: OwnRoute) -> None:
+        """Check a request, and note its visitor. Raises an OdaProxyError where it is refused."""
+        headers, address = request.headers, client_address(request)
+        if route.action is Action.ALIVE:
+            request[VISITOR] = Visitor(address)
+            return
+        url = public_url(request)
+        self.hosts.check(headers.get("Host"))
+        self.hosts.check(urlsplit(url).netloc)
+        check_site(request.method, headers, {origin_of(url)})
+        visitor = await self.authentication.visitor(address, headers, request.cookies.get(COOKIE))
+        if visitor.has_session and request.method not in _SAFE and not {"Origin", "Sec-Fetch-Site"} & headers.keys():
+            raise CrossSiteError("a browser that does not name it")
+        require(visitor, route.action)
+        request[VISITOR] = visitor
 
 
 def require(visitor: Visitor, action: Action) -> None:
     """Raise NotAuthenticatedError or NotAllowedError unless a visitor may do an action."""
     if visitor.may(action):
         return
-    if visitor.roles:
+    if visitor.has_credentials:
         raise NotAllowedError(f"with this token one may not {action}")
     raise NotAuthenticatedError(f"to {action}, send a token: Authorization: {CHALLENGE} TOKEN")
 
 
-def _refusal(error: OdaProxyError) -> web.Response:
-    response = problem_of(error)
-    if isinstance(error, NotAuthenticatedError):
-        response.headers["WWW-Authenticate"] = CHALLENGE
-    return response
+def _refusal(error: OdaProxyError, request: web.Request) -> web.Response:
+    """Return the response to a request that is refused; browsers get a form to sign in where a token is missing."""
+    if not isinstance(error, NotAuthenticatedError):
+        return problem_of(error)
+    headers = {"WWW-Authenticate": CHALLENGE}
+    if request.method not in _SAFE or not prefers_html(request):
+        return problem(error.http_status, str(error), headers)
+    up = "../" * (request.rel_url.raw_path.count("/") - PREFIX.count("/"))
+    here = request.rel_url.raw_path_qs.removeprefix(PREFIX)
+    action = f"{up}{SIGN_IN.removeprefix(PREFIX)}"
+    return sign_in_page(error.http_status, str(error), action=action, target=here, headers=headers)
 
 
 async def _wrong_method(request: web.Request, *, allowed: str) -> web.Response:

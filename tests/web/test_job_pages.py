@@ -11,11 +11,13 @@ import pytest
 
 from oda_proxy import cli
 from oda_proxy.access.authentication import Authentication, Secret, Tokens
+from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.in_process import in_thread
 from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app
+from oda_proxy.web.own_routes import Guard
 from oda_proxy.web.server import listening
 from tests.support.dispatcher_responses import answer
 from tests.support.scripted import QUERY, Client
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from tests.support.scripted_upstream import Reply
 
 ADMIN = "the administration token"
-AUTHENTICATION = Authentication(Tokens(admin=Secret(ADMIN)))
+GUARD = Guard(Authentication(Tokens(admin=Secret(ADMIN))), HostPolicy())
 
 
 class Submitting(Script):
@@ -47,7 +49,7 @@ def proxy() -> Proxy:
 
 @pytest.fixture
 async def url(proxy: Proxy) -> AsyncIterator[str]:
-    async with listening(make_app(proxy, authentication=AUTHENTICATION), "127.0.0.1", 0) as url:
+    async with listening(make_app(proxy, guard=GUARD), "127.0.0.1", 0) as url:
         yield url
     await proxy.close()
 
@@ -141,7 +143,7 @@ class Served:
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.listener = listening(make_app(proxy, authentication=AUTHENTICATION), "127.0.0.1", 0, shutdown_timeout=0.1)
+        self.listener = listening(make_app(proxy, guard=GUARD), "127.0.0.1", 0, shutdown_timeout=0.1)
 
     async def __aenter__(self) -> str:
         url = await self.listener.__aenter__()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from oda_proxy.access.authentication import Authentication, Secret, Tokens
+from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.metrics.catalogue import METRICS
@@ -21,6 +22,7 @@ from oda_proxy.store.eviction import Limits
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.web.app import make_app
+from oda_proxy.web.own_routes import Guard
 from oda_proxy.web.server import listening
 from oda_proxy.web.server_state import ServerState
 from tests.support.dispatcher_responses import SESSION, answer
@@ -78,7 +80,7 @@ async def serving(
     upstream = ThrottledUpstream(script, max_concurrent=32, rate=1000.0) if script else None
     proxy, state = Proxy(store or MemoryStore(), upstream, Policy()), ServerState(limits=Limits(1_000_000))
     async with AsyncExitStack() as stack:
-        app = make_app(proxy, server=state, authentication=Authentication(tokens or Tokens()))
+        app = make_app(proxy, server=state, guard=Guard(Authentication(tokens or Tokens()), HostPolicy()))
         url = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
         client = await stack.enter_async_context(aiohttp.ClientSession())
         yield Server(proxy, state, url, client)

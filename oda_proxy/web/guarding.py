@@ -1,0 +1,69 @@
+"""The guard of a server's own routes, from the options of the server."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from oda_proxy.access.authentication import Authentication, Readers, Secret, Tokens
+from oda_proxy.access.hosts import HostPolicy
+from oda_proxy.access.ownership import Ownership
+from oda_proxy.access.sessions import Sessions
+from oda_proxy.errors import UsageError
+from oda_proxy.files.secret_file import read_secret
+from oda_proxy.http.loopback import is_loopback
+from oda_proxy.web.own_routes import Guard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oda_proxy.config import ServeOptions
+    from oda_proxy.handlers.persons import Persons
+
+_ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing listens here
+
+
+def guard_of(options: ServeOptions, tokens: Tokens, persons: Persons, *, session_key: bytes) -> Guard:
+    """Return the guard of a server; `session_key` signs sessions, and is the same in all of its processes."""
+    authentication = Authentication(
+        tokens,
+        readers=Readers(options.readers),
+        trusts_addresses=options.public_url is None or bool(options.trusted_proxy),
+        audience_of=persons.audience_of,
+        ownership=Ownership(persons.stored_schemas),
+        sessions=Sessions(session_key, time.time),
+    )
+    return Guard(authentication, _hosts(options))
+
+
+def tokens_of(options: ServeOptions) -> Tokens:
+    """Return the tokens of a server, from its options and the files that they name, as these are now.
+
+    A running server reads them again with this, and replaces `Authentication.tokens`. Raises UsageError.
+    """
+    return Tokens(
+        admin=_secret("admin-token", options.admin_token, options.admin_token_file),
+        read=_secret("read-token", options.read_token, options.read_token_file),
+        metrics=_secret("metrics-token", None, options.metrics_token_file),
+    )
+
+
+def _secret(name: str, text: str | None, file: Path | None) -> Secret | None:
+    if file is None:
+        return None if text is None else Secret(text)
+    if text is not None:
+        raise UsageError(f"--{name} and --{name}-file are both set: say one of them")
+    return Secret(read_secret(file, f"--{name}-file"))
+
+
+def _hosts(options: ServeOptions) -> HostPolicy:
+    """Return the names of a server: those that are allowed, that of its public URL, and that of this machine."""
+    public = urlsplit(options.public_url or "").hostname
+    machine = None if options.allowed_host else socket.gethostname().casefold()
+    return HostPolicy(
+        allowed=frozenset(options.allowed_host),
+        own=frozenset(name for name in (public, machine) if name),
+        is_on_loopback=options.host in _ALL_ADDRESSES or is_loopback(options.host),
+    )

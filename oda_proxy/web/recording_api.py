@@ -1,0 +1,166 @@
+"""The HTTP API for recordings, below `/-/api/recordings`: list, show, remove, pin (docs/api.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import closing
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from oda_proxy.access.roles import Action
+from oda_proxy.errors import BadQueryError, UsageError
+from oda_proxy.store.entry_json import entry_json
+from oda_proxy.store.selection import WORDS, Filters
+from oda_proxy.web.own_routes import VISITOR, OwnRoute
+from oda_proxy.web.problems import problem
+from oda_proxy.web.visible_recordings import KEY_PATTERN, RecordingNotFoundError, visible_entries, visible_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oda_proxy.access.visitor import Visitor
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry, Store
+
+RECORDINGS: Final = "/-/api/recordings"
+ONE: Final = f"{RECORDINGS}/{KEY_PATTERN}"
+PAGE: Final = 100
+"""Recordings in a list, unless the request names another number."""
+MAX_PAGE: Final = 1000
+CONFIRMED: Final = "yes"
+
+
+def routes(store: Store) -> Sequence[OwnRoute]:
+    """Return the routes of the API."""
+    api = _RecordingApi(store)
+    return (
+        OwnRoute("GET", RECORDINGS, Action.READ_RECORDINGS, api.list, "list the recordings that filters select"),
+        OwnRoute("DELETE", RECORDINGS, Action.CHANGE, api.remove_selected, "remove the recordings that filters select"),
+        OwnRoute("GET", ONE, Action.READ_RECORDINGS, api.show, "show the metadata of a recording"),
+        OwnRoute("DELETE", ONE, Action.CHANGE, api.remove, "remove a recording"),
+        OwnRoute("POST", f"{ONE}/pin", Action.CHANGE, api.pin, "exempt a recording from eviction"),
+        OwnRoute("POST", f"{ONE}/unpin", Action.CHANGE, api.unpin, "end that exemption"),
+    )
+
+
+class _RecordingApi:
+    """Reads and changes a store for a visitor; the store is used in threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Respond with one page of the recordings that the filters of a request select."""
+        filters, others = read_filters(request, {"offset", "limit"})
+        offset = _number(others, "offset", default=0, least=0, most=2**31)
+        limit = _number(others, "limit", default=PAGE, least=1, most=MAX_PAGE)
+        entries = await asyncio.to_thread(self._page, request[VISITOR], filters, offset, limit + 1)
+        following = None
+        if len(entries) > limit:
+            words = {name: request.query[name] for name in WORDS if name in request.query}
+            following = f"?{urlencode({**words, 'offset': offset + limit, 'limit': limit})}"
+        return json_response({"recordings": [entry_json(entry) for entry in entries[:limit]], "next": following})
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Respond with the metadata of a recording."""
+        entry = await self._entry(request)
+        timeline = await asyncio.to_thread(self._timeline, entry.key)
+        if timeline is None:
+            raise RecordingNotFoundError(entry.key, 0)
+        return json_response({**entry_json(entry), "timeline": timeline})
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Remove a recording."""
+        entry = await self._entry(request)
+        if not await asyncio.to_thread(self._store.remove, entry.key):
+            raise RecordingNotFoundError(entry.key, 0)
+        return json_response({"removed": [entry.key]})
+
+    async def remove_selected(self, request: web.Request) -> web.Response:
+        """Remove the recordings that filters select if that is confirmed, and respond with their keys else."""
+        filters, others = read_filters(request, {"confirm"})
+        if not filters:
+            raise BadQueryError(
+                f"name the recordings to remove by filters ({', '.join(WORDS)}), or by a key in the path"
+            )
+        confirm = others.get("confirm", "")
+        if confirm and confirm != CONFIRMED and not confirm.isascii():
+            raise BadQueryError(f"confirm must be {CONFIRMED}, or the number of recordings of the dry run")
+        visitor: Visitor = request[VISITOR]
+        entries = await asyncio.to_thread(lambda: list(visible_entries(self._store, visitor, filters)))
+        selected = {"recordings": len(entries), "size": sum(entry.size for entry in entries)}
+        if confirm in {CONFIRMED, str(len(entries))}:
+            removed = await asyncio.to_thread(self._remove_all, entries)
+            return json_response({"removed": removed})
+        if confirm:
+            detail = f"the filters select {len(entries)} recordings now, not {confirm[:20]}; nothing was removed"
+            return problem(HTTPStatus.CONFLICT, detail)
+        return json_response({"removed": [], "would_be_removed": [entry.key for entry in entries], **selected})
+
+    async def pin(self, request: web.Request) -> web.Response:
+        """Exempt a recording from eviction."""
+        return json_response({"pinned": [await self._pin(request, pinned=True)]})
+
+    async def unpin(self, request: web.Request) -> web.Response:
+        """End the exemption of a recording from eviction."""
+        return json_response({"unpinned": [await self._pin(request, pinned=False)]})
+
+    async def _pin(self, request: web.Request, *, pinned: bool) -> Key:
+        entry = await self._entry(request)
+        if not await asyncio.to_thread(self._store.pin, entry.key, pinned=pinned):
+            raise RecordingNotFoundError(entry.key, 0)
+        return entry.key
+
+    async def _entry(self, request: web.Request) -> Entry:
+        """Return the recording that the path of a request names. Raises RecordingNotFoundError."""
+        return await asyncio.to_thread(visible_entry, self._store, request[VISITOR], request.match_info["key"])
+
+    def _page(self, visitor: Visitor, filters: Filters, offset: int, number: int) -> Sequence[Entry]:
+        return tuple(islice(visible_entries(self._store, visitor, filters), offset, offset + number))
+
+    def _timeline(self, key: Key) -> Sequence[tuple[str, float]] | None:
+        recording = self._store.get(key)
+        if recording is None:
+            return None
+        with closing(recording.head):
+            return recording.timeline
+
+    def _remove_all(self, entries: Sequence[Entry]) -> Sequence[Key]:
+        return [entry.key for entry in entries if self._store.remove(entry.key)]
+
+
+def read_filters(request: web.Request, others: set[str]) -> tuple[Filters, Mapping[str, str]]:
+    """Return the filters in the query string of a request, and the values of the other names that it may have.
+
+    Raises BadQueryError for a name that is unknown or repeated, and for a value that cannot be parsed.
+    """
+    texts: dict[str, str] = {}
+    for name, text in request.query.items():
+        if name in texts:
+            raise BadQueryError(f"{name} is repeated")
+        texts[name] = text
+    found = {name: texts.pop(name) for name in others & texts.keys()}
+    try:
+        return Filters.parse(texts, now=time.time()), found
+    except UsageError as error:
+        raise BadQueryError(str(error)) from None
+
+
+def _number(values: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    text = values.get(name, str(default))
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise BadQueryError(f"{name} must be a number from {least} to {most}")
+    return int(text)
+
+
+def json_response(members: Mapping[str, Any], *, status: int = HTTPStatus.OK) -> web.Response:
+    """Return JSON that is not stored."""
+    text = f"{json.dumps(members)}\n"
+    return web.json_response(text=text, status=status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,104 @@
+"""A server with a token of each kind, its visitors, and a public and a private recording."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import jwt
+
+from oda_proxy import config
+from oda_proxy.config import ServeOptions
+from oda_proxy.servers import proxy_app
+from oda_proxy.web.own_routes import OWN_ROUTES, OwnRoute
+from oda_proxy.web.server import listening
+from tests.support.image_query import IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from oda_proxy.store.base import Store
+
+KEY: Final = "a key of more than thirty-two bytes"
+ADMIN, READ, METRICS = "the administration token", "the reading token", "the metrics token"
+
+
+def person(name: str, *, expires: float = 3600.0) -> str:
+    """Return the token of a person, which the dispatcher accepts."""
+    claims = {"sub": f"{name}@example.org", "roles": "general", "exp": time.time() + expires}
+    return jwt.encode(claims, KEY, "HS256")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def write_tokens(folder: Path) -> dict[str, str]:
+    """Write a file for each token of the server, and return the options that name them."""
+    options = {}
+    for name, token in (("admin", ADMIN), ("read", READ), ("metrics", METRICS)):
+        file = folder / f"{name}.token"
+        file.touch(0o600)
+        file.write_text(f"{token}\n")
+        options[f"{name}-token-file"] = str(file)
+    return options
+
+
+@dataclass(frozen=True)
+class AccessServer:
+    """A server, and a client of it; person A has the private recording."""
+
+    url: str
+    client: aiohttp.ClientSession
+    routes: tuple[OwnRoute, ...]
+    store: Store
+    public: str
+    private: str
+
+    async def send(self, method: str, path: str, headers: Mapping[str, str], **more: Any) -> tuple[int, str]:
+        """Send a request for a path, and return the status and the text of the response."""
+        async with self.client.request(
+            method, self.url + path, headers=headers, allow_redirects=False, **more
+        ) as response:
+            return response.status, await response.text("latin-1")
+
+    async def image(self, **changes: str) -> int:
+        """Send the query of the image until it ends, as clients do, and return the status."""
+        fields = {**IMAGE, **changes}
+        while True:
+            async with self.client.get(f"{self.url}/run_analysis", params=fields) as response:
+                answer = await response.json()
+            if answer["query_status"] in {"done", "failed"}:
+                return response.status
+            fields |= {"query_status": answer["query_status"], "job_id": answer["job_monitor"]["job_id"]}
+            await asyncio.sleep(0.01)  # as clients do
+
+
+@asynccontextmanager
+async def access_server(folder: Path, **options: str) -> AsyncIterator[AccessServer]:
+    """Run a server with a mock dispatcher, which has recorded a public query, and one of person A."""
+    flags = {
+        "mock": "yes",
+        "time-scale": "0",
+        "secret-key": KEY,
+        "readers": "verified",
+        **write_tokens(folder),
+        **{name.replace("_", "-"): value for name, value in options.items()},
+    }
+    (folder / "empty.toml").touch()
+    values = config.resolve(config.SERVE, flags, {}, folder / "empty.toml", warn=print)
+    serve_options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    async with AsyncExitStack() as stack:
+        app, parts = await proxy_app(serve_options, stack, shutdown_timeout=0.1)
+        url = await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=0.1))
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        server = AccessServer(url, client, app[OWN_ROUTES], parts.store, "", "")
+        assert await server.image() == 200
+        assert await server.image(token=person("a")) == 200
+        keys = {entry.private: str(entry.key) for entry in parts.store.entries()}
+        yield AccessServer(url, client, app[OWN_ROUTES], parts.store, keys[False], keys[True])

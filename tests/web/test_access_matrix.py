@@ -1,0 +1,139 @@
+"""Who may use which own route: the table of docs/access.md, tried for every route and every kind of visitor."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.support.access_servers import ADMIN, METRICS, READ, AccessServer, access_server, bearer, person
+from tests.support.paths import DOCS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from oda_proxy.web.own_routes import OwnRoute
+
+PAGE: Final = (DOCS / "access.md").read_text()
+REFUSED: Final = {401, 403, 421}
+OTHER_SITE: Final = {"Origin": "https://example.org", "Sec-Fetch-Site": "cross-site"}
+VISITORS: Final = {
+    "nobody": {},
+    "reader": bearer(READ),
+    "person A": bearer(person("a")),
+    "person B": bearer(person("b")),
+    "metrics token": bearer(METRICS),
+    "administrator": bearer(ADMIN),
+    "wrong token": bearer("another token"),
+    "other origin": bearer(ADMIN) | OTHER_SITE,
+    "other host": bearer(ADMIN) | {"Host": "rebound.example.org"},
+}
+VALUES: Final = {"name": "SPECTRUM", "n": "0", "m": "0", "number": "0", "unit": "0", "file": "style.css"}
+"""What stands for the variables in the path of a route, beside the key of a recording."""
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """Return the table: what each visitor gets, by method and path."""
+    heading, *lines = [
+        line.strip("| ").split(" | ") for line in re.findall(r"(?m)^\| (?:route|`[A-Z]+ /-/).*\|$", PAGE)
+    ]
+    assert heading[1:] == ["action", *VISITORS]
+    return {line[0].strip("`"): dict(zip(heading[1:], line[1:], strict=True)) for line in lines}
+
+
+def name_of(route: OwnRoute) -> str:
+    """Return the name of a route in the table: its variables without their patterns, in capitals."""
+    path = re.sub(r"\{(\w+)(?:\{[^}]*\}|:(?:[^{}]|\{[^}]*\})*)?\}", lambda found: found[1].upper(), route.path)
+    return f"{route.method} {path}"
+
+
+def path_of(route: OwnRoute, key: str) -> str:
+    """Return a path of a route, for the recording with a key."""
+    return re.sub(r"[A-Z]+", lambda found: {**VALUES, "key": key}[found[0].lower()], name_of(route).partition(" ")[2])
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[AccessServer]:
+    async with access_server(tmp_path) as server:
+        yield server
+
+
+async def test_every_own_route_is_in_the_table_with_its_action(server: AccessServer) -> None:
+    table = rows()
+    missing = [route for route in server.routes if name_of(route) not in table]
+    proposed = "\n".join(_proposed_row(route, table) for route in missing)
+
+    assert not missing, f"add to the table in docs/access.md, if that is right:\n{proposed}"
+    assert {name: row["action"] for name, row in table.items()} == {
+        name_of(route): str(route.action) for route in server.routes
+    }
+
+
+def _proposed_row(route: OwnRoute, table: dict[str, dict[str, str]]) -> str:
+    """Return the row of a route, as that of another one with the same action."""
+    same = next((row for row in table.values() if row["action"] == route.action), dict.fromkeys(VISITORS, "?"))
+    return f"| `{name_of(route)}` | {' | '.join([route.action, *(same[name] for name in VISITORS)])} |"
+
+
+@pytest.mark.parametrize("visitor", VISITORS)
+async def test_each_visitor_is_refused_what_the_table_says(server: AccessServer, visitor: str) -> None:
+    found, expected = {}, {name: row[visitor] for name, row in rows().items()}
+    for route in sorted(server.routes, key=lambda route: route.method == "DELETE"):
+        accept = {"Accept": "text/html"} if route.is_html else {}
+        path = path_of(route, server.public)
+        status, _ = await server.send(route.method, path, VISITORS[visitor] | accept)
+        assert status < 500, (route, status)
+        found[name_of(route)] = str(status) if status in REFUSED else "yes"
+
+    assert found == expected
+
+
+async def test_no_other_method_is_taken(server: AccessServer) -> None:
+    by_path: dict[str, set[str]] = {}
+    for route in server.routes:
+        by_path.setdefault(path_of(route, server.public), set()).add(route.method)
+    for path, methods in by_path.items():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods:
+            assert (await server.send(method, path, bearer(ADMIN)))[0] == 405, (method, path)
+
+
+@pytest.mark.parametrize("visitor", ["reader", "person A", "person B", "administrator"])
+async def test_a_private_recording_exists_for_its_person_and_the_administrator_alone(
+    server: AccessServer, visitor: str
+) -> None:
+    entry = server.store.entry(server.private)  # type: ignore[arg-type]
+    assert entry is not None
+    is_seen = visitor in {"person A", "administrator"}
+    for route in server.routes:
+        if route.method != "GET" or rows()[name_of(route)][visitor] != "yes":
+            continue
+        accept = {"Accept": "text/html"} if route.is_html else {}
+        status, text = await server.send("GET", path_of(route, server.private), VISITORS[visitor] | accept)
+        if "{key" in route.path:
+            unknown, _ = await server.send("GET", path_of(route, "0" * 64), VISITORS[visitor] | accept)
+            assert unknown == 404, route
+            assert (status != 404) is is_seen or status == 404, route
+            assert is_seen or status == 404, route
+        elif not is_seen:
+            assert server.private[:12] not in text, route
+
+
+@pytest.mark.parametrize(("visitor", "number"), [("reader", 1), ("person A", 2), ("person B", 1), ("administrator", 2)])
+async def test_a_list_counts_what_a_visitor_may_see(server: AccessServer, visitor: str, number: int) -> None:
+    _, text = await server.send("GET", "/-/api/recordings", VISITORS[visitor])
+
+    assert text.count('"private"') == number
+
+
+async def test_queries_are_answered_under_any_name_unless_names_are_given(tmp_path: Path) -> None:
+    host = {"Host": "rebound.example.org"}
+    async with access_server(tmp_path) as server:
+        assert (await server.send("GET", "/api/instr-list", host))[0] == 200
+    async with access_server(tmp_path, allowed_host="oda.example.org") as server:
+        for path in ("/api/instr-list", "/run_analysis", "//-/status"):
+            assert (await server.send("GET", path, host))[0] == 421
+            assert (await server.send("GET", path, {"Host": "oda.example.org"}))[0] != 421
+        assert (await server.send("GET", "/-/livez", host))[0] == 200
+        assert (await server.send("GET", "/-/status", bearer(ADMIN) | {"Host": "oda.example.org"}))[0] == 200
