@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.front_end import FrontEnd
+    from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
+    from oda_proxy.web.pages import Status
     from oda_proxy.web.server_state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -127,6 +129,7 @@ async def proxy_app(
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, and StoreUnusableError.
     """
     from oda_proxy.config import PRODUCTION
+    from oda_proxy.pages.problem_pages import problem_pages
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of, tokens_of
 
@@ -152,17 +155,32 @@ async def proxy_app(
         parts.near_misses,
         guard=guard_of(options, tokens, parts.proxy.persons, session_key=secrets.token_bytes(32)),
         routes=own_routes(parts),
+        page_middlewares=[problem_pages],
         server=parts.server,
         addresses=_front_end(options),
     )
     return app, parts
 
 
-def own_routes(parts: Parts) -> Sequence[OwnRoute]:
-    """Return the own routes of a proxy, beside those of `web.app.make_app`."""
-    from oda_proxy.web import recording_api
+def own_routes(parts: Parts, status: Status | None = None, metrics: GetSnapshot | None = None) -> Sequence[OwnRoute]:
+    """Return the own routes of a proxy, beside those of `web.app.make_app`.
 
-    return (*recording_api.routes(parts.store),)
+    `status` and `metrics` return what is shown of all workers, where there are several.
+    """
+    from oda_proxy.pages.routes import Pages
+    from oda_proxy.web import recording_api
+    from oda_proxy.web.metrics_page import snapshot_of
+    from oda_proxy.web.pages import status_of
+
+    limits = parts.server.limits
+    pages = Pages(
+        parts.proxy,
+        parts.near_misses,
+        status or partial(status_of, parts.proxy, parts.server),
+        metrics or partial(snapshot_of, parts.proxy, parts.server, with_store=False),
+        max_size=limits.max_size if limits and parts.folder else None,
+    )
+    return (*recording_api.routes(parts.store), *pages.routes())
 
 
 def serve_with_workers(options: ServeOptions) -> None:
@@ -254,6 +272,7 @@ def _import_all() -> None:
 
 async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
+    from oda_proxy.pages.problem_pages import problem_pages
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.metrics_page import snapshot_of
@@ -295,22 +314,28 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 make_app,
                 parts.proxy,
                 parts.near_misses,
-                routes=own_routes(parts),
+                routes=own_routes(
+                    parts,
+                    status := partial(others.status, parts.proxy, parts.server),
+                    metrics := partial(others.metrics, saved),
+                ),
                 guard=guard_of(options, worker.tokens, parts.proxy.persons, session_key=worker.session_key),
-                status=partial(others.status, parts.proxy, parts.server),
-                metrics=partial(others.metrics, saved),
+                status=status,
+                metrics=metrics,
                 server=parts.server,
             )
             between = WorkerRouting(parts.proxy, membership, parts.server, saved)
             internal = make(
                 answer=between.answer,
-                page_middlewares=[between.pages],
+                page_middlewares=[problem_pages, between.pages],
                 is_logged=False,
                 addresses=ForwardedAddresses(),
             )
             await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
             public = ClientRouting(parts.proxy, membership, forwarder)
-            app = make(answer=public.answer, page_middlewares=[public.pages], addresses=_front_end(options))
+            app = make(
+                answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=_front_end(options)
+            )
             await stack.enter_async_context(listening_on(app, worker.sockets, tls=worker.tls))
             await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
             if worker.is_first:

@@ -41,6 +41,7 @@ PACKAGES: Final = {
     "http",
     "jobs",
     "metrics",
+    "pages",
     "query",
     "recordings",
     "run",

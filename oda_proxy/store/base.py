@@ -96,6 +96,9 @@ class Store(Protocol):
         The caller closes its head, which can be read to its end even where the recording is removed meanwhile.
         """
 
+    def peek(self, key: Key) -> Recording | None:
+        """Return the recording for a key as `get` does, without noting that it was requested."""
+
     def version(self) -> Hashable | None:
         """Return a value that is another one after any change by any process; None where that cannot be told.
 

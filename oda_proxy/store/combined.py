@@ -80,6 +80,10 @@ class CombinedStore:
         """Return the recording for a key from the first store that has it, or None."""
         return next((found for store in self._all if (found := store.get(key)) is not None), None)
 
+    def peek(self, key: Key) -> Recording | None:
+        """Return the recording for a key as `get` does, without noting a use."""
+        return next((found for store in self._all if (found := store.peek(key)) is not None), None)
+
     def version(self) -> Hashable | None:
         """Return a value that is another one after any change to any store; None where one cannot tell."""
         versions = tuple(store.version() for store in self._all)

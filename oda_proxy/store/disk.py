@@ -106,6 +106,13 @@ class DiskStore:
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None; a damaged one is removed, and counts as absent."""
+        recording = self.peek(key)
+        if recording is not None:
+            self.note_use(key)
+        return recording
+
+    def peek(self, key: Key) -> Recording | None:
+        """Return the recording for a key as `get` does, without noting a use."""
         with self._open_index() as index:
             while True:
                 row_key: str = key
@@ -126,7 +133,6 @@ class DiskStore:
                         _log.warning("recording %s was damaged and is removed (%s)", key, _reason(error))
                         return None
                     continue  # another writer replaced or removed it meanwhile
-                self.note_use(key)
                 return recording
 
     def version(self) -> Hashable | None:

@@ -41,6 +41,10 @@ class MemoryStore:
             self._uses[key] = self._clock()
         return recording
 
+    def peek(self, key: Key) -> Recording | None:
+        """Return the recording for a key, without noting a use."""
+        return self._recordings.get(key)
+
     def version(self) -> int:
         """Return the number of changes."""
         return self._version

@@ -66,6 +66,19 @@ def entry(store: Store, key: Key) -> Entry:
     return found
 
 
+def test_peeking_at_a_recording_is_no_use_of_it(store: Store, clock: Clock) -> None:
+    store.put(recording(stored_at=clock()))
+    clock.now += 60
+
+    assert into_memory(store.peek(KEYS[0])) == into_memory(store.peek(KEYS[0]))
+    assert store.peek(KEYS[1]) is None
+    assert (entry := store.entry(KEYS[0])) is not None
+    assert entry.used_at == 1000.0
+    into_memory(store.get(KEYS[0]))
+    assert (entry := store.entry(KEYS[0])) is not None
+    assert entry.used_at == 1060.0
+
+
 def test_an_empty_store_has_nothing(store: Store) -> None:
     assert store.get(KEYS[0]) is None
     assert list(store.keys()) == []

@@ -1,0 +1,92 @@
+"""The views of the products of a recording, from their summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.pages import quantities
+from oda_proxy.query.message_text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_COLUMNS: Final = 24
+"""Columns of a table that are named."""
+_KINDS: Final = {"curve": "light curve", "damaged": "cannot be read"}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a file; `path` is relative to the address of the recording."""
+
+    path: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitView:
+    """A data unit of a product."""
+
+    number: int
+    name: str
+    content: str
+    cards: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductView:
+    """A product; `alt` says what its picture shows, to those who do not see it."""
+
+    number: int
+    name: str
+    kind: str
+    alt: str
+    error: str
+    has_picture: bool
+    units: Sequence[UnitView]
+    downloads: Sequence[Link]
+
+
+def views_of(summaries: Sequence[Mapping[str, Any]]) -> list[ProductView]:
+    """Return the views of products from the JSON of `drawing.summaries`."""
+    return [_view(summary) for summary in summaries]
+
+
+def _view(summary: Mapping[str, Any]) -> ProductView:
+    number, name, source = int(summary["number"]), str(summary["name"]), str(summary["source"])
+    title = printable(name if source and source in name else f"{name} {source}".strip())
+    kind = _KINDS.get(str(summary["kind"]), str(summary["kind"]))
+    base = f"products/{number}"
+    downloads = [Link(f"{base}.fits", "FITS")] if summary["has_fits"] else []
+    downloads += [Link(f"{base}.png", "PNG")] if summary["has_picture"] else []
+    return ProductView(
+        number=number,
+        name=title or f"product {number}",
+        kind=printable(kind),
+        alt=f"{kind} of {title}: a picture; the values are in the files below",
+        error=printable(str(summary["error"])),
+        has_picture=bool(summary["has_picture"]),
+        units=[_unit(place, unit) for place, unit in enumerate(summary["units"])],
+        downloads=downloads,
+    )
+
+
+def _unit(place: int, unit: Mapping[str, Any]) -> UnitView:
+    shape, columns = list(unit["shape"]), list(unit["columns"])
+    if columns:
+        units = dict(zip(columns, unit["units"], strict=False))
+        named = [f"{name} ({units[name]})" if units.get(name) else name for name in columns[:MAX_COLUMNS]]
+        more = f" and {len(columns) - MAX_COLUMNS} more" if len(columns) > MAX_COLUMNS else ""
+        rows = quantities.plural(shape[0] if shape else 0, "row")
+        content = f"{rows}: {printable(', '.join(named))}{more}"
+    elif shape:
+        content = f"{' × '.join(quantities.number(length) for length in reversed(shape))}"  # noqa: RUF001 - a product
+    else:
+        content = "header only"
+    return UnitView(
+        number=place,
+        name=printable(str(unit["name"])) or ("primary" if place == 0 else f"unit {place}"),
+        content=content,
+        cards=quantities.plural(int(unit["cards"]), "card"),
+    )

@@ -1,0 +1,77 @@
+"""Pages as HTML: the templates, and the headers of responses with them."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from oda_proxy._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jinja2 import Environment
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",  # without one, browsers send no Origin with a form
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of each page: nothing is fetched from elsewhere, and no text of a recording becomes a program."""
+
+STATIC: Final[Mapping[str, str]] = {
+    "pages.css": "text/css",
+    "pages.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+"""The files that pages use, by name, with their types."""
+
+
+_CONTROLS: Final = {number: "\N{REPLACEMENT CHARACTER}" for number in range(32) if chr(number) not in "\n\t"}
+"""Characters of queries that no page can have."""
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # not before the first page is requested
+
+    return Environment(
+        loader=PackageLoader("oda_proxy.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, root: str, **values: Any) -> str:
+    """Return a page; `root` is the relative path to `/-/`, which stays right below any prefix."""
+    text = _environment().get_template(template).render(root=root, version=__version__, **values)
+    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
+
+
+def page(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the response with a page."""
+    return web.Response(
+        status=status, text=text, content_type="text/html", charset="utf-8", headers={**HEADERS, **(headers or {})}
+    )
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """Return the content of a file in `STATIC`."""
+    return (files("oda_proxy.pages") / "static" / name).read_bytes()
+
+
+def root_of(path: str) -> str:
+    """Return the relative path from a page below `/-/` to `/-/`; `path` is encoded, and may begin with a prefix."""
+    return "../" * path.partition("/-/")[2].count("/")
