@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
 from multidict import CIMultiDict
 
 from oda_proxy.compat.failure_answers import failure_answer
@@ -31,12 +31,14 @@ from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
+from oda_proxy.handlers.repeated_hits import HitRepeater
 from oda_proxy.handlers.services import Services
+from oda_proxy.handlers.sessions import ServedSessions
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.content_coding import preferred
+from oda_proxy.http.content_coding import IDENTITY, preferred
 from oda_proxy.http.cors import ANY_ORIGIN, options_answer
 from oda_proxy.http.cross_site import check_site
 from oda_proxy.http.memory import ProcessingBudget
@@ -81,9 +83,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_SESSIONS = 10_000
-"""How many sessions are remembered that were served a recording, or the job of another client."""
-
 _HOT, _COLD = CacheStatus(hit=True, from_memory=True), CacheStatus(hit=True)
 _DESCRIPTIONS = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
 
@@ -113,7 +112,7 @@ class Proxy:
         self.query_counts = QueryCounts()
         self.request_counts = RequestCounts()
         self.evictions = EvictionCounts()
-        self._served_sessions: LRUCache[str, None] = LRUCache(MAX_SESSIONS)
+        self._served_sessions = ServedSessions()
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
@@ -124,6 +123,9 @@ class Proxy:
         self.persons = Persons(self._tokens, self._token_probe, self._resolver, store)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
+        self._repeater = HitRepeater(
+            self._cache, self._resolver, policy.freshness, clock=clock, count=self._count_repeated
+        )
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
@@ -195,42 +197,58 @@ class Proxy:
             query, envelope = analysis_request.read_query(request, self._query_memo)
         except OdaProxyError:
             return None
-        recording, status = await self._recording_at_once(query, envelope, request)
-        if recording is None:
+        if (found := await self._recording_at_once(query, envelope, request)) is None:
             return None
+        resolved, recording, status = found
         await self._observer.served(recording)
-        self._served_sessions[envelope.session_id] = None
-        self.outcomes.hits += 1
         client = Client(request, envelope, origin + route.prefix)
-        answer = self.cors.apply(self._hit(recording, client, status), request.headers)
-        self._count_query(query, status)
+        answer = self.cors.apply(self._hit(recording, client, status, resolved), request.headers)
+        self._count(query, envelope, status)
         return answer
 
     async def _recording_at_once(
         self, query: Query, envelope: Envelope, request: Request
-    ) -> tuple[Recording | None, CacheStatus]:
+    ) -> tuple[ResolvedQuery, Recording, CacheStatus] | None:
         """Return the recording that answers a query of a client, whatever jobs run; None where it may not be served.
 
-        The second value is as in `_look_up`.
+        The last value is as in `_look_up`.
         """
         control = self._cache_control(request)
         if envelope.query_status != "new" or envelope.job_id or control.refreshes:
-            return None, _COLD
+            return None
         if analysis_request.bypass_reason(query, request) or not self._tokens.is_verified(envelope.token):
-            return None, _COLD
+            return None
         if (audience := self._tokens.audience(envelope.token)) is None:
-            return None, _COLD
-        recording, status = await self._look_up(await self._resolver.resolve(query, audience=audience))
+            return None
+        resolved = await self._resolver.resolve(query, audience=audience)
+        recording, status = await self._look_up(resolved)
         if recording is None:
-            return None, _COLD
+            return None
         age_allowed = control.allows(self._clock() - recording.stored_at)
-        return recording if self._is_fresh(recording, age_allowed=age_allowed) else None, status
+        return (resolved, recording, status) if self._is_fresh(recording, age_allowed=age_allowed) else None
 
     async def _look_up(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
         """Return the recording of a query, and the cache status of an answer from it."""
         if recording := self._cache.find(resolved):
             return recording, _HOT
         return await self._cache.look_up(resolved), _COLD
+
+    def _count_repeated(self, resolved: ResolvedQuery, recording: Recording, session_id: str) -> None:
+        """Count a hit that was repeated for a session."""
+        self._count_saved(recording)
+        self._count(resolved.query, Envelope(session_id=session_id), _HOT)
+
+    def _count_saved(self, recording: Recording) -> None:
+        """Count the time that a recording saves the dispatcher."""
+        self.query_counts.add_saved(recording.query.instrument if recording.query else OTHER, recording.cost)
+
+    def _count(self, query: Query | None, envelope: Envelope, status: CacheStatus) -> None:
+        """Count a request for `run_analysis`."""
+        if status.hit or status.collapsed:
+            self._served_sessions.add(envelope.session_id)
+        self.outcomes.add(status)
+        if envelope.query_status == "new":
+            self._count_query(query, status)
 
     def _count_query(self, query: Query | None, status: CacheStatus) -> None:
         """Count a query that was submitted, by its instrument if that exists."""
@@ -306,11 +324,7 @@ class Proxy:
         except Exception as error:  # noqa: BLE001 - as in `answer`
             _log.error("%s", (internal := InternalError(error)).log_line)
             return self._failure(internal, query, envelope)
-        if answer.cache_status.hit or answer.cache_status.collapsed:
-            self._served_sessions[envelope.session_id] = None
-        self.outcomes.add(answer.cache_status)
-        if envelope.query_status == "new":
-            self._count_query(query, answer.cache_status)
+        self._count(query, envelope, answer.cache_status)
         return answer
 
     def _failure(self, error: OdaProxyError, query: Query | None, envelope: Envelope) -> Answer:
@@ -413,19 +427,40 @@ class Proxy:
         """Answer from a recording; a replay may take the time that its job took."""
         await self._observer.served(recording)
         replayed = await self.jobs.replay(resolved, client, recording) if self.upstream is None else None
-        return replayed or self._hit(recording, client, status)
+        return replayed or self._hit(recording, client, status, resolved)
 
-    def _hit(self, recording: Recording, client: Client, status: CacheStatus) -> Answer:
+    def _hit(
+        self, recording: Recording, client: Client, status: CacheStatus, resolved: ResolvedQuery | None = None
+    ) -> Answer:
+        """Answer from a recording; with `resolved`, the answer depends on no job, and may be repeatable."""
         envelope = client.envelope
         if envelope.query_status == "new":
-            self.query_counts.add_saved(recording.query.instrument if recording.query else OTHER, recording.cost)
+            self._count_saved(recording)
         if envelope.session_id in ANONYMOUS:
             envelope = replace(envelope, session_id=self._new_session())
-        if not self._policy.compress.applies_to(client.request):
-            return answer_from(recording, envelope, client.base_url, now=self._clock(), status=status)
-        head = self._cache.compressed_head(recording, preferred(client.request.headers, CODINGS))
-        answer = answer_from(recording, envelope, client.base_url, now=self._clock(), status=status, compressed=head)
-        return replace(answer, headers=(*answer.headers, ("Vary", "Accept-Encoding")))
+        varies = self._policy.compress.applies_to(client.request)
+        coding = preferred(client.request.headers, CODINGS) if varies else IDENTITY
+        head = self._cache.compressed_head(recording, coding)
+        repeatable = None
+        if resolved is not None and self._is_repeatable(client):
+            repeat = self._repeater.repeatable
+            repeatable = partial(repeat, recording, resolved, client, coding, is_encoded=head is not None)
+        return answer_from(
+            recording,
+            envelope,
+            client.base_url,
+            now=self._clock(),
+            status=status,
+            compressed=head,
+            varies=varies,
+            repeatable=repeatable,
+        )
+
+    def _is_repeatable(self, client: Client) -> bool:
+        """Return whether a hit depends on nothing of its client that may change, and nobody observes it."""
+        if self.upstream is None or client.envelope.token is not None or not isinstance(self._observer, NullObserver):
+            return False
+        return cache_control(client.request.headers) == CacheControl()
 
     async def _miss(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer a query without a recording, offline."""

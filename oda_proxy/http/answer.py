@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 from oda_proxy.errors import UpstreamPausedError
 from oda_proxy.http import headers
 from oda_proxy.http.cache_status import CacheStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.message import Body, Headers
 
 OK = 200
+
+
+class Repeatable(Protocol):
+    """What repeats an answer for requests that differ only in their session."""
+
+    def repeat(self, session_id: str) -> tuple[int, tuple[bytes, ...]] | None:
+        """Return the value of `Age` and the body for another session; None where the request has to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Answer:
     headers: Headers
     body: tuple[bytes | memoryview, ...] | Body
     cache_status: CacheStatus
+    repeatable: Callable[[], Repeatable | None] | None = field(default=None, repr=False, compare=False)
+    """Returns what repeats the answer, where that is possible; None where it never is."""
 
     async def close(self) -> None:
         """Close a streamed body that is not read any further."""

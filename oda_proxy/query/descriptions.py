@@ -87,16 +87,22 @@ class Descriptions:
         self._fresh_until: LRUCache[str, float] = LRUCache(MAX_INSTRUMENTS)
         self._refreshing: dict[str, tuple[asyncio.Task[None], float]] = {}
 
+    def current_schemas(self, instrument: str) -> tuple[Schema, ...] | None:
+        """Return what `schemas` returns; None where that would wait."""
+        versions = self._cached.get(instrument)
+        if versions is None or instrument in self._refreshing or (self._upstream and self._is_due(instrument)):
+            return None
+        return versions.schemas
+
     async def schemas(self, instrument: str) -> tuple[Schema, ...]:
         """Return every known description of an instrument, newest first.
 
         A description that is no longer fresh is fetched again, once for all requests that wait for it, at most
         `PATIENCE` s; after that the cached ones are returned.
         """
+        if (schemas := self.current_schemas(instrument)) is not None:
+            return schemas
         versions = self._cached.get(instrument)
-        is_due = self._upstream is not None and self._is_due(instrument)
-        if versions is not None and not is_due and instrument not in self._refreshing:
-            return versions.schemas
         if not instrument.isprintable() or len(instrument) > MAX_NAME:
             return ()
         if versions is None:

@@ -92,6 +92,12 @@ class QueryResolver:
         """Return the known descriptions of an instrument, newest first, without a request; may read a file."""
         return self._descriptions.stored_schemas(instrument) if self._descriptions else ()
 
+    def is_current(self, resolved: ResolvedQuery) -> bool:
+        """Return whether resolving the query again would wait for nothing and have the same result."""
+        if self._descriptions is None:
+            return True
+        return self._descriptions.current_schemas(resolved.query.instrument) is resolved.schemas
+
     def expire_descriptions(self) -> None:
         """Have the descriptions of all instruments fetched again: the dispatcher has other ones now."""
         if self._descriptions:

@@ -38,7 +38,7 @@ class LoadedHead:
         """Do nothing: others read it, too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class LoadedRecording(Recording):
     """A recording whose head is in memory, and whose tail is a template."""
 

@@ -17,6 +17,8 @@ from oda_proxy.query.query import Envelope
 from oda_proxy.recordings.recording import tail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oda_proxy.recordings.recording import Recording
 
 MAX_TEMPLATES = 4
@@ -24,6 +26,8 @@ MAX_TEMPLATES = 4
 
 _SESSION_ID, _QUERY_STATUS, _TOKEN, _JOB_ID, _TIME, _ADDRESS, _OTHERS = range(7)
 """What fills a gap; the other fields of a client follow in the order in which it sent them."""
+_OF_REQUEST = frozenset({_SESSION_ID, _TIME})
+"""What differs between requests that differ only in their session."""
 
 
 class _Gap(NamedTuple):
@@ -41,6 +45,37 @@ class _Template:
     texts: tuple[str, ...]
     gaps: tuple[_Gap, ...]
 
+    def fill(self, fillings: Sequence[str]) -> list[str]:
+        """Return the texts with those in the gaps."""
+        texts = list(self.texts)
+        for place, filling, nested in self.gaps:
+            texts[place] = _encode(fillings[filling])[1:-1] if nested else fillings[filling]
+        return texts
+
+
+class SessionTail:
+    """The tail for requests that differ only in their session."""
+
+    __slots__ = ("_gaps", "_texts")
+
+    def __init__(self, texts: Sequence[str], gaps: Sequence[_Gap]) -> None:
+        self._texts: list[str] = []
+        self._gaps: list[tuple[int, int]] = []
+        end = 0
+        for place, filling, nested in gaps:
+            if filling in _OF_REQUEST:
+                self._texts += ("".join(texts[end:place]), "")
+                self._gaps.append((len(self._texts) - 1, 2 if filling == _TIME else nested))
+                end = place + 1
+        self._texts.append("".join(texts[end:]))
+
+    def fill(self, session_id: str, now: float) -> bytes:
+        """Return the tail for a session, whose name has only letters, digits, `_` and `-`."""
+        texts, fillings = self._texts.copy(), (f'"{session_id}"', f'\\"{session_id}\\"', repr(now))
+        for place, filling in self._gaps:
+            texts[place] = fillings[filling]
+        return "".join(texts).encode("ascii")
+
 
 class TailTemplate:
     """The tail of a recording, compiled for each set of fields that clients send."""
@@ -54,6 +89,16 @@ class TailTemplate:
 
     def fill(self, envelope: Envelope, *, now: float, address: str) -> bytes:
         """Return the tail that `splice` writes for a client, byte for byte; the arguments are those of `splice`."""
+        template = self._template(envelope)
+        return "".join(template.fill(self._fillings(envelope, now, address))).encode("ascii")
+
+    def for_sessions(self, envelope: Envelope, address: str) -> SessionTail:
+        """Return the tail for requests like that of a client, from other sessions."""
+        template = self._template(envelope)
+        return SessionTail(template.fill(self._fillings(envelope, 0.0, address)), template.gaps)
+
+    def _template(self, envelope: Envelope) -> _Template:
+        """Return the template for clients that send the same fields as this one."""
         token, job_id, others = envelope.token, envelope.job_id, envelope.others
         sent = (generation(envelope.client_version), envelope.is_verbose, token is None, job_id == "", *others)
         template = self._compiled.get(sent)
@@ -62,19 +107,20 @@ class TailTemplate:
             while len(self._compiled) >= MAX_TEMPLATES:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[sent] = template
-        fillings = [
+        return template
+
+    def _fillings(self, envelope: Envelope, now: float, address: str) -> list[str]:
+        """Return what fills the gaps, in the order of their numbers."""
+        token = envelope.token
+        return [
             _encode(envelope.session_id),
             _encode(envelope.query_status),
             _encode(token.text) if token else "",
-            _encode(job_id or self._job_id),
+            _encode(envelope.job_id or self._job_id),
             repr(now),
             _encode(address)[1:-1],
-            *map(_encode, others.values()),
+            *map(_encode, envelope.others.values()),
         ]
-        texts = list(template.texts)
-        for place, filling, nested in template.gaps:
-            texts[place] = _encode(fillings[filling])[1:-1] if nested else fillings[filling]
-        return "".join(texts).encode("ascii")
 
     def _compile(self, envelope: Envelope) -> _Template:
         """Return the template for clients that send the same fields as this one."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from oda_proxy.compat.pickles import Pickles
+    from oda_proxy.http.answer import Repeatable
     from oda_proxy.http.cache_status import CacheStatus
     from oda_proxy.http.message import Headers
     from oda_proxy.query.cache_key import Key
@@ -175,6 +176,10 @@ class RecordingCache:
         recording.head.close()
         return recording.job_id or recording.key[:16]
 
+    def find_in_memory(self, key: Key) -> loaded.LoadedRecording | None:
+        """Return a recording that is in memory and certainly stored; call it in the event loop. Does not block."""
+        return self._hot_tier.find(key)
+
     async def get(self, key: Key) -> Recording | None:
         """Return the recording for a key; a failing store counts as empty."""
         if found := self._hot_tier.find(key):
@@ -295,10 +300,13 @@ def answer_from(
     now: float,
     status: CacheStatus,
     compressed: CompressedHead | None = None,
+    varies: bool = False,
+    repeatable: Callable[[], Repeatable | None] | None = None,
 ) -> Answer:
     """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC).
 
-    `compressed` is the head of a recording in memory as it is sent, if it is compressed.
+    `compressed` is the head of a recording in memory as it is sent, if it is compressed; the answer `varies` if that
+    depends on what the client accepts.
     """
     body: loaded.Body | ReadAheadBody
     coding: Headers = ()
@@ -316,4 +324,8 @@ def answer_from(
         else:
             body = ReadAheadBody(spliced, recording.head.close)
     content = (("Content-Type", "application/json"), ("Content-Length", str(size)), *coding)
-    return Answer(OK, (*content, age(recording.stored_at, now)), body, status)
+    headers = (*content, age(recording.stored_at, now), *(_VARY if varies else ()))
+    return Answer(OK, headers, body, status, repeatable)
+
+
+_VARY: Headers = (("Vary", "Accept-Encoding"),)

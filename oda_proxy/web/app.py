@@ -18,12 +18,14 @@ from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
+from oda_proxy.web.connection import Connection
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.log_thread import log_info
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import Guard, add_own_routes
 from oda_proxy.web.problems import problem_of
-from oda_proxy.web.server import DIRECT_HANDLER
+from oda_proxy.web.repeated_requests import RepeatedRequests
+from oda_proxy.web.server import DIRECT_HANDLER, REPEATED_REQUESTS
 from oda_proxy.web.server_state import ServerState
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ def make_app(
     app.router.add_route("*", "/{path:.*}", handle)
     directly: DirectHandler = partial(_directly, handle, addresses)
     app[DIRECT_HANDLER] = directly
+    if counts is not None:
+        app[REPEATED_REQUESTS] = RepeatedRequests(counts)
     return app
 
 
@@ -177,6 +181,8 @@ async def respond(
         counts.sent += max(response.body_length, 0)
         path, cache_status = loggable_path(request.path), str(answer.cache_status)
         log_info(_log, "%s %s %d %s %.3f s", request.method, path, answer.status, cache_status, duration)
+        if answer.repeatable is not None and isinstance(incoming.protocol, Connection):
+            incoming.protocol.note(incoming, answer, response, path)
     return response
 
 

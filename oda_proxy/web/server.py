@@ -15,6 +15,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from oda_proxy.errors import ListenError
+from oda_proxy.web.connection import ConnectionServer
+from oda_proxy.web.repeated_requests import RepeatedRequests
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +41,8 @@ _REASONS = {
 DirectHandler: TypeAlias = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
 DIRECT_HANDLER = web.AppKey[DirectHandler]("direct handler")
 """Answers requests in place of the application, whose own handler is the first argument, and finds a route first."""
+REPEATED_REQUESTS = web.AppKey("repeated requests", RepeatedRequests)
+"""Requests to an application that are answered again without it."""
 
 
 @asynccontextmanager
@@ -79,10 +83,19 @@ async def listening_on(
         yield
 
 
+class _Runner(web.AppRunner):
+    """Runs an application, with connections that repeat responses if it has a memo of them."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        repeated = self.app.get(REPEATED_REQUESTS)
+        return server if repeated is None else ConnectionServer(server, repeated)
+
+
 @asynccontextmanager
 async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterator[web.AppRunner]:
     """Set up an application and clean up at the end of the block."""
-    runner = web.AppRunner(
+    runner = _Runner(
         app,
         access_log=None,  # it would write addresses with their tokens
         auto_decompress=False,  # bodies are relayed unchanged

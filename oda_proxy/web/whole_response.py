@@ -77,6 +77,25 @@ async def send_whole(answer: Answer, incoming: web.BaseRequest, cache_status: st
     return WholeResponse(status=answer.status, keep_alive=keep_alive, size=size)
 
 
+def head_template(answer: Answer, cache_status: str) -> str | None:
+    """Return the head of an answer for a connection that is used again, as a template; None where there is none.
+
+    It has `%s` in place of the values of `Content-Length`, `Age` and `Date`, in this order.
+    """
+    size = sum(map(len, answer.body)) if isinstance(answer.body, tuple) else -1
+    head = _head(answer, cache_status, size, keep_alive=True)
+    lines = head.decode().split("\r\n") if head else []
+    names = [line.partition(":")[0] for line in lines]
+    if [name for name in names if name in _VARIABLE] != list(_VARIABLE):
+        return None
+    return "\r\n".join(
+        f"{name}: %s" if name in _VARIABLE else line.replace("%", "%%") for name, line in zip(names, lines, strict=True)
+    )
+
+
+_VARIABLE: Final = ("Content-Length", "Age", "Date")
+
+
 def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> bytes | None:
     """Return the status line and the headers of an answer; None where aiohttp has to make them."""
     values = {name.casefold(): value for name, value in answer.headers}
@@ -94,10 +113,10 @@ def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> 
         return None
     status = f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}"
     end = _SERVER if keep_alive else f"{_SERVER}\r\nConnection: close"
-    return "\r\n".join([status, *headers, f"Date: {_date(int(time.time()))}", end, "", ""]).encode()
+    return "\r\n".join([status, *headers, f"Date: {header_date(int(time.time()))}", end, "", ""]).encode()
 
 
 @lru_cache(maxsize=2)
-def _date(second: int) -> str:
+def header_date(second: int) -> str:
     """Return a time in s since 1970 (UTC) as a header has it (RFC 9110, section 5.6.7)."""
     return formatdate(second, usegmt=True)

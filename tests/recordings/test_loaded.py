@@ -110,6 +110,19 @@ def test_an_answer_from_memory_has_the_bytes_of_a_spliced_one(
             assert from_memory(loaded, client, now, address) == spliced(recording, client, now, address)
 
 
+@given(recordings(), envelopes, st.from_regex(r"[A-Za-z0-9_-]{1,100}", fullmatch=True), st.floats(0, 4e9), texts)
+def test_the_tail_for_other_sessions_is_that_of_a_client_with_the_same_fields(
+    recording: Recording, envelope: Envelope, session_id: str, now: float, address: str
+) -> None:
+    template = load(recording, recording.head.pieces()).template
+
+    tail = template.for_sessions(envelope, address)
+
+    for time in (0.0, now):
+        expected = template.fill(replace(envelope, session_id=session_id), now=time, address=address)
+        assert tail.fill(session_id, time) == expected
+
+
 def made(size: int, **changes: Any) -> Recording:
     original = Recording(
         key=KEYS[0],

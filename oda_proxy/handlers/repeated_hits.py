@@ -1,0 +1,105 @@
+"""Hits that are repeated: what a request gets that differs from an earlier one only in its session.
+
+The path of a request in `proxy` decides what is a hit, and writes the answer. Whatever could have changed since then is
+checked each time; where anything has, the request takes that path again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from oda_proxy.http.content_coding import IDENTITY
+from oda_proxy.recordings.loaded import LoadedRecording
+from oda_proxy.recordings.recording import BEGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.jobs.client import Client
+    from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.freshness import Freshness
+    from oda_proxy.store.recording_cache import RecordingCache
+
+
+class HitRepeater:
+    """Repeats hits; `clock` returns s since 1970 (UTC)."""
+
+    def __init__(
+        self,
+        cache: RecordingCache,
+        resolver: QueryResolver,
+        freshness: Freshness,
+        *,
+        clock: Callable[[], float],
+        count: Callable[[ResolvedQuery, Recording, str], None],
+    ) -> None:
+        """Take what hits depend on, and what counts one for a session."""
+        self.cache = cache
+        self.resolver = resolver
+        self.freshness = freshness
+        self.clock = clock
+        self.count = count
+
+    def repeatable(
+        self, recording: Recording, resolved: ResolvedQuery, client: Client, coding: str, *, is_encoded: bool
+    ) -> RepeatableHit | None:
+        """Return the hit that a client is served, to repeat it; None where other sessions may get another answer.
+
+        `coding` is the content coding that the client prefers; `is_encoded` if the answer has it.
+        """
+        if not isinstance(recording, LoadedRecording) or recording.gaps or recording.key != resolved.key:
+            return None
+        return RepeatableHit(self, recording, resolved, client, coding, is_encoded=is_encoded)
+
+
+class RepeatableHit:
+    """A recording that was served from memory to a client without a token."""
+
+    __slots__ = ("_coding", "_is_encoded", "_lifetime", "_recording", "_repeater", "_resolved", "_tail")
+
+    def __init__(
+        self,
+        repeater: HitRepeater,
+        recording: LoadedRecording,
+        resolved: ResolvedQuery,
+        client: Client,
+        coding: str,
+        *,
+        is_encoded: bool,
+    ) -> None:
+        self._repeater = repeater
+        self._recording = ref(recording)  # it must not stay in memory for longer than the hot tier holds it
+        self._resolved = resolved
+        self._lifetime = repeater.freshness.lifetime(recording)
+        self._tail = recording.template.for_sessions(client.envelope, client.base_url)
+        self._coding = coding
+        self._is_encoded = is_encoded
+
+    def repeat(self, session_id: str) -> tuple[int, tuple[bytes, ...]] | None:
+        """Return the age in s and the body for another session, and count the hit; call it in the event loop.
+
+        None where the recording is no longer in memory, stored or fresh, or the query may mean something else now:
+        nothing is counted then. The name of the session has only letters, digits, `_` and `-`.
+        """
+        repeater = self._repeater
+        if not repeater.resolver.is_current(self._resolved):
+            return None
+        recording = repeater.cache.find_in_memory(self._resolved.key)
+        if recording is None or recording is not self._recording():
+            return None
+        now = repeater.clock()
+        age = now - recording.stored_at
+        if not 0 <= age < self._lifetime:
+            return None
+        tail = self._tail.fill(session_id, now)
+        if self._coding == IDENTITY:
+            body = (BEGIN, *recording.head.pieces(), tail)
+        else:
+            head = repeater.cache.compressed_head(recording, self._coding)
+            if (head is not None) != self._is_encoded:
+                return None
+            body = head.body(tail) if head else (BEGIN, *recording.head.pieces(), tail)
+        repeater.count(self._resolved, recording, session_id)
+        return int(age), body
