@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import secrets
 import signal
 import time
@@ -21,7 +22,8 @@ from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreacha
 from oda_proxy.http.message import Request
 from oda_proxy.web.event_loop import loop_name, run_server
 from oda_proxy.web.exposure import exposure_warning
-from oda_proxy.web.server import address_of, listening, listening_on
+from oda_proxy.web.server import address_of, address_of_socket, listening, listening_on
+from oda_proxy.web.systemd import notify, passed_sockets
 
 if TYPE_CHECKING:
     import socket
@@ -76,10 +78,11 @@ class NoDispatcherError(UpstreamUnreachableError):
 async def serve(options: ServeOptions) -> None:
     """Run the proxy until a signal stops it."""
     stop = _stop_event()
-    async with proxy_listening(options) as url:
+    async with proxy_listening(options, sockets=passed_sockets(os.environ)) as url:
         gc.collect()
         gc.freeze()  # what is there now stays: no later collection, which holds up requests, looks at it again
         _print(f"listening on {url}")
+        notify("READY=1", os.environ)
         if options.mock:
             _print(_TO_PASTE.format(url=url))
         await stop.wait()
@@ -103,20 +106,27 @@ async def mock(options: MockOptions) -> None:
 
 
 @asynccontextmanager
-async def proxy_listening(options: ServeOptions, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT) -> AsyncIterator[str]:
+async def proxy_listening(
+    options: ServeOptions, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT, sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[str]:
     """Serve the proxy in this process and yield its address; `shutdown_timeout` is as for `listening`.
 
+    `sockets` that listen take the place of the host and the port in the options.
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     tls = _tls(options)
     async with AsyncExitStack() as stack:
         app, parts = await proxy_app(options, stack, shutdown_timeout=shutdown_timeout)
-        url = await stack.enter_async_context(
-            listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
-        )
+        if sockets:
+            await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
+            url = address_of_socket(sockets[0], is_tls=tls is not None)
+        else:
+            url = await stack.enter_async_context(
+                listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
+            )
         if parts.upstream:
             await stack.enter_async_context(_in_background(parts.proxy.estimate()))
-        _log_start(parts.store, parts.folder, options)
+        _log_start(parts.store, parts.folder, options, _hosts(options, sockets))
         _check_sharing(parts.store, parts.folder, options.sharing)
         yield url
 
@@ -189,7 +199,7 @@ def serve_with_workers(options: ServeOptions) -> None:
     Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
     """
     from oda_proxy.web.guarding import tokens_of
-    from oda_proxy.workers.shared_port import share_port
+    from oda_proxy.workers.shared_port import distribute, share_port
     from oda_proxy.workers.socket_folder import private_folder
     from oda_proxy.workers.supervisor import Supervisor
 
@@ -203,7 +213,18 @@ def serve_with_workers(options: ServeOptions) -> None:
     tls = _tls(options)
     started_at = time.time()
     options = replace(options, memory=options.memory // options.workers)
-    port = share_port(options.host, options.port, options.workers)
+    passed = passed_sockets(os.environ)
+    if passed:
+        url = address_of_socket(passed[0], is_tls=tls is not None)
+        port = distribute(passed, options.workers)
+    else:
+        port = share_port(options.host, options.port, options.workers)
+        url = address_of(options.host, port.port, is_tls=tls is not None)
+
+    def report_ready() -> None:
+        _print(f"listening on {url}")
+        notify("READY=1", os.environ)
+
     with closing(port), private_folder() as folder:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
@@ -213,13 +234,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             )
             return run_server(_serve_as_worker(options, worker))
 
-        supervisor = Supervisor(
-            options.workers,
-            work,
-            lambda: _print(f"listening on {address_of(options.host, port.port, is_tls=tls is not None)}"),
-            patience=4 * SHUTDOWN_TIMEOUT,
-        )
-        supervisor.run()
+        Supervisor(options.workers, work, report_ready, patience=4 * SHUTDOWN_TIMEOUT).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +351,16 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
             app = make(
                 answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=_front_end(options)
             )
-            await stack.enter_async_context(listening_on(app, worker.sockets, tls=worker.tls))
-            await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
-            if worker.is_first:
-                _log_start(parts.store, parts.folder, options)
-                _check_sharing(parts.store, parts.folder, options.sharing)
-            await stop.wait()
-            membership.closing = True
+            async with listening_on(app, worker.sockets, tls=worker.tls):
+                await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
+                if worker.is_first:
+                    _log_start(parts.store, parts.folder, options, _hosts(options, worker.sockets))
+                    _check_sharing(parts.store, parts.folder, options.sharing)
+                await stop.wait()
+                membership.closing = True
+            if membership.leads and not membership.is_orphan:  # it answers the last requests of the others
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(membership.others_ended.wait(), 2 * SHUTDOWN_TIMEOUT)
     except OdaProxyError as error:
         with suppress(OSError):  # the parent process has ended
             worker.channel.sendall(encode(Report("failed", str(error))))
@@ -549,10 +567,15 @@ def _check_store(store: Store, proxy: Proxy) -> None:
         proxy.store_faults.note_failure("read", error)
 
 
-def _log_start(store: Store, folder: Path | None, options: ServeOptions) -> None:
+def _hosts(options: ServeOptions, sockets: Sequence[socket.socket]) -> list[str]:
+    """Return the addresses on which the server listens."""
+    return [one.getsockname()[0] for one in sockets] or [options.host]
+
+
+def _log_start(store: Store, folder: Path | None, options: ServeOptions, hosts: Sequence[str]) -> None:
     """Log which dispatcher the proxy asks, where its recordings are, and which event loop it has."""
     _log.info("event loop: %s", loop_name())
-    if warning := exposure_warning([options.host], has_tls=options.tls_cert is not None, public_url=options.public_url):
+    if warning := exposure_warning(hosts, has_tls=options.tls_cert is not None, public_url=options.public_url):
         _log.warning("%s", warning)
     if options.public_url:
         _log.info("clients use %s", options.public_url)

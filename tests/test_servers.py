@@ -94,7 +94,7 @@ def test_a_server_that_is_exposed_says_so_at_the_start(
     options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
 
     async def start() -> None:
-        servers._log_start(MemoryStore(), None, options)
+        servers._log_start(MemoryStore(), None, options, servers._hosts(options, ()))
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(start())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Sequence
 
+    from aiohttp.web_protocol import RequestHandler
+
 MAX_LINE = 256 * 1024
 """Bytes in a request line or a header: clients up to 1.1.0 send whole catalogues in the address."""
+
+FIRST_REQUEST: Final = 1.0
+"""Seconds in which a client sends its first request after it has connected."""
 
 _CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
 UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
@@ -111,12 +117,41 @@ async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterat
     try:
         yield runner
     finally:
+        await _accept_no_more(runner, min(FIRST_REQUEST, shutdown_timeout))
         await runner.cleanup()
+
+
+async def _accept_no_more(runner: web.AppRunner, patience: float) -> None:
+    """Stop listening, and wait until connections that were just accepted have sent their first request.
+
+    They would be closed without an answer otherwise, although another process may serve the port in a moment.
+    """
+    for site in tuple(runner.sites):
+        await site.stop()
+    for _ in range(3):  # rounds of the event loop until the server knows of all connections that it has accepted
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    while runner.server is not None and any(map(_is_new, runner.server.connections)):
+        if loop.time() >= until:
+            break
+        await asyncio.sleep(FIRST_REQUEST / 100)
+
+
+def _is_new(connection: RequestHandler) -> bool:
+    """Return whether a connection has not sent a request yet."""
+    return getattr(connection, "_request_count", 1) == 0
 
 
 def address_of(host: str, port: int, *, is_tls: bool) -> str:
     """Return the URL of a listener."""
     return f"http{'s' if is_tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def address_of_socket(listener: socket.socket, *, is_tls: bool) -> str:
+    """Return the URL of a TCP socket that listens."""
+    host, port = listener.getsockname()[:2]
+    return address_of(host, port, is_tls=is_tls)
 
 
 def reason_of(error: OSError) -> str:

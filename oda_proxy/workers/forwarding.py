@@ -101,7 +101,7 @@ class Forwarder:
         the request must not be sent twice, and RequestIncompleteError where its body cannot be read to its end.
         """
         until = time.monotonic() + PATIENCE
-        while not self._membership.closing and time.monotonic() < until:
+        while True:
             if (leader := self._membership.roles.leader) is not None:
                 try:
                     response = await self._send_to(leader, request, base_url)
@@ -117,8 +117,9 @@ class Forwarder:
                     response.close()
                     if not _is_buffered(request):
                         raise LeaderEndedError
+            if self._membership.closing or time.monotonic() >= until:
+                raise NoLeaderError
             await asyncio.sleep(RETRY)
-        raise NoLeaderError
 
     async def page(self, number: int, path: str, *, method: str = "GET") -> Any:
         """Return the JSON of a page of another worker, or None where it does not answer."""

@@ -29,6 +29,8 @@ class Membership:
         """Whether the parent process has ended."""
         self.leading = asyncio.Event()
         """Set once this worker leads, and has resumed the jobs of the leader before."""
+        self.others_ended = asyncio.Event()
+        """Set while no other worker runs."""
 
     @property
     def leads(self) -> bool:
@@ -61,6 +63,10 @@ async def connected(
             while data := await _read(reader):
                 for members in lines.feed(data):
                     membership.roles = read_roles(members)
+                    if membership.others:
+                        membership.others_ended.clear()
+                    else:
+                        membership.others_ended.set()
                     if membership.leads and not membership.leading.is_set():
                         await lead()
                         membership.leading.set()

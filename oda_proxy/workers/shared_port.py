@@ -78,6 +78,23 @@ def share_port(host: str, port: int, count: int) -> SharedPort:
         return SharedPort(port, sockets)
 
 
+def distribute(listeners: Sequence[socket.socket], count: int) -> SharedPort:
+    """Return sockets that listen, which were passed to this process, as those of `count` workers; they are closed.
+
+    With at least as many sockets as workers, each worker has sockets of its own; otherwise workers share them.
+    """
+    own = len(listeners) >= count
+    chosen = [listeners[number::count] if own else [listeners[number % len(listeners)]] for number in range(count)]
+    sockets = [[one.dup() for one in each] for each in chosen]
+    for each in sockets:
+        for one in each:
+            one.setblocking(False)
+    port = listeners[0].getsockname()[1]
+    for one in listeners:
+        one.close()
+    return SharedPort(port, sockets)
+
+
 def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:
     """Return a socket that is bound to an address, as asyncio binds them."""
     one = socket.socket(family, socket.SOCK_STREAM)

@@ -212,8 +212,11 @@ class Supervisor:
             self._on_complete()
 
     def _announce(self) -> None:
-        """Tell all workers who leads and who is ready."""
-        roles = Roles(self._supervision.leader, self._supervision.ready)
+        """Tell all workers who leads and who is ready; at the end, who has not ended yet."""
+        ready = self._supervision.ready
+        if self._stop_until is not None:
+            ready = tuple(number for number in ready if number in self._processes)
+        roles = Roles(self._supervision.leader, ready)
         if roles == self._announced:
             return
         self._announced = roles

@@ -43,14 +43,26 @@ class Server:
 
 @contextmanager
 def running(
-    log: Path, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "oda_proxy.cli")
+    log: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "oda_proxy.cli"),
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Server]:
-    """Run `oda-proxy`, or a `program` in its place, with these arguments until the block ends."""
+    """Run `oda-proxy`, or a `program` in its place, with these arguments until the block ends.
+
+    It inherits the descriptors `pass_fds`.
+    """
     command = [sys.executable, *program, *arguments]
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **(env or {})}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(env or {})},
+            pass_fds=pass_fds,
         ) as process,
     ):
         try:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from oda_proxy.errors import ListenError
-from oda_proxy.workers.shared_port import share_port
+from oda_proxy.workers.shared_port import distribute, share_port
 
 
 def test_each_worker_has_a_socket_of_its_own_on_one_free_port() -> None:
@@ -60,3 +60,19 @@ def test_a_name_of_a_host_is_listened_on_at_all_its_addresses() -> None:
 def test_a_host_that_is_none_of_this_machine_is_refused() -> None:
     with pytest.raises(ListenError, match="no such address here"):
         share_port("192.0.2.1", 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("passed", "workers", "own"), [(1, 1, [1]), (1, 3, [1, 1, 1]), (2, 2, [1, 1]), (4, 2, [2, 2]), (2, 3, [1, 1, 1])]
+)
+def test_sockets_that_were_passed_are_those_of_the_workers(passed: int, workers: int, own: list[int]) -> None:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(passed)]
+    names = [one.getsockname() for one in listeners]
+
+    with closing(distribute(listeners, workers)) as port:
+        assert port.port == names[0][1]
+        assert [len(each) for each in port.sockets] == own
+        assert {one.getsockname() for each in port.sockets for one in each} == set(names)
+        port.close_others(0)
+        with socket.create_connection(names[0]), port.sockets[0][0].accept()[0]:
+            pass
