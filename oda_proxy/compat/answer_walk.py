@@ -13,7 +13,7 @@ from oda_proxy.compat.repairs import repaired_member, repaired_product
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oda_proxy.codec.json_reader import JsonItem, JsonMember
+    from oda_proxy.codec.json_reader import JsonMember
     from oda_proxy.compat.parsed_answer import ParsedAnswer
 
 _REUSED: Final = 8
@@ -68,7 +68,7 @@ class AnswerWalk:
             self.writer.name(member.name)
             separator = ","
             if member.name != PRODUCTS:
-                self._add(member, others[member.name])
+                self._add_member(member, others[member.name])
             elif self._parsed.has_products:
                 self._repair_products(products)
             else:
@@ -103,7 +103,7 @@ class AnswerWalk:
                 self._repair_list(member.name, member.value)
                 continue
             value = products.pop(member.name)
-            pieces = self._add(member, value)
+            pieces = self._add_member(member, value)
             if self._observer:
                 self._observer.add_member(member.name, value, pieces)
             self._pickles.end_product()
@@ -119,22 +119,34 @@ class AnswerWalk:
             if item is None:
                 break
             value = repaired_product(item.value, self._pickles)
+            end, unchanged = item.end, (item.begin, item.end) if value is item.value else None
+            del item  # a large product is not held as it was received and as it is repaired
             self._screen(value)
-            pieces = self._add(item, value)
+            pieces = self._add(value, unchanged)
             if self._observer:
                 self._observer.add_item(value, pieces)
+            del value, pieces
+            if self.writer.is_changed:
+                self._parsed.release(end)
             self._pickles.end_product()
 
-    def _add(self, part: JsonMember | JsonItem, value: Any) -> Sequence[bytes]:
-        """Write a part with its value, and return its text, if there is an observer to see it."""
+    def _add_member(self, member: JsonMember, value: Any) -> Sequence[bytes]:
+        """Write a member with its value, and return its text, as `_add`."""
+        return self._add(value, (member.begin, member.end) if value is member.value else None)
+
+    def _add(self, value: Any, unchanged: tuple[int, int] | None) -> Sequence[bytes]:
+        """Write a value, and return its text, if there is an observer to see it.
+
+        `unchanged` are the begin and end in the original text of a value that keeps its bytes.
+        """
         pieces: Sequence[bytes] = ()
-        if value is not part.value:
+        if unchanged is None:
             pieces = list(compact_pieces(value))
             self.writer.changed(pieces)
         else:
-            self.writer.unchanged(part.begin, part.end)
+            self.writer.unchanged(*unchanged)
             if self._observer:
-                pieces = list(self._parsed.text(part.begin, part.end))
+                pieces = list(self._parsed.text(*unchanged))
         return pieces
 
     def _screen(self, value: Any) -> None:

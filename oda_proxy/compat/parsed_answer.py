@@ -35,8 +35,7 @@ class ProductList:
         """Yield the text before each element, with the element, then the text after the last one, with None."""
         items, self._items = self._items[::-1], []
         while items:
-            item = items.pop()
-            yield item.before, item
+            yield items[-1].before, items.pop()  # no name holds it while it is processed
         yield self._after, None
 
 
@@ -55,6 +54,8 @@ class ParsedAnswer:
     """Whether `products` is an object."""
     is_complete: bool
     """Whether nothing follows the answer in its text."""
+    release: Callable[[int], None] = lambda _: None
+    """A function that releases the text before a position, which is needed no more."""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -71,8 +72,11 @@ def parse_answer(body: bytes) -> ParsedAnswer:
     return parse_text(text, len(body))
 
 
-def parse_text(text: Text, size: int) -> ParsedAnswer:
-    """Parse an answer of `size` bytes, of which only the products are in memory afterwards, as `parse_answer`."""
+def parse_text(text: Text, size: int, release: Callable[[int], None] = lambda _: None) -> ParsedAnswer:
+    """Parse an answer of `size` bytes, of which only the products are in memory afterwards, as `parse_answer`.
+
+    `release` releases its text before a position.
+    """
     reader = JsonReader(text(0, size))
     found: list[list[JsonMember]] = []
 
@@ -97,4 +101,5 @@ def parse_text(text: Text, size: int) -> ParsedAnswer:
         products=tuple(found[0]) if found else (),
         has_products=bool(found),
         is_complete=not reader.next_character(),
+        release=release,
     )

@@ -60,6 +60,8 @@ class SpooledBody:
         self._file: EncryptedFile | None = None
         self._is_held = False
         self._held = [0]
+        self._released = 0
+        """Bytes at the beginning that can be read no more."""
         weakref.finalize(self, _give_back, self._held)  # for one that is dropped without being closed
 
     @property
@@ -106,8 +108,19 @@ class SpooledBody:
         self._chunks.append(chunk)
         self.size += len(chunk)
 
+    def release(self, end: int) -> None:
+        """Release the memory of what precedes a position: it can be read no more."""
+        while self._file is None and self._chunks and self._released + len(self._chunks[0]) <= end:
+            chunk = self._chunks.pop(0)
+            self._released += len(chunk)
+            size = min(len(chunk), self._held[0])
+            self._held[0] -= size
+            TOTAL.give_back(size)
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the body from its beginning; may be called again. Blocks. Raises SpoolError."""
+        if self._released:
+            raise ValueError(f"the first {self._released} bytes of the body were released")
         if self._file is None:
             yield from self._chunks
         else:
@@ -118,7 +131,7 @@ class SpooledBody:
         if self._file is not None:
             yield from self._pieces_of_file(self._file, begin, end)
             return
-        at = 0
+        at = self._released
         for chunk in self._chunks:
             if at < end and at + len(chunk) > begin:
                 yield chunk[max(begin - at, 0) : end - at]

@@ -161,7 +161,7 @@ def _parse(answer: Answer) -> tuple[ParsedAnswer | None, Any, bool]:
     try:
         if not isinstance(answer.body, SpooledBody):
             return None, *parse_json(answer)
-        parsed = parse_text(answer.body.part, answer.body.size)
+        parsed = parse_text(answer.body.part, answer.body.size, answer.body.release)
     except (ValueError, RecursionError):
         return None, *parse_json(answer)
     if not parsed.is_complete or (_runs(parsed.json) and parsed.size <= MAX_RUNNING):

@@ -7,8 +7,6 @@ from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oda_proxy.codec.json_steps import STEP
-
 if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
@@ -18,6 +16,8 @@ _LARGE: Final = 16 * 1024
 _PAIR: Final = 2
 _FEW: Final = 6
 """Pairs of bytes up to which it takes less to compare with each than to look each pair of the data up in a table."""
+_STEP: Final = 64 * 1024
+"""Bytes that are looked through at once: numpy takes four times as much memory."""
 _AT_ONCE: Final = 4096
 """Offsets that become Python numbers at once: data may have one for each of their bytes."""
 
@@ -68,9 +68,9 @@ def _pairs_in(data: bytes, patterns: tuple[BytePattern, ...]) -> tuple[Any, Any]
 
     present = [_number(pair) for pair in _by_pair(patterns) if pair[:1] in data and pair[1:] in data]
     found = [np.empty(0, np.uint32)]
-    for begin in range(0, len(data) - 1, STEP) if present else ():
+    for begin in range(0, len(data) - 1, _STEP) if present else ():
         for shifted in (begin, begin + 1):  # the pairs that begin at even, and at odd offsets
-            words = np.frombuffer(data, "<u2", min(STEP, len(data) - shifted) // _PAIR, shifted)
+            words = np.frombuffer(data, "<u2", min(_STEP, len(data) - shifted) // _PAIR, shifted)
             if len(present) > _FEW:
                 is_pair = _table(patterns).take(words)
             else:

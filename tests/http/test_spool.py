@@ -280,3 +280,21 @@ async def test_any_part_of_a_body_can_be_read(monkeypatch: pytest.MonkeyPatch, l
         for end in (begin, begin + 1, begin + 15, len(whole)):
             assert b"".join(body.part(begin, min(end, len(whole)))) == whole[begin:end]
     await body.aclose()
+
+
+async def test_what_is_needed_no_more_is_released_while_the_rest_is_read(memory: int) -> None:
+    body = SpooledBody()
+    for piece in PIECES[:3]:
+        body.add(piece)
+    used = spool.TOTAL.used
+
+    body.release(19)
+    body.release(20)
+
+    assert b"".join(body.part(20, 27)) == PIECES[2][:7]
+    assert spool.TOTAL.used == (used if body.is_in_file else used - 20)
+    if not body.is_in_file:
+        with pytest.raises(ValueError, match="the first 20 bytes of the body were released"):
+            body.read()
+    await body.aclose()
+    assert spool.TOTAL.used == 0

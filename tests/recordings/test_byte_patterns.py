@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from oda_proxy.codec.json_steps import STEP
+from oda_proxy.recordings.byte_patterns import _STEP as STEP
 from oda_proxy.recordings.byte_patterns import BytePattern, PatternScan
 
 PATTERNS = (

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import pickle  # noqa: TID251  # makes what dispatchers send
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from oda_proxy.codec import base64_steps
-from oda_proxy.compat.answer_repairs import repair_body, repaired
-from oda_proxy.compat.parsed_answer import PRODUCT_LIST, parse_answer
+from oda_proxy.compat import answer_walk
+from oda_proxy.compat.answer_repairs import repair_answer, repair_body, repaired
+from oda_proxy.compat.parsed_answer import PRODUCT_LIST, parse_answer, parse_text
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Envelope
 from oda_proxy.recordings import leak_check
@@ -24,6 +26,8 @@ from tests.support.dispatcher_responses import ARRAY, JOB, SESSION, answer, json
 from tests.support.unreadable_responses import UNREADABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oda_proxy.recordings.recording import Recording
 
 CLIENT = Envelope(session_id=SESSION, job_id=JOB)
@@ -111,6 +115,43 @@ def test_a_product_that_needs_no_repair_keeps_its_bytes_beside_one_that_does() -
     assert b"[ " + kept.encode() + b" , {" in repaired_body
     assert b"[ " + kept.encode() + b" , {" in b"".join(finished(recorder).head.pieces())
     assert MATRIX.encode() not in repaired_body
+
+
+@pytest.mark.parametrize(("arrays", "released"), [((MATRIX, MATRIX), 2), ((ARRAY, MATRIX), 1), ((ARRAY, ARRAY), 0)])
+def test_the_text_is_released_once_it_is_written(arrays: tuple[str, ...], released: int) -> None:
+    body = with_products(*(product("\u00e9", array) for array in arrays))
+    ends: list[int] = []
+    pieces: list[bytes] = []
+
+    def text(begin: int, end: int) -> Iterator[bytes]:
+        assert not ends or begin >= ends[-1]
+        yield body[begin:end]
+
+    repair_answer(parse_text(text, len(body), ends.append), 200, CLIENT, pieces.append)
+
+    assert len(ends) == released
+    assert all(body[:end].endswith(b"}") for end in ends)
+    assert (b"".join(pieces) or body) == repaired(body, 200, CLIENT)
+
+
+def test_a_product_is_not_held_while_the_next_one_is_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = with_products(*(product(f"{number}", MATRIX) for number in range(3)))
+    held: list[list[int]] = []
+    products: list[weakref.ref[Product]] = []
+
+    class Product(dict[str, Any]):
+        """A product that can be watched."""
+
+    def repaired_product(value: Any, _: Any) -> Any:
+        held.append([number for number, one in enumerate(products) if one()])
+        changed = Product(value)
+        products.append(weakref.ref(changed))
+        return changed
+
+    monkeypatch.setattr(answer_walk, "repaired_product", repaired_product)
+    walk(body)
+
+    assert held == [[], [], []]
 
 
 def test_an_answer_that_is_not_stored_is_repaired_to_its_end() -> None:
