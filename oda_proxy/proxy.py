@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING
-
-from multidict import CIMultiDict
 
 from oda_proxy.compat.failure_answers import failure_answer
 from oda_proxy.compat.pipeline import RepairPipeline
 from oda_proxy.errors import (
     BadQueryError,
-    FilesNotStoredError,
     InternalError,
     NotCachedError,
     OdaProxyError,
@@ -29,18 +24,17 @@ from oda_proxy.errors import (
 )
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
+from oda_proxy.handlers.hits import HitHandler
+from oda_proxy.handlers.other_routes import OtherRouteHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
-from oda_proxy.handlers.repeated_hits import HitRepeater
+from oda_proxy.handlers.query_tally import COLD, HOT, QueryTally
 from oda_proxy.handlers.services import Services
-from oda_proxy.handlers.sessions import ServedSessions
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.content_coding import IDENTITY, preferred
-from oda_proxy.http.cors import ANY_ORIGIN, options_answer
-from oda_proxy.http.cross_site import check_site
+from oda_proxy.http.cors import options_answer
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.routes import Kind
 from oda_proxy.jobs.client import Client
@@ -48,23 +42,19 @@ from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.relaying import QueryRelay
-from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
-from oda_proxy.metrics.outcomes import outcome_of
-from oda_proxy.metrics.query_counts import OTHER, QueryCounts
 from oda_proxy.metrics.request_counts import RequestCounts
 from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
-from oda_proxy.query.query import Envelope, parse_fields
+from oda_proxy.query.query import Envelope
 from oda_proxy.query.query_memo import QueryMemo
 from oda_proxy.query.resolved import QueryResolver
 from oda_proxy.query.token_probe import TokenProbe
-from oda_proxy.recordings.compressed import CODINGS
 from oda_proxy.store.eviction import EvictionCounts
 from oda_proxy.store.faults import StoreFaults
 from oda_proxy.store.near_misses import NearMissHandler
-from oda_proxy.store.recording_cache import RecordingCache, answer_from
+from oda_proxy.store.recording_cache import RecordingCache
 from oda_proxy.upstream.description_cache import DescriptionCache
 from oda_proxy.upstream.relay import Relay
 
@@ -72,8 +62,8 @@ if TYPE_CHECKING:
     from oda_proxy.handlers.policy import Policy
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Request, Upstream
-    from oda_proxy.http.routes import Route
     from oda_proxy.jobs.observer import QueryObserver
+    from oda_proxy.metrics.query_counts import QueryCounts
     from oda_proxy.query.query import Query
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.recording import Recording
@@ -83,7 +73,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_HOT, _COLD = CacheStatus(hit=True, from_memory=True), CacheStatus(hit=True)
 _DESCRIPTIONS = frozenset({Kind.DESCRIPTION, Kind.INSTRUMENTS})
 
 
@@ -107,30 +96,25 @@ class Proxy:
         self.store_faults = StoreFaults(clock)
         self._policy = policy
         self._clock = clock
-        self._new_session = runtime.new_session
-        self.outcomes = Outcomes()
-        self.query_counts = QueryCounts()
         self.request_counts = RequestCounts()
         self.evictions = EvictionCounts()
-        self._served_sessions = ServedSessions()
         budget = ProcessingBudget()
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
         self._query_memo = QueryMemo()
         self._resolver = QueryResolver(services.instruments)
+        self._tally = QueryTally(self._resolver)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
         self.persons = Persons(self._tokens, self._token_probe, self._resolver, store)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
-        self._repeater = HitRepeater(
-            self._cache, self._resolver, policy.freshness, clock=clock, count=self._count_repeated
-        )
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
-        self._others = services.others
         self._observer: QueryObserver = services.observer or NullObserver()
+        may_repeat = upstream is not None and services.observer is None
+        self._hits = HitHandler(self._cache, self._resolver, policy, runtime, self._tally, may_repeat=may_repeat)
         job_services = JobServices(
             relay=self._upstream_relay,
             pipeline=self._pipeline,
@@ -142,6 +126,24 @@ class Proxy:
         )
         self._relay = QueryRelay(job_services, clock)
         self.jobs = Jobs(job_services, policy.jobs, runtime)
+        self._other_routes = OtherRouteHandler(
+            self._upstream_relay,
+            policy.cors,
+            self._tally.sessions,
+            services.others,
+            expire_descriptions=self.expire_descriptions,
+            note_report=self.jobs.note_report,
+        )
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """How many requests for `run_analysis` had each outcome."""
+        return self._tally.outcomes
+
+    @property
+    def query_counts(self) -> QueryCounts:
+        """How many queries had each outcome, by instrument."""
+        return self._tally.queries
 
     @property
     def hot_tier(self) -> HotTier:
@@ -202,8 +204,8 @@ class Proxy:
         resolved, recording, status = found
         await self._observer.served(recording)
         client = Client(request, envelope, origin + route.prefix)
-        answer = self.cors.apply(self._hit(recording, client, status, resolved), request.headers)
-        self._count(query, envelope, status)
+        answer = self.cors.apply(self._hits.answer(recording, client, status, resolved), request.headers)
+        self._tally.count(query, envelope, status)
         return answer
 
     async def _recording_at_once(
@@ -230,36 +232,12 @@ class Proxy:
     async def _look_up(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
         """Return the recording of a query, and the cache status of an answer from it."""
         if recording := self._cache.find(resolved):
-            return recording, _HOT
-        return await self._cache.look_up(resolved), _COLD
-
-    def _count_repeated(self, resolved: ResolvedQuery, recording: Recording, session_id: str) -> None:
-        """Count a hit that was repeated for a session."""
-        self._count_saved(recording)
-        self._count(resolved.query, Envelope(session_id=session_id), _HOT)
-
-    def _count_saved(self, recording: Recording) -> None:
-        """Count the time that a recording saves the dispatcher."""
-        self.query_counts.add_saved(recording.query.instrument if recording.query else OTHER, recording.cost)
-
-    def _count(self, query: Query | None, envelope: Envelope, status: CacheStatus) -> None:
-        """Count a request for `run_analysis`."""
-        if status.hit or status.collapsed:
-            self._served_sessions.add(envelope.session_id)
-        self.outcomes.add(status)
-        if envelope.query_status == "new":
-            self._count_query(query, status)
-
-    def _count_query(self, query: Query | None, status: CacheStatus) -> None:
-        """Count a query that was submitted, by its instrument if that exists."""
-        instrument = query.instrument if query else OTHER
-        if not self.query_counts.has(instrument) and self._resolver.is_described(instrument):
-            self.query_counts.add_instrument(instrument)
-        self.query_counts.add(instrument, outcome_of(status))
+            return recording, HOT
+        return await self._cache.look_up(resolved), COLD
 
     def has_served(self, session_id: str) -> bool:
         """Return whether a session was served a recording, or the job of another client."""
-        return session_id in self._served_sessions
+        return session_id in self._tally.sessions
 
     def expire_descriptions(self) -> None:
         """Have descriptions fetched again before they are next used: the dispatcher has other ones now."""
@@ -277,36 +255,12 @@ class Proxy:
                 return await self._description_handler.answer(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
-            return await self._other_route(request, route, base_url)
+            return await self._other_routes.answer(request, route, base_url)
         except OdaProxyError as error:
             return text_error(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, clients receive a failure they can read
             _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
-
-    async def _other_route(self, request: Request, route: Route, base_url: str) -> Answer:
-        """Relay a request for a route that is not cached."""
-        if routes.is_closed(route.path) and ANY_ORIGIN not in self.cors.origins:
-            check_site(request.method, CIMultiDict(request.headers), self.cors.origins)
-        answer = await self._upstream_relay.send(request, base_url, "bypass")
-        if routes.changes_descriptions(route.path) and answer.status < HTTPStatus.BAD_REQUEST:
-            self.expire_descriptions()
-            if self._others:
-                await self._others.expire_descriptions()
-        if route.path == "/call_back":
-            self.jobs.note_report(dict(parse_fields(request.query_string)).get("job_id", ""))
-        if route.path == "/download_products" and answer.status >= HTTPStatus.BAD_REQUEST:
-            return await self._explain_download(answer, request)
-        return answer
-
-    async def _explain_download(self, answer: Answer, request: Request) -> Answer:
-        """Say why a download fails in a session that received a recording: the dispatcher has no files for it."""
-        fields = dict(parse_fields(request.query_string))
-        session_id, job_id = fields.get("session_id", ""), fields.get("job_id", "")
-        if not self.has_served(session_id) and not (self._others and await self._others.have_served(session_id)):
-            return answer
-        await answer.close()
-        return failure_answer(FilesNotStoredError(), Envelope(session_id=session_id, job_id=job_id))
 
     async def _analysis(self, request: Request, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
@@ -324,15 +278,13 @@ class Proxy:
         except Exception as error:  # noqa: BLE001 - as in `answer`
             _log.error("%s", (internal := InternalError(error)).log_line)
             return self._failure(internal, query, envelope)
-        self._count(query, envelope, answer.cache_status)
+        self._tally.count(query, envelope, answer.cache_status)
         return answer
 
     def _failure(self, error: OdaProxyError, query: Query | None, envelope: Envelope) -> Answer:
         """Count an error, and return it as a failed job."""
-        self.outcomes.failed += 1
         answer = failure_answer(error, envelope)
-        if envelope.query_status == "new":
-            self._count_query(query, answer.cache_status)
+        self._tally.count_failure(query, envelope, answer.cache_status)
         return answer
 
     async def _query(self, query: Query, envelope: Envelope, request: Request, base_url: str) -> Answer:
@@ -372,7 +324,7 @@ class Proxy:
         resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
         refresh = resubmit or envelope.query_status != "new" or control.no_store
         completions = self.jobs.completions  # read first: a job that ends during the look-up counts as running
-        recording, status = (None, _COLD) if refresh else await self._look_up(resolved)
+        recording, status = (None, COLD) if refresh else await self._look_up(resolved)
         saves_query = recording is not None or self.jobs.is_shared(resolved)
         if not await self._is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
@@ -400,7 +352,7 @@ class Proxy:
             )
         except UpstreamUnreachableError:
             if recording and (recording := await self._cache.look_up(resolved)):
-                return self._hit(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
+                return self._hits.answer(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
 
     async def _is_verified(self, envelope: Envelope, resolved: ResolvedQuery, *, saves_query: bool) -> bool:
@@ -427,40 +379,7 @@ class Proxy:
         """Answer from a recording; a replay may take the time that its job took."""
         await self._observer.served(recording)
         replayed = await self.jobs.replay(resolved, client, recording) if self.upstream is None else None
-        return replayed or self._hit(recording, client, status, resolved)
-
-    def _hit(
-        self, recording: Recording, client: Client, status: CacheStatus, resolved: ResolvedQuery | None = None
-    ) -> Answer:
-        """Answer from a recording; with `resolved`, the answer depends on no job, and may be repeatable."""
-        envelope = client.envelope
-        if envelope.query_status == "new":
-            self._count_saved(recording)
-        if envelope.session_id in ANONYMOUS:
-            envelope = replace(envelope, session_id=self._new_session())
-        varies = self._policy.compress.applies_to(client.request)
-        coding = preferred(client.request.headers, CODINGS) if varies else IDENTITY
-        head = self._cache.compressed_head(recording, coding)
-        repeatable = None
-        if resolved is not None and self._is_repeatable(client):
-            repeat = self._repeater.repeatable
-            repeatable = partial(repeat, recording, resolved, client, coding, is_encoded=head is not None)
-        return answer_from(
-            recording,
-            envelope,
-            client.base_url,
-            now=self._clock(),
-            status=status,
-            compressed=head,
-            varies=varies,
-            repeatable=repeatable,
-        )
-
-    def _is_repeatable(self, client: Client) -> bool:
-        """Return whether a hit depends on nothing of its client that may change, and nobody observes it."""
-        if self.upstream is None or client.envelope.token is not None or not isinstance(self._observer, NullObserver):
-            return False
-        return cache_control(client.request.headers) == CacheControl()
+        return replayed or self._hits.answer(recording, client, status, resolved)
 
     async def _miss(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
         """Answer a query without a recording, offline."""
@@ -476,7 +395,7 @@ class Proxy:
         if answer := await self.jobs.poll(resolved, client):
             return answer
         if self._tokens.is_verified(envelope.token) and (recording := await self._cache.look_up(resolved)):
-            return self._hit(recording, client, _COLD)
+            return self._hits.answer(recording, client, COLD)
         if self.upstream is None:
             return await self._miss(resolved, envelope)
         if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(

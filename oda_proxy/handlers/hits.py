@@ -1,0 +1,83 @@
+"""Answers from recordings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from oda_proxy.handlers.repeated_hits import HitRepeater
+from oda_proxy.http.cache_control import CacheControl, cache_control
+from oda_proxy.http.content_coding import IDENTITY, preferred
+from oda_proxy.jobs.running_job import ANONYMOUS
+from oda_proxy.recordings.compressed import CODINGS
+from oda_proxy.store.recording_cache import answer_from
+
+if TYPE_CHECKING:
+    from oda_proxy.handlers.policy import Policy
+    from oda_proxy.handlers.query_tally import QueryTally
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.cache_status import CacheStatus
+    from oda_proxy.jobs.client import Client
+    from oda_proxy.jobs.runtime import Runtime
+    from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.recording_cache import RecordingCache
+
+
+class HitHandler:
+    """Answers clients from recordings, compressed where a client accepts that.
+
+    If `may_repeat`, answers are repeatable that depend on nothing but the bytes of their request: nobody observes
+    them, and no answer can be newer than a recording.
+    """
+
+    def __init__(
+        self,
+        cache: RecordingCache,
+        resolver: QueryResolver,
+        policy: Policy,
+        runtime: Runtime,
+        tally: QueryTally,
+        *,
+        may_repeat: bool,
+    ) -> None:
+        self._cache = cache
+        self._policy = policy
+        self._clock = runtime.clock
+        self._new_session = runtime.new_session
+        self._tally = tally
+        self._repeater = HitRepeater(cache, resolver, policy.freshness, clock=runtime.clock, count=tally.count_repeated)
+        self._may_repeat = may_repeat
+
+    def answer(
+        self, recording: Recording, client: Client, status: CacheStatus, resolved: ResolvedQuery | None = None
+    ) -> Answer:
+        """Answer a client from a recording; with `resolved`, the answer depends on no job, and may be repeatable."""
+        envelope = client.envelope
+        if envelope.query_status == "new":
+            self._tally.count_saved(recording)
+        if envelope.session_id in ANONYMOUS:
+            envelope = replace(envelope, session_id=self._new_session())
+        varies = self._policy.compress.applies_to(client.request)
+        coding = preferred(client.request.headers, CODINGS) if varies else IDENTITY
+        head = self._cache.compressed_head(recording, coding)
+        repeatable = None
+        if resolved is not None and self._is_repeatable(client):
+            repeat = self._repeater.repeatable
+            repeatable = partial(repeat, recording, resolved, client, coding, is_encoded=head is not None)
+        return answer_from(
+            recording,
+            envelope,
+            client.base_url,
+            now=self._clock(),
+            status=status,
+            compressed=head,
+            varies=varies,
+            repeatable=repeatable,
+        )
+
+    def _is_repeatable(self, client: Client) -> bool:
+        """Return whether an answer depends on nothing of its client that may change."""
+        is_plain = client.envelope.token is None and cache_control(client.request.headers) == CacheControl()
+        return self._may_repeat and is_plain
