@@ -19,7 +19,9 @@ from oda_proxy.commands import (
     store_arguments,
 )
 from oda_proxy.commands.output import warn
+from oda_proxy.commands.serve_options import resolve_serve
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.files.config_file import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(words)
         if program:
             arguments.program = program
-        values = config.resolve(arguments.options, vars(arguments), os.environ, arguments.config, warn=warn)
+        is_serve = arguments.options is config.SERVE
+        resolve = resolve_serve if is_serve else partial(config.resolve, arguments.options)
+        values = resolve(vars(arguments), os.environ, arguments.config, warn=warn)
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
         status = command({name.replace("-", "_"): value for name, value in values.items()} | own)
@@ -112,7 +116,7 @@ def _add(
         "--config",
         type=argument_types.path,
         metavar="FILE",
-        help=f"configuration file (default {config.FILE}, if it exists)",
+        help=f"configuration file (default {FILE}, if it exists)",
     )
     parser.set_defaults(command=command, options=options, own=())
     return _OwnArguments(parser)

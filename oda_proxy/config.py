@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import UsageError
+from oda_proxy.files.config_file import PREFIX, URL, read_config_file
 from oda_proxy.store.amounts import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from oda_proxy.files.config_file import ConfigFile
     from oda_proxy.http.front_end_headers import Network
     from oda_proxy.store.freshness import Rule
 
 PRODUCTION = "https://www.astro.unige.ch/mmoda/dispatch-data"
-FILE = "oda-proxy.toml"
-LARGEST_FILE = 1024 * 1024
-"""Maximum size of a configuration file, in bytes."""
 
 
 def _text(value: str) -> str:
@@ -456,6 +455,29 @@ SERVE = (
     _TIME_SCALE,
     _SYNTHETIC,
 )
+OF_UPSTREAM = frozenset(
+    {
+        "cache-dir",
+        "compress",
+        "cors-origins",
+        "description-ttl",
+        "former-url",
+        "lifetime",
+        "longest-job",
+        "max-jobs",
+        "max-rate",
+        "max-requests",
+        "max-size",
+        "memory",
+        "min-free",
+        "offline",
+        "open-route",
+        "secret-key",
+        "sharing",
+        "token-trust",
+    }
+)
+"""Options that each of several upstreams may have for itself."""
 JOBS = (
     Option(
         "proxy",
@@ -553,6 +575,17 @@ class ServeOptions:
     fixtures: tuple[Path, ...]
     time_scale: float
     synthetic: bool
+    name: str = ""
+    """The name of one of several upstreams."""
+    prefix: str = ""
+    """Where it is in the address of this server; empty for the root."""
+    upstreams: tuple[ServeOptions, ...] = ()
+    """The options of each of several upstreams; empty for one."""
+
+    @property
+    def each_upstream(self) -> tuple[ServeOptions, ...]:
+        """The options of each upstream, also of a single one."""
+        return self.upstreams or (self,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -597,10 +630,32 @@ def resolve(
     `flags` holds the text of options on the command line; `warn` is called with a line of text. Raises UsageError,
     which names the option and its source.
     """
-    from_file = _read_file(file)
+    config_file, flags, environ = _of_upstream(read_file(file), options, flags, environ)
+    return values_from(options, flags, environ, config_file, warn=warn)
+
+
+def read_file(file: Path | None) -> ConfigFile:
+    """Read the configuration: `file`, which must exist, or else the default file, if it exists. Raises UsageError."""
+    return read_config_file(
+        file,
+        options={option.key for option in (*SERVE, *MOCK)},
+        table_options={option.key for option in SERVE if option.name in OF_UPSTREAM},
+    )
+
+
+def values_from(
+    options: tuple[Option, ...],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    config_file: ConfigFile,
+    *,
+    warn: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return the value of every option, as `resolve`, from a configuration that was read."""
+    from_file = config_file.options
     for secret in _SECRETS:
         if secret in options and secret.key in from_file:
-            _check_mode(file or Path(FILE), secret.key, warn)
+            _check_mode(config_file.path, secret.key, warn)
     values = {}
     for option in options:
         if (flag := flags.get(option.name)) is not None:
@@ -609,10 +664,47 @@ def resolve(
             several = [one for one in text.split(option.separator) if one or option.separator == os.pathsep]
             values[option.name] = value_of(option, several if option.many else text, option.variable)
         elif option.key in from_file:
-            values[option.name] = value_of(option, from_file[option.key], f"{option.key} in {file or FILE}")
+            values[option.name] = value_of(option, from_file[option.key], config_file.source(option.key))
         else:
             values[option.name] = option.default
     return values
+
+
+def chosen_upstream(config_file: ConfigFile, flags: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Return the name of the table that `--upstream` names, or whose url it is; None for another address.
+
+    Without `--upstream` that is the only table, or else that with the prefix `/`, or an empty text.
+    """
+    tables = config_file.upstreams
+    text = flags.get(_UPSTREAM.name) or environ.get(_UPSTREAM.variable)
+    if text is not None:
+        urls = {str(table[URL]).rstrip("/"): name for name, table in tables.items()}
+        return text if text in tables else urls.get(str(text).rstrip("/"))
+    if len(tables) == 1:
+        return next(iter(tables))
+    return next((name for name, table in tables.items() if table.get(PREFIX) == "/"), "")
+
+
+def _of_upstream(
+    config_file: ConfigFile, options: tuple[Option, ...], flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[ConfigFile, Mapping[str, Any], Mapping[str, str]]:
+    """Return the configuration of the upstream that a command works on, and the other options.
+
+    Raises UsageError where a command needs one of several upstreams, and none is named.
+    """
+    of_upstream = next((option for option in options if option.name == _UPSTREAM.name), None)
+    if not config_file.upstreams or of_upstream is None:
+        return config_file, flags, environ
+    name = chosen_upstream(config_file, flags, environ)
+    is_named = flags.get(_UPSTREAM.name) is not None or _UPSTREAM.variable in environ
+    if name is None or (of_upstream.default is None and not is_named):
+        return config_file, flags, environ
+    if not name:
+        names = ", ".join(config_file.upstreams)
+        raise UsageError(f"{config_file.path} has several upstreams: choose one with --upstream: {names}")
+    flags = {key: value for key, value in flags.items() if key != _UPSTREAM.name}
+    environ = {key: value for key, value in environ.items() if key != _UPSTREAM.variable}
+    return config_file.with_upstream(name), flags, environ
 
 
 def cache_folder(chosen: Path | None, upstream: str) -> Path:
@@ -660,27 +752,6 @@ def _parsed(option: Option, value: Any, source: str) -> Any:
         is_secret = option in _SECRETS or "@" in str(value)  # the part before @ may be a password
         shown = f", not {str(value)!r}" if not is_secret or not str(value).strip() else ""
         raise UsageError(f"{source} must be {option.expects}{shown}") from None
-
-
-def _read_file(file: Path | None) -> dict[str, Any]:
-    """Read the configuration: `file`, which must exist, or else the default file, if it exists."""
-    path = file or Path(FILE)
-    if file is None and not path.is_file():
-        return {}
-    import tomllib  # imported only if there is a file
-
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UsageError(f"the configuration {path} is larger than {LARGEST_FILE} bytes")
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"the configuration {path} is not valid TOML: {error}") from error
-    known = {option.key for option in (*SERVE, *MOCK)}
-    if unknown := sorted(set(values) - known):
-        raise UsageError(f"the configuration {path} has an unknown option {unknown[0]!r}")
-    return values
 
 
 def _check_mode(file: Path, secret: str, warn: Callable[[str], None]) -> None:

@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.front_end import FrontEnd
+    from oda_proxy.web.directory import NamedUpstream
+    from oda_proxy.web.front_end import Addresses, FrontEnd
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.pages import Status
     from oda_proxy.web.server_state import ServerState
+    from oda_proxy.workers.membership import Membership
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +118,13 @@ async def proxy_listening(
     """
     tls = _tls(options)
     async with AsyncExitStack() as stack:
-        app, parts = await proxy_app(options, stack, shutdown_timeout=shutdown_timeout)
+        session_key = secrets.token_bytes(32)
+        each = [
+            await proxy_app(one, stack, shutdown_timeout=shutdown_timeout, of_server=options, session_key=session_key)
+            for one in options.each_upstream
+        ]
+        stack.push_async_callback(_close_all, [parts for _, parts in each], shutdown_timeout)
+        app = await _mounted(options, [app for app, _ in each], stack)
         if sockets:
             await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
             url = address_of_socket(sockets[0], is_tls=tls is not None)
@@ -124,17 +132,24 @@ async def proxy_listening(
             url = await stack.enter_async_context(
                 listening(app, options.host, options.port, shutdown_timeout=shutdown_timeout, tls=tls)
             )
-        if parts.upstream:
-            await stack.enter_async_context(_in_background(parts.proxy.estimate()))
-        _log_start(parts.store, parts.folder, options, _hosts(options, sockets))
-        _check_sharing(parts.store, parts.folder, options.sharing)
+        for _, parts in each:
+            if parts.upstream:
+                await stack.enter_async_context(_in_background(parts.proxy.estimate()))
+        _log_start(options, [parts for _, parts in each], _hosts(options, sockets))
         yield url
 
 
 async def proxy_app(
-    options: ServeOptions, stack: AsyncExitStack, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+    options: ServeOptions,
+    stack: AsyncExitStack,
+    *,
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    of_server: ServeOptions | None = None,
+    session_key: bytes | None = None,
 ) -> tuple[web.Application, Parts]:
     """Return the application of a proxy in this process, with its parts, which are closed with the stack.
+
+    One of several upstreams has the options of the whole server, `of_server`, and the `session_key` of all.
 
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, and StoreUnusableError.
     """
@@ -142,6 +157,7 @@ async def proxy_app(
     from oda_proxy.pages.problem_pages import problem_pages
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of, tokens_of
+    from oda_proxy.web.pages import status_of
 
     if options.workers > 1:
         raise UsageError(
@@ -156,37 +172,36 @@ async def proxy_app(
     tokens = tokens_of(options)
     address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
     parts = await _build(options, stack, shutdown_timeout, address=address)
-    if parts.upstream:
-        await _check_upstream(parts.upstream, parts.store)
-    _check_store(parts.store, parts.proxy)
+    await _check(parts)
     await parts.proxy.resume()
+    status = _status(of_server or options, options, partial(status_of, parts.proxy, parts.server))
     app = make_app(
         parts.proxy,
         parts.near_misses,
-        guard=guard_of(options, tokens, parts.proxy.persons, session_key=secrets.token_bytes(32)),
-        routes=own_routes(parts),
+        guard=guard_of(options, tokens, parts.proxy.persons, session_key=session_key or secrets.token_bytes(32)),
+        routes=own_routes(parts, status),
         page_middlewares=[problem_pages],
+        status=status,
         server=parts.server,
-        addresses=_front_end(options),
+        addresses=_addresses(options),
     )
     return app, parts
 
 
-def own_routes(parts: Parts, status: Status | None = None, metrics: GetSnapshot | None = None) -> Sequence[OwnRoute]:
+def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None) -> Sequence[OwnRoute]:
     """Return the own routes of a proxy, beside those of `web.app.make_app`.
 
-    `status` and `metrics` return what is shown of all workers, where there are several.
+    `status` and `metrics` return what is shown, of all workers where there are several.
     """
     from oda_proxy.pages.routes import Pages
     from oda_proxy.web import recording_api
     from oda_proxy.web.metrics_page import snapshot_of
-    from oda_proxy.web.pages import status_of
 
     limits = parts.server.limits
     pages = Pages(
         parts.proxy,
         parts.near_misses,
-        status or partial(status_of, parts.proxy, parts.server),
+        status,
         metrics or partial(snapshot_of, parts.proxy, parts.server, with_store=False),
         max_size=limits.max_size if limits and parts.folder else None,
     )
@@ -212,7 +227,7 @@ def serve_with_workers(options: ServeOptions) -> None:
     _import_all()
     tls = _tls(options)
     started_at = time.time()
-    options = replace(options, memory=options.memory // options.workers)
+    options = _for_one_worker(options)
     passed = passed_sockets(os.environ)
     if passed:
         url = address_of_socket(passed[0], is_tls=tls is not None)
@@ -226,6 +241,8 @@ def serve_with_workers(options: ServeOptions) -> None:
         notify("READY=1", os.environ)
 
     with closing(port), private_folder() as folder:
+        for number in range(len(options.upstreams)):
+            (folder / str(number)).mkdir(mode=0o700)
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
@@ -254,6 +271,12 @@ class _Worker:
     """The key that signs the sessions of browsers."""
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
+
+
+def _for_one_worker(options: ServeOptions) -> ServeOptions:
+    """Return the options with the part of the memory that one of the workers has."""
+    upstreams = tuple(replace(one, memory=one.memory // options.workers) for one in options.upstreams)
+    return replace(options, memory=options.memory // options.workers, upstreams=upstreams)
 
 
 def _front_end(options: ServeOptions) -> FrontEnd:
@@ -285,77 +308,90 @@ def _import_all() -> None:
     import oda_proxy.workers.routing  # noqa: F401
 
 
-async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
-    """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
+async def _worker_app(
+    options: ServeOptions, index: int, worker: _Worker, membership: Membership, stack: AsyncExitStack
+) -> tuple[web.Application, Parts]:
+    """Return what a worker serves for the upstream with an index, with its parts; other workers can use it, too."""
     from oda_proxy.pages.problem_pages import problem_pages
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.metrics_page import snapshot_of
-    from oda_proxy.workers.channel import Report, encode
     from oda_proxy.workers.forwarding import ForwardedAddresses, Forwarder, UpstreamOfLeader
-    from oda_proxy.workers.membership import Membership, connected
     from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
     from oda_proxy.workers.saved_metrics import SavedMetrics
-    from oda_proxy.workers.socket_folder import remove, socket_of
+    from oda_proxy.workers.socket_folder import socket_of
+
+    one = options.each_upstream[index]
+    folder = worker.folder / str(index) if options.upstreams else worker.folder
+    forwarder = await stack.enter_async_context(Forwarder(folder, membership))
+    others = Others(membership, forwarder)
+    parts = await _build(
+        one,
+        stack,
+        SHUTDOWN_TIMEOUT,
+        address=one.upstream,
+        describing=partial(UpstreamOfLeader, forwarder=forwarder, membership=membership),
+        others=others,
+        started_at=worker.server_started_at,
+    )
+    await _check(parts, contacts_upstream=worker.is_first)
+    read = partial(snapshot_of, parts.proxy, parts.server)
+    saved = SavedMetrics(folder, worker.number, options.workers, read)
+    await stack.enter_async_context(_in_background(saved.keep_saving()))
+    status = _status(options, one, partial(others.status, parts.proxy, parts.server))
+    metrics = partial(others.metrics, saved)
+    make = partial(
+        make_app,
+        parts.proxy,
+        parts.near_misses,
+        routes=own_routes(parts, status, metrics),
+        guard=guard_of(one, worker.tokens, parts.proxy.persons, session_key=worker.session_key),
+        status=status,
+        metrics=metrics,
+        server=parts.server,
+    )
+    between = WorkerRouting(parts.proxy, membership, parts.server, saved)
+    internal = make(
+        answer=between.answer,
+        page_middlewares=[problem_pages, between.pages],
+        is_logged=False,
+        addresses=ForwardedAddresses(),
+    )
+    await stack.enter_async_context(listening_on(internal, [socket_of(folder, worker.number)]))
+    public = ClientRouting(parts.proxy, membership, forwarder)
+    app = make(answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=_addresses(one))
+    return app, parts
+
+
+async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
+    """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
+    from oda_proxy.workers.channel import Report, encode
+    from oda_proxy.workers.membership import Membership, connected
+    from oda_proxy.workers.socket_folder import remove
 
     stop = _stop_event()
     membership = Membership(worker.number)
     try:
         async with AsyncExitStack() as stack:
-            forwarder = await stack.enter_async_context(Forwarder(worker.folder, membership))
-            others = Others(membership, forwarder)
-            parts = await _build(
-                options,
-                stack,
-                SHUTDOWN_TIMEOUT,
-                address=options.upstream,
-                describing=lambda upstream: UpstreamOfLeader(upstream, forwarder, membership),
-                others=others,
-                started_at=worker.server_started_at,
-            )
-            if worker.is_first and parts.upstream:
-                await _check_upstream(parts.upstream, parts.store)
-            _check_store(parts.store, parts.proxy)
+            each = [
+                await _worker_app(options, number, worker, membership, stack)
+                for number in range(len(options.each_upstream))
+            ]
+            every_part = [parts for _, parts in each]
 
             async def lead() -> None:
-                await parts.proxy.resume()
-                if parts.upstream:
-                    await stack.enter_async_context(_in_background(parts.proxy.estimate()))
+                for parts in every_part:
+                    await parts.proxy.resume()
+                for parts in every_part:
+                    if parts.upstream:
+                        await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
-            read = partial(snapshot_of, parts.proxy, parts.server)
-            saved = SavedMetrics(worker.folder, worker.number, options.workers, read)
-            await stack.enter_async_context(_in_background(saved.keep_saving()))
-            make = partial(
-                make_app,
-                parts.proxy,
-                parts.near_misses,
-                routes=own_routes(
-                    parts,
-                    status := partial(others.status, parts.proxy, parts.server),
-                    metrics := partial(others.metrics, saved),
-                ),
-                guard=guard_of(options, worker.tokens, parts.proxy.persons, session_key=worker.session_key),
-                status=status,
-                metrics=metrics,
-                server=parts.server,
-            )
-            between = WorkerRouting(parts.proxy, membership, parts.server, saved)
-            internal = make(
-                answer=between.answer,
-                page_middlewares=[problem_pages, between.pages],
-                is_logged=False,
-                addresses=ForwardedAddresses(),
-            )
-            await stack.enter_async_context(listening_on(internal, [socket_of(worker.folder, worker.number)]))
-            public = ClientRouting(parts.proxy, membership, forwarder)
-            app = make(
-                answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=_front_end(options)
-            )
+            stack.push_async_callback(_close_all, every_part, SHUTDOWN_TIMEOUT)
+            app = await _mounted(options, [app for app, _ in each], stack)
             async with listening_on(app, worker.sockets, tls=worker.tls):
                 await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
                 if worker.is_first:
-                    _log_start(parts.store, parts.folder, options, _hosts(options, worker.sockets))
-                    _check_sharing(parts.store, parts.folder, options.sharing)
+                    _log_start(options, every_part, _hosts(options, worker.sockets))
                 await stop.wait()
                 membership.closing = True
             if membership.leads and not membership.is_orphan:  # it answers the last requests of the others
@@ -374,6 +410,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
 class Parts:
     """The parts of a proxy that its server needs."""
 
+    options: ServeOptions
     proxy: Proxy
     upstream: Upstream | None
     near_misses: NearMissHandler
@@ -422,7 +459,51 @@ async def _build(
     limits = Limits(options.max_size, options.min_free)
     server = ServerState(started_at or time.time(), limits if folder else None)
     await stack.enter_async_context(background_maintenance(store, lambda: limits, proxy.store_faults, proxy.evictions))
-    return Parts(proxy, upstream, near_misses, store, folder, server)
+    return Parts(options, proxy, upstream, near_misses, store, folder, server)
+
+
+async def _close_all(every_part: Sequence[Parts], grace: float) -> None:
+    """Close the proxies of all upstreams at the same time; first submissions have `grace` s to be answered."""
+    await asyncio.gather(*(parts.proxy.close(grace) for parts in every_part))
+
+
+def _addresses(options: ServeOptions) -> Addresses:
+    """Return the addresses of the application of an upstream."""
+    from oda_proxy.web.mounts import MountedAddresses
+
+    front_end = _front_end(options)
+    return MountedAddresses(front_end, options.prefix) if options.name else front_end
+
+
+def _named_upstreams(options: ServeOptions) -> list[NamedUpstream]:
+    from oda_proxy.web.directory import NamedUpstream
+
+    return [NamedUpstream(one.name, one.prefix or "/", one.upstream) for one in options.upstreams]
+
+
+def _status(of_server: ServeOptions, options: ServeOptions, status: Status) -> Status:
+    """Return the status of an upstream; that of one of several names it and the others."""
+    from oda_proxy.web.directory import status_with_upstreams
+
+    if not of_server.upstreams:
+        return status
+    return status_with_upstreams(status, options.name, _named_upstreams(of_server))
+
+
+async def _mounted(options: ServeOptions, apps: Sequence[web.Application], stack: AsyncExitStack) -> web.Application:
+    """Return the application of the only upstream, or one for those of all, each below its prefix."""
+    if not options.upstreams:
+        (app,) = apps
+        return app
+    from oda_proxy.web.directory import make_directory
+    from oda_proxy.web.guarding import guard_of, tokens_of
+    from oda_proxy.web.mounts import mounted
+
+    front_end = _front_end(options)
+    guard = guard_of(options, tokens_of(options), None, session_key=secrets.token_bytes(32))
+    elsewhere = make_directory(_named_upstreams(options), guard, front_end)
+    by_prefix = dict(zip((one.prefix for one in options.upstreams), apps, strict=True))
+    return await stack.enter_async_context(mounted(by_prefix, elsewhere, front_end))
 
 
 async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
@@ -539,10 +620,11 @@ def ineffective_faults(app: web.Application) -> list[str]:
     return app[DISPATCHER].ineffective()
 
 
-async def _check_upstream(upstream: Upstream, store: Store) -> None:
+async def _check_upstream(upstream: Upstream, store: Store, *, is_only: bool) -> None:
     """Check that the dispatcher answers.
 
-    Raises UpstreamUnreachableError where it does not and the store is empty: the proxy could answer nothing at all.
+    Raises UpstreamUnreachableError where it does not and the store is empty: the proxy could answer nothing at all. One
+    of several dispatchers does not keep the others from being served.
     """
     try:
         reply = await upstream.send(Request("GET", "/api/instr-list", "instrument=mock", timeout=START_TIMEOUT))
@@ -552,9 +634,20 @@ async def _check_upstream(upstream: Upstream, store: Store) -> None:
             key = next(store.keys(), None)
         except StoreUnusableError:
             key = None
-        if key is None:
+        if key is None and is_only:
             raise NoDispatcherError(error, upstream.url) from error
-        _log.warning("%s; answering from recordings until it is back", error)
+        until = "it is asked again for each request" if key is None else "answering from recordings"
+        _log.warning("%s; %s until it is back", error, until)
+
+
+async def _check(parts: Parts, *, contacts_upstream: bool = True) -> None:
+    """Check that the dispatcher answers, and that the store can be used.
+
+    Raises NoDispatcherError and StoreUnusableError where nothing could be answered.
+    """
+    if contacts_upstream and parts.upstream:
+        await _check_upstream(parts.upstream, parts.store, is_only=not parts.options.name)
+    _check_store(parts.store, parts.proxy)
 
 
 def _check_store(store: Store, proxy: Proxy) -> None:
@@ -572,19 +665,23 @@ def _hosts(options: ServeOptions, sockets: Sequence[socket.socket]) -> list[str]
     return [one.getsockname()[0] for one in sockets] or [options.host]
 
 
-def _log_start(store: Store, folder: Path | None, options: ServeOptions, hosts: Sequence[str]) -> None:
-    """Log which dispatcher the proxy asks, where its recordings are, and which event loop it has."""
+def _log_start(options: ServeOptions, every_part: Sequence[Parts], hosts: Sequence[str]) -> None:
+    """Log which dispatchers the server asks, where their recordings are, and which event loop it has."""
     _log.info("event loop: %s", loop_name())
     if warning := exposure_warning(hosts, has_tls=options.tls_cert is not None, public_url=options.public_url):
         _log.warning("%s", warning)
     if options.public_url:
         _log.info("clients use %s", options.public_url)
-    if options.offline:
-        _log.info("offline: %d recordings in %s", store.usage().recordings, folder or "memory")
-        if others := _other_dispatchers(folder):
-            _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
-    elif not options.mock:
-        _log.info("dispatcher %s; recordings in %s", options.upstream, folder)
+    for parts in every_part:
+        one = parts.options
+        what = f"{one.name}, at {one.prefix or '/'}: " if one.name else ""
+        if one.offline:
+            _log.info("%soffline: %d recordings in %s", what, parts.store.usage().recordings, parts.folder or "memory")
+            if others := [] if one.name else _other_dispatchers(parts.folder):
+                _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
+        elif not one.mock:
+            _log.info("%sdispatcher %s; recordings in %s", what, one.upstream, parts.folder)
+        _check_sharing(parts.store, parts.folder, one.sharing)
 
 
 def _check_sharing(store: Store, folder: Path | None, sharing: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from oda_proxy import config
 from oda_proxy.errors import UsageError
+from oda_proxy.files.config_file import FILE
 from tests.support.paths import DOCS
 
 
@@ -36,7 +37,7 @@ def test_the_first_source_with_a_value_takes_precedence(tmp_path: Path) -> None:
 
 
 def test_the_default_file_is_read(tmp_path: Path) -> None:
-    (tmp_path / config.FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "recordings"\n')
+    (tmp_path / FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "recordings"\n')
 
     values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
 
@@ -102,7 +103,7 @@ TEXTS = ["secret-key", "host", "upstream", "cache-dir", "fixtures", "scenario", 
 @pytest.mark.parametrize("name", TEXTS)
 def test_an_empty_value_is_refused_from_each_source(tmp_path: Path, name: str, value: str) -> None:
     options = (*config.SERVE, *config.MOCK)
-    (tmp_path / config.FILE).write_text(f"{name} = {json.dumps([value])[1:-1]}\n")
+    (tmp_path / FILE).write_text(f"{name} = {json.dumps([value])[1:-1]}\n")
 
     for flags, environ in (
         ({name: value}, {}),
@@ -141,16 +142,16 @@ def test_a_file_with_a_secret_key_that_others_can_read_is_remarked(tmp_path: Pat
 
 
 def test_a_file_without_a_secret_key_may_be_read_by_others(tmp_path: Path) -> None:
-    (tmp_path / config.FILE).write_text("port = 1\n")
-    (tmp_path / config.FILE).chmod(0o644)
+    (tmp_path / FILE).write_text("port = 1\n")
+    (tmp_path / FILE).chmod(0o644)
 
     assert port() == 1
 
 
 def test_an_invalid_value_is_named_with_its_source(tmp_path: Path) -> None:
-    (tmp_path / config.FILE).write_text('port = "http"\n')
+    (tmp_path / FILE).write_text('port = "http"\n')
 
-    with pytest.raises(UsageError, match=f"port in {config.FILE} must be a port"):
+    with pytest.raises(UsageError, match=f"port in {FILE} must be a port"):
         port()
     with pytest.raises(UsageError, match="ODA_PROXY_PORT must be a port"):
         port({}, {"ODA_PROXY_PORT": "x"})
@@ -161,9 +162,9 @@ def test_an_invalid_value_is_named_with_its_source(tmp_path: Path) -> None:
     [("port = ", "not valid TOML"), ("prot = 1", "unknown option 'prot'"), ("#" * 2_000_000, "larger than")],
 )
 def test_an_invalid_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    (tmp_path / config.FILE).write_text(text)
+    (tmp_path / FILE).write_text(text)
 
-    with pytest.raises(UsageError, match=f"{config.FILE}.*{reason}"):
+    with pytest.raises(UsageError, match=f"{FILE}.*{reason}"):
         port()
 
 

@@ -15,7 +15,6 @@ import pytest
 import trustme
 
 from oda_proxy import config, servers
-from oda_proxy.store.memory import MemoryStore
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def test_a_server_that_is_exposed_says_so_at_the_start(
     options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
 
     async def start() -> None:
-        servers._log_start(MemoryStore(), None, options, servers._hosts(options, ()))
+        servers._log_start(options, [], servers._hosts(options, ()))
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(start())

@@ -78,6 +78,10 @@ _PAGES = ("api/v1.0/oda/get_js9_plot", _FILES, "js9", "swaggerui", "tap", "test_
 """Further routes that only read, with everything below; matched only directly below the mount: the names are common."""
 
 
+ALL_ROUTES = frozenset({*_DESCRIPTIONS, *_SAFE_ROUTES, *UNSAFE_ROUTES, *_PAGES, *CLOSED_ROUTES})
+"""All routes of a dispatcher that are known."""
+
+
 class Kind(Enum):
     """How a request for a route is handled."""
 

@@ -179,7 +179,7 @@ async def respond(
         counts.add(request.path, outcome_of(answer.cache_status), duration)
         counts.received += _size(incoming, request)
         counts.sent += max(response.body_length, 0)
-        path, cache_status = loggable_path(request.path), str(answer.cache_status)
+        path, cache_status = addresses.mount + loggable_path(request.path), str(answer.cache_status)
         log_info(_log, "%s %s %d %s %.3f s", request.method, path, answer.status, cache_status, duration)
         if answer.repeatable is not None and isinstance(incoming.protocol, Connection):
             incoming.protocol.note(incoming, answer, response, path)

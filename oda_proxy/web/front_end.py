@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 class Addresses(Protocol):
     """Says where a request was sent to, and where from."""
 
+    @property
+    def mount(self) -> str:
+        """The prefix of one of several upstreams of this server, for the log; empty for the only one."""
+
     def public_url(self, incoming: web.BaseRequest) -> str:
         """Return the URL of this server for the client, with the prefix of the deployment, without a slash at its end.
 
@@ -55,6 +59,8 @@ class FrontEnd:
 
     Headers are read from `trusted` front ends alone.
     """
+
+    mount = ""
 
     def __init__(self, url: str | None = None, trusted: TrustedProxies | None = None) -> None:
         self._url = url

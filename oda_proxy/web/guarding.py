@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from oda_proxy.access.authentication import Authentication, Readers, Secret, Tokens
 from oda_proxy.access.hosts import HostPolicy
-from oda_proxy.access.ownership import Ownership
+from oda_proxy.access.ownership import NO_DESCRIPTIONS, Ownership
 from oda_proxy.access.sessions import Sessions
 from oda_proxy.errors import UsageError
 from oda_proxy.files.secret_file import read_secret
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 _ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing listens here
 
 
-def guard_of(options: ServeOptions, tokens: Tokens, persons: Persons, *, session_key: bytes) -> Guard:
-    """Return the guard of a server; `session_key` signs sessions, and is the same in all of its processes."""
+def guard_of(options: ServeOptions, tokens: Tokens, persons: Persons | None, *, session_key: bytes) -> Guard:
+    """Return the guard of a server; `session_key` signs sessions, and is the same in all of its processes.
+
+    `persons` are those that the dispatcher knows; None without a dispatcher.
+    """
     authentication = Authentication(
         tokens,
         readers=Readers(options.readers),
         trusts_addresses=options.public_url is None or bool(options.trusted_proxy),
-        audience_of=persons.audience_of,
-        ownership=Ownership(persons.stored_schemas),
+        audience_of=persons.audience_of if persons else None,
+        ownership=Ownership(persons.stored_schemas) if persons else NO_DESCRIPTIONS,
         sessions=Sessions(session_key, time.time),
     )
     return Guard(authentication, _hosts(options))

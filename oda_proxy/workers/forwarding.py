@@ -196,6 +196,8 @@ def received(request: Request) -> Request:
 class ForwardedAddresses:
     """Where forwarded requests were sent to, and where from, as the worker reports that received them."""
 
+    mount = ""
+
     def public_url(self, incoming: web.BaseRequest) -> str:
         """Return the URL of the server as the client knows it."""
         return incoming.headers.get(BASE_URL) or f"{incoming.scheme}://{incoming.host}"

@@ -1,0 +1,75 @@
+"""The upstreams of a server that has several: their list in each status, and the pages at a root without upstream."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from oda_proxy._version import __version__
+from oda_proxy.access.roles import Action
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.web.front_end import ADDRESSES
+from oda_proxy.web.own_routes import OwnRoute, add_own_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oda_proxy.web.front_end import Addresses
+    from oda_proxy.web.own_routes import Guard
+    from oda_proxy.web.pages import Status
+
+_HEADERS = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedUpstream:
+    """One of several upstreams: its name, its prefix in the address of this server, and its own URL."""
+
+    name: str
+    prefix: str
+    """`/` for the root."""
+    url: str
+
+
+def status_with_upstreams(status: Status, name: str, upstreams: Sequence[NamedUpstream]) -> Status:
+    """Return a status that also has the name of its upstream, and all upstreams of the server."""
+
+    async def members() -> dict[str, Any]:
+        return {**await status(), "name": name, "upstreams": [asdict(one) for one in upstreams]}
+
+    return members
+
+
+def make_directory(upstreams: Sequence[NamedUpstream], guard: Guard, addresses: Addresses) -> web.Application:
+    """Return the application for paths that belong to no upstream."""
+    app = web.Application(middlewares=[guard.middleware])
+    app[ADDRESSES] = addresses
+
+    async def status(_: web.Request) -> web.Response:
+        members = {"version": __version__, "upstreams": [asdict(one) for one in upstreams]}
+        return web.Response(text=f"{json.dumps(members)}\n", content_type="application/json", headers=_HEADERS)
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_HEADERS)
+
+    async def not_found(_: web.Request) -> web.Response:
+        prefixes = ", ".join(one.prefix for one in upstreams)
+        text = f"no upstream of this server has this path; use the address of one of them: {prefixes}\n"
+        return web.Response(
+            status=HTTPStatus.NOT_FOUND, text=text, headers={**_HEADERS, "Cache-Status": str(CacheStatus())}
+        )
+
+    add_own_routes(
+        app,
+        [
+            OwnRoute("GET", "/-/status", Action.READ_STATUS, status, "the upstreams of the server"),
+            OwnRoute("GET", "/-/livez", Action.ALIVE, alive, "whether the process is alive"),
+            OwnRoute("GET", "/-/readyz", Action.ALIVE, alive, "whether the server can answer"),
+        ],
+    )
+    app.router.add_route("*", "/{path:.*}", not_found)
+    return app
