@@ -96,7 +96,7 @@ def health_of(url: str | None, health: UpstreamHealth | None) -> Health:
         return Health("warning", "offline", "queries are answered from recordings alone")
     if health is None:
         return Health("good", "in use", printable(url))
-    requests = f"{quantities.plural(health.under_way, 'request')} under way"
+    requests = f"{quantities.plural(health.under_way, 'request') if health.under_way else 'no request'} under way"
     waiting = f", {quantities.number(health.waiting)} waiting" if health.waiting else ""
     if health.state != "closed":
         since = f" since {quantities.moment(health.since)} UTC" if health.since else ""

@@ -190,9 +190,7 @@ def figures(
         result.append(Figure("stored", quantities.size(occupied), limit, fraction))
     cost = sum(one.cost for one in totals)
     result.append(Figure("computing time stored", quantities.hours(cost), "of the dispatcher"))
-    transferred = f"and {quantities.size(savings.transferred)} of its answers, since the start"
-    result.append(Figure("computing time saved", quantities.hours(savings.seconds), transferred))
-    result.append(Figure("hits", quantities.number(savings.hits), _rate(savings)))
+    result.append(Figure("saved since the start", quantities.hours(savings.seconds), _hits(savings)))
     return result
 
 
@@ -202,10 +200,11 @@ def _products(totals: Sequence[ProductTotals]) -> str:
     return f"of {quantities.plural(products, 'product')}" + (f", {quantities.number(pinned)} pinned" if pinned else "")
 
 
-def _rate(savings: Savings) -> str:
+def _hits(savings: Savings) -> str:
     if not savings.queries:
-        return "no query since the start"
-    return f"{100 * savings.hits / savings.queries:.0f}{quantities.NO_BREAK}% of queries since the start"
+        return "there was no query yet"
+    rate = f"{100 * savings.hits / savings.queries:.0f}{quantities.NO_BREAK}% of queries"
+    return f"{quantities.plural(savings.hits, 'hit')} ({rate}), {quantities.size(savings.transferred)}"
 
 
 def _sum(snapshot: Snapshot, name: str) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from oda_proxy._version import __version__
+from oda_proxy.web.own_routes import VISITOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,3 +76,11 @@ def static_file(name: str) -> bytes:
 def root_of(path: str) -> str:
     """Return the relative path from a page below `/-/` to `/-/`; `path` is encoded, and may begin with a prefix."""
     return "../" * path.partition("/-/")[2].count("/")
+
+
+def account_of(request: web.Request) -> str:
+    """Return whether the visitor has signed in with a browser; an empty text for one that sends a token by itself."""
+    visitor = request.get(VISITOR)
+    if visitor is None or (visitor.has_credentials and not visitor.has_session):
+        return ""
+    return "signed in" if visitor.has_session else "signed out"

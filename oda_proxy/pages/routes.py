@@ -14,7 +14,7 @@ from aiohttp import web
 from oda_proxy._version import __version__
 from oda_proxy.access.roles import Action, Role
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.pages import activity, overview, quantities, recording_page, rendering, status_page
+from oda_proxy.pages import activity, changes, overview, quantities, recording_page, rendering, status_page
 from oda_proxy.pages.search_form import PAGE_SIZE, read_form
 from oda_proxy.store.search import Found
 from oda_proxy.upstream.throttling import ThrottledUpstream
@@ -66,6 +66,7 @@ class Pages:
                 OwnRoute("GET", f"/-/static/{name}", Action.ALIVE, partial(_static, name), "a file that pages use")
                 for name in rendering.STATIC
             ),
+            *changes.routes(self.proxy.store, changes.changes_of(self.proxy.store)),
         )
 
     async def overview(self, request: web.Request) -> web.Response:
@@ -76,7 +77,8 @@ class Pages:
         misses = self.near_misses.misses[:MISSES_SHOWN] if self.near_misses else ()
         values: dict[str, Any] = {
             "current": "Recordings",
-            "notice": "",
+            "account": rendering.account_of(request),
+            "notice": changes.notice_of(request),
             "health": self._health(),
             "jobs": jobs,
             "waiting": self._waiting(),
@@ -127,14 +129,15 @@ class Pages:
                 "recording.html",
                 _root(request),
                 current="",
-                notice="",
+                account=rendering.account_of(request),
+                notice=changes.notice_of(request),
                 recording=view,
                 products=[],
                 products_note="",
                 code="",
                 downloads=[],
-                may_change=False,
-                can_refresh=self.proxy.upstream is not None,
+                may_change=visitor.may(Action.CHANGE),
+                can_refresh=False,
             )
 
         return rendering.page(await asyncio.to_thread(build))
@@ -143,7 +146,14 @@ class Pages:
         """Respond with the page of the running jobs."""
         jobs = self._job_rows(self.clock())
         return rendering.page(
-            rendering.render("jobs.html", _root(request), current="Jobs", jobs=jobs, waiting=self._waiting())
+            rendering.render(
+                "jobs.html",
+                _root(request),
+                current="Jobs",
+                account=rendering.account_of(request),
+                jobs=jobs,
+                waiting=self._waiting(),
+            )
         )
 
     async def misses(self, request: web.Request) -> web.Response:
@@ -152,7 +162,12 @@ class Pages:
         is_offline = self.proxy.upstream is None
         return rendering.page(
             rendering.render(
-                "near_misses.html", _root(request), current="Near misses", misses=rows, is_offline=is_offline
+                "near_misses.html",
+                _root(request),
+                current="Near misses",
+                account=rendering.account_of(request),
+                misses=rows,
+                is_offline=is_offline,
             )
         )
 
@@ -164,6 +179,7 @@ class Pages:
                 "status.html",
                 _root(request),
                 current="Status",
+                account=rendering.account_of(request),
                 groups=groups,
                 health=self._health(),
                 faults=activity.fault_texts(self.proxy.store_faults),

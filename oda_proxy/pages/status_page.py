@@ -32,7 +32,15 @@ class StatusGroup:
     facts: Sequence[StatusFact]
 
 
-_GROUPS: Final = {"asking": "Dispatcher", "run_analysis": "Queries since the start", "store": "Store"}
+_GROUPS: Final = {
+    "asking": "Dispatcher",
+    "hot_tier": "Recordings in memory",
+    "latencies": "Time until the answer is sent",
+    "limits": "Limits",
+    "run_analysis": "Queries since the start",
+    "store": "Store",
+    "workers": "Workers",
+}
 _NAMES: Final = {
     "asked": "sent to the dispatcher",
     "kept": "answers stored",
@@ -41,7 +49,12 @@ _NAMES: Final = {
     "echo_differs": "answers that contradict their query",
     "job_ids_shared": "job ids with two queries",
     "unsafe": "answers that would run a program",
-    "occupied": "bytes on the disk",
+    "occupied": "size",
+    "entries": "recordings",
+    "free": "free on the disk",
+    "p50": "median",
+    "p95": "95 of 100 within",
+    "p99": "99 of 100 within",
     "under_way": "requests under way",
     "waiting": "requests waiting",
     "failures": "failures in a row",
@@ -50,6 +63,12 @@ _FORMATS: Final[Mapping[str, Callable[[float], str]]] = {
     "occupied": quantities.size,
     "free": quantities.size,
     "size": quantities.size,
+    "max_size": quantities.size,
+    "min_free": quantities.size,
+    "memory": quantities.size,
+    "p50": quantities.span,
+    "p95": quantities.span,
+    "p99": quantities.span,
     "since": lambda at: f"{quantities.moment(at)} UTC",
     "until": lambda at: f"{quantities.moment(at)} UTC",
     "started_at": lambda at: f"{quantities.moment(at)} UTC",

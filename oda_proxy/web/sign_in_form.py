@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers of the form: it loads nothing, is in no frame, and its address goes to no other site."""
+"""Headers of the form: it loads nothing from elsewhere, is in no frame, and its address goes to no other site."""
 
 _PAGE: Final = Template("""\
 <!DOCTYPE html>
@@ -28,18 +28,15 @@ _PAGE: Final = Template("""\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Sign in - oda-proxy</title>
-<style>
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 4rem auto; padding: 0 1rem; }
-input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 1rem; }
-button { font: inherit; padding: .5rem 1.25rem; }
-.problem { border-left: .25rem solid #c33; padding-left: .75rem; }
-</style>
+<link rel="stylesheet" href="${root}static/pages.css">
+<link rel="icon" href="${root}static/icon.svg" type="image/svg+xml">
 </head>
 <body>
-<main>
-<h1>Sign in to this oda-proxy</h1>
+<header class="site"><a class="brand" href="$home">oda-proxy</a></header>
+<main class="narrow sign-in">
+<h1>Sign in</h1>
 $problem<form method="post" action="$action">
-<label for="token">Token: that of the administrator, of the readers, or your own of the dispatcher</label>
+<label for="token">Token <small>of the administrator, of the readers, or your own of the dispatcher</small></label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <input name="next" type="hidden" value="$next">
 <button>Sign in</button>
@@ -58,8 +55,11 @@ def sign_in_page(
     `problem` says why it is needed, or is empty; `action` is the URL of the route that signs in, relative to that of
     the request; `target` is where the person goes on afterwards, relative to the action.
     """
+    root = action.rpartition("/")[0] + "/" if "/" in action else ""
     text = _PAGE.substitute(
-        problem=f'<p class="problem">{escape(problem)}</p>\n' if problem else "",
+        root=escape(root),
+        home=escape(root or "./"),
+        problem=f'<p class="notice bad">{escape(problem)}</p>\n' if problem else "",
         action=escape(action),
         next=escape(target),
     )

@@ -146,9 +146,8 @@ def test_figures_are_those_of_the_store_and_of_what_it_saves() -> None:
     assert plain(found["recordings"].remark) == "of 2 products, 3 pinned"
     assert (plain(found["stored"].value), found["stored"].fraction) == ("5 GB", 0.25)
     assert plain(found["computing time stored"].value) == "6000 h"
-    assert plain(found["computing time saved"].value) == "20 h"
-    assert plain(found["computing time saved"].remark) == "and 5 MB of its answers, since the start"
-    assert (found["hits"].value, plain(found["hits"].remark)) == ("30", "75 % of queries since the start")
+    assert plain(found["saved since the start"].value) == "20 h"
+    assert plain(found["saved since the start"].remark) == "30 hits (75 % of queries), 5 MB"
 
 
 SNAPSHOT: dict[str, dict[tuple[str, ...], tuple[float, ...]]] = {
@@ -167,4 +166,4 @@ SNAPSHOT: dict[str, dict[tuple[str, ...], tuple[float, ...]]] = {
 def test_without_a_store_that_works_there_are_the_other_figures() -> None:
     found = overview.figures({"faults": []}, [], overview.savings_of({}), max_size=None)
 
-    assert [one.name for one in found] == ["computing time stored", "computing time saved", "hits"]
+    assert [one.name for one in found] == ["computing time stored", "saved since the start"]

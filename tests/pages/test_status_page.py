@@ -22,7 +22,7 @@ def test_every_member_is_shown() -> None:
     assert found["Server"] == {"version": "1.0", "upstream": "none", "is new": "yes"}
     assert found["Store"] == {
         "recordings": "123'456",
-        "bytes on the disk": "2.5 MB",
+        "size": "2.5 MB",
         "faults 1: doing": "read",
         "faults 1: since": "2001-09-09 01:46:40 UTC",
     }

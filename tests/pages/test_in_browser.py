@@ -1,0 +1,145 @@
+"""The pages in Chromium: found, opened, read and changed as a person does it, on each screen."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.support.browser import SCHEMES, WIDTHS, chromium, faint_texts, keep_screenshot, margin, overflow, window
+from tests.support.paths import CHECKOUT
+from tests.support.servers import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pages-in-browser")]
+TOKEN = "the administration token"  # noqa: S105 - of a test
+FIXTURES = ("isgri/isgri_image/4u1700-377", "isgri/isgri_lc", "isgri/isgri_spectrum", "spi_acs", "polar")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a proxy with recordings of the fixtures."""
+    folder = tmp_path_factory.mktemp("pages")
+    (token := folder / "token").write_text(TOKEN)
+    token.chmod(0o600)
+    arguments = ("serve", "--mock", "--time-scale", "0", "--port", "0", "--admin-token-file", str(token))
+    with running(folder / "log", *arguments) as server:
+        for name in FIXTURES:
+            for query in sorted((CHECKOUT / "fixtures" / name).rglob("query.json")):
+                record(server.url, query.read_text())
+        yield server.url
+
+
+def record(url: str, query: str) -> None:
+    """Send the query of a fixture until it is done."""
+    members = json.loads(query)
+    fields = {"query_type": "Real", **members["parameters"]}
+    fields |= {"instrument": members["instrument"], "product_type": members["product_type"]}
+    client = {"session_id": "ASESSIONOFATEST0", "api": "True", "oda_api_version": "1.3.5", "off_line": "False"}
+    status, job_id = "new", ""
+    for _ in range(100):
+        form = {**fields, **client, "query_status": status, **({"job_id": job_id} if job_id else {})}
+        body = urlencode(form, doseq=True).encode()
+        with urllib.request.urlopen(f"{url}/run_analysis", body) as response:  # noqa: S310 - our own server
+            answer = json.load(response)
+        status, job_id = answer["query_status"], answer["job_monitor"]["job_id"]
+        if status in {"done", "failed"}:
+            break
+    assert status == "done", answer["exit_status"]
+
+
+def test_a_recording_is_found_and_opened(browser: Browser, url: str) -> None:
+    with window(browser) as page:
+        page.goto(f"{url}/-/")
+        page.get_by_role("searchbox", name="Search").fill("isgri image")
+        page.get_by_role("button", name="Find").click()
+        rows = page.locator("table.recordings tbody tr")
+        assert rows.count() == 1
+        page.get_by_text("Filter by instrument").click()
+        page.get_by_label("Position").fill("255.99 -37.84")
+        page.get_by_label("Within").fill("5'")
+        page.get_by_label("Position").press("Enter")
+        assert page.get_by_label("Position").input_value() == "255.99 -37.84"
+        rows.first.get_by_role("link").click()
+
+        assert page.get_by_role("heading", level=1).inner_text().startswith("isgri_image")
+        assert page.locator(".parameters").first.get_by_text("255.986542").count() == 1
+        assert page.get_by_role("row", name="RA 255.986542 deg").count() == 1
+
+
+def test_everything_works_with_the_keyboard_and_without_scripts(browser: Browser, url: str) -> None:
+    with window(browser, scripts=False) as page:
+        page.goto(f"{url}/-/")
+        page.keyboard.press("Tab")
+        assert page.locator(":focus").inner_text() == "Skip to the content"
+        page.get_by_role("searchbox", name="Search").focus()
+        page.keyboard.type("polar")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**q=polar*")
+        page.locator("table.recordings tbody a").first.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/recordings/*")
+        assert "polar_lc" in page.get_by_role("heading", level=1).inner_text()
+
+
+def test_columns_sort_the_list(browser: Browser, url: str) -> None:
+    with window(browser) as page:
+        page.goto(f"{url}/-/")
+        page.get_by_role("columnheader", name="Size").get_by_role("link").click()
+        assert page.get_by_role("columnheader", name="Size").get_attribute("aria-sort") == "descending"
+        first = page.locator("table.recordings tbody tr").first.inner_text()
+        page.get_by_role("columnheader", name="Size").get_by_role("link").click()
+        assert page.get_by_role("columnheader", name="Size").get_attribute("aria-sort") == "ascending"
+        assert page.locator("table.recordings tbody tr").first.inner_text() != first
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", WIDTHS)
+def test_pages_fit_every_screen_and_can_be_read(browser: Browser, url: str, size: str, scheme: str) -> None:
+    with window(browser, width=WIDTHS[size], scheme=scheme) as page:
+        page.goto(f"{url}/-/?q=image")
+        recording = page.locator("table.recordings tbody a").first.get_attribute("href")
+        paths = ("", "?position=Crab&from=soon", recording or "", "jobs", "near-misses", "status", "sign-in")
+        for path in paths:
+            page.goto(f"{url}/-/{path}")
+            name = "recording" if path.startswith("recordings/") else path.partition("?")[0] or "overview"
+            keep_screenshot(page, f"{name}{'-errors' if '?' in path else ''}-{size}-{scheme}")
+            assert overflow(page) == 0, path
+            assert margin(page) >= 12, path
+            assert faint_texts(page) == [], path
+        background: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, background[4:-1].split(","))) < 3 * 128) == (scheme == "dark")
+
+
+def test_the_administrator_signs_in_and_removes_a_recording(browser: Browser, url: str) -> None:
+    with window(browser) as page:
+        page.goto(f"{url}/-/")
+        page.get_by_role("link", name="Sign in").click()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        page.goto(f"{url}/-/?q=spi_acs")
+        page.locator("table.recordings tbody a").first.click()
+        page.get_by_role("link", name="Pin…").click()
+        page.get_by_role("button", name="Pin").click()
+        assert "is pinned" in page.get_by_role("status").first.inner_text()
+        page.get_by_role("link", name="Remove…").click()
+        keep_screenshot(page, "confirm-wide-light")
+        page.get_by_role("button", name="Remove").click()
+        assert "was removed" in page.get_by_role("status").first.inner_text()
+        page.goto(f"{url}/-/?q=spi_acs")
+        assert page.locator("table.recordings tbody tr").count() == 0
+        page.get_by_role("button", name="Sign out").click()
+        assert page.get_by_role("link", name="Sign in").count() == 1
