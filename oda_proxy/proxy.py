@@ -10,6 +10,7 @@ request -> route? -- any other ---------------------> relayed unchanged
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ from oda_proxy.jobs.services import JobServices
 from oda_proxy.metrics.request_counts import RequestCounts
 from oda_proxy.query import analysis_request
 from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import Envelope
 from oda_proxy.query.query_memo import QueryMemo
 from oda_proxy.query.resolved import QueryResolver
@@ -102,6 +104,7 @@ class Proxy:
         self._pipeline = RepairPipeline(budget)
         self._upstream_relay = Relay(upstream)
         self._query_memo = QueryMemo()
+        self.instruments = services.instruments or Descriptions(None, None, ttl=math.inf, clock=clock)
         self._resolver = QueryResolver(services.instruments)
         self._tally = QueryTally(self._resolver)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)

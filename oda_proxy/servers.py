@@ -194,7 +194,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     `status` and `metrics` return what is shown, of all workers where there are several.
     """
     from oda_proxy.pages.routes import Pages
-    from oda_proxy.web import recording_api
+    from oda_proxy.web import import_api, recording_api
     from oda_proxy.web.metrics_page import snapshot_of
 
     limits = parts.server.limits
@@ -205,7 +205,12 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
         metrics or partial(snapshot_of, parts.proxy, parts.server, with_store=False),
         max_size=limits.max_size if limits and parts.folder else None,
     )
-    return (*recording_api.routes(parts.store), *pages.routes())
+    urls = (parts.upstream.url if parts.upstream else parts.options.upstream, *parts.options.former_url)
+    return (
+        *recording_api.routes(parts.proxy),
+        *import_api.routes(parts.store, parts.proxy.instruments, urls),
+        *pages.routes(),
+    )
 
 
 def serve_with_workers(options: ServeOptions) -> None:

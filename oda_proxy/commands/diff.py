@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.capsule.source_folder import is_capsule
 from oda_proxy.commands.formatting import number
 from oda_proxy.commands.output import print_json, print_lines
-from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.drift.comparison import Verdict
 from oda_proxy.drift.differences import Tolerance
 from oda_proxy.drift.drifts import Outcome, drifts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oda_proxy.capsule.source_folder import is_capsule
 from oda_proxy.commands.output import print_json, print_lines
-from oda_proxy.commands.source_folder import is_capsule
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.compat.answer_repairs import repaired
 from oda_proxy.drift.comparison import ProductComparison, Verdict, compare
 from oda_proxy.drift.differences import Difference, Tolerance, members
-from oda_proxy.drift.rerun import Rerun, obstacle
+from oda_proxy.drift.rerun import Rerun
 from oda_proxy.drift.sources import Unusable
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.jobs.runtime import new_session
 from oda_proxy.query import echo
 from oda_proxy.query.query import CLIENT_DEFAULTS
+from oda_proxy.recordings.obstacles import rerun_obstacle
 from oda_proxy.recordings.recording import redact
 from oda_proxy.recordings.redaction import NotStorableError
 from oda_proxy.upstream.dispatcher import Dispatcher
@@ -91,7 +92,7 @@ async def drift_of(
     if one.recording.query is None:
         return Drift(one.name, Outcome.SKIPPED, "its query is unknown")
     query = one.recording.query
-    if reason := obstacle(query):
+    if reason := rerun_obstacle(query):
         return Drift(one.name, Outcome.SKIPPED, reason)
     on_progress(one.name)
     try:

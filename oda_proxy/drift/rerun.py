@@ -12,7 +12,6 @@ from oda_proxy.http.message import Request
 from oda_proxy.jobs.job import Event, Job, Limits, State, advance, classify, job_id_in, next_step
 from oda_proxy.query.message_text import shorten
 from oda_proxy.query.query import FORM, Envelope, query_fields
-from oda_proxy.recordings.redaction import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,15 +42,6 @@ _HEADERS: Final = (("Accept-Encoding", "identity"), ("Cache-Control", "no-cache"
 
 class RerunFailedError(OdaProxyError):
     """The rerun of a job that succeeded when it was recorded failed."""
-
-
-def obstacle(query: Query) -> str:
-    """Return why a query cannot be rerun from its recording, or an empty text."""
-    if query.files:
-        return "it uploads a file, of which only the digest was recorded"
-    if any(REMOVED in value for _, value in query_fields(query)):
-        return "an e-mail address was removed from the recorded query"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,19 @@ from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError, UsageError
 from oda_proxy.store.entry_json import entry_json
 from oda_proxy.store.selection import WORDS, Filters
+from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.problems import problem
+from oda_proxy.web.refresh import refresh
 from oda_proxy.web.visible_recordings import KEY_PATTERN, RecordingNotFoundError, visible_entries, visible_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oda_proxy.access.visitor import Visitor
+    from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.base import Entry
 
 RECORDINGS: Final = "/-/api/recordings"
 ONE: Final = f"{RECORDINGS}/{KEY_PATTERN}"
@@ -36,9 +39,9 @@ MAX_PAGE: Final = 1000
 CONFIRMED: Final = "yes"
 
 
-def routes(store: Store) -> Sequence[OwnRoute]:
+def routes(proxy: Proxy) -> Sequence[OwnRoute]:
     """Return the routes of the API."""
-    api = _RecordingApi(store)
+    api = _RecordingApi(proxy)
     return (
         OwnRoute("GET", RECORDINGS, Action.READ_RECORDINGS, api.list, "list the recordings that filters select"),
         OwnRoute("DELETE", RECORDINGS, Action.CHANGE, api.remove_selected, "remove the recordings that filters select"),
@@ -46,14 +49,16 @@ def routes(store: Store) -> Sequence[OwnRoute]:
         OwnRoute("DELETE", ONE, Action.CHANGE, api.remove, "remove a recording"),
         OwnRoute("POST", f"{ONE}/pin", Action.CHANGE, api.pin, "exempt a recording from eviction"),
         OwnRoute("POST", f"{ONE}/unpin", Action.CHANGE, api.unpin, "end that exemption"),
+        OwnRoute("POST", f"{ONE}/refresh", Action.CHANGE, api.refresh, "have a recording computed again"),
     )
 
 
 class _RecordingApi:
-    """Reads and changes a store for a visitor; the store is used in threads."""
+    """Reads and changes the recordings of a proxy for a visitor; the store is used in threads."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._store = proxy.store
 
     async def list(self, request: web.Request) -> web.Response:
         """Respond with one page of the recordings that the filters of a request select."""
@@ -110,6 +115,13 @@ class _RecordingApi:
     async def unpin(self, request: web.Request) -> web.Response:
         """End the exemption of a recording from eviction."""
         return json_response({"unpinned": [await self._pin(request, pinned=False)]})
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        """Have a recording computed again."""
+        entry = await self._entry(request)
+        is_done = await refresh(self._proxy, entry, base_url=public_url(request))
+        status = HTTPStatus.OK if is_done else HTTPStatus.ACCEPTED
+        return json_response({"refreshed": [entry.key], "state": "done" if is_done else "running"}, status=status)
 
     async def _pin(self, request: web.Request, *, pinned: bool) -> Key:
         entry = await self._entry(request)

@@ -17,9 +17,9 @@ from oda_proxy.codec import wire
 from oda_proxy.drift.comparison import ProductComparison, Verdict
 from oda_proxy.drift.differences import EXACT, Difference, Tolerance
 from oda_proxy.drift.drifts import Drift, Outcome, drift_of, drifts
-from oda_proxy.drift.rerun import obstacle
 from oda_proxy.drift.sources import NamedRecording, Unusable, recordings_in
 from oda_proxy.query.query import parse_fields, split_query
+from oda_proxy.recordings.obstacles import rerun_obstacle
 from tests.support.dispatcher_responses import answer
 from tests.support.fixture_folders import copy_fixtures, products_of_fixture, rewrite_fixture
 from tests.support.mock_fixtures import failure_of, write_folder, write_json, write_manifest_again
@@ -147,8 +147,8 @@ async def test_a_query_that_cannot_be_rerun_is_skipped(tmp_path: Path) -> None:
     found = await rerun_all(several, folder)
 
     assert [one.outcome for one in found] == [Outcome.SKIPPED, Outcome.SKIPPED]
-    assert obstacle(query("src_name=(removed)")) == "an e-mail address was removed from the recorded query"
-    assert obstacle(query()) == ""
+    assert rerun_obstacle(query("src_name=(removed)")) == "an e-mail address was removed from the recorded query"
+    assert rerun_obstacle(query()) == ""
 
 
 async def test_parameters_that_the_dispatcher_changed_are_reported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,16 @@ import aiohttp
 import jwt
 
 from oda_proxy import config
+from oda_proxy.access.authentication import Authentication, Readers, Secret, Tokens
+from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.config import ServeOptions
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.proxy import Proxy
 from oda_proxy.servers import proxy_app
-from oda_proxy.web.own_routes import OWN_ROUTES, OwnRoute
+from oda_proxy.store.memory import MemoryStore
+from oda_proxy.web import import_api, recording_api
+from oda_proxy.web.app import make_app
+from oda_proxy.web.own_routes import OWN_ROUTES, Guard, OwnRoute
 from oda_proxy.web.server import listening
 from tests.support.image_query import IMAGE
 
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Store
 
 KEY: Final = "a key of more than thirty-two bytes"
@@ -47,6 +56,12 @@ def write_tokens(folder: Path) -> dict[str, str]:
         file.write_text(f"{token}\n")
         options[f"{name}-token-file"] = str(file)
     return options
+
+
+def name_of(route: OwnRoute) -> str:
+    """Return the name of a route in the table: its variables without their patterns, in capitals."""
+    path = re.sub(r"\{(\w+)(?:\{[^}]*\}|:(?:[^{}]|\{[^}]*\})*)?\}", lambda found: found[1].upper(), route.path)
+    return f"{route.method} {path}"
 
 
 @dataclass(frozen=True)
@@ -102,3 +117,23 @@ async def access_server(folder: Path, **options: str) -> AsyncIterator[AccessSer
         assert await server.image(token=person("a")) == 200
         keys = {entry.private: str(entry.key) for entry in parts.store.entries()}
         yield AccessServer(url, client, app[OWN_ROUTES], parts.store, keys[False], keys[True])
+
+
+@asynccontextmanager
+async def api_server(upstream: Upstream | None = None) -> AsyncIterator[AccessServer]:
+    """Run a server with the HTTP API, a token for administrators and one for readers, and an empty store."""
+    proxy = Proxy(MemoryStore(), upstream, Policy())
+    tokens = Tokens(admin=Secret(ADMIN), read=Secret(READ))
+    app = make_app(
+        proxy,
+        guard=Guard(Authentication(tokens, readers=Readers.TOKEN), HostPolicy()),
+        routes=(
+            *recording_api.routes(proxy),
+            *import_api.routes(proxy.store, proxy.instruments, ["https://dispatcher.example/mmoda/dispatch-data"]),
+        ),
+    )
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=0.1))
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        stack.push_async_callback(proxy.close)
+        yield AccessServer(url, client, app[OWN_ROUTES], proxy.store, "", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from oda_proxy.fixture.writing import write_fixture, write_manifest
 from tests.support.paths import FIXTURES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -38,3 +41,12 @@ def rewrite_fixture(folder: Path, path: str, **products: Any) -> None:
 def products_of_fixture(folder: Path, path: str) -> dict[str, Any]:
     [one] = [one for one in open_folder(folder).fixtures if one.path == path]
     return one.wire_products()
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip file with these files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.access_servers import ADMIN, METRICS, READ, AccessServer, access_server, bearer, person
+from tests.support.access_servers import (
+    ADMIN,
+    METRICS,
+    READ,
+    AccessServer,
+    access_server,
+    bearer,
+    name_of,
+    person,
+)
 from tests.support.paths import DOCS
 
 if TYPE_CHECKING:
@@ -39,14 +48,8 @@ def rows() -> dict[str, dict[str, str]]:
     heading, *lines = [
         line.strip("| ").split(" | ") for line in re.findall(r"(?m)^\| (?:route|`[A-Z]+ /-/).*\|$", PAGE)
     ]
-    assert heading[1:] == ["action", *VISITORS]
+    assert heading[1:] == ["what it does", *VISITORS]
     return {line[0].strip("`"): dict(zip(heading[1:], line[1:], strict=True)) for line in lines}
-
-
-def name_of(route: OwnRoute) -> str:
-    """Return the name of a route in the table: its variables without their patterns, in capitals."""
-    path = re.sub(r"\{(\w+)(?:\{[^}]*\}|:(?:[^{}]|\{[^}]*\})*)?\}", lambda found: found[1].upper(), route.path)
-    return f"{route.method} {path}"
 
 
 def path_of(route: OwnRoute, key: str) -> str:
@@ -60,21 +63,20 @@ async def server(tmp_path: Path) -> AsyncIterator[AccessServer]:
         yield server
 
 
-async def test_every_own_route_is_in_the_table_with_its_action(server: AccessServer) -> None:
-    table = rows()
+async def test_every_own_route_is_in_the_table(server: AccessServer) -> None:
+    table, actions = rows(), {name_of(route): route.action for route in server.routes}
     missing = [route for route in server.routes if name_of(route) not in table]
-    proposed = "\n".join(_proposed_row(route, table) for route in missing)
 
-    assert not missing, f"add to the table in docs/access.md, if that is right:\n{proposed}"
-    assert {name: row["action"] for name, row in table.items()} == {
-        name_of(route): str(route.action) for route in server.routes
+    def proposed(route: OwnRoute) -> str:
+        """Return the row of a route, as that of another one with the same action."""
+        same = next((row for name, row in table.items() if actions.get(name) is route.action), {})
+        return f"| `{name_of(route)}` | {' | '.join([route.summary, *(same.get(name, '?') for name in VISITORS)])} |"
+
+    rows_to_add = "\n".join(map(proposed, missing))
+    assert not missing, f"add these rows to the table in docs/access.md, if they are right:\n{rows_to_add}"
+    assert {name: row["what it does"] for name, row in table.items()} == {
+        name_of(route): route.summary for route in server.routes
     }
-
-
-def _proposed_row(route: OwnRoute, table: dict[str, dict[str, str]]) -> str:
-    """Return the row of a route, as that of another one with the same action."""
-    same = next((row for row in table.values() if row["action"] == route.action), dict.fromkeys(VISITORS, "?"))
-    return f"| `{name_of(route)}` | {' | '.join([route.action, *(same[name] for name in VISITORS)])} |"
 
 
 @pytest.mark.parametrize("visitor", VISITORS)

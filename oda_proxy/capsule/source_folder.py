@@ -1,4 +1,4 @@
-"""The folder that a command reads: a capsule or a folder of fixtures."""
+"""What a folder holds: a capsule or fixtures."""
 
 from __future__ import annotations
 
