@@ -59,9 +59,9 @@ def write_tokens(folder: Path) -> dict[str, str]:
 
 
 def name_of(route: OwnRoute) -> str:
-    """Return the name of a route in the table: its variables without their patterns, in capitals."""
+    """Return the name of a route in documents: its variables without their patterns, in capitals."""
     path = re.sub(r"\{(\w+)(?:\{[^}]*\}|:(?:[^{}]|\{[^}]*\})*)?\}", lambda found: found[1].upper(), route.path)
-    return f"{route.method} {path}"
+    return f"{route.method} {path}{' (html)' if route.is_html else ''}"
 
 
 @dataclass(frozen=True)

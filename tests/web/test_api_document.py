@@ -39,7 +39,7 @@ def shape(value: Any) -> Any:
 
 async def test_every_route_of_the_api_has_a_section() -> None:
     async with api_server() as server:
-        routes = {name_of(route) for route in server.routes if re.match("/-/(api|jobs)\\b", route.path)}
+        routes = {name_of(route) for route in server.routes if re.match(r"/-/(api|jobs)\b", route.path)}
 
     assert set(SECTIONS) == routes
 
