@@ -37,6 +37,7 @@ soak: .venv/test  ## what takes long: many kills of writers, two programs on one
 	$(BIN)/python -m tests.soak.kills --kills 1000
 	$(BIN)/python -m tests.soak.sharing --seconds 60
 	$(BIN)/python -m tests.soak.many_clients
+	$(BIN)/python -m tests.soak.behind_front_end
 	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest --timeout=3600 tests/query/test_cache_key.py tests/web/test_malformed.py
 
 bench: .venv/test  ## measure, as ratios
