@@ -149,7 +149,7 @@ class LeakCheck:
         self._all_long = TextSet(searched)
         self._overlap = max(map(len, searched)) - 1
         self._limit = limit
-        self._decoded: dict[str, None] = {}
+        self._searched: dict[str, None] = {}
         self._end = b""
         self._skeleton_end = b""
         self._values: list[str] = []
@@ -167,11 +167,8 @@ class LeakCheck:
         if self._short:
             self._words.extend(text for text in texts if len(text) < _PROSE)
         for text in texts:
-            is_cached = len(text) < max(_PROSE, self._limit + 1)
-            if len(text) < _BASE64_FROM or (is_cached and text in self._decoded):
-                continue
-            self._search_decoded(text, decoded(text))
-            if is_cached:
+            if len(text) >= _BASE64_FROM and not self._is_cached(text):
+                self._search_decoded(text, decoded(text))
                 self._cache(text)
 
     def finish(self) -> None:
@@ -196,7 +193,10 @@ class LeakCheck:
                 continue
             end = self._end
             self._search_next(plain(text[: 2 * AROUND]))
-            if self._search_letters(map(plain, _steps(text))) and "CONTINUE" in text:
+            tail = skeleton_of(plain(text[-2 * AROUND :]))
+            if self._is_cached(text) and len(tail) >= self._overlap:
+                self._skeleton_end = tail[-self._overlap :]
+            elif self._search_letters(map(plain, _steps(text))) and "CONTINUE" in text:
                 data = b"\n".join((end, plain(text)))
                 self._search_encoded(data, PatternScan(data, ENCODINGS))
             self._end = plain(text[-2 * AROUND :])
@@ -255,13 +255,20 @@ class LeakCheck:
                 raise NotStorableError(reason)
         return True
 
+    def _is_cached(self, text: str) -> bool:
+        """Return whether a text was searched before, and is still cached."""
+        return len(text) <= max(_PROSE, self._limit) and text in self._searched
+
     def _cache(self, text: str) -> None:
-        self._decoded[text] = None
+        """Cache a text that was searched, if it is not too large for that."""
+        if len(text) > max(_PROSE, self._limit):
+            return
+        self._searched[text] = None
         if len(text) >= _PROSE:
-            size = sum(map(len, self._decoded))
-            for old in list(self._decoded):
+            size = sum(map(len, self._searched))
+            for old in list(self._searched):
                 if size > self._limit:
-                    del self._decoded[old]
+                    del self._searched[old]
                     size -= len(old)
 
 

@@ -182,6 +182,19 @@ def test_a_secret_is_recognised_at_the_end_of_a_step(hidden: str, at: int) -> No
         recorded(sent)
 
 
+@pytest.mark.parametrize("split", [4, 8, 12])
+def test_a_secret_is_recognised_at_the_ends_of_a_large_text_that_was_searched_before(split: int) -> None:
+    noise = NOISE * (2 * STEP // len(NOISE))
+    text = CANARY[split:] + noise + CANARY[:split]
+    for values in ([CANARY[:split], text], [text, CANARY[split:]], [text, noise, text, CANARY[split:]]):
+        check = leak_check.LeakCheck(collect_secrets(ENVELOPE), limit=10**7)
+        check.add(["a", text, "b"])
+        check.add(["c", text, "d"])
+
+        with pytest.raises(NotStorableError, match="names-a-session"):
+            check.add(values)
+
+
 FRAGMENTS = (
     *(CANARY[:7], CANARY[7:], CANARY, CANARY.lower(), CANARY.encode().hex(), JOB_CANARY, TOKEN, *TOKEN.split(".")),
     *("CONTINUE", "continue", "%", "%43", "%2543", "\\u0043", "\\x43", "&#67;", "&#x43;", "ey", "eyJ", ".", "\n", "\0"),
