@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oda_proxy.codec.json_steps import decode, skip_space
+from oda_proxy.codec.shared_texts import SharedTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,8 @@ class JsonReader:
         self._counted = (0, 0)
         """A position in the text in memory, and the same in bytes from the beginning."""
         self._is_last = False
+        self.texts = SharedTexts()
+        """The long texts in elements of lists."""
 
     def value(self) -> tuple[Any, int, int]:
         """Return the next value, with its start and end in bytes."""
@@ -98,14 +101,14 @@ class JsonReader:
             self._expect(",")
 
     def items(self) -> tuple[list[JsonItem], str]:
-        """Return the elements of the next list, and the text after the last one."""
+        """Return the elements of the next list, and the text after the last one; equal long texts are one object."""
         items: list[JsonItem] = []
         before = self._expect("[") + self._space()
         if self.next_character() == "]":
             return items, before + self._expect("]")
         while True:
             value, begin, end = self.value()
-            items.append(JsonItem(value, begin, end, before))
+            items.append(JsonItem(self.texts.share(value), begin, end, before))
             if self.next_character() == "]":
                 return items, self._expect("]")
             before = self._expect(",") + self._space()

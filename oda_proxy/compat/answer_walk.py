@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oda_proxy.compat import screening
 from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from oda_proxy.codec.json_reader import JsonMember
     from oda_proxy.compat.parsed_answer import ParsedAnswer
-
-_REUSED: Final = 8
-"""Pickles are remembered from one product to the next up to the size of the answer divided by this."""
 
 
 class MemberObserver(Protocol):
@@ -47,7 +44,7 @@ class AnswerWalk:
         self.forbidden: set[str] = set()
         self._parsed = parsed
         self._observer = observer
-        self._pickles = Pickles(limit=parsed.size // _REUSED)
+        self._pickles = Pickles(parsed.repeated)
 
     def repair(self, others: Mapping[str, Any]) -> None:
         """Repair the products, and write them beside the `others`, if anything changes."""

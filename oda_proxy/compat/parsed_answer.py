@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.codec.json_reader import JsonItem, JsonMember, JsonReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     Text = Callable[[int, int], Iterator[bytes]]
     """The text of an answer: a function that returns the bytes between two positions, in pieces."""
@@ -54,6 +54,8 @@ class ParsedAnswer:
     """Whether `products` is an object."""
     is_complete: bool
     """Whether nothing follows the answer in its text."""
+    repeated: frozenset[Hashable] = frozenset()
+    """The keys of long texts that more than one element of the list has (`text_key`)."""
     release: Callable[[int], None] = lambda _: None
     """A function that releases the text before a position, which is needed no more."""
 
@@ -101,5 +103,6 @@ def parse_text(text: Text, size: int, release: Callable[[int], None] = lambda _:
         products=tuple(found[0]) if found else (),
         has_products=bool(found),
         is_complete=not reader.next_character(),
+        repeated=reader.texts.take_repeated(),
         release=release,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from oda_proxy.codec import base64_steps
 from oda_proxy.codec.pickle_allow_list import COMPUTED_NAME
 from oda_proxy.codec.pickle_operations import renamed_modules
+from oda_proxy.codec.shared_texts import text_key
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -36,52 +37,42 @@ class Pickle:
 class Pickles:
     """The pickles of an answer by their texts: many products of one answer have the same response matrix.
 
-    Up to `limit` characters are cached from one product to the next.
+    Those with the keys of `repeated` texts (`text_key`) are cached from one product to the next.
     """
 
-    def __init__(self, limit: int = 0) -> None:
-        self.limit = limit
+    def __init__(self, repeated: frozenset[Hashable] = frozenset()) -> None:
+        self._repeated = {*repeated}
         self._pickles: dict[Hashable, tuple[str, Pickle]] = {}
+
+    def is_repeated(self, text: str) -> bool:
+        """Return whether another product has the same text, before or after its modules were renamed."""
+        return text_key(text) in self._repeated
 
     def find(self, text: str) -> Pickle:
         """Return a pickle, with its modules renamed."""
         if (found := self._cached(text)) is None:
             found = _read(text)
-            if len(text) <= self.limit:
-                self._pickles[_key(text)] = text, found
-            self._pickles[_key(found.text)] = found.text, found
+            if self.is_repeated(text):
+                self._repeated.add(text_key(found.text))
+                self._pickles[text_key(text)] = text, found
+            self._pickles[text_key(found.text)] = found.text, found
         return found
 
     def decoded(self, text: str) -> bytes | None:
-        """Return what a text decodes to; None for one that was not read as a pickle."""
+        """Return what a text decodes to; None for one that was not read as a pickle in this product."""
         found = self._cached(text)
         return found.data if found else None
 
     def end_product(self) -> None:
         """Release what the next product does not need."""
-        size = sum(len(text) for text, _ in self._pickles.values())
         for key, (text, pickle) in list(self._pickles.items()):
             pickle.data = None
-            if size > self.limit:
+            if not self.is_repeated(text):
                 del self._pickles[key]
-                size -= len(text)
 
     def _cached(self, text: str) -> Pickle | None:
-        cached, pickle = self._pickles.get(_key(text), ("", None))
+        cached, pickle = self._pickles.get(text_key(text), ("", None))
         return pickle if cached == text else None
-
-
-_LONG: Final = 1024
-"""Characters of a text from which on it is found by a part of them: a hash of all would take longer."""
-_PART: Final = 64
-
-
-def _key(text: str) -> Hashable:
-    """Return a key for a text; a long one may share it with others."""
-    if len(text) < _LONG:
-        return text
-    middle = len(text) // 2
-    return len(text), text[:_PART], text[middle : middle + _PART], text[-_PART:]
 
 
 def _read(text: str) -> Pickle:

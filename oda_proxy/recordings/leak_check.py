@@ -135,8 +135,8 @@ class LeakCheck:
     ones as whole words. Each method raises NotStorableError where it finds one.
     """
 
-    def __init__(self, secrets: Secrets, *, limit: int = 0) -> None:
-        """Take the secrets; texts of up to `limit` characters together are cached, and decoded only once."""
+    def __init__(self, secrets: Secrets, is_repeated: Callable[[str], bool] = lambda _: False) -> None:
+        """Take the secrets; long texts that are repeated are cached, and decoded only once."""
         self._long: list[tuple[str, bytes]] = []
         self._short: list[tuple[str, re.Pattern[str]]] = []
         for reason, texts in secrets.by_reason.items():
@@ -148,8 +148,8 @@ class LeakCheck:
         searched = [_CONTINUED, *(secret for _, secret in self._long)]
         self._all_long = TextSet(searched)
         self._overlap = max(map(len, searched)) - 1
-        self._limit = limit
-        self._searched: dict[str, None] = {}
+        self._is_repeated = is_repeated
+        self._searched: set[str] = set()
         self._end = b""
         self._skeleton_end = b""
         self._values: list[str] = []
@@ -167,9 +167,10 @@ class LeakCheck:
         if self._short:
             self._words.extend(text for text in texts if len(text) < _PROSE)
         for text in texts:
-            if len(text) >= _BASE64_FROM and not self._is_cached(text):
+            if len(text) >= _BASE64_FROM and not self._is_searched(text):
                 self._search_decoded(text, decoded(text))
-                self._cache(text)
+                if self._is_cacheable(text):
+                    self._searched.add(text)
 
     def finish(self) -> None:
         """Search what is split over members of all values."""
@@ -194,7 +195,7 @@ class LeakCheck:
             end = self._end
             self._search_next(plain(text[: 2 * AROUND]))
             tail = skeleton_of(plain(text[-2 * AROUND :]))
-            if self._is_cached(text) and len(tail) >= self._overlap:
+            if self._is_searched(text) and len(tail) >= self._overlap:
                 self._skeleton_end = tail[-self._overlap :]
             elif self._search_letters(map(plain, _steps(text))) and "CONTINUE" in text:
                 data = b"\n".join((end, plain(text)))
@@ -255,21 +256,12 @@ class LeakCheck:
                 raise NotStorableError(reason)
         return True
 
-    def _is_cached(self, text: str) -> bool:
-        """Return whether a text was searched before, and is still cached."""
-        return len(text) <= max(_PROSE, self._limit) and text in self._searched
+    def _is_searched(self, text: str) -> bool:
+        """Return whether a text was searched before."""
+        return self._is_cacheable(text) and text in self._searched
 
-    def _cache(self, text: str) -> None:
-        """Cache a text that was searched, if it is not too large for that."""
-        if len(text) > max(_PROSE, self._limit):
-            return
-        self._searched[text] = None
-        if len(text) >= _PROSE:
-            size = sum(map(len, self._searched))
-            for old in list(self._searched):
-                if size > self._limit:
-                    del self._searched[old]
-                    size -= len(old)
+    def _is_cacheable(self, text: str) -> bool:
+        return len(text) < _PROSE or self._is_repeated(text)
 
 
 _ENCODED = "%\\&."

@@ -217,7 +217,7 @@ class Redactor:
         rest = {name: value for name, value in products.items() if name not in _KNOWN_PRODUCTS}
         values = [_elements(value) for value in products.values()]
         secrets = collect_secrets(self._envelope, others, rest, products=values)
-        self._check = LeakCheck(secrets, limit=pickles.limit)
+        self._check = LeakCheck(secrets, pickles.is_repeated)
 
     def add_member(self, name: str, value: Any, pieces: Sequence[bytes]) -> None:
         """Take a member of `products` with its text."""

@@ -6,6 +6,8 @@ from typing import Final
 
 _LARGE: Final = 16 * 1024
 """Bytes of data from which on numpy is faster where most bytes are neither letters nor digits."""
+_STEP: Final = 64 * 1024
+"""Bytes that are looked at at once: numpy takes several times as much memory."""
 _SAMPLE: Final = 4096
 """Bytes of which the letters and digits are counted first."""
 _LETTERS: Final = 26
@@ -21,6 +23,10 @@ def skeleton_of(data: bytes) -> bytes:
     """Return the letters and digits of data, the letters in lower case."""
     if len(data) < _LARGE or 2 * len(data[:_SAMPLE].translate(None, _DELETED)) > _SAMPLE:
         return data.translate(_LOWER, _DELETED)
+    return b"".join(_picked(data[at : at + _STEP]) for at in range(0, len(data), _STEP))
+
+
+def _picked(data: bytes) -> bytes:
     import numpy as np
 
     codes = np.frombuffer(data, np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from oda_proxy.codec import base64_steps
+from oda_proxy.codec.shared_texts import text_key
 from oda_proxy.compat.pickles import Pickles
 
 
@@ -35,7 +36,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_pickles_that_differ_in_few_characters_are_told_apart() -> None:
     texts = [pickled(at) for at in range(1000, 1010)]
-    pickles = Pickles(limit=10**6)
+    pickles = Pickles(frozenset(map(text_key, texts)))
 
     found = [pickles.find(text) for text in texts]
 
@@ -47,9 +48,9 @@ def test_pickles_that_differ_in_few_characters_are_told_apart() -> None:
         assert pickles.decoded(renamed.text) == base64.b64decode(renamed.text)
 
 
-def test_a_pickle_is_decoded_once_for_all_products_within_the_limit(decoded: list[str]) -> None:
+def test_a_repeated_pickle_is_decoded_once_for_all_products(decoded: list[str]) -> None:
     text = pickled(7)
-    pickles = Pickles(limit=2 * len(text))
+    pickles = Pickles(frozenset([text_key(text)]))
 
     for _ in range(3):
         assert "numpy.core.multiarray._reconstruct" in (pickles.find(pickles.find(text).text).names or ())
@@ -58,9 +59,9 @@ def test_a_pickle_is_decoded_once_for_all_products_within_the_limit(decoded: lis
     assert decoded == [text]
 
 
-def test_a_larger_one_is_decoded_once_for_each_product_and_released(decoded: list[str]) -> None:
+def test_any_other_is_decoded_once_for_each_product_and_released(decoded: list[str]) -> None:
     text = pickled(7)
-    pickles = Pickles(limit=len(text) - 100)
+    pickles = Pickles()
 
     for _ in range(3):
         renamed = pickles.find(text).text

@@ -187,7 +187,7 @@ def test_a_secret_is_recognised_at_the_ends_of_a_large_text_that_was_searched_be
     noise = NOISE * (2 * STEP // len(NOISE))
     text = CANARY[split:] + noise + CANARY[:split]
     for values in ([CANARY[:split], text], [text, CANARY[split:]], [text, noise, text, CANARY[split:]]):
-        check = leak_check.LeakCheck(collect_secrets(ENVELOPE), limit=10**7)
+        check = leak_check.LeakCheck(collect_secrets(ENVELOPE), lambda other: other == text)
         check.add(["a", text, "b"])
         check.add(["c", text, "d"])
 
