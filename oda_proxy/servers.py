@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.access.authentication import Tokens
     from oda_proxy.config import MockOptions, ServeOptions
+    from oda_proxy.drawing.product_files import ProductFiles
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
@@ -193,6 +194,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
 
     `status` and `metrics` return what is shown, of all workers where there are several.
     """
+    from oda_proxy.drawing import routes as drawing_routes
     from oda_proxy.pages.routes import Pages
     from oda_proxy.web import import_api, recording_api
     from oda_proxy.web.metrics_page import snapshot_of
@@ -209,6 +211,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     return (
         *recording_api.routes(parts.proxy),
         *import_api.routes(parts.store, parts.proxy.instruments, urls),
+        *drawing_routes.routes(parts.product_files),
         *pages.routes(),
     )
 
@@ -422,6 +425,7 @@ class Parts:
     store: Store
     folder: Path | None
     server: ServerState
+    product_files: ProductFiles
 
 
 async def _build(
@@ -440,6 +444,7 @@ async def _build(
     started at `started_at`, in s since 1970 (UTC).
     """
     from oda_proxy.config import former_folders
+    from oda_proxy.drawing.product_files import open_product_files
     from oda_proxy.store.eviction import Limits
     from oda_proxy.store.maintenance import background_maintenance
     from oda_proxy.store.near_misses import NearMissHandler
@@ -464,7 +469,8 @@ async def _build(
     limits = Limits(options.max_size, options.min_free)
     server = ServerState(started_at or time.time(), limits if folder else None)
     await stack.enter_async_context(background_maintenance(store, lambda: limits, proxy.store_faults, proxy.evictions))
-    return Parts(options, proxy, upstream, near_misses, store, folder, server)
+    product_files = await stack.enter_async_context(open_product_files(store, folder, upstream=address))
+    return Parts(options, proxy, upstream, near_misses, store, folder, server, product_files)
 
 
 async def _close_all(every_part: Sequence[Parts], grace: float) -> None:

@@ -101,6 +101,12 @@ def area_of(units: Iterable[DataUnit]) -> Area | None:
     return None
 
 
+def is_response(unit: DataUnit) -> bool:
+    """Return whether a unit has an effective area, or a redistribution matrix."""
+    names = set((unit.data.dtype.names or ()) if unit.data is not None else ())
+    return names >= _AREA or names >= {"ENERG_LO", "ENERG_HI", "MATRIX"}
+
+
 def has_bounds(product: DataProduct) -> bool:
     """Return whether a product has the energies of channels."""
     return _bounds(product.units) is not None

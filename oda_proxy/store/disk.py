@@ -234,7 +234,7 @@ class DiskStore:
                     raise
                 if not _is_evictable(index, entry)(_find_row(index, entry.key)[0]):
                     raise
-            self._heads.path(entry.head_name).unlink(missing_ok=True)
+            self._heads.remove(entry.head_name)
             with suppress(OSError):  # for processes that hold it in memory: the index is unchanged
                 os.utime(self._heads.folder, ns=(time.time_ns(),) * 2)
             self._headless.add(entry.key)
@@ -547,7 +547,7 @@ class DiskStore:
         """Remove the file of a head unless a recording refers to it, perhaps one that is just being written."""
         with index.writing() as writable:
             if is_orphan := references_key(name) not in writable:
-                self._heads.path(name).unlink(missing_ok=True)
+                self._heads.remove(name)
         return is_orphan
 
     @contextmanager

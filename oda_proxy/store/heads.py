@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import zstandard
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
 from oda_proxy.recordings.head import MemoryHead
+from oda_proxy.store import layout
 from oda_proxy.store.rows import HeadFile
 
 if TYPE_CHECKING:
@@ -266,6 +268,11 @@ class Heads:
         finally:
             os.close(descriptor)
 
+    def remove(self, name: str) -> None:
+        """Remove the file of a head, if it is there, and the pictures that were drawn of it; raises OSError."""
+        self.path(name).unlink(missing_ok=True)
+        shutil.rmtree(pictures_of(self.folder.parent / layout.PICTURES, name), ignore_errors=True)
+
     def path(self, name: str) -> Path:
         """Return the path of a head."""
         return self.folder / name[:2] / name
@@ -287,6 +294,11 @@ class Heads:
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < before:
                     yield file
+
+
+def pictures_of(folder: Path, name: str) -> Path:
+    """Return the folder with the pictures of a head, in that of all pictures."""
+    return folder / name[:2] / name
 
 
 def _compressed(head: Head) -> UnwrittenHead:

@@ -18,6 +18,8 @@ VERSION = 1
 
 FILE = "store.json"
 HEADS = "heads"
+PICTURES = "pictures"
+"""Pictures that were drawn of recordings; may be removed at any time."""
 _MAX_SIZE = 64 * 1024
 
 

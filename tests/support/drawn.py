@@ -83,3 +83,10 @@ def places_of(figure: Figure, colour: tuple[float, ...], *, tolerance: int = 6) 
     box = axes.get_window_extent()
     inside = (display[:, 0] > box.x0) & (display[:, 0] < box.x1) & (display[:, 1] > box.y0) & (display[:, 1] < box.y1)
     return np.asarray(axes.transData.inverted().transform(display[inside]))
+
+
+def fixture_pixels(path: str) -> Array:
+    """Return the image in the first product of a shipped fixture."""
+    product = wire.decode_product(fixture_products(path)["numpy_data_product_list"][0])
+    (image,) = [one.data for one in product.units if one.data is not None]
+    return image
