@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from oda_proxy.config import Option
+    from oda_proxy.web.log_thread import LogSettings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,16 +139,15 @@ class _OwnArguments:
 
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until a signal ends it."""
-    import logging
-
     from oda_proxy.servers import serve, serve_with_workers  # other commands do not import it
-    from oda_proxy.web.log_thread import FORMAT
+    from oda_proxy.web.log_thread import LogSettings, log_at_once
 
     options = config.ServeOptions(**values)
+    log = LogSettings(options.log_file, is_json=options.log_format == "json", log_people=options.log_people)
     if options.workers == 1:
-        return _run(serve(options))
-    logging.basicConfig(format=FORMAT, level=logging.INFO, stream=sys.stderr)
-    serve_with_workers(options)
+        return _run(serve(options), log)
+    with log_at_once(log):
+        serve_with_workers(options, log)
     return 0
 
 
@@ -158,11 +158,11 @@ def _mock(values: dict[str, Any]) -> int:
     return _run(mock(config.MockOptions(**values)))
 
 
-def _run(server: Coroutine[Any, Any, None]) -> int:
-    """Run a server, which logs to standard error."""
+def _run(server: Coroutine[Any, Any, None], log: LogSettings | None = None) -> int:
+    """Run a server, which logs to standard error by default."""
     from oda_proxy.web.event_loop import run_server
 
-    run_server(server)
+    run_server(server, log)
     return 0
 
 

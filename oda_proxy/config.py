@@ -84,6 +84,12 @@ def _rate(value: str) -> float:
     return rate
 
 
+def _log_format(value: str) -> str:
+    if value not in {"text", "json"}:
+        raise ValueError(value)
+    return value
+
+
 def _generation(value: str) -> str:
     if value not in {"today", "2019"}:
         raise ValueError(value)
@@ -451,6 +457,9 @@ SERVE = (
         (),
         metavar="ORIGINS",
     ),
+    Option("log-format", _log_format, "text or json", "form of the lines of the log", "text", metavar="WHICH"),
+    Option("log-file", _path, "a file", "file for the log (default standard error)", metavar="FILE"),
+    Option("log-people", _switch, "yes or no", "name people in the log, and not by a hash", False),
     _FIXTURES,
     _TIME_SCALE,
     _SYNTHETIC,
@@ -572,6 +581,9 @@ class ServeOptions:
     token_trust: float
     description_ttl: float
     cors_origins: tuple[str, ...]
+    log_format: str
+    log_file: Path | None
+    log_people: bool
     fixtures: tuple[Path, ...]
     time_scale: float
     synthetic: bool

@@ -30,6 +30,7 @@ from oda_proxy.handlers.other_routes import OtherRouteHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
 from oda_proxy.handlers.query_tally import COLD, HOT, QueryTally
+from oda_proxy.handlers.request_notes import note_person, note_query
 from oda_proxy.handlers.services import Services
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
@@ -226,6 +227,8 @@ class Proxy:
         if (audience := self._tokens.audience(envelope.token)) is None:
             return None
         resolved = await self._resolver.resolve(query, audience=audience)
+        note_query(request, resolved)
+        note_person(request, envelope.token)
         recording, status = await self._look_up(resolved)
         if recording is None:
             return None
@@ -302,6 +305,7 @@ class Proxy:
         if (audience := self._audience(envelope)) is None:
             return await self._relay.send(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
+        note_query(request, resolved)
         client = Client(request, envelope, base_url)
         if not envelope.awaits_products:
             return await self._poll(resolved, _uncompressed(client))
@@ -333,6 +337,8 @@ class Proxy:
             if recording:
                 recording.head.close()
             refresh, recording = True, None
+        else:
+            note_person(client.request, envelope.token)
         age_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
         if recording and self._is_fresh(recording, age_allowed=age_allowed):
             return await self._serve_recording(recording, resolved, client, status)

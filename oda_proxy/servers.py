@@ -18,10 +18,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from oda_proxy._version import __version__
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreachableError, UsageError
 from oda_proxy.http.message import Request
 from oda_proxy.web.event_loop import loop_name, run_server
 from oda_proxy.web.exposure import exposure_warning
+from oda_proxy.web.log_thread import log_event
 from oda_proxy.web.server import address_of, address_of_socket, listening, listening_on
 from oda_proxy.web.systemd import notify, passed_sockets
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.directory import NamedUpstream
     from oda_proxy.web.front_end import Addresses, FrontEnd
+    from oda_proxy.web.log_thread import LogSettings
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
     from oda_proxy.web.pages import Status
@@ -216,7 +219,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     )
 
 
-def serve_with_workers(options: ServeOptions) -> None:
+def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
     """Run the proxy in several processes until a signal stops it.
 
     Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
@@ -257,7 +260,7 @@ def serve_with_workers(options: ServeOptions) -> None:
             worker = _Worker(
                 number, channel, port.sockets[number], folder, tls, started_at, tokens, session_key, is_first=is_first
             )
-            return run_server(_serve_as_worker(options, worker))
+            return run_server(_serve_as_worker(options, worker), log)
 
         Supervisor(options.workers, work, report_ready, patience=4 * SHUTDOWN_TIMEOUT).run()
 
@@ -678,7 +681,7 @@ def _hosts(options: ServeOptions, sockets: Sequence[socket.socket]) -> list[str]
 
 def _log_start(options: ServeOptions, every_part: Sequence[Parts], hosts: Sequence[str]) -> None:
     """Log which dispatchers the server asks, where their recordings are, and which event loop it has."""
-    _log.info("event loop: %s", loop_name())
+    log_event(_log, "start", f"event loop: {loop_name()}", version=__version__, workers=options.workers)
     if warning := exposure_warning(hosts, has_tls=options.tls_cert is not None, public_url=options.public_url):
         _log.warning("%s", warning)
     if options.public_url:
@@ -742,7 +745,7 @@ def _stop_event() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def stop_on(number: signal.Signals) -> None:
-        _log.info("stopping on %s", number.name)
+        log_event(_log, "stop", f"stopping on {number.name}", signal=number.name)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oda_proxy.handlers.repeated_hits import HitRepeater
+from oda_proxy.handlers.request_notes import note_recording
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.content_coding import IDENTITY, preferred
 from oda_proxy.jobs.running_job import ANONYMOUS
@@ -55,6 +56,7 @@ class HitHandler:
     ) -> Answer:
         """Answer a client from a recording; with `resolved`, the answer depends on no job, and may be repeatable."""
         envelope = client.envelope
+        note_recording(client.request, recording)
         if envelope.query_status == "new":
             self._tally.count_saved(recording)
         if envelope.session_id in ANONYMOUS:

@@ -12,6 +12,19 @@ Headers = tuple[tuple[str, str], ...]
 """Names and values in the order sent; names may repeat."""
 
 
+@dataclass(slots=True)
+class RequestNotes:
+    """What the log says of a request; names are set once they are known to be names, and no secrets."""
+
+    request_id: str = ""
+    instrument: str = ""
+    product: str = ""
+    key: str = ""
+    """The cache key of the query."""
+    subject: str = field(default="", repr=False)
+    """The subject of its token, once that is verified."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request to a dispatcher: `path` is encoded and begins with a slash, relative to the dispatcher's address."""
@@ -29,6 +42,8 @@ class Request:
     """Whether it was received from another machine."""
     client_address: str = ""
     """The address of the client, as `oda_proxy.web.front_end` determines it; empty where nobody needs it."""
+    notes: RequestNotes | None = field(default=None, repr=False, compare=False)
+    """What is logged of it; None where it is not logged."""
 
 
 class Body(Protocol):

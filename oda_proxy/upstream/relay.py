@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Headers, Reply, Request, Upstream
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_RETURNED = ("x-request-id",)
+"""Headers that the proxy sets itself."""
 _NOT_FORWARDED = ("host", "expect", *front_end_headers.HEADERS, *front_end_headers.OTHER_HEADERS)
 """`Host` names the upstream, our server has already responded to `Expect`, and front ends address this server alone."""
 
@@ -65,5 +67,5 @@ def _client_headers(reply: Reply, upstream: str, base_url: str) -> Headers:
             name,
             rewrite_location(value, upstream=upstream, base_url=base_url) if name.casefold() == "location" else value,
         )
-        for name, value in headers.end_to_end(reply.headers)
+        for name, value in headers.end_to_end(reply.headers, without=_NOT_RETURNED)
     )

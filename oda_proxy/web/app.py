@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from functools import partial
 from http import HTTPStatus
@@ -16,15 +15,17 @@ from oda_proxy.access.authentication import Authentication
 from oda_proxy.access.hosts import HostPolicy, WrongHostError
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.message import RequestNotes
 from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.connection import Connection
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
-from oda_proxy.web.log_thread import log_info
+from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import Guard, add_own_routes
 from oda_proxy.web.problems import problem_of
 from oda_proxy.web.repeated_requests import RepeatedRequests
+from oda_proxy.web.request_log import HEADER, REQUEST_ID, REQUEST_IDS, RequestIds, RequestLog
 from oda_proxy.web.server import DIRECT_HANDLER, REPEATED_REQUESTS
 from oda_proxy.web.server_state import ServerState
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
-    from oda_proxy.metrics.request_counts import RequestCounts
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.front_end import Addresses
@@ -81,7 +81,7 @@ def make_app(
     middlewares = [*page_middlewares, guard.middleware]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
     app[ADDRESSES] = addresses
-    app.on_response_prepare.append(_add_cache_status)
+    app.on_response_prepare.append(_add_headers)
     server = server or ServerState()
     own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)
     figures = metrics_page.routes(metrics or partial(metrics_page.snapshot_of, proxy, server))
@@ -95,23 +95,26 @@ def make_app(
 
     app.on_shutdown.append(release_waiters)
 
-    counts = proxy.request_counts if is_logged else None
+    app[REQUEST_IDS] = ids = RequestIds()
+    log = RequestLog(proxy.request_counts) if is_logged else None
 
     async def answer_client(incoming: web.Request) -> web.StreamResponse:
-        return await respond(incoming, answer or proxy.answer, proxy.cors, counts=counts, addresses=addresses)
+        return await respond(incoming, answer or proxy.answer, proxy.cors, ids=ids, log=log, addresses=addresses)
 
     handle = _for_own_names(answer_client, guard.hosts) if guard.hosts.is_for_all else answer_client
     app.router.add_route("*", "/{path:.*}", handle)
     directly: DirectHandler = partial(_directly, handle, addresses)
     app[DIRECT_HANDLER] = directly
-    if counts is not None:
-        app[REPEATED_REQUESTS] = RepeatedRequests(counts)
+    if log is not None:
+        app[REPEATED_REQUESTS] = RepeatedRequests(log, ids)
     return app
 
 
-async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> None:
-    """Add the header to responses without one, such as errors of aiohttp."""
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every answer has to those without them: pages, and errors of aiohttp."""
     response.headers.setdefault("Cache-Status", str(CacheStatus()))
+    if HEADER not in response.headers:
+        response.headers[HEADER] = request.get(REQUEST_ID) or request.app[REQUEST_IDS].new()
 
 
 def _for_own_names(handler: Respond, hosts: HostPolicy) -> Respond:
@@ -155,16 +158,17 @@ async def respond(
     answer_to: Answering,
     cors: CorsPolicy,
     *,
-    counts: RequestCounts | None,
+    ids: RequestIds,
+    log: RequestLog | None = None,
     addresses: Addresses = DIRECT,
 ) -> web.StreamResponse:
     """Answer a request with what `answer_to` returns for it; `cors` is for one that cannot be read.
 
-    The request is logged, and added to `counts`, unless these are None.
+    A request that no front end has given an id gets one of `ids`. It is counted and logged with `log`.
     """
-    start = time.monotonic()
+    start, request_id = time.monotonic(), addresses.request_id(incoming) or ids.new()
     try:
-        request = await read(incoming, addresses.target(incoming), addresses)
+        request = await read(incoming, addresses.target(incoming), addresses, RequestNotes(request_id))
     except ConnectionError:
         _log.debug("a client disconnected before it had sent its whole form")
         return web.Response(status=HTTPStatus.BAD_REQUEST)
@@ -173,16 +177,24 @@ async def respond(
         error.headers.extend(cors.apply(refused, tuple(incoming.headers.items())).headers)
         raise
     answer = await answer_to(request, origin=addresses.public_url(incoming))
-    response = await send(answer, incoming)
-    if counts is not None:
-        duration = time.monotonic() - start
-        counts.add(request.path, outcome_of(answer.cache_status), duration)
-        counts.received += _size(incoming, request)
-        counts.sent += max(response.body_length, 0)
-        path, cache_status = addresses.mount + loggable_path(request.path), str(answer.cache_status)
-        log_info(_log, "%s %s %d %s %.3f s", request.method, path, answer.status, cache_status, duration)
+    response = await send(answer, incoming, request_id)
+    if log is not None:
+        record = RequestRecord(
+            time.time(),
+            request_id,
+            request.method,
+            addresses.mount + request.path,
+            answer.status,
+            str(answer.cache_status),
+            outcome_of(answer.cache_status),
+            max(response.body_length, 0),
+            time.monotonic() - start,
+            request.client_address,
+            request.notes,
+        )
+        log.note(record, received=_size(incoming, request))
         if answer.repeatable is not None and isinstance(incoming.protocol, Connection):
-            incoming.protocol.note(incoming, answer, response, path)
+            incoming.protocol.note(incoming, answer, response, record)
     return response
 
 
@@ -191,18 +203,3 @@ def _size(incoming: web.Request, request: Request) -> int:
     if request.body is None:
         return 0
     return len(request.body) if isinstance(request.body, bytes) else incoming.content_length or 0
-
-
-_PLAIN_SEGMENT = re.compile(r"[\w.~@:+,-]{0,40}")
-_PLAIN_PATH = re.compile(r"[\w.~@:+,-]{0,40}(?:/[\w.~@:+,-]{0,40})*")
-
-
-def loggable_path(path: str) -> str:
-    """Return an encoded path for the log; `...` takes the place of a segment that may hold a token.
-
-    What follows an encoded question mark is such a segment, and so are long ones.
-    """
-    if _PLAIN_PATH.fullmatch(path):
-        return path
-    segments = path.split("/")
-    return "/".join(segment if _PLAIN_SEGMENT.fullmatch(segment) else "..." for segment in segments)

@@ -5,17 +5,16 @@ All others take the way of aiohttp, and so do all requests of a connection after
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from oda_proxy.http.answer import OK
 from oda_proxy.metrics.outcomes import Outcome
-from oda_proxy.web.log_thread import log_info
+from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.repeated_requests import MAX_RESPONSE, candidate_of, is_only_session
+from oda_proxy.web.request_log import HEADER
 from oda_proxy.web.whole_response import SMALL, WholeResponse, head_template
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.web.repeated_requests import Candidate, Origin, RepeatedRequests
-
-_log = logging.getLogger(__name__)
 
 _END: Final = b"\r\n\r\n"
 _WITH_MORE: Final = re.compile(rb"[\r\n](?:content-length|transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
@@ -58,19 +55,25 @@ class Connection(web.RequestHandler):
             self._is_whole = _is_whole_request(data)
         super().data_received(data)
 
-    def note(self, request: web.BaseRequest, answer: Answer, response: web.StreamResponse, path: str) -> None:
-        """Memoise the response to the request that was just answered, if it may be repeated; `path` is for the log."""
+    def note(
+        self, request: web.BaseRequest, answer: Answer, response: web.StreamResponse, record: RequestRecord
+    ) -> None:
+        """Memoise the response to the request that was just answered, if it may be repeated.
+
+        `record` is what was logged of it. A request that was sent with an id is not repeated: it may keep that.
+        """
         candidate, self._candidate = self._candidate, None
         if candidate is None or answer.repeatable is None or not self._is_whole or self._messages:
+            return
+        if HEADER in request.headers:
             return
         if not isinstance(response, WholeResponse) or not response.keep_alive or response.body_length > MAX_RESPONSE:
             return
         if not self._repeated.is_wanted(candidate) or not is_only_session(candidate, request.raw_path):
             return
-        status = str(answer.cache_status)
-        head, hit = head_template(answer, status), answer.repeatable()
+        head, hit = head_template(answer, record.cache_status), answer.repeatable()
         if head is not None and hit is not None:
-            self._repeated.add(candidate, hit, head, path, status)
+            self._repeated.add(candidate, hit, head, record)
 
     def _answer(self, candidate: Candidate) -> bool:
         """Answer a request that was sent before; return whether that was possible."""
@@ -85,11 +88,21 @@ class Connection(web.RequestHandler):
         if self._manager is not None:
             self._manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        duration = time.monotonic() - start
-        counts = self._repeated.counts
-        counts.add(found.path, Outcome.HIT_HOT, duration)
-        counts.sent += found.size
-        log_info(_log, "%s %s %d %s %.3f s", "GET", found.path, OK, found.status, duration)
+        first = found.record
+        record = RequestRecord(
+            time.time(),
+            found.request_id,
+            first.method,
+            first.path,
+            first.status,
+            first.cache_status,
+            Outcome.HIT_HOT,
+            found.size,
+            time.monotonic() - start,
+            first.client,
+            first.notes,
+        )
+        self._repeated.log.note(record)
         return True
 
     def _read_origin(self) -> Origin:

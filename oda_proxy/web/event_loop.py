@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from oda_proxy.web.log_thread import log_in_thread
+from oda_proxy.web.log_thread import LogSettings, log_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -17,15 +17,15 @@ SWITCH_INTERVAL: Final = 0.0005
 """Seconds after which a thread has to let others run: a hit waits that long several times while an answer is stored."""
 
 
-def run_server(server: Coroutine[Any, Any, T]) -> T:
-    """Run a server until it ends and return its result; a thread writes its log to standard error.
+def run_server(server: Coroutine[Any, Any, T], log: LogSettings | None = None) -> T:
+    """Run a server until it ends and return its result; a thread writes its log.
 
     Threads that process large answers yield to the event loop after `SWITCH_INTERVAL`.
     """
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
-        with log_in_thread(sys.stderr), asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        with log_in_thread(log or LogSettings()), asyncio.Runner(loop_factory=_fast_loop()) as runner:
             return runner.run(server)
     finally:
         sys.setswitchinterval(usual)

@@ -19,6 +19,7 @@ from oda_proxy.http.front_end_headers import (
     reported,
 )
 from oda_proxy.http.loopback import is_loopback
+from oda_proxy.web.request_log import HEADER, well_formed
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,6 +53,9 @@ class Addresses(Protocol):
 
     def error(self, incoming: web.BaseRequest) -> FrontEndHeadersError | None:
         """Return why the headers of front ends cannot be read, or None."""
+
+    def request_id(self, incoming: web.BaseRequest) -> str | None:
+        """Return the id that a front end has given a request; None where it has none, or is not trusted."""
 
 
 class FrontEnd:
@@ -103,6 +107,12 @@ class FrontEnd:
             except FrontEndHeadersError as error:
                 return error
         return None
+
+    def request_id(self, incoming: web.BaseRequest) -> str | None:
+        """Return the id that a trusted front end has given a request, if it is well-formed; else None."""
+        if self._trusted is None or not self._trusted.trusts(_peer(incoming)):
+            return None
+        return well_formed(incoming.headers.get(HEADER, ""))
 
     def _reported(self, incoming: web.BaseRequest) -> Reported | None:
         trusted = self._trusted or TrustedProxies()

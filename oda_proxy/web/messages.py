@@ -18,6 +18,7 @@ from oda_proxy.web.whole_response import send_whole
 
 if TYPE_CHECKING:
     from oda_proxy.http.answer import Answer
+    from oda_proxy.http.message import RequestNotes
     from oda_proxy.web.front_end import Addresses
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,9 @@ class IncompleteBodyError(OdaProxyError):
         super().__init__(f"an answer ended after {written} of {length} bytes; the connection to the client was aborted")
 
 
-async def read(incoming: web.BaseRequest, target: str, addresses: Addresses = DIRECT) -> Request:
+async def read(
+    incoming: web.BaseRequest, target: str, addresses: Addresses = DIRECT, notes: RequestNotes | None = None
+) -> Request:
     """Return a request for `target`, an encoded path with its query string; the body is read if it is a form.
 
     `addresses` says where the request comes from.
@@ -49,6 +52,7 @@ async def read(incoming: web.BaseRequest, target: str, addresses: Addresses = DI
         tuple(incoming.headers.items()),
         is_remote="Accept-Encoding" in incoming.headers and addresses.is_remote(incoming),
         client_address=addresses.client_address(incoming),
+        notes=notes,
     )
     if not incoming.can_read_body:
         return request
@@ -63,11 +67,14 @@ def _is_form(incoming: web.BaseRequest, request: Request) -> bool:
     return media_type(request.headers) == FORM
 
 
-async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
-    """Send an answer: in one write if it is small and in memory, else piece by piece."""
+async def send(answer: Answer, incoming: web.BaseRequest, request_id: str = "") -> web.StreamResponse:
+    """Send an answer: in one write if it is small and in memory, else piece by piece.
+
+    With a `request_id`, it has a header with that.
+    """
     cache_status = str(answer.cache_status)
     try:
-        if whole := await send_whole(answer, incoming, cache_status):
+        if whole := await send_whole(answer, incoming, cache_status, request_id):
             return whole
     except ConnectionError:
         _log.debug(_DISCONNECTED)
@@ -76,6 +83,8 @@ async def send(answer: Answer, incoming: web.BaseRequest) -> web.StreamResponse:
     for name, value in answer.headers:
         response.headers.add(name, value)
     response.headers.add("Cache-Status", cache_status)
+    if request_id:
+        response.headers.add("X-Request-ID", request_id)
     try:
         await response.prepare(incoming)
         if incoming.method != "HEAD":

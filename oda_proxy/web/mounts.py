@@ -56,6 +56,10 @@ class MountedAddresses:
         """Return why the headers of front ends cannot be read, or None."""
         return self.server.error(incoming)
 
+    def request_id(self, incoming: web.BaseRequest) -> str | None:
+        """Return the id that a front end has given a request, as `Addresses.request_id` does."""
+        return self.server.request_id(incoming)
+
 
 def without_prefix(path: str, prefix: str) -> str | None:
     """Return an encoded path, with its query string, without a prefix; None for one that is elsewhere.

@@ -17,7 +17,8 @@ from oda_proxy.web.whole_response import header_date
 
 if TYPE_CHECKING:
     from oda_proxy.http.answer import Repeatable
-    from oda_proxy.metrics.request_counts import RequestCounts
+    from oda_proxy.web.log_formats import RequestRecord
+    from oda_proxy.web.request_log import RequestIds, RequestLog
 
 MAX_REQUEST: Final = 4096
 """Bytes of a request up to which it is memoised; those of clients with a catalogue are longer."""
@@ -44,29 +45,30 @@ class Candidate(NamedTuple):
 
 
 class _Response(NamedTuple):
-    """A response to be repeated: its head has places for `Content-Length`, `Age` and `Date`."""
+    """A response to be repeated: its head has places for `Content-Length`, `Age`, `X-Request-ID` and `Date`."""
 
     hit: Repeatable
     head: str
-    path: str
-    status: str
+    record: RequestRecord
+    """What was logged of the request."""
 
 
 class RepeatedResponse(NamedTuple):
-    """A response in parts, whose body has `size` bytes, and its path and status for the log."""
+    """A response in parts, whose body has `size` bytes, its id, and what was logged of the first such request."""
 
     parts: list[bytes]
     size: int
-    path: str
-    status: str
+    request_id: str
+    record: RequestRecord
 
 
 class RepeatedRequests:
     """The requests that were sent before, but for their session; the first two are answered in the ordinary way."""
 
-    def __init__(self, counts: RequestCounts) -> None:
-        self.counts = counts
-        """Where the requests are counted."""
+    def __init__(self, log: RequestLog, ids: RequestIds) -> None:
+        self.log = log
+        """Where the requests are counted and logged."""
+        self._ids = ids
         self._responses: OrderedDict[tuple[Origin, bytes], _Response | None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -80,8 +82,9 @@ class RepeatedRequests:
         self._responses.move_to_end(candidate.key)
         age, body = repeated
         size = sum(map(len, body))
-        head = (response.head % (size, age, header_date(int(time.time())))).encode()
-        return RepeatedResponse([head, *body], size, response.path, response.status)
+        request_id = self._ids.new()
+        head = (response.head % (size, age, request_id, header_date(int(time.time())))).encode()
+        return RepeatedResponse([head, *body], size, request_id, response.record)
 
     def is_wanted(self, candidate: Candidate) -> bool:
         """Return whether the request was sent before; note that it was sent now."""
@@ -92,9 +95,9 @@ class RepeatedRequests:
             self._responses.popitem(last=False)
         return False
 
-    def add(self, candidate: Candidate, hit: Repeatable, head: str, path: str, status: str) -> None:
-        """Add what repeats the response to a request, the template of its head, its path and status for the log."""
-        self._responses[candidate.key] = _Response(hit, head, path, status)
+    def add(self, candidate: Candidate, hit: Repeatable, head: str, record: RequestRecord) -> None:
+        """Add what repeats the response to a request, the template of its head, and what was logged of it."""
+        self._responses[candidate.key] = _Response(hit, head, record)
 
 
 def candidate_of(origin: Origin, data: bytes) -> Candidate | None:

@@ -53,7 +53,9 @@ class WholeResponse(web.StreamResponse):
         """Do nothing: the body is sent."""
 
 
-async def send_whole(answer: Answer, incoming: web.BaseRequest, cache_status: str) -> WholeResponse | None:
+async def send_whole(
+    answer: Answer, incoming: web.BaseRequest, cache_status: str, request_id: str = ""
+) -> WholeResponse | None:
     """Send an answer whose body is in memory; None where aiohttp has to send it, and nothing was sent.
 
     That is so for bodies that are streams or have no length, for requests and statuses without a body, and for
@@ -63,7 +65,7 @@ async def send_whole(answer: Answer, incoming: web.BaseRequest, cache_status: st
     if not isinstance(body, tuple) or incoming.method == "HEAD" or incoming.version != HttpVersion11:
         return None
     size = sum(map(len, body))
-    head = _head(answer, cache_status, size, keep_alive=keep_alive)
+    head = _head(answer, cache_status, request_id, size, keep_alive=keep_alive)
     if head is None:
         return None
     if size <= SMALL:
@@ -80,10 +82,10 @@ async def send_whole(answer: Answer, incoming: web.BaseRequest, cache_status: st
 def head_template(answer: Answer, cache_status: str) -> str | None:
     """Return the head of an answer for a connection that is used again, as a template; None where there is none.
 
-    It has `%s` in place of the values of `Content-Length`, `Age` and `Date`, in this order.
+    It has `%s` in place of the values of `Content-Length`, `Age`, `X-Request-ID` and `Date`, in this order.
     """
     size = sum(map(len, answer.body)) if isinstance(answer.body, tuple) else -1
-    head = _head(answer, cache_status, size, keep_alive=True)
+    head = _head(answer, cache_status, "-", size, keep_alive=True)
     lines = head.decode().split("\r\n") if head else []
     names = [line.partition(":")[0] for line in lines]
     if [name for name in names if name in _VARIABLE] != list(_VARIABLE):
@@ -93,10 +95,10 @@ def head_template(answer: Answer, cache_status: str) -> str | None:
     )
 
 
-_VARIABLE: Final = ("Content-Length", "Age", "Date")
+_VARIABLE: Final = ("Content-Length", "Age", "X-Request-ID", "Date")
 
 
-def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> bytes | None:
+def _head(answer: Answer, cache_status: str, request_id: str, size: int, *, keep_alive: bool) -> bytes | None:
     """Return the status line and the headers of an answer; None where aiohttp has to make them."""
     values = {name.casefold(): value for name, value in answer.headers}
     if (
@@ -109,6 +111,8 @@ def _head(answer: Answer, cache_status: str, size: int, *, keep_alive: bool) -> 
         return None
     headers = [f"{name}: {value}" for name, value in answer.headers]
     headers.append(f"Cache-Status: {cache_status}")
+    if request_id:
+        headers.append(f"X-Request-ID: {request_id}")
     if not "".join(headers).isprintable():  # a line break would begin another header
         return None
     status = f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}"

@@ -21,6 +21,7 @@ from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus, read_cache_status
 from oda_proxy.http.front_end_headers import UNKNOWN
 from oda_proxy.http.request_body import RequestBody
+from oda_proxy.web.request_log import HEADER
 from oda_proxy.web.server import MAX_LINE
 from oda_proxy.workers.socket_folder import socket_of
 
@@ -49,7 +50,9 @@ BASE_URL: Final = "Oda-Proxy-Base-Url"
 """Header of a forwarded request: the URL of the server as the client knows it."""
 CLIENT: Final = "Oda-Proxy-Client"
 """Header of a forwarded request: the address of its client."""
-_MARKS: Final = frozenset({REMOTE.casefold(), BASE_URL.casefold(), CLIENT.casefold()})
+REQUEST_ID: Final = "Oda-Proxy-Request-Id"
+"""Header of a forwarded request: the id under which the log has it."""
+_MARKS: Final = frozenset({REQUEST_ID.casefold(), REMOTE.casefold(), BASE_URL.casefold(), CLIENT.casefold()})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -136,7 +139,8 @@ class Forwarder:
         length = ("content-length",) if isinstance(request.body, bytes) else ()
         without = ("expect", *_MARKS, *length)
         remote = "yes" if request.is_remote else ""
-        marks = ((REMOTE, remote), (BASE_URL, base_url), (CLIENT, request.client_address))
+        request_id = request.notes.request_id if request.notes else ""
+        marks = ((REMOTE, remote), (BASE_URL, base_url), (CLIENT, request.client_address), (REQUEST_ID, request_id))
         path = request.path if request.path.startswith("/") else f"/{request.path}"
         # Byte for byte as the client sent it: URL(...) would cut a `#` off.
         url = URL.build(scheme="http", host="worker", path=path, query_string=request.query_string, encoded=True)
@@ -179,7 +183,7 @@ class Forwarder:
 
 def _answer(response: aiohttp.ClientResponse) -> Answer:
     """Return the response of another worker; its last `Cache-Status` is that of the proxy."""
-    fields = list(headers.without_hop_by_hop(tuple(response.headers.items())))
+    fields = list(headers.without_hop_by_hop(tuple(response.headers.items()), without=(HEADER,)))
     status = CacheStatus()
     for at in reversed(range(len(fields))):
         if fields[at][0].casefold() == "cache-status":
@@ -213,6 +217,10 @@ class ForwardedAddresses:
     def target(self, incoming: web.BaseRequest) -> str:
         """Return the path of a request, from which the other worker has removed the prefix of the deployment."""
         return incoming.raw_path
+
+    def request_id(self, incoming: web.BaseRequest) -> str | None:
+        """Return the id that the other worker has given a request."""
+        return incoming.headers.get(REQUEST_ID)
 
     def error(self, _: web.BaseRequest) -> None:
         """Return None: the other worker has refused requests whose headers it cannot read."""

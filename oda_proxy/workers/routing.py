@@ -17,6 +17,7 @@ from oda_proxy.metrics.snapshot import from_json, to_json, total
 from oda_proxy.web.app import respond
 from oda_proxy.web.front_end import ADDRESSES
 from oda_proxy.web.pages import durations_of, status_of
+from oda_proxy.web.request_log import REQUEST_IDS
 from oda_proxy.workers.forwarding import NOT_LEADER, received
 from oda_proxy.workers.totals import add_up
 
@@ -73,8 +74,8 @@ class ClientRouting:
             is_own = self._membership.leading.is_set() or request.path in ALIVE
             if is_own or not request.path.startswith(_PAGES):
                 return await handler(request)
-            addresses = request.app[ADDRESSES]
-            return await respond(request, self.answer, self._proxy.cors, counts=None, addresses=addresses)
+            addresses, ids = request.app[ADDRESSES], request.app[REQUEST_IDS]
+            return await respond(request, self.answer, self._proxy.cors, ids=ids, addresses=addresses)
 
         return handle
 

@@ -8,7 +8,7 @@ import logging
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oda_proxy.http.message import Request
-    from oda_proxy.web.front_end import Addresses
 
 QUERY = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&query_status=new"
 LARGE = 20_000_000
@@ -186,9 +185,9 @@ async def test_a_client_that_disconnects_within_a_form_is_no_error(
 ) -> None:
     is_read = asyncio.Event()
 
-    async def read(incoming: web.BaseRequest, target: str, addresses: Addresses) -> Request:
+    async def read(*arguments: Any) -> Request:
         try:
-            return await messages.read(incoming, target, addresses)
+            return await messages.read(*arguments)
         finally:
             is_read.set()
 

@@ -47,7 +47,7 @@ def test_a_server_answers_and_stops_on_a_signal(tmp_path: Path, loop: str, numbe
         server.process.send_signal(number)
         assert server.process.wait(PATIENCE) == 0
 
-    lines = [re.sub(r"^[\d-]+ [\d:,]+ |\d\.\d{3} s$", "", line) for line in log.read_text().splitlines()]
+    lines = [re.sub(r"^[\d-]+ [\d:,]+ |\d\.\d{3} s \w{8}-\w+$", "", line) for line in log.read_text().splitlines()]
     assert lines[0] == f"INFO event loop: {loop}"
     assert lines[1:] == [
         "INFO GET /call_back 403 oda-proxy; detail=closed-route ",

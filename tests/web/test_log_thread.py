@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.web import log_thread
-from oda_proxy.web.log_thread import FORMAT, PIPE_BUF, LogFormatter, ThreadedHandler, log_in_thread, log_info
+from oda_proxy.web.log_formats import FORMAT, RequestRecord, TextFormatter, request_text
+from oda_proxy.web.log_output import PIPE_BUF, FileOutput, StreamOutput
+from oda_proxy.web.log_thread import LogSettings, ThreadedHandler, log_at_once, log_in_thread, log_request, reopen_log
+from tests.support.crowds import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -35,7 +40,7 @@ def log() -> Iterator[logging.Logger]:
 
 def handle(log: logging.Logger, stream: io.TextIOBase, **settings: int) -> ThreadedHandler:
     """Have a logger write to a stream in a thread."""
-    handler = ThreadedHandler(stream, **settings)  # type: ignore[arg-type]
+    handler = ThreadedHandler(StreamOutput(stream), **settings)  # type: ignore[arg-type]
     log.addHandler(handler)
     return handler
 
@@ -156,7 +161,7 @@ def test_lines_of_several_processes_are_not_mixed_in_a_pipe(
 
 def test_text_that_the_file_cannot_encode_is_escaped(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w", encoding="ascii") as stream:
-        handler = ThreadedHandler(stream)
+        handler = ThreadedHandler(StreamOutput(stream))
         # not through a logger: what pytest captures of it cannot be sent to another process
         handler.handle(logging.makeLogRecord({"msg": "\u03b3 \udcff", "levelname": "INFO", "levelno": logging.INFO}))
         handler.close()
@@ -173,22 +178,30 @@ def test_a_malformed_message_is_reported_as_usual(log: logging.Logger, capsys: p
     assert "Logging error" in capsys.readouterr().err
 
 
+def request(path: str = "/run_analysis", created: float = 0.0) -> RequestRecord:
+    return RequestRecord(
+        created, "ab-1", "GET", path, 200, "oda-proxy; hit", Outcome.HIT_HOT, 7, 0.5, "192.0.2.1", None
+    )
+
+
 def test_lines_are_formatted_as_usual() -> None:
-    ours, usual = LogFormatter(), logging.Formatter(FORMAT)
+    ours, usual = TextFormatter(), logging.Formatter(FORMAT)
 
     for created in (0.0, 0.5, 0.9999, 1700000000.123, 1700000000.7, 1700000001.0):
-        members = {"msg": "x", "levelname": "INFO", "created": created, "msecs": created % 1 * 1000}
+        text = request_text(request())
+        members = {"msg": text, "levelname": "INFO", "created": created, "msecs": created % 1 * 1000}
         record = logging.makeLogRecord(members)
-        assert ours.format(record) == usual.format(record)
-        assert ours.line(created, "x") == f"{usual.format(record)}\n"
+        assert ours.format(record) == usual.format(record) == ours.request_line(request(created=created))
 
 
-def test_a_message_is_logged_as_by_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_is_logged_as_by_the_logger(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    log_info(logging.getLogger("oda_proxy.test"), "%s %d %.3f", "x", 1, 0.5)
+    log_request(logging.getLogger("oda_proxy.test"), request())
 
-    assert [(record.name, record.getMessage()) for record in caplog.records] == [("oda_proxy.test", "x 1 0.500")]
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("oda_proxy.test", "GET /run_analysis 200 oda-proxy; hit 0.500 s ab-1")
+    ]
 
 
 def test_the_log_is_written_in_a_thread_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,14 +210,59 @@ def test_the_log_is_written_in_a_thread_until_the_block_ends(monkeypatch: pytest
     monkeypatch.setattr(root, "handlers", handlers[:])
     logger = logging.getLogger("oda_proxy.test")
 
-    with log_in_thread(stream):
-        log_info(logger, "%s", "one")
+    with log_in_thread(LogSettings(), StreamOutput(stream)):
+        log_request(logger, request("/one"))
         logger.warning("two")
-        log_info(logger, "%s", "three")
+        log_request(logger, request("/three"))
         monkeypatch.setattr(logger, "disabled", True)
-        log_info(logger, "%s", "not wanted")
+        log_request(logger, request("/not-wanted"))
     root.warning("after")
 
-    assert lines(stream.getvalue()) == ["INFO one", "WARNING two", "INFO three"]
+    assert [line.split(" 200")[0] for line in lines(stream.getvalue())] == [
+        "INFO GET /one",
+        "WARNING two",
+        "INFO GET /three",
+    ]
     assert before.getvalue() == "after\n"
     assert root.handlers == handlers
+
+
+@pytest.mark.parametrize("write", [log_in_thread, log_at_once])
+def test_after_a_rotation_lines_go_to_the_new_file(
+    write: Callable[[LogSettings], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    file, logger = tmp_path / "log", logging.getLogger("oda_proxy.test")
+
+    with write(LogSettings(file)):
+        logger.warning("one")
+        wait_until(lambda: "one" in file.read_text())
+        file.rename(tmp_path / "log.1")
+        logger.warning("two")
+        wait_until(lambda: "two" in (tmp_path / "log.1").read_text())
+        reopen_log()
+        logger.warning("three")
+
+    assert lines((tmp_path / "log.1").read_text()) == ["WARNING one", "WARNING two"]
+    assert lines(file.read_text()) == ["WARNING three"]
+    assert file.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("write", [log_in_thread, log_at_once])
+def test_a_file_that_cannot_be_opened_again_stays_open(
+    write: Callable[[LogSettings], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    (folder := tmp_path / "logs").mkdir()
+
+    with write(LogSettings(folder / "log")):
+        folder.rename(tmp_path / "moved")
+        reopen_log()
+        logging.getLogger("oda_proxy.test").warning("goes on")
+
+    first, second = lines((tmp_path / "moved/log").read_text())
+    assert first.startswith("WARNING cannot open the log again")
+    assert second == "WARNING goes on"
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        FileOutput(tmp_path / "missing/log")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
+import json
 import logging
 import re
 import tempfile
@@ -30,6 +32,8 @@ from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.web import connection
 from oda_proxy.web.app import make_app
 from oda_proxy.web.connection import Connection
+from oda_proxy.web.log_output import StreamOutput
+from oda_proxy.web.log_thread import LogSettings, log_in_thread
 from oda_proxy.web.repeated_requests import (
     MAX_REQUEST,
     MAX_REQUESTS,
@@ -37,6 +41,7 @@ from oda_proxy.web.repeated_requests import (
     candidate_of,
     is_only_session,
 )
+from oda_proxy.web.request_log import RequestIds, RequestLog
 from oda_proxy.web.server import REPEATED_REQUESTS, listening
 from oda_proxy.web.whole_response import SMALL
 from tests.support.dispatcher_responses import answer
@@ -141,7 +146,8 @@ async def deployed(folder: Path, policy: Policy = POLICY, *, is_repeating: bool 
 
 
 def undated(response: bytes) -> bytes:
-    return re.sub(rb"\r\nDate: [^\r]*", b"", response)
+    """Return a response without the values that no two have."""
+    return re.sub(rb"\r\n(Date|X-Request-ID): [^\r]*", rb"\r\n\1", response)
 
 
 # -- what is the same ------------------------------------------------------------------------------
@@ -302,7 +308,9 @@ async def test_a_repeated_response_is_for_its_session_and_logged(
             assert undated(response) == undated(ordinary.replace(b"ORDINARY", session_id))
         lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
         assert {line.rpartition(" 0.")[0] for line in lines} == {"GET /run_analysis 200 oda-proxy; hit"}
-        assert len(lines) == 5
+        ids = [re.findall(rb"\r\nX-Request-ID: ([^\r]*)", response) for response in repeated]
+        assert [[line.rpartition(" ")[2].encode()] for line in lines] == ids
+        assert len({one for (one,) in ids}) == len(lines) == 5
 
 
 async def test_each_connection_repeats_what_another_one_memoised(tmp_path: Path) -> None:
@@ -578,10 +586,38 @@ def test_only_the_value_of_the_field_may_be_cut_out(target: str, expected: bool)
 
 
 def test_few_requests_are_memoised() -> None:
-    repeated = RepeatedRequests(RequestCounts())
+    repeated = RepeatedRequests(RequestLog(RequestCounts()), RequestIds())
     for number in range(2 * MAX_REQUESTS):
         candidate = candidate_of(ORIGIN, message("S", query=f"RA={number}"))
         assert candidate is not None
         assert not repeated.is_wanted(candidate)
 
     assert len(repeated._responses) == MAX_REQUESTS
+
+
+async def test_a_repeated_response_is_logged_with_what_is_known_of_its_query(tmp_path: Path) -> None:
+    log = io.StringIO()
+    async with deployed(tmp_path) as deployment:
+        with log_in_thread(LogSettings(is_json=True), StreamOutput(log)):
+            await deployment.heat()
+            before = len(deployment.ordinary)
+            await deployment.get("REPEATED")
+            assert len(deployment.ordinary) == before
+    *_, ordinary, repeated = [json.loads(line) for line in log.getvalue().splitlines() if "run_analysis" in line]
+
+    changing = {"time", "request_id", "seconds", "bytes"}
+    assert {name: value for name, value in ordinary.items() if name not in changing} == {
+        name: value for name, value in repeated.items() if name not in changing
+    }
+    assert (repeated["instrument"], repeated["outcome"]) == ("isgri", "hit_hot")
+    assert "REPEATED" not in log.getvalue()
+
+
+async def test_a_request_that_has_an_id_is_answered_in_the_ordinary_way(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.heat()
+        before = len(deployment.ordinary)
+        for number in range(4):
+            await deployment.get(f"SESSION{number}", headers="X-Request-ID: of-a-front-end\r\n")
+
+        assert len(deployment.ordinary) == before + 4
