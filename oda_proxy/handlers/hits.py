@@ -12,6 +12,7 @@ from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.content_coding import IDENTITY, preferred
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.recordings.compressed import CODINGS
+from oda_proxy.recordings.loaded import LoadedRecording
 from oda_proxy.store.recording_cache import answer_from
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class HitHandler:
         coding = preferred(client.request.headers, CODINGS) if varies else IDENTITY
         head = self._cache.compressed_head(recording, coding)
         repeatable = None
-        if resolved is not None and self._is_repeatable(client):
+        if resolved is not None and isinstance(recording, LoadedRecording) and self._is_repeatable(client):
             repeat = self._repeater.repeatable
             repeatable = partial(repeat, recording, resolved, client, coding, is_encoded=head is not None)
         return answer_from(

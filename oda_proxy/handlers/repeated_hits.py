@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from oda_proxy.http.content_coding import IDENTITY
-from oda_proxy.recordings.loaded import LoadedRecording
 from oda_proxy.recordings.recording import BEGIN
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.jobs.client import Client
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
+    from oda_proxy.recordings.loaded import LoadedRecording
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.recording_cache import RecordingCache
@@ -43,13 +43,13 @@ class HitRepeater:
         self.count = count
 
     def repeatable(
-        self, recording: Recording, resolved: ResolvedQuery, client: Client, coding: str, *, is_encoded: bool
+        self, recording: LoadedRecording, resolved: ResolvedQuery, client: Client, coding: str, *, is_encoded: bool
     ) -> RepeatableHit | None:
         """Return the hit that a client is served, to repeat it; None where other sessions may get another answer.
 
         `coding` is the content coding that the client prefers; `is_encoded` if the answer has it.
         """
-        if not isinstance(recording, LoadedRecording) or recording.gaps or recording.key != resolved.key:
+        if recording.gaps or recording.key != resolved.key:
             return None
         return RepeatableHit(self, recording, resolved, client, coding, is_encoded=is_encoded)
 

@@ -22,6 +22,7 @@ from oda_proxy.recordings import loaded
 from oda_proxy.recordings.head import MemoryHead, SpooledHead
 from oda_proxy.recordings.recording import Redactor, redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
+from oda_proxy.store.batch_reader import BatchReader
 from oda_proxy.store.compression import BackgroundCompression
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT, HotTier
 
@@ -136,6 +137,7 @@ class RecordingCache:
     ) -> None:
         self.echo_differs = 0
         self._hot_tier = HotTier(store, memory)
+        self._reader = BatchReader(self._hot_tier.read)
         self._compression = BackgroundCompression(self._hot_tier)
         self._store = store
         self._faults = faults
@@ -185,7 +187,7 @@ class RecordingCache:
         if found := self._hot_tier.find(key):
             return found
         try:
-            recording = await asyncio.to_thread(self._hot_tier.read, key)
+            recording = await self._reader.read(key)
         except StoreUnusableError as error:
             self._faults.note_failure("read", error)
             return None
