@@ -24,6 +24,7 @@ _COLUMNS: Final[Mapping[Order, str]] = {
     Order.COST: "microseconds",
     Order.TIME: "begin_mjd",
 }
+_OF_THIS_RELEASE: Final = "format IS NULL"
 _WORD: Final = "instr(subject, ?) > 0"
 _KEY: Final = "id IN (SELECT rowid FROM Cache WHERE raw = 1 AND ((key >= ? AND key < ?) OR (key >= ? AND key < ?)))"
 _CONE: Final = "(x - ?) * (x - ?) + (y - ?) * (y - ?) + (z - ?) * (z - ?) <= ?"
@@ -41,8 +42,10 @@ def find(
 
     `read` returns the metadata of one recording; only those of private ones are read.
     """
-    entries = secondary_index.table_names()["entries"]
+    names = secondary_index.table_names()
+    entries = names["entries"]
     condition, values = _condition(search)
+    is_for_all = condition == _OF_THIS_RELEASE and search.may_see is None
     if not search.sees_all:
         visible = ["private = 0"]
         if search.may_see is not None:
@@ -51,16 +54,21 @@ def find(
             seen = [str(number) for number in ids if (entry := read(number)) and search.may_see(entry)]
             visible.append(f"id IN ({','.join(seen)})")
         condition = f"{condition} AND ({' OR '.join(visible)})"
-    [(total,)] = index.select(f"SELECT count(*) FROM {entries} WHERE {condition}", *values)
+    if is_for_all:
+        [(total,)] = index.select(
+            f"SELECT total(recordings) FROM {names['totals']} WHERE private <= ?", search.sees_all
+        )
+    else:
+        [(total,)] = index.select(f"SELECT count(*) FROM {entries} WHERE {condition}", *values)
     direction = "ASC" if search.ascending else "DESC"
     order = f"{_COLUMNS[search.order]} {direction} NULLS LAST, id {direction}"
     page = f"SELECT id FROM {entries} WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?"
-    return [number for (number,) in index.select(page, *values, limit, offset)], total
+    return [number for (number,) in index.select(page, *values, limit, offset)], int(total)
 
 
 def _condition(search: Search) -> tuple[str, list[object]]:
     """Return the conditions of a search, apart from what may be seen, as SQL and its values."""
-    parts, values = ["format IS NULL"], list[object]()
+    parts, values = [_OF_THIS_RELEASE], list[object]()
     for word in search.words:
         parts.append(f"({_WORD} OR {_KEY})" if (keys := key_range(word)) else _WORD)
         values += [folded(word), *_ranges(keys)] if keys else [folded(word)]
