@@ -11,13 +11,16 @@ from aiohttp import web
 
 from oda_proxy.access.roles import Action
 from oda_proxy.pages import overview, rendering
+from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
+from oda_proxy.web.refresh import refresh
 from oda_proxy.web.visible_recordings import KEY_PATTERN, RecordingNotFoundError, visible_entry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from oda_proxy.access.visitor import Visitor
+    from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Entry, Store
 
 Perform: TypeAlias = "Callable[[Entry, web.Request], Awaitable[str]]"
@@ -38,6 +41,7 @@ class Change:
     """A change, as its page describes it."""
 
     name: str
+    action: str
     title: str
     consequence: str
     button: str
@@ -47,8 +51,9 @@ class Change:
     """Whether the page of the recording is there afterwards."""
 
 
-def changes_of(store: Store) -> list[Change]:
-    """Return the changes of the recordings of a store."""
+def changes_of(proxy: Proxy) -> list[Change]:
+    """Return the changes of the recordings of a proxy."""
+    store = proxy.store
 
     async def remove(entry: Entry, _: web.Request) -> str:
         if not await asyncio.to_thread(store.remove, entry.key):
@@ -66,9 +71,22 @@ def changes_of(store: Store) -> list[Change]:
     async def unpin(entry: Entry, _: web.Request) -> str:
         return await set_pin(entry, pinned=False)
 
+    async def compute_again(entry: Entry, request: web.Request) -> str:
+        return "refreshed" if await refresh(proxy, entry, base_url=public_url(request)) else "running"
+
     return [
         Change(
+            "refresh",
+            "compute a recording again",
+            "Compute this recording again?",
+            "Its query is sent to the dispatcher, and the result replaces the recording. Clients receive the old one "
+            "until then.",
+            "Compute again",
+            compute_again,
+        ),
+        Change(
             "remove",
+            "remove a recording",
             "Remove this recording?",
             "The next query for it goes to the dispatcher, and takes as long as the job takes there.",
             "Remove",
@@ -76,8 +94,22 @@ def changes_of(store: Store) -> list[Change]:
             is_dangerous=True,
             leaves_page=False,
         ),
-        Change("pin", "Pin this recording?", "It is then not evicted, however full the store is.", "Pin", pin),
-        Change("unpin", "Unpin this recording?", "It may then be evicted when the store is full.", "Unpin", unpin),
+        Change(
+            "pin",
+            "pin a recording",
+            "Pin this recording?",
+            "It is then not evicted, however full the store is.",
+            "Pin",
+            pin,
+        ),
+        Change(
+            "unpin",
+            "unpin a recording",
+            "Unpin this recording?",
+            "It may then be evicted when the store is full.",
+            "Unpin",
+            unpin,
+        ),
     ]
 
 
@@ -110,8 +142,8 @@ def routes(store: Store, changes: Sequence[Change]) -> Sequence[OwnRoute]:
 
         path = f"/-/recordings/{KEY_PATTERN}/{change.name}"
         return (
-            OwnRoute("GET", path, Action.CHANGE, confirm, f"a page that asks whether to {change.name} a recording"),
-            OwnRoute("POST", path, Action.CHANGE, perform, f"{change.name} a recording, for the page"),
+            OwnRoute("GET", path, Action.CHANGE, confirm, f"a page that asks whether to {change.action}"),
+            OwnRoute("POST", path, Action.CHANGE, perform, f"{change.action}, for the page"),
         )
 
     return [route for change in changes for route in routes_of(change)]

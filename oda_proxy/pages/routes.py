@@ -66,7 +66,7 @@ class Pages:
                 OwnRoute("GET", f"/-/static/{name}", Action.ALIVE, partial(_static, name), "a file that pages use")
                 for name in rendering.STATIC
             ),
-            *changes.routes(self.proxy.store, changes.changes_of(self.proxy.store)),
+            *changes.routes(self.proxy.store, changes.changes_of(self.proxy)),
         )
 
     async def overview(self, request: web.Request) -> web.Response:
@@ -137,7 +137,7 @@ class Pages:
                 code="",
                 downloads=[],
                 may_change=visitor.may(Action.CHANGE),
-                can_refresh=False,
+                can_refresh=self.proxy.upstream is not None and not entry.private,
             )
 
         return rendering.page(await asyncio.to_thread(build))

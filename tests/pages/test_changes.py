@@ -88,6 +88,15 @@ async def test_others_change_nothing(store: MemoryStore, change: str) -> None:
         assert not entry.pinned
 
 
+async def test_a_server_that_is_offline_says_that_nothing_is_computed_again(store: MemoryStore) -> None:
+    async with serving(store) as browser:
+        assert f'href="{PUBLIC}/refresh"' not in (await browser.get(f"/-/recordings/{PUBLIC}", BEARER))[1]
+        url = f"{browser.url}/-/recordings/{PUBLIC}/refresh"
+        async with aiohttp.ClientSession() as session, session.post(url, headers={**BROWSER, **BEARER}) as response:
+            assert response.status == 409
+            assert "this server is offline" in await response.text()
+
+
 async def test_a_notice_is_one_of_ours(store: MemoryStore) -> None:
     async with serving(store) as browser:
         assert "hacked" not in (await browser.get("/-/?notice=hacked"))[1]
