@@ -17,6 +17,7 @@ from oda_proxy.commands import (
     query_arguments,
     run_arguments,
     store_arguments,
+    warm_arguments,
 )
 from oda_proxy.commands.output import warn
 from oda_proxy.commands.serve_options import resolve_serve
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    for arguments in (job_arguments, store_arguments, query_arguments, run_arguments, diff_arguments):
+    for arguments in (job_arguments, store_arguments, warm_arguments, query_arguments, run_arguments, diff_arguments):
         arguments.add_commands(partial(_add, commands))
     return all_commands
 

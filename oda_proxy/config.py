@@ -501,6 +501,17 @@ JOBS = (
     _ADMIN_TOKEN_FILE,
     _READ_TOKEN,
 )
+_SERVER = Option(
+    "server",
+    _address,
+    "an http(s) URL without user and query",
+    "URL of a running proxy",
+    metavar="URL",
+)
+WARM = (
+    replace(_SERVER, help="URL of the proxy to send queries to (default: one in this process, on the same recordings)"),
+    *(option for option in SERVE if option.name in {"upstream", *OF_UPSTREAM}),
+)
 STORE = (_UPSTREAM, _FORMER_URL, _CACHE_DIR)
 KEY = (
     replace(_UPSTREAM, default=None, help="dispatcher to fetch descriptions from (default: cached ones)"),

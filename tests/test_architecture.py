@@ -48,6 +48,7 @@ PACKAGES: Final = {
     "store",
     "testing",
     "upstream",
+    "warming",
     "web",
     "workers",
 }

@@ -49,6 +49,24 @@ def size(text: str) -> int:
         raise ArgumentTypeError(f"must be a size such as 500MB or 2GiB, not {text!r}") from None
 
 
+def count(text: str) -> int:
+    """Parse a number from 1."""
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 10**9):
+        raise ArgumentTypeError(f"must be a number from 1, not {text!r}")
+    return int(text)
+
+
+def days(text: str) -> float:
+    """Parse a number of days, from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"must be a number of days from 0, not {text!r}")
+    return value
+
+
 def tolerance(text: str) -> float:
     """Parse the tolerance of a comparison, from 0."""
     try:

@@ -96,8 +96,10 @@ async def drift_of(
         return Drift(one.name, Outcome.SKIPPED, reason)
     on_progress(one.name)
     try:
-        body = await rerun.run(query, on_progress=lambda text: on_progress(f"{one.name}: {text}"))
-        current = redact(repaired(body, _OK, rerun.envelope), rerun.envelope, key=one.recording.key, stored_at=0.0)
+        result = await rerun.run(query, on_progress=lambda text: on_progress(f"{one.name}: {text}"))
+        current = redact(
+            repaired(result.body, _OK, rerun.envelope), rerun.envelope, key=one.recording.key, stored_at=0.0
+        )
         products = compare(wire_products(one.recording), wire_products(current), tolerance)
         parameters = tuple(_parameters(one, query, current.echo, tolerance))
     except UpstreamUnreachableError:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
     from oda_proxy.fixture.reading import Fixture
+    from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
 
 
@@ -61,13 +62,15 @@ def _of_capsule(dispatcher: DispatcherCapsule) -> Iterator[NamedRecording]:
 
 def _name(recording: Recording) -> str:
     """Name a recording by its product, source and energies, and by its key."""
-    query = recording.query
-    if query is None:
-        return short_key(recording.key)
+    key = short_key(recording.key)
+    return key if recording.query is None else f"{short_name(recording.query)} {key}"
+
+
+def short_name(query: Query) -> str:
+    """Name a query by its product, source and energies."""
     values = {name: " ".join(words) for name, words in query.parameters}
     energies = f"{values['E1_keV']}-{values['E2_keV']} keV" if {"E1_keV", "E2_keV"} <= values.keys() else ""
-    parts = (query.instrument, query.product_type, values.get("src_name", ""), energies, short_key(recording.key))
-    return " ".join(filter(None, parts))
+    return " ".join(filter(None, (query.instrument, query.product_type, values.get("src_name", ""), energies)))
 
 
 def _of_fixtures(several: Iterable[Fixture]) -> Iterator[NamedRecording | Unusable]:

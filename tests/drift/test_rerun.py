@@ -18,7 +18,7 @@ async def test_a_job_is_polled_until_its_products_are_ready() -> None:
     upstream = Scripted([state("submitted"), state("progress"), AWAY, (502, b""), state("ready"), answer(n=1)])
     clock, lines = Clock(), list[str]()
 
-    body = await rerun_with(upstream, clock).run(query("RA=83&RA=84"), on_progress=lines.append)
+    body = (await rerun_with(upstream, clock).run(query("RA=83&RA=84"), on_progress=lines.append)).body
 
     assert json.loads(body)["n"] == 1
     sent = [parse_qs(request.query_string) for request in upstream.requests]

@@ -100,5 +100,5 @@ async def recorded_from(url: str, query: Query) -> Recording:
     """Record the response of a dispatcher to a query."""
     async with Dispatcher(url) as dispatcher:
         rerun = Rerun(dispatcher, "S" * 16, clock=lambda: 0.0, sleep=no_sleep)
-        body = repaired(await rerun.run(query, on_progress=ignore), 200, rerun.envelope)
+        body = repaired((await rerun.run(query, on_progress=ignore)).body, 200, rerun.envelope)
     return replace(redact(body, rerun.envelope, key=key_of(query), stored_at=1.0), query=query)
