@@ -24,9 +24,9 @@ from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import Guard, add_own_routes
 from oda_proxy.web.problems import problem_of
-from oda_proxy.web.repeated_requests import RepeatedRequests
+from oda_proxy.web.repeated_requests import Account
 from oda_proxy.web.request_log import HEADER, REQUEST_ID, REQUEST_IDS, RequestIds, RequestLog
-from oda_proxy.web.server import DIRECT_HANDLER, REPEATED_REQUESTS
+from oda_proxy.web.server import DIRECT_HANDLER
 from oda_proxy.web.server_state import ServerState
 
 if TYPE_CHECKING:
@@ -105,8 +105,6 @@ def make_app(
     app.router.add_route("*", "/{path:.*}", handle)
     directly: DirectHandler = partial(_directly, handle, addresses)
     app[DIRECT_HANDLER] = directly
-    if log is not None:
-        app[REPEATED_REQUESTS] = RepeatedRequests(log, ids)
     return app
 
 
@@ -194,7 +192,7 @@ async def respond(
         )
         log.note(record, received=_size(incoming, request))
         if answer.repeatable is not None and isinstance(incoming.protocol, Connection):
-            incoming.protocol.note(incoming, answer, response, record)
+            incoming.protocol.note(incoming, answer, response, Account(record, log, ids))
     return response
 
 

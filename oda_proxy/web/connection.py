@@ -13,7 +13,7 @@ from aiohttp import web
 
 from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.web.log_formats import RequestRecord
-from oda_proxy.web.repeated_requests import MAX_RESPONSE, candidate_of, is_only_session
+from oda_proxy.web.repeated_requests import MAX_RESPONSE, FirstResponse, candidate_of, is_only_session
 from oda_proxy.web.request_log import HEADER
 from oda_proxy.web.whole_response import SMALL, WholeResponse, head_template
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from oda_proxy.http.answer import Answer
-    from oda_proxy.web.repeated_requests import Candidate, Origin, RepeatedRequests
+    from oda_proxy.web.repeated_requests import Account, Candidate, Origin, RepeatedRequests
 
 _END: Final = b"\r\n\r\n"
 _WITH_MORE: Final = re.compile(rb"[\r\n](?:content-length|transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
@@ -55,12 +55,11 @@ class Connection(web.RequestHandler):
             self._is_whole = _is_whole_request(data)
         super().data_received(data)
 
-    def note(
-        self, request: web.BaseRequest, answer: Answer, response: web.StreamResponse, record: RequestRecord
-    ) -> None:
+    def note(self, request: web.BaseRequest, answer: Answer, response: web.StreamResponse, account: Account) -> None:
         """Memoise the response to the request that was just answered, if it may be repeated.
 
-        `record` is what was logged of it. A request that was sent with an id is not repeated: it may keep that.
+        `account` is what was logged of it, and where it was. A request that was sent with an id is not repeated: it may
+        keep that.
         """
         candidate, self._candidate = self._candidate, None
         if candidate is None or answer.repeatable is None or not self._is_whole or self._messages:
@@ -71,9 +70,9 @@ class Connection(web.RequestHandler):
             return
         if not self._repeated.is_wanted(candidate) or not is_only_session(candidate, request.raw_path):
             return
-        head, hit = head_template(answer, record.cache_status), answer.repeatable()
+        head, hit = head_template(answer, account.record.cache_status), answer.repeatable()
         if head is not None and hit is not None:
-            self._repeated.add(candidate, hit, head, record)
+            self._repeated.add(candidate, FirstResponse(hit, head, account))
 
     def _answer(self, candidate: Candidate) -> bool:
         """Answer a request that was sent before; return whether that was possible."""
@@ -88,7 +87,7 @@ class Connection(web.RequestHandler):
         if self._manager is not None:
             self._manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        first = found.record
+        first = found.account.record
         record = RequestRecord(
             time.time(),
             found.request_id,
@@ -102,7 +101,7 @@ class Connection(web.RequestHandler):
             first.client,
             first.notes,
         )
-        self._repeated.log.note(record)
+        found.account.log.note(record)
         return True
 
     def _read_origin(self) -> Origin:

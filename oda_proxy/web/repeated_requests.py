@@ -44,32 +44,36 @@ class Candidate(NamedTuple):
     session_id: str
 
 
-class _Response(NamedTuple):
+class Account(NamedTuple):
+    """What was logged of a request, where it was, and where its application gets ids from."""
+
+    record: RequestRecord
+    log: RequestLog
+    ids: RequestIds
+
+
+class FirstResponse(NamedTuple):
     """A response to be repeated: its head has places for `Content-Length`, `Age`, `X-Request-ID` and `Date`."""
 
     hit: Repeatable
     head: str
-    record: RequestRecord
-    """What was logged of the request."""
+    account: Account
 
 
 class RepeatedResponse(NamedTuple):
-    """A response in parts, whose body has `size` bytes, its id, and what was logged of the first such request."""
+    """A response in parts, whose body has `size` bytes, its id, and the account of the first such request."""
 
     parts: list[bytes]
     size: int
     request_id: str
-    record: RequestRecord
+    account: Account
 
 
 class RepeatedRequests:
     """The requests that were sent before, but for their session; the first two are answered in the ordinary way."""
 
-    def __init__(self, log: RequestLog, ids: RequestIds) -> None:
-        self.log = log
-        """Where the requests are counted and logged."""
-        self._ids = ids
-        self._responses: OrderedDict[tuple[Origin, bytes], _Response | None] = OrderedDict()
+    def __init__(self) -> None:
+        self._responses: OrderedDict[tuple[Origin, bytes], FirstResponse | None] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(response is not None for response in self._responses.values())
@@ -82,9 +86,9 @@ class RepeatedRequests:
         self._responses.move_to_end(candidate.key)
         age, body = repeated
         size = sum(map(len, body))
-        request_id = self._ids.new()
+        request_id = response.account.ids.new()
         head = (response.head % (size, age, request_id, header_date(int(time.time())))).encode()
-        return RepeatedResponse([head, *body], size, request_id, response.record)
+        return RepeatedResponse([head, *body], size, request_id, response.account)
 
     def is_wanted(self, candidate: Candidate) -> bool:
         """Return whether the request was sent before; note that it was sent now."""
@@ -95,9 +99,9 @@ class RepeatedRequests:
             self._responses.popitem(last=False)
         return False
 
-    def add(self, candidate: Candidate, hit: Repeatable, head: str, record: RequestRecord) -> None:
-        """Add what repeats the response to a request, the template of its head, and what was logged of it."""
-        self._responses[candidate.key] = _Response(hit, head, record)
+    def add(self, candidate: Candidate, response: FirstResponse) -> None:
+        """Add what repeats the response to a request."""
+        self._responses[candidate.key] = response
 
 
 def candidate_of(origin: Origin, data: bytes) -> Candidate | None:

@@ -47,8 +47,6 @@ _REASONS = {
 DirectHandler: TypeAlias = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
 DIRECT_HANDLER = web.AppKey[DirectHandler]("direct handler")
 """Answers requests in place of the application, whose own handler is the first argument, and finds a route first."""
-REPEATED_REQUESTS = web.AppKey("repeated requests", RepeatedRequests)
-"""Requests to an application that are answered again without it."""
 
 
 @asynccontextmanager
@@ -90,12 +88,10 @@ async def listening_on(
 
 
 class _Runner(web.AppRunner):
-    """Runs an application, with connections that repeat responses if it has a memo of them."""
+    """Runs an application, with connections that repeat its responses."""
 
     async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        repeated = self.app.get(REPEATED_REQUESTS)
-        return server if repeated is None else ConnectionServer(server, repeated)
+        return ConnectionServer(await super()._make_server(), RepeatedRequests())
 
 
 @asynccontextmanager

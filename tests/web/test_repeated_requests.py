@@ -9,13 +9,15 @@ import json
 import logging
 import re
 import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import jwt
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,17 +25,18 @@ from oda_proxy.handlers.policy import Compress, Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.cors import CorsPolicy
 from oda_proxy.jobs.runtime import Runtime
-from oda_proxy.metrics.request_counts import RequestCounts
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.freshness import Freshness, Rule
-from oda_proxy.web import connection
+from oda_proxy.web import connection, server
 from oda_proxy.web.app import make_app
 from oda_proxy.web.connection import Connection
+from oda_proxy.web.front_end import DIRECT
 from oda_proxy.web.log_output import StreamOutput
 from oda_proxy.web.log_thread import LogSettings, log_in_thread
+from oda_proxy.web.mounts import MountedAddresses, mounted
 from oda_proxy.web.repeated_requests import (
     MAX_REQUEST,
     MAX_REQUESTS,
@@ -41,8 +44,7 @@ from oda_proxy.web.repeated_requests import (
     candidate_of,
     is_only_session,
 )
-from oda_proxy.web.request_log import RequestIds, RequestLog
-from oda_proxy.web.server import REPEATED_REQUESTS, listening
+from oda_proxy.web.server import listening
 from oda_proxy.web.whole_response import SMALL
 from tests.support.dispatcher_responses import answer
 from tests.support.examples import examples
@@ -138,9 +140,8 @@ async def deployed(folder: Path, policy: Policy = POLICY, *, is_repeating: bool 
             return await proxy.answer(request, origin=origin)
 
         app = make_app(proxy, answer=counted)
-        if not is_repeating:
-            del app[REPEATED_REQUESTS]
-        url = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+        with nullcontext() if is_repeating else mock.patch.object(server, "ConnectionServer", lambda plain, _: plain):
+            url = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
         connection = await stack.enter_async_context(RawConnection(url))
         yield Deployment(proxy, upstream, other, clock, connection, ordinary)
 
@@ -586,7 +587,7 @@ def test_only_the_value_of_the_field_may_be_cut_out(target: str, expected: bool)
 
 
 def test_few_requests_are_memoised() -> None:
-    repeated = RepeatedRequests(RequestLog(RequestCounts()), RequestIds())
+    repeated = RepeatedRequests()
     for number in range(2 * MAX_REQUESTS):
         candidate = candidate_of(ORIGIN, message("S", query=f"RA={number}"))
         assert candidate is not None
@@ -621,3 +622,29 @@ async def test_a_request_that_has_an_id_is_answered_in_the_ordinary_way(tmp_path
             await deployment.get(f"SESSION{number}", headers="X-Request-ID: of-a-front-end\r\n")
 
         assert len(deployment.ordinary) == before + 4
+
+
+async def test_requests_for_several_upstreams_are_repeated_and_counted_for_each(
+    tmp_path: Path, writes: list[list[bytes]]
+) -> None:
+    async with AsyncExitStack() as stack:
+        proxies, apps = {}, {}
+        for prefix in ("/one", "/two"):
+            store = stack.enter_context(closing(DiskStore(tmp_path / prefix[1:])))
+            upstream = Upstream(products={"text": f"of {prefix}"})
+            proxies[prefix] = Proxy(store, upstream, Policy(), runtime=Runtime(clock=Clock(), sleep=at_once))
+            stack.push_async_callback(proxies[prefix].close)
+            apps[prefix] = make_app(proxies[prefix], addresses=MountedAddresses(DIRECT, prefix))
+        app = await stack.enter_async_context(mounted(apps, web.Application(), DIRECT))
+        url = await stack.enter_async_context(listening(app, "127.0.0.1", 0))
+        connection = await stack.enter_async_context(RawConnection(url))
+
+        for number in range(20):
+            for prefix in proxies:
+                data = message(f"S{number}").replace(b"/run_analysis", f"{prefix}/run_analysis".encode())
+                assert f'"of {prefix}"'.encode() in await connection.exchange(data)
+
+    assert len(writes) > 20
+    assert [proxy.outcomes.hits for proxy in proxies.values()] == [19, 19]
+    counted = [sum(sum(one.buckets) for *_, one in proxy.request_counts.durations()) for proxy in proxies.values()]
+    assert counted == [20, 20]
