@@ -37,7 +37,7 @@ def ls(*, filters: Filters, options: StoreOptions, as_json: bool) -> int:
     """List recordings, the one used last first; each is printed as soon as it is read."""
     with open_store(options) as store:
         _warn_of_others(store)
-        entries = (entry for entry in store.entries_by_use() if filters.matches(entry))
+        entries = store.entries_by_use(filters)
         if as_json:
             print_json_list(entry_json(entry) for entry in entries)
             return 0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.head import HeadWriter
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.search import Found, Search
+    from oda_proxy.store.selection import Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,11 @@ class Store(Protocol):
     def entries(self) -> Iterator[Entry]:
         """Iterate over the metadata of all recordings, in any order."""
 
-    def entries_by_use(self) -> Iterator[Entry]:
-        """Iterate over the metadata of all recordings, the one used last first; it is found soon, however many."""
+    def entries_by_use(self, filters: Filters | None = None) -> Iterator[Entry]:
+        """Iterate over the metadata of the recordings that meet filters, the one used last first.
+
+        Without filters, the first is found soon, however many there are.
+        """
 
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
         """Iterate over the metadata of the public recordings of a product, the one stored last first."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Entry, FreeSpace
     from oda_proxy.store.disk import Fault
     from oda_proxy.store.search import Search
+    from oda_proxy.store.selection import Filters
 
 _log = logging.getLogger(__name__)
 
@@ -167,10 +168,10 @@ class CombinedStore:
         """Iterate over the metadata of all recordings, in any order."""
         return (entry for entries in self._each(lambda store: store.entries()) for entry in entries)
 
-    def entries_by_use(self) -> Iterator[Entry]:
-        """Iterate over the metadata of all recordings, the one used last first."""
+    def entries_by_use(self, filters: Filters | None = None) -> Iterator[Entry]:
+        """Iterate over the metadata of the recordings that meet filters, the one used last first."""
         return heapq.merge(
-            *self._each(lambda store: store.entries_by_use()), key=lambda entry: entry.used_at, reverse=True
+            *self._each(lambda store: store.entries_by_use(filters)), key=lambda entry: entry.used_at, reverse=True
         )
 
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:

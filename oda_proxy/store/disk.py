@@ -29,7 +29,17 @@ import diskcache
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store import counters, eviction, index_keys, layout, rows, scans, search_index, secondary_index
+from oda_proxy.store import (
+    counters,
+    eviction,
+    filter_conditions,
+    index_keys,
+    layout,
+    rows,
+    scans,
+    search_index,
+    secondary_index,
+)
 from oda_proxy.store.base import FreeSpace, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import CompressedHeadWriter, Heads
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry, ProductTotals, Usage
     from oda_proxy.store.search import Search
+    from oda_proxy.store.selection import Filters
 
 _log = logging.getLogger(__name__)
 
@@ -291,16 +302,20 @@ class DiskStore:
         """Iterate over the metadata of all recordings; rows that cannot be read are left out."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
-    def entries_by_use(self) -> Iterator[Entry]:
-        """Iterate over the metadata of all recordings, the one used last first, as of when times of use were written.
+    def entries_by_use(self, filters: Filters | None = None) -> Iterator[Entry]:
+        """Iterate over the metadata of the recordings that meet filters, the one used last first.
 
-        The first are found at once, unless the medium is read-only and the last to write to it was an older release.
+        Their order is that of when times of use were written. The first are found at once, unless the medium is
+        read-only and the last to write to it was an older release.
         """
         with self._open_index() as index:
             if not self._is_indexed(index):
-                yield from scans.by_use(self.entries())
-                return
-            yield from self._read_entries(index, secondary_index.by_use(index))
+                yield from scans.by_use(self.entries(), filters)
+            elif not filters:
+                yield from self._read_entries(index, secondary_index.by_use(index))
+            else:
+                ids = secondary_index.by_use(index, *filter_conditions.conditions(index, filters))
+                yield from filter(filters.matches, self._read_entries(index, ids))
 
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
         """Iterate over the metadata of the public recordings of a product, the one stored last first."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import ProductTotals
     from oda_proxy.store.search import Found, Search
+    from oda_proxy.store.selection import Filters
 
 
 class MemoryStore:
@@ -123,9 +124,9 @@ class MemoryStore:
         """Iterate over the metadata of all recordings."""
         return (entry for key in self.keys() if (entry := self.entry(key)) is not None)
 
-    def entries_by_use(self) -> Iterator[Entry]:
-        """Iterate over the metadata of all recordings, the one used last first."""
-        return iter(scans.by_use(self.entries()))
+    def entries_by_use(self, filters: Filters | None = None) -> Iterator[Entry]:
+        """Iterate over the metadata of the recordings that meet filters, the one used last first."""
+        return iter(scans.by_use(self.entries(), filters))
 
     def entries_of(self, instrument: str, product: str) -> Iterator[Entry]:
         """Iterate over the metadata of the public recordings of a product, the one stored last first."""

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from oda_proxy.store.base import Entry
+    from oda_proxy.store.selection import Filters
 
 
-def by_use(entries: Iterable[Entry]) -> list[Entry]:
-    """Return recordings, the one used last first."""
-    return sorted(entries, key=lambda entry: entry.used_at, reverse=True)
+def by_use(entries: Iterable[Entry], filters: Filters | None = None) -> list[Entry]:
+    """Return the recordings that meet filters, the one used last first."""
+    found = entries if filters is None else filter(filters.matches, entries)
+    return sorted(found, key=lambda entry: entry.used_at, reverse=True)
 
 
 def of_product(entries: Iterable[Entry], instrument: str, product: str) -> list[Entry]:

@@ -217,10 +217,12 @@ def is_correct(index: Index | ReadOnlyIndex) -> bool:
     return not index.select(f"SELECT 1 FROM {entries} WHERE id > ? LIMIT 1", last) and _totals_agree(index)
 
 
-def by_use(index: Index | ReadOnlyIndex) -> list[int]:
-    """Return the ids of all recordings, the one used last first."""
-    entries = table_names()["entries"]
-    return _ids(index.select(f"SELECT id FROM {entries} WHERE format IS NULL ORDER BY used_at DESC, id DESC"))
+def by_use(index: Index | ReadOnlyIndex, condition: str = "1", values: Iterable[Any] = ()) -> list[int]:
+    """Return the ids of the recordings that meet a condition in SQL, the one used last first."""
+    query = (
+        f"SELECT id FROM {table_names()['entries']} WHERE format IS NULL AND {condition} ORDER BY used_at DESC, id DESC"
+    )
+    return _ids(index.select(query, *values))
 
 
 def of_product(index: Index | ReadOnlyIndex, instrument: str, product: str) -> list[int]:

@@ -78,9 +78,9 @@ class Filters:
         query = entry.query
         sources = dict(query.parameters).get(_SOURCE, ()) if query else ()
         return (
-            _fits(self.instrument, [query.instrument] if query else [])
-            and _fits(self.product, [query.product_type] if query else [])
-            and _fits(self.source, sources)
+            fits(self.instrument, [query.instrument] if query else [])
+            and fits(self.product, [query.product_type] if query else [])
+            and fits(self.source, sources)
             and (self.stored_before is None or entry.stored_at < self.stored_before)
             and (self.used_before is None or entry.used_at < self.used_before)
             and (self.larger_than is None or entry.size > self.larger_than)
@@ -109,7 +109,8 @@ def _parse(name: str, text: str, now: float) -> str | float:
     return text
 
 
-def _fits(pattern: str | None, names: Sequence[str]) -> bool:
+def fits(pattern: str | None, names: Sequence[str]) -> bool:
+    """Return whether one of the names fits a pattern, without regard to case; any do where there is none."""
     return pattern is None or any(fnmatchcase(name.casefold(), pattern.casefold()) for name in names)
 
 
@@ -144,4 +145,4 @@ def select(store: Store, beginnings: Sequence[str], filters: Filters) -> list[En
         raise UsageError("name keys, or filters such as --instrument, and not both")
     if beginnings:
         return find_entries(store, beginnings)
-    return [entry for entry in store.entries_by_use() if filters.matches(entry)]
+    return list(store.entries_by_use(filters))

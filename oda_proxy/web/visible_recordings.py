@@ -49,8 +49,8 @@ def visible_entry(store: Store, visitor: Visitor, beginning: str) -> Entry:
 
 def visible_entries(store: Store, visitor: Visitor, filters: Filters) -> Iterator[Entry]:
     """Iterate over the recordings that filters select, the one used last first; blocks, with pauses for hits."""
-    for number, entry in enumerate(store.entries_by_use()):
+    for number, entry in enumerate(store.entries_by_use(filters)):
         if number % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE)
-        if filters.matches(entry) and visitor.may_see(entry):
+        if visitor.may_see(entry):
             yield entry
