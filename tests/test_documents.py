@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import tomllib
@@ -15,6 +16,7 @@ from oda_proxy.commands import run_arguments
 from tests.support.paths import CHECKOUT, DOCS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 README = (CHECKOUT / "README.md").read_text()
@@ -63,6 +65,83 @@ def test_the_files_of_the_project_that_a_page_names_are_there(page: Path) -> Non
     named = re.findall(r"`((?:oda_proxy|mock_server|tests|benchmarks|examples)/[\w/.]+\.\w+)`", page.read_text())
 
     assert [name for name in named if not (CHECKOUT / name).exists()] == []
+
+
+OF_OTHER_PROGRAMS = {
+    "--allow-hosts": "pytest-recording",
+    "--allowed-hosts": "pytest-recording",
+    "--block-network": "pytest-recording",
+    "--compressed": "curl",
+    "--data-binary": "curl",
+    "--execute": "jupyter nbconvert",
+    "--full": "tests.soak.conformance",
+    "--inplace": "jupyter nbconvert",
+    "--many": "tests.soak.conformance",
+    "--network": "docker",
+    "--option": "tests.soak.conformance",
+    "--python": "uv",
+    "--reference": "chown",
+    "--refresh": "tests.soak.conformance",
+    "--show-capture": "pytest",
+    "--strict-markers": "pytest",
+    "--tb": "pytest",
+    "--to": "jupyter nbconvert",
+    "--token": "tests.soak.conformance",
+    "--warm": "tests.soak.conformance",
+}
+"""Options of other programs that pages name."""
+
+
+def commands() -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of all commands."""
+    parsers: list[argparse.ArgumentParser] = [parser()]
+    while parsers:
+        yield (one := parsers.pop())
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers.extend(action.choices.values())
+
+
+def flags_of_commands() -> set[str]:
+    """Return the long options of all commands."""
+    flags = (flag for command in commands() for action in command._actions for flag in action.option_strings)
+    return {flag for flag in flags if flag.startswith("--")}
+
+
+def flags_of_the_plugin() -> set[str]:
+    """Return the options that the pytest plugin adds."""
+    return set(re.findall(r'"(--oda-[a-z-]+)"', (PACKAGE / "pytest_plugin.py").read_text()))
+
+
+def documented_flags() -> dict[str, str]:
+    """Return the long options that pages name, each with a page; those of the changelog may be gone."""
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    found = {page.name: set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", page.read_text())) for page in pages}
+    return {flag: name for name, flags in found.items() for flag in flags}
+
+
+def test_every_option_of_a_command_and_of_the_plugin_is_documented() -> None:
+    exist = flags_of_commands() | flags_of_the_plugin()
+
+    assert len(exist) > 50
+    assert sorted(exist - documented_flags().keys() - {"--help"}) == []
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    documented = documented_flags()
+    unknown = documented.keys() - flags_of_commands() - flags_of_the_plugin() - OF_OTHER_PROGRAMS.keys() - {"--oda"}
+
+    assert {flag: documented[flag] for flag in unknown} == {}
+    assert OF_OTHER_PROGRAMS.keys() - documented.keys() == set()
+
+
+def test_every_variable_that_a_page_names_sets_an_option() -> None:
+    options = {option.variable for command in commands() for option in command.get_default("options") or ()}
+    of_programs_and_tests = {"ODA_PROXY_URL", "ODA_PROXY_EXAMPLES", "ODA_PROXY_REQUIRE_REAL", "ODA_PROXY_TEST_ENVS"}
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    named = {name for page in pages for name in re.findall(r"ODA_PROXY_[A-Z_]*[A-Z]", page.read_text())}
+
+    assert sorted(named - options - of_programs_and_tests) == []
 
 
 def test_the_files_to_open_first_are_there() -> None:

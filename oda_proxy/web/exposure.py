@@ -18,5 +18,5 @@ def exposure_warning(hosts: Iterable[str], *, has_tls: bool, public_url: str | N
     return (
         f"other machines reach this server at {', '.join(exposed)} without encryption: anyone on the way can read "
         "tokens and results. Use --tls-cert and --tls-key, or listen on 127.0.0.1 behind a front end with TLS and set "
-        "--public-url https://... (docs/configuration.md)"
+        "--public-url https://... (docs/operations.md)"
     )

@@ -63,6 +63,14 @@ async def server(tmp_path: Path) -> AsyncIterator[AccessServer]:
         yield server
 
 
+async def test_every_own_route_that_a_page_names_exists(server: AccessServer) -> None:
+    paths = {name_of(route).split(" ")[1] for route in server.routes}
+    named = {path for page in DOCS.glob("*.md") for path in re.findall(r"`(/-/[\w./-]*\w)[`?]", page.read_text())}
+
+    assert len(named) > 5
+    assert sorted(named - paths) == []
+
+
 async def test_every_own_route_is_in_the_table(server: AccessServer) -> None:
     table, actions = rows(), {name_of(route): route.action for route in server.routes}
     missing = [route for route in server.routes if name_of(route) not in table]
