@@ -14,6 +14,7 @@ from oda_proxy.commands import (
     argument_types,
     diff_arguments,
     job_arguments,
+    open_arguments,
     query_arguments,
     run_arguments,
     store_arguments,
@@ -93,7 +94,15 @@ def parser() -> argparse.ArgumentParser:
     commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
-    for arguments in (job_arguments, store_arguments, warm_arguments, query_arguments, run_arguments, diff_arguments):
+    for arguments in (
+        job_arguments,
+        store_arguments,
+        open_arguments,
+        warm_arguments,
+        query_arguments,
+        run_arguments,
+        diff_arguments,
+    ):
         arguments.add_commands(partial(_add, commands))
     return all_commands
 

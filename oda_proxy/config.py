@@ -518,6 +518,16 @@ KEY = (
     _CACHE_DIR,
 )
 PRUNE = (*STORE, _MAX_SIZE, _MIN_FREE)
+OPEN = (
+    *STORE,
+    Option(
+        "viewer",
+        _text,
+        "a program",
+        "FITS viewer where no SAMP hub runs (default the one of the system, by xdg-open or open)",
+        metavar="PROGRAM",
+    ),
+)
 RECORD = (
     replace(_UPSTREAM, default=None, help="dispatcher to use in place of those that the command contacts"),
     Option(

@@ -116,7 +116,7 @@ def test_an_empty_value_is_refused_from_each_source(tmp_path: Path, name: str, v
 
 def test_all_options_that_are_text_refuse_an_empty_value() -> None:
     accepted = set()
-    for option in {*config.SERVE, *config.MOCK, *config.RECORD, *config.KEY}:
+    for option in {*config.SERVE, *config.MOCK, *config.RECORD, *config.KEY, *config.OPEN}:
         try:
             option.read(" ")
         except ValueError:
@@ -193,7 +193,7 @@ def test_the_default_folder_is_the_cache_folder_of_the_user(monkeypatch: pytest.
 def test_every_option_is_documented() -> None:
     document = (DOCS / "configuration.md").read_text()
 
-    for option in {*config.SERVE, *config.MOCK}:
+    for option in {*config.SERVE, *config.MOCK, *config.OPEN}:
         assert f"`{option.flag}" in document
         assert option.variable in document
 

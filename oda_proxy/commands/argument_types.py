@@ -6,6 +6,7 @@ Each raises ArgumentTypeError, whose message argparse prints with the name of th
 from __future__ import annotations
 
 import math
+import re
 import time
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -65,6 +66,13 @@ def days(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ArgumentTypeError(f"must be a number of days from 0, not {text!r}")
     return value
+
+
+def index(text: str) -> int:
+    """Parse a whole number, from 0."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
+    return int(text)
 
 
 def tolerance(text: str) -> float:

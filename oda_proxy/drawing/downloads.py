@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from astropy.io import fits as astropy_fits
 
 from oda_proxy.capsule.conversion import fixture_from_recording
 from oda_proxy.codec import fits, wire
-from oda_proxy.codec.product import Card, DataProduct
+from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.drawing.file_names import safe_name
 from oda_proxy.drawing.product_list import Catalog, NoProductError, find_product, list_products, name_of
 from oda_proxy.errors import CodecError
@@ -26,17 +27,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import IO
 
-    from oda_proxy.codec.product import DataUnit
+    from oda_proxy.codec.product import Array
     from oda_proxy.drawing.product_list import Content
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
 
+_INTEGERS: Final = 2**63
 _MISSING: Final = "not-included.txt"
 
 
 def fits_file(products: Mapping[str, Any], number: int) -> bytes:
-    """Return a product as a FITS file. Raises NoProductError for one without arrays, CodecError as `codec.fits`."""
+    """Return a product with arrays, or a catalogue, as a FITS file.
+
+    Raises NoProductError for another product, CodecError as `codec.fits`.
+    """
     content = find_product(products, number).content()
+    if isinstance(content, Catalog):
+        return fits.write([_catalog_table(content)])
     if not isinstance(content, DataProduct):
         raise NoProductError(f"product {number} has no arrays, and so no FITS file; products.zip has it as it is")
     return _fits(content)
@@ -145,6 +152,28 @@ def _storable(unit: DataUnit) -> DataUnit:
             name = shorten(card.keyword, 30).encode("ascii", "replace").decode("ascii")
             cards.append(Card("COMMENT", f"oda-proxy: FITS cannot store the card {name}"))
     return replace(unit, header=tuple(cards))
+
+
+def _catalog_table(catalog: Catalog) -> DataUnit:
+    """Return a catalogue as a table; a column with anything but numbers becomes texts."""
+    columns = {name: _column(values) for name, values in catalog.columns.items()}
+    rows = len(next(iter(columns.values()), ()))
+    table = np.zeros(rows, [(name, values.dtype) for name, values in columns.items()])
+    cards = []
+    for number, (name, values) in enumerate(columns.items(), 1):
+        table[name] = values
+        if name.casefold() in {"ra", "dec", "err_rad"}:
+            cards.append(Card(f"TUNIT{number}", "deg"))
+    return DataUnit("CATALOG", tuple(cards), table, "bintable")
+
+
+def _column(values: list[Any]) -> Array:
+    if all(isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGERS for value in values):
+        return np.array(values, ">i8")
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.array(values, ">f8")
+    texts = [("" if value is None else str(value)).encode("ascii", "replace") for value in values]
+    return np.array(texts, f"S{max(map(len, texts), default=1) or 1}")
 
 
 def _natural_form(content: Content) -> tuple[str, bytes]:

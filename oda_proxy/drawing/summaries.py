@@ -51,7 +51,7 @@ def _summary(number: int, content: Content | CodecError) -> dict[str, Any]:
         "source": shorten(source) if isinstance(source, str) else "",
         "file": f"{number:03d}-{file_name(content)}",
         "has_picture": not isinstance(content, wire.Binary),
-        "has_fits": isinstance(content, DataProduct),
+        "has_fits": isinstance(content, DataProduct | Catalog),
         "error": "",
         "units": [_unit(unit) for unit in content.units] if isinstance(content, DataProduct) else [],
     }
