@@ -208,6 +208,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
         parts.near_misses,
         status,
         metrics or partial(snapshot_of, parts.proxy, parts.server, with_store=False),
+        parts.product_files.summaries,
         max_size=limits.max_size if limits and parts.folder else None,
     )
     urls = (parts.upstream.url if parts.upstream else parts.options.upstream, *parts.options.former_url)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.codec import wire
 from oda_proxy.codec.product import DataProduct
 from oda_proxy.drawing import headers, images, light_curves, spectra
+from oda_proxy.drawing.choice import choose_drawing
 from oda_proxy.drawing.downloads import file_name
+from oda_proxy.drawing.drawings import TableDrawing, TextDrawing
 from oda_proxy.drawing.product_list import Catalog, list_products, name_of
-from oda_proxy.errors import CodecError
+from oda_proxy.errors import CodecError, OdaProxyError
 from oda_proxy.query.message_text import shorten
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from oda_proxy.drawing.product_list import Content
 
 _MAX_COLUMNS: Final = 60
+_READABLE: Final = frozenset({"catalogue", "table", "text"})
+"""Kinds of products that a page shows as text, beside their pictures."""
 
 
 def summaries_of(products: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -26,9 +30,27 @@ def summaries_of(products: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Members: `number`; `kind` (`image`, `curve`, `spectrum`, `response`, `table`, `catalogue`, `picture`, `text`, `file`
     or `damaged`); `name`; `source`; `file` (its name in products.zip); `has_picture`; `has_fits`; `error` of a damaged
-    one; and `units`, each with `name`, `shape`, `columns`, `units` of columns and the number of `cards`.
+    one; `units`, each with `name`, `shape`, `columns`, `units` of columns and the number of `cards`; and `preview`: the
+    first `rows` of a table with its `columns` and their `units`, or the first `lines` of a text; with `notes`.
     """
-    return [_summary(listed.number, _decoded(listed)) for listed in list_products(products)]
+    found = [_summary(listed.number, _decoded(listed)) for listed in list_products(products)]
+    return [{**summary, "preview": _preview(products, summary)} for summary in found]
+
+
+def _preview(products: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    if summary["kind"] not in _READABLE:
+        return None
+    try:
+        drawing = choose_drawing(products, summary["number"])
+    except OdaProxyError:
+        return None
+    match drawing:
+        case TableDrawing():
+            columns = {"columns": list(drawing.names), "units": list(drawing.units)}
+            return {**columns, "rows": [list(row) for row in drawing.rows], "notes": list(drawing.notes)}
+        case TextDrawing():
+            return {"lines": list(drawing.lines), "notes": list(drawing.notes)}
+    return None
 
 
 def _decoded(listed: Any) -> Content | CodecError:

@@ -35,6 +35,16 @@ class UnitView:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """The begin of a table, with headings, or of a text."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProductView:
     """A product; `alt` says what its picture shows, to those who do not see it."""
 
@@ -44,8 +54,18 @@ class ProductView:
     alt: str
     error: str
     has_picture: bool
+    """Whether the page shows its picture: not that of a text, which it shows as text."""
+    preview: Preview | None
     units: Sequence[UnitView]
     downloads: Sequence[Link]
+
+
+ARCHIVES: Final = (
+    Link("products.zip", "All products (ZIP)"),
+    Link("fixture.zip", "As a fixture (ZIP)"),
+    Link("program.py", "Program (Python)"),
+)
+"""Files of all products of a recording."""
 
 
 def views_of(summaries: Sequence[Mapping[str, Any]]) -> list[ProductView]:
@@ -56,6 +76,7 @@ def views_of(summaries: Sequence[Mapping[str, Any]]) -> list[ProductView]:
 def _view(summary: Mapping[str, Any]) -> ProductView:
     number, name, source = int(summary["number"]), str(summary["name"]), str(summary["source"])
     title = printable(name if source and source in name else f"{name} {source}".strip())
+    preview = _preview(summary.get("preview"))
     kind = _KINDS.get(str(summary["kind"]), str(summary["kind"]))
     base = f"products/{number}"
     downloads = [Link(f"{base}.fits", "FITS")] if summary["has_fits"] else []
@@ -66,9 +87,23 @@ def _view(summary: Mapping[str, Any]) -> ProductView:
         kind=printable(kind),
         alt=f"{kind} of {title}: a picture; the values are in the files below",
         error=printable(str(summary["error"])),
-        has_picture=bool(summary["has_picture"]),
+        has_picture=bool(summary["has_picture"]) and preview is None,
+        preview=preview,
         units=[_unit(place, unit) for place, unit in enumerate(summary["units"])],
         downloads=downloads,
+    )
+
+
+def _preview(members: Mapping[str, Any] | None) -> Preview | None:
+    if members is None:
+        return None
+    columns, units = members.get("columns", []), members.get("units", [])
+    headings = [f"{name} ({unit})" if unit else name for name, unit in zip(columns, units, strict=False)]
+    return Preview(
+        headings=[printable(str(heading)) for heading in headings],
+        rows=[[printable(str(cell)) for cell in row] for row in members.get("rows", [])],
+        text="\n".join(printable(str(line)) for line in members.get("lines", [])),
+        note=printable("; ".join(map(str, members["notes"]))),
     )
 
 

@@ -46,6 +46,8 @@ def span(seconds: float) -> str:
     for unit, name in _SPANS:
         if seconds >= unit:
             return f"{_short(seconds / unit)}{NO_BREAK}{name}"
+    if 0 < seconds < 0.1:  # noqa: PLR2004 - two digits
+        return f"{1000 * seconds:.2g}{NO_BREAK}ms"
     return f"{seconds:.2g}{NO_BREAK}s" if seconds < 10 else f"{seconds:.0f}{NO_BREAK}s"  # noqa: PLR2004 - two digits
 
 

@@ -13,8 +13,18 @@ from aiohttp import web
 
 from oda_proxy._version import __version__
 from oda_proxy.access.roles import Action, Role
-from oda_proxy.errors import StoreUnusableError
-from oda_proxy.pages import activity, changes, overview, quantities, recording_page, rendering, status_page
+from oda_proxy.drawing.paste_lines import paste_lines
+from oda_proxy.errors import OdaProxyError, StoreUnusableError
+from oda_proxy.pages import (
+    activity,
+    changes,
+    overview,
+    product_views,
+    quantities,
+    recording_page,
+    rendering,
+    status_page,
+)
 from oda_proxy.pages.search_form import PAGE_SIZE, read_form
 from oda_proxy.store.search import Found
 from oda_proxy.upstream.throttling import ThrottledUpstream
@@ -23,17 +33,20 @@ from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.visible_recordings import KEY_PATTERN, RecordingNotFoundError, visible_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from oda_proxy.access.visitor import Visitor
     from oda_proxy.pages.activity import JobRow
+    from oda_proxy.pages.product_views import ProductView
     from oda_proxy.pages.search_form import SearchForm
     from oda_proxy.proxy import Proxy
-    from oda_proxy.store.base import ProductTotals
+    from oda_proxy.store.base import Entry, ProductTotals
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.pages import Status
 
+PATIENCE: Final = 20.0
+"""Seconds that a page waits for the products of its recording to be listed."""
 MISSES_SHOWN: Final = 3
 """Near misses on the overview."""
 
@@ -42,14 +55,15 @@ MISSES_SHOWN: Final = 3
 class Pages:
     """What the pages show, and where it comes from.
 
-    `status` returns the members of `/-/status`, `metrics` those of `/-/metrics`; `max_size` is the limit of the store
-    in bytes, `clock` returns s since 1970 (UTC).
+    `status` returns the members of `/-/status`, `metrics` those of `/-/metrics`, `summaries` those of the products of a
+    recording (`drawing.summaries`); `max_size` is the limit of the store in bytes, `clock` returns s since 1970 (UTC).
     """
 
     proxy: Proxy
     near_misses: NearMissHandler | None
     status: Status
     metrics: GetSnapshot
+    summaries: Callable[[Entry], Awaitable[Sequence[Mapping[str, Any]]]]
     max_size: int | None = None
     clock: Callable[[], float] = time.time
 
@@ -106,9 +120,10 @@ class Pages:
     async def recording(self, request: web.Request) -> web.Response:
         """Respond with the page of a recording; raises RecordingNotFoundError."""
         visitor, now, key = request[VISITOR], self.clock(), request.match_info["key"]
+        entry = await asyncio.to_thread(visible_entry, self.proxy.store, visitor, key)
+        products, note = await self._products(entry)
 
         def build() -> str:
-            entry = visible_entry(self.proxy.store, visitor, key)
             recording = self.proxy.store.peek(entry.key)
             if recording is None:
                 raise RecordingNotFoundError(key, 0)
@@ -132,10 +147,10 @@ class Pages:
                 account=rendering.account_of(request),
                 notice=changes.notice_of(request),
                 recording=view,
-                products=[],
-                products_note="",
-                code="",
-                downloads=[],
+                products=products,
+                products_note=note,
+                code=paste_lines(entry.query, public_url(request)) if entry.query else "",
+                downloads=product_views.ARCHIVES if products else [],
                 may_change=visitor.may(Action.CHANGE),
                 can_refresh=self.proxy.upstream is not None and not entry.private,
             )
@@ -185,6 +200,17 @@ class Pages:
                 faults=activity.fault_texts(self.proxy.store_faults),
             )
         )
+
+    async def _products(self, entry: Entry) -> tuple[Sequence[ProductView], str]:
+        """Return the products of a recording, and why there are none."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                products = product_views.views_of(await self.summaries(entry))
+        except TimeoutError:
+            return [], "The products are still being read: load this page again in a while."
+        except OdaProxyError as error:
+            return [], f"The products cannot be shown: {error}"
+        return products, "" if products else "This answer has no products."
 
     def _find(self, form: SearchForm, visitor: Visitor) -> tuple[Found, list[ProductTotals]]:
         """Search the store, and return the totals of its products; nothing where it fails, which the page shows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -11,12 +12,14 @@ import pytest
 
 from tests.support.browser import SCHEMES, WIDTHS, chromium, faint_texts, keep_screenshot, margin, overflow, window
 from tests.support.paths import CHECKOUT
-from tests.support.servers import running
+from tests.support.real_clients import environment
+from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pages-in-browser")]
 TOKEN = "the administration token"  # noqa: S105 - of a test
@@ -78,6 +81,54 @@ def test_a_recording_is_found_and_opened(browser: Browser, url: str) -> None:
         assert page.get_by_role("heading", level=1).inner_text().startswith("isgri_image")
         assert page.locator(".parameters").first.get_by_text("255.986542").count() == 1
         assert page.get_by_role("row", name="RA 255.986542 deg").count() == 1
+
+
+def open_recording(page: Page, url: str, words: str) -> None:
+    page.goto(f"{url}/-/?q={words}")
+    page.locator("table.recordings tbody a").first.click()
+    page.wait_for_url("**/recordings/*")
+
+
+def test_pictures_of_products_are_seen_and_files_are_downloaded(browser: Browser, url: str, tmp_path: Path) -> None:
+    with window(browser) as page:
+        open_recording(page, url, "isgri_image")
+        picture = page.locator("figure img").first
+        picture.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.complete", arg=picture.element_handle(), timeout=60_000)
+        assert picture.evaluate("image => image.naturalWidth") > 300
+        assert page.get_by_role("columnheader", name="ra (deg)").count() == 1, "the catalogue is a table"
+        for name, magic in (("FITS", b"SIMPLE  ="), ("PNG", b"\x89PNG"), ("All products (ZIP)", b"PK")):
+            with page.expect_download(timeout=60_000) as download:
+                page.get_by_role("link", name=name, exact=True).first.click()
+            download.value.save_as(tmp_path / "file")
+            assert (tmp_path / "file").read_bytes().startswith(magic), name
+        page.locator(".units a").first.click()
+        assert page.inner_text("body").startswith("SIMPLE  =")
+
+
+@pytest.mark.parametrize("client", ["oda_api-1.0", "oda_api-1.3.5"])
+def test_the_lines_of_python_run_and_are_a_hit(browser: Browser, url: str, tmp_path: Path, client: str) -> None:
+    python = environment(client)
+    with window(browser) as page:
+        open_recording(page, url, "isgri_lc")
+        lines = page.locator("#lines").inner_text()
+    before = outcomes(url)
+    (tmp_path / "program.py").write_text(lines)
+    done = subprocess.run(
+        [str(python), "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "isgri_lc" in done.stdout
+    after = outcomes(url)
+    assert (after["hits"] - before["hits"], after["asked"] - before["asked"]) == (1, 0)
+
+
+def outcomes(url: str) -> dict[str, int]:
+    """Return what became of queries since the start."""
+    with urllib.request.urlopen(f"{url}/-/status") as response:  # noqa: S310 - our own server
+        found: dict[str, int] = json.load(response)["run_analysis"]
+    return found
 
 
 def test_everything_works_with_the_keyboard_and_without_scripts(browser: Browser, url: str) -> None:

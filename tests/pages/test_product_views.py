@@ -70,3 +70,21 @@ def test_units_have_their_shape_or_their_columns_with_units() -> None:
     ]
     assert plain(view.units[3].content).endswith("C23 and 6 more")
     assert view.units[4].name == "unit 4"
+
+
+def test_a_table_and_a_text_are_shown_as_such_and_not_as_pictures() -> None:
+    table = {"columns": ["src_names", "ra"], "units": ["", "deg"], "rows": [["Crab", "83.6"]], "notes": ["of 5 rows"]}
+    [one, other] = views_of(
+        [summary(kind="catalogue", preview=table), summary(kind="text", preview={"lines": ["a", "b"], "notes": []})]
+    )
+
+    assert one.preview is not None
+    assert (one.preview.headings, one.preview.rows, one.preview.note) == (
+        ["src_names", "ra (deg)"],
+        [["Crab", "83.6"]],
+        "of 5 rows",
+    )
+    assert other.preview is not None
+    assert other.preview.text == "a\nb"
+    assert (one.has_picture, other.has_picture) == (False, False)
+    assert Link("products/0.png", "PNG") in one.downloads

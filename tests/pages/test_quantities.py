@@ -26,6 +26,8 @@ def plain(text: str) -> str:
         (quantities.size(25_340_000), "25.3 MB"),
         (quantities.size(2.5e15), "2500 TB"),
         (quantities.span(0.5712), "0.57 s"),
+        (quantities.span(0.0018), "1.8 ms"),
+        (quantities.span(0), "0 s"),
         (quantities.span(42.4), "42 s"),
         (quantities.span(3600 * 3.2), "3.2 h"),
         (quantities.hours(7200), "2 h"),

@@ -6,7 +6,7 @@ import re
 from contextlib import asynccontextmanager
 from functools import partial
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
 
 import aiohttp
@@ -14,7 +14,7 @@ import pytest
 
 from oda_proxy.access.authentication import Authentication, Secret, Tokens
 from oda_proxy.access.hosts import HostPolicy
-from oda_proxy.errors import StoreUnusableError
+from oda_proxy.errors import OdaProxyError, StoreUnusableError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.pages import rendering
@@ -31,11 +31,13 @@ from oda_proxy.web.own_routes import Guard
 from oda_proxy.web.pages import status_of
 from oda_proxy.web.server import listening
 from oda_proxy.web.server_state import ServerState
+from tests.pages.test_product_views import summary
 from tests.support.recordings import recording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from oda_proxy.store.base import Entry
     from oda_proxy.store.search import Found, Search
 
 ADMIN = "the administration token"
@@ -79,8 +81,19 @@ class Browser:
             return response
 
 
+async def summaries(_: Entry) -> list[dict[str, Any]]:
+    """Return the products of every recording of these tests."""
+    table = {"columns": [HOSTILE, "RA"], "units": ["", "deg"], "rows": [[HOSTILE, "83.6"]], "notes": [HOSTILE]}
+    return [
+        summary(units=[{"name": HOSTILE, "shape": [2], "columns": [HOSTILE], "units": [HOSTILE], "cards": 3}]),
+        summary(number=1, name=HOSTILE, source=HOSTILE, kind="catalogue", preview=table),
+        summary(number=2, kind="damaged", error=HOSTILE, has_picture=False, has_fits=False),
+        summary(number=3, kind="text", preview={"lines": [HOSTILE, "second line"], "notes": []}),
+    ]
+
+
 @asynccontextmanager
-async def serving(store: MemoryStore) -> AsyncIterator[Browser]:
+async def serving(store: MemoryStore, products: Any = summaries) -> AsyncIterator[Browser]:
     misses = NearMissHandler(store)
     proxy = Proxy(store, None, Policy(), services=Services(miss_handler=misses))
     server = ServerState()
@@ -89,7 +102,7 @@ async def serving(store: MemoryStore) -> AsyncIterator[Browser]:
         proxy,
         misses,
         guard=Guard(Authentication(Tokens(admin=Secret(ADMIN))), HostPolicy()),
-        routes=Pages(proxy, misses, status, metrics).routes(),
+        routes=Pages(proxy, misses, status, metrics, products).routes(),
         page_middlewares=[problem_pages],
     )
     async with listening(app, "127.0.0.1", 0) as url:
@@ -112,6 +125,38 @@ async def test_the_overview_lists_recordings_with_links_to_their_pages(browser: 
     assert "1 recording" in text.replace("\N{NO-BREAK SPACE}", " ")
     status, text = await browser.get(f"/-/recordings/{PUBLIC}")
     assert status == 200
+    assert "83.6" in text
+
+
+async def test_the_page_of_a_recording_shows_its_products_and_how_to_request_it(browser: Browser) -> None:
+    _, text = await browser.get(f"/-/recordings/{PUBLIC}")
+
+    assert f'src="{PUBLIC}/products/0.png"' in text
+    assert f'href="{PUBLIC}/products/0.fits"' in text
+    assert f'src="{PUBLIC}/products/1.png"' not in text, "a table is shown as a table"
+    assert "<td>83.6</td>" in text
+    assert "second line" in text
+    for name in ("products.zip", "fixture.zip", "program.py"):
+        assert f'href="{PUBLIC}/{name}"' in text
+    assert "disp.get_product(" in text
+    assert f"url = &#39;{browser.url}&#39;" in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [(OdaProxyError("it is too large"), "it is too large"), (TimeoutError(), "load this page again")],
+)
+async def test_products_that_cannot_be_listed_leave_the_rest_of_the_page(
+    store: MemoryStore, fault: Exception, note: str
+) -> None:
+    async def fail(_: Entry) -> list[dict[str, Any]]:
+        raise fault
+
+    async with serving(store, products=fail) as browser:
+        status, text = await browser.get(f"/-/recordings/{PUBLIC}")
+
+    assert status == 200
+    assert note in text
     assert "83.6" in text
 
 
@@ -239,7 +284,7 @@ async def test_links_lead_to_pages_that_exist(browser: Browser) -> None:
         _, text = await browser.get(path)
         elements = Elements(text)
         links = {attributes[name] for _, attributes in elements.tags for name in ("href", "src") if name in attributes}
-        for link in links - {"#content"}:
+        for link in (link for link in links - {"#content"} if not (link or "").startswith((PUBLIC, "lines"))):
             target = urljoin(browser.url + path, link)
             assert (await browser.get(target.removeprefix(browser.url)))[0] == 200, (path, link)
 

@@ -50,6 +50,10 @@ _CONTRASTS: Final = """
 }
 """
 
+_LOAD_PICTURES: Final = """
+() => Promise.all([...document.images].map(image => { image.loading = "eager"; return image.decode().catch(() => 0); }))
+"""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
@@ -89,7 +93,8 @@ def window(
 
 
 def keep_screenshot(page: Page, name: str) -> None:
-    """Write a picture of a page, for people to look at."""
+    """Write a picture of a page with all its pictures, for people to look at."""
+    page.evaluate(_LOAD_PICTURES)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{re.sub('[^a-z0-9-]+', '-', name)}.png", full_page=True)
 
