@@ -467,7 +467,7 @@ class DiskStore:
                 if text is None:
                     return  # it was removed meanwhile, or belongs to another release
                 row = rows.loads(key, text)
-                with closing(self._heads.open(row.head)) as head:
+                with closing(self._heads.open(row.head, is_thorough=True)) as head:
                     row.recording(head)
                     for _ in head.pieces():
                         pass

@@ -37,6 +37,8 @@ class HeadFile:
     size: int
     name: str
     stored_size: int
+    checksum: str = ""
+    """XXH3 of the compressed file, 128 bits in hexadecimal digits; "" if an earlier release has written it."""
 
 
 def dumps(recording: Recording, head: HeadFile) -> str:
@@ -47,7 +49,13 @@ def dumps(recording: Recording, head: HeadFile) -> str:
         "cost": recording.cost,
         "timeline": recording.timeline,
         "private": recording.private,
-        "head": {"sha256": head.digest, "size": head.size, "name": head.name, "occupies": head.stored_size},
+        "head": {
+            "sha256": head.digest,
+            "size": head.size,
+            "name": head.name,
+            "occupies": head.stored_size,
+            **({"xxh3_128": head.checksum} if head.checksum else {}),
+        },
         "query": _query_members(recording.query),
         "exit_status": recording.exit_status,
         "parameters": recording.parameters,
@@ -129,7 +137,8 @@ def loads(key: Key, text: str) -> Row:
     members = row["head"]
     if not (_DIGEST.fullmatch(members["sha256"]) and _DIGEST.fullmatch(members["name"])):
         raise ValueError("its head has no valid digest")
-    head = HeadFile(members["sha256"], int(members["size"]), members["name"], int(members["occupies"]))
+    sizes, checksum = (int(members["size"]), int(members["occupies"])), str(members.get("xxh3_128", ""))
+    head = HeadFile(members["sha256"], sizes[0], members["name"], sizes[1], checksum)
     times = float(row["stored_at"]), float(row["cost"])
     return Row(
         key,
