@@ -434,6 +434,27 @@ SERVE = (
         "HOST",
     ),
     Option(
+        "client-rate",
+        _rate,
+        "a number above 0",
+        "maximum number of requests of one client per second (default: no limit)",
+        metavar="NUMBER",
+    ),
+    Option(
+        "client-jobs",
+        _count,
+        "a number from 1",
+        "maximum number of running jobs of one client (default: no limit)",
+        metavar="NUMBER",
+    ),
+    Option(
+        "client-bytes",
+        parse_size,
+        "a size such as 500MB or 2GiB",
+        "maximum size of the responses to one client in a day (default: no limit)",
+        metavar="SIZE",
+    ),
+    Option(
         "token-trust",
         _seconds,
         "a number from 0",
@@ -599,6 +620,9 @@ class ServeOptions:
     metrics_token_file: Path | None
     readers: str
     allowed_host: tuple[str, ...]
+    client_rate: float | None
+    client_jobs: int | None
+    client_bytes: int | None
     token_trust: float
     description_ttl: float
     cors_origins: tuple[str, ...]

@@ -26,6 +26,7 @@ from oda_proxy.errors import (
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
 from oda_proxy.handlers.hits import HitHandler
+from oda_proxy.handlers.limits import LimitHandler
 from oda_proxy.handlers.other_routes import OtherRouteHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
@@ -129,6 +130,7 @@ class Proxy:
             observer=self._observer,
         )
         self._relay = QueryRelay(job_services, clock)
+        self.limits = LimitHandler(self._query_memo, self._resolver, self._tokens, policy.cors, clock)
         self.jobs = Jobs(job_services, policy.jobs, runtime)
         self._other_routes = OtherRouteHandler(
             self._upstream_relay,

@@ -9,11 +9,10 @@ import asyncio
 import gc
 import logging
 import os
-import secrets
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from oda_proxy.access.authentication import Tokens
     from oda_proxy.config import MockOptions, ServeOptions
     from oda_proxy.drawing.product_files import ProductFiles
     from oda_proxy.handlers.services import OtherProcesses
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.directory import NamedUpstream
     from oda_proxy.web.front_end import Addresses, FrontEnd
+    from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.log_thread import LogSettings
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute
@@ -120,15 +119,17 @@ async def proxy_listening(
     `sockets` that listen take the place of the host and the port in the options.
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
+    from oda_proxy.web.guarding import shared_access
+
     tls = _tls(options)
     async with AsyncExitStack() as stack:
-        session_key = secrets.token_bytes(32)
+        shared = shared_access(options)
         each = [
-            await proxy_app(one, stack, shutdown_timeout=shutdown_timeout, of_server=options, session_key=session_key)
+            await proxy_app(one, stack, shutdown_timeout=shutdown_timeout, of_server=options, shared=shared)
             for one in options.each_upstream
         ]
         stack.push_async_callback(_close_all, [parts for _, parts in each], shutdown_timeout)
-        app = await _mounted(options, [app for app, _ in each], stack)
+        app = await _mounted(options, [app for app, _ in each], shared, stack)
         if sockets:
             await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
             url = address_of_socket(sockets[0], is_tls=tls is not None)
@@ -149,18 +150,18 @@ async def proxy_app(
     *,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     of_server: ServeOptions | None = None,
-    session_key: bytes | None = None,
+    shared: SharedAccess | None = None,
 ) -> tuple[web.Application, Parts]:
     """Return the application of a proxy in this process, with its parts, which are closed with the stack.
 
-    One of several upstreams has the options of the whole server, `of_server`, and the `session_key` of all.
+    One of several upstreams has the options of the whole server, `of_server`, and what is `shared` by all.
 
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, and StoreUnusableError.
     """
     from oda_proxy.config import PRODUCTION
     from oda_proxy.pages.problem_pages import problem_pages
     from oda_proxy.web.app import make_app
-    from oda_proxy.web.guarding import guard_of, tokens_of
+    from oda_proxy.web.guarding import guard_of, shared_access
     from oda_proxy.web.pages import status_of
 
     if options.workers > 1:
@@ -173,7 +174,7 @@ async def proxy_app(
         raise UsageError(
             f"--mock asks a mock dispatcher, and --upstream {options.upstream} another one: say one of them"
         )
-    tokens = tokens_of(options)
+    shared = shared or shared_access(options)
     address = await _start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
     parts = await _build(options, stack, shutdown_timeout, address=address)
     await _check(parts)
@@ -182,7 +183,7 @@ async def proxy_app(
     app = make_app(
         parts.proxy,
         parts.near_misses,
-        guard=guard_of(options, tokens, parts.proxy.persons, session_key=session_key or secrets.token_bytes(32)),
+        guard=guard_of(options, shared, parts.proxy.persons),
         routes=own_routes(parts, status),
         page_middlewares=[problem_pages],
         status=status,
@@ -225,7 +226,7 @@ def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
 
     Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
     """
-    from oda_proxy.web.guarding import tokens_of
+    from oda_proxy.web.guarding import shared_access
     from oda_proxy.workers.shared_port import distribute, share_port
     from oda_proxy.workers.socket_folder import private_folder
     from oda_proxy.workers.supervisor import Supervisor
@@ -235,7 +236,7 @@ def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
             "--mock runs in one process: leave out --workers, or run `oda-proxy mock` beside the proxy and name it "
             "with --upstream"
         )
-    tokens, session_key = tokens_of(options), secrets.token_bytes(32)
+    shared = shared_access(options)
     _import_all()
     tls = _tls(options)
     started_at = time.time()
@@ -258,9 +259,7 @@ def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
-            worker = _Worker(
-                number, channel, port.sockets[number], folder, tls, started_at, tokens, session_key, is_first=is_first
-            )
+            worker = _Worker(number, channel, port.sockets[number], folder, tls, started_at, shared, is_first=is_first)
             return run_server(_serve_as_worker(options, worker), log)
 
         Supervisor(options.workers, work, report_ready, patience=4 * SHUTDOWN_TIMEOUT).run()
@@ -278,9 +277,7 @@ class _Worker:
     tls: ssl.SSLContext | None
     server_started_at: float
     """In s since 1970 (UTC)."""
-    tokens: Tokens
-    session_key: bytes = field(repr=False)
-    """The key that signs the sessions of browsers."""
+    shared: SharedAccess
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
 
@@ -357,7 +354,7 @@ async def _worker_app(
         parts.proxy,
         parts.near_misses,
         routes=own_routes(parts, status, metrics),
-        guard=guard_of(one, worker.tokens, parts.proxy.persons, session_key=worker.session_key),
+        guard=guard_of(one, worker.shared, parts.proxy.persons),
         status=status,
         metrics=metrics,
         server=parts.server,
@@ -399,7 +396,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                         await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
             stack.push_async_callback(_close_all, every_part, SHUTDOWN_TIMEOUT)
-            app = await _mounted(options, [app for app, _ in each], stack)
+            app = await _mounted(options, [app for app, _ in each], worker.shared, stack)
             async with listening_on(app, worker.sockets, tls=worker.tls):
                 await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
                 if worker.is_first:
@@ -505,17 +502,19 @@ def _status(of_server: ServeOptions, options: ServeOptions, status: Status) -> S
     return status_with_upstreams(status, options.name, _named_upstreams(of_server))
 
 
-async def _mounted(options: ServeOptions, apps: Sequence[web.Application], stack: AsyncExitStack) -> web.Application:
+async def _mounted(
+    options: ServeOptions, apps: Sequence[web.Application], shared: SharedAccess, stack: AsyncExitStack
+) -> web.Application:
     """Return the application of the only upstream, or one for those of all, each below its prefix."""
     if not options.upstreams:
         (app,) = apps
         return app
     from oda_proxy.web.directory import make_directory
-    from oda_proxy.web.guarding import guard_of, tokens_of
+    from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.mounts import mounted
 
     front_end = _front_end(options)
-    guard = guard_of(options, tokens_of(options), None, session_key=secrets.token_bytes(32))
+    guard = guard_of(options, shared, None)
     elsewhere = make_directory(_named_upstreams(options), guard, front_end)
     by_prefix = dict(zip((one.prefix for one in options.upstreams), apps, strict=True))
     return await stack.enter_async_context(mounted(by_prefix, elsewhere, front_end))
@@ -588,7 +587,11 @@ def _make_proxy(
         cors=CorsPolicy(frozenset(options.cors_origins)),
         description_ttl=options.description_ttl,
         freshness=Freshness(options.lifetime),
-        jobs=JobPolicy(max_jobs=options.max_jobs, limits=Limits(max_duration=options.longest_job * HOUR)),
+        jobs=JobPolicy(
+            max_jobs=options.max_jobs,
+            client_jobs=options.client_jobs,
+            limits=Limits(max_duration=options.longest_job * HOUR),
+        ),
         memory=options.memory,
         compress=Compress(options.compress),
     )

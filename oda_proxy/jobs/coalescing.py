@@ -21,12 +21,14 @@ from oda_proxy.jobs.counts import JobCounts
 from oda_proxy.jobs.ending import GivenUpError
 from oda_proxy.jobs.estimates import Estimates
 from oda_proxy.jobs.job import State
+from oda_proxy.jobs.limit_answers import limit_answer
 from oda_proxy.jobs.outcome import Outcome
 from oda_proxy.jobs.poll_pauses import PollPauses
 from oda_proxy.jobs.polling import Poller
 from oda_proxy.jobs.registry import JobRegistry
 from oda_proxy.jobs.replay import replay
 from oda_proxy.jobs.running_job import ANONYMOUS, RunningJob
+from oda_proxy.query.client_name import client_name
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings import failures
 from oda_proxy.store.recording_cache import answer_from
@@ -52,6 +54,8 @@ MAX_AGE, FRESH_TIMEOUT = 1.5, 2.0
 """Seconds since the last answer of the dispatcher after which a poll waits for the next one, and for how long."""
 SILENCE = 30.0
 """Seconds without news of a job after which a `new` from its owner goes to the dispatcher."""
+RETRY_AFTER = 5.0
+"""Seconds after which a client with too many jobs may ask again."""
 MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
 """Queries whose answers could not be shared, so that each client gets a job: how many are remembered, how long in s."""
 
@@ -162,6 +166,8 @@ class Jobs:
             keys = self._coalescing_keys(resolved, client.envelope)
             running = next(filter(None, (self._registry.ended_since(key, completions) for key in keys)), None)
         collapsed = running is not None
+        if running is None and (answer := self._over_limit(resolved, client)):
+            return answer
         if running is None:
             running = RunningJob(
                 resolved, client, started_at=self._runtime.clock(), clock=self._runtime.clock, forwarded=forwarded
@@ -184,6 +190,26 @@ class Jobs:
         if collapsed and not is_away and running.job.state is not State.NEW and self._is_old(running):
             await running.wait_for_change(client.envelope.session_id, FRESH_TIMEOUT, or_answer=True)
         return await self._respond(running, client, CacheStatus(forwarded=forwarded, collapsed=collapsed))
+
+    def _over_limit(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
+        """Return the answer to a client that has as many running jobs as it may; None where it may have another."""
+        limit = self._policy.client_jobs
+        if limit is None:
+            return None
+        name = self._client_name(client)
+        if sum(self._client_name(running.client) == name for running in self) < limit:
+            return None
+        jobs = "another job" if limit == 1 else f"{limit} other jobs"
+        return limit_answer(
+            client.envelope,
+            job_id=provisional_job_id(resolved),
+            reason=f"{jobs} of this client run{'s' if limit == 1 else ''}",
+            retry_after=RETRY_AFTER,
+            now=self._runtime.clock(),
+        )
+
+    def _client_name(self, client: Client) -> str:
+        return client_name(client.request.client_address, client.envelope.token, self._services.tokens)
 
     async def poll(self, resolved: ResolvedQuery, client: Client) -> Answer | None:
         """Answer a poll from the job of its query as soon as there is something new; None where there is no job."""

@@ -13,6 +13,8 @@ class JobPolicy:
 
     max_jobs: int = 32
     """Jobs that the dispatcher works on at once."""
+    client_jobs: int | None = None
+    """Jobs that may run at once for one client; None for no limit."""
     limits: Limits = field(default_factory=Limits)
     long_poll: float = 20.0
     """Seconds for which a request is held while there is nothing new: clients give up after 120."""

@@ -48,7 +48,7 @@ _FORWARDED: Final = {
     "bypass": Outcome.BYPASS,
 }
 _REFUSALS: Final = frozenset(
-    {"", "bad-request", "closed-route", "local-limit", "no-files", "no-recording", "paused", "token"}
+    {"", "bad-request", "client-limit", "closed-route", "local-limit", "no-files", "no-recording", "paused", "token"}
 )
 """Details of answers of the proxy itself that say that it sent nothing, or need not; "" is an answer to `OPTIONS`."""
 

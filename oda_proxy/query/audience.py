@@ -119,6 +119,11 @@ class TokenVerifier:
             return None
         return claimed.audience(self._sharing)
 
+    def subject(self, token: Token) -> str:
+        """Return the subject that a token claims; empty for none, and for a token that cannot be parsed."""
+        claimed = read_claims(token)
+        return claimed.subject if claimed else ""
+
     def is_verified(self, token: Token | None) -> bool:
         """Tell whether the signature of a token is verified; a request without a token claims nothing."""
         return token is None or token_digest(token) in self._verified or self._has_our_signature(token)

@@ -20,6 +20,7 @@ from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.connection import Connection
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
+from oda_proxy.web.limited_answering import LimitedAnswering
 from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import Guard, add_own_routes
@@ -98,8 +99,12 @@ def make_app(
     app[REQUEST_IDS] = ids = RequestIds()
     log = RequestLog(proxy.request_counts) if is_logged else None
 
+    answer_to: Answering = answer or proxy.answer
+    if guard.limiter and is_logged:
+        answer_to = LimitedAnswering(answer_to, guard.limiter, proxy.limits)
+
     async def answer_client(incoming: web.Request) -> web.StreamResponse:
-        return await respond(incoming, answer or proxy.answer, proxy.cors, ids=ids, log=log, addresses=addresses)
+        return await respond(incoming, answer_to, proxy.cors, ids=ids, log=log, addresses=addresses)
 
     handle = _for_own_names(answer_client, guard.hosts) if guard.hosts.is_for_all else answer_client
     app.router.add_route("*", "/{path:.*}", handle)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from oda_proxy.access.authentication import Authentication, Readers, Secret, Tokens
+from oda_proxy.access.client_limits import ClientLimiter, ClientLimits
 from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.access.ownership import NO_DESCRIPTIONS, Ownership
 from oda_proxy.access.sessions import Sessions
@@ -25,20 +28,35 @@ if TYPE_CHECKING:
 _ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing listens here
 
 
-def guard_of(options: ServeOptions, tokens: Tokens, persons: Persons | None, *, session_key: bytes) -> Guard:
-    """Return the guard of a server; `session_key` signs sessions, and is the same in all of its processes.
+@dataclass(frozen=True, slots=True)
+class SharedAccess:
+    """What all processes and all upstreams of a server share."""
 
-    `persons` are those that the dispatcher knows; None without a dispatcher.
-    """
+    tokens: Tokens
+    session_key: bytes = field(repr=False)
+    """Signs the sessions of browsers."""
+    limiter: ClientLimiter | None
+    """Counts what clients send and receive; None without a limit."""
+
+
+def shared_access(options: ServeOptions) -> SharedAccess:
+    """Return what the processes of a server share; called before they are forked. Raises UsageError."""
+    limits = ClientLimits(options.client_rate, options.client_bytes)
+    limiter = ClientLimiter(limits, time.monotonic) if limits else None
+    return SharedAccess(tokens_of(options), secrets.token_bytes(32), limiter)
+
+
+def guard_of(options: ServeOptions, shared: SharedAccess, persons: Persons | None) -> Guard:
+    """Return the guard of a server; `persons` are those that the dispatcher knows, None without a dispatcher."""
     authentication = Authentication(
-        tokens,
+        shared.tokens,
         readers=Readers(options.readers),
         trusts_addresses=options.public_url is None or bool(options.trusted_proxy),
         audience_of=persons.audience_of if persons else None,
         ownership=Ownership(persons.stored_schemas) if persons else NO_DESCRIPTIONS,
-        sessions=Sessions(session_key, time.time),
+        sessions=Sessions(shared.session_key, time.time),
     )
-    return Guard(authentication, _hosts(options))
+    return Guard(authentication, _hosts(options), shared.limiter)
 
 
 def tokens_of(options: ServeOptions) -> Tokens:

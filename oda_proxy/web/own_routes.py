@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from oda_proxy.access.roles import Action
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.cross_site import CrossSiteError, check_site, origin_of
+from oda_proxy.query.client_name import address_name
 from oda_proxy.web.front_end import client_address, public_url
 from oda_proxy.web.problems import problem, problem_of
 from oda_proxy.web.sign_in_form import sign_in_page
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
     from oda_proxy.access.authentication import Authentication
+    from oda_proxy.access.client_limits import ClientLimiter
     from oda_proxy.access.hosts import HostPolicy
 
 PREFIX: Final = "/-/"
@@ -135,6 +138,8 @@ class Guard:
 
     authentication: Authentication
     hosts: HostPolicy
+    limiter: ClientLimiter | None = None
+    """The limits of clients, which hold for all requests."""
 
     @property
     def middleware(self) -> Middleware:
@@ -146,12 +151,29 @@ class Guard:
             if own is None:
                 return await handler(request)
             try:
-                await self._check(request, own.chosen(request))
-                return await handler(request)
+                route = own.chosen(request)
+                if self.limiter is None or route.action is Action.ALIVE:
+                    await self._check(request, route)
+                    return await handler(request)
+                return await self._limited(request, route, self.limiter, handler)
             except OdaProxyError as error:
                 return _refusal(error, request)
 
         return handle
+
+    async def _limited(
+        self, request: web.Request, route: OwnRoute, limiter: ClientLimiter, handler: Handler
+    ) -> web.StreamResponse:
+        """Check a request, and respond to it within the limits of the client's address."""
+        client = address_name(client_address(request))
+        if refusal := limiter.admit(client):
+            seconds = max(math.ceil(refusal.retry_after), 1)
+            detail = f"{refusal.reason}; send the request again in {seconds} s"
+            return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)})
+        await self._check(request, route)
+        response = await handler(request)
+        limiter.charge(client, max(response.body_length, 0) or (response.content_length or 0))
+        return response
 
     async def _check(self, request: web.Request, route: OwnRoute) -> None:
         """Check a request, and note its visitor. Raises an OdaProxyError where it is refused."""
