@@ -115,16 +115,21 @@ class FrontEnd:
         return well_formed(incoming.headers.get(HEADER, ""))
 
     def _reported(self, incoming: web.BaseRequest) -> Reported | None:
-        trusted = self._trusted or TrustedProxies()
-        headers = incoming.headers
-        return reported(_peer(incoming), tuple(",".join(headers.getall(name, ())) for name in HEADERS), trusted)
+        """Return what front ends report about a request, which is read once; raises FrontEndHeadersError."""
+        known = incoming.get(_REPORTED)
+        if known is None:
+            headers = incoming.headers
+            values = tuple(",".join(headers.getall(name, ())) for name in HEADERS)
+            incoming[_REPORTED] = known = (reported(_peer(incoming), values, self._trusted or TrustedProxies()),)
+        return known[0]
 
+
+_REPORTED: Final = web.RequestKey("reported by front ends", tuple)
 
 DIRECT: Final[Addresses] = FrontEnd()
 """Clients connect to this server without a front end."""
 
-_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", UNIX})
-_FORWARDED: Final = ("X-Forwarded-For", "Forwarded", "Via")
+_FORWARDED: Final = ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Proto")
 """Headers that front ends add, and no client of this server."""
 
 ADDRESSES: Final = web.AppKey[Addresses]("addresses")
@@ -143,21 +148,26 @@ def client_address(request: web.Request) -> str:
 
 def _peer(incoming: web.BaseRequest) -> str:
     """Return the address from which the connection of a request comes."""
-    peer = incoming.remote
-    return _without_zone(peer) if peer else UNIX
+    return _connection_from(incoming.remote)[0]
 
 
 @lru_cache(maxsize=1024)
-def _without_zone(peer: str) -> str:
-    """Return the address of a connection, without the interface that some systems append."""
-    return normalised_address(peer.partition("%")[0])
+def _connection_from(peer: str | None) -> tuple[str, bool]:
+    """Return the address of a connection, and whether it is one of this machine."""
+    if not peer:
+        return UNIX, True
+    address = normalised_address(peer.partition("%")[0])  # without the interface that some systems append
+    return address, is_loopback(address)
 
 
 def _direct_client(incoming: web.BaseRequest) -> str:
     """Return the address of a client whose connection does not come from a trusted front end."""
-    address = _peer(incoming)
-    if address in _THIS_MACHINE and any(name in incoming.headers for name in _FORWARDED):
-        return UNKNOWN
+    address, is_of_this_machine = _connection_from(incoming.remote)
+    if is_of_this_machine:
+        headers = incoming.headers
+        for name in _FORWARDED:
+            if name in headers:
+                return UNKNOWN
     return address
 
 

@@ -82,7 +82,8 @@ async def test_headers_of_front_ends_that_are_not_trusted_are_ignored() -> None:
     for front_end in (FrontEnd(), FrontEnd(trusted=ELSEWHERE)):
         async with server(front_end) as client:
             assert await client.seen("/x", FORWARDED) == [client.url, "/x", "unknown", False]
-            assert await client.seen("/x", {"Forwarded": "for=127.0.0.1"}) == [client.url, "/x", "unknown", False]
+            for headers in ({"Forwarded": "for=127.0.0.1"}, {"Via": "1.1 nginx"}, {"x-real-ip": "192.0.2.7"}):
+                assert await client.seen("/x", headers) == [client.url, "/x", "unknown", False]
 
 
 async def test_a_trusted_front_end_says_where_the_request_went_and_came_from() -> None:
