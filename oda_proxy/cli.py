@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.program = program
         is_serve = arguments.options is config.SERVE
         resolve = resolve_serve if is_serve else partial(config.resolve, arguments.options)
-        values = resolve(vars(arguments), os.environ, arguments.config, warn=warn)
+        values = resolve(_flags(arguments), os.environ, arguments.config, warn=warn)
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
         status = command({name.replace("-", "_"): value for name, value in values.items()} | own)
@@ -87,11 +87,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments, with `--server` before the command as one of its options. Raises UsageError."""
+    flags = vars(arguments)
+    server = flags.pop("server_of_command")
+    if server is None:
+        return flags
+    if not any(option.name == "server" for option in arguments.options):
+        raise UsageError(f"{arguments.command_name} works on this machine, and not with --server")
+    if flags["server"] not in {None, server}:
+        raise UsageError(f"--server {server} and --server {flags['server']} name two proxies: say one of them")
+    return {**flags, "server": server}
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; it raises UsageError where argparse would exit."""
     all_commands = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
     all_commands.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
-    commands = all_commands.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
+    all_commands.add_argument(
+        "--server",
+        dest="server_of_command",
+        metavar="URL",
+        help="URL of a running proxy, for the commands that have this option",
+    )
+    commands = all_commands.add_subparsers(metavar="COMMAND", dest="command_name", required=True, parser_class=_Command)
     _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
     _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
     for arguments in (

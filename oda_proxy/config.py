@@ -508,12 +508,22 @@ OF_UPSTREAM = frozenset(
     }
 )
 """Options that each of several upstreams may have for itself."""
+_SERVER = Option(
+    "server",
+    _address,
+    "an http(s) URL without user and query",
+    "URL of a running proxy, to work with its recordings and jobs",
+    metavar="URL",
+)
+REMOTE = (_SERVER, _ADMIN_TOKEN, _ADMIN_TOKEN_FILE, _READ_TOKEN)
+"""Options of commands that may work through the HTTP API of a running proxy."""
 JOBS = (
+    _SERVER,
     Option(
         "proxy",
         _address,
         "an http(s) URL without user and query",
-        "URL of the proxy (default: that of --host and --port, on this machine)",
+        "URL of the proxy, as --server (default: that of --host and --port, on this machine)",
         metavar="URL",
     ),
     replace(_HOST, help="address on which the proxy listens"),
@@ -522,18 +532,16 @@ JOBS = (
     _ADMIN_TOKEN_FILE,
     _READ_TOKEN,
 )
-_SERVER = Option(
-    "server",
-    _address,
-    "an http(s) URL without user and query",
-    "URL of a running proxy",
-    metavar="URL",
-)
 WARM = (
     replace(_SERVER, help="URL of the proxy to send queries to (default: one in this process, on the same recordings)"),
     *(option for option in SERVE if option.name in {"upstream", *OF_UPSTREAM}),
 )
 STORE = (_UPSTREAM, _FORMER_URL, _CACHE_DIR)
+REFRESH = (
+    *REMOTE,
+    replace(_HOST, help="address on which the proxy listens"),
+    replace(_port_option(8400), help="port on which the proxy listens"),
+)
 KEY = (
     replace(_UPSTREAM, default=None, help="dispatcher to fetch descriptions from (default: cached ones)"),
     _CACHE_DIR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy import config
+from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -22,5 +23,7 @@ def add_commands(add: AddCommand) -> None:
 def _jobs(values: dict[str, Any]) -> int:
     from oda_proxy.commands import jobs
 
-    host, port = values.pop("host"), values.pop("port")
-    return jobs.jobs(**values | {"proxy": values["proxy"] or jobs.address_of(host, port)})
+    host, port, server = (values.pop(name) for name in ("host", "port", "server"))
+    if server and values["proxy"] and server != values["proxy"]:
+        raise UsageError(f"--server {server} and --proxy {values['proxy']} name two proxies: say one of them")
+    return jobs.jobs(**values | {"proxy": server or values["proxy"] or jobs.address_of(host, port)})

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.config import StoreOptions
-    from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 
@@ -48,7 +47,7 @@ def ls(*, filters: Filters, options: StoreOptions, as_json: bool) -> int:
             warn(
                 f"there are no recordings of {options.upstream}; use --upstream and --cache-dir as for oda-proxy serve"
             )
-        print_flushed(_table(entries if first is None else chain([first], entries)))
+        print_flushed(recording_table(entries if first is None else chain([first], entries)))
     return 0
 
 
@@ -73,9 +72,9 @@ def rm(
         if not entries:
             warn_of_no_match(options.upstream)
         if dry_run or (filters and not is_confirmed):
-            return _dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
+            return print_dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
         removed = store.remove_each(entry.key for entry in entries)
-        return _print_keys("removed", removed, as_json=as_json)
+        return print_keys("removed", removed, as_json=as_json)
 
 
 def _rm_from_capsule(capsule: Path, keys: Sequence[str], filters: Filters, *, dry_run: bool, as_json: bool) -> int:
@@ -83,7 +82,7 @@ def _rm_from_capsule(capsule: Path, keys: Sequence[str], filters: Filters, *, dr
 
     if filters or dry_run or not keys:
         raise UsageError("rm --capsule takes keys, and neither filters nor --dry-run")
-    return _print_keys("removed", rewriting.remove(capsule, keys), as_json=as_json)
+    return print_keys("removed", rewriting.remove(capsule, keys), as_json=as_json)
 
 
 def pin(
@@ -102,12 +101,13 @@ def pin(
         if not entries:
             warn_of_no_match(options.upstream)
         if dry_run:
-            return _dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
+            return print_dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
         done = store.pin_all((entry.key for entry in entries), pinned=pinned)
-    return _print_keys(name, done, as_json=as_json)
+    return print_keys(name, done, as_json=as_json)
 
 
-def _print_keys(what: str, keys: Iterable[Key], *, as_json: bool) -> int:
+def print_keys(what: str, keys: Iterable[str], *, as_json: bool) -> int:
+    """Print which recordings a command has changed; the exit status is 0."""
     if as_json:
         print_json({what: list(keys)})
     else:
@@ -115,20 +115,21 @@ def _print_keys(what: str, keys: Iterable[Key], *, as_json: bool) -> int:
     return 0
 
 
-def _dry_run(entries: Sequence[Entry], what: str, hint: str, *, as_json: bool) -> int:
-    """Print which recordings a command would change."""
+def print_dry_run(entries: Sequence[Entry], what: str, hint: str, *, as_json: bool) -> int:
+    """Print which recordings a command would change; the exit status is 0."""
     if as_json:
         print_json({what: [], f"would_be_{what}": [entry.key for entry in entries]})
         return 0
     if not entries:
         return 0
-    print_lines(_table(entries))
+    print_lines(recording_table(entries))
     size = formatting.size(sum(entry.size for entry in entries))
     print_lines([f"{formatting.number(len(entries), 'recording')}, {size}; nothing was {what}: {hint}"])
     return 0
 
 
-def _table(entries: Iterable[Entry]) -> Iterator[str]:
+def recording_table(entries: Iterable[Entry]) -> Iterator[str]:
+    """Return the lines of a table of recordings, for people."""
     now = time.time()
     heading = ("KEY", "SIZE", "TOOK", "USED", "", "INSTRUMENT", "PRODUCT", "PARAMETERS")
     lines = (_line(entry, now) for entry in entries)

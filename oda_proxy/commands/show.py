@@ -84,6 +84,14 @@ def _write_png(products: dict[str, Any], file: Path) -> None:
 
 
 def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]) -> Iterator[str]:
+    yield from metadata_lines(entry)
+    yield from _section("products", [(name_of(product), _units(product.units)) for product in arrays])
+    others = [(name, _counted(products[name])) for name in products if not name.startswith("numpy_data_product")]
+    yield from _section("other members", [(name, count) for name, count in others if count])
+
+
+def metadata_lines(entry: Entry) -> Iterator[str]:
+    """Return the metadata of a recording, and the parameters of its query, in lines for people."""
     query, now = entry.query, time.time()
     stored = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.stored_at))
     metadata = [
@@ -100,9 +108,6 @@ def _lines(entry: Entry, products: dict[str, Any], arrays: Sequence[DataProduct]
     ]
     yield from formatting.table([(name, value) for name, value in metadata if value])
     yield from _section("parameters", formatting.parameters(query))
-    yield from _section("products", [(name_of(product), _units(product.units)) for product in arrays])
-    others = [(name, _counted(products[name])) for name in products if not name.startswith("numpy_data_product")]
-    yield from _section("other members", [(name, count) for name, count in others if count])
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

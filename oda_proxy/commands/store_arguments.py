@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from oda_proxy import config
 from oda_proxy.commands import argument_types
 from oda_proxy.config import StoreOptions
+from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from oda_proxy.commands.proxy_api import Server
     from oda_proxy.config import Option
     from oda_proxy.store.selection import Filters
 
@@ -32,12 +34,13 @@ class AddCommand(Protocol):
         """Add a command with its options; the value returned adds its own arguments."""
 
 
+_LOCAL_OR_REMOTE = (*config.STORE, *config.REMOTE)
 _KEYS = {"metavar": "KEY", "help": "key of a recording, or its beginning"}
 
 
 def add_commands(add: AddCommand) -> None:
     """Add the commands to the parser."""
-    ls = add("ls", _ls, config.STORE, "list recordings, the one used last first")
+    ls = add("ls", _ls, _LOCAL_OR_REMOTE, "list recordings, the one used last first")
     _filters(ls)
     _json(ls)
     _json(add("stats", _stats, config.STORE, "show the number and size of recordings"))
@@ -46,7 +49,7 @@ def add_commands(add: AddCommand) -> None:
         ("pin", _pin, "never evict these recordings"),
         ("unpin", _unpin, "evict these recordings like others"),
     ):
-        own = add(name, command, config.STORE, about)
+        own = add(name, command, _LOCAL_OR_REMOTE, about)
         own.add("keys", nargs="*", **_KEYS)
         _filters(own)
         own.add("--dry-run", action="store_true", help="list the recordings, and change nothing")
@@ -56,7 +59,7 @@ def add_commands(add: AddCommand) -> None:
                 "--capsule", type=argument_types.path, metavar="DIR", help="remove from a capsule instead of the store"
             )
         _json(own)
-    show = add("show", _show, config.STORE, "show a recording, with a plot on a terminal")
+    show = add("show", _show, _LOCAL_OR_REMOTE, "show a recording, with a plot on a terminal")
     show.add("key", **_KEYS)
     show.add("--png", type=argument_types.path, metavar="FILE", help="write the plot to a file")
     _json(show)
@@ -79,9 +82,12 @@ def add_commands(add: AddCommand) -> None:
     _filters(export)
     export.add("--dry-run", action="store_true", help="list the recordings, and write nothing")
     _json(export)
-    imports = add("import", _import, config.STORE, "store the fixtures of a folder, or of a capsule, as recordings")
+    imports = add("import", _import, _LOCAL_OR_REMOTE, "store the fixtures of a folder, or of a capsule, as recordings")
     imports.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, or a capsule")
     _json(imports)
+    refresh = add("refresh", _refresh, config.REFRESH, "have recordings of a running proxy computed again")
+    refresh.add("keys", nargs="+", **_KEYS)
+    _json(refresh)
 
 
 def _filters(own: OwnArguments) -> None:
@@ -108,10 +114,23 @@ def _pop_filters(values: dict[str, Any]) -> Filters:
     return Filters.pop(values)
 
 
-def _ls(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import recordings
+def _pop_server(values: dict[str, Any]) -> Server | None:
+    """Take a running proxy out of the values of a command; where there is one, those of a store are left out."""
+    from oda_proxy.commands.proxy_api import Server
 
-    return recordings.ls(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+    server = Server.pop(values)
+    if server is not None:
+        StoreOptions.pop(values)
+    return server
+
+
+def _ls(values: dict[str, Any]) -> int:
+    from oda_proxy.commands import recordings, remote_recordings
+
+    filters = _pop_filters(values)
+    if server := _pop_server(values):
+        return remote_recordings.ls(server, filters=filters, **values)
+    return recordings.ls(filters=filters, options=StoreOptions.pop(values), **values)
 
 
 def _stats(values: dict[str, Any]) -> int:
@@ -121,21 +140,39 @@ def _stats(values: dict[str, Any]) -> int:
 
 
 def _rm(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import recordings
+    from oda_proxy.commands import recordings, remote_recordings
 
-    return recordings.rm(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+    filters = _pop_filters(values)
+    if server := _pop_server(values):
+        if values.pop("capsule") is not None:
+            raise UsageError("a capsule is on this machine: rm --capsule does not work with --server")
+        return remote_recordings.rm(server, filters=filters, **values)
+    return recordings.rm(filters=filters, options=StoreOptions.pop(values), **values)
 
 
-def _pin(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import recordings
+def _pin(values: dict[str, Any], *, pinned: bool = True) -> int:
+    from oda_proxy.commands import recordings, remote_recordings
 
-    return recordings.pin(pinned=True, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+    filters = _pop_filters(values)
+    if server := _pop_server(values):
+        return remote_recordings.pin(server, pinned=pinned, filters=filters, **values)
+    return recordings.pin(pinned=pinned, filters=filters, options=StoreOptions.pop(values), **values)
 
 
 def _unpin(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import recordings
+    return _pin(values, pinned=False)
 
-    return recordings.pin(pinned=False, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+
+def _refresh(values: dict[str, Any]) -> int:
+    from oda_proxy.commands import remote_recordings
+    from oda_proxy.commands.jobs import address_of
+    from oda_proxy.commands.proxy_api import Server
+
+    values["server"] = values["server"] or address_of(values["host"], values["port"])
+    del values["host"], values["port"]
+    server = Server.pop(values)
+    assert server is not None  # noqa: S101 - for the type checker
+    return remote_recordings.refresh(server, **values)
 
 
 def _prune(values: dict[str, Any]) -> int:
@@ -154,8 +191,14 @@ def _verify(values: dict[str, Any]) -> int:
 
 
 def _show(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import show
+    from oda_proxy.commands import remote_recordings, show
 
+    if server := _pop_server(values):
+        if values.pop("png") is not None:
+            raise UsageError(
+                "show --png reads recordings of this machine; with --server, show names the page that has pictures"
+            )
+        return remote_recordings.show(server, **values)
     return show.show(options=StoreOptions.pop(values), **values)
 
 
@@ -166,6 +209,8 @@ def _export(values: dict[str, Any]) -> int:
 
 
 def _import(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import export_import
+    from oda_proxy.commands import export_import, remote_import
 
+    if server := _pop_server(values):
+        return remote_import.import_(server, **values)
     return export_import.import_(options=StoreOptions.pop(values), **values)

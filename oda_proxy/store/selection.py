@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +65,11 @@ class Filters:
                 raise UsageError(f"{name} must be {_EXPECTED[name]}, not {shorten(text)!r}") from None
         return cls(**values)
 
+    def texts(self) -> dict[str, str]:
+        """Return the filters as words of the command line, as `parse` reads them."""
+        values = {name: getattr(self, name.replace("-", "_")) for name in WORDS}
+        return {name: _text(name, value) for name, value in values.items() if value is not None}
+
     @classmethod
     def pop(cls, values: dict[str, Any]) -> Filters:
         """Take the filters out of the values of a command."""
@@ -107,6 +113,10 @@ def _parse(name: str, text: str, now: float) -> str | float:
     if not text.strip():
         raise ValueError(text)
     return text
+
+
+def _text(name: str, value: str | float) -> str:
+    return datetime.fromtimestamp(float(value), UTC).isoformat() if name.endswith("-before") else str(value)
 
 
 def fits(pattern: str | None, names: Sequence[str]) -> bool:
