@@ -36,7 +36,7 @@ def test_a_server_starts_with_it(tmp_path: Path) -> None:
         running(
             tmp_path / "proxy.log",
             *("serve", "--config", str(EXAMPLE), "--upstream", mock.url, "--port", "0"),
-            *("--cache-dir", str(tmp_path / "cache")),
+            *("--cache-dir", str(tmp_path / "cache"), "--readers", "anyone"),
         ) as proxy,
         urllib.request.urlopen(f"{proxy.url}/-/status", timeout=PATIENCE) as response,  # noqa: S310 - on this machine
     ):

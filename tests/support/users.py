@@ -87,7 +87,7 @@ class Users:
                 found: list[dict[str, Any]] = json.loads(line)
                 self._outcomes = [Counter(one) for one in found]
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Have every other client go on with the second half of the queries (`later`), or all of them end (`stop`)."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
@@ -140,7 +140,7 @@ def restart_behind_front_end(
         while time.monotonic() - began < seconds / 2:
             time.sleep(1)  # how long the clients use it is the point
         for one in users:
-            one.tell("later")
+            one.send("later")
         wait_until(lambda: len(page(first, "jobs")["jobs"]) >= HALF / 2)
         jobs = len(page(first, "jobs")["jobs"])
         first.end()
@@ -150,7 +150,7 @@ def restart_behind_front_end(
         while time.monotonic() - began < seconds:
             time.sleep(1)  # as above
         for one in users:
-            one.tell("stop")
+            one.send("stop")
         outcomes: list[Counter[str]] = [
             sum(each, Counter()) for each in zip(*(one.outcomes() for one in users), strict=True)
         ]

@@ -59,15 +59,15 @@ class Client:
         return json.loads((await self.get(path, headers))[1])
 
 
-async def tell(request: Request, *, origin: str) -> Answer:
-    known = [origin, request.path, request.client_address, request.is_remote]
-    return json_answer(200, json.dumps(known).encode(), CacheStatus())
+async def respond(request: Request, *, origin: str) -> Answer:
+    values = [origin, request.path, request.client_address, request.is_remote]
+    return json_answer(200, json.dumps(values).encode(), CacheStatus())
 
 
 @asynccontextmanager
 async def server(front_end: FrontEnd) -> AsyncIterator[Client]:
     """Run a server that answers with what it knows of a request."""
-    app = make_app(Proxy(MemoryStore(), None, Policy()), answer=tell, addresses=front_end)
+    app = make_app(Proxy(MemoryStore(), None, Policy()), answer=respond, addresses=front_end)
     async with listening(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
         yield Client(url, session)
 
