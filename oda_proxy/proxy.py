@@ -111,7 +111,7 @@ class Proxy:
         self._tally = QueryTally(self._resolver)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
-        self.persons = Persons(self._tokens, self._token_probe, self._resolver, store)
+        self.persons = Persons(self._tokens, self._token_probe, self._resolver, store, clock)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)

@@ -21,12 +21,11 @@ from oda_proxy.query.query import Token
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from oda_proxy.access.roles import Action
     from oda_proxy.access.sessions import Session
 
 CHALLENGE: Final = "Bearer"
 """The scheme of `Authorization` (RFC 6750, section 2.1)."""
-UNIX: Final = "unix"
-"""The address of clients of a Unix socket, which are on this machine."""
 
 
 class NotAuthenticatedError(OdaProxyError):
@@ -34,6 +33,14 @@ class NotAuthenticatedError(OdaProxyError):
 
     http_status = 401
     detail = "token"
+
+
+class TokenNeededError(NotAuthenticatedError):
+    """A request has no token, and needs one."""
+
+    def __init__(self, action: Action) -> None:
+        super().__init__(f"to {action}, send a token: Authorization: {CHALLENGE} TOKEN")
+        self.action = action
 
 
 class NotAllowedError(OdaProxyError):
@@ -137,7 +144,7 @@ class Authentication:
         return self._sessions.read(cookie, self._binding)
 
     def _roles_of_address(self, address: str) -> frozenset[Role]:
-        is_local = self._trusts_addresses and (address == UNIX or is_loopback(address))
+        is_local = self._trusts_addresses and is_loopback(address)
         roles = set()
         if self.readers is Readers.ANYONE or (self.readers is Readers.LOCAL and is_local):
             roles.add(Role.READER)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from cachetools import TTLCache
+
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.query.audience import token_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.query import Token
     from oda_proxy.query.resolved import QueryResolver
@@ -17,23 +22,48 @@ if TYPE_CHECKING:
 
 INSTRUMENT: Final = "isgri"
 """The instrument whose description verifies a token where nothing was recorded yet."""
+MAX_PROBES: Final = 2
+"""Tokens that the dispatcher is asked about at a time."""
+MAX_WRONG: Final = 60
+"""Wrong tokens in `WRONG_TTL` s after which the dispatcher is asked about no others."""
+WRONG_TTL: Final = 60.0
 
 
 class Persons:
     """Verifies the tokens of persons, if need be by the dispatcher."""
 
-    def __init__(self, tokens: TokenVerifier, probe: TokenProbe, resolver: QueryResolver, store: Store) -> None:
+    def __init__(
+        self,
+        tokens: TokenVerifier,
+        probe: TokenProbe,
+        resolver: QueryResolver,
+        store: Store,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take what knows tokens and descriptions; `clock` returns s since 1970 (UTC)."""
         self._tokens = tokens
         self._probe = probe
         self._resolver = resolver
         self._store = store
+        self._probing = asyncio.Semaphore(MAX_PROBES)
+        self._wrong: TTLCache[bytes, None] = TTLCache(MAX_WRONG, ttl=WRONG_TTL, timer=clock)
 
     async def audience_of(self, token: Token) -> str | None:
-        """Return the audience of a token; None for one that has expired, or that nobody has verified."""
+        """Return the audience of a token; None for one that has expired, or that nobody has verified.
+
+        The dispatcher is asked about a few tokens at a time, and about no more once many have turned out to be wrong:
+        anybody can make up tokens.
+        """
         audience = self._tokens.audience(token)
-        if audience is None or not await self._probe.is_verified(token, await asyncio.to_thread(self._instrument)):
+        if audience is None or self._tokens.is_verified(token):
+            return audience
+        if len(self._wrong) >= MAX_WRONG:
             return None
-        return audience
+        async with self._probing:
+            if await self._probe.is_verified(token, await asyncio.to_thread(self._instrument)):
+                return audience
+        self._wrong[token_digest(token)] = None
+        return None
 
     def stored_schemas(self, instrument: str) -> tuple[Schema, ...]:
         """Return the known descriptions of an instrument, newest first, without a request; may read a file."""

@@ -23,7 +23,7 @@ from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.limited_answering import LimitedAnswering
 from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.messages import MAX_FORM, read, send
-from oda_proxy.web.own_routes import Guard, add_own_routes
+from oda_proxy.web.own_routes import GUARD, Guard, add_own_routes
 from oda_proxy.web.problems import problem_of
 from oda_proxy.web.repeated_requests import Account
 from oda_proxy.web.request_log import HEADER, REQUEST_ID, REQUEST_IDS, RequestIds, RequestLog
@@ -82,6 +82,7 @@ def make_app(
     middlewares = [*page_middlewares, guard.middleware]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
     app[ADDRESSES] = addresses
+    app[GUARD] = guard
     app.on_response_prepare.append(_add_headers)
     server = server or ServerState()
     own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from oda_proxy.access.authentication import CHALLENGE, NotAllowedError, NotAuthenticatedError
+from oda_proxy.access.authentication import CHALLENGE, NotAllowedError, NotAuthenticatedError, TokenNeededError
 from oda_proxy.access.roles import Action
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
@@ -192,13 +192,17 @@ class Guard:
         request[VISITOR] = visitor
 
 
+GUARD = web.AppKey("guard", Guard)
+"""The guard of an application; the tokens of its `authentication` can be replaced while the server runs."""
+
+
 def require(visitor: Visitor, action: Action) -> None:
     """Raise NotAuthenticatedError or NotAllowedError unless a visitor may do an action."""
     if visitor.may(action):
         return
     if visitor.has_credentials:
         raise NotAllowedError(f"with this token one may not {action}")
-    raise NotAuthenticatedError(f"to {action}, send a token: Authorization: {CHALLENGE} TOKEN")
+    raise TokenNeededError(action)
 
 
 def _refusal(error: OdaProxyError, request: web.Request) -> web.Response:
@@ -211,7 +215,8 @@ def _refusal(error: OdaProxyError, request: web.Request) -> web.Response:
     up = "../" * (request.rel_url.raw_path.count("/") - PREFIX.count("/"))
     here = request.rel_url.raw_path_qs.removeprefix(PREFIX)
     action = f"{up}{SIGN_IN.removeprefix(PREFIX)}"
-    return sign_in_page(error.http_status, str(error), action=action, target=here, headers=headers)
+    text = f"To {error.action}, sign in." if isinstance(error, TokenNeededError) else str(error)
+    return sign_in_page(error.http_status, text, action=action, target=here, headers=headers)
 
 
 async def _wrong_method(request: web.Request, *, allowed: str) -> web.Response:

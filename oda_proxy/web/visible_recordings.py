@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.access.roles import Action
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.query.cache_key import Key
+from oda_proxy.store.search import MAX_PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +50,17 @@ def visible_entry(store: Store, visitor: Visitor, beginning: str) -> Entry:
 
 
 def visible_entries(store: Store, visitor: Visitor, filters: Filters) -> Iterator[Entry]:
-    """Iterate over the recordings that filters select, the one used last first; blocks, with pauses for hits."""
+    """Iterate over the recordings that filters select, the one used last first; blocks, with pauses for hits.
+
+    For a person, `MAX_PRIVATE` private ones are examined: those that were used last.
+    """
+    examined = 0
     for number, entry in enumerate(store.entries_by_use(filters)):
         if number % _PAUSE_EVERY == 0:
             time.sleep(_PAUSE)
+        if entry.private and not visitor.may(Action.CHANGE):
+            examined += 1
+            if examined > MAX_PRIVATE:
+                continue
         if visitor.may_see(entry):
             yield entry

@@ -37,7 +37,7 @@ class Clock:
     ("readers", "address", "is_reader"),
     [
         (Readers.LOCAL, HERE, True),
-        (Readers.LOCAL, "unix", True),
+        (Readers.LOCAL, "unix", False),
         (Readers.LOCAL, "::1", True),
         (Readers.LOCAL, ELSEWHERE, False),
         (Readers.LOCAL, "unknown", False),
