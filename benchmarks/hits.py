@@ -2,7 +2,8 @@
 
 All serve the same bodies to the same requests, each from another session, over 16 connections. The servers are
 measured in turn, and ratios are computed round by round, because the speed of the machine varies. The bare handler
-finds ready bytes by the path of the request, and reads nothing else of it. Programs that are not installed are left
+finds ready bytes by the path of the request, and reads nothing else of it; two of them share a port, to show what a
+second process can add while `wrk` needs a CPU, too. Programs that are not installed are left
 out. Other parts measure the time to the first byte of a hit, the CPU time of a hit, and the memory after many hits of
 mixed sizes.
 
@@ -44,7 +45,6 @@ from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.recording import Recording, splice
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.dispatcher import Dispatcher
-from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +63,7 @@ MIXED, MIXED_MEMORY, MIXED_MARGIN = 10_000, 100 * MB, 64 * 1024 * 1024
 
 HOT, TWO, COLD = "memory", "two workers, memory", "disk"
 BARE, NGINX, VARNISH, MITMPROXY = "bare handler", "nginx", "Varnish", "mitmproxy"
+TWO_BARE = "two bare handlers"
 OURS = (HOT, TWO, COLD)
 
 
@@ -213,14 +214,16 @@ def wait_for(port: int, log: Path) -> None:
     raise RuntimeError(f"it did not start: {log.read_text()}")
 
 
-async def bare(bodies: Sequence[bytes]) -> None:
-    """Serve bodies from memory: `/<number>/run_analysis`, for any query."""
+async def bare(bodies: Sequence[bytes], port: int) -> None:
+    """Serve bodies from memory: `/<number>/run_analysis`, for any query; several programs may share the port."""
     app = web.Application()
     for number, body in enumerate(bodies):
         app.router.add_get(f"/{number}/run_analysis", _ready(body))
-    async with listening(app, "127.0.0.1", 0) as url:
-        print(f"listening on {url}", flush=True)
-        await asyncio.Event().wait()
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
+    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
 
 
 def _ready(body: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a handler of aiohttp
@@ -307,7 +310,7 @@ def varnish(folder: Path, upstream: str) -> Iterator[str]:
 
 
 @contextmanager
-def mitmproxy(folder: Path, upstream: str, sizes: Mapping[str, int]) -> Iterator[str]:
+def mitmproxy(folder: Path, upstream: str, count: int) -> Iterator[str]:
     """Record the bodies with mitmproxy, and run it as a server that replays them, whatever the session_id."""
     folder.mkdir()
     port = free_port()
@@ -315,7 +318,7 @@ def mitmproxy(folder: Path, upstream: str, sizes: Mapping[str, int]) -> Iterator
     common += ["--mode", f"reverse:{upstream}", "--set", f"confdir={folder}"]
     with program(*common, "-w", flows, log=folder / "log"):
         wait_for(port, folder / "log")
-        for number in range(len(sizes)):
+        for number in range(count):
             first_byte(f"http://127.0.0.1:{port}/{number}", number)
     command = [*common, "--set", f"server_replay={flows}", "--set", "server_replay_ignore_params=session_id"]
     with program(*command, "--set", "server_replay_reuse=true", log=folder / "log"):
@@ -435,7 +438,7 @@ def ratio(of: Mapping[str, list[float]], server: str, reference: str) -> float |
 def table(measured: Mapping[str, Mapping[str, list[float]]], sizes: Mapping[str, int]) -> list[str]:
     """Return the lines of a Markdown table: hits a second, and ratios."""
     names = list(next(iter(measured.values())))
-    pairs = [(HOT, BARE), (HOT, NGINX), (TWO, BARE), (COLD, BARE)]
+    pairs = [(HOT, BARE), (HOT, NGINX), (TWO, BARE), (TWO_BARE, BARE), (COLD, BARE)]
     pairs = [pair for pair in pairs if set(pair) <= set(names)]
     titles = [f"oda-proxy, {name}" if name in OURS else name for name in names]
     lines = ["| hits a second | " + " | ".join([*titles, *(f"{one} / {other}" for one, other in pairs)]) + " |"]
@@ -528,6 +531,30 @@ def memory_growth(folder: Path, upstream: str, hits: int) -> int:
         return resident(pid, "VmHWM") - before
 
 
+def references(
+    stack: ExitStack, folder: Path, bodies: Sequence[bytes], *, is_full: bool
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Start the servers to compare with; return their addresses, and the process id of the bare handler."""
+    ready = folder / "ready"
+    ready.mkdir()
+    for number, body in enumerate(bodies):
+        (ready / str(number)).write_bytes(body)
+    command = (sys.executable, __file__, "--bare", str(ready), "--port")
+    process = stack.enter_context(program(*command, "0", log=folder / "bare"))
+    url, port = started(folder / "bare"), str(free_port())
+    servers = {BARE: f"{url}/{{}}", TWO_BARE: f"http://127.0.0.1:{port}/{{}}"}
+    for number in range(2):
+        stack.enter_context(program(*command, port, log=folder / f"bare-{number}"))
+        started(folder / f"bare-{number}")
+    if _tool("nginx"):
+        servers[NGINX] = stack.enter_context(nginx(folder / "nginx", url)) + "/{}"
+    if is_full and _tool("varnishd"):
+        servers[VARNISH] = stack.enter_context(varnish(folder / "varnish", url)) + "/{}"
+    if is_full and _tool("mitmdump"):
+        servers[MITMPROXY] = stack.enter_context(mitmproxy(folder / "mitmproxy", url, len(bodies))) + "/{}"
+    return servers, {BARE: process.pid}
+
+
 def main() -> int:
     """Print the tables; return 1 where a ratio is far off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -537,9 +564,10 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, help="sizes of bodies")
     parser.add_argument("--no-memory", action="store_true", help="leave out the part about memory")
     parser.add_argument("--bare", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
-        asyncio.run(bare([file.read_bytes() for file in sorted(options.bare.iterdir())]))
+        asyncio.run(bare([file.read_bytes() for file in sorted(options.bare.iterdir())], options.port))
         return 0
     sizes = {name: SIZES[name] for name in options.sizes or (SIZES if options.full else SHORT)}
     rounds, seconds = options.rounds or (7 if options.full else 3), options.seconds or (2.0 if options.full else 1.0)
@@ -550,20 +578,7 @@ def main() -> int:
         upstream = started(log)
         cache = folder / "cache"
         bodies = asyncio.run(fill(cache_folder(cache, upstream), upstream, list(sizes.values())))
-        ready = folder / "ready"
-        ready.mkdir()
-        for number, body in enumerate(bodies):
-            (ready / str(number)).write_bytes(body)
-        bare_program = program(sys.executable, __file__, "--bare", str(ready), log=folder / "bare")
-        processes = {BARE: stack.enter_context(bare_program).pid}
-        bare_url = started(folder / "bare")
-        servers = {BARE: bare_url + "/{}"}
-        if _tool("nginx"):
-            servers[NGINX] = stack.enter_context(nginx(folder / "nginx", bare_url)) + "/{}"
-        if options.full and _tool("varnishd"):
-            servers[VARNISH] = stack.enter_context(varnish(folder / "varnish", bare_url)) + "/{}"
-        if options.full and _tool("mitmdump"):
-            servers[MITMPROXY] = stack.enter_context(mitmproxy(folder / "mitmproxy", bare_url, sizes)) + "/{}"
+        servers, processes = references(stack, folder, bodies, is_full=options.full)
         for kind, (memory, workers) in {HOT: (None, 1), TWO: (None, 2), COLD: (0, 1)}.items():
             ours = proxy(cache, upstream, memory, folder / kind, workers=workers)
             servers[kind], processes[kind] = stack.enter_context(ours)

@@ -49,7 +49,7 @@ def test_a_large_head_that_was_changed_or_cut_is_never_served(
 ) -> None:
     file = head_file(tmp_path)
     whole, generator = file.read_bytes(), random.Random(2)  # noqa: S311 - places
-    places = [0, 4, 5, len(whole) // 2, len(whole) - 1, *(generator.randrange(len(whole)) for _ in range(40))]
+    places = [0, 4, 5, len(whole) // 2, len(whole) - 1, *(generator.randrange(len(whole)) for _ in range(8))]
 
     for place in places:
         damages = (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
