@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import ssl
 import subprocess
 import sys
 import urllib.request
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from oda_proxy import config, servers
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.support.servers import Server
@@ -98,3 +101,25 @@ def test_a_server_that_is_exposed_says_so_at_the_start(
     with caplog.at_level(logging.WARNING):
         asyncio.run(start())
     assert len(caplog.messages) == warnings
+
+
+async def test_the_collector_leaves_alone_what_is_there_when_a_server_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    stop = asyncio.Event()
+    stop.set()
+
+    @asynccontextmanager
+    async def proxy_listening(*_: Any, **__: Any) -> AsyncIterator[str]:
+        steps.append("listening")
+        yield "http://127.0.0.1:1"
+
+    monkeypatch.setattr(servers, "proxy_listening", proxy_listening)
+    monkeypatch.setattr(servers, "_stop_event", lambda: stop)
+    monkeypatch.setattr(gc, "collect", lambda: steps.append("collected"))
+    monkeypatch.setattr(gc, "freeze", lambda: steps.append("frozen"))
+    monkeypatch.setattr(servers, "_print", steps.append)
+
+    values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
+    await servers.serve(config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()}))
+
+    assert steps == ["listening", "collected", "frozen", "listening on http://127.0.0.1:1"]

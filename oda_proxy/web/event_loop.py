@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from oda_proxy.web.allocator import use_one_heap
 from oda_proxy.web.log_thread import LogSettings, log_in_thread
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ SWITCH_INTERVAL: Final = 0.0005
 def run_server(server: Coroutine[Any, Any, T], log: LogSettings | None = None) -> T:
     """Run a server until it ends and return its result; a thread writes its log.
 
-    Threads that process large answers yield to the event loop after `SWITCH_INTERVAL`.
+    Threads that process large answers yield to the event loop after `SWITCH_INTERVAL`, and share its heap.
     """
+    use_one_heap()
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.web import event_loop
 from oda_proxy.web.event_loop import SWITCH_INTERVAL, run_server
 from tests.support.servers import PATIENCE, running
 
@@ -82,3 +83,15 @@ def test_threads_yield_to_a_server_while_it_runs() -> None:
 
     assert run_server(server()) == pytest.approx(SWITCH_INTERVAL)
     assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+def test_threads_of_a_server_share_one_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(event_loop, "use_one_heap", lambda: steps.append("one heap"))
+
+    async def server() -> None:
+        steps.append("server")
+
+    run_server(server())
+
+    assert steps == ["one heap", "server"]

@@ -24,6 +24,22 @@ except OdaProxyError as error:
     sys.exit(f"error: {error}")
 """
 
+FREEZES = """
+import gc
+from oda_proxy.errors import OdaProxyError
+from oda_proxy.workers import supervision, supervisor
+
+def work(number, channel, is_first):
+    print("objects of the parent are frozen:", gc.get_freeze_count() > 10_000, flush=True)
+    return 3
+
+supervision.MAX_SHORT_LIVES = supervisor.MAX_SHORT_LIVES = 1
+try:
+    supervisor.Supervisor(1, work, lambda: None, patience=5.0).run()
+except OdaProxyError:
+    pass
+"""
+
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--workers", "2", *arguments]
@@ -41,6 +57,12 @@ def test_workers_that_end_at_once_are_given_up_with_one_line() -> None:
     )
     assert [line.partition(") ")[2] for line in lines] == ["ended with status 3: it is started again"]
     assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_objects_of_the_parent_are_left_alone_by_the_collector_of_each_worker() -> None:
+    done = subprocess.run([sys.executable, "-c", FREEZES], capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    assert done.stdout == "objects of the parent are frozen: True\n"
 
 
 def test_the_reason_why_the_first_worker_cannot_start_is_printed_once(tmp_path: Path) -> None:
