@@ -76,7 +76,7 @@ def draw_spectrum(figure: Figure, drawing: SpectrumDrawing) -> None:
         axes.set_xscale("log")
     error = np.zeros(len(x)) if drawing.error is None else _valid_errors(drawing.error)
     is_valid = (np.abs(drawing.rate) < LARGEST) & (np.abs(x) < LARGEST)
-    is_seen = is_valid & (drawing.rate > 0)
+    is_seen = is_valid & (drawing.rate > 0) & (drawing.rate >= error)
     is_limit = is_valid & ~is_seen & (error > 0) & (drawing.rate + _LIMIT * error > 0)
     if not (is_seen | is_limit).any():
         _say(axes, "no channel has counts")
@@ -94,7 +94,7 @@ def draw_spectrum(figure: Figure, drawing: SpectrumDrawing) -> None:
             )  # fmt: skip
     _set_range(axes, drawing.rate[is_seen], error[is_seen])
     if is_limit.any():
-        limits = drawing.rate[is_limit] + _LIMIT * error[is_limit]
+        limits = drawing.rate[is_limit].clip(0) + _LIMIT * error[is_limit]
         axes.errorbar(
             x[is_limit], limits, limits * 0.35, (left[is_limit], right[is_limit]), fmt="none", uplims=True,
             color=_PALE, elinewidth=1.0, capsize=2, label=f"{_LIMIT:g}\N{GREEK SMALL LETTER SIGMA} upper limit",
@@ -140,7 +140,9 @@ def plain_logarithms(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    steps = (1.0, 2.0, 5.0) if low > 0 and high / low < 1e4 else (1.0,)  # noqa: PLR2004 - decades with room for more
+    steps: tuple[float, ...] = (1.0,)
+    if 0 < low < high < 1e4 * low:
+        steps = (1.0, 2.0, 5.0) if high > 8 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -150,7 +152,10 @@ def _set_range(axes: Any, rate: Array, error: Array) -> None:
     """Show all rates; errors that reach far below them are cut."""
     if rate.size:
         low, high = float(rate.min()), float((rate + error).max())
-        axes.set_ylim(max(low, high * 1e-8) / 3, high * 2)
+        low = max(low, high * 1e-8) / (3 if low < high / 3 else 1.5)
+        axes.set_ylim(low, high * 1.5)
+        if high < 30 * low:
+            plain_logarithms(axes.yaxis)
 
 
 def _draw_points(axes: Any, x: Array, y: Array, error: Array | None, half_width: Array | None) -> None:

@@ -18,6 +18,7 @@ SECONDS: Final = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "d": DAY,
 """Seconds of the units of time in headers."""
 
 _MJD_ZERO: Final = datetime(1858, 11, 17, tzinfo=UTC)
+_UNIX_MJD: Final = 40_587.0
 _MAX_MJD: Final = 200_000.0
 _NO_UNITS = frozenset({"", "no units", "none", "dimensionless", "unitless"})
 
@@ -87,7 +88,8 @@ def energy_band(values: Mapping[str, Any]) -> str:
 
 def interval(values: Mapping[str, Any]) -> str:
     """Return the dates of an observation, such as `2003-03-15T23:27:53 to 23:57:39`; "" if they are not known."""
-    begin, end, scale = text(values, "DATE-OBS"), text(values, "DATE-END"), ""
+    begin, end = (text(values, name).removesuffix(".000") for name in ("DATE-OBS", "DATE-END"))
+    scale = ""
     if not begin or not end or begin == end:
         first, last, zero = number(values, "TSTART"), number(values, "TSTOP"), number(values, "MJDREF")
         if first is not None and last is not None and zero is not None and first < last:
@@ -119,6 +121,15 @@ def zero_time(values: Mapping[str, Any], measure: str) -> float | None:
         reference = whole + (fraction or 0.0)
     zero = (number(values, "TIMEZERO") or 0.0) + (number(values, "TIMEZERI") or 0.0)
     return reference + zero * SECONDS.get(measure, DAY) / DAY
+
+
+def unix_date(values: Mapping[str, Any], seconds: float) -> str:
+    """Return the date of a time in s since 1970 (UTC); "" unless it is within a day of the begin of the observation."""
+    try:
+        begin = datetime.fromisoformat(text(values, "DATE-OBS")).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return ""
+    return f"{date_of(_UNIX_MJD + seconds / DAY)} UTC" if abs(seconds - begin) < DAY else ""
 
 
 def date_of(mjd: float) -> str:

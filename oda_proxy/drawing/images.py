@@ -27,6 +27,8 @@ LARGEST: Final = 1e30
 MAX_SOURCES: Final = 500
 """Sources of a catalogue that are marked, those of the highest significance first."""
 
+_FAR: Final = 5.0
+"""Standard deviations of the noise from which on a median is that of a background."""
 _NEIGHBOURS: Final = 4
 """Pixels without a value around a pixel of 0, and itself, from which on it counts as one of them."""
 
@@ -132,11 +134,20 @@ def _finite(value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ColourScale:
-    """A scale that is linear up to `width` from 0, and logarithmic beyond (arcsinh)."""
+    """A scale that is linear up to `width` from its centre, and logarithmic beyond (arcsinh)."""
 
     low: float
     high: float
     width: float
+    centre: float = 0.0
+
+    def stretched(self, values: Array | float) -> Any:
+        """Return values on the scale; masked ones remain so."""
+        return np.arcsinh((values - self.centre) / self.width)
+
+    def unstretched(self, places: Array) -> Any:
+        """Return the values at places on the scale; masked ones remain so."""
+        return np.sinh(places) * self.width + self.centre
 
 
 def without_value(pixels: Array) -> Array:
@@ -157,6 +168,8 @@ def without_value(pixels: Array) -> Array:
 def colour_scale(pixels: Array) -> ColourScale | None:
     """Return the colour scale of an image: linear within its noise, so that it shows faint and bright sources.
 
+    Its centre is 0, or the median of an image with a background.
+
     Pixels of exactly 0, the empty border of a mosaic, do not count. None where no pixel is left.
     """
     finite = pixels[np.isfinite(pixels) & (pixels != 0)]
@@ -168,7 +181,9 @@ def colour_scale(pixels: Array) -> ColourScale | None:
         noise = (high - low) / 100
     if not low < high:
         low, high = low - abs(low or 1.0), high + abs(high or 1.0)
-    return ColourScale(low, min(high, middle + 1e5 * noise) if noise > 0 else high, 3 * noise or abs(high) or 1.0)
+    width = 3 * noise or abs(high) or 1.0
+    centre = middle if abs(middle) > _FAR * noise else 0.0
+    return ColourScale(low, min(high, middle + 1e5 * noise) if noise > 0 else high, width, centre)
 
 
 def reduced(pixels: Array) -> Array:

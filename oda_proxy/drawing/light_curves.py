@@ -118,16 +118,22 @@ def _time_axis(time: Array, values: Mapping[str, Any], measure: str) -> tuple[Ar
             name = "MJD" if zero == 0 else f"MJD \N{MINUS SIGN} {zero:.10g}"
             return time, f"time ({name}, {scale})" if scale else f"time ({name})"
         return time, headers.with_unit("time", f"d, {scale}" if scale else "d")
-    finite = time[np.isfinite(time)]
-    offset = _offset(finite)
-    text = headers.with_unit("time", ", ".join(filter(None, [measure, scale])))
-    if zero is not None and measure in headers.SECONDS:
-        date = headers.date_of(zero + offset * headers.SECONDS[measure] / headers.DAY)
-        if date:
-            return time - offset, f"time since {date}{f' {scale}' if scale else ''} ({measure})"
-    if offset:
-        return time - offset, text.replace("time", f"time \N{MINUS SIGN} {offset:.0f}", 1)
-    return time, text
+    offset = _offset(time[np.isfinite(time)])
+    if begin := _reference_date(values, zero, offset, measure):
+        return time - offset, f"time since {begin} ({measure})"
+    label = headers.with_unit("time", ", ".join(filter(None, [measure, scale])))
+    return time - offset, label.replace("time", f"time \N{MINUS SIGN} {offset:.0f}", 1) if offset else label
+
+
+def _reference_date(values: Mapping[str, Any], zero: float | None, offset: float, measure: str) -> str:
+    """Return the date, with its scale, of a time in seconds or another unit after `zero`, an MJD; "" if not known."""
+    if measure not in headers.SECONDS:
+        return ""
+    seconds = offset * headers.SECONDS[measure]
+    if zero is None:
+        return headers.unix_date(values, seconds)
+    date = headers.date_of(zero + seconds / headers.DAY)
+    return f"{date} {headers.text(values, 'TIMESYS')}".strip() if date else ""
 
 
 def _offset(time: Array) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib import colormaps, patheffects
-from matplotlib.colors import AsinhNorm
-from matplotlib.ticker import FuncFormatter
+from matplotlib.colors import FuncNorm
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from oda_proxy.drawing import images
 from oda_proxy.drawing.figure_text import plain
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _NO_DATA: Final = "0.82"
 """The grey of pixels without data."""
 _MARK: Final = "white"
-_MOST_NAMES: Final = 60
+_OUTLINE: Final = [patheffects.withStroke(linewidth=2.2, foreground="black", alpha=0.75)]
+_MOST_NAMES: Final = 50
+_WHOLE_SKY: Final = ("AIT", "MOL")
 _FRAMES: Final = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "galactic"}
 
 
@@ -39,7 +41,7 @@ def draw_image(figure: Figure, drawing: ImageDrawing) -> None:
         sources: list[tuple[Source, float, float]] = []
         remark = problem
     else:
-        axes = figure.add_subplot(projection=wcs)
+        axes = figure.add_subplot(projection=wcs, **_frame(wcs))
         _label_sky(axes, wcs)
         sources, remark = _placed(drawing, wcs)
     _draw_pixels(figure, axes, drawing)
@@ -71,7 +73,7 @@ def _sky(drawing: ImageDrawing) -> tuple[Any, str]:
                 if len(name) <= 8 and isinstance(value, str | int | float):  # noqa: PLR2004 - a standard keyword
                     header[name] = value
             wcs = WCS(header, naxis=2).celestial
-            rows, columns = drawing.pixels.shape
+            rows, columns = wcs.array_shape = drawing.pixels.shape
             corners = wcs.wcs_pix2world([[columns / 2, rows / 2]], 0)
             scales = np.abs(np.linalg.det(wcs.pixel_scale_matrix))
     except Exception as error:  # noqa: BLE001 - wcslib raises many types
@@ -79,6 +81,16 @@ def _sky(drawing: ImageDrawing) -> tuple[Any, str]:
     if wcs.naxis != 2 or not np.isfinite(corners).all() or not 0 < scales < np.inf:  # noqa: PLR2004 - a plane
         return None, "no sky coordinates: the header is not valid"
     return wcs, ""
+
+
+def _frame(wcs: Any) -> dict[str, Any]:
+    """Return the shape of the frame: an ellipse for maps of the whole sky, whose coordinates no rectangle crosses."""
+    from astropy.visualization.wcsaxes.frame import EllipticalFrame
+
+    rows, columns = wcs.array_shape or (0, 0)
+    is_whole = str(wcs.wcs.ctype[0]).endswith(_WHOLE_SKY)
+    corners = wcs.wcs_pix2world([[0, 0], [columns - 1, rows - 1]], 0) if is_whole else np.zeros(1)
+    return {"frame_class": EllipticalFrame} if is_whole and not np.isfinite(corners).all() else {}
 
 
 def _label_sky(axes: Any, wcs: Any) -> None:
@@ -89,9 +101,14 @@ def _label_sky(axes: Any, wcs: Any) -> None:
     longitude, latitude = axes.coords
     is_galactic = frame == "galactic"
     names = ("galactic longitude", "galactic latitude") if is_galactic else ("right ascension", "declination")
+    is_ellipse = "frame_class" in _frame(wcs)
     for coordinate, name in zip((longitude, latitude), names, strict=True):
-        coordinate.set_axislabel(f"{name} (deg{'' if is_galactic else f', {frame}'})")
         coordinate.set_format_unit(units.deg, decimal=True)
+        if is_ellipse:  # its labels are within the map
+            coordinate.set_axislabel(" ")
+            coordinate.set_ticklabel(color="white", path_effects=_OUTLINE)
+        else:
+            coordinate.set_axislabel(f"{name} (deg{'' if is_galactic else f', {frame}'})")
     axes.coords.grid(color="white", alpha=0.35, linestyle=":", linewidth=0.8)
 
 
@@ -111,12 +128,12 @@ def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
         )  # fmt: skip
     else:
         shown = np.ma.masked_where(images.without_value(pixels), pixels)
-        norm = AsinhNorm(linear_width=scale.width, vmin=scale.low, vmax=scale.high)
+        norm = FuncNorm((scale.stretched, scale.unstretched), vmin=scale.low, vmax=scale.high)
         image = axes.imshow(shown, origin="lower", cmap=colour_map, norm=norm, extent=extent, interpolation="nearest")
         ticks = scale_ticks(scale)
         bar = figure.colorbar(image, ax=axes, ticks=ticks, shrink=0.9, pad=0.02)
         bar.set_label(plain(drawing.label))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
         bar.ax.minorticks_off()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
@@ -127,18 +144,17 @@ def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
 
 def scale_ticks(scale: images.ColourScale) -> list[float]:
     """Return round values, of which steps are equal within the noise and grow beyond."""
-    width = scale.high - scale.low
-    candidates = [0.0]
-    power = np.floor(np.log10(max(scale.width / 10, width * 1e-6)))
-    while 10**power <= 2 * max(abs(scale.high), abs(scale.low)):
-        for digit in (1, 2, 5):
-            candidates += [digit * 10**power, -digit * 10**power]
+    candidates = {0.0}
+    power = np.floor(np.log10(max(scale.width / 10, (scale.high - scale.low) * 1e-6)))
+    while not scale.centre and 10**power <= 2 * max(abs(scale.high), abs(scale.low)):
+        candidates |= {sign * digit * 10**power for digit in (1, 2, 5) for sign in (1, -1)}
         power += 1
-    places = {}
-    for value in sorted(candidates):
-        if scale.low <= value <= scale.high:
-            places[value] = _stretched(value, scale)
-    low, high = _stretched(scale.low, scale), _stretched(scale.high, scale)
+    if scale.centre:
+        near = (max(scale.low, scale.centre - 2 * scale.width), min(scale.high, scale.centre + 2 * scale.width))
+        candidates |= {*MaxNLocator(5).tick_values(*near), *MaxNLocator(5).tick_values(scale.low, scale.high)}
+    values = [value for value in sorted(candidates) if scale.low <= value <= scale.high]
+    places = dict(zip(values, scale.stretched(np.array(values)).tolist(), strict=True))
+    low, high = scale.stretched(np.array([scale.low, scale.high])).tolist()
     chosen: list[float] = []
     # Rounder values first: 0, powers of ten, then 5 and 2.
     for value in sorted(places, key=lambda tick: (tick != 0, f"{abs(tick):e}"[0] != "1", -abs(tick))):
@@ -146,10 +162,6 @@ def scale_ticks(scale: images.ColourScale) -> list[float]:
         if distance > 0.07 * (high - low):
             chosen.append(value)
     return sorted(chosen) or [scale.low, scale.high]
-
-
-def _stretched(value: float, scale: images.ColourScale) -> float:
-    return float(np.arcsinh(value / scale.width))
 
 
 def _placed(drawing: ImageDrawing, wcs: Any) -> tuple[list[tuple[Source, float, float]], str]:
@@ -190,11 +202,10 @@ def _mark(axes: Any, sources: Sequence[tuple[Source, float, float]], shape: tupl
             [x for _, x, _ in sources], [y for _, _, y in sources], linestyle="none", marker="o", markersize=12,
             markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width,
         )  # fmt: skip
-    outline = [patheffects.withStroke(linewidth=2.2, foreground="black", alpha=0.75)]
     for name, x, y, (dx, dy, align, vertical) in _named(sources, shape):
         axes.annotate(
             plain(name), (x, y), xytext=(dx, dy), textcoords="offset points", ha=align, va=vertical, fontsize=8,
-            color=_MARK, path_effects=outline, annotation_clip=True,
+            color=_MARK, path_effects=_OUTLINE, annotation_clip=True,
         )  # fmt: skip
 
 
@@ -209,22 +220,26 @@ _PLACES: Final = (
 def _named(
     sources: Sequence[tuple[Source, float, float]], shape: tuple[int, ...]
 ) -> Iterator[tuple[str, float, float, tuple[float, float, str, str]]]:
-    """Choose a place for each name beside its source, in which it covers no other name, nor leaves the image."""
+    """Choose a place for each name beside its source, in which it covers no other name, and few marks."""
     points = _AXES_POINTS / max(shape)
-    taken = [(x * points - 6, y * points - 6, x * points + 6, y * points + 6) for _, x, y in sources]
+    marks = [(x * points - 6, y * points - 6, x * points + 6, y * points + 6) for _, x, y in sources]
+    names: list[tuple[float, ...]] = []
     for source, x, y in sources[:_MOST_NAMES]:
         width, height = 5.0 * len(source.name), 9.0
         own = (x * points - 6, y * points - 6, x * points + 6, y * points + 6)
+        free: list[tuple[int, int, tuple[float, ...], tuple[float, float, str, str]]] = []
         for place in _PLACES:
             dx, dy, align, vertical = place
             left = x * points + dx - width * {"left": 0.0, "center": 0.5, "right": 1.0}[align]
             bottom = y * points + dy - height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[vertical]
             box = (left, bottom, left + width, bottom + height)
             inside = left >= 0 and box[2] <= shape[1] * points and bottom >= 0 and box[3] <= shape[0] * points
-            if inside and not any(_overlap(box, other) for other in taken if other != own):
-                taken.append(box)
-                yield source.name, x, y, place
-                break
+            if inside and not any(_overlap(box, other) for other in names):
+                free.append((sum(_overlap(box, other) for other in marks if other != own), len(free), box, place))
+        if free:  # over as few marks as possible
+            _, _, taken, chosen = min(free)
+            names.append(taken)
+            yield source.name, x, y, chosen
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

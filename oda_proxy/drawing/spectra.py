@@ -196,7 +196,7 @@ def _notes(values: dict[str, Any], remark: str) -> list[str]:
     exposure = headers.number(values, "EXPOSURE")
     found = (
         headers.instrument(values),
-        f"{exposure:.4g} s" if exposure else "",
+        f"exposure {exposure:.0f} s" if exposure and exposure >= 1 else "",
         headers.interval(values),
         remark,
     )

@@ -15,6 +15,7 @@ from oda_proxy.drawing import curve_figures, images
 from oda_proxy.drawing.choice import choose_drawing
 from oda_proxy.drawing.drawings import ImageDrawing
 from oda_proxy.drawing.figure import CannotDrawError, figure_of, png_of
+from oda_proxy.drawing.sky_figures import scale_ticks
 from oda_proxy.errors import OdaProxyError
 from tests.support import drawn
 from tests.support.drawn import fixture_products, pixels_of, places_of, products, table, texts_of, unit
@@ -70,6 +71,30 @@ def test_a_source_in_the_upper_left_is_drawn_there() -> None:
 
     x, y = places_of(figure, colormaps["viridis"](1.0)).mean(axis=0)
     assert (abs(x - 10) < 0.6, abs(y - 70) < 0.6) == (True, True)
+
+
+def test_the_empty_border_of_a_mosaic_is_grey_and_a_zero_within_is_not() -> None:
+    data = np.random.default_rng(1).normal(size=(80, 100)).astype(">f4")
+    data[:30], data[60, 50] = 0.0, 0.0
+
+    places = places_of(figure_of(choose_drawing(products(unit(data)), 0)), (0.82, 0.82, 0.82), tolerance=0)
+
+    assert 29 < places[:, 1].max() < 30
+    assert places[:, 1].min() < 0
+
+
+def test_an_image_with_a_background_has_a_scale_around_it() -> None:
+    data = np.random.default_rng(1).normal(1e5, 1.0, (80, 100))
+    data[40, 50] += 500.0
+
+    scale = images.colour_scale(data)
+
+    assert scale is not None
+    shown = (scale.stretched(data) - scale.stretched(scale.low)) / (
+        scale.stretched(scale.high) - scale.stretched(scale.low)
+    )
+    assert np.percentile(shown, 99) - np.percentile(shown, 1) > 0.2, "the noise has several colours"
+    assert len(scale_ticks(scale)) >= 4
 
 
 def test_an_image_without_sky_coordinates_has_axes_in_pixels() -> None:
