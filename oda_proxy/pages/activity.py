@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.pages import quantities
-from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable, shorten
+from oda_proxy.query.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,9 +38,11 @@ class JobRow:
     """A running job."""
 
     key: str
-    short_key: str
+    """For links of the administrator."""
     product: str
     instrument: str
+    source: str
+    time_range: str
     state: str
     started: str
     started_at: str
@@ -74,18 +76,20 @@ class MissRow:
 def job_row(running: RunningJob, estimate: Estimate | None, remark: str, *, now: float, is_visible: bool) -> JobRow:
     """Return the row of a job; of one that is not visible, its query is left out. `now` is in s since 1970 (UTC)."""
     query, started_at = running.resolved.query, running.job.started_at
-    elapsed = max(now - started_at, 0.0)
+    elapsed, subject = max(now - started_at, 0.0), subject_of(query if is_visible else None)
+    remark = remark.removeprefix("oda-proxy: ").removesuffix(str(estimate)).removesuffix("; ")
     return JobRow(
-        key=running.resolved.key if is_visible else "",
-        short_key=short_key(running.resolved.key) if is_visible else "",
+        key=running.resolved.key,
         product=shorten(query.product_type, MAX_NAME) if is_visible else "private query",
         instrument=shorten(query.instrument, MAX_NAME) if is_visible else "",
+        source=shorten(", ".join(subject.sources), MAX_NAME),
+        time_range=quantities.time_range(subject),
         state="waits for a place" if running.is_queued else _STATES.get(running.job.state, running.job.state),
         started=quantities.age(started_at, now),
         started_at=quantities.moment(started_at),
         clients=_clients(running),
         estimate=str(estimate) if estimate and is_visible else "",
-        remark=shorten(remark.removeprefix("oda-proxy: "), MAX_TEXT) if is_visible else "",
+        remark=shorten(remark, MAX_TEXT) if is_visible else "",
         fraction=min(elapsed / estimate.median, 1.0) if estimate and is_visible and estimate.median > 0 else None,
     )
 

@@ -18,6 +18,7 @@ from oda_proxy.errors import OdaProxyError, StoreUnusableError
 from oda_proxy.pages import (
     activity,
     changes,
+    job_stop,
     overview,
     product_views,
     quantities,
@@ -80,6 +81,7 @@ class Pages:
                 OwnRoute("GET", f"/-/static/{name}", Action.ALIVE, partial(_static, name), "a file that pages use")
                 for name in rendering.STATIC
             ),
+            *job_stop.routes(self.proxy),
             *changes.routes(self.proxy.store, changes.changes_of(self.proxy)),
         )
 
@@ -87,14 +89,16 @@ class Pages:
         """Respond with the overview."""
         visitor, now = request[VISITOR], self.clock()
         form = read_form(request.query, now=now)
-        jobs = self._job_rows(now) if visitor.may(Action.READ_JOBS) else []
+        sees_jobs = visitor.may(Action.READ_JOBS)
         misses = self.near_misses.misses[:MISSES_SHOWN] if self.near_misses else ()
         values: dict[str, Any] = {
             "current": "Recordings",
             "account": rendering.account_of(request),
             "notice": changes.notice_of(request),
             "health": self._health(),
-            "jobs": jobs,
+            "sees_jobs": sees_jobs,
+            "may_stop": visitor.may(Action.STOP_JOB),
+            "jobs": self._job_rows(now) if sees_jobs else [],
             "waiting": self._waiting(),
             "misses": activity.miss_rows(misses, now=now),
             "public_url": public_url(request),
@@ -167,6 +171,7 @@ class Pages:
                 current="Jobs",
                 account=rendering.account_of(request),
                 jobs=jobs,
+                may_stop=request[VISITOR].may(Action.STOP_JOB),
                 waiting=self._waiting(),
             )
         )

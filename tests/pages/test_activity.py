@@ -31,13 +31,15 @@ def running() -> RunningJob:
 
 
 def row(job: RunningJob, *, is_visible: bool = True) -> activity.JobRow:
-    return activity.job_row(job, ESTIMATE, "oda-proxy: it is the next", now=NOW, is_visible=is_visible)
+    remark = f"oda-proxy: it is the next; {ESTIMATE}"
+    return activity.job_row(job, ESTIMATE, remark, now=NOW, is_visible=is_visible)
 
 
 def test_a_job_has_its_query_its_state_and_how_long_earlier_ones_took() -> None:
     found = row(running())
 
     assert (found.product, found.instrument, found.state) == ("isgri_image", "isgri", "being submitted")
+    assert (found.source, plain(found.time_range)) == ("Crab", "2003-03-15 12:00, 12 h")
     assert plain(found.started) == "5 min ago"
     assert plain(found.clients) == "1 client, none waiting now"
     assert (found.estimate, found.fraction, found.remark) == (str(ESTIMATE), 0.5, "it is the next")
@@ -55,7 +57,7 @@ def test_of_a_private_job_only_the_state_is_shown() -> None:
 
     assert found.product == "private query"
     shown = repr(found)
-    assert not any(text in shown for text in ("isgri", KEY[:12], "next", "Crab", str(ESTIMATE)))
+    assert not any(text in shown for text in ("isgri", "next", "Crab", "2003", str(ESTIMATE)))
 
 
 def test_no_session_is_shown() -> None:

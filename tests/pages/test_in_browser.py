@@ -146,6 +146,23 @@ def test_everything_works_with_the_keyboard_and_without_scripts(browser: Browser
         assert "polar_lc" in page.get_by_role("heading", level=1).inner_text()
 
 
+@pytest.mark.parametrize("path", ["", "jobs"])
+def test_a_job_that_begins_and_ends_meanwhile_is_shown(browser: Browser, url: str, path: str) -> None:
+    """The list of jobs is updated from the page of jobs, which the test answers."""
+    answers = ["<table class=jobs><tr><td>a new job</td></tr></table>", "nothing runs"]
+    with window(browser) as page:
+        page.clock.install()
+        page.goto(f"{url}/-/{path}")
+        page.route("**/-/jobs", lambda route: route.fulfill(body=answers.pop(0), content_type="text/html"))
+        job = page.get_by_text("a new job")
+        assert job.count() == 0
+        page.clock.fast_forward(5000)
+        job.wait_for()
+        page.clock.fast_forward(5000)
+        job.wait_for(state="detached")
+        assert page.get_by_text("No job runs").count() == (path == "jobs")
+
+
 def test_columns_sort_the_list(browser: Browser, url: str) -> None:
     with window(browser) as page:
         page.goto(f"{url}/-/")

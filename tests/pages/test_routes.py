@@ -37,6 +37,7 @@ from tests.support.recordings import recording
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Entry
     from oda_proxy.store.search import Found, Search
 
@@ -65,8 +66,9 @@ def store() -> MemoryStore:
 class Browser:
     """Requests as a browser sends them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, proxy: Proxy) -> None:
         self.url = url
+        self.proxy = proxy
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
         response = await self.respond(path, headers)
@@ -93,9 +95,11 @@ async def summaries(_: Entry) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def serving(store: MemoryStore, products: Any = summaries) -> AsyncIterator[Browser]:
+async def serving(
+    store: MemoryStore, products: Any = summaries, *, upstream: Upstream | None = None
+) -> AsyncIterator[Browser]:
     misses = NearMissHandler(store)
-    proxy = Proxy(store, None, Policy(), services=Services(miss_handler=misses))
+    proxy = Proxy(store, upstream, Policy(), services=Services(miss_handler=misses))
     server = ServerState()
     status, metrics = partial(status_of, proxy, server), partial(snapshot_of, proxy, server)
     app = make_app(
@@ -106,7 +110,7 @@ async def serving(store: MemoryStore, products: Any = summaries) -> AsyncIterato
         page_middlewares=[problem_pages],
     )
     async with listening(app, "127.0.0.1", 0) as url:
-        yield Browser(url)
+        yield Browser(url, proxy)
     await proxy.close()
 
 

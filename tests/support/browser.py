@@ -114,6 +114,7 @@ def faint_texts(page: Page) -> list[str]:
 def margin(page: Page) -> float:
     """Return the smallest distance, in pixels, of the content from the left edge of the window."""
     distance: float = page.evaluate(
-        "Math.min(...[...document.querySelectorAll('main > *')].map(one => one.getBoundingClientRect().left))"
+        "Math.min(...[...document.querySelectorAll('main > *')].map(one => one.getBoundingClientRect())"
+        ".filter(box => box.width > 1).map(box => box.left))"
     )
     return distance

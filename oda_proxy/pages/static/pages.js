@@ -13,15 +13,16 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 
 const SECONDS = 5;
 
-async function update(section) {
-  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+async function update(list) {
+  const response = await fetch(list.dataset.live, { headers: { Accept: "text/html" } });
   if (!response.ok) return;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const current = page.querySelector(`[data-live="${section.dataset.live}"]`);
-  if (current) section.replaceWith(current); else section.remove();
+  const table = page.querySelector("table.jobs");
+  list.replaceChildren(...(table ? [table] : []));
+  list.closest("section").dataset.jobs = table ? "some" : "none";
 }
 
 setInterval(() => {
-  const section = document.querySelector("[data-live]");
-  if (section && !document.hidden) update(section).catch(() => {});
+  const list = document.querySelector("[data-live]");
+  if (list && !document.hidden) update(list).catch(() => {}); // the next time may do
 }, SECONDS * 1000);
