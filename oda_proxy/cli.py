@@ -67,10 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.program = program
         is_serve = arguments.options is config.SERVE
         resolve = resolve_serve if is_serve else partial(config.resolve, arguments.options)
-        values = resolve(_flags(arguments), os.environ, arguments.config, warn=warn)
+        read = partial(resolve, _flags(arguments), os.environ, arguments.config, warn=warn)
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
-        status = command({name.replace("-", "_"): value for name, value in values.items()} | own)
+        if is_serve:
+            own["read_options"] = lambda: config.ServeOptions(**_by_name(read()))
+        status = command(_by_name(read()) | own)
         sys.stdout.flush()
     except OdaProxyError as error:
         print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the message
@@ -98,6 +100,11 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     if flags["server"] not in {None, server}:
         raise UsageError(f"--server {server} and --server {flags['server']} name two proxies: say one of them")
     return {**flags, "server": server}
+
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of options by the names that they have in Python."""
+    return {name.replace("-", "_"): value for name, value in values.items()}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -171,12 +178,13 @@ def _serve(values: dict[str, Any]) -> int:
     from oda_proxy.servers import serve, serve_with_workers  # other commands do not import it
     from oda_proxy.web.log_thread import LogSettings, log_at_once
 
+    read_options = values.pop("read_options")
     options = config.ServeOptions(**values)
     log = LogSettings(options.log_file, is_json=options.log_format == "json", log_people=options.log_people)
     if options.workers == 1:
-        return _run(serve(options), log)
+        return _run(serve(options, read_options), log)
     with log_at_once(log):
-        serve_with_workers(options, log)
+        serve_with_workers(options, read_options, log)
     return 0
 
 

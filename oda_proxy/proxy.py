@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
+    from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.hot_tier import HotTier
     from oda_proxy.store.near_misses import MissHandler
 
@@ -242,6 +243,11 @@ class Proxy:
         if recording := self._cache.find(resolved):
             return recording, HOT
         return await self._cache.look_up(resolved), COLD
+
+    def set_freshness(self, freshness: Freshness) -> None:
+        """Replace the rules by which recordings are fresh."""
+        self._policy = replace(self._policy, freshness=freshness)
+        self._hits.set_freshness(freshness)
 
     def has_served(self, session_id: str) -> bool:
         """Return whether a session was served a recording, or the job of another client."""

@@ -9,7 +9,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
@@ -22,8 +21,9 @@ from oda_proxy.errors import OdaProxyError, StoreUnusableError, UpstreamUnreacha
 from oda_proxy.http.message import Request
 from oda_proxy.web.event_loop import loop_name, run_server
 from oda_proxy.web.exposure import exposure_warning
-from oda_proxy.web.log_thread import log_event
+from oda_proxy.web.log_thread import log_event, reopen_log
 from oda_proxy.web.server import address_of, address_of_socket, listening, listening_on
+from oda_proxy.web.signals import stop_event
 from oda_proxy.web.systemd import notify, passed_sockets
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.log_thread import LogSettings
     from oda_proxy.web.metrics_page import GetSnapshot
-    from oda_proxy.web.own_routes import OwnRoute
+    from oda_proxy.web.own_routes import Guard, OwnRoute
     from oda_proxy.web.pages import Status
+    from oda_proxy.web.reloading import Reloads
     from oda_proxy.web.server_state import ServerState
     from oda_proxy.workers.membership import Membership
 
@@ -80,10 +81,18 @@ class NoDispatcherError(UpstreamUnreachableError):
         )
 
 
-async def serve(options: ServeOptions) -> None:
-    """Run the proxy until a signal stops it."""
-    stop = _stop_event()
-    async with proxy_listening(options, sockets=passed_sockets(os.environ)) as url:
+async def serve(options: ServeOptions, read_options: Callable[[], ServeOptions]) -> None:
+    """Run the proxy until a signal stops it; SIGHUP has the options read again."""
+    from oda_proxy.web.reloading import Reloads
+
+    reloads = Reloads(options, read_options)
+
+    def on_hangup() -> None:
+        reopen_log()
+        reloads.reload()
+
+    stop = stop_event(on_hangup)
+    async with proxy_listening(options, sockets=passed_sockets(os.environ), reloads=reloads) as url:
         gc.collect()
         gc.freeze()  # what is there now stays: no later collection, which holds up requests, looks at it again
         _print(f"listening on {url}")
@@ -95,7 +104,7 @@ async def serve(options: ServeOptions) -> None:
 
 async def mock(options: MockOptions) -> None:
     """Run the mock dispatcher until a signal stops it."""
-    stop = _stop_event()
+    stop = stop_event()
     app = mock_app(
         fixtures=options.fixtures,
         time_scale=options.time_scale,
@@ -112,11 +121,16 @@ async def mock(options: MockOptions) -> None:
 
 @asynccontextmanager
 async def proxy_listening(
-    options: ServeOptions, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT, sockets: Sequence[socket.socket] = ()
+    options: ServeOptions,
+    *,
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    sockets: Sequence[socket.socket] = (),
+    reloads: Reloads | None = None,
 ) -> AsyncIterator[str]:
     """Serve the proxy in this process and yield its address; `shutdown_timeout` is as for `listening`.
 
-    `sockets` that listen take the place of the host and the port in the options.
+    `sockets` that listen take the place of the host and the port in the options. With `reloads`, the proxy takes over
+    new options.
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     from oda_proxy.web.guarding import shared_access
@@ -125,11 +139,13 @@ async def proxy_listening(
     async with AsyncExitStack() as stack:
         shared = shared_access(options)
         each = [
-            await proxy_app(one, stack, shutdown_timeout=shutdown_timeout, of_server=options, shared=shared)
+            await proxy_app(
+                one, stack, shutdown_timeout=shutdown_timeout, of_server=options, shared=shared, reloads=reloads
+            )
             for one in options.each_upstream
         ]
         stack.push_async_callback(_close_all, [parts for _, parts in each], shutdown_timeout)
-        app = await _mounted(options, [app for app, _ in each], shared, stack)
+        app = await _mounted(options, [app for app, _ in each], shared, stack, reloads)
         if sockets:
             await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
             url = address_of_socket(sockets[0], is_tls=tls is not None)
@@ -151,6 +167,7 @@ async def proxy_app(
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     of_server: ServeOptions | None = None,
     shared: SharedAccess | None = None,
+    reloads: Reloads | None = None,
 ) -> tuple[web.Application, Parts]:
     """Return the application of a proxy in this process, with its parts, which are closed with the stack.
 
@@ -180,10 +197,12 @@ async def proxy_app(
     await _check(parts)
     await parts.proxy.resume()
     status = _status(of_server or options, options, partial(status_of, parts.proxy, parts.server))
+    guard = guard_of(options, shared, parts.proxy.persons)
+    _register(reloads, parts, guard)
     app = make_app(
         parts.proxy,
         parts.near_misses,
-        guard=guard_of(options, shared, parts.proxy.persons),
+        guard=guard,
         routes=own_routes(parts, status),
         page_middlewares=[problem_pages],
         status=status,
@@ -191,6 +210,15 @@ async def proxy_app(
         addresses=_addresses(options),
     )
     return app, parts
+
+
+def _register(reloads: Reloads | None, parts: Parts, guard: Guard) -> None:
+    """Have a proxy take over new options."""
+    from oda_proxy.web.reloading import ReloadableProxy
+
+    if reloads is not None:
+        proxy = ReloadableProxy(parts.options.name, parts.proxy, parts.server, guard.authentication)
+        reloads.register(proxy.apply)
 
 
 def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None) -> Sequence[OwnRoute]:
@@ -221,12 +249,13 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     )
 
 
-def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
-    """Run the proxy in several processes until a signal stops it.
+def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOptions], log: LogSettings) -> None:
+    """Run the proxy in several processes until a signal stops it; SIGHUP has the options read again.
 
     Raises UsageError, ListenError, and WorkersEndError or WorkerFailedError where they cannot run.
     """
     from oda_proxy.web.guarding import shared_access
+    from oda_proxy.web.reloading import Reloads
     from oda_proxy.workers.shared_port import distribute, share_port
     from oda_proxy.workers.socket_folder import private_folder
     from oda_proxy.workers.supervisor import Supervisor
@@ -236,11 +265,10 @@ def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
             "--mock runs in one process: leave out --workers, or run `oda-proxy mock` beside the proxy and name it "
             "with --upstream"
         )
-    shared = shared_access(options)
+    shared, reloads = shared_access(options), Reloads(options, read_options)
     _import_all()
     tls = _tls(options)
     started_at = time.time()
-    options = _for_one_worker(options)
     passed = passed_sockets(os.environ)
     if passed:
         url = address_of_socket(passed[0], is_tls=tls is not None)
@@ -259,10 +287,25 @@ def serve_with_workers(options: ServeOptions, log: LogSettings) -> None:
 
         def work(number: int, channel: socket.socket, is_first: bool) -> int:
             port.close_others(number)
-            worker = _Worker(number, channel, port.sockets[number], folder, tls, started_at, shared, is_first=is_first)
-            return run_server(_serve_as_worker(options, worker), log)
+            current = Reloads(reloads.options, read_options, is_logged=False)
+            worker = _Worker(
+                number,
+                channel,
+                port.sockets[number],
+                folder,
+                tls,
+                started_at,
+                replace(shared, tokens=reloads.tokens),
+                current,
+                is_first=is_first,
+            )
+            return run_server(_serve_as_worker(_for_one_worker(current.options), worker), log)
 
-        Supervisor(options.workers, work, report_ready, patience=4 * SHUTDOWN_TIMEOUT).run()
+        def on_hangup() -> None:
+            reopen_log()
+            reloads.reload()
+
+        Supervisor(options.workers, work, report_ready, on_hangup, patience=4 * SHUTDOWN_TIMEOUT).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +321,7 @@ class _Worker:
     server_started_at: float
     """In s since 1970 (UTC)."""
     shared: SharedAccess
+    reloads: Reloads
     is_first: bool
     """Whether it is the first of all to start: it checks that the server can work."""
 
@@ -349,12 +393,14 @@ async def _worker_app(
     await stack.enter_async_context(_in_background(saved.keep_saving()))
     status = _status(options, one, partial(others.status, parts.proxy, parts.server))
     metrics = partial(others.metrics, saved)
+    guard = guard_of(one, worker.shared, parts.proxy.persons)
+    _register(worker.reloads, parts, guard)
     make = partial(
         make_app,
         parts.proxy,
         parts.near_misses,
         routes=own_routes(parts, status, metrics),
-        guard=guard_of(one, worker.shared, parts.proxy.persons),
+        guard=guard,
         status=status,
         metrics=metrics,
         server=parts.server,
@@ -378,7 +424,11 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     from oda_proxy.workers.membership import Membership, connected
     from oda_proxy.workers.socket_folder import remove
 
-    stop = _stop_event()
+    def on_hangup() -> None:
+        reopen_log()
+        worker.reloads.reload()
+
+    stop = stop_event(on_hangup, is_logged=False)  # the parent process logs it once
     membership = Membership(worker.number)
     try:
         async with AsyncExitStack() as stack:
@@ -396,7 +446,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                         await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
             stack.push_async_callback(_close_all, every_part, SHUTDOWN_TIMEOUT)
-            app = await _mounted(options, [app for app, _ in each], worker.shared, stack)
+            app = await _mounted(options, [app for app, _ in each], worker.shared, stack, worker.reloads)
             async with listening_on(app, worker.sockets, tls=worker.tls):
                 await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
                 if worker.is_first:
@@ -468,8 +518,10 @@ async def _build(
     )
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
-    server = ServerState(started_at or time.time(), limits if folder else None)
-    await stack.enter_async_context(background_maintenance(store, lambda: limits, proxy.store_faults, proxy.evictions))
+    server = ServerState(started_at or time.time(), limits)
+    await stack.enter_async_context(
+        background_maintenance(store, lambda: server.limits or limits, proxy.store_faults, proxy.evictions)
+    )
     product_files = await stack.enter_async_context(open_product_files(store, folder, upstream=address))
     return Parts(options, proxy, upstream, near_misses, store, folder, server, product_files)
 
@@ -503,7 +555,11 @@ def _status(of_server: ServeOptions, options: ServeOptions, status: Status) -> S
 
 
 async def _mounted(
-    options: ServeOptions, apps: Sequence[web.Application], shared: SharedAccess, stack: AsyncExitStack
+    options: ServeOptions,
+    apps: Sequence[web.Application],
+    shared: SharedAccess,
+    stack: AsyncExitStack,
+    reloads: Reloads | None,
 ) -> web.Application:
     """Return the application of the only upstream, or one for those of all, each below its prefix."""
     if not options.upstreams:
@@ -515,6 +571,8 @@ async def _mounted(
 
     front_end = _front_end(options)
     guard = guard_of(options, shared, None)
+    if reloads is not None:
+        reloads.register(lambda _, tokens: setattr(guard.authentication, "tokens", tokens))
     elsewhere = make_directory(_named_upstreams(options), guard, front_end)
     by_prefix = dict(zip((one.prefix for one in options.upstreams), apps, strict=True))
     return await stack.enter_async_context(mounted(by_prefix, elsewhere, front_end))
@@ -737,22 +795,3 @@ def _other_dispatchers(folder: Path | None) -> list[str]:
 
 def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - what the command was asked for
-
-
-def _stop_event() -> asyncio.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on.
-
-    A signal that was ignored when the program started stays ignored: `nohup` and scripts that start a server in the
-    background set SIGHUP and SIGINT so.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop_on(number: signal.Signals) -> None:
-        log_event(_log, "stop", f"stopping on {number.name}", signal=number.name)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stop_on, number)
-    return stop

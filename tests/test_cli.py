@@ -130,8 +130,13 @@ def test_the_proxy_starts_from_recordings_if_the_dispatcher_is_unreachable(tmp_p
         assert f"there are recordings of other dispatchers, named with --upstream: {mock.url}" in other.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("arguments", [["mock"], ["serve", "--mock"]])
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [
+        (["mock"], signal.SIGHUP),
+        *((one, number) for one in (["mock"], ["serve", "--mock"]) for number in (signal.SIGINT, signal.SIGTERM)),
+    ],
+)
 def test_a_server_stops_on_a_signal(tmp_path: Path, arguments: list[str], number: signal.Signals) -> None:
     with running(tmp_path / "log", *arguments, "--port", "0") as server:
         server.process.send_signal(number)

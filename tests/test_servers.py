@@ -114,12 +114,13 @@ async def test_the_collector_leaves_alone_what_is_there_when_a_server_listens(mo
         yield "http://127.0.0.1:1"
 
     monkeypatch.setattr(servers, "proxy_listening", proxy_listening)
-    monkeypatch.setattr(servers, "_stop_event", lambda: stop)
+    monkeypatch.setattr(servers, "stop_event", lambda _: stop)
     monkeypatch.setattr(gc, "collect", lambda: steps.append("collected"))
     monkeypatch.setattr(gc, "freeze", lambda: steps.append("frozen"))
     monkeypatch.setattr(servers, "_print", steps.append)
 
     values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
-    await servers.serve(config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()}))
+    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    await servers.serve(options, lambda: options)
 
     assert steps == ["listening", "collected", "frozen", "listening on http://127.0.0.1:1"]

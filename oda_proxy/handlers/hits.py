@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.runtime import Runtime
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.recording_cache import RecordingCache
 
 
@@ -51,6 +52,10 @@ class HitHandler:
         self._tally = tally
         self._repeater = HitRepeater(cache, resolver, policy.freshness, clock=runtime.clock, count=tally.count_repeated)
         self._may_repeat = may_repeat
+
+    def set_freshness(self, freshness: Freshness) -> None:
+        """Replace the rules by which recordings are fresh: answers are repeated no longer than these allow."""
+        self._repeater.freshness = freshness
 
     def answer(
         self, recording: Recording, client: Client, status: CacheStatus, resolved: ResolvedQuery | None = None

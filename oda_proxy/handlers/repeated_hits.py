@@ -57,7 +57,7 @@ class HitRepeater:
 class RepeatableHit:
     """A recording that was served from memory to a client without a token."""
 
-    __slots__ = ("_coding", "_is_encoded", "_lifetime", "_recording", "_repeater", "_resolved", "_tail")
+    __slots__ = ("_coding", "_freshness", "_is_encoded", "_lifetime", "_recording", "_repeater", "_resolved", "_tail")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class RepeatableHit:
         self._repeater = repeater
         self._recording = ref(recording)  # it must not stay in memory for longer than the hot tier holds it
         self._resolved = resolved
+        self._freshness = repeater.freshness
         self._lifetime = repeater.freshness.lifetime(recording)
         self._tail = recording.template.for_sessions(client.envelope, client.base_url)
         self._coding = coding
@@ -84,7 +85,7 @@ class RepeatableHit:
         nothing is counted then. The name of the session has only letters, digits, `_` and `-`.
         """
         repeater = self._repeater
-        if not repeater.resolver.is_current(self._resolved):
+        if repeater.freshness is not self._freshness or not repeater.resolver.is_current(self._resolved):
             return None
         recording = repeater.cache.find_in_memory(self._resolved.key)
         if recording is None or recording is not self._recording():

@@ -83,7 +83,11 @@ class Jobs:
     @property
     def max_jobs(self) -> int:
         """How many jobs may run at once."""
-        return self._policy.max_jobs
+        return self._poller.places.limit
+
+    def set_max_jobs(self, limit: int) -> None:
+        """Replace that number."""
+        self._poller.places.set_limit(limit)
 
     @property
     def completions(self) -> int:

@@ -25,10 +25,17 @@ class Places:
     """
 
     def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._free = limit
         self._taken: Counter[str] = Counter()
         self._turns: dict[str, int] = {}
         self._waiting: dict[str, deque[_Waiter]] = {}
+
+    def set_limit(self, limit: int) -> None:
+        """Replace the limit; jobs beyond it go on."""
+        self._free += limit - self.limit
+        self.limit = limit
+        self._grant_waiting()
 
     @property
     def is_full(self) -> bool:
@@ -73,6 +80,9 @@ class Places:
 
     def _release(self, owner: str) -> None:
         self._give_back(owner)
+        self._grant_waiting()
+
+    def _grant_waiting(self) -> None:
         while self._free > 0 and self._waiting:
             waiter = _next(self._waiting, self._taken, self._turns)
             self._free -= 1

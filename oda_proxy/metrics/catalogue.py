@@ -125,7 +125,7 @@ METRICS: Final = (
     _gauge("upstream_paused", "Whether no request is sent to the dispatcher for now: 1, else 0."),
     _gauge("cache_entries", "Recordings in the store."),
     _gauge("cache_bytes", "Bytes that recordings occupy on the disk."),
-    _gauge("cache_limit_bytes", "Bytes that recordings may occupy; 0 in memory, where there is no limit."),
+    _gauge("cache_limit_bytes", "Bytes that recordings may occupy."),
     _gauge("cache_disk_free_bytes", "Free bytes on the disk of the recordings."),
     _gauge("cache_disk_size_bytes", "Size of the disk of the recordings."),
     _gauge("oldest_entry_idle_seconds", "Time since the last use of the recording that is evicted next."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -68,12 +69,16 @@ class RateLimiter:
     """
 
     def __init__(self, rate: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]) -> None:
-        self._interval = 1 / rate
-        self._tolerance = max(BURST - self._interval, 0.0)
+        self.set_rate(rate)
         self._clock = clock
         self._sleep = sleep
         self._due = float("-inf")
         self._queue = asyncio.Lock()
+
+    def set_rate(self, rate: float) -> None:
+        """Replace the rate, for the next request."""
+        self._interval = 1 / rate
+        self._tolerance = max(BURST - self._interval, 0.0)
 
     async def acquire(self) -> None:
         """Wait until a request may be sent; a waiter that is cancelled uses up nothing."""
@@ -101,12 +106,10 @@ class ThrottledUpstream:
         """Take the dispatcher; `clock` returns s and is monotonic, `today` s since 1970 (UTC)."""
         self.url = upstream.url
         self.counts = UpstreamCounts()
-        self.max_concurrent = max_concurrent
         self._upstream = upstream
         self._clock = clock
         self._today = today
-        self._semaphore = asyncio.Semaphore(max_concurrent)
-        self._active: set[_Slot] = set()
+        self._slots = _Slots(max_concurrent)
         self._waiting = 0
         self._rate_limiter = RateLimiter(rate, clock, sleep)
         self._breaker = Breaker(clock)
@@ -126,9 +129,19 @@ class ThrottledUpstream:
             since=self._failing_since if self._breaker.failures else None,
             reason=self._pause_reason if pause > 0 else self._failure_reason,
             until=self._today() + wait if wait > 0 else None,
-            under_way=len(self._active),
+            under_way=self._slots.taken,
             waiting=self._waiting,
         )
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many requests may be sent at once."""
+        return self._slots.limit
+
+    def set_limits(self, *, max_concurrent: int, rate: float) -> None:
+        """Replace the limits; requests that are under way are not ended."""
+        self._slots.set_limit(max_concurrent)
+        self._rate_limiter.set_rate(rate)
 
     async def send(self, request: Request) -> Reply:
         """Send a request once, within the limits.
@@ -159,8 +172,7 @@ class ThrottledUpstream:
         """Wait for a slot and for the rate limit."""
         self._waiting += 1
         try:
-            await self._semaphore.acquire()
-            slot = _Slot(self._semaphore, self._active)
+            slot = await self._slots.take()
             try:
                 self._raise_if_paused()  # while it waited, a pause may have begun
                 await self._rate_limiter.acquire()
@@ -239,19 +251,57 @@ class ThrottledUpstream:
         _log.warning("the dispatcher %s requested a pause of %.0f s (status %d)", self.url, seconds, status)
 
 
+class _Slots:
+    """At most `limit` requests at once, first come, first served."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def set_limit(self, limit: int) -> None:
+        """Replace the limit; slots beyond it are not given to others once they are released."""
+        self.limit = limit
+        self._grant()
+
+    async def take(self) -> _Slot:
+        """Wait for a slot."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._grant()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()
+            raise
+        return _Slot(self)
+
+    def release(self) -> None:
+        """Give the slot of one request to the next one."""
+        self.taken -= 1
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiters and self.taken < self.limit:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # a request that was cancelled waits no longer
+                self.taken += 1
+                waiter.set_result(None)
+
+
 class _Slot:
     """One of the concurrent requests."""
 
-    def __init__(self, semaphore: asyncio.Semaphore, active: set[_Slot]) -> None:
-        self._semaphore = semaphore
-        self._active = active
-        active.add(self)
+    def __init__(self, slots: _Slots) -> None:
+        self._slots = slots
+        self._is_held = True
 
     def release(self) -> None:
         """Release the slot; a second call does nothing."""
-        if self in self._active:
-            self._active.remove(self)
-            self._semaphore.release()
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.web.signals import HANGUP_DELAY, has_terminal, log_stop
 from oda_proxy.workers.channel import Lines, Report, Roles, encode, read_report
 from oda_proxy.workers.supervision import HEARTBEAT, MAX_SHORT_LIVES, Supervision
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop the server."""
+"""Signals that the parent process acts on, and passes on to the workers."""
 
 
 class WorkerFailedError(OdaProxyError):
@@ -58,8 +59,8 @@ class Supervisor:
     """Runs `count` workers until a signal ends them.
 
     `work` runs in each worker with its number, its end of the channel, and whether it is the first start of the first
-    worker; it returns the exit status. `on_complete` is called once all workers are ready. At the end workers have
-    `patience` s before they are killed.
+    worker; it returns the exit status. `on_complete` is called once all workers are ready, and `on_hangup` after a
+    SIGHUP, before the workers get it, too. At the end workers have `patience` s before they are killed.
     """
 
     def __init__(
@@ -67,11 +68,14 @@ class Supervisor:
         count: int,
         work: Callable[[int, socket.socket, bool], int],
         on_complete: Callable[[], None],
+        on_hangup: Callable[[], None],
         *,
         patience: float,
     ) -> None:
         self._work = work
         self._on_complete = on_complete
+        self._on_hangup = on_hangup
+        self._had_terminal = has_terminal()
         self._patience = patience
         self._supervision = Supervision(count)
         self._processes: dict[int, _Process] = {}
@@ -102,7 +106,7 @@ class Supervisor:
                 self._announce()
                 self._wait(heartbeat_at)
                 while self._signals:
-                    self._stop(self._signals.pop(0))
+                    self._act_on(self._signals.pop(0))
                 self._reap()
         if self._error:
             raise self._error
@@ -269,6 +273,18 @@ class Supervisor:
         heir = f"; worker {leader + 1} leads now" if led and leader is not None else ""
         when = f"in {pause:.0f} s" if pause else "again"
         _log.warning("%s ended %s: it is started %s%s", name, text, when, heir)
+
+    def _act_on(self, number: signal.Signals) -> None:
+        """Stop, or have the configuration read again, as `oda_proxy.web.signals` says."""
+        if number is signal.SIGHUP and self._stop_until is None:
+            time.sleep(HANGUP_DELAY)
+            if not self._had_terminal or has_terminal():
+                self._on_hangup()
+                for process in self._processes.values():
+                    self._signal(process, number)
+                return
+        log_stop(number)
+        self._stop(number)
 
     def _stop(self, number: signal.Signals) -> None:
         """Have all workers stop."""

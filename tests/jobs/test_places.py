@@ -63,3 +63,22 @@ async def test_a_job_that_is_cancelled_while_it_waits_takes_no_place(*, has_run:
 
     (await waiting[1]).release()
     assert not places.is_full
+
+
+async def test_more_places_are_given_to_those_that_wait_and_fewer_end_no_job() -> None:
+    places = Places(1)
+    first = await places.take("one", None)  # type: ignore[arg-type]
+    waiting = [asyncio.create_task(places.take(name, None)) for name in ("two", "three", "four")]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+
+    places.set_limit(3)
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting] == [True, True, False]
+
+    places.set_limit(1)
+    first.release()
+    await asyncio.sleep(0)
+    assert not waiting[2].done()
+    for task in waiting[:2]:
+        task.result().release()
+    (await waiting[2]).release()

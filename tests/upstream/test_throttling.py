@@ -628,3 +628,30 @@ class Response:
 async def fetch(client: ClientSession, path: str) -> Response:
     async with client.get(path) as response:
         return Response(response.status, response.headers, await response.text())
+
+
+# Other limits while it runs
+
+
+async def test_a_new_number_of_requests_holds_for_those_that_wait(world: World, stage: Stage) -> None:
+    upstream = throttled(stage, max_concurrent=1)
+    visits = [asyncio.create_task(visit(upstream, body=1.0)) for _ in range(5)]
+    await world.settle()
+    assert upstream.health.under_way == 1
+
+    upstream.set_limits(max_concurrent=3, rate=1e6)
+    await world.settle()
+    assert (upstream.health.under_way, upstream.health.waiting, upstream.max_concurrent) == (3, 2, 3)
+    upstream.set_limits(max_concurrent=1, rate=1e6)
+    await world.done(*visits)
+
+    assert stage.times == [1000.0, 1000.0, 1000.0, 1001.0, 1002.0]
+
+
+async def test_a_new_rate_holds_for_the_next_request(world: World, stage: Stage) -> None:
+    upstream = throttled(stage, rate=0.1)
+    upstream.set_limits(max_concurrent=10, rate=0.5)
+
+    await world.done(*[asyncio.create_task(visit(upstream)) for _ in range(3)])
+
+    assert [at - 1000.0 for at in stage.times] == pytest.approx([0.0, 2.0, 4.0])

@@ -39,7 +39,7 @@ def get(url: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_answers_and_stops_on_a_signal(tmp_path: Path, loop: str, number: signal.Signals) -> None:
     log = tmp_path / "log"
     with running(log, "serve", "--mock", "--port", "0", env=environment(loop, tmp_path)) as server:

@@ -19,7 +19,7 @@ from oda_proxy.workers import supervision, supervisor
 logging.basicConfig(format="%(message)s", stream=sys.stderr)
 supervision.MAX_SHORT_LIVES = supervisor.MAX_SHORT_LIVES = 2
 try:
-    supervisor.Supervisor(2, lambda number, channel, is_first: 3, lambda: print("complete"), patience=5.0).run()
+    supervisor.Supervisor(2, lambda number, channel, is_first: 3, lambda: print("complete"), print, patience=5.0).run()
 except OdaProxyError as error:
     sys.exit(f"error: {error}")
 """
