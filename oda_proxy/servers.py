@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.directory import NamedUpstream
+    from oda_proxy.web.directory import NamedUpstream, Place
     from oda_proxy.web.front_end import Addresses, FrontEnd
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.log_thread import LogSettings
@@ -196,7 +196,8 @@ async def proxy_app(
     parts = await _build(options, stack, shutdown_timeout, address=address)
     await _check(parts)
     await parts.proxy.resume()
-    status = _status(of_server or options, options, partial(status_of, parts.proxy, parts.server))
+    place = _place(of_server or options, options)
+    status = _status(place, partial(status_of, parts.proxy, parts.server))
     guard = guard_of(options, shared, parts.proxy.persons)
     _register(reloads, parts, guard)
     app = make_app(
@@ -208,6 +209,7 @@ async def proxy_app(
         status=status,
         server=parts.server,
         addresses=_addresses(options),
+        place=place,
     )
     return app, parts
 
@@ -391,7 +393,8 @@ async def _worker_app(
     read = partial(snapshot_of, parts.proxy, parts.server)
     saved = SavedMetrics(folder, worker.number, options.workers, read)
     await stack.enter_async_context(_in_background(saved.keep_saving()))
-    status = _status(options, one, partial(others.status, parts.proxy, parts.server))
+    place = _place(options, one)
+    status = _status(place, partial(others.status, parts.proxy, parts.server))
     metrics = partial(others.metrics, saved)
     guard = guard_of(one, worker.shared, parts.proxy.persons)
     _register(worker.reloads, parts, guard)
@@ -404,6 +407,7 @@ async def _worker_app(
         status=status,
         metrics=metrics,
         server=parts.server,
+        place=place,
     )
     between = WorkerRouting(parts.proxy, membership, parts.server, saved)
     internal = make(
@@ -545,13 +549,20 @@ def _named_upstreams(options: ServeOptions) -> list[NamedUpstream]:
     return [NamedUpstream(one.name, one.prefix or "/", one.upstream) for one in options.upstreams]
 
 
-def _status(of_server: ServeOptions, options: ServeOptions, status: Status) -> Status:
+def _place(of_server: ServeOptions, options: ServeOptions) -> Place | None:
+    """Return the place of an upstream among those of a server; None for the only one."""
+    from oda_proxy.web.directory import Place
+
+    upstreams = _named_upstreams(of_server)
+    own = next((one for one in upstreams if one.name == options.name), None)
+    return Place(own, upstreams) if own else None
+
+
+def _status(place: Place | None, status: Status) -> Status:
     """Return the status of an upstream; that of one of several names it and the others."""
     from oda_proxy.web.directory import status_with_upstreams
 
-    if not of_server.upstreams:
-        return status
-    return status_with_upstreams(status, options.name, _named_upstreams(of_server))
+    return status_with_upstreams(status, place) if place else status
 
 
 async def _mounted(

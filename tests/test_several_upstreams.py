@@ -95,6 +95,24 @@ def test_each_upstream_has_its_own_pages_which_name_it_and_the_others(tmp_path: 
     assert [page["upstreams"] for page in pages] == [listed, listed]
 
 
+def test_pages_for_people_name_their_upstream_and_lead_to_the_others(tmp_path: Path, mocks: tuple[str, str]) -> None:
+    with serving(tables(tmp_path, *mocks)) as url:
+        pages = {path: html(f"{url}{path}") for path in ("/-/", "/staging/-/", "/staging/-/jobs")}
+
+    for path, page in pages.items():
+        name, other = ("staging", "production") if path.startswith("/staging") else ("production", "staging")
+        prefixes = {"production": "", "staging": "/staging"}
+        assert f'<a href="{url}{prefixes[name]}/-/" aria-current="true">{name}</a>' in page
+        assert f'<a href="{url}{prefixes[other]}/-/">{other}</a>' in page
+        assert f" {name}</title>" in page
+
+
+def html(url: str) -> str:
+    request = urllib.request.Request(url, headers={"Accept": "text/html"})  # noqa: S310 - on this machine
+    with urllib.request.urlopen(request) as response:  # noqa: S310 - on this machine
+        return str(response.read().decode())
+
+
 def test_other_routes_go_to_the_upstream_of_their_prefix_without_it(tmp_path: Path, mocks: tuple[str, str]) -> None:
     with serving(tables(tmp_path, *mocks)) as url:
         for _ in range(2):  # the second is cached

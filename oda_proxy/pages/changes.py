@@ -124,7 +124,7 @@ def routes(store: Store, changes: Sequence[Change]) -> Sequence[OwnRoute]:
                 "confirm.html",
                 rendering.root_of(request.rel_url.raw_path),
                 current="",
-                account=rendering.account_of(request),
+                **rendering.header_of(request),
                 change=change,
                 what=" ".join(filter(None, (row.product, row.source))),
                 when=row.time_range,

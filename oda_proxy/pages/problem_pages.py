@@ -42,7 +42,7 @@ async def problem_pages(request: web.Request, handler: Handler) -> web.StreamRes
         "problem.html",
         rendering.root_of(request.rel_url.raw_path),
         current="",
-        account=rendering.account_of(request),
+        **rendering.header_of(request),
         title=_TITLES.get(status, status.phrase),
         detail=problem.get("detail", ""),
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from oda_proxy._version import __version__
+from oda_proxy.web.directory import PLACE
+from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR
 
 if TYPE_CHECKING:
@@ -76,6 +78,13 @@ def static_file(name: str) -> bytes:
 def root_of(path: str) -> str:
     """Return the relative path from a page below `/-/` to `/-/`; `path` is encoded, and may begin with a prefix."""
     return "../" * path.partition("/-/")[2].count("/")
+
+
+def header_of(request: web.Request) -> dict[str, Any]:
+    """Return what the header of each page shows: whether the visitor has signed in, and the upstreams of the server."""
+    place = request.app.get(PLACE)
+    links = place.links(public_url(request)) if place else []
+    return {"account": account_of(request), "upstreams": links, "upstream_name": place.own.name if place else ""}
 
 
 def account_of(request: web.Request) -> str:

@@ -19,6 +19,7 @@ from oda_proxy.http.message import RequestNotes
 from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.connection import Connection
+from oda_proxy.web.directory import PLACE
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.limited_answering import LimitedAnswering
 from oda_proxy.web.log_formats import RequestRecord
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.directory import Place
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute, Respond
@@ -69,6 +71,7 @@ def make_app(
     server: ServerState | None = None,
     is_logged: bool = True,
     addresses: Addresses = DIRECT,
+    place: Place | None = None,
 ) -> web.Application:
     """Return the application that serves `proxy`, with the pages about it and its near misses.
 
@@ -76,13 +79,16 @@ def make_app(
 
     A process among several has its own `answer`, in place of `proxy.answer`, `page_middlewares` for requests for its
     pages, and `status` and `metrics`, which return what `/-/status` and `/-/metrics` show. Requests are logged and
-    counted if `is_logged`. `addresses` says where requests were sent to, and where from.
+    counted if `is_logged`. `addresses` says where requests were sent to, and where from, `place` which of several
+    upstreams the application serves.
     """
     guard = guard or Guard(Authentication(), HostPolicy())
     middlewares = [*page_middlewares, guard.middleware]
     app = web.Application(client_max_size=MAX_FORM, middlewares=middlewares)
     app[ADDRESSES] = addresses
     app[GUARD] = guard
+    if place is not None:
+        app[PLACE] = place
     app.on_response_prepare.append(_add_headers)
     server = server or ServerState()
     own_pages = pages.routes(proxy, near_misses, status or partial(pages.status_of, proxy, server), server)

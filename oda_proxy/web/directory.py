@@ -35,11 +35,28 @@ class NamedUpstream:
     url: str
 
 
-def status_with_upstreams(status: Status, name: str, upstreams: Sequence[NamedUpstream]) -> Status:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of an application among those of all upstreams of the server."""
+
+    own: NamedUpstream
+    upstreams: Sequence[NamedUpstream]
+
+    def links(self, url: str) -> list[tuple[str, str]]:
+        """Return the name of each upstream with the address of its pages; `url` is that of the application itself."""
+        base = url.removesuffix(self.own.prefix.rstrip("/"))
+        return [(one.name, f"{base}{one.prefix.rstrip('/')}/-/") for one in self.upstreams]
+
+
+PLACE = web.AppKey("place among upstreams", Place)
+"""In the application of one of several upstreams."""
+
+
+def status_with_upstreams(status: Status, place: Place) -> Status:
     """Return a status that also has the name of its upstream, and all upstreams of the server."""
 
     async def members() -> dict[str, Any]:
-        return {**await status(), "name": name, "upstreams": [asdict(one) for one in upstreams]}
+        return {**await status(), "name": place.own.name, "upstreams": [asdict(one) for one in place.upstreams]}
 
     return members
 
