@@ -12,6 +12,7 @@ from oda_proxy.errors import BadQueryError, OdaProxyError, StoreUnusableError
 from oda_proxy.files.zip_extraction import NoSpaceError, ZipLimits, extract
 from oda_proxy.fixture.reading import Limits
 from oda_proxy.handlers.imports import import_all, sources_in
+from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import OwnRoute
 from oda_proxy.web.recording_api import json_response
 
@@ -52,7 +53,9 @@ def routes(store: Store, descriptions: Descriptions, urls: Sequence[str]) -> Seq
             raise WrongMediaTypeError("send the zip file as it is, with Content-Type: application/zip")
         async with importing:
             with tempfile.TemporaryDirectory(prefix="oda-proxy-import-") as folder:
-                return json_response(await _import(request, Path(folder), store, descriptions, urls))
+                imported = await _import(request, Path(folder), store, descriptions, urls)
+        note_changed(request, imported["stored"].values())
+        return json_response(imported)
 
     summary = "store the fixtures or the capsule in a zip file as recordings"
     return (OwnRoute("POST", "/-/api/import", Action.CHANGE, import_zip, summary),)

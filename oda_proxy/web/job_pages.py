@@ -10,6 +10,7 @@ from aiohttp import web
 
 from oda_proxy.access.authentication import NotAuthenticatedError
 from oda_proxy.access.roles import Action
+from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.problems import problem
 
@@ -45,6 +46,7 @@ def routes(proxy: Proxy) -> Sequence[OwnRoute]:
             detail = f"{len(found)} running jobs have a key that begins with {key!r}; /-/jobs lists them"
             return problem(HTTPStatus.NOT_FOUND, detail)
         (running,) = found
+        note_changed(request, [running.resolved.key])
         await proxy.jobs.stop(running, "the administrator" if is_admin else "its client")
         return _json({"stopped": running.resolved.key})
 

@@ -20,6 +20,7 @@ from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.cross_site import CrossSiteError, check_site, origin_of
 from oda_proxy.query.client_name import address_name
+from oda_proxy.web.change_log import log_change
 from oda_proxy.web.front_end import client_address, public_url
 from oda_proxy.web.problems import problem, problem_of
 from oda_proxy.web.sign_in_form import sign_in_page
@@ -38,6 +39,7 @@ COOKIE: Final = "oda-proxy-session"
 """The cookie with the session of a browser."""
 SIGN_IN: Final = "/-/sign-in"
 """Where a browser signs in."""
+_CHANGES: Final = frozenset({Action.CHANGE, Action.STOP_OWN_JOB, Action.STOP_JOB})
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 Respond: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -153,8 +155,7 @@ class Guard:
             try:
                 route = own.chosen(request)
                 if self.limiter is None or route.action is Action.ALIVE:
-                    await self._check(request, route)
-                    return await handler(request)
+                    return await self._checked(request, route, handler)
                 return await self._limited(request, route, self.limiter, handler)
             except OdaProxyError as error:
                 return _refusal(error, request)
@@ -170,9 +171,16 @@ class Guard:
             seconds = max(math.ceil(refusal.retry_after), 1)
             detail = f"{refusal.reason}; send the request again in {seconds} s"
             return problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)})
+        response = await self._checked(request, route, handler)
+        limiter.charge(client, max(response.body_length, 0) or (response.content_length or 0))
+        return response
+
+    async def _checked(self, request: web.Request, route: OwnRoute, handler: Handler) -> web.StreamResponse:
+        """Respond to a request of a visitor who may do the action of its route, and log a change."""
         await self._check(request, route)
         response = await handler(request)
-        limiter.charge(client, max(response.body_length, 0) or (response.content_length or 0))
+        if route.action in _CHANGES and request.method not in _SAFE:
+            log_change(request, route.summary, request[VISITOR], response.status)
         return response
 
     async def _check(self, request: web.Request, route: OwnRoute) -> None:

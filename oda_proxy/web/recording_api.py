@@ -17,6 +17,7 @@ from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError, UsageError
 from oda_proxy.store.entry_json import entry_json
 from oda_proxy.store.selection import WORDS, Filters
+from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.problems import problem
@@ -85,6 +86,7 @@ class _RecordingApi:
         entry = await self._entry(request)
         if not await asyncio.to_thread(self._store.remove, entry.key):
             raise RecordingNotFoundError(entry.key, 0)
+        note_changed(request, [entry.key])
         return json_response({"removed": [entry.key]})
 
     async def remove_selected(self, request: web.Request) -> web.Response:
@@ -102,9 +104,10 @@ class _RecordingApi:
         selected = {"recordings": len(entries), "size": sum(entry.size for entry in entries)}
         if confirm in {CONFIRMED, str(len(entries))}:
             removed = await asyncio.to_thread(self._remove_all, entries)
+            note_changed(request, removed)
             return json_response({"removed": removed})
         if confirm:
-            detail = f"the filters select {len(entries)} recordings now, not {confirm[:20]}; nothing was removed"
+            detail = f"the filters select {len(entries)} recordings, not {confirm[:20]}; nothing was removed"
             return problem(HTTPStatus.CONFLICT, detail)
         return json_response({"removed": [], "would_be_removed": [entry.key for entry in entries], **selected})
 
@@ -119,6 +122,7 @@ class _RecordingApi:
     async def refresh(self, request: web.Request) -> web.Response:
         """Have a recording computed again."""
         entry = await self._entry(request)
+        note_changed(request, [entry.key])
         is_done = await refresh(self._proxy, entry, base_url=public_url(request))
         status = HTTPStatus.OK if is_done else HTTPStatus.ACCEPTED
         return json_response({"refreshed": [entry.key], "state": "done" if is_done else "running"}, status=status)
@@ -127,6 +131,7 @@ class _RecordingApi:
         entry = await self._entry(request)
         if not await asyncio.to_thread(self._store.pin, entry.key, pinned=pinned):
             raise RecordingNotFoundError(entry.key, 0)
+        note_changed(request, [entry.key])
         return entry.key
 
     async def _entry(self, request: web.Request) -> Entry:
