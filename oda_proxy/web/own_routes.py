@@ -20,7 +20,7 @@ from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.cross_site import CrossSiteError, check_site, origin_of
 from oda_proxy.query.client_name import address_name
-from oda_proxy.web.change_log import log_change
+from oda_proxy.web.change_log import log_change, log_refusal
 from oda_proxy.web.front_end import client_address, public_url
 from oda_proxy.web.problems import problem, problem_of
 from oda_proxy.web.sign_in_form import sign_in_page
@@ -152,12 +152,14 @@ class Guard:
             own = request.app[_VARIANTS].get(request.match_info.handler)
             if own is None:
                 return await handler(request)
+            route = own.chosen(request)
             try:
-                route = own.chosen(request)
                 if self.limiter is None or route.action is Action.ALIVE:
                     return await self._checked(request, route, handler)
                 return await self._limited(request, route, self.limiter, handler)
             except OdaProxyError as error:
+                if route.action in _CHANGES and request.method not in _SAFE:
+                    log_refusal(request, route.summary, error)
                 return _refusal(error, request)
 
         return handle

@@ -43,6 +43,7 @@ async def test_a_change_names_what_was_changed_and_by_whom(
     await server.send("DELETE", "/-/api/recordings?source=GX*&confirm=yes", bearer(ADMIN))
 
     (pinned, members), (removed, _) = changes(caplog)
+    assert members.pop("request_id")
     assert pinned == "exempt a recording from eviction (aaaaaaaaaaaa): 200, for the administrator at 127.0.0.1"
     assert members == {
         "action": "exempt a recording from eviction",
@@ -56,13 +57,27 @@ async def test_a_change_names_what_was_changed_and_by_whom(
     assert ADMIN not in caplog.text
 
 
+async def test_a_change_that_is_refused_is_logged_under_the_id_of_its_response(
+    server: AccessServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for headers, status in (({}, 401), (bearer(READ), 403), (bearer("wrong"), 401), ({"Origin": "http://a.b"}, 403)):
+        caplog.clear()
+        url = f"{server.url}/-/api/recordings/aa"
+        async with server.client.delete(url, headers=headers) as response:
+            assert response.status == status
+        ((text, members),) = changes(caplog)
+
+        assert text == f"refused to remove a recording: {status}, for a client at 127.0.0.1"
+        assert members["request_id"] == response.headers["X-Request-ID"]
+        assert "wrong" not in caplog.text
+
+
 async def test_what_changes_nothing_is_not_logged(server: AccessServer, caplog: pytest.LogCaptureFixture) -> None:
     for method, path, token in (
         ("GET", "/-/api/recordings", ADMIN),
         ("DELETE", "/-/api/recordings?source=*", ADMIN),
         ("DELETE", "/-/api/recordings/ff", ADMIN),
-        ("DELETE", "/-/api/recordings/aa", READ),
-        ("DELETE", "/-/jobs/aa", READ),
+        ("GET", "/-/status", "wrong"),
     ):
         await server.send(method, path, bearer(token))
 
