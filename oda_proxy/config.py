@@ -577,7 +577,11 @@ RECORD = (
         "HOST",
     ),
 )
-REPLAY = (replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),)
+REPLAY = (
+    replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),
+    replace(_UPSTREAM, default=None, help="present URL of a dispatcher that was recorded at a --former-url"),
+    _FORMER_URL,
+)
 MOCK = (
     _FIXTURES,
     _HOST,

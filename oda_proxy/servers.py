@@ -145,7 +145,7 @@ async def proxy_listening(
             for one in options.each_upstream
         ]
         stack.push_async_callback(_close_all, [parts for _, parts in each], shutdown_timeout)
-        app = await _mounted(options, [app for app, _ in each], shared, stack, reloads)
+        app = await _mounted(options, each, shared, stack, reloads)
         if sockets:
             await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
             url = address_of_socket(sockets[0], is_tls=tls is not None)
@@ -450,7 +450,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                         await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
             stack.push_async_callback(_close_all, every_part, SHUTDOWN_TIMEOUT)
-            app = await _mounted(options, [app for app, _ in each], worker.shared, stack, worker.reloads)
+            app = await _mounted(options, each, worker.shared, stack, worker.reloads)
             async with listening_on(app, worker.sockets, tls=worker.tls):
                 await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
                 if worker.is_first:
@@ -567,25 +567,31 @@ def _status(place: Place | None, status: Status) -> Status:
 
 async def _mounted(
     options: ServeOptions,
-    apps: Sequence[web.Application],
+    each: Sequence[tuple[web.Application, Parts]],
     shared: SharedAccess,
     stack: AsyncExitStack,
     reloads: Reloads | None,
 ) -> web.Application:
     """Return the application of the only upstream, or one for those of all, each below its prefix."""
     if not options.upstreams:
-        (app,) = apps
+        ((app, _),) = each
         return app
     from oda_proxy.web.directory import make_directory
     from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.mounts import mounted
+    from oda_proxy.web.pages import obstacle
 
     front_end = _front_end(options)
     guard = guard_of(options, shared, None)
     if reloads is not None:
         reloads.register(lambda _, tokens: setattr(guard.authentication, "tokens", tokens))
-    elsewhere = make_directory(_named_upstreams(options), guard, front_end)
-    by_prefix = dict(zip((one.prefix for one in options.upstreams), apps, strict=True))
+
+    async def obstacle_of_all() -> str:
+        reasons = [await obstacle(parts.proxy, parts.server) for _, parts in each]
+        return reasons[0] if all(reasons) else ""
+
+    elsewhere = make_directory(_named_upstreams(options), guard, front_end, obstacle_of_all)
+    by_prefix = {parts.options.prefix: app for app, parts in each}
     return await stack.enter_async_context(mounted(by_prefix, elsewhere, front_end))
 
 

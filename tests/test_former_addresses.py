@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
 import oda_proxy
 from oda_proxy.cli import main
 from oda_proxy.errors import UsageError
-from tests.support.image_query import get_image, get_image_and_headers, mock_status
+from tests.support.image_query import IMAGE, get_image, get_image_and_headers, mock_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +98,26 @@ def test_a_capsule_of_the_former_address_is_imported(tmp_path: Path, capsys: pyt
     assert main(["import", str(tmp_path / "capsule"), *where]) == 2
     assert "name a former address of the dispatcher with --former-url" in capsys.readouterr().err
     assert output(capsys, "import", str(tmp_path / "capsule"), *where, "--former-url", former)["failed"] == {}
+
+
+ASK = """
+import json, sys, urllib.request
+print(json.load(urllib.request.urlopen(sys.argv[1]))["query_status"])
+"""
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_capsule_of_the_former_address_answers_programs_that_use_the_present_one(
+    tmp_path: Path, is_named: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with oda_proxy.mocking() as former, oda_proxy.recording(tmp_path / "capsule", upstream=former) as url:
+        get_image(url)
+    moved = ("--upstream", "http://moved.example", "--former-url", former) if is_named else ()
+    query = f"http://moved.example/run_analysis?{urlencode(IMAGE)}"
+
+    status = main(["replay", *moved, str(tmp_path / "capsule"), "--", sys.executable, "-c", ASK, query])
+
+    assert (status, capfd.readouterr().out) == ((0, "done\n") if is_named else (1, ""))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from oda_proxy.fixture.reading import Fixture, Limits
 from oda_proxy.recordings import failures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from oda_proxy.capsule.exchange import Exchange
@@ -64,6 +64,17 @@ class Capsule:
     dispatchers: tuple[DispatcherCapsule, ...]
     unlisted: tuple[str, ...] = ()
     """Files in the folders of the capsule that the manifest does not list; of these only descriptions are read."""
+
+    def with_present_address(self, url: str, former_urls: Collection[str]) -> Capsule:
+        """Return the capsule as if its dispatchers at one of the former addresses had been used at `url`, too."""
+        former = {former.rstrip("/") for former in former_urls}
+        dispatchers = tuple(
+            replace(one, addresses=(*one.addresses, url))
+            if former & {address.rstrip("/") for address in (one.url, *one.addresses)}
+            else one
+            for one in self.dispatchers
+        )
+        return replace(self, dispatchers=dispatchers)
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
+from oda_proxy.config import PRODUCTION
 from oda_proxy.query.message_text import printable
 from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child, monitor
@@ -76,11 +77,18 @@ def record(
     return _run(program, run)
 
 
-def replay(folder: Path, program: Sequence[str], *, time_scale: float) -> int:
-    """Run a command with answers from a capsule; return its exit status."""
+def replay(
+    folder: Path, program: Sequence[str], *, time_scale: float, upstream: str | None, former_url: Sequence[str]
+) -> int:
+    """Run a command with answers from a capsule; return its exit status.
+
+    What was recorded of a dispatcher at a former address answers requests to `upstream`, or else to production, too.
+    """
 
     async def run() -> int:
-        async with replaying(folder, time_scale=time_scale) as replayer:
+        async with replaying(
+            folder, time_scale=time_scale, upstream=upstream or PRODUCTION, former_urls=former_url
+        ) as replayer:
             with empty_caches(os.environ) as home:
                 result, bypass = await _run_in(replayer, home, program)
         _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypass), *_home_summary(home)])

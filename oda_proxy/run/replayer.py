@@ -37,7 +37,7 @@ from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.upstream.description_cache import DescriptionCache
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
     from oda_proxy.capsule.exchange import Exchange
@@ -229,14 +229,21 @@ class Replayer:
 
 @asynccontextmanager
 async def replaying(
-    folder: Path, *, time_scale: float = 0.0, listen: OpenListeners = command_listeners
+    folder: Path,
+    *,
+    time_scale: float = 0.0,
+    listen: OpenListeners = command_listeners,
+    upstream: str = PRODUCTION,
+    former_urls: Sequence[str] = (),
 ) -> AsyncIterator[Replayer]:
     """Replay the capsule in `folder` until the block ends; nothing is sent to other machines.
 
-    `time_scale` is the duration of jobs: 1 as recorded, 0 none. `listen` opens the listeners. Raises CapsuleError,
-    which names the file, and ListenError.
+    `time_scale` is the duration of jobs: 1 as recorded, 0 none. `listen` opens the listeners. What was recorded of a
+    dispatcher at one of the `former_urls` answers requests to `upstream`, too. Raises CapsuleError, which names the
+    file, and ListenError.
     """
-    replayer = Replayer(await asyncio.to_thread(open_capsule, folder), time_scale=time_scale)
+    capsule = await asyncio.to_thread(open_capsule, folder)
+    replayer = Replayer(capsule.with_present_address(upstream, former_urls), time_scale=time_scale)
     async with AsyncExitStack() as stack:
         await replayer.load(stack)
         replayer.listeners = await stack.enter_async_context(listen(replayer))

@@ -16,7 +16,7 @@ from oda_proxy.web.front_end import ADDRESSES
 from oda_proxy.web.own_routes import OwnRoute, add_own_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.own_routes import Guard
@@ -61,8 +61,13 @@ def status_with_upstreams(status: Status, place: Place) -> Status:
     return members
 
 
-def make_directory(upstreams: Sequence[NamedUpstream], guard: Guard, addresses: Addresses) -> web.Application:
-    """Return the application for paths that belong to no upstream."""
+def make_directory(
+    upstreams: Sequence[NamedUpstream], guard: Guard, addresses: Addresses, obstacle: Callable[[], Awaitable[str]]
+) -> web.Application:
+    """Return the application for paths that belong to no upstream.
+
+    `obstacle` returns why no upstream can answer anything, or an empty text.
+    """
     app = web.Application(middlewares=[guard.middleware])
     app[ADDRESSES] = addresses
 
@@ -71,6 +76,11 @@ def make_directory(upstreams: Sequence[NamedUpstream], guard: Guard, addresses: 
         return web.Response(text=f"{json.dumps(members)}\n", content_type="application/json", headers=_HEADERS)
 
     async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_HEADERS)
+
+    async def ready(_: web.Request) -> web.Response:
+        if reason := await obstacle():
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"{reason}\n", headers=_HEADERS)
         return web.Response(text="ok\n", headers=_HEADERS)
 
     async def not_found(_: web.Request) -> web.Response:
@@ -85,7 +95,7 @@ def make_directory(upstreams: Sequence[NamedUpstream], guard: Guard, addresses: 
         [
             OwnRoute("GET", "/-/status", Action.READ_STATUS, status, "the upstreams of the server"),
             OwnRoute("GET", "/-/livez", Action.ALIVE, alive, "whether the process is alive"),
-            OwnRoute("GET", "/-/readyz", Action.ALIVE, alive, "whether the server can answer"),
+            OwnRoute("GET", "/-/readyz", Action.ALIVE, ready, "whether an upstream can answer requests"),
         ],
     )
     app.router.add_route("*", "/{path:.*}", not_found)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from oda_proxy.web.mounts import without_prefix
+from oda_proxy.web.front_end import FrontEnd
+from oda_proxy.web.mounts import MountedAddresses, without_prefix
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,12 @@ def test_a_prefix_may_have_several_segments() -> None:
     assert without_prefix("/a/b/c", "/a/b") == "/c"
     assert without_prefix("/a//%62/c", "/a/b") == "/c"
     assert without_prefix("/a/c", "/a/b") is None
+
+
+def test_the_prefix_of_the_deployment_comes_before_that_of_the_upstream() -> None:
+    addresses = MountedAddresses(FrontEnd("https://example.org/oda"), "/staging")
+    request = make_mocked_request("GET", "/oda/staging/run_analysis?a=1")
+
+    assert addresses.target(request) == "/run_analysis?a=1"
+    assert addresses.target(make_mocked_request("GET", "/staging/-/jobs")) == "/-/jobs"  # the front end has removed it
+    assert addresses.public_url(request) == "https://example.org/oda/staging"
