@@ -11,6 +11,7 @@ from aiohttp import web
 
 from oda_proxy.access.roles import Action
 from oda_proxy.pages import overview, rendering
+from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.refresh import refresh
@@ -136,6 +137,7 @@ def routes(store: Store, changes: Sequence[Change]) -> Sequence[OwnRoute]:
         async def perform(request: web.Request) -> web.Response:
             entry = await _entry(store, request)
             notice = await change.perform(entry, request)
+            note_changed(request, [entry.key])
             target = f"../{entry.key}" if change.leaves_page else "../../"
             headers = {"Location": f"{target}?notice={notice}", "Cache-Control": "no-store"}
             return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)

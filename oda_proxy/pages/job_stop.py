@@ -10,6 +10,7 @@ from aiohttp import web
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.pages import rendering
+from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import OwnRoute
 
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ def routes(proxy: Proxy) -> Sequence[OwnRoute]:
             "stop_job.html",
             rendering.root_of(request.rel_url.raw_path),
             current="Jobs",
-            account=rendering.account_of(request),
+            **rendering.header_of(request),
             what="a private query" if private else f"{query.product_type} ({query.instrument})",
             clients=running.sessions,
         )
         return rendering.page(text)
 
     async def stop(request: web.Request) -> web.Response:
-        await proxy.jobs.stop(_running(proxy, request), "the administrator")
+        running = _running(proxy, request)
+        note_changed(request, [running.resolved.key])
+        await proxy.jobs.stop(running, "the administrator")
         headers = {"Location": "../../jobs", "Cache-Control": "no-store"}
         return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)
 

@@ -102,6 +102,7 @@ def view_of(
     schema: Schema | None,
     timeline: Sequence[tuple[str, float]],
     exit_status: Mapping[str, object],
+    other_members: Mapping[str, object],
     upstream: str | None,
     version: str,
     now: float,
@@ -109,7 +110,8 @@ def view_of(
     """Return the view of a recording.
 
     `schema` describes its instrument, `timeline` has the states of its job with s after the first request, `upstream`
-    is the address of its dispatcher, `version` that of this program; `now` is in s since 1970 (UTC).
+    is the address of its dispatcher, `version` that of this program; `now` is in s since 1970 (UTC). Versions that the
+    dispatcher named are among the `other_members` of its answer.
     """
     query, subject = entry.query, subject_of(entry.query)
     described = schema.products.get(query.product_type, {}) if schema and query else {}
@@ -125,7 +127,7 @@ def view_of(
         parameters=_parameters(query, described),
         defaults=_defaults(query, described),
         files=[Fact(printable(name), f"SHA-256 {digest}") for name, digest in query.files] if query else [],
-        facts=_facts(entry, upstream, version, now),
+        facts=_facts(entry, upstream, _versions(other_members), version, now),
         stages=stages_of(timeline, entry.cost),
         remarks=_remarks(exit_status),
     )
@@ -212,10 +214,20 @@ def _defaults(query: Query | None, described: Mapping[str, Parameter]) -> list[P
     return rows
 
 
-def _facts(entry: Entry, upstream: str | None, version: str, now: float) -> list[Fact]:
+def _versions(members: Mapping[str, object]) -> list[Fact]:
+    """Return the versions that a dispatcher names in its answer; most name none."""
+    return [
+        Fact(printable(name.replace("_", " ")), shorten(value, MAX_VALUE))
+        for name, value in members.items()
+        if "version" in name and isinstance(value, str) and value
+    ]
+
+
+def _facts(entry: Entry, upstream: str | None, versions: Sequence[Fact], version: str, now: float) -> list[Fact]:
     stored = f"{quantities.moment(entry.stored_at)} UTC"
     facts = [
         Fact("dispatcher", printable(upstream), "where it was computed") if upstream else None,
+        *versions,
         Fact("stored", stored, quantities.age(entry.stored_at, now)),
         Fact("last used", quantities.age(entry.used_at, now)),
         Fact("computing time", quantities.span(entry.cost), "saved by each hit") if entry.cost > 0 else None,

@@ -140,6 +140,7 @@ class Pages:
                     else None,
                     timeline=recording.timeline,
                     exit_status=recording.exit_status,
+                    other_members=recording.other_members,
                     upstream=upstream.url if upstream else None,
                     version=__version__,
                     now=now,

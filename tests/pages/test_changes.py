@@ -48,7 +48,10 @@ async def test_a_page_asks_before_anything_changes(store: MemoryStore, change: s
     assert store.entry(PUBLIC) is not None
 
 
-async def test_a_recording_is_removed_and_the_overview_says_so(store: MemoryStore) -> None:
+async def test_a_recording_is_removed_and_the_overview_says_so(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with serving(store) as browser:
         url = f"{browser.url}/-/recordings/{PUBLIC}/remove"
         status, target = await post(url, BEARER)
@@ -57,6 +60,7 @@ async def test_a_recording_is_removed_and_the_overview_says_so(store: MemoryStor
     assert status == 303
     assert store.entry(PUBLIC) is None
     assert NOTICES["removed"] in text
+    assert PUBLIC[:12] in caplog.text
 
 
 async def test_a_recording_is_pinned_and_its_page_says_so(store: MemoryStore) -> None:

@@ -33,6 +33,7 @@ def view(query: Query | None = CRAB, **changes: Any) -> recording_page.Recording
         "schema": SCHEMA,
         "timeline": (),
         "exit_status": {},
+        "other_members": {},
         "upstream": "https://dispatcher.example/oda",
         "version": "1.0",
         "now": NOW,
@@ -109,6 +110,14 @@ def test_facts_say_where_and_when_it_was_computed() -> None:
     assert facts["computing time"] == "15.5 min"
     assert facts["served by"] == "oda-proxy 1.0"
     assert "dispatcher" not in {fact.name for fact in view(upstream=None).facts}
+
+
+def test_versions_that_the_dispatcher_names_are_shown() -> None:
+    found = view(other_members={"cdci_data_analysis_version": "1.3.6", "version_details": {}, "something": "1"})
+
+    facts = {fact.name: fact.value for fact in found.facts}
+    assert facts["cdci data analysis version"] == "1.3.6"
+    assert not {"version details", "something"} & facts.keys()
 
 
 def test_the_stages_of_a_job_fill_its_duration() -> None:
