@@ -27,6 +27,19 @@ _END: Final = b"\r\n\r\n"
 _WITH_MORE: Final = re.compile(rb"[\r\n](?:content-length|transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
 """Headers of a request after which more is to come."""
 
+_INTERNAL: Final = frozenset(
+    {
+        *("_close", "_force_close", "_keepalive_timeout", "_loop", "_manager", "_messages"),
+        *("_next_keepalive_close_time", "_paused", "_request_count", "_waiter"),
+    }
+)
+"""Attributes of aiohttp's connections that are not part of its interface, and are needed here."""
+
+
+def can_repeat() -> bool:
+    """Return whether the connections of this release of aiohttp have what is needed to repeat responses."""
+    return {name for kind in web.RequestHandler.__mro__ for name in getattr(kind, "__slots__", ())} >= _INTERNAL
+
 
 class Connection(web.RequestHandler):
     """A connection of aiohttp that repeats responses while nothing else is under way on it."""

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from oda_proxy.errors import ListenError
-from oda_proxy.web.connection import ConnectionServer
+from oda_proxy.web.connection import ConnectionServer, can_repeat
 from oda_proxy.web.repeated_requests import RepeatedRequests
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ MAX_LINE = 256 * 1024
 
 FIRST_REQUEST: Final = 1.0
 """Seconds in which a client sends its first request after it has connected."""
+
+_log = logging.getLogger(__name__)
 
 _CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
 UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
@@ -91,7 +94,13 @@ class _Runner(web.AppRunner):
     """Runs an application, with connections that repeat its responses."""
 
     async def _make_server(self) -> web.Server:
-        return ConnectionServer(await super()._make_server(), RepeatedRequests())
+        server = await super()._make_server()
+        if can_repeat():
+            return ConnectionServer(server, RepeatedRequests())
+        _log.warning(
+            "this release of aiohttp (%s) is not known: hits are slower than they could be", aiohttp.__version__
+        )
+        return server
 
 
 @asynccontextmanager

@@ -536,6 +536,29 @@ async def test_a_server_that_stops_answers_no_more(tmp_path: Path, connections: 
         assert deployment.proxy.outcomes.hits == hits
 
 
+def test_all_that_is_needed_of_aiohttp_is_checked() -> None:
+    source = (
+        Path(connection.__file__).read_text().partition("class Connection(")[2].partition("class ConnectionServer")[0]
+    )
+    own = {*Connection.__slots__, *(name for name in vars(Connection) if name.startswith("_"))}
+
+    assert set(re.findall(r"self\.(_\w+)", source)) - own == connection._INTERNAL
+    assert connection.can_repeat()
+
+
+async def test_another_release_of_aiohttp_answers_in_the_ordinary_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "_INTERNAL", frozenset({"_no_longer_there"}))
+    async with deployed(tmp_path) as deployment:
+        await deployment.get()
+
+        for _ in range(5):
+            assert not await deployment.is_repeated()
+
+    assert "this release of aiohttp" in caplog.text
+
+
 # -- the memo --------------------------------------------------------------------------------------
 
 
