@@ -134,8 +134,9 @@ async def proxy_listening(
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     from oda_proxy.web.guarding import shared_access
+    from oda_proxy.web.tls import context_of
 
-    tls = _tls(options)
+    tls = context_of(options, reloads)
     async with AsyncExitStack() as stack:
         shared = shared_access(options)
         each = [
@@ -258,6 +259,7 @@ def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOp
     """
     from oda_proxy.web.guarding import shared_access
     from oda_proxy.web.reloading import Reloads
+    from oda_proxy.web.tls import context_of
     from oda_proxy.workers.shared_port import distribute, share_port
     from oda_proxy.workers.socket_folder import private_folder
     from oda_proxy.workers.supervisor import Supervisor
@@ -269,7 +271,7 @@ def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOp
         )
     shared, reloads = shared_access(options), Reloads(options, read_options)
     _import_all()
-    tls = _tls(options)
+    tls = context_of(options, reloads)
     started_at = time.time()
     passed = passed_sockets(os.environ)
     if passed:
@@ -343,17 +345,6 @@ def _front_end(options: ServeOptions) -> FrontEnd:
     return FrontEnd(options.public_url, TrustedProxies(networks, unix="unix" in options.trusted_proxy))
 
 
-def _tls(options: ServeOptions) -> ssl.SSLContext | None:
-    """Return the TLS context of the server, or None; raises UsageError."""
-    if options.tls_cert is None:
-        if options.tls_key is not None:
-            raise UsageError(f"--tls-key {options.tls_key} needs the certificate of this key: --tls-cert FILE")
-        return None
-    from oda_proxy.web.tls import server_context
-
-    return server_context(options.tls_cert, options.tls_key)
-
-
 def _import_all() -> None:
     """Import what workers need before they are forked: they share its memory, and start at once."""
     import oda_proxy.proxy
@@ -424,6 +415,7 @@ async def _worker_app(
 
 async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
     """Run one of several processes until a signal, or the end of the parent process, stops it; return its status."""
+    from oda_proxy.web.tls import read_with
     from oda_proxy.workers.channel import Report, encode
     from oda_proxy.workers.membership import Membership, connected
     from oda_proxy.workers.socket_folder import remove
@@ -432,6 +424,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
         reopen_log()
         worker.reloads.reload()
 
+    read_with(worker.reloads, worker.tls, options, is_logged=False)
     stop = stop_event(on_hangup, is_logged=False)  # the parent process logs it once
     membership = Membership(worker.number)
     try:

@@ -6,9 +6,11 @@ import asyncio
 import gc
 import json
 import logging
+import signal
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,9 @@ import pytest
 import trustme
 
 from oda_proxy import config, servers
+from tests.support.crowds import wait_until
 from tests.support.servers import PATIENCE, running
+from tests.support.worker_servers import MANY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,6 +76,39 @@ def test_a_server_with_a_certificate_speaks_tls_and_reads_the_headers_of_its_fro
             assert "https://example.org/mmoda'" in hit["products"]["api_code"]
         assert fetch(proxy, "/-/status", authority)["run_analysis"]["hits"] > 0
     assert "without encryption" not in (tmp_path / "proxy.log").read_text()
+
+
+@pytest.mark.slow
+def test_all_workers_serve_a_renewed_certificate_after_sighup(tmp_path: Path) -> None:
+    def renew() -> Path:
+        """Write another certificate, and return the file of its authority."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "new.pem")
+        (tmp_path / "new.pem").replace(tmp_path / "both.pem")
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        return tmp_path / "authority.pem"
+
+    def is_trusted(server: Server, authority: Path) -> bool:
+        context = ssl.create_default_context(cafile=authority)
+        try:
+            with urllib.request.urlopen(f"{server.url}/-/livez", timeout=PATIENCE, context=context):  # noqa: S310 - on this machine
+                return True
+        except urllib.error.URLError:
+            return False
+
+    first = renew()
+    serve = ["serve", "--port", "0", "--cache-dir", str(tmp_path / "cache"), "--workers", "2"]
+    with (
+        running(tmp_path / "mock.log", "mock", "--port", "0") as mock,
+        running(
+            tmp_path / "proxy.log", *serve, "--upstream", mock.url, "--tls-cert", str(tmp_path / "both.pem")
+        ) as proxy,
+    ):
+        assert all(is_trusted(proxy, first) for _ in range(MANY))
+        second = renew()
+        proxy.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: all(is_trusted(proxy, second) for _ in range(MANY)))
 
 
 @pytest.mark.parametrize("arguments", [["--tls-key", "key.pem"], ["--tls-cert", "missing.pem"]])

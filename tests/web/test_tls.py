@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 from typing import TYPE_CHECKING
@@ -10,10 +11,13 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
+from yarl import URL
 
+from oda_proxy import config
 from oda_proxy.errors import UsageError
+from oda_proxy.web.reloading import Reloads
 from oda_proxy.web.server import listening
-from oda_proxy.web.tls import server_context
+from oda_proxy.web.tls import context_of, server_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,3 +76,42 @@ def test_files_that_cannot_be_used_are_named(files: Path, certificate: str, key:
         server_context(files / certificate, files / key if key else None)
 
     assert "\n" not in str(caught.value)
+
+
+async def served(url: str) -> bytes:
+    """Return the certificate that a server presents (DER)."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(URL(url).host, URL(url).port, ssl=context)
+    try:
+        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return certificate
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_renewed_certificate_is_served_after_the_options_were_read_again(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes((files / "cert.pem").read_bytes())
+    key.write_bytes((files / "key.pem").read_bytes())
+    (tmp_path / "empty.toml").touch()
+    flags = {"tls-cert": str(certificate), "tls-key": str(key)}
+    values = config.resolve(config.SERVE, flags, {}, tmp_path / "empty.toml", warn=pytest.fail)
+    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    reloads = Reloads(options, lambda: options)
+    renewed = trustme.CA().issue_cert("localhost", "127.0.0.1")
+
+    async with listening(web.Application(), "127.0.0.1", 0, tls=context_of(options, reloads)) as url:
+        before = await served(url)
+        key.write_text("no key\n")
+        reloads.reload()
+        assert await served(url) == before
+        assert "the certificate stays as it was: cannot use" in caplog.text
+        renewed.cert_chain_pems[0].write_to_path(certificate)
+        renewed.private_key_pem.write_to_path(key)
+        reloads.reload()
+        assert await served(url) == ssl.PEM_cert_to_DER_cert(certificate.read_text())
