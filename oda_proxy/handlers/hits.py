@@ -71,9 +71,10 @@ class HitHandler:
         coding = preferred(client.request.headers, CODINGS) if varies else IDENTITY
         head = self._cache.compressed_head(recording, coding)
         repeatable = None
-        if resolved is not None and isinstance(recording, LoadedRecording) and self._is_repeatable(client):
-            repeat = self._repeater.repeatable
-            repeatable = partial(repeat, recording, resolved, client, coding, is_encoded=head is not None)
+        if self._may_repeat and resolved and isinstance(recording, LoadedRecording) and _is_plain(client):
+            is_same_for_all = recording.key == resolved.key and not recording.gaps
+            repeat = partial(self._repeater.repeatable, recording, resolved, client, coding)
+            repeatable = partial(repeat, is_encoded=head is not None) if is_same_for_all else None
         return answer_from(
             recording,
             envelope,
@@ -85,7 +86,7 @@ class HitHandler:
             repeatable=repeatable,
         )
 
-    def _is_repeatable(self, client: Client) -> bool:
-        """Return whether an answer depends on nothing of its client that may change."""
-        is_plain = client.envelope.token is None and cache_control(client.request.headers) == CacheControl()
-        return self._may_repeat and is_plain
+
+def _is_plain(client: Client) -> bool:
+    """Return whether an answer depends on nothing of its client that may change."""
+    return client.envelope.token is None and cache_control(client.request.headers) == CacheControl()

@@ -44,13 +44,11 @@ class HitRepeater:
 
     def repeatable(
         self, recording: LoadedRecording, resolved: ResolvedQuery, client: Client, coding: str, *, is_encoded: bool
-    ) -> RepeatableHit | None:
-        """Return the hit that a client is served, to repeat it; None where other sessions may get another answer.
+    ) -> RepeatableHit:
+        """Return the hit that a client is served, to repeat it.
 
         `coding` is the content coding that the client prefers; `is_encoded` if the answer has it.
         """
-        if recording.gaps or recording.key != resolved.key:
-            return None
         return RepeatableHit(self, recording, resolved, client, coding, is_encoded=is_encoded)
 
 

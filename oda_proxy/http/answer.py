@@ -34,8 +34,8 @@ class Answer:
     headers: Headers
     body: tuple[bytes | memoryview, ...] | Body
     cache_status: CacheStatus
-    repeatable: Callable[[], Repeatable | None] | None = field(default=None, repr=False, compare=False)
-    """Returns what repeats the answer, where that is possible; None where it never is."""
+    repeatable: Callable[[], Repeatable] | None = field(default=None, repr=False, compare=False)
+    """Returns what repeats the answer; None where that is not possible."""
 
     async def close(self) -> None:
         """Close a streamed body that is not read any further."""

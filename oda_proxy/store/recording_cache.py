@@ -303,7 +303,7 @@ def answer_from(
     status: CacheStatus,
     compressed: CompressedHead | None = None,
     varies: bool = False,
-    repeatable: Callable[[], Repeatable | None] | None = None,
+    repeatable: Callable[[], Repeatable] | None = None,
 ) -> Answer:
     """Return a recording as an answer, spliced for a client of `base_url`; `now` is in s since 1970 (UTC).
 

@@ -83,9 +83,8 @@ class Connection(web.RequestHandler):
             return
         if not self._repeated.is_wanted(candidate) or not is_only_session(candidate, request.raw_path):
             return
-        head, hit = head_template(answer, account.record.cache_status), answer.repeatable()
-        if head is not None and hit is not None:
-            self._repeated.add(candidate, FirstResponse(hit, head, account))
+        if head := head_template(answer, account.record.cache_status):
+            self._repeated.add(candidate, FirstResponse(answer.repeatable(), head, account))
 
     def _answer(self, candidate: Candidate) -> bool:
         """Answer a request that was sent before; return whether that was possible."""
