@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.crowds import wait_until
 from tests.support.front_end import free_port, front_end, nginx, prepare
 from tests.support.servers import PATIENCE, running
 
@@ -109,6 +110,16 @@ def test_headers_of_clients_do_not_reach_the_proxy(site: FrontEnd) -> None:
     assert f"'{site.url}'" in json.loads(text)["products"]["api_code"]
 
 
+def test_a_request_has_the_same_id_in_both_logs(site: FrontEnd, proxy: Server) -> None:
+    status, headers, _ = fetch(site, f"/run_analysis?{QUERY}", None, **{"X-Request-Id": "chosen-by-the-client"})
+    request_id = headers["X-Request-Id"]
+
+    assert status == 200
+    assert len(request_id) == 32
+    wait_until(lambda: request_id in site.access_log.read_text())
+    wait_until(lambda: request_id in proxy.log.read_text())
+
+
 def test_an_upload_is_passed_on(site: FrontEnd) -> None:
     boundary = "b" * 20
     fields = {**dict(urllib.parse.parse_qsl(QUERY)), "session_id": f"{SECRET[:-1]}U"}
@@ -136,6 +147,7 @@ def test_nothing_is_written_that_a_client_sends_as_its_query(site: FrontEnd, pro
     assert connection.getresponse().status == 414
     connection.close()
 
+    wait_until(lambda: " 414 " in site.access_log.read_text())
     logs = [path.read_text() for path in site.access_log.parent.glob("*.log")]
     assert '"/oda/run_analysis" ' in "".join(logs)
     assert [log for log in logs if "very-secret" in log or SECRET in log] == []
