@@ -26,13 +26,20 @@ _MAX_RESPONSES: Final = 200
 def choose_drawing(products: Mapping[str, Any], number: int) -> Drawing:
     """Return the drawing of a product of an answer in the wire form.
 
-    Raises NoProductError if it does not exist, and CodecError or ForbiddenPickleError if it cannot be decoded.
+    Raises NoProductError if it does not exist, otherwise as `drawing_of`.
     """
-    listed = find_product(products, number)
+    return drawing_of(find_product(products, number), list_products(products))
+
+
+def drawing_of(listed: ListedProduct, others: Sequence[ListedProduct]) -> Drawing:
+    """Return the drawing of a product; `others` are all products of the answer.
+
+    Raises NoProductError if it has none, and CodecError or ForbiddenPickleError if it cannot be decoded.
+    """
     content = listed.content()
     match content:
         case DataProduct():
-            return _arrays(content, listed, list_products(products))
+            return _arrays(content, listed, others)
         case Catalog():
             units = {name: "deg" for name in content.columns if name.casefold() in {"ra", "dec", "err_rad"}}
             units |= {name: "sigma" for name in content.columns if name.casefold() == "significance"}

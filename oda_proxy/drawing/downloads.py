@@ -18,7 +18,7 @@ from oda_proxy.codec import fits, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
 from oda_proxy.drawing.file_names import safe_name
 from oda_proxy.drawing.product_list import Catalog, NoProductError, find_product, list_products, name_of
-from oda_proxy.errors import CodecError
+from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.message_text import shorten
@@ -103,7 +103,10 @@ def write_fixture_archive(file: IO[bytes], recording: Recording, source: str) ->
     date = time.gmtime(max(recording.stored_at, 315_532_800.0))[:6]
     with tempfile.TemporaryDirectory(prefix="oda-proxy-fixture-") as name:
         folder = Path(name)
-        write_fixture(folder, path, query, answer)
+        try:
+            write_fixture(folder, path, query, answer)
+        except FixtureError as error:
+            raise CodecError(f"it has no form as a fixture: {str(error).replace(f'{folder}/', '')}") from None
         write_manifest(folder, {path: {"kind": "recorded", "source": source, "modelled": []}})
         write_git_attributes(folder)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.store import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from oda_proxy.drawing.tasks import Task
@@ -157,7 +157,13 @@ class DrawingProcess:
         except OSError as error:
             raise UnavailableError(f"the drawing process cannot be started: {error.strerror or error}") from error
         self._process = process
-        self._read(process, START_TIMEOUT, "start")
+        with _deadline(process, START_TIMEOUT):
+            response = _read(process)
+        if response is None:
+            self.stop()
+            raise UnavailableError(
+                f"the drawing process did not start within {START_TIMEOUT:g} s, or ended with {process.returncode}"
+            )
         return process
 
     def _exchange(
@@ -176,42 +182,55 @@ class DrawingProcess:
             "output": str(output),
         }
         assert process.stdin is not None  # noqa: S101 - it is a pipe
-        timer = threading.Timer(self._timeout, process.kill)
-        timer.start()
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            if not is_held:
-                for piece in head.pieces():
-                    process.stdin.write(piece)
-            process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the end of its output says why
-        except BaseException:  # a head that cannot be read: the process waits for the rest
+        with _deadline(process, self._timeout) as expired:
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                if not is_held:
+                    for piece in head.pieces():
+                        process.stdin.write(piece)
+                process.stdin.flush()
+            except BrokenPipeError:
+                pass  # the end of its output says why
+            except BaseException:  # a head that cannot be read: the process waits for the rest
+                self.stop()
+                raise
+            response = _read(process)
+        if response is None:
             self.stop()
-            raise
-        finally:
-            timer.cancel()
-        response = self._read(process, self._timeout, "work")
+            raise self._failure(process.returncode, has_expired=expired.is_set())
         self._held = row if response.get("held") else None
         return response
 
-    def _read(self, process: subprocess.Popen[bytes], timeout: float, purpose: str) -> dict[str, Any]:
-        """Read a response; kill the process where that takes longer than `timeout`, in s."""
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        timer = threading.Timer(timeout, process.kill)
-        timer.start()
-        try:
-            line = process.stdout.readline()
-        finally:
-            timer.cancel()
-        if line.endswith(b"\n"):
-            response: dict[str, Any] = json.loads(line)
-            return response
-        self.stop()
+    def _failure(self, status: int, *, has_expired: bool) -> OdaProxyError:
+        """Return the error of a process that ended while it worked."""
         if self._closed:
-            raise UnavailableError("the server stops")
-        if purpose == "start":
-            raise UnavailableError(f"the drawing process did not start within {timeout:g} s, or ended")
-        if process.returncode == -_SIGKILL:
-            raise DrawingFailedError(f"it takes more time than {timeout:g} s, or too much memory, and was given up")
-        raise DrawingFailedError(f"the drawing process ended with status {process.returncode}")
+            return UnavailableError("the server stops")
+        if has_expired:
+            return DrawingFailedError(f"it takes more than {self._timeout:g} s, and was given up")
+        if status == -_SIGKILL:
+            return DrawingFailedError("the drawing process was killed, perhaps because it took too much memory")
+        return DrawingFailedError(f"the drawing process ended with status {status}")
+
+
+def _read(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """Read a response; None where the process has ended."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    line = process.stdout.readline()
+    return json.loads(line) if line.endswith(b"\n") else None
+
+
+@contextmanager
+def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
+    """Kill a process where the block takes longer, and set the event."""
+    expired = threading.Event()
+
+    def kill() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()

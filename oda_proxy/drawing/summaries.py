@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oda_proxy.codec import wire
 from oda_proxy.codec.product import DataProduct
 from oda_proxy.drawing import headers, images, light_curves, spectra
-from oda_proxy.drawing.choice import choose_drawing
+from oda_proxy.drawing.choice import drawing_of
 from oda_proxy.drawing.downloads import file_name
 from oda_proxy.drawing.drawings import TableDrawing, TextDrawing
 from oda_proxy.drawing.product_list import Catalog, list_products, name_of
@@ -15,10 +15,10 @@ from oda_proxy.errors import CodecError, OdaProxyError
 from oda_proxy.query.message_text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from oda_proxy.codec.product import DataUnit
-    from oda_proxy.drawing.product_list import Content
+    from oda_proxy.drawing.product_list import Content, ListedProduct
 
 _MAX_COLUMNS: Final = 60
 _READABLE: Final = frozenset({"catalogue", "table", "text"})
@@ -33,15 +33,16 @@ def summaries_of(products: Mapping[str, Any]) -> list[dict[str, Any]]:
     one; `units`, each with `name`, `shape`, `columns`, `units` of columns and the number of `cards`; and `preview`: the
     first `rows` of a table with its `columns` and their `units`, or the first `lines` of a text; with `notes`.
     """
-    found = [_summary(listed.number, _decoded(listed)) for listed in list_products(products)]
-    return [{**summary, "preview": _preview(products, summary)} for summary in found]
+    everything = list_products(products)
+    found = [(listed, _summary(listed.number, _decoded(listed))) for listed in everything]
+    return [{**summary, "preview": _preview(listed, everything, summary["kind"])} for listed, summary in found]
 
 
-def _preview(products: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    if summary["kind"] not in _READABLE:
+def _preview(listed: ListedProduct, others: Sequence[ListedProduct], kind: str) -> dict[str, Any] | None:
+    if kind not in _READABLE:
         return None
     try:
-        drawing = choose_drawing(products, summary["number"])
+        drawing = drawing_of(listed, others)
     except OdaProxyError:
         return None
     match drawing:
@@ -53,12 +54,11 @@ def _preview(products: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[st
     return None
 
 
-def _decoded(listed: Any) -> Content | CodecError:
+def _decoded(listed: ListedProduct) -> Content | CodecError:
     try:
-        content: Content = listed.content()
+        return listed.content()
     except CodecError as error:
         return error
-    return content
 
 
 def _summary(number: int, content: Content | CodecError) -> dict[str, Any]:

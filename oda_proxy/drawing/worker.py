@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.recordings.recording import Recording
 
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 """Requests go first."""
 _MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes of a head that is held for the next task on the same recording."""
@@ -89,13 +89,12 @@ def _import_all() -> None:
 
     iers.conf.auto_download = False
     try:
-        import astropy.coordinates
-        import astropy.visualization.wcsaxes
-        import astropy.wcs  # noqa: F401
-
-        import oda_proxy.drawing.figure  # noqa: F401
-    except ImportError:  # without matplotlib there are files all the same
-        return
+        from oda_proxy.drawing import figure  # noqa: F401 - first: astropy fails in other ways without matplotlib
+    except ImportError:
+        return  # there are files all the same
+    import astropy.coordinates
+    import astropy.visualization.wcsaxes
+    import astropy.wcs  # noqa: F401
 
 
 def _limit(memory: int, largest_file: int) -> None:

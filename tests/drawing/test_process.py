@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, UnavailableError
+from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, NotInstalledError, UnavailableError
 from oda_proxy.drawing.tasks import Kind, Task
 from oda_proxy.recordings.head import MemoryHead
 from tests.support import capsules
@@ -89,7 +90,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(
 ) -> None:
     process = start(timeout=0.3, program=FAKE)
 
-    with pytest.raises(DrawingFailedError, match=r"more time than 0\.3 s"):
+    with pytest.raises(DrawingFailedError, match=r"more than 0\.3 s"):
         process.perform(HANGS, recording, tmp_path / "output")
     process.perform(GOOD, recording, tmp_path / "output")
 
@@ -135,6 +136,28 @@ def test_the_memory_of_the_program_is_limited(
     with pytest.raises(DrawingFailedError, match="memory"):
         process.perform(Task(Kind.ARCHIVE), large, tmp_path / "output")
     process.perform(Task(Kind.SUMMARIES), recording, tmp_path / "output")
+
+
+def test_a_process_that_is_killed_is_replaced(process: DrawingProcess, recording: Recording, tmp_path: Path) -> None:
+    process.perform(GOOD, recording, tmp_path / "output")
+    assert process.process_id is not None
+    os.kill(process.process_id, signal.SIGKILL)
+
+    with pytest.raises(DrawingFailedError, match="was killed"):
+        process.perform(GOOD, recording, tmp_path / "output")
+    process.perform(GOOD, recording, tmp_path / "output")
+
+
+@pytest.mark.slow
+def test_without_matplotlib_there_are_files_and_no_pictures(
+    start: Callable[..., DrawingProcess], recording: Recording, tmp_path: Path
+) -> None:
+    call = "from oda_proxy.drawing.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    process = start(program=(sys.executable, "-c", f"import sys; sys.modules['matplotlib'] = None; {call}"))
+
+    process.perform(Task(Kind.FITS), recording, tmp_path / "output")
+    with pytest.raises(NotInstalledError, match=r"pip install 'oda-proxy\[plots\]'"):
+        process.perform(Task(Kind.PICTURE), recording, tmp_path / "output")
 
 
 @pytest.mark.slow

@@ -34,10 +34,11 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
         status, picture, headers = await read(server, f"{key[:12]}/products/0.png")
         again, _, _ = await read(server, f"{key}/products/0.png", **{"If-None-Match": headers["ETag"]})
         _, file, file_headers = await read(server, f"{key}/products/0.fits")
+        _, catalog, _ = await read(server, f"{key}/products/1.fits")
         _, archive, _ = await read(server, f"{key}/products.zip")
         _, fixture, _ = await read(server, f"{key}/fixture.zip")
         _, header, _ = await read(server, f"{key}/header/0.1")
-        missing = [await read(server, f"{key}/{path}") for path in ("products/9.png", "products/1.fits", "header/0.9")]
+        missing = [await read(server, f"{key}/{path}") for path in ("products/9.png", "products/9.fits", "header/0.9")]
         async with server.client.head(f"{server.url}/-/recordings/{key}/products.zip") as response:
             assert response.status == 200
             assert int(response.headers["Content-Length"]) == len(archive)
@@ -56,6 +57,10 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
         with fits.open(io.BytesIO(content)) as opened:
             opened.verify("exception")
             assert np.array_equal(opened[1].data, expected, equal_nan=True)
+    with fits.open(io.BytesIO(catalog)) as opened:
+        opened.verify("exception")
+        assert opened[1].data["src_names"].tolist() == ["OAO 1657-415", "4U 1700-377", "GX 349+2", "GX 354-0"]
+        assert opened[1].columns["ra"].unit == "deg"
     assert "manifest.json" in zipfile.ZipFile(io.BytesIO(fixture)).namelist()
     assert b"CTYPE1  = 'RA---TAN'" in header
     for code, text, _ in missing:

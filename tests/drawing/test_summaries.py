@@ -1,41 +1,54 @@
-"""Summaries of products show the begin of tables and texts."""
+"""Summaries of products: what a page says of each."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from oda_proxy.drawing import product_list
 from oda_proxy.drawing.summaries import summaries_of
+from tests.support import drawn
+from tests.support.drawn import fixture_products
 
-CATALOGUE = {
-    "cat_frame": "fk5",
-    "cat_coord_units": "deg",
-    "cat_column_list": [[1, 2], ["Crab", "Sco X-1"], [83.633, 244.98]],
-    "cat_column_names": ["meta_ID", "src_names", "ra"],
-    "cat_column_descr": [["meta_ID", "<i8"], ["src_names", "<U20"], ["ra", "<f8"]],
-    "cat_lat_name": "dec",
-    "cat_lon_name": "ra",
-}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-def preview(products: dict[str, Any]) -> Any:
-    [summary] = summaries_of(products)
-    return summary["preview"]
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (drawn.MOSAIC, [("image", True, True), ("catalogue", True, True)]),
+        (drawn.JEMX_SPECTRUM, [("spectrum", True, True), ("response", True, True), ("response", True, True)]),
+        (drawn.POLAR, [("curve", True, True), ("file", False, False)]),
+        (drawn.ACS, [("curve", True, True)]),
+    ],
+)
+def test_each_product_has_its_kind_and_forms(path: str, expected: list[tuple[str, bool, bool]]) -> None:
+    found = summaries_of(fixture_products(path))
+
+    assert [(one["kind"], one["has_picture"], one["has_fits"]) for one in found] == expected
+    assert [one["number"] for one in found] == list(range(len(expected)))
 
 
-def test_of_a_catalogue_the_first_rows_are_shown_with_units() -> None:
-    assert preview({"catalog": CATALOGUE}) == {
-        "columns": ["meta_ID", "src_names", "ra"],
-        "units": ["", "", "deg"],
-        "rows": [["1", "Crab", "83.633"], ["2", "Sco X-1", "244.98"]],
-        "notes": [],
-    }
+def test_a_damaged_product_says_why_and_does_not_hide_the_others() -> None:
+    damaged: dict[str, Any] = {**fixture_products(drawn.ACS), "text_product_list": [7, "fine"]}
+
+    kinds = [(one["kind"], one["error"]) for one in summaries_of(damaged)]
+
+    assert kinds == [("curve", ""), ("damaged", "a text is not an object"), ("text", "")]
 
 
-def test_of_a_text_the_first_lines_are_shown() -> None:
-    found = preview({"text_product_list": [{"name": "log", "value": "one\ntwo", "meta_data": {}}]})
+def test_products_are_listed_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
 
-    assert found == {"lines": ["one", "two"], "notes": []}
+    def count(products: Mapping[str, Any]) -> list[product_list.ListedProduct]:
+        calls.append(len(products))
+        return listed(products)
 
+    listed = product_list.list_products
+    for module in ("summaries", "choice"):
+        monkeypatch.setattr(f"oda_proxy.drawing.{module}.list_products", count)
 
-def test_a_damaged_product_has_no_preview() -> None:
-    assert preview({"catalog": {**CATALOGUE, "cat_column_list": [[1], [2, 3]]}}) is None
+    assert len(summaries_of({"text_product_list": ["t"] * 100})) == 100
+    assert calls == [1]
