@@ -107,6 +107,23 @@ def test_pages_for_people_name_their_upstream_and_lead_to_the_others(tmp_path: P
         assert f" {name}</title>" in page
 
 
+@pytest.mark.parametrize("front", ["", 'public-url = "https://example.org/oda"'])
+def test_pages_have_the_headers_of_the_proxy_below_each_prefix(
+    tmp_path: Path, mocks: tuple[str, str], front: str
+) -> None:
+    file = tables(tmp_path, *mocks, prefix="/production")
+    file.write_text(f"{front}\n{file.read_text()}")
+    paths = [f"{deployment}{prefix}/-/livez" for deployment in ("", "/oda")[: 1 + bool(front)] for prefix in PREFIXES]
+    with serving(file) as url:
+        for path in paths:
+            with urllib.request.urlopen(f"{url}{path}") as response:  # noqa: S310 - on this machine
+                assert response.headers["Cache-Status"] == "oda-proxy", path
+                assert response.read() == b"ok\n"
+
+
+PREFIXES = ("", "/production", "/staging")
+
+
 def html(url: str) -> str:
     request = urllib.request.Request(url, headers={"Accept": "text/html"})  # noqa: S310 - on this machine
     with urllib.request.urlopen(request) as response:  # noqa: S310 - on this machine

@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
-from yarl import URL
 
 from oda_proxy.access.authentication import Authentication
 from oda_proxy.access.hosts import HostPolicy, WrongHostError
@@ -19,6 +18,7 @@ from oda_proxy.http.message import RequestNotes
 from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.connection import Connection
+from oda_proxy.web.direct import direct_handler
 from oda_proxy.web.directory import PLACE
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.limited_answering import LimitedAnswering
@@ -32,11 +32,10 @@ from oda_proxy.web.server import DIRECT_HANDLER
 from oda_proxy.web.server_state import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
-    from aiohttp.typedefs import Handler, Middleware
+    from aiohttp.typedefs import Middleware
 
-    from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.cors import CorsPolicy
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute, Respond
     from oda_proxy.web.pages import Status
-    from oda_proxy.web.server import DirectHandler
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +113,7 @@ def make_app(
 
     handle = _for_own_names(answer_client, guard.hosts) if guard.hosts.is_for_all else answer_client
     app.router.add_route("*", "/{path:.*}", handle)
-    directly: DirectHandler = partial(_directly, handle, addresses)
-    app[DIRECT_HANDLER] = directly
+    app[DIRECT_HANDLER] = direct_handler(handle, addresses)
     return app
 
 
@@ -138,29 +135,6 @@ def _for_own_names(handler: Respond, hosts: HostPolicy) -> Respond:
         return await handler(incoming)
 
     return handle
-
-
-def _directly(
-    handler: Handler, addresses: Addresses, application: Handler, incoming: web.Request
-) -> Awaitable[web.StreamResponse]:
-    """Answer a request with `handler`; the application answers those for its pages, and those that need more of it.
-
-    Pages are requested without the prefix of the deployment.
-    """
-    if error := addresses.error(incoming):
-        return _refuse(error)
-    path = addresses.target(incoming)
-    is_own = path[:1] != "/" or path[1:2] in {"-", "%"}  # or may be, once it is decoded
-    if is_own and path != incoming.raw_path:
-        incoming = incoming.clone(rel_url=URL(path, encoded=True))
-    if is_own or incoming.body_exists or "Expect" in incoming.headers:
-        return application(incoming)
-    return handler(incoming)
-
-
-async def _refuse(error: OdaProxyError) -> web.Response:
-    """Answer a request that cannot be attributed to a client."""
-    return web.Response(status=error.http_status, text=f"{error}\n", headers={"Cache-Status": str(CacheStatus())})
 
 
 async def respond(

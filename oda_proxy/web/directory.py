@@ -12,8 +12,10 @@ from aiohttp import web
 from oda_proxy._version import __version__
 from oda_proxy.access.roles import Action
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.web.direct import direct_handler
 from oda_proxy.web.front_end import ADDRESSES
 from oda_proxy.web.own_routes import OwnRoute, add_own_routes
+from oda_proxy.web.server import DIRECT_HANDLER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -70,6 +72,7 @@ def make_directory(
     """
     app = web.Application(middlewares=[guard.middleware])
     app[ADDRESSES] = addresses
+    app.on_response_prepare.append(_add_cache_status)
 
     async def status(_: web.Request) -> web.Response:
         members = {"version": __version__, "upstreams": [asdict(one) for one in upstreams]}
@@ -99,4 +102,10 @@ def make_directory(
         ],
     )
     app.router.add_route("*", "/{path:.*}", not_found)
+    app[DIRECT_HANDLER] = direct_handler(not_found, addresses)
     return app
+
+
+async def _add_cache_status(_: web.Request, response: web.StreamResponse) -> None:
+    """Add the header by which clients know that a proxy of this project answers."""
+    response.headers.setdefault("Cache-Status", str(CacheStatus()))
