@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 UPSTREAM = "http://dispatcher.example"
 HEAD = b'"numpy_data_product_list":[],"number":%d'
 ROUNDS, HITS_PER_ROUND = 40, 20
+FIRST_TIME, SECOND_DAY = 1.7e9, "2023-11-15"
+"""When the first recording was stored, in s since 1970, and the first day on which others were."""
 REQUESTED = 200
 """Recordings that are requested, of few as of many: those that stay in memory are the same number."""
 HIT_RATE = 0.9
@@ -71,7 +73,7 @@ def recording(number: int) -> Recording:
     query, _ = split_query(parse_fields(urlencode(fields(number))))
     return Recording(
         key=key_of(query),
-        stored_at=1.7e9 + number,
+        stored_at=FIRST_TIME + number,
         head=MemoryHead(HEAD % number),
         exit_status={"status": 0, "message": ""},
         parameters={"analysis_parameters": {name: values[0] for name, values in query.parameters}},
@@ -258,6 +260,7 @@ def measure(few: Filled, many: Filled, place: Path) -> list[tuple[str, float, fl
     for name, *arguments in (
         ("`ls`, first line", "ls"),
         ("`ls --json`, first line", "ls", "--json"),
+        ("`ls --stored-before DATE`, first line", "ls", "--stored-before", SECOND_DAY),
         ("`stats`", "stats"),
         ("`rm KEY --dry-run`", "rm", "--dry-run", few.keys[0]),
     ):

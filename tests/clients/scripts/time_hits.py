@@ -3,10 +3,13 @@
     time_hits.py URL ROUNDS CALLS
 
 CALLS is a JSON list of the arguments of `get_product`. Each is sent once by a client without and one with
-`use_local_cache`, and then ROUNDS times by both in turn. Of each call are printed the times in s, the part of them in
-which the first waited for responses (`http`), and digests of the products of both.
+`use_local_cache`, and then ROUNDS times by both in turn. Of each call are printed the times in s, the parts of them
+that the first took for each step (`steps`), and digests of the products of both. Steps are waiting for responses
+(`http`), parsing them as JSON (`json`) and as Python (`literal_eval`), the check against a schema (`schema`), and
+decoding arrays (`arrays`).
 """
 
+import ast
 import hashlib
 import io
 import json
@@ -16,8 +19,10 @@ import warnings
 from contextlib import redirect_stdout
 
 import numpy as np
+import oda_api.api
 import requests
 from oda_api.api import DispatcherAPI
+from oda_api.data_products import NumpyDataUnit
 
 
 def digest(data):
@@ -36,28 +41,40 @@ def digest(data):
 
 
 class Stopwatch:
-    """Adds up the time in which `requests` waits for responses and reads them."""
+    """Adds up the time that the steps of a client take."""
 
     def __init__(self):
-        self.total = 0.0
-        send = requests.Session.send
+        self.totals = {}
+
+    def time(self, step, owner, name):
+        """Count the time of a function for a step."""
+        function = getattr(owner, name)
+        self.totals[step] = 0.0
 
         def timed(*arguments, **named):
             began = time.perf_counter()
             try:
-                return send(*arguments, **named)
+                return function(*arguments, **named)
             finally:
-                self.total += time.perf_counter() - began
+                self.totals[step] += time.perf_counter() - began
 
-        requests.Session.send = timed
+        setattr(owner, name, timed)
 
 
 def main():
     stopwatch = Stopwatch()
+    stopwatch.time("http", requests.Session, "send")
+    stopwatch.time("json", requests.Response, "json")
+    stopwatch.time("literal_eval", ast, "literal_eval")
+    stopwatch.time("schema", oda_api.api, "validate_json")
+    stopwatch.time("arrays", NumpyDataUnit, "decode")
     warnings.simplefilter("ignore")
     url, rounds, calls = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     clients = {"proxy": DispatcherAPI(url=url), "local": DispatcherAPI(url=url, use_local_cache=True)}
-    results = [{"times": {name: [] for name in clients}, "http": [], "digests": {}} for _ in calls]
+    results = [
+        {"times": {name: [] for name in clients}, "steps": {step: [] for step in stopwatch.totals}, "digests": {}}
+        for _ in calls
+    ]
     with redirect_stdout(io.StringIO()):
         for call, result in zip(calls, results, strict=True):
             for name, client in clients.items():
@@ -65,11 +82,12 @@ def main():
         for _ in range(rounds):
             for call, result in zip(calls, results, strict=True):
                 for name, client in clients.items():
-                    began, waited = time.perf_counter(), stopwatch.total
+                    began, before = time.perf_counter(), dict(stopwatch.totals)
                     client.get_product(**call)
                     result["times"][name].append(time.perf_counter() - began)
                     if name == "proxy":
-                        result["http"].append(stopwatch.total - waited)
+                        for step, total in stopwatch.totals.items():
+                            result["steps"][step].append(total - before[step])
     print(json.dumps(results))
 
 
