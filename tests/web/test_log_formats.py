@@ -102,6 +102,8 @@ def test_a_request_is_one_line_whatever_its_path(formatter: TextFormatter | Json
         ("/0123456789abcdef/b", "/.../b"),
         ("/SESSION/b", "/.../b"),
         ("", ""),
+        ("/x" * 251, "/x" * 249 + "/..."),
+        ("/x" * 250, "/x" * 250),
     ],
 )
 def test_a_part_of_a_path_that_may_be_a_token_is_left_out(path: str, expected: str) -> None:
