@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.directory import NamedUpstream, Place
     from oda_proxy.web.front_end import Addresses, FrontEnd
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.log_thread import LogSettings
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import Guard, OwnRoute
     from oda_proxy.web.pages import Status
+    from oda_proxy.web.place import NamedUpstream, Place
     from oda_proxy.web.reloading import Reloads
     from oda_proxy.web.server_state import ServerState
     from oda_proxy.workers.membership import Membership
@@ -537,14 +537,14 @@ def _addresses(options: ServeOptions) -> Addresses:
 
 
 def _named_upstreams(options: ServeOptions) -> list[NamedUpstream]:
-    from oda_proxy.web.directory import NamedUpstream
+    from oda_proxy.web.place import NamedUpstream
 
     return [NamedUpstream(one.name, one.prefix or "/", one.upstream) for one in options.upstreams]
 
 
 def _place(of_server: ServeOptions, options: ServeOptions) -> Place | None:
     """Return the place of an upstream among those of a server; None for the only one."""
-    from oda_proxy.web.directory import Place
+    from oda_proxy.web.place import Place
 
     upstreams = _named_upstreams(of_server)
     own = next((one for one in upstreams if one.name == options.name), None)

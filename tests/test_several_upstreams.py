@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,25 @@ def test_other_routes_go_to_the_upstream_of_their_prefix_without_it(tmp_path: Pa
             urllib.request.urlopen(f"{url}/staging/api/meta-data?instrument=isgri").close()  # noqa: S310 - on this machine
 
     assert [mock_status(mock)["requests"].get("api/meta-data", 0) for mock in mocks] == [0, 1]
+
+
+def test_a_change_is_logged_with_its_upstream(
+    tmp_path: Path, mocks: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tables(tmp_path, *mocks)
+    file.write_text(f'admin-token = "the administration token"\n{file.read_text()}')
+    file.chmod(0o600)
+    with serving(file) as url, caplog.at_level(logging.INFO):
+        get_image(f"{url}/staging")
+        everything = urllib.request.Request(  # noqa: S310 - on this machine
+            f"{url}/staging/-/api/recordings?instrument=*&confirm=yes",
+            method="DELETE",
+            headers={"Authorization": "Bearer the administration token"},
+        )
+        urllib.request.urlopen(everything).close()  # noqa: S310 - on this machine
+
+    (line,) = [line for line in caplog.messages if line.startswith("remove the recordings")]
+    assert " of the upstream staging: 200, for the administrator at 127.0.0.1" in line
 
 
 def test_a_path_without_upstream_names_the_prefixes(tmp_path: Path, mocks: tuple[str, str]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from oda_proxy._version import __version__
-from oda_proxy.web.directory import PLACE
 from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR
+from oda_proxy.web.place import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

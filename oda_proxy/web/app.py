@@ -19,12 +19,12 @@ from oda_proxy.metrics.outcomes import outcome_of
 from oda_proxy.web import job_pages, metrics_page, pages, sign_in
 from oda_proxy.web.connection import Connection
 from oda_proxy.web.direct import direct_handler
-from oda_proxy.web.directory import PLACE
 from oda_proxy.web.front_end import ADDRESSES, DIRECT
 from oda_proxy.web.limited_answering import LimitedAnswering
 from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.messages import MAX_FORM, read, send
 from oda_proxy.web.own_routes import GUARD, Guard, add_own_routes
+from oda_proxy.web.place import PLACE
 from oda_proxy.web.problems import problem_of
 from oda_proxy.web.repeated_requests import Account
 from oda_proxy.web.request_log import HEADER, REQUEST_ID, REQUEST_IDS, RequestIds, RequestLog
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Request
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.directory import Place
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import OwnRoute, Respond
     from oda_proxy.web.pages import Status
+    from oda_proxy.web.place import Place
 
 _log = logging.getLogger(__name__)
 

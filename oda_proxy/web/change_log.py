@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from oda_proxy.http.cross_site import CrossSiteError
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.web.front_end import ADDRESSES, client_address
 from oda_proxy.web.log_thread import log_event
+from oda_proxy.web.place import PLACE
 from oda_proxy.web.request_log import REQUEST_ID, REQUEST_IDS
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def log_change(request: web.Request, summary: str, visitor: Visitor, status: int
         return
     who = "the administrator" if Role.ADMIN in visitor.roles else "a client"
     shown = ", ".join(map(short_key, keys[:_SHOWN])) + (f" and {len(keys) - _SHOWN} others" if keys[_SHOWN:] else "")
-    text = f"{summary}{f' ({shown})' if shown else ''}: {status}, for {who} at {visitor.address}"
+    upstream = _upstream_of(request)
+    where = f" of the upstream {upstream}" if upstream else ""
+    names: dict[str, Any] = {"upstream": upstream} if upstream else {}
+    text = f"{summary}{f' ({shown})' if shown else ''}{where}: {status}, for {who} at {visitor.address}"
     log_event(
         _log,
         "change",
@@ -55,6 +59,7 @@ def log_change(request: web.Request, summary: str, visitor: Visitor, status: int
         client=visitor.address,
         number=len(keys),
         keys=keys[:MAX_KEYS],
+        **names,
     )
 
 
@@ -73,6 +78,12 @@ def log_refusal(request: web.Request, summary: str, error: OdaProxyError) -> Non
         status=error.http_status,
         client=address,
     )
+
+
+def _upstream_of(request: web.Request) -> str:
+    """Return the name of the upstream of a request; an empty text where there is only one."""
+    place = request.app.get(PLACE)
+    return place.own.name if place else ""
 
 
 def _id_of(request: web.Request) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -23,35 +23,9 @@ if TYPE_CHECKING:
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.own_routes import Guard
     from oda_proxy.web.pages import Status
+    from oda_proxy.web.place import NamedUpstream, Place
 
 _HEADERS = {"Cache-Control": "no-store"}
-
-
-@dataclass(frozen=True, slots=True)
-class NamedUpstream:
-    """One of several upstreams: its name, its prefix in the address of this server, and its own URL."""
-
-    name: str
-    prefix: str
-    """`/` for the root."""
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The place of an application among those of all upstreams of the server."""
-
-    own: NamedUpstream
-    upstreams: Sequence[NamedUpstream]
-
-    def links(self, url: str) -> list[tuple[str, str]]:
-        """Return the name of each upstream with the address of its pages; `url` is that of the application itself."""
-        base = url.removesuffix(self.own.prefix.rstrip("/"))
-        return [(one.name, f"{base}{one.prefix.rstrip('/')}/-/") for one in self.upstreams]
-
-
-PLACE = web.AppKey("place among upstreams", Place)
-"""In the application of one of several upstreams."""
 
 
 def status_with_upstreams(status: Status, place: Place) -> Status:

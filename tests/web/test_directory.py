@@ -9,9 +9,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from oda_proxy.access.authentication import Authentication
 from oda_proxy.access.hosts import HostPolicy
-from oda_proxy.web.directory import NamedUpstream, Place, make_directory
+from oda_proxy.web.directory import make_directory
 from oda_proxy.web.front_end import DIRECT
 from oda_proxy.web.own_routes import Guard
+from oda_proxy.web.place import NamedUpstream, Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
