@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS: Final = 24
 """Columns of a table that are named."""
+MAX_OPEN: Final = 6
+"""Products up to which all are shown at once."""
 _KINDS: Final = {"curve": "light curve", "damaged": "cannot be read"}
 
 
@@ -53,6 +55,8 @@ class ProductView:
     kind: str
     alt: str
     error: str
+    is_folded: bool
+    """Whether it is shown once somebody opens it: a response, where each of many sources has some."""
     has_picture: bool
     """Whether the page shows its picture: not that of a text, which it shows as text."""
     preview: Preview | None
@@ -70,10 +74,10 @@ ARCHIVES: Final = (
 
 def views_of(summaries: Sequence[Mapping[str, Any]]) -> list[ProductView]:
     """Return the views of products from the JSON of `drawing.summaries`."""
-    return [_view(summary) for summary in summaries]
+    return [_view(summary, has_many=len(summaries) > MAX_OPEN) for summary in summaries]
 
 
-def _view(summary: Mapping[str, Any]) -> ProductView:
+def _view(summary: Mapping[str, Any], *, has_many: bool) -> ProductView:
     number, name, source = int(summary["number"]), str(summary["name"]), str(summary["source"])
     title = printable(name if source and source in name else f"{name} {source}".strip())
     preview = _preview(summary.get("preview"))
@@ -87,6 +91,7 @@ def _view(summary: Mapping[str, Any]) -> ProductView:
         kind=printable(kind),
         alt=f"{kind} of {title}: a picture; the values are in the files below",
         error=printable(str(summary["error"])),
+        is_folded=has_many and summary["kind"] == "response",
         has_picture=bool(summary["has_picture"]) and preview is None,
         preview=preview,
         units=[_unit(place, unit) for place, unit in enumerate(summary["units"])],

@@ -126,7 +126,7 @@ def view_of(
         is_pinned=entry.pinned,
         parameters=_parameters(query, described),
         defaults=_defaults(query, described),
-        files=[Fact(printable(name), f"SHA-256 {digest}") for name, digest in query.files] if query else [],
+        files=[Fact(shorten(name, MAX_NAME), f"SHA-256 {digest}") for name, digest in query.files] if query else [],
         facts=_facts(entry, upstream, _versions(other_members), version, now),
         stages=stages_of(timeline, entry.cost),
         remarks=_remarks(exit_status),
@@ -142,7 +142,7 @@ def stages_of(timeline: Sequence[tuple[str, float]], duration: float) -> list[St
     ends = [at for _, at in moments[1:]] + [end]
     return [
         Stage(
-            name=_STATES.get(state, printable(state)),
+            name=_STATES.get(state, shorten(state, MAX_NAME)),
             state=state if state in _STATES else "other",
             after=quantities.span(at) if at > 0 else "0" + quantities.NO_BREAK + "s",
             begin=at / end,
@@ -173,7 +173,7 @@ def _row(
     name: str, values: Sequence[str], parameter: Parameter | None, sent: Mapping[str, Sequence[str]]
 ) -> ParameterRow:
     text = ", ".join("none" if value == NUL else value for value in values)
-    row = ParameterRow(printable(name), shorten(text, MAX_VALUE), unit_of(name, parameter, sent))
+    row = ParameterRow(shorten(name, MAX_NAME), shorten(text, MAX_VALUE), unit_of(name, parameter, sent))
     if len(text) <= MAX_VALUE:
         return row
     row = ParameterRow(row.name, shorten(text, BEGIN), row.unit)
@@ -188,7 +188,7 @@ def unit_of(name: str, parameter: Parameter | None, sent: Mapping[str, Sequence[
         if parameter.written_by == TIME_FORMAT and not written:
             return "UTC"
         if written:
-            return _time_unit(written) if parameter.written_by == TIME_FORMAT else printable(written)
+            return _time_unit(written) if parameter.written_by == TIME_FORMAT else shorten(written)
     if parameter and parameter.unit:
         return "" if parameter.unit == "str" else _time_unit(parameter.unit)
     if name in {"T1", "T2"}:
@@ -198,7 +198,7 @@ def unit_of(name: str, parameter: Parameter | None, sent: Mapping[str, Sequence[
 
 def _time_unit(time_format: str) -> str:
     names = {"isot": "UTC", "iso": "UTC", "mjd": "MJD", "jd": "JD", "unix": "s since 1970"}
-    return names.get(time_format, printable(time_format))
+    return names.get(time_format, shorten(time_format))
 
 
 def _defaults(query: Query | None, described: Mapping[str, Parameter]) -> list[ParameterRow]:
@@ -210,7 +210,7 @@ def _defaults(query: Query | None, described: Mapping[str, Parameter]) -> list[P
         values = parameter.default if isinstance(parameter.default, tuple) else (parameter.default or "",)
         if values:
             unit = "" if parameter.unit == "str" else _time_unit(parameter.unit)
-            rows.append(ParameterRow(printable(name), shorten(", ".join(values), MAX_VALUE), unit))
+            rows.append(ParameterRow(shorten(name, MAX_NAME), shorten(", ".join(values), MAX_VALUE), unit))
     return rows
 
 
@@ -232,7 +232,7 @@ def _facts(entry: Entry, upstream: str | None, versions: Sequence[Fact], version
         Fact("last used", quantities.age(entry.used_at, now)),
         Fact("computing time", quantities.span(entry.cost), "saved by each hit") if entry.cost > 0 else None,
         Fact("size", quantities.size(entry.size), f"{quantities.size(entry.stored_size)} on the disk"),
-        Fact("query type", printable(entry.query.query_type)) if entry.query else None,
+        Fact("query type", shorten(entry.query.query_type, MAX_NAME)) if entry.query else None,
         Fact("kept from eviction", "pinned") if entry.pinned else None,
         Fact("for", "those who may see the results of its token") if entry.private else None,
         Fact("served by", f"oda-proxy {version}"),

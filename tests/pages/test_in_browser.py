@@ -5,14 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.browser import SCHEMES, WIDTHS, chromium, faint_texts, keep_screenshot, margin, overflow, window
+from oda_proxy.config import cache_folder
+from oda_proxy.query.query import Query
+from oda_proxy.store.disk import DiskStore
+from tests.support.browser import (
+    SCHEMES,
+    WIDTHS,
+    chromium,
+    faint_texts,
+    keep_screenshot,
+    margin,
+    overflow,
+    widest,
+    window,
+)
 from tests.support.paths import CHECKOUT
 from tests.support.real_clients import environment
+from tests.support.recordings import KEYS, recording
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -22,6 +37,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("pages-in-browser")]
+UPSTREAM = "http://dispatcher.example"
 TOKEN = "the administration token"  # noqa: S105 - of a test
 FIXTURES = ("isgri/isgri_image/4u1700-377", "isgri/isgri_lc", "isgri/isgri_spectrum", "spi_acs", "polar")
 
@@ -161,6 +177,39 @@ def test_a_job_that_begins_and_ends_meanwhile_is_shown(browser: Browser, url: st
         page.clock.fast_forward(5000)
         job.wait_for(state="detached")
         assert page.get_by_text("No job runs").count() == (path == "jobs")
+
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'" + "W" * 300 + "\N{RIGHT-TO-LEFT OVERRIDE}"
+
+
+@pytest.fixture(scope="module")
+def hostile_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a proxy with a recording whose texts are all hostile, and very long."""
+    folder = tmp_path_factory.mktemp("hostile")
+    names = ("src_name", "RA", "T1", HOSTILE, f"{HOSTILE * 40} long")
+    query = Query(HOSTILE, HOSTILE, HOSTILE, tuple((name, (HOSTILE,)) for name in sorted(names)), api=True)
+    status = {"status": 0, "message": HOSTILE, "comment": HOSTILE}
+    texts = json.dumps({"text_product_list": [{"name": HOSTILE, "value": HOSTILE, "meta_data": {}}]})[1:-1].encode()
+    with closing(DiskStore(cache_folder(folder, UPSTREAM))) as store:
+        store.put(recording(KEYS[0], texts, query=query, exit_status=status, timeline=((HOSTILE, 1.0), ("ready", 2.0))))
+    arguments = ("serve", "--offline", "--upstream", UPSTREAM, "--cache-dir", str(folder), "--port", "0")
+    with running(folder / "log", *arguments) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_hostile_texts_run_nothing_and_break_no_page(browser: Browser, hostile_url: str, size: str) -> None:
+    with window(browser, width=WIDTHS[size]) as page:
+        page.on("dialog", lambda _: pytest.fail("a text of a recording ran a program"))
+        for path in (
+            "",
+            f"recordings/{KEYS[0]}",
+            "?" + urlencode(dict.fromkeys(("q", "position", "from", "instrument"), HOSTILE)),
+        ):
+            page.goto(f"{hostile_url}/-/{path}")
+            keep_screenshot(page, f"hostile-{path.partition('/')[0].partition('?')[0] or 'overview'}-{size}")
+            assert page.locator("[onerror]").count() == 0
+            assert overflow(page) == 0, (path, widest(page))
 
 
 def test_columns_sort_the_list(browser: Browser, url: str) -> None:

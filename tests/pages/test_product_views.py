@@ -37,6 +37,13 @@ def test_a_source_is_named_once() -> None:
     assert [view.name for view in views] == ["mosaic_image Crab", "isgri_lc Crab", "product 0"]
 
 
+def test_responses_of_many_sources_are_folded() -> None:
+    few, many = (views_of([summary(kind="spectrum"), summary(kind="response")] * count) for count in (3, 4))
+
+    assert [view.is_folded for view in few] == [False] * 6
+    assert [view.is_folded for view in many] == [False, True] * 4
+
+
 def test_a_damaged_product_says_why_and_has_no_files() -> None:
     damaged = summary(kind="damaged", error="a pickle would run os.system", has_picture=False, has_fits=False)
     [view] = views_of([damaged])

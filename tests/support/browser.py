@@ -105,6 +105,15 @@ def overflow(page: Page) -> int:
     return width
 
 
+def widest(page: Page) -> str:
+    """Return the innermost element that is wider than its window, for the message of a test."""
+    found: str = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(one => one.getBoundingClientRect().right > innerWidth)"
+        ".slice(-1).map(one => one.outerHTML.slice(0, 200)).join()"
+    )
+    return found
+
+
 def faint_texts(page: Page) -> list[str]:
     """Return the texts whose contrast is below 4.5 (WCAG 2.2, success criterion 1.4.3)."""
     found: list[str] = page.evaluate(_CONTRASTS)
