@@ -10,6 +10,7 @@ import hashlib
 import math
 import mmap
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -105,6 +106,7 @@ class ClientLimiter:
         _SLOT.pack_into(self._slots, at, digest, requests, size, now)
 
 
+@lru_cache(maxsize=1024)
 def _digest(client: str) -> int:
     digest = hashlib.blake2b(client.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1

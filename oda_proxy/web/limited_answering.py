@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.access.client_limits import ClientLimiter, Refusal
     from oda_proxy.handlers.limits import LimitHandler
-    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.answer import Answer, Repeatable
     from oda_proxy.http.message import Body, Request
     from oda_proxy.web.app import Answering
 
@@ -48,8 +48,13 @@ class LimitedAnswering:
         body = answer.body
         if isinstance(body, tuple):
             self._limiter.charge(client, sum(map(len, body)))
-            return replace(answer, repeatable=None)  # a response that is repeated is not counted
+            return answer if answer.repeatable is None else replace(answer, repeatable=self._limited(answer, client))
         return replace(answer, body=_CountedBody(body, self._limiter, client), repeatable=None)
+
+    def _limited(self, answer: Answer, client: str) -> Callable[[], Repeatable] | None:
+        """Return what makes the repetition of an answer, for a client within its limits."""
+        repeatable = answer.repeatable
+        return None if repeatable is None else lambda: _LimitedHit(repeatable(), self._limiter, client)
 
     async def _hold(self, client: str, refusal: Refusal) -> Refusal | None:
         """Wait until a request of a client is within its limits; return why it is not after `MAX_HOLD` s."""
@@ -61,6 +66,22 @@ class LimitedAnswering:
                 return None
             found = next_refusal
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _LimitedHit:
+    """Repeats an answer to a client within its limits; the client is in the bytes of the request and its connection."""
+
+    hit: Repeatable
+    limiter: ClientLimiter
+    client: str
+
+    def repeat(self, session_id: str) -> tuple[int, tuple[bytes, ...]] | None:
+        """Return the age and the body, as `Repeatable` does; None where the client is over a limit."""
+        if self.limiter.admit(self.client) is not None or (repeated := self.hit.repeat(session_id)) is None:
+            return None
+        self.limiter.charge(self.client, sum(map(len, repeated[1])))
+        return repeated
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,15 @@ async def test_hits_count_too_and_other_clients_are_not_affected() -> None:
         assert len(setup.dispatcher.asked) == 1
 
 
+async def test_hits_that_are_repeated_count_too() -> None:
+    async with serving(ClientLimits(rate=4.0, daily_bytes=10**9)) as setup:
+        statuses = [(await setup.query("oda_api_version=1.1.0"))[0] for _ in range(10)]
+
+        assert statuses == [200] * 8 + [429] * 2
+        async with setup.client.get(f"{setup.url}/-/status") as response:
+            assert (await response.json())["run_analysis"]["hits"] == 7
+
+
 async def test_other_routes_and_other_programs_get_429(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(ClientLimits(rate=0.5)) as setup:
         await setup.get("/download_file")
