@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oda_proxy.commands.products import name_of
+from oda_proxy.drawing.product_list import name_of
 from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Decoding and naming of the data products of a recording."""
+"""Decoding of the data products of a recording."""
 
 from __future__ import annotations
 
@@ -19,9 +19,3 @@ def decode_products(products: dict[str, Any]) -> list[DataProduct]:
     if not isinstance(several, list):
         raise CodecError("numpy_data_product_list is not a list")
     return [wire.decode_product(product) for product in (*single, *several)]
-
-
-def name_of(product: DataProduct) -> str:
-    """Return the name of a product, with that of its source if it has one."""
-    source = product.meta_data.get("src_name")
-    return f"{product.name} {source}".strip() if isinstance(source, str) and source else product.name

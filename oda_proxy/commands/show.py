@@ -12,7 +12,8 @@ from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.commands.products import decode_products, name_of
+from oda_proxy.commands.products import decode_products
+from oda_proxy.drawing.product_list import name_of
 from oda_proxy.errors import CodecError, OdaProxyError
 from oda_proxy.query.message_text import printable, shorten
 from oda_proxy.store.entry_json import entry_json

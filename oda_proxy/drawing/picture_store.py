@@ -23,6 +23,8 @@ VERSION: Final = 2
 """Version of the drawings: pictures of another version are not used, and are evicted in time."""
 MAX_SIZE: Final = 256 * 1024**2
 """Bytes of all pictures."""
+FONTS: Final = "fonts"
+"""Folder among those of pictures with what matplotlib knows of fonts: finding them takes a second."""
 _AFTER_EVICTION: Final = 0.8
 
 

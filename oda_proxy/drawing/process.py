@@ -82,7 +82,8 @@ _ERRORS: Final = {error.http_status: error for error in (NotThereError, NotInsta
 class DrawingProcess:
     """Performs tasks one after the other in a process of its own. Blocks: call it in a thread.
 
-    `program` is that of the process; it gets its limits as arguments.
+    `program` is that of the process; it gets its limits as arguments. `font_folder` is where matplotlib stores what it
+    knows of fonts, unless `MPLCONFIGDIR` is set.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class DrawingProcess:
         *,
         timeout: float = TIMEOUT,
         memory: int = MEMORY,
+        font_folder: Path | None = None,
         program: Sequence[str] = (sys.executable, "-m", "oda_proxy.drawing.worker"),
     ) -> None:
         self._timeout = timeout
         self._memory = memory
+        self._font_folder = font_folder
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._held: str | None = None
@@ -145,6 +148,8 @@ class DrawingProcess:
         if self._closed:
             raise UnavailableError("the server stops")
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _LIBRARIES
+        if self._font_folder is not None:
+            environment.setdefault("MPLCONFIGDIR", str(self._font_folder))
         try:
             process = subprocess.Popen(  # noqa: S603 - our own program
                 [*self._program, str(self._memory), str(LARGEST_FILE)],

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from cachetools import TTLCache
 
-from oda_proxy.drawing.picture_store import VERSION, PictureStore
+from oda_proxy.drawing.picture_store import FONTS, VERSION, PictureStore
 from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, NotThereError, UnavailableError
 from oda_proxy.drawing.tasks import CONTENT_TYPES, Kind, Task
 from oda_proxy.store.layout import PICTURES
@@ -58,7 +58,8 @@ async def open_product_files(store: Store, folder: Path | None, *, upstream: str
             pictures = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-pictures-")))
         else:
             pictures = folder / PICTURES
-        files = ProductFiles(store, DrawingProcess(), PictureStore(pictures), upstream=upstream)
+        process = DrawingProcess(font_folder=pictures / FONTS)
+        files = ProductFiles(store, process, PictureStore(pictures), upstream=upstream)
         try:
             yield files
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -111,7 +112,8 @@ def _limit(memory: int, largest_file: int) -> None:
         _, highest = resource.getrlimit(kind)
         allowed = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
         resource.setrlimit(kind, (allowed, allowed))
-    os.nice(_NICENESS)
+    with suppress(OSError):  # where that is not allowed, all have the same priority
+        os.nice(_NICENESS)
 
 
 def _write(responses: IO[bytes], response: dict[str, Any]) -> None:

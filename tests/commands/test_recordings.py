@@ -19,9 +19,9 @@ from oda_proxy.cli import main
 from oda_proxy.codec.product import DataProduct
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import print_json_list
-from oda_proxy.commands.products import name_of
 from oda_proxy.commands.recordings import Progress
 from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.drawing.product_list import name_of
 from oda_proxy.query.cache_key import Key, short_key
 from oda_proxy.query.message_text import printable
 from oda_proxy.store.base import FreeSpace
