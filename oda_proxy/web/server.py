@@ -35,6 +35,9 @@ FIRST_REQUEST: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
+HANDSHAKE: Final = 0.3
+"""Seconds for a handshake of TLS that had begun when the server stopped listening."""
+
 _CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
 UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
 """The log of aiohttp: internal errors, but no malformed requests, of which it would write out tokens."""
@@ -60,7 +63,7 @@ async def listening(
 
     `shutdown_timeout` is how long, in s, answers under way may take when the block ends.
     """
-    async with _running(app, shutdown_timeout) as runner:
+    async with _running(app, shutdown_timeout, is_tls=tls is not None) as runner:
         try:
             await web.TCPSite(runner, host, port, ssl_context=tls).start()
         except OSError as error:
@@ -81,7 +84,7 @@ async def listening_on(
 
     A Unix socket that a process left is replaced. Raises OSError.
     """
-    async with _running(app, shutdown_timeout) as runner:
+    async with _running(app, shutdown_timeout, is_tls=tls is not None) as runner:
         for listener in listeners:
             if isinstance(listener, Path):
                 await web.UnixSite(runner, listener).start()
@@ -104,7 +107,7 @@ class _Runner(web.AppRunner):
 
 
 @asynccontextmanager
-async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterator[web.AppRunner]:
+async def _running(app: web.Application, shutdown_timeout: float, *, is_tls: bool) -> AsyncIterator[web.AppRunner]:
     """Set up an application and clean up at the end of the block."""
     runner = _Runner(
         app,
@@ -122,12 +125,12 @@ async def _running(app: web.Application, shutdown_timeout: float) -> AsyncIterat
     try:
         yield runner
     finally:
-        await _accept_no_more(runner, min(FIRST_REQUEST, shutdown_timeout))
+        await _accept_no_more(runner, min(FIRST_REQUEST, shutdown_timeout), is_tls=is_tls)
         await runner.cleanup()
 
 
-async def _accept_no_more(runner: web.AppRunner, patience: float) -> None:
-    """Stop listening, and wait until connections that were just accepted have sent their first request.
+async def _accept_no_more(runner: web.AppRunner, patience: float, *, is_tls: bool) -> None:
+    """Stop listening, and wait up to `patience` s until connections that were accepted have sent their first request.
 
     They would be closed without an answer otherwise, although another process may serve the port in a moment.
     """
@@ -137,6 +140,8 @@ async def _accept_no_more(runner: web.AppRunner, patience: float) -> None:
         await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
+    if is_tls:  # the server knows of connections only after their handshake
+        await asyncio.sleep(min(HANDSHAKE, patience))
     while runner.server is not None and any(map(_is_new, runner.server.connections)):
         if loop.time() >= until:
             break
