@@ -119,8 +119,15 @@ class Proxy:
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
         self._observer: QueryObserver = services.observer or NullObserver()
-        may_repeat = upstream is not None and services.observer is None
-        self._hits = HitHandler(self._cache, self._resolver, policy, runtime, self._tally, may_repeat=may_repeat)
+        self._hits = HitHandler(
+            self._cache,
+            self._resolver,
+            policy,
+            runtime,
+            self._tally,
+            is_online=upstream is not None,
+            is_observed=services.observer is not None,
+        )
         job_services = JobServices(
             relay=self._upstream_relay,
             pipeline=self._pipeline,

@@ -13,6 +13,7 @@ from oda_proxy.http.content_coding import IDENTITY, preferred
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.recordings.compressed import CODINGS
 from oda_proxy.recordings.loaded import LoadedRecording
+from oda_proxy.store.freshness import FOR_EVER, Freshness, Rule
 from oda_proxy.store.recording_cache import answer_from
 
 if TYPE_CHECKING:
@@ -24,15 +25,14 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.runtime import Runtime
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.recording_cache import RecordingCache
 
 
 class HitHandler:
     """Answers clients from recordings, compressed where a client accepts that.
 
-    If `may_repeat`, answers are repeatable that depend on nothing but the bytes of their request: nobody observes
-    them, and no answer can be newer than a recording.
+    Answers are repeatable that depend on nothing but the bytes of their request, unless they are observed, or given
+    after the time that their jobs took. Offline, recordings are always fresh.
     """
 
     def __init__(
@@ -43,19 +43,26 @@ class HitHandler:
         runtime: Runtime,
         tally: QueryTally,
         *,
-        may_repeat: bool,
+        is_online: bool,
+        is_observed: bool,
     ) -> None:
         self._cache = cache
         self._policy = policy
         self._clock = runtime.clock
         self._new_session = runtime.new_session
         self._tally = tally
-        self._repeater = HitRepeater(cache, resolver, policy.freshness, clock=runtime.clock, count=tally.count_repeated)
-        self._may_repeat = may_repeat
+        self._is_online = is_online
+        self._repeater = HitRepeater(
+            cache, resolver, self._rules(policy.freshness), clock=runtime.clock, count=tally.count_repeated
+        )
+        self._may_repeat = not is_observed and (is_online or policy.jobs.time_scale == 0)
 
     def set_freshness(self, freshness: Freshness) -> None:
         """Replace the rules by which recordings are fresh: answers are repeated no longer than these allow."""
-        self._repeater.freshness = freshness
+        self._repeater.freshness = self._rules(freshness)
+
+    def _rules(self, freshness: Freshness) -> Freshness:
+        return freshness if self._is_online else Freshness((Rule("*", "*", FOR_EVER),))
 
     def answer(
         self, recording: Recording, client: Client, status: CacheStatus, resolved: ResolvedQuery | None = None

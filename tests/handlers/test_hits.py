@@ -13,6 +13,7 @@ from oda_proxy.handlers.query_tally import HOT, QueryTally
 from oda_proxy.http.memory import ProcessingBudget
 from oda_proxy.http.message import Request
 from oda_proxy.jobs.client import Client
+from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.query.query import Envelope, Query, Token
 from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
@@ -38,11 +39,12 @@ def in_memory(**changes: Any) -> Recording:
 
 
 def is_repeatable(
-    found: Recording, client: Client = CLIENT, resolved: ResolvedQuery | None = RESOLVED, *, may_repeat: bool = True
+    found: Recording, client: Client = CLIENT, resolved: ResolvedQuery | None = RESOLVED, **changes: Any
 ) -> bool:
     clock, resolver, store = Clock(), QueryResolver(None), MemoryStore()
     cache = RecordingCache(store, StoreFaults(clock), resolver, clock, ProcessingBudget())
-    handler = HitHandler(cache, resolver, Policy(), Runtime(clock=clock), QueryTally(resolver), may_repeat=may_repeat)
+    settings = {"policy": Policy(), "is_online": True, "is_observed": False, **changes}
+    handler = HitHandler(cache, resolver, runtime=Runtime(clock=clock), tally=QueryTally(resolver), **settings)
     return handler.answer(found, client, HOT, resolved).repeatable is not None
 
 
@@ -76,4 +78,11 @@ def test_an_answer_that_depends_on_jobs_is_not() -> None:
 
 
 def test_nothing_is_repeatable_where_answers_are_observed() -> None:
-    assert not is_repeatable(in_memory(), may_repeat=False)
+    assert not is_repeatable(in_memory(), is_observed=True)
+
+
+@pytest.mark.parametrize("time_scale", [0.0, 0.1])
+def test_an_answer_offline_is_repeatable_unless_it_takes_the_time_of_its_job(time_scale: float) -> None:
+    policy = Policy(jobs=JobPolicy(time_scale=time_scale))
+
+    assert is_repeatable(in_memory(), policy=policy, is_online=False) == (time_scale == 0)

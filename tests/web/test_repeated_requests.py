@@ -120,19 +120,21 @@ def message(session_id: str, *, method: str = "GET", query: str = QUERY, headers
 
 
 @asynccontextmanager
-async def deployed(folder: Path, policy: Policy = POLICY, *, is_repeating: bool = True) -> AsyncIterator[Deployment]:
+async def deployed(
+    folder: Path, policy: Policy = POLICY, *, is_repeating: bool = True, is_online: bool = True
+) -> AsyncIterator[Deployment]:
     """Run a proxy; if it is not `is_repeating`, all requests take the ordinary way."""
     upstream, clock, ordinary = Upstream(), Clock(), []
     async with AsyncExitStack() as stack:
         store, other = (stack.enter_context(closing(DiskStore(folder, clock=clock))) for _ in range(2))
         for one in (store, other):
-            assert one.usage().recordings == 0  # opens the index, which would count as a change later
+            assert one.usage().recordings <= 1  # opens the index, which would count as a change later
         runtime = Runtime(clock=clock, sleep=at_once, new_session=lambda: "NEWSESSION000000")
         services = Services(
             instruments=Descriptions(upstream, folder, ttl=100 * DAY, clock=clock),
             tokens=TokenVerifier(Sharing.SUBJECT, secret_key=SECRET, trust=0.0, clock=clock),
         )
-        proxy = Proxy(store, upstream, policy, services=services, runtime=runtime)
+        proxy = Proxy(store, upstream if is_online else None, policy, services=services, runtime=runtime)
         stack.push_async_callback(proxy.close)
 
         async def counted(request: Request, *, origin: str) -> Answer:
@@ -365,6 +367,20 @@ async def test_what_depends_on_more_than_the_recording_is_not_repeated(tmp_path:
 
         for _ in range(6):
             assert not await deployment.is_repeated(**parts)
+
+
+async def test_an_expired_recording_is_repeated_offline(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.get()
+    async with deployed(tmp_path, is_online=False) as deployment:
+        deployment.clock.now += 100 * DAY
+        await deployment.heat()
+
+        deployment.clock.now += DAY
+
+        assert await deployment.is_repeated()
+        await change(deployment, "removed")
+        assert b"HTTP/1.1 400 " in await deployment.get()
 
 
 async def test_a_compressed_answer_is_repeated(tmp_path: Path) -> None:
