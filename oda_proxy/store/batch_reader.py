@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.recordings.head import MemoryHead
@@ -57,7 +56,7 @@ class BatchReader:
         requested, self._requested = list(self._requested.items()), {}
         for at in range(0, len(requested), MAX_BATCH):
             batch = _Batch(loop, requested[at : at + MAX_BATCH])
-            _threads.submit(batch.run, self._read)
+            loop.run_in_executor(_threads, batch.run, self._read).add_done_callback(batch.end)
 
 
 class _Batch:
@@ -82,10 +81,9 @@ class _Batch:
                     result.error = error
                 left = result.others()
                 self._results.append(result)
-        with suppress(RuntimeError):  # the event loop has ended, and nobody waits
-            self._loop.call_soon_threadsafe(self._end)
 
-    def _end(self) -> None:
+    def end(self, _: asyncio.Future[None]) -> None:
+        """Pass on what is left, after all were read."""
         self._timer.cancel()
         self._deliver()
 
