@@ -9,8 +9,11 @@ from pathlib import Path
 from oda_proxy.files.ownership import make_folder, match_owner
 
 
-def write(file: Path, content: bytes) -> None:
-    """Write a file, and create its folder; raises OSError, and the previous file then remains."""
+def write(file: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write a file, and create its folder; raises OSError, and the previous file then remains.
+
+    Without `flush` it takes less time, and the file may be empty after a loss of power.
+    """
     make_folder(file.parent)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix="new-")
     temporary = Path(name)
@@ -18,7 +21,8 @@ def write(file: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content)
             handle.flush()
-            os.fsync(handle.fileno())
+            if flush:
+                os.fsync(handle.fileno())
         match_owner(temporary, file.parent)
         temporary.replace(file)
     except BaseException:

@@ -62,7 +62,11 @@ class JobJournal:
         self._former_folders = [former / "jobs" for former in former_folders]
 
     async def write(self, entry: JournalEntry) -> None:
-        """Write an entry; where that fails, the job lives as long as this process."""
+        """Write an entry; where that fails, the job lives as long as this process.
+
+        One without the dispatcher's name for the job survives the end of the process, and not a loss of power: the
+        first request waits for it.
+        """
         if self._folder is None:
             return
         members = {
@@ -75,7 +79,7 @@ class JobJournal:
         }
         content = json.dumps({"format": FORMAT, **members}, indent=1).encode()
         try:
-            await asyncio.to_thread(lambda: atomic.write(self._file(entry.key), content))
+            await asyncio.to_thread(lambda: atomic.write(self._file(entry.key), content, flush=bool(entry.job_id)))
         except OSError as error:
             if not self._has_failed:  # and so will each job, where the folder is read-only
                 _log.warning("cannot write running jobs to the journal: %s", error.strerror or error)

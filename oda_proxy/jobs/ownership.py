@@ -82,7 +82,8 @@ class JobLocks:
             with self._exclusively():
                 if self._is_held(key):
                     return False
-                atomic.write(self._file(key), json.dumps(self._owner).encode("ascii"))
+                # not flushed, because the job waits for it: no process survives a loss of power
+                atomic.write(self._file(key), json.dumps(self._owner).encode("ascii"), flush=False)
                 return True
         except OSError as error:
             if not self._has_failed:  # and so will each job, where the folder is read-only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from oda_proxy.jobs.ownership import JobLocks
@@ -11,8 +12,6 @@ from oda_proxy.query.cache_key import Key
 from tests.support.permissions import folder_for_all, unprivileged
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 KEY = Key("a" * 64)
@@ -28,7 +27,7 @@ async def test_a_lock_that_cannot_be_written_does_not_hold_up_the_next_job(
 
     locks = JobLocks(tmp_path, Runtime())
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(Path, "replace", full)
         async with locks.hold(KEY) as waited:
             assert not waited
             assert not list((tmp_path / "jobs").glob("*.lock"))
@@ -37,6 +36,18 @@ async def test_a_lock_that_cannot_be_written_does_not_hold_up_the_next_job(
         assert not waited
         assert await JobLocks(tmp_path, Runtime()).is_locked(KEY)
     assert not await locks.is_locked(KEY)
+
+
+async def test_a_job_does_not_wait_until_its_lock_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+
+    async with JobLocks(tmp_path, Runtime()).hold(KEY):
+        assert (tmp_path / "jobs" / f"{KEY}.lock").exists()
+
+    assert flushed == []
 
 
 async def test_a_lock_of_another_user_that_cannot_be_read_counts_as_held() -> None:
