@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DASHBOARD: Final = json.loads((CHECKOUT / "deploy/grafana/oda-proxy.json").read_text())
 RULES: Final = CHECKOUT / "deploy/prometheus/oda-proxy.rules.yml"
+ALERT_TESTS: Final = CHECKOUT / "tests/metrics/alerts.yml"
 PANELS: Final = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ALERTS: Final = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
@@ -139,3 +140,12 @@ def test_promtool_accepts_the_alerts_and_every_query_of_the_dashboard(tmp_path: 
     for one in (file, RULES):
         done = subprocess.run([program, "check", "rules", str(one)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_alerts_are_about_what_they_say(tmp_path: Path) -> None:
+    if (program := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    (file := tmp_path / "alerts.yml").write_text(ALERT_TESTS.read_text().replace("RULES", str(RULES)))
+    done = subprocess.run([program, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
