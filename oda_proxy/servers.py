@@ -235,15 +235,17 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     from oda_proxy.web.metrics_page import snapshot_of
 
     limits = parts.server.limits
+    dispatcher = parts.upstream.url if parts.upstream else parts.options.upstream
     pages = Pages(
         parts.proxy,
         parts.near_misses,
         status,
         metrics or partial(snapshot_of, parts.proxy, parts.server, with_store=False),
         parts.product_files.summaries,
+        dispatcher,
         max_size=limits.max_size if limits and parts.folder else None,
     )
-    urls = (parts.upstream.url if parts.upstream else parts.options.upstream, *parts.options.former_url)
+    urls = (dispatcher, *parts.options.former_url)
     return (
         *recording_api.routes(parts.proxy),
         *import_api.routes(parts.store, parts.proxy.instruments, urls),

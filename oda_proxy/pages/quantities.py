@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from oda_proxy.query.subject import Subject
 
 NO_BREAK: Final = "\N{NO-BREAK SPACE}"
-NONE: Final = "\N{EN DASH}"
-"""What takes the place of a value that there is not."""
 
 _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 _SPANS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))

@@ -103,15 +103,15 @@ def view_of(
     timeline: Sequence[tuple[str, float]],
     exit_status: Mapping[str, object],
     other_members: Mapping[str, object],
-    upstream: str | None,
+    dispatcher: str,
     version: str,
     now: float,
 ) -> RecordingView:
     """Return the view of a recording.
 
-    `schema` describes its instrument, `timeline` has the states of its job with s after the first request, `upstream`
-    is the address of its dispatcher, `version` that of this program; `now` is in s since 1970 (UTC). Versions that the
-    dispatcher named are among the `other_members` of its answer.
+    `schema` describes its instrument, `timeline` has the states of its job with s after the first request,
+    `dispatcher` is the address of its dispatcher, which may name versions among the `other_members` of its answer,
+    `version` is that of this program; `now` is in s since 1970 (UTC).
     """
     query, subject = entry.query, subject_of(entry.query)
     described = schema.products.get(query.product_type, {}) if schema and query else {}
@@ -127,7 +127,7 @@ def view_of(
         parameters=_parameters(query, described),
         defaults=_defaults(query, described),
         files=[Fact(shorten(name, MAX_NAME), f"SHA-256 {digest}") for name, digest in query.files] if query else [],
-        facts=_facts(entry, upstream, _versions(other_members), version, now),
+        facts=_facts(entry, dispatcher, _versions(other_members), version, now),
         stages=stages_of(timeline, entry.cost),
         remarks=_remarks(exit_status),
     )
@@ -223,10 +223,10 @@ def _versions(members: Mapping[str, object]) -> list[Fact]:
     ]
 
 
-def _facts(entry: Entry, upstream: str | None, versions: Sequence[Fact], version: str, now: float) -> list[Fact]:
+def _facts(entry: Entry, dispatcher: str, versions: Sequence[Fact], version: str, now: float) -> list[Fact]:
     stored = f"{quantities.moment(entry.stored_at)} UTC"
     facts = [
-        Fact("dispatcher", printable(upstream), "where it was computed") if upstream else None,
+        Fact("dispatcher", printable(dispatcher), "where it was computed"),
         *versions,
         Fact("stored", stored, quantities.age(entry.stored_at, now)),
         Fact("last used", quantities.age(entry.used_at, now)),

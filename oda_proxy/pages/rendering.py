@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -47,13 +48,15 @@ _CONTROLS: Final = {number: "\N{REPLACEMENT CHARACTER}" for number in range(32) 
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # not before the first page is requested
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("oda_proxy.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["static"] = static_path
+    return environment
 
 
 def render(template: str, root: str, **values: Any) -> str:
@@ -73,6 +76,12 @@ def page(text: str, status: int = 200, headers: Mapping[str, str] | None = None)
 def static_file(name: str) -> bytes:
     """Return the content of a file in `STATIC`."""
     return (files("oda_proxy.pages") / "static" / name).read_bytes()
+
+
+@cache
+def static_path(name: str) -> str:
+    """Return the path of a file in `STATIC`, relative to `/-/`: another one for other content, which browsers store."""
+    return f"static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
 
 
 def root_of(path: str) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.pages.product_views import ProductView
     from oda_proxy.pages.search_form import SearchForm
     from oda_proxy.proxy import Proxy
+    from oda_proxy.query.schema import Schema
     from oda_proxy.store.base import Entry, ProductTotals
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.metrics_page import GetSnapshot
@@ -57,7 +58,8 @@ class Pages:
     """What the pages show, and where it comes from.
 
     `status` returns the members of `/-/status`, `metrics` those of `/-/metrics`, `summaries` those of the products of a
-    recording (`drawing.summaries`); `max_size` is the limit of the store in bytes, `clock` returns s since 1970 (UTC).
+    recording (`drawing.summaries`). `dispatcher` is the address of the dispatcher whose answers are stored, `max_size`
+    the limit of the store in bytes; `clock` returns s since 1970 (UTC).
     """
 
     proxy: Proxy
@@ -65,6 +67,7 @@ class Pages:
     status: Status
     metrics: GetSnapshot
     summaries: Callable[[Entry], Awaitable[Sequence[Mapping[str, Any]]]]
+    dispatcher: str
     max_size: int | None = None
     clock: Callable[[], float] = time.time
 
@@ -132,16 +135,13 @@ class Pages:
             if recording is None:
                 raise RecordingNotFoundError(key, 0)
             with closing(recording.head):
-                upstream = self.proxy.upstream
                 view = recording_page.view_of(
                     entry,
-                    schema=next(iter(self.proxy.persons.stored_schemas(entry.query.instrument)), None)
-                    if entry.query
-                    else None,
+                    schema=self._schema(entry),
                     timeline=recording.timeline,
                     exit_status=recording.exit_status,
                     other_members=recording.other_members,
-                    upstream=upstream.url if upstream else None,
+                    dispatcher=self.dispatcher,
                     version=__version__,
                     now=now,
                 )
@@ -206,6 +206,12 @@ class Pages:
                 faults=activity.fault_texts(self.proxy.store_faults),
             )
         )
+
+    def _schema(self, entry: Entry) -> Schema | None:
+        """Return the newest known description of the instrument of a recording."""
+        if entry.query is None:
+            return None
+        return next(iter(self.proxy.persons.stored_schemas(entry.query.instrument)), None)
 
     async def _products(self, entry: Entry) -> tuple[Sequence[ProductView], str]:
         """Return the products of a recording, and why there are none."""

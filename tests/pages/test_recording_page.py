@@ -34,7 +34,7 @@ def view(query: Query | None = CRAB, **changes: Any) -> recording_page.Recording
         "timeline": (),
         "exit_status": {},
         "other_members": {},
-        "upstream": "https://dispatcher.example/oda",
+        "dispatcher": "https://dispatcher.example/oda",
         "version": "1.0",
         "now": NOW,
     }
@@ -109,7 +109,6 @@ def test_facts_say_where_and_when_it_was_computed() -> None:
     assert facts["stored"] == "2001-09-08 23:46:40 UTC"
     assert facts["computing time"] == "15.5 min"
     assert facts["served by"] == "oda-proxy 1.0"
-    assert "dispatcher" not in {fact.name for fact in view(upstream=None).facts}
 
 
 def test_versions_that_the_dispatcher_names_are_shown() -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.search import Found, Search
 
 ADMIN = "the administration token"
+DISPATCHER = "http://dispatcher.example"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PUBLIC, PRIVATE = Key("a" * 64), Key("b" * 64)
 HOSTILE = "{{7*7}}<script>alert(1)</script>\"'><img src=x onerror=a()>\x00\x1b[31m\udc80\N{RIGHT-TO-LEFT OVERRIDE}"
@@ -106,7 +107,7 @@ async def serving(
         proxy,
         misses,
         guard=Guard(Authentication(Tokens(admin=Secret(ADMIN))), HostPolicy()),
-        routes=Pages(proxy, misses, status, metrics, products).routes(),
+        routes=Pages(proxy, misses, status, metrics, products, DISPATCHER).routes(),
         page_middlewares=[problem_pages],
     )
     async with listening(app, "127.0.0.1", 0) as url:
@@ -336,6 +337,15 @@ async def test_an_empty_store_says_what_to_do() -> None:
         _, text = await browser.get("/-/")
 
         assert f'DispatcherAPI(url="{browser.url}")' in text
+
+
+def test_a_static_file_with_other_content_has_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = rendering.static_path("pages.css")
+    monkeypatch.setattr(rendering, "static_file", lambda _: b"body {}")
+    rendering.static_path.cache_clear()
+
+    assert rendering.static_path("pages.css") != before
+    rendering.static_path.cache_clear()
 
 
 @pytest.mark.parametrize("name", list(rendering.STATIC))
