@@ -16,6 +16,7 @@ from oda_proxy.access.sessions import Sessions
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.loopback import is_loopback
+from oda_proxy.query.audience import read_claims
 from oda_proxy.query.query import Token
 
 if TYPE_CHECKING:
@@ -78,20 +79,20 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of this server, by the role that they give; None for those that are not set."""
+    """The tokens of this server, each for a role; None for those that are not set."""
 
     admin: Secret | None = None
     read: Secret | None = None
     metrics: Secret | None = None
 
     def roles(self, text: str) -> frozenset[Role]:
-        """Return the roles that a token gives."""
+        """Return the roles of who has a token."""
         by_role = ((self.admin, Role.ADMIN), (self.read, Role.READER), (self.metrics, Role.METRICS))
         return frozenset(role for secret, role in by_role if secret is not None and secret.equals(text))
 
 
 class Authentication:
-    """Tells who sent a request.
+    """Determines who sent a request.
 
     `trusts_addresses` is whether an address on this machine means that the client is there, and not a front end that
     does not name its clients. `audience_of` returns the audience of a token that the dispatcher accepts, None for any
@@ -130,9 +131,14 @@ class Authentication:
         return visitor
 
     async def sign_in(self, token: str) -> str:
-        """Return a session, as text for a cookie, for what a token shows. Raises NotAuthenticatedError."""
+        """Return a session, as text for a cookie, for what a token shows; it expires with the token of a person.
+
+        Raises NotAuthenticatedError.
+        """
         roles, audience = await self._shown_by(token)
-        return self._sessions.sign(roles, audience, binding=self._binding(roles))
+        claims = read_claims(Token(token)) if audience is not None else None
+        until = claims.expires if claims else None
+        return self._sessions.sign(roles, audience, binding=self._binding(roles), until=until)
 
     def sign_out(self, cookie: str) -> None:
         """End the session in a cookie."""

@@ -10,7 +10,7 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.loopback import is_loopback
 
 ANY: Final = "*"
-"""The name that stands for all."""
+"""Any name."""
 
 
 class WrongHostError(OdaProxyError):

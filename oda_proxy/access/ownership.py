@@ -21,7 +21,7 @@ MAX_MEMOISED: Final = 65536
 
 
 class Ownership:
-    """Tells whether a recording belongs to an audience.
+    """Determines whether a recording belongs to an audience.
 
     `schemas` returns the descriptions of an instrument, newest first: keys are made with them. It may be called from
     several threads.

@@ -24,7 +24,7 @@ class Role(StrEnum):
 class Action(StrEnum):
     """What a visitor wants to do at one of the proxy's own routes."""
 
-    ALIVE = "ask whether the server works"
+    ALIVE = "check whether the server works"
     SIGN_IN = "sign in or out"
     READ_STATUS = "read the status"
     READ_METRICS = "read the figures"

@@ -1,6 +1,6 @@
 """Sessions of browsers: what a person has shown when signing in, signed by this server.
 
-A session is in a cookie, and not stored here. It holds roles and an audience, never a token.
+A session is in a cookie, and not stored by the server. It holds roles and an audience, never a token.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIFETIME: Final = 8 * 3600.0
 MAX_LENGTH: Final = 4096
 """Characters of a cookie that is read."""
 MAX_ENDED: Final = 10_000
-"""Sessions that are remembered as ended until they would have expired."""
+"""Ended sessions that are cached until they would have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,19 @@ class Sessions:
         self._clock = clock
         self._ended: TTLCache[str, None] = TTLCache(MAX_ENDED, ttl=LIFETIME, timer=clock)
 
-    def sign(self, roles: frozenset[Role], audience: str | None, *, binding: str = "") -> str:
+    def sign(
+        self, roles: frozenset[Role], audience: str | None, *, binding: str = "", until: float | None = None
+    ) -> str:
         """Return a new session as text for a cookie.
 
-        `binding` is what must still be the same when it is read: the token with which its role was shown.
+        `binding` is what must still be the same when it is read: the token with which its role was shown. The session
+        expires at `until`, in s since 1970 (UTC), at the latest.
         """
+        expires = self._clock() + LIFETIME
         members = {
             "roles": sorted(roles),
             "audience": audience,
-            "expires": self._clock() + LIFETIME,
+            "expires": expires if until is None else min(expires, until),
             "name": secrets.token_urlsafe(12),
         }
         text = base64.urlsafe_b64encode(json.dumps(members).encode()).decode().rstrip("=")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 INSTRUMENT: Final = "isgri"
 """The instrument whose description verifies a token where nothing was recorded yet."""
 MAX_PROBES: Final = 2
-"""Tokens that the dispatcher is asked about at a time."""
+"""Tokens that are sent to the dispatcher at a time."""
 MAX_WRONG: Final = 60
-"""Wrong tokens in `WRONG_TTL` s after which the dispatcher is asked about no others."""
+"""Wrong tokens in `WRONG_TTL` s after which no others are sent to the dispatcher."""
 WRONG_TTL: Final = 60.0
 
 
@@ -51,8 +51,8 @@ class Persons:
     async def audience_of(self, token: Token) -> str | None:
         """Return the audience of a token; None for one that has expired, or that nobody has verified.
 
-        The dispatcher is asked about a few tokens at a time, and about no more once many have turned out to be wrong:
-        anybody can make up tokens.
+        Few tokens are sent to the dispatcher at a time, and none once many have turned out to be wrong: anybody can
+        make up tokens.
         """
         audience = self._tokens.audience(token)
         if audience is None or self._tokens.is_verified(token):

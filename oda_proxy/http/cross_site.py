@@ -1,7 +1,7 @@
 """Requests that the page of another web site makes in a browser of its visitor (cross-site request forgery).
 
-Browsers tell in `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC 6454, section 7) for whom they send a request.
-Other programs send neither.
+`Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC 6454, section 7) name the page for which a browser sends a
+request. Other programs send neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The answer to a query of a client that is over a limit, with which every release of oda_api asks again later.
+"""The answer to a query of a client that is over a limit: every release of oda_api polls after it.
 
 Releases up to 1.1.0 read the state of a job whatever the HTTP status. Later ones end with an error at once for 429, so
 they get the state of a job with status 200: the job waits, and the client polls. Its job starts with the first poll
@@ -37,7 +37,7 @@ def limit_answer(envelope: Envelope, *, job_id: str, reason: str, retry_after: f
         envelope,
         job_id=envelope.job_id or job_id,
         reports=(),
-        comment=f"oda-proxy: {reason}; the query waits, and is taken up in {seconds} s",
+        comment=f"oda-proxy: {reason}; the query waits for at least {seconds} s",
         urgent=True,
         now=now,
     )

@@ -22,7 +22,7 @@ def client_name(address: str, token: Token | None, tokens: TokenVerifier) -> str
 
 
 def address_name(address: str) -> str:
-    """Return the name of a client that is known by its address alone."""
+    """Return the name of a client without a token."""
     return f"address {_network(address)}"
 
 

@@ -53,8 +53,8 @@ class OwnRoute:
     """One route of the proxy itself.
 
     `path` begins with `/-/`, in the notation of aiohttp (`/-/recordings/{key}`). Visitors who may not do `action` are
-    refused. An OdaProxyError that `handler` raises becomes a problem with its `http_status`. `summary` says in the
-    documentation what the route does. Of two routes with the same method and path, `is_html` marks the page for
+    refused. An OdaProxyError that `handler` raises becomes a problem with its `http_status`. `summary` is what the
+    route does, for the documentation. Of two routes with the same method and path, `is_html` marks the page for
     browsers, which prefer `text/html`.
     """
 
@@ -135,7 +135,7 @@ def prefers_html(request: web.Request) -> bool:
 class Guard:
     """Refuses visitors who may not do the action of a route, and requests that a browser sends for another site.
 
-    Pages are known by the `Host` of a request, and by the public URL of the server behind a front end.
+    The origin of its own pages is in the `Host` of a request, and in the public URL of a server behind a front end.
     """
 
     authentication: Authentication
@@ -223,10 +223,10 @@ def _refusal(error: OdaProxyError, request: web.Request) -> web.Response:
     if request.method not in _SAFE or not prefers_html(request):
         return problem(error.http_status, str(error), headers)
     up = "../" * (request.rel_url.raw_path.count("/") - PREFIX.count("/"))
-    here = request.rel_url.raw_path_qs.removeprefix(PREFIX)
+    target = request.rel_url.raw_path_qs.removeprefix(PREFIX)
     action = f"{up}{SIGN_IN.removeprefix(PREFIX)}"
     text = f"To {error.action}, sign in." if isinstance(error, TokenNeededError) else str(error)
-    return sign_in_page(error.http_status, text, action=action, target=here, headers=headers)
+    return sign_in_page(error.http_status, text, action=action, target=target, headers=headers)
 
 
 async def _wrong_method(request: web.Request, *, allowed: str) -> web.Response:

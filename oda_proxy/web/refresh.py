@@ -87,7 +87,7 @@ def _obstacle(proxy: Proxy, entry: Entry) -> str:
     if proxy.upstream is None:
         return "this server is offline"
     if entry.private:
-        return "it is private, and only a client with the token of its person may ask for it"
+        return "it is private, and only a client with the token of its person can request it"
     if entry.query is None:
         return "its query is not known"
     return rerun_obstacle(entry.query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 
 from oda_proxy.access.authentication import Authentication, NotAuthenticatedError, Readers, Secret, Tokens
@@ -107,6 +108,19 @@ async def test_a_session_shows_what_the_token_has_shown(token: str, role: Role) 
     assert visitor.audience == ({"hers": "her"}.get(token))
     clock.now += LIFETIME
     assert not (await authentication.visitor(ELSEWHERE, {}, cookie)).roles
+
+
+async def test_a_session_ends_with_the_token_of_the_person() -> None:
+    async def accepted(token: Token) -> str:
+        return "her"
+
+    clock = Clock()
+    authentication = Authentication(audience_of=accepted, sessions=Sessions(b"key", clock))
+    cookie = await authentication.sign_in(jwt.encode({"sub": "her", "exp": clock.now + 60}, "x" * 32, "HS256"))
+
+    assert (await authentication.visitor(ELSEWHERE, {}, cookie)).audience == "her"
+    clock.now += 60
+    assert (await authentication.visitor(ELSEWHERE, {}, cookie)).audience is None
 
 
 async def test_a_session_ends_when_a_person_signs_out() -> None:
