@@ -59,6 +59,7 @@ class Setup:
     client: aiohttp.ClientSession
     dispatcher: Dispatcher
     clock: Clock
+    store: MemoryStore
 
     async def get(self, path: str, *, address: str = "192.0.2.1") -> tuple[int, dict[str, str], str]:
         """Send a request as from an address."""
@@ -76,12 +77,13 @@ class Setup:
 @asynccontextmanager
 async def serving(limits: ClientLimits, jobs: int | None = None) -> AsyncIterator[Setup]:
     clock, dispatcher = Clock(), Dispatcher()
-    proxy = Proxy(MemoryStore(), dispatcher, Policy(jobs=JobPolicy(client_jobs=jobs, long_poll=0.1)))
+    store = MemoryStore()
+    proxy = Proxy(store, dispatcher, Policy(jobs=JobPolicy(client_jobs=jobs, long_poll=0.1 if jobs else 20.0)))
     limiter = ClientLimiter(limits, clock) if limits else None
     addresses = FrontEnd(None, TrustedProxies(TRUSTED))
     app = make_app(proxy, guard=Guard(Authentication(), HostPolicy(), limiter), addresses=addresses)
     async with listening(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as client:
-        yield Setup(url, client, dispatcher, clock)
+        yield Setup(url, client, dispatcher, clock, store)
         await proxy.close()
 
 
@@ -194,13 +196,8 @@ async def test_a_job_that_waited_starts_when_another_has_ended() -> None:
         assert "another job" in second["exit_status"]["comment"]
 
         setup.dispatcher.is_done = True
-        while (await setup.query(f"DEC=1&oda_api_version=1.3.5&job_id={job_id_of(first)}", status="submitted"))[1][
-            "query_status"
-        ] != "done":
-            pass
-        found = (await setup.query(f"DEC=2&oda_api_version=1.3.5&job_id={job_id_of(second)}", status="submitted"))[1]
-        assert found["query_status"] == "done"
-
-
-def job_id_of(found: dict[str, Any]) -> str:
-    return str(found["job_monitor"]["job_id"])
+        for number, found in ((1, first), (2, second)):
+            job = f"DEC={number}&oda_api_version=1.3.5&job_id={found['job_monitor']['job_id']}"
+            while (await setup.query(job, status="submitted"))[1]["query_status"] != "done":
+                pass
+        assert len(list(setup.store.entries())) == 2
