@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
+import re
 import ssl
 import subprocess
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from oda_proxy.http.routes import UNSAFE_ROUTES
 from tests.support.crowds import wait_until
-from tests.support.front_end import free_port, front_end, nginx, prepare
+from tests.support.front_end import SITE, free_port, front_end, nginx, prepare
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -163,3 +167,59 @@ def test_a_client_that_uses_no_tls_is_sent_to_the_same_page_without_its_query(si
 
     assert (response.status, response.headers["Location"]) == (301, "https://localhost/oda/run_analysis")
     connection.close()
+
+
+def test_all_routes_that_change_something_are_sent_once() -> None:
+    (names,) = re.findall(r"location ~ \"/\(\?:(.*)\)\(\?:/\|\$\)\"", SITE.read_text())
+
+    assert set(names.split("|")) == UNSAFE_ROUTES - {"run_analysis"}
+
+
+class Dropping(http.server.BaseHTTPRequestHandler):
+    """Closes the connection of the first request for each path without an answer, as a server does that is killed."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Read a request; answer all but the first."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        """Answer all but the first request."""
+        self.seen.append(f"{self.command} {self.path}")
+        if self.seen.count(self.seen[-1]) > 1:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected", "requests"),
+    [
+        ("/run_analysis", None, 200, 2),
+        ("/run_analysis", b"instrument=isgri", 200, 2),
+        ("/mmoda/run_analysis", b"instrument=isgri", 200, 2),
+        ("/api/meta-data", None, 200, 2),
+        ("/refresh_token", None, 502, 1),
+        ("/mmoda/reload-plugin/isgri", None, 502, 1),
+        ("/report_incident", b"what=happened", 502, 1),
+        ("/post_product_to_gallery", b"image=1", 502, 1),
+    ],
+)
+def test_what_a_closing_process_did_not_answer_is_sent_again_where_that_does_no_harm(
+    tmp_path: Path, path: str, body: bytes | None, expected: int, requests: int
+) -> None:
+    Dropping.seen.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dropping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with front_end(tmp_path / "site", f"http://127.0.0.1:{server.server_port}") as site:
+            status, _, _ = fetch(site, path, body)
+        server.shutdown()
+
+    assert (status, len(Dropping.seen)) == (expected, requests)
+    assert set(Dropping.seen) == {f"{'GET' if body is None else 'POST'} /oda{path}"}
