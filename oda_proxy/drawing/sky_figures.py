@@ -26,6 +26,8 @@ _NO_DATA: Final = "0.82"
 """The grey of pixels without data."""
 _MARK: Final = "white"
 _OUTLINE: Final = [patheffects.withStroke(linewidth=2.2, foreground="black", alpha=0.75)]
+_STRIP: Final = 8
+"""How many times longer than wide an image is whose pixels are not drawn as squares."""
 _MOST_NAMES: Final = 50
 _WHOLE_SKY: Final = ("AIT", "MOL")
 _FRAMES: Final = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "galactic"}
@@ -33,6 +35,7 @@ _FRAMES: Final = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "g
 
 def draw_image(figure: Figure, drawing: ImageDrawing) -> None:
     """Draw an image into a figure, with its sky coordinates where it has valid ones."""
+    _fit(figure, drawing.pixels.shape)
     wcs, problem = _sky(drawing)
     if wcs is None:
         axes = figure.add_subplot()
@@ -51,6 +54,20 @@ def draw_image(figure: Figure, drawing: ImageDrawing) -> None:
             0.01, 0.01, plain(remark), transform=axes.transAxes, fontsize=8, color="black",
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
+
+
+_HEIGHT, _WIDTH = 5.2, 7.0
+"""Inches that an image may have."""
+_BESIDE, _BELOW = 2.1, 1.1
+"""Inches for labels and the colour bar, and for labels, the title and notes."""
+
+
+def _fit(figure: Figure, shape: tuple[int, ...]) -> None:
+    """Set the size of a figure for an image, so that it has no empty space around it."""
+    rows, columns = shape
+    aspect = columns / rows if max(shape) <= _STRIP * min(shape) else _WIDTH / _HEIGHT
+    width = min(_WIDTH, _HEIGHT * aspect)
+    figure.set_size_inches(max(width, _HEIGHT / 2) + _BESIDE, max(width / aspect, _HEIGHT / 2) + _BELOW)
 
 
 def without_sky(drawing: ImageDrawing, reason: str) -> ImageDrawing:
@@ -137,8 +154,7 @@ def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
         bar.ax.minorticks_off()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
-    longest, shortest = max(rows, columns), min(rows, columns)
-    if longest > 8 * shortest:  # a strip would be a line
+    if max(rows, columns) > _STRIP * min(rows, columns):  # it would be a line
         axes.set_aspect("auto")
 
 
@@ -209,8 +225,10 @@ def _mark(axes: Any, sources: Sequence[tuple[Source, float, float]], shape: tupl
         )  # fmt: skip
 
 
-_AXES_POINTS: Final = 390.0
-"""Points of the longer side of the image in the figure, about."""
+_POINTS: Final = 72 * 0.92
+"""Points of an inch of an image in the figure, less what its labels take."""
+_CHARACTER, _LINE = 5.4, 10.0
+"""Points of a character and of a line of a name."""
 _PLACES: Final = (
     (8, 0, "left", "center"), (-8, 0, "right", "center"), (0, 8, "center", "bottom"), (0, -8, "center", "top"),
     (7, 8, "left", "bottom"), (-7, 8, "right", "bottom"), (7, -8, "left", "top"), (-7, -8, "right", "top"),
@@ -221,11 +239,11 @@ def _named(
     sources: Sequence[tuple[Source, float, float]], shape: tuple[int, ...]
 ) -> Iterator[tuple[str, float, float, tuple[float, float, str, str]]]:
     """Choose a place for each name beside its source, in which it covers no other name, and few marks."""
-    points = _AXES_POINTS / max(shape)
+    points = _POINTS * min(_WIDTH / shape[1], _HEIGHT / shape[0])
     marks = [(x * points - 6, y * points - 6, x * points + 6, y * points + 6) for _, x, y in sources]
     names: list[tuple[float, ...]] = []
     for source, x, y in sources[:_MOST_NAMES]:
-        width, height = 5.0 * len(source.name), 9.0
+        width, height = _CHARACTER * len(source.name), _LINE
         own = (x * points - 6, y * points - 6, x * points + 6, y * points + 6)
         free: list[tuple[int, int, tuple[float, ...], tuple[float, float, str, str]]] = []
         for place in _PLACES:
