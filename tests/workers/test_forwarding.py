@@ -260,7 +260,16 @@ async def test_a_body_that_breaks_off_is_an_error(servers: Servers, forwarder: F
             await body_of(answer)
 
 
-async def test_nothing_is_forwarded_once_the_worker_stops(membership: Membership, forwarder: Forwarder) -> None:
+async def test_a_worker_that_stops_still_forwards_its_last_requests(
+    servers: Servers, membership: Membership, forwarder: Forwarder
+) -> None:
+    membership.closing = True
+
+    async with servers.worker(0, ok):
+        assert await body_of(await forwarder.send(ANALYSIS)) == b"products"
+
+
+async def test_a_worker_that_stops_does_not_wait_for_a_leader(membership: Membership, forwarder: Forwarder) -> None:
     membership.closing = True
 
     with pytest.raises(NoLeaderError):
