@@ -52,24 +52,29 @@ class StreamOutput:
 
 
 class FileOutput:
-    """A file, to which lines are appended. Raises OSError where it cannot be opened."""
+    """A file, to which lines are appended; a closed one is opened again for a line. Raises OSError where it cannot."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._number = self._open()
+        self._number: int | None = self._open()
 
     def write(self, text: str) -> None:
         """Append lines."""
+        if self._number is None:
+            self._number = self._open()
         _write_lines(self._number, text.encode("utf-8", "backslashreplace"))
 
     def reopen(self) -> None:
         """Open the file of this name, which is another one where the open one was renamed."""
-        previous, self._number = self._number, self._open()
-        os.close(previous)
+        opened = self._open()
+        self.close()
+        self._number = opened
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._number)
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, MODE)

@@ -175,6 +175,8 @@ def log_in_thread(settings: LogSettings, output: LogOutput | None = None) -> Ite
     Raises OSError where the file cannot be opened.
     """
     global _only_handler  # noqa: PLW0603 - there is one root logger
+    if _plain_handler is not None:  # in a worker: the file of its parent process may be renamed, and removed
+        _plain_handler.output.close()
     root, handler = logging.getLogger(), ThreadedHandler(output or settings.output(), settings.formatter())
     previous, level = root.handlers[:], root.level
     root.handlers[:] = [handler]

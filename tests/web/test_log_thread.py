@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from tests.support.crowds import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
 
 def lines(text: str) -> list[str]:
@@ -266,3 +266,22 @@ def test_a_file_that_cannot_be_opened_again_stays_open(
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         FileOutput(tmp_path / "missing/log")
+
+
+def test_a_worker_does_not_hold_the_file_of_its_parent_process(tmp_path: Path) -> None:
+    """Its disk space is free once it was renamed and removed."""
+    settings, folder = LogSettings(tmp_path / "log"), Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("only Linux lists the open files of a process")
+
+    def held() -> int:
+        return [link.readlink() for link in folder.iterdir() if link.exists()].count(tmp_path / "log")
+
+    with log_at_once(settings):
+        assert held() == 1
+        with log_in_thread(settings):
+            assert held() == 1
+        logging.getLogger("oda_proxy.test").warning("still logged")
+
+    assert held() == 0
+    assert lines((tmp_path / "log").read_text()) == ["WARNING still logged"]
