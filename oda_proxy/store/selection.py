@@ -96,8 +96,10 @@ class Filters:
 WORDS: Final = tuple(one.name.replace("_", "-") for one in fields(Filters))
 """The names of the filters, as on the command line without the dashes in front."""
 
+MAX_PATTERN: Final = 1000
+"""Characters of a pattern of a name that is read from text."""
 _WHEN = "a date such as 2026-01-31, or an age in min, h, d or w such as 30d"
-_EXPECTED: Final = dict.fromkeys(WORDS, "a name") | {
+_EXPECTED: Final = dict.fromkeys(WORDS, f"a name of up to {MAX_PATTERN} characters") | {
     "stored-before": _WHEN,
     "used-before": _WHEN,
     "larger-than": "a size such as 500MB or 2GiB",
@@ -110,7 +112,7 @@ def _parse(name: str, text: str, now: float) -> str | float:
         return parse_time_before(text, now)
     if name == "larger-than":
         return parse_size(text)
-    if not text.strip():
+    if not text.strip() or len(text) > MAX_PATTERN:
         raise ValueError(text)
     return text
 

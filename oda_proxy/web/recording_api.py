@@ -37,7 +37,10 @@ ONE: Final = f"{RECORDINGS}/{KEY_PATTERN}"
 PAGE: Final = 100
 """Recordings in a list, unless the request names another number."""
 MAX_PAGE: Final = 1000
+MAX_PAGE_BYTES: Final = 8 * 2**20
+"""Bytes of a list after which it ends: queries with catalogues are long."""
 CONFIRMED: Final = "yes"
+_HEADERS: Final = {"Cache-Control": "no-store"}
 
 
 def routes(proxy: Proxy) -> Sequence[OwnRoute]:
@@ -66,12 +69,13 @@ class _RecordingApi:
         filters, others = read_filters(request, {"offset", "limit"})
         offset = _number(others, "offset", default=0, least=0, most=2**31)
         limit = _number(others, "limit", default=PAGE, least=1, most=MAX_PAGE)
-        entries = await asyncio.to_thread(self._page, request[VISITOR], filters, offset, limit + 1)
+        texts, has_more = await asyncio.to_thread(self._page, request[VISITOR], filters, offset, limit)
         following = None
-        if len(entries) > limit:
+        if has_more:
             words = {name: request.query[name] for name in WORDS if name in request.query}
-            following = f"?{urlencode({**words, 'offset': offset + limit, 'limit': limit})}"
-        return json_response({"recordings": [entry_json(entry) for entry in entries[:limit]], "next": following})
+            following = f"?{urlencode({**words, 'offset': offset + len(texts), 'limit': limit})}"
+        text = f'{{"recordings": [{", ".join(texts)}], "next": {json.dumps(following)}}}\n'
+        return web.json_response(text=text, headers=_HEADERS)
 
     async def show(self, request: web.Request) -> web.Response:
         """Respond with the metadata of a recording."""
@@ -138,8 +142,15 @@ class _RecordingApi:
         """Return the recording that the path of a request names. Raises RecordingNotFoundError."""
         return await asyncio.to_thread(visible_entry, self._store, request[VISITOR], request.match_info["key"])
 
-    def _page(self, visitor: Visitor, filters: Filters, offset: int, number: int) -> Sequence[Entry]:
-        return tuple(islice(visible_entries(self._store, visitor, filters), offset, offset + number))
+    def _page(self, visitor: Visitor, filters: Filters, offset: int, limit: int) -> tuple[Sequence[str], bool]:
+        """Return the JSON of at most `limit` recordings, less where they are large, and whether there are more."""
+        texts, size = list[str](), 0
+        for entry in islice(visible_entries(self._store, visitor, filters), offset, None):
+            if len(texts) == limit or size > MAX_PAGE_BYTES:
+                return texts, True
+            texts.append(json.dumps(entry_json(entry)))
+            size += len(texts[-1])
+        return texts, False
 
     def _timeline(self, key: Key) -> Sequence[tuple[str, float]] | None:
         recording = self._store.get(key)
@@ -179,5 +190,4 @@ def _number(values: Mapping[str, str], name: str, *, default: int, least: int, m
 
 def json_response(members: Mapping[str, Any], *, status: int = HTTPStatus.OK) -> web.Response:
     """Return JSON that is not stored."""
-    text = f"{json.dumps(members)}\n"
-    return web.json_response(text=text, status=status, headers={"Cache-Control": "no-store"})
+    return web.json_response(text=f"{json.dumps(members)}\n", status=status, headers=_HEADERS)

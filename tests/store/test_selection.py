@@ -23,7 +23,8 @@ def test_filters_are_read_from_the_words_of_the_command_line() -> None:
     ("texts", "message"),
     [
         ({"color": "red"}, f"there is no filter 'color'; there are {', '.join(WORDS)}"),
-        ({"product": " "}, "product must be a name, not ' '"),
+        ({"product": " "}, "product must be a name of up to 1000 characters, not ' '"),
+        ({"source": "*" * 1001}, "source must be a name of up to 1000 characters"),
         ({"larger-than": "much"}, "larger-than must be a size such as 500MB or 2GiB, not 'much'"),
         ({"stored-before": "9999999999999d"}, "stored-before must be a date such as 2026-01-31, or an age"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import Query, parse_fields, split_query
+from oda_proxy.web import recording_api
 from tests.support.access_servers import ADMIN, READ, AccessServer, api_server, bearer
 from tests.support.dispatcher_responses import answer
 from tests.support.recordings import recording
@@ -57,6 +58,18 @@ async def test_a_list_is_read_page_by_page(server: AccessServer) -> None:
         following = found["next"]
 
     assert sorted(listed) == list("abcde")
+
+
+async def test_a_list_of_large_recordings_ends_earlier(server: AccessServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording_api, "MAX_PAGE_BYTES", 500)
+    pages, following = list[str](), "?instrument=jemx"
+    while following:
+        _, found = await call(server, "GET", LIST + following)
+        pages.append(keys(found))
+        following = found["next"]
+
+    assert len(pages) > 1
+    assert sorted("".join(pages)) == list("abcde")
 
 
 @pytest.mark.parametrize(
