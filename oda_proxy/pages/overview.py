@@ -179,12 +179,15 @@ def savings_of(snapshot: Snapshot) -> Savings:
 def figures(
     store: Mapping[str, Any], totals: Sequence[ProductTotals], savings: Savings, *, max_size: int | None
 ) -> list[Figure]:
-    """Return the figures at the top of the page; `store` is that member of `/-/status`, sizes are in bytes."""
-    recordings, occupied = store.get("recordings"), store.get("occupied")
+    """Return the figures at the top of the page.
+
+    `store` is that member of `/-/status`, `totals` are of what the visitor may see; sizes are in bytes.
+    """
+    occupied = store.get("occupied")
     result = []
-    if recordings is not None:
-        result.append(Figure("recordings", quantities.number(recordings), _products(totals)))
     if occupied is not None:
+        recordings = sum(one.recordings for one in totals)
+        result.append(Figure("recordings", quantities.number(recordings), _products(totals)))
         limit = f"of {quantities.size(max_size)}" if max_size else "compressed"
         fraction = min(occupied / max_size, 1.0) if max_size else None
         result.append(Figure("stored", quantities.size(occupied), limit, fraction))

@@ -136,7 +136,7 @@ def test_figures_are_those_of_the_store_and_of_what_it_saves() -> None:
         ProductTotals("isgri", "isgri_image", False, 90_000, 1, 3600.0 * 5000, 3),
         ProductTotals("jemx", "jemx_lc", True, 10_000, 1, 3600.0 * 1000, 0),
     ]
-    store = {"recordings": 100_000, "occupied": 5 * 10**9}
+    store = {"recordings": 123_456, "occupied": 5 * 10**9}  # with private ones
 
     found = {
         one.name: one for one in overview.figures(store, totals, overview.savings_of(SNAPSHOT), max_size=20 * 10**9)

@@ -180,6 +180,7 @@ async def test_a_private_recording_is_neither_listed_nor_counted_nor_named_nor_o
         assert "secret" not in page.casefold(), path
         assert PRIVATE[:12] not in page, path
         assert "2 recordings" not in page.replace("\N{NO-BREAK SPACE}", " "), path
+        assert '<dd class="value">2</dd>' not in page, path
     for key in (PRIVATE, PRIVATE[:12]):
         status, text = await browser.get(f"/-/recordings/{key}")
         assert status == 404
