@@ -208,13 +208,19 @@ class PendingHead:
     head_file: HeadFile
     temporary: Path
     path: Path
+    flushed: set[str]
+    """The names of subfolders that are known to be on the disk: this process has flushed their folder since."""
 
     def commit(self) -> None:
         """Rename it to its name, durably: it survives a loss of power."""
-        make_folder(self.path.parent)
+        subfolder = self.path.parent
+        is_flushed = subfolder.name in self.flushed and subfolder.is_dir()
+        make_folder(subfolder)
         self.temporary.replace(self.path)
-        _sync_folder(self.path.parent)
-        _sync_folder(self.path.parent.parent)
+        _sync_folder(subfolder)
+        if not is_flushed:
+            _sync_folder(subfolder.parent)
+            self.flushed.add(subfolder.name)
 
     def discard(self) -> None:
         """Remove it, unless it was renamed."""
@@ -228,6 +234,7 @@ class Heads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._root = str(folder)
+        self._flushed: set[str] = set()
 
     def write(self, head: Head) -> PendingHead:
         """Write a head under a temporary name; raises OSError."""
@@ -244,7 +251,7 @@ class Heads:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return PendingHead(compressed.head_file, temporary, self.path(compressed.head_file.name))
+        return PendingHead(compressed.head_file, temporary, self.path(compressed.head_file.name), self._flushed)
 
     def open(self, head_file: HeadFile, *, is_thorough: bool = False) -> Head:
         """Open a head and check its file; raises ValueError if that was changed, FileNotFoundError, or OSError.

@@ -18,6 +18,8 @@ import pytest
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.cache_key import Key
+from oda_proxy.recordings.head import MemoryHead
+from oda_proxy.store import heads as heads_module
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
 from oda_proxy.store.heads import SMALL, CompressedHeadWriter, Heads
@@ -93,6 +95,30 @@ def test_heads_can_be_read_by_any_zstd(disk: DiskStore, tmp_path: Path) -> None:
     (head,) = heads(tmp_path)
     assert head.stat().st_size < 1000
     assert zstandard.decompress(head.read_bytes()) == b"AAAA" * 100_000
+
+
+def test_the_folder_of_heads_is_flushed_only_for_subfolders_that_may_be_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(heads_module, "_sync_folder", lambda folder: flushed.append(folder.name))
+    folder = tmp_path / "heads"
+    folder.mkdir()
+    store = Heads(folder)
+
+    def commit(name: str) -> list[str]:
+        flushed.clear()
+        replace(store.write(MemoryHead(name.encode())), path=folder / name[:2] / name).commit()
+        assert (folder / name[:2] / name).exists()
+        return [*flushed]
+
+    assert commit("ab1") == ["ab", "heads"]
+    assert commit("ab2") == ["ab"]
+    assert commit("cd1") == ["cd", "heads"]
+    shutil.rmtree(folder / "ab")
+    assert commit("ab3") == ["ab", "heads"]
+    store = Heads(folder)
+    assert commit("ab4") == ["ab", "heads"], "of another process, which may have ended before it flushed"
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 131_072, 3_000_000])
