@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,15 @@ import pytest
 
 import oda_proxy
 from oda_proxy.cli import main
+from oda_proxy.config import cache_folder
 from oda_proxy.fixture.writing import write_manifest
-from oda_proxy.query.query import Query
+from oda_proxy.query.query import Query, split_query
+from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.entry_json import entry_json, read_entry
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.selection import Filters
 from tests.support import capsules
-from tests.support.image_query import get_image, mock_status
+from tests.support.image_query import IMAGE, get_image, mock_status
 from tests.support.paths import FIXTURES
 from tests.support.recordings import KEYS, recording
 
@@ -43,10 +45,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Run a proxy with three recordings."""
-    with oda_proxy.mocking() as mock, oda_proxy.serving(mock, cache_dir=tmp_path / "c", admin_token=ADMIN) as url:
-        for name in ("Crab", "Vela", "Vega"):
-            get_image(url, src_name=name)
-        yield url
+    with oda_proxy.mocking() as mock:
+        with closing(DiskStore(cache_folder(tmp_path / "c", mock))) as store:
+            for key, name in zip(KEYS, ("Crab", "Vela", "Vega"), strict=False):
+                query, _ = split_query([*{**IMAGE, "src_name": name}.items()])
+                store.put(recording(key, b"x" * 2000, query=query))
+        with oda_proxy.serving(mock, cache_dir=tmp_path / "c", admin_token=ADMIN) as url:
+            yield url
 
 
 @pytest.fixture
@@ -82,7 +87,7 @@ def test_recordings_are_listed_as_on_the_machine_of_the_server(
     assert names(remote) == ["Crab", "Vega", "Vela"]
     assert [entry["key"] for entry in remote] == [entry["key"] for entry in local]
     assert names(output(capsys, "ls", "--server", server, "--source", "ve*")) == ["Vega", "Vela"]
-    assert output(capsys, "--server", server, "ls", "--stored-before", "2020-01-31", "--larger-than", "1kB") == []
+    assert output(capsys, "--server", server, "ls", "--stored-before", "2020-01-31", "--larger-than", "1MB") == []
 
     assert main(["--server", server, "ls", "--source", "crab"]) == 0
     heading, line = capsys.readouterr().out.splitlines()
@@ -103,9 +108,9 @@ def test_recordings_are_shown_pinned_refreshed_and_removed(server: str, capsys: 
     assert output(capsys, "--server", server, "pin", key[:10]) == {"pinned": [key]}
     assert [one["pinned"] for one in output(capsys, "--server", server, "ls", "--source", "Crab")] == [True]
     assert output(capsys, "--server", server, "unpin", "--source", "Cra?*") == {"unpinned": [key]}
-    assert set(output(capsys, "--server", server, "refresh", key)["refreshed"]) == {key}
     assert output(capsys, "--server", server, "rm", key[:10]) == {"removed": [key]}
     assert names(output(capsys, "--server", server, "ls")) == ["Vega", "Vela"]
+    assert set(output(capsys, "--server", server, "refresh", KEYS[1][:10])["refreshed"]) == {KEYS[1]}
 
 
 @pytest.mark.usefixtures("_admin")

@@ -16,6 +16,7 @@ import pytest
 import oda_proxy
 from oda_proxy.cli import main
 from oda_proxy.commands.warm_progress import showing
+from oda_proxy.query.query import ENVELOPE
 from oda_proxy.warming.warm import Outcome, Warmed
 from tests.support.crowds import wait_until
 from tests.support.image_query import IMAGE, mock_status
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_OF_THE_CLIENT = ("query_status", "api", "oda_api_version", "off_line", "session_id")
-FIELDS = {name: value for name, value in IMAGE.items() if name not in _OF_THE_CLIENT}
+FIELDS = {
+    "instrument": "spi_acs",
+    "product": "spi_acs_lc",
+    "T1": "2003-03-15T23:27:40.0",
+    "T2": "2003-03-15T23:57:12.0",
+    "src_name": "Crab",
+}
+"""A query with a small answer."""
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def mock() -> Iterator[str]:
 @pytest.fixture
 def plan(tmp_path: Path) -> str:
     file = tmp_path / "plan.jsonl"
-    file.write_text("".join(json.dumps({**FIELDS, "RA": ra}) + "\n" for ra in (80, 81, 82)))
+    file.write_text("".join(json.dumps({**FIELDS, "time_bin": seconds}) + "\n" for seconds in (2, 3, 4)))
     return str(file)
 
 
@@ -56,7 +63,7 @@ def test_a_second_run_asks_only_for_what_is_missing(
 ) -> None:
     first = warmed(capsys, plan, *where(mock, tmp_path))
     with (tmp_path / "plan.jsonl").open("a") as file:
-        file.write(json.dumps({**FIELDS, "RA": 83}))
+        file.write(json.dumps({**FIELDS, "time_bin": 5}))
     second = warmed(capsys, plan, *where(mock, tmp_path))
 
     assert (first["stored"], first["present"], first["left"]) == (3, 0, 0)
@@ -69,7 +76,7 @@ def test_a_dry_run_submits_nothing(mock: str, plan: str, tmp_path: Path, capsys:
 
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == "3 queries: 3 missing"
-    assert out[0].startswith("[1/3] missing isgri isgri_image 20.0-40.0 keV at ")
+    assert out[0].startswith("[1/3] missing spi_acs spi_acs_lc Crab")
     assert mock_status(mock)["runs"] == 0
 
 
@@ -77,13 +84,13 @@ def test_a_failure_is_named_in_the_summary_and_in_the_exit_status(
     mock: str, plan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (tmp_path / "plan.jsonl").open("a") as file:
-        file.write(json.dumps({**FIELDS, "RA": "x"}))
+        file.write(json.dumps({**FIELDS, "time_bin": "x"}))
 
     assert main(["warm", plan, *where(mock, tmp_path)]) == 1
 
     *_, title, failure, summary = capsys.readouterr().out.splitlines()
     assert title == "failed:"
-    assert failure.startswith("  failed  isgri isgri_image 20.0-40.0 keV at x -37.844167: Parameter RA wrong value x")
+    assert failure.startswith("  failed  spi_acs spi_acs_lc Crab: Parameter time_bin wrong value x")
     assert summary.startswith("4 queries: 3 stored, 1 failed, in ")
 
 
@@ -157,9 +164,12 @@ def test_the_token_is_sent_where_it_is_asked_for_and_never_printed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_interrupted_goes_on_and_is_not_submitted_again(plan: str, tmp_path: Path, number: int) -> None:
+def test_what_was_interrupted_goes_on_and_is_not_submitted_again(tmp_path: Path, number: int) -> None:
+    plan = tmp_path / "plan.jsonl"
+    jobs = [{**{name: IMAGE[name] for name in IMAGE.keys() - ENVELOPE}, "RA": ra} for ra in (80, 81, 82)]
+    plan.write_text("".join(f"{json.dumps(job)}\n" for job in jobs))
     with oda_proxy.mocking(time_scale=1.0) as mock:
-        command = [sys.executable, "-m", "oda_proxy.cli", "warm", plan, "--jobs", "3", *where(mock, tmp_path)]
+        command = [sys.executable, "-m", "oda_proxy.cli", "warm", str(plan), "--jobs", "3", *where(mock, tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             wait_until(lambda: mock_status(mock)["jobs"] == 3 and mock_status(mock)["requests"]["run_analysis"] > 3)
             os.kill(process.pid, number)
