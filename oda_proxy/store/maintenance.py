@@ -52,21 +52,24 @@ def exceeded(store: Store, limits: Limits) -> int:
     return limits.excess(_occupied(store), store.free_space())
 
 
-def maintain(store: Store, limits: Limits, *, remove_orphans: bool, evictions: EvictionCounts | None = None) -> None:
-    """Run once: evict what exceeds the limits, count that, and write times of use. Raises StoreUnusableError.
+def maintain(store: Store, limits: Limits, *, remove_orphans: bool, evictions: EvictionCounts | None = None) -> int:
+    """Run once: evict what exceeds the limits, count that, and write times of use.
 
-    Eviction comes first: on a full disk it makes room for the rest.
+    Eviction comes first: on a full disk it makes room for the rest. Returns the bytes that are still to be freed where
+    nothing more can be evicted. Raises StoreUnusableError.
     """
     begin, end = limits.watermarks()
-    occupied = _occupied(store)
+    occupied, excess = _occupied(store), 0
     if begin.target(occupied, store.free_space()) is not None:
         evicted = prune(store, end)
         freed = (evictions or EvictionCounts()).add(evicted, "size" if occupied > begin.max_size else "disk")
         if evicted:
             _log.info("evicted %d recordings of %d bytes to free space", len(evicted), freed)
+        excess = exceeded(store, limits)
     store.save_use_times()
     if remove_orphans and (removed := store.remove_orphans()):
         _log.info("removed %d files that crashed writers left", removed)
+    return excess
 
 
 def _occupied(store: Store) -> int:
@@ -94,11 +97,29 @@ async def background_maintenance(
 
 
 async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, evictions: EvictionCounts) -> None:
+    had_excess = False
     for number in count(1):
         await asyncio.sleep(INTERVAL)
         try:
             remove_orphans = number % ORPHANS_EVERY == 0
-            await asyncio.to_thread(maintain, store, limits(), remove_orphans=remove_orphans, evictions=evictions)
+            excess = await asyncio.to_thread(
+                maintain, store, limits(), remove_orphans=remove_orphans, evictions=evictions
+            )
+            if excess and not had_excess:
+                _log.warning("%s", await asyncio.to_thread(_excess_warning, store, excess))
+            had_excess = excess > 0
             faults.note_success("maintained")
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)
+
+
+def _excess_warning(store: Store, excess: int) -> str:
+    """Return why recordings exceed a limit although all that may be evicted are gone."""
+    totals = store.totals()
+    if pinned := sum(one.pinned for one in totals):
+        reason = f"{pinned} pinned recordings stay; unpin some (oda-proxy unpin), or raise --max-size"
+    elif recordings := sum(one.recordings for one in totals):
+        reason = f"{recordings} recordings could not be removed"
+    else:
+        reason = "there is nothing left to evict, other files fill the disk"
+    return f"{excess} bytes over the limits of the store: {reason}"

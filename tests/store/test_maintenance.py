@@ -187,3 +187,50 @@ async def test_at_the_end_times_of_use_are_written(tmp_path: Path) -> None:
         async with background_maintenance(store, lambda: Limits(1000), StoreFaults(lambda: 0.0), EvictionCounts()):
             into_memory(store.get(KEYS[0]))
         assert index_of(store).get(f"used:{KEYS[0]}") == "77.0"
+
+
+class Counting(MemoryStore):
+    """A store that counts the runs of its maintenance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.enough = threading.Event()
+
+    def save_use_times(self) -> None:
+        super().save_use_times()
+        self.runs += 1
+        if self.runs == 5:
+            self.enough.set()
+
+
+EXCESS = (
+    "500 bytes over the limits of the store: 3 pinned recordings stay; unpin some (oda-proxy unpin), or raise "
+    "--max-size"
+)
+
+
+@pytest.mark.parametrize(("pinned", "limit", "warnings"), [(3, 2500, [EXCESS]), (3, 3000, []), (0, 2500, [])])
+async def test_in_the_background_it_is_logged_once_that_pinned_recordings_exceed_a_limit(
+    pinned: int, limit: int, warnings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
+    fill(store := Counting())
+    for key in KEYS[:pinned]:
+        store.pin(key, pinned=True)
+
+    async with background_maintenance(store, lambda: Limits(limit), StoreFaults(lambda: 0.0), EvictionCounts()):
+        await asyncio.to_thread(store.enough.wait, PATIENCE)
+
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == warnings
+
+
+class Unreadable(MemoryStore):
+    """A store on a disk that other files fill."""
+
+    def free_space(self) -> FreeSpace:
+        return FreeSpace(100, 100_000)
+
+
+def test_what_other_files_occupy_cannot_be_freed() -> None:
+    assert maintain(Unreadable(), Limits(1000, 600), remove_orphans=False) == 500
