@@ -35,7 +35,7 @@ def work(number, channel, is_first):
 
 supervision.MAX_SHORT_LIVES = supervisor.MAX_SHORT_LIVES = 1
 try:
-    supervisor.Supervisor(1, work, lambda: None, patience=5.0).run()
+    supervisor.Supervisor(1, work, lambda: None, lambda: None, patience=5.0).run()
 except OdaProxyError:
     pass
 """
