@@ -18,7 +18,7 @@ cp -au "$store/heads/." "$copy/heads/"
 done
 for other in "$store"/*; do
   case ${other##*/} in
-    index*|heads) ;;
+    index*|heads|pictures) ;; # pictures are drawn again
     *) cp -a "$other" "$copy/" ;;
   esac
 done
