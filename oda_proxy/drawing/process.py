@@ -15,7 +15,7 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.store import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oda_proxy.drawing.tasks import Task
@@ -76,7 +76,9 @@ class UnavailableError(OdaProxyError):
     http_status = 503
 
 
-_ERRORS: Final = {error.http_status: error for error in (NotThereError, NotInstalledError)}
+_ERRORS: Final[Mapping[int, type[OdaProxyError]]] = {
+    error.http_status: error for error in (NotThereError, NotInstalledError, UnavailableError)
+}
 
 
 class DrawingProcess:
@@ -111,7 +113,7 @@ class DrawingProcess:
     def perform(self, task: Task, recording: Recording, output: Path) -> None:
         """Perform a task on a recording, and write its result to a file.
 
-        Raises DrawingFailedError, and UnavailableError while the server stops.
+        Raises DrawingFailedError, and UnavailableError while the server stops or the disk is full.
         """
         if recording.head.size > LARGEST_RECORDING:
             size = recording.head.size // 2**20

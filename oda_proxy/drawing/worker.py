@@ -6,6 +6,7 @@ line of JSON: `{}`, or the error. The program limits its own memory, and ends wi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -31,7 +32,7 @@ _NICENESS: Final = 5
 """Requests go first."""
 _MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes of a head that is held for the next task on the same recording."""
-_UNPROCESSABLE: Final = 422
+_UNPROCESSABLE, _UNAVAILABLE = 422, 503
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def main(memory: int, largest_file: int) -> None:
         except MemoryError:
             response = {"error": f"it takes more memory than {memory // 2**20} MiB", "status": _UNPROCESSABLE}
         except OSError as error:
-            response = {"error": f"its file cannot be written: {error.strerror or error}", "status": 500}
+            status = _UNPROCESSABLE if error.errno == errno.EFBIG else _UNAVAILABLE
+            response = {"error": f"its file cannot be written: {error.strerror or error}", "status": status}
         except Exception as error:  # noqa: BLE001 - whatever a library raises for a strange product
             internal = InternalError(error)
             response = {"error": str(internal), "status": 500, "log": internal.log_line}

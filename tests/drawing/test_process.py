@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,6 @@ from tests.support import capsules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from oda_proxy.recordings.recording import Recording
 
@@ -146,6 +146,13 @@ def test_a_process_that_is_killed_is_replaced(process: DrawingProcess, recording
     with pytest.raises(DrawingFailedError, match="was killed"):
         process.perform(GOOD, recording, tmp_path / "output")
     process.perform(GOOD, recording, tmp_path / "output")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_no_fault_of_the_product(start: Callable[..., DrawingProcess], recording: Recording) -> None:
+    with pytest.raises(UnavailableError, match="cannot be written: No space left"):
+        start().perform(Task(Kind.FITS), recording, Path("/dev/full"))
 
 
 @pytest.mark.slow

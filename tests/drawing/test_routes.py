@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from oda_proxy.fixture.reading import open_folder
 from tests.support import drawn
 from tests.support.access_servers import access_server, bearer, person
 
@@ -61,7 +62,10 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
         opened.verify("exception")
         assert opened[1].data["src_names"].tolist() == ["OAO 1657-415", "4U 1700-377", "GX 349+2", "GX 354-0"]
         assert opened[1].columns["ra"].unit == "deg"
-    assert "manifest.json" in zipfile.ZipFile(io.BytesIO(fixture)).namelist()
+    zipfile.ZipFile(io.BytesIO(fixture)).extractall(tmp_path / "fixtures")
+    (exported,) = open_folder(tmp_path / "fixtures").fixtures
+    assert exported.query().parameters["RA"] == 255.986542
+    assert exported.wire_products().keys() >= drawn.fixture_products(drawn.MOSAIC).keys()
     assert b"CTYPE1  = 'RA---TAN'" in header
     for code, text, _ in missing:
         assert (code, json.loads(text)["status"]) == (404, 404)
