@@ -71,8 +71,8 @@ def _list(server: Server, *, as_json: bool) -> int:
 
 def _line(job: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        short_key(str(job["key"])),
-        str(job["state"]),
+        printable(short_key(str(job["key"]))),
+        printable(str(job["state"])),
         formatting.span(max(time.time() - float(job["begun"]), 0.0)),
         str(job["sessions"]),
         printable(str(job["instrument"] or "(private)")),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KEY: Final = re.compile("[0-9a-fA-F]{1,64}")
+_WHOLE_KEY: Final = re.compile("[0-9a-f]{64}")
 
 _RECORDINGS: Final = "/-/api/recordings"
 _PAGE: Final = "500"
@@ -70,7 +71,7 @@ def rm(
             return print_dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
         if filters:
             answer = await api.send("DELETE", _RECORDINGS, query={**filters.texts(), "confirm": "yes"})
-            return print_keys("removed", answer["removed"], as_json=as_json)
+            return print_keys("removed", [_key(one) for one in answer["removed"]], as_json=as_json)
         removed = [await _change(api, "DELETE", entry, "removed") for entry in entries]
         return print_keys("removed", removed, as_json=as_json)
 
@@ -102,7 +103,7 @@ def refresh(server: Server, keys: Sequence[str], *, as_json: bool) -> int:
         if as_json:
             print_json({"refreshed": states})
         else:
-            print_lines(f"{short_key(key)} is {_STATES.get(state, state)}" for key, state in states.items())
+            print_lines(f"{short_key(key)} is {_STATES[state]}" for key, state in states.items())
         return 0
 
     return _run(server, compute)
@@ -130,10 +131,11 @@ async def _selected(api: ProxyApi, filters: Filters) -> list[tuple[Any, Entry]]:
     query: Any = {**filters.texts(), "limit": _PAGE}
     while query:
         page = await api.send("GET", _RECORDINGS, query=query)
+        before = len(found)
         for members in page["recordings"]:
-            entry = read_entry(members)
+            entry = _entry(members)
             found.setdefault(entry.key, (members, entry))  # one may move from page to page
-        query = (page["next"] or "").removeprefix("?")
+        query = (page["next"] or "").removeprefix("?") if len(found) > before else ""
     return list(found.values())
 
 
@@ -154,14 +156,28 @@ async def _one(api: ProxyApi, key: str) -> tuple[Any, Entry]:
     if not _KEY.fullmatch(key):
         raise UsageError(f"{key!r:.80} is not the key of a recording; see oda-proxy ls")
     members = await api.send("GET", f"{_RECORDINGS}/{key.casefold()}")
-    return members, read_entry(members)
+    return members, _entry(members)
 
 
 async def _change(api: ProxyApi, method: str, entry: Entry, name: str, action: str = "") -> str:
     """Change one recording, and return its key."""
     path = f"{_RECORDINGS}/{entry.key}{f'/{action}' if action else ''}"
     (key,) = (await api.send(method, path))[name]
-    return str(key)
+    return _key(key)
+
+
+def _entry(members: Any) -> Entry:
+    """Return the metadata of a recording from JSON. Raises ValueError, or as `read_entry`."""
+    entry = read_entry(members)
+    _key(entry.key)
+    return entry
+
+
+def _key(text: Any) -> str:
+    """Return a key that a server has sent. Raises ValueError for what is none, and might control a terminal."""
+    if not isinstance(text, str) or not _WHOLE_KEY.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def _warn_of_no_recording(server: Server, filters: Filters) -> None:

@@ -224,6 +224,14 @@ def another_program(status: int, headers: dict[str, str], body: bytes) -> Iterat
 
 
 OWN = {"Cache-Status": "oda-proxy"}
+ENTRY = {
+    **dict.fromkeys(("stored_at", "used_at", "size", "occupies", "cost"), 1),
+    "key": KEYS[0],
+    "place": "x",
+    "private": False,
+    "pinned": False,
+    "query": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +242,7 @@ OWN = {"Cache-Status": "oda-proxy"}
         (200, OWN, b"<html>", "the response is not JSON"),
         (200, OWN, b"[1]", "the response of http://127.0.0.1:.* is not that of oda-proxy"),
         (200, OWN, b'{"recordings": [{"key": 1}]}', "is not that of oda-proxy"),
+        (200, OWN, json.dumps({"recordings": [ENTRY | {"key": "\x1b[31m"}], "next": None}).encode(), "is not that of"),
         (307, {**OWN, "Location": "https://other.example"}, b"", "redirects to https://other.example: name that"),
         (500, OWN, b"a\nb\x1b[31m", r"responds 500: a\\nb\\x1b\[31m"),
         (400, OWN, b'{"detail": "it is wrong"}', "^oda-proxy: it is wrong\n$"),
@@ -244,6 +253,13 @@ def test_what_is_no_proxy_is_said_in_one_line(
 ) -> None:
     with another_program(status, headers, body) as url:
         assert re.search(reason, error(capsys, "--server", url, "ls"))
+
+
+def test_a_server_whose_pages_do_not_end_does_not_hold_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    page = json.dumps({"recordings": [ENTRY], "next": "?offset=1"}).encode()
+
+    with another_program(200, OWN, page) as url:
+        assert len(output(capsys, "--server", url, "ls")) == 1
 
 
 def test_where_nobody_listens_the_reason_is_said(capsys: pytest.CaptureFixture[str]) -> None:
