@@ -64,7 +64,7 @@ class HostPolicy:
 def _name(host: str) -> str:
     """Return the name in a `Host`, without its port, in lower case; IPv6 addresses without brackets."""
     host = host.strip().casefold()
-    if host.startswith("["):
+    if host.startswith("[") and "]" in host:
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 

@@ -7,7 +7,6 @@ request. Other programs send neither.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from oda_proxy.errors import OdaProxyError
 
@@ -53,9 +52,14 @@ def is_own_origin(origin: str, host: str, own_origins: Collection[str]) -> bool:
 
 def origin_of(url: str) -> str:
     """Return the origin of a URL as browsers send it, in lower case and without a default port."""
-    parts = urlsplit(url.casefold())
-    default = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-    return f"{parts.scheme}://{parts.netloc.removesuffix(default)}"
+    scheme, _, rest = url.casefold().partition("://")
+    default = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return f"{scheme}://{rest.partition('/')[0].removesuffix(default)}"
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL, with its port, as a `Host` has it."""
+    return url.partition("://")[2].partition("/")[0]
 
 
 def _is_link(headers: Mapping[str, str]) -> bool:

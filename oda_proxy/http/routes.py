@@ -91,6 +91,10 @@ class Kind(Enum):
     RELAY = auto()
 
 
+OWN = "-"
+"""The first segment of the proxy's own routes, which no dispatcher has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route of the dispatcher: `prefix` is part of the proxy's address, `path` is the dispatcher's, both encoded."""
@@ -120,6 +124,8 @@ def _find(path: str, open_routes: frozenset[str]) -> Route:
     for segment in segments:
         if segment in {".", ".."} or any(character in segment for character in "/\\;") or not segment.isprintable():
             raise BadQueryError(f"the path {path!r} is ambiguous; write it without dot segments and encoded separators")
+    if segments[:1] == [OWN]:
+        raise BadQueryError(f"/{OWN}/ begins the routes of the proxy itself, and is written with one slash before it")
     _refuse_closed(segments, open_routes)
     at, kind = _locate(segments)
     return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,7 +17,7 @@ from oda_proxy.access.authentication import CHALLENGE, NotAllowedError, NotAuthe
 from oda_proxy.access.roles import Action
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.errors import OdaProxyError
-from oda_proxy.http.cross_site import CrossSiteError, check_site, origin_of
+from oda_proxy.http.cross_site import CrossSiteError, check_site, host_of, origin_of
 from oda_proxy.query.client_name import address_name
 from oda_proxy.web.change_log import log_change, log_refusal
 from oda_proxy.web.front_end import client_address, public_url
@@ -193,7 +192,7 @@ class Guard:
             return
         url = public_url(request)
         self.hosts.check(headers.get("Host"))
-        self.hosts.check(urlsplit(url).netloc)
+        self.hosts.check(host_of(url))
         check_site(request.method, headers, {origin_of(url)})
         visitor = await self.authentication.visitor(address, headers, request.cookies.get(COOKIE))
         if visitor.has_session and request.method not in _SAFE and not {"Origin", "Sec-Fetch-Site"} & headers.keys():

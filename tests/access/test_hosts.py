@@ -40,6 +40,7 @@ def test_answered(policy: HostPolicy, host: str | None) -> None:
         (ALLOWING, "oda.example.org.evil.example"),
         (ON_ONE_ADDRESS, "localhost"),
         (HostPolicy(), "a.b:c:d"),
+        (HostPolicy(), "[a.b"),
     ],
 )
 def test_refused(policy: HostPolicy, host: str) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from yarl import URL
+
     from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Store
 
@@ -75,11 +77,10 @@ class AccessServer:
     public: str
     private: str
 
-    async def send(self, method: str, path: str, headers: Mapping[str, str], **more: Any) -> tuple[int, str]:
-        """Send a request for a path, and return the status and the text of the response."""
-        async with self.client.request(
-            method, self.url + path, headers=headers, allow_redirects=False, **more
-        ) as response:
+    async def send(self, method: str, path: str | URL, headers: Mapping[str, str], **more: Any) -> tuple[int, str]:
+        """Send a request for a path, or a whole URL, and return the status and the text of the response."""
+        url = self.url + path if isinstance(path, str) else path
+        async with self.client.request(method, url, headers=headers, allow_redirects=False, **more) as response:
             return response.status, await response.text("latin-1")
 
     async def image(self, **changes: str) -> int:

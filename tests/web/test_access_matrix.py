@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from yarl import URL
 
 from tests.support.access_servers import (
     ADMIN,
@@ -133,6 +134,22 @@ async def test_a_list_counts_what_a_visitor_may_see(server: AccessServer) -> Non
     for visitor, number in {"reader": 1, "person A": 2, "person B": 1, "administrator": 2}.items():
         _, text = await server.send("GET", "/-/api/recordings", VISITORS[visitor])
         assert text.count('"private"') == number, visitor
+
+
+@pytest.mark.parametrize("host", ["", "[::1", "[]", "a@b", "a b", "127.0.0.1:x", "\N{SNOWMAN}"])
+async def test_a_host_that_is_none_is_no_internal_error(server: AccessServer, host: str) -> None:
+    status, _ = await server.send("GET", "/-/status", bearer(ADMIN) | {"Host": host})
+
+    assert status in {200, 400, 403, 421}
+
+
+@pytest.mark.parametrize("path", ["//-/status", "///-/jobs", "/%2D/status", "//%2D/status", "/-//status"])
+async def test_no_other_spelling_leads_around_the_guard_or_to_the_pages_of_the_dispatcher(
+    server: AccessServer, path: str
+) -> None:
+    status, _ = await server.send("GET", URL(server.url + path, encoded=True), {})
+
+    assert status in {401, 404}
 
 
 async def test_queries_are_answered_under_any_name_unless_names_are_given(tmp_path: Path) -> None:
