@@ -93,7 +93,13 @@ def header_of(request: web.Request) -> dict[str, Any]:
     """Return what the header of each page shows: whether the visitor has signed in, and the upstreams of the server."""
     place = request.app.get(PLACE)
     links = place.links(public_url(request)) if place else []
-    return {"account": account_of(request), "upstreams": links, "upstream_name": place.own.name if place else ""}
+    here = request.rel_url.raw_path_qs.partition("/-/")[2]
+    return {
+        "here": here,
+        "account": account_of(request),
+        "upstreams": links,
+        "upstream_name": place.own.name if place else "",
+    }
 
 
 def account_of(request: web.Request) -> str:

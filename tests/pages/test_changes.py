@@ -103,4 +103,4 @@ async def test_a_server_that_is_offline_says_that_nothing_is_computed_again(stor
 
 async def test_a_notice_is_one_of_ours(store: MemoryStore) -> None:
     async with serving(store) as browser:
-        assert "hacked" not in (await browser.get("/-/?notice=hacked"))[1]
+        assert '<p class="notice"' not in (await browser.get("/-/?notice=hacked"))[1]

@@ -25,6 +25,7 @@ from tests.support.browser import (
     widest,
     window,
 )
+from tests.support.front_end import front_end
 from tests.support.paths import CHECKOUT
 from tests.support.real_clients import environment
 from tests.support.recordings import KEYS, recording
@@ -54,7 +55,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pages")
     (token := folder / "token").write_text(TOKEN)
     token.chmod(0o600)
-    arguments = ("serve", "--mock", "--time-scale", "0", "--port", "0", "--admin-token-file", str(token))
+    arguments = ["serve", "--mock", "--time-scale", "0", "--port", "0", "--admin-token-file", str(token)]
+    arguments += ["--trusted-proxy", "127.0.0.1"]
     with running(folder / "log", *arguments) as server:
         for name in FIXTURES:
             for query in sorted((CHECKOUT / "fixtures" / name).rglob("query.json")):
@@ -239,6 +241,29 @@ def test_pages_fit_every_screen_and_can_be_read(browser: Browser, url: str, size
             assert faint_texts(page) == [], path
         background: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, background[4:-1].split(","))) < 3 * 128) == (scheme == "dark")
+
+
+def test_behind_nginx_with_tls_and_a_prefix_every_way_leads_on(browser: Browser, url: str, tmp_path: Path) -> None:
+    """The page of a recording, its picture, signing in, a change and its notice, and signing out."""
+    with front_end(tmp_path / "nginx", url) as nginx, window(browser) as page:
+        open_recording(page, nginx.url, "isgri_image")
+        picture = page.locator("figure img").first
+        page.wait_for_function("image => image.complete", arg=picture.element_handle(), timeout=60_000)
+        assert picture.evaluate("image => image.naturalWidth") > 300
+        assert f"url = '{nginx.url}'" in page.locator("#lines").inner_text()
+        recording = page.url
+        page.get_by_role("link", name="Sign in").click()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        assert page.url == recording
+        for change in ("Pin", "Unpin"):
+            page.get_by_role("link", name=f"{change}…", exact=True).click()
+            page.get_by_role("button", name=change, exact=True).click()
+            assert page.url.startswith(f"{recording}?notice={change.casefold()}")
+        page.get_by_role("link", name="Recordings").click()
+        assert page.url == f"{nginx.url}/-/"
+        page.get_by_role("button", name="Sign out").click()
+        assert page.url == f"{nginx.url}/-/"
 
 
 def test_the_administrator_signs_in_and_removes_a_recording(browser: Browser, url: str) -> None:

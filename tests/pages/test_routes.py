@@ -176,7 +176,8 @@ async def test_the_form_finds_recordings_and_keeps_its_values(browser: Browser) 
 async def test_a_private_recording_is_neither_listed_nor_counted_nor_named_nor_opened(browser: Browser) -> None:
     for path in ("/-/", "/-/?q=secret", "/-/?sort=size&ascending=1", f"/-/?q={PRIVATE}", "/-/?instrument=isgri"):
         _, text = await browser.get(path)
-        page = text.replace(f'value="{PRIVATE}"', "").replace('value="secret"', "")
+        page = re.sub(r'next=[^"]*', "", text)  # the address of the page itself, as the visitor has typed it
+        page = page.replace(f'value="{PRIVATE}"', "").replace('value="secret"', "")
         assert "secret" not in page.casefold(), path
         assert PRIVATE[:12] not in page, path
         assert "2 recordings" not in page.replace("\N{NO-BREAK SPACE}", " "), path

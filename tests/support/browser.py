@@ -80,6 +80,7 @@ def window(
         color_scheme="dark" if scheme == "dark" else "light",
         java_script_enabled=scripts,
         accept_downloads=True,
+        ignore_https_errors=True,  # certificates of tests are of authorities that Chromium does not know
     )
     errors: list[str] = []
     try:
