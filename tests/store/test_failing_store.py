@@ -153,5 +153,4 @@ async def test_the_status_page_shows_the_usage(deployment: Deployment, store: Di
 
     free = shown.pop("free")
     assert isinstance(free, int)
-    assert shown.pop("free") > 0
     assert shown == {"recordings": 1, "occupied": store.usage().occupied, "faults": []}
