@@ -126,6 +126,7 @@ def _write(
             _copy_dispatcher(dispatcher, writer, left_out)
         for exchange in capsule.exchanges():
             writer.save_exchange(exchange)
+    writer.set_uses(capsules[-1].uses)  # those of the last run, which the manifest describes
     if rewritten is None or rewritten.ended is not None:  # the capsule of an interrupted run stays unfinished
         writer.finish(exit_status or 0)
 

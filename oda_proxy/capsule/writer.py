@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from oda_proxy.capsule.exchange import Exchange
-    from oda_proxy.capsule.manifest import Manifest
+    from oda_proxy.capsule.manifest import Manifest, Usage
     from oda_proxy.files.digests import FileDigest
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.failures import Failure
@@ -126,6 +126,11 @@ class CapsuleWriter:
     def count_exchange_use(self, name: str) -> None:
         """Count a use of an exchange."""
         self._manifest.count_use(f"{EXCHANGES}/{name}.json")
+
+    def set_uses(self, uses: Mapping[str, Usage]) -> None:
+        """Set how often the run used each part of the capsule; parts that are not there are left out."""
+        with self._manifest.changing(self.folder / MANIFEST):
+            self._manifest.set_uses(uses)
 
     @property
     def source_date_epoch(self) -> int:
@@ -321,6 +326,13 @@ class ManifestWriter:
             (self.folder / path).unlink()
         if removed and not any((self.folder / path).parent.iterdir()):
             (self.folder / path).parent.rmdir()
+
+    def set_uses(self, uses: Mapping[str, Usage]) -> None:
+        """Set how often the entries were used, in place of what was counted."""
+        with self.lock:
+            self._uses = Counter({entry: usage.count for entry, usage in uses.items()})
+            self._first_uses = {entry: usage.first for entry, usage in uses.items()}
+        self.write()
 
     def count_use(self, entry: str) -> None:
         """Count a use of an entry."""

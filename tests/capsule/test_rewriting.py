@@ -96,7 +96,10 @@ def test_a_capsule_stays_that_of_its_run_when_recordings_are_removed(tmp_path: P
     writer = CapsuleWriter(folder, environment={"SOURCE_DATE_EPOCH": "1600000000"}, clock=lambda: 1_700_000_000.0)
     writer.note_packages({"python": ["3.11.7"], "numpy": ["2.4.6"]})
     writer.note_version("oda_api", "1.3.5")
-    writer.dispatcher(URL).save_recording(recording(Key("a" * 64), query=QUERY, client_members={}))
+    for key in (Key("a" * 64), Key("b" * 64)):
+        writer.dispatcher(URL).save_recording(recording(key, query=QUERY, client_members={}))
+        for _ in range(2):
+            writer.dispatcher(URL).count_use(key)
     writer.finish(3)
     before = open_capsule(folder).manifest
 
@@ -106,6 +109,8 @@ def test_a_capsule_stays_that_of_its_run_when_recordings_are_removed(tmp_path: P
     assert (after.created, after.ended, after.exit_status) == (before.created, before.ended, 3)
     assert after.source_date_epoch == 1_600_000_000
     assert after.versions == before.versions
+    assert {entry: usage for entry, usage in before.uses.items() if "b" * 12 in entry} == after.uses
+    assert [usage.count for usage in after.uses.values()] == [2]
     assert "numpy | 2.4.6" in (folder / "README.md").read_text()
 
 
