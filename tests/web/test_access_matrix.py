@@ -136,20 +136,16 @@ async def test_a_list_counts_what_a_visitor_may_see(server: AccessServer) -> Non
         assert text.count('"private"') == number, visitor
 
 
-@pytest.mark.parametrize("host", ["", "[::1", "[]", "a@b", "a b", "127.0.0.1:x", "\N{SNOWMAN}"])
-async def test_a_host_that_is_none_is_no_internal_error(server: AccessServer, host: str) -> None:
-    status, _ = await server.send("GET", "/-/status", bearer(ADMIN) | {"Host": host})
+async def test_a_host_that_is_none_is_no_internal_error(server: AccessServer) -> None:
+    for host in ("", "[::1", "[]", "a@b", "a b", "127.0.0.1:x", "\N{SNOWMAN}"):
+        status, _ = await server.send("GET", "/-/status", bearer(ADMIN) | {"Host": host})
+        assert status in {200, 400, 403, 421}, host
 
-    assert status in {200, 400, 403, 421}
 
-
-@pytest.mark.parametrize("path", ["//-/status", "///-/jobs", "/%2D/status", "//%2D/status", "/-//status"])
-async def test_no_other_spelling_leads_around_the_guard_or_to_the_pages_of_the_dispatcher(
-    server: AccessServer, path: str
-) -> None:
-    status, _ = await server.send("GET", URL(server.url + path, encoded=True), {})
-
-    assert status in {401, 404}
+async def test_no_other_spelling_leads_around_the_guard_or_to_the_pages_of_the_dispatcher(server: AccessServer) -> None:
+    for path in ("//-/status", "///-/jobs", "/%2D/status", "//%2D/status", "/-//status"):
+        status, _ = await server.send("GET", URL(server.url + path, encoded=True), {})
+        assert status in {401, 404}, path
 
 
 async def test_queries_are_answered_under_any_name_unless_names_are_given(tmp_path: Path) -> None:
