@@ -220,7 +220,7 @@ def _register(reloads: Reloads | None, parts: Parts, guard: Guard) -> None:
     from oda_proxy.web.reloading import ReloadableProxy
 
     if reloads is not None:
-        proxy = ReloadableProxy(parts.options.name, parts.proxy, parts.server, guard.authentication)
+        proxy = ReloadableProxy(parts.options.name, parts.proxy, parts.server, guard)
         reloads.register(proxy.apply)
 
 

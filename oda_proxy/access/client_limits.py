@@ -66,6 +66,10 @@ class ClientLimiter:
         self._clock = clock
         self._slots = mmap.mmap(-1, MAX_CLIENTS * _SLOT.size)
 
+    def set_limits(self, limits: ClientLimits) -> None:
+        """Replace the limits in this process; what clients have left by the former ones stays, up to the new ones."""
+        self._limits = limits
+
     def admit(self, client: str) -> Refusal | None:
         """Count a request of a client; return why it is refused, and then not counted, or None."""
         limits, digest, now = self._limits, _digest(client), self._clock()

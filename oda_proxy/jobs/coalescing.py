@@ -85,9 +85,10 @@ class Jobs:
         """How many jobs may run at once."""
         return self._poller.places.limit
 
-    def set_max_jobs(self, limit: int) -> None:
-        """Replace that number."""
-        self._poller.places.set_limit(limit)
+    def set_limits(self, max_jobs: int, client_jobs: int | None) -> None:
+        """Replace the numbers of jobs that may run at once: of all, and of one client."""
+        self._poller.places.set_limit(max_jobs)
+        self._policy = replace(self._policy, client_jobs=client_jobs)
 
     @property
     def completions(self) -> int:

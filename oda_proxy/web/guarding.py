@@ -41,9 +41,14 @@ class SharedAccess:
 
 def shared_access(options: ServeOptions) -> SharedAccess:
     """Return what the processes of a server share; called before they are forked. Raises UsageError."""
-    limits = ClientLimits(options.client_rate, options.client_bytes)
+    limits = client_limits_of(options)
     limiter = ClientLimiter(limits, time.monotonic) if limits else None
     return SharedAccess(tokens_of(options), secrets.token_bytes(32), limiter)
+
+
+def client_limits_of(options: ServeOptions) -> ClientLimits:
+    """Return what one client of a server may do."""
+    return ClientLimits(options.client_rate, options.client_bytes)
 
 
 def guard_of(options: ServeOptions, shared: SharedAccess, persons: Persons | None) -> Guard:

@@ -10,26 +10,29 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.store.eviction import Limits
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.upstream.throttling import ThrottledUpstream
-from oda_proxy.web.guarding import tokens_of
+from oda_proxy.web.guarding import client_limits_of, tokens_of
 from oda_proxy.web.log_thread import log_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oda_proxy.access.authentication import Authentication, Tokens
+    from oda_proxy.access.authentication import Tokens
     from oda_proxy.config import ServeOptions
     from oda_proxy.proxy import Proxy
+    from oda_proxy.web.own_routes import Guard
     from oda_proxy.web.server_state import ServerState
 
 _log = logging.getLogger(__name__)
 
 RELOADABLE: Final = frozenset(
     {
-        *("max_size", "min_free", "max_requests", "max_rate", "max_jobs", "lifetime"),
+        *("max_size", "min_free", "max_requests", "max_rate", "max_jobs", "client_jobs", "lifetime"),
         *("admin_token", "admin_token_file", "read_token", "read_token_file", "metrics_token_file"),
     }
 )
 """Options that take effect without a restart, by their names in `ServeOptions`."""
+_OF_CLIENTS: Final = frozenset({"client_rate", "client_bytes"})
+"""Options that do so, too, where clients have had one of these limits since the start."""
 _SECRET: Final = frozenset({"admin_token", "read_token", "secret_key"})
 
 
@@ -44,6 +47,7 @@ class Reloads:
         self.tokens = tokens_of(options)
         self._read = read
         self._is_logged = is_logged
+        self._limits_clients = bool(client_limits_of(options))
         self._apply: list[Callable[[ServeOptions, Tokens], None]] = []
 
     def register(self, apply: Callable[[ServeOptions, Tokens], None]) -> None:
@@ -70,7 +74,7 @@ class Reloads:
         applied: list[str] = []
         restart: list[str] = []
         for name, value in changes(self.options, options):
-            is_applied = name.rpartition(".")[2] in RELOADABLE
+            is_applied = name.rpartition(".")[2] in RELOADABLE or (name in _OF_CLIENTS and self._limits_clients)
             (applied if is_applied else restart).append(name)
             when = "" if is_applied else " takes effect after a restart"
             log_event(_log, "reload", f"{_flag(name)} {_shown(name, value)}{when}")
@@ -110,17 +114,19 @@ class ReloadableProxy:
     name: str
     proxy: Proxy
     server: ServerState
-    authentication: Authentication
+    guard: Guard
 
     def apply(self, options: ServeOptions, tokens: Tokens) -> None:
         """Take over the new options and tokens of the server; one that is no longer there goes on until a restart."""
-        self.authentication.tokens = tokens
+        self.guard.authentication.tokens = tokens
+        if self.guard.limiter is not None:
+            self.guard.limiter.set_limits(client_limits_of(options))
         one = next((one for one in options.each_upstream if one.name == self.name), None)
         if one is None:
             return
         self.server.limits = Limits(one.max_size, one.min_free)
         self.proxy.set_freshness(Freshness(one.lifetime))
-        self.proxy.jobs.set_max_jobs(one.max_jobs)
+        self.proxy.jobs.set_limits(one.max_jobs, one.client_jobs)
         if isinstance(self.proxy.upstream, ThrottledUpstream):
             self.proxy.upstream.set_limits(max_concurrent=one.max_requests, rate=one.max_rate)
 

@@ -11,6 +11,8 @@ import pytest
 
 from oda_proxy import config
 from oda_proxy.access.authentication import Authentication, Secret
+from oda_proxy.access.client_limits import ClientLimiter, ClientLimits
+from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.config import ServeOptions
 from oda_proxy.errors import UsageError
 from oda_proxy.handlers.policy import Policy
@@ -20,6 +22,7 @@ from oda_proxy.store.freshness import Rule
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.web.log_formats import JsonFormatter
+from oda_proxy.web.own_routes import Guard
 from oda_proxy.web.reloading import RELOADABLE, ReloadableProxy, Reloads
 from oda_proxy.web.server_state import ServerState
 from tests.support.dispatcher_responses import SESSION, answer
@@ -105,8 +108,8 @@ async def test_a_proxy_takes_over_limits_tokens_and_lifetimes(options: ServeOpti
     clock = Clock()
     upstream = ThrottledUpstream(Script().then(answer()).then(answer()), max_concurrent=32, rate=1000.0)
     proxy = Proxy(MemoryStore(clock=clock), upstream, Policy(), runtime=Runtime(clock=clock))
-    state, authentication = ServerState(), Authentication()
-    reloadable = ReloadableProxy("", proxy, state, authentication)
+    state, guard = ServerState(), Guard(Authentication(), HostPolicy())
+    reloadable = ReloadableProxy("", proxy, state, guard)
     await proxy.answer(request(), origin="http://proxy.example")
     clock.now += 3600.0
     assert (await proxy.answer(request(), origin="http://proxy.example")).cache_status.hit
@@ -121,6 +124,26 @@ async def test_a_proxy_takes_over_limits_tokens_and_lifetimes(options: ServeOpti
     assert (proxy.jobs.max_jobs, upstream.max_concurrent) == (3, 5)
     assert state.limits is not None
     assert (state.limits.max_size, state.limits.min_free) == (7, 1)
-    assert authentication.tokens.admin == Secret(TOKEN)
+    assert guard.authentication.tokens.admin == Secret(TOKEN)
     assert (await proxy.answer(request(who=SESSION), origin="http://proxy.example")).cache_status.forwarded == "stale"
     await proxy.close()
+
+
+@pytest.mark.parametrize("before", [None, 1.0])
+async def test_limits_of_clients_change_where_there_were_some(
+    options: ServeOptions, before: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = replace(options, client_rate=before)
+    limiter = ClientLimiter(ClientLimits(before), lambda: 0.0) if before else None
+    guard = Guard(Authentication(), HostPolicy(), limiter)
+    reloads = Reloads(first, lambda: replace(first, client_rate=50.0))
+    reloads.register(ReloadableProxy("", Proxy(MemoryStore(), None, Policy()), ServerState(), guard).apply)
+    with caplog.at_level(logging.INFO):
+        reloads.reload()
+
+    if limiter is None:
+        assert logged(caplog)[0]["message"] == "--client-rate is 50.0 takes effect after a restart"
+    else:
+        assert logged(caplog)[0]["message"] == "--client-rate is 50.0"
+        assert [limiter.admit("another client") for _ in range(100)] == [None] * 100
+        assert limiter.admit("another client") is not None
