@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -25,6 +26,8 @@ from oda_proxy.drawing.figure_text import plain
 from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oda_proxy.drawing.drawings import Drawing
 
 DPI: Final = 120
@@ -70,8 +73,7 @@ def png_of(drawing: Drawing) -> bytes:
 
 def figure_of(drawing: Drawing) -> Figure:
     """Return the figure of a drawing, which is not a picture already; it has one or more axes, the first with data."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _style():
         figure = Figure(figsize=_SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         match drawing:
@@ -98,6 +100,16 @@ def figure_of(drawing: Drawing) -> Figure:
         return figure
 
 
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in one style, whatever the user has configured: LaTeX would run programs in texts of products."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
 def _note(figure: Figure, text: str) -> None:
     """Write the notes below the figure, in as many lines as they need."""
     figure.supxlabel(wrapped(text), x=0.012, ha="left", fontsize=8, color="0.35")
@@ -114,8 +126,7 @@ def wrapped(text: str, width: int = 125) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _style():
         buffer = io.BytesIO()
         metadata: dict[str, Any] = {"Software": None}
         figure.savefig(buffer, format="png", dpi=DPI, metadata=metadata, pil_kwargs={"compress_level": 4})

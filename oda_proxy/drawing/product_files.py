@@ -182,9 +182,11 @@ class ProductFiles:
             self._idle.cancel()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, work)
-        except RuntimeError as error:
-            raise UnavailableError("the server stops") from error
+            try:
+                future = loop.run_in_executor(self._thread, work)
+            except RuntimeError as error:  # the thread takes nothing any more
+                raise UnavailableError("the server stops") from error
+            return await future
         finally:
             self._waiting -= 1
             if not self._waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -27,7 +28,7 @@ def picture(answer: dict[str, Any], number: int = 0) -> Image.Image:
     return opened
 
 
-@pytest.mark.parametrize("path", [drawn.MOSAIC, drawn.JEMX_MOSAIC])
+@pytest.mark.parametrize("path", [drawn.MOSAIC, pytest.param(drawn.JEMX_MOSAIC, marks=pytest.mark.slow)])
 def test_the_brightest_spot_of_a_mosaic_is_where_the_catalogue_has_its_source(path: str) -> None:
     drawing = choose_drawing(fixture_products(path), 0)
     assert isinstance(drawing, ImageDrawing)
@@ -153,6 +154,15 @@ def test_names_are_no_formulas() -> None:
     pixels_of(figure)
     assert any(r"\$" in text for text in texts_of(figure))
     assert len(png_of(choose_drawing(products(unit(np.ones((3, 3)), {"BUNIT": "$$^{"})), 0))) > 1000
+
+
+def test_the_configuration_of_the_user_has_no_effect() -> None:
+    answer = products(unit(table(TIME=[1, 2], RATE=[1, 2])), src_name="x_1")
+    expected = png_of(choose_drawing(answer, 0))
+
+    with mpl.rc_context({"text.usetex": True, "font.size": 40, "axes.facecolor": "black"}):
+        assert png_of(choose_drawing(answer, 0)) == expected
+        assert mpl.rcParams["font.size"] == 40
 
 
 HOSTILE: dict[str, dict[str, Any]] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -69,6 +71,14 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
     assert b"CTYPE1  = 'RA---TAN'" in header
     for code, text, _ in missing:
         assert (code, json.loads(text)["status"]) == (404, 404)
+
+
+def test_a_server_does_not_import_what_draws() -> None:
+    program = "import oda_proxy.drawing.routes, oda_proxy.drawing.product_files, sys; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"numpy", "astropy", "matplotlib", "PIL"} & set(loaded), "only the drawing process does"
 
 
 async def test_a_private_recording_is_drawn_for_those_alone_who_may_see_it(tmp_path: Path) -> None:
