@@ -19,6 +19,7 @@ from tests.support.servers import PATIENCE, running
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
 WORKERS = [pytest.param("1", id="one-process"), pytest.param("2", id="two-workers")]
 
 

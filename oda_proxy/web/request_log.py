@@ -1,4 +1,4 @@
-"""The account of each request: it gets an id, is counted, and is logged."""
+"""The account of each request: its id, its place in the counts, its line in the log."""
 
 from __future__ import annotations
 
