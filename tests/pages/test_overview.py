@@ -113,6 +113,8 @@ def test_a_heading_sorts_and_the_current_one_turns_the_order_around() -> None:
     assert headings["Stored"].direction == ""
     assert headings["Stored"].link == "?q=crab&sort=stored"
     assert headings["Last used"].link == "?q=crab"
+    again = {heading.title: heading for heading in view({"sort": "size", "ascending": "1"}).headings}
+    assert (again["Size"].direction, again["Size"].link) == ("ascending", "?sort=size")
 
 
 def test_choices_are_the_names_in_the_store_and_the_one_that_was_chosen() -> None:
