@@ -29,7 +29,7 @@ class Ownership:
 
     def __init__(self, schemas: Callable[[str], Sequence[Schema]]) -> None:
         self._schemas = schemas
-        self._memo: LRUCache[tuple[Key, str, int], bool] = LRUCache(MAX_MEMOISED)
+        self._memo: LRUCache[tuple[Key, str, tuple[Schema, ...]], bool] = LRUCache(MAX_MEMOISED)
         self._lock = Lock()
 
     def belongs_to(self, entry: Entry, audience: str) -> bool:
@@ -40,7 +40,7 @@ class Ownership:
         if entry.query is None:
             return False
         schemas = tuple(self._schemas(entry.query.instrument))
-        name = entry.key, audience, len(schemas)
+        name = entry.key, audience, schemas
         with self._lock:
             belongs = self._memo.get(name)
         if belongs is None:

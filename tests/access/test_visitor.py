@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from oda_proxy.access.ownership import Ownership
@@ -12,7 +14,7 @@ from oda_proxy.query.cache_key import PUBLIC, key_of
 from oda_proxy.query.query import Query
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import recording
-from tests.support.sample_descriptions import SCHEMA
+from tests.support.sample_descriptions import OLD_SCHEMA, SCHEMA
 
 READER = frozenset({Role.READER})
 QUERY = Query("isgri", "isgri_image", "Real", (("E1_keV", ("20.0",)),), api=True)
@@ -69,6 +71,19 @@ def test_a_recording_under_a_key_of_an_earlier_description_belongs_to_its_audien
     entries = list(store.entries())
     assert len(entries) == 2
     assert all(visitor.may_see(entry) for entry in entries)
+
+
+def test_the_result_is_not_memoised_across_descriptions() -> None:
+    query = replace(QUERY, parameters=(("T1", ("2003-03-15T23:27:40.0",)), ("E1_keV", ("20",))))
+    store, schemas = MemoryStore(), [OLD_SCHEMA]
+    store.put(recording(key_of(query, SCHEMA, audience=HERS), query=query, private=True))
+    visitor = Visitor(roles=READER, audience=HERS, ownership=Ownership(lambda _: tuple(schemas)))
+    (entry,) = store.entries()
+    before = visitor.may_see(entry)
+
+    schemas[:] = [SCHEMA]
+
+    assert (before, visitor.may_see(entry)) == (False, True)
 
 
 def test_an_audience_does_not_print() -> None:
