@@ -36,6 +36,9 @@ LARGEST_RECORDING: Final = 512 * 1024**2
 MAX_TASKS: Final = 500
 """Tasks after which a process is replaced: libraries keep memory."""
 
+PROGRAM: Final = (sys.executable, "-P", "-m", "oda_proxy.drawing.worker")
+"""The program, which imports nothing from the folder in which the server was started (`-P`)."""
+
 _SIGKILL: Final = 9
 _ENVIRONMENT: Final = (
     "HOME",
@@ -94,7 +97,7 @@ class DrawingProcess:
         timeout: float = TIMEOUT,
         memory: int = MEMORY,
         font_folder: Path | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "oda_proxy.drawing.worker"),
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self._timeout = timeout
         self._memory = memory

@@ -127,6 +127,16 @@ def test_a_process_that_does_not_start_is_reported(recording: Recording, tmp_pat
 
 
 @pytest.mark.slow
+def test_the_program_imports_nothing_from_the_current_folder(
+    start: Callable[..., DrawingProcess], recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+
+    start().perform(Task(Kind.FITS), recording, tmp_path / "output")
+
+
+@pytest.mark.slow
 def test_the_memory_of_the_program_is_limited(
     start: Callable[..., DrawingProcess], recording: Recording, tmp_path: Path
 ) -> None:
