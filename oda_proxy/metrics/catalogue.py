@@ -140,7 +140,7 @@ METRICS: Final = (
     _counter("echo_differs_total", "Answers that were not stored because their echo contradicts the query."),
     _counter("job_ids_shared_total", "Times that one job_id of the dispatcher named another query than before."),
     _counter("unsafe_pickles_total", "Answers that were not stored because a client that loads them would run code."),
-    _counter("log_lines_dropped_total", "Lines of the log that were lost because they came too fast."),
+    _counter("log_lines_dropped_total", "Lines of the log that came too fast, or could not be written."),
     _gauge("workers", "Processes that answer requests.", total=Total.SUM),
     _gauge("start_time_seconds", "When the server started, in s since 1970 (UTC)."),
     _gauge("build_info", "Always 1; the release is in the labels.", *("version", "python")),

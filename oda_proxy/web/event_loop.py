@@ -22,6 +22,7 @@ def run_server(server: Coroutine[Any, Any, T], log: LogSettings | None = None) -
     """Run a server until it ends and return its result; a thread writes its log.
 
     Threads that process large answers yield to the event loop after `SWITCH_INTERVAL`, and share its heap.
+    Raises OSError where the file of the log cannot be opened.
     """
     use_one_heap()
     usual = sys.getswitchinterval()
@@ -30,6 +31,7 @@ def run_server(server: Coroutine[Any, Any, T], log: LogSettings | None = None) -
         with log_in_thread(log or LogSettings()), asyncio.Runner(loop_factory=_fast_loop()) as runner:
             return runner.run(server)
     finally:
+        server.close()  # it has not begun where the log cannot be opened
         sys.setswitchinterval(usual)
 
 

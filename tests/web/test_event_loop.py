@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -95,3 +96,12 @@ def test_threads_of_a_server_share_one_heap(monkeypatch: pytest.MonkeyPatch) -> 
     run_server(server())
 
     assert steps == ["one heap", "server"]
+
+
+def test_a_log_that_cannot_be_opened_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    file = str(tmp_path / "missing/log")
+    arguments = ["-m", "oda_proxy.cli", "serve", "--offline", "--port", "0", "--log-file", file]
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"oda-proxy: {file}: No such file or directory\n"
