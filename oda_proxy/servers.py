@@ -41,13 +41,11 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import NearMissHandler
-    from oda_proxy.web.front_end import Addresses, FrontEnd
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.log_thread import LogSettings
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.own_routes import Guard, OwnRoute
     from oda_proxy.web.pages import Status
-    from oda_proxy.web.place import NamedUpstream, Place
     from oda_proxy.web.reloading import Reloads
     from oda_proxy.web.server_state import ServerState
     from oda_proxy.workers.membership import Membership
@@ -146,7 +144,7 @@ async def proxy_listening(
             for one in options.each_upstream
         ]
         stack.push_async_callback(_close_all, [parts for _, parts in each], shutdown_timeout)
-        app = await _mounted(options, each, shared, stack, reloads)
+        app = await _one_app(options, each, shared, stack, reloads)
         if sockets:
             await stack.enter_async_context(listening_on(app, sockets, shutdown_timeout=shutdown_timeout, tls=tls))
             url = address_of_socket(sockets[0], is_tls=tls is not None)
@@ -181,6 +179,7 @@ async def proxy_app(
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of, shared_access
     from oda_proxy.web.pages import status_of
+    from oda_proxy.web.several_upstreams import addresses_of, place_of, status_at
 
     if options.workers > 1:
         raise UsageError(
@@ -197,8 +196,8 @@ async def proxy_app(
     parts = await _build(options, stack, shutdown_timeout, address=address)
     await _check(parts)
     await parts.proxy.resume()
-    place = _place(of_server or options, options)
-    status = _status(place, partial(status_of, parts.proxy, parts.server))
+    place = place_of(of_server or options, options)
+    status = status_at(place, partial(status_of, parts.proxy, parts.server))
     guard = guard_of(options, shared, parts.proxy.persons)
     _register(reloads, parts, guard)
     app = make_app(
@@ -209,7 +208,7 @@ async def proxy_app(
         page_middlewares=[problem_pages],
         status=status,
         server=parts.server,
-        addresses=_addresses(options),
+        addresses=addresses_of(options),
         place=place,
     )
     return app, parts
@@ -338,15 +337,6 @@ def _for_one_worker(options: ServeOptions) -> ServeOptions:
     return replace(options, memory=options.memory // options.workers, upstreams=upstreams)
 
 
-def _front_end(options: ServeOptions) -> FrontEnd:
-    """Return how the server learns its public address, and the addresses of its clients."""
-    from oda_proxy.http.front_end_headers import TrustedProxies
-    from oda_proxy.web.front_end import FrontEnd
-
-    networks = tuple(proxy for proxy in options.trusted_proxy if not isinstance(proxy, str))
-    return FrontEnd(options.public_url, TrustedProxies(networks, unix="unix" in options.trusted_proxy))
-
-
 def _import_all() -> None:
     """Import what workers need before they are forked: they share its memory, and start at once."""
     import oda_proxy.proxy
@@ -364,6 +354,7 @@ async def _worker_app(
     from oda_proxy.web.app import make_app
     from oda_proxy.web.guarding import guard_of
     from oda_proxy.web.metrics_page import snapshot_of
+    from oda_proxy.web.several_upstreams import addresses_of, place_of, status_at
     from oda_proxy.workers.forwarding import ForwardedAddresses, Forwarder, UpstreamOfLeader
     from oda_proxy.workers.routing import ClientRouting, Others, WorkerRouting
     from oda_proxy.workers.saved_metrics import SavedMetrics
@@ -386,8 +377,8 @@ async def _worker_app(
     read = partial(snapshot_of, parts.proxy, parts.server)
     saved = SavedMetrics(folder, worker.number, options.workers, read)
     await stack.enter_async_context(_in_background(saved.keep_saving()))
-    place = _place(options, one)
-    status = _status(place, partial(others.status, parts.proxy, parts.server))
+    place = place_of(options, one)
+    status = status_at(place, partial(others.status, parts.proxy, parts.server))
     metrics = partial(others.metrics, saved)
     guard = guard_of(one, worker.shared, parts.proxy.persons)
     _register(worker.reloads, parts, guard)
@@ -411,7 +402,7 @@ async def _worker_app(
     )
     await stack.enter_async_context(listening_on(internal, [socket_of(folder, worker.number)]))
     public = ClientRouting(parts.proxy, membership, forwarder)
-    app = make(answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=_addresses(one))
+    app = make(answer=public.answer, page_middlewares=[problem_pages, public.pages], addresses=addresses_of(one))
     return app, parts
 
 
@@ -445,7 +436,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                         await stack.enter_async_context(_in_background(parts.proxy.estimate()))
 
             stack.push_async_callback(_close_all, every_part, SHUTDOWN_TIMEOUT)
-            app = await _mounted(options, each, worker.shared, stack, worker.reloads)
+            app = await _one_app(options, each, worker.shared, stack, worker.reloads)
             async with listening_on(app, worker.sockets, tls=worker.tls):
                 await stack.enter_async_context(connected(worker.channel, membership, lead=lead, on_end=stop.set))
                 if worker.is_first:
@@ -530,64 +521,22 @@ async def _close_all(every_part: Sequence[Parts], grace: float) -> None:
     await asyncio.gather(*(parts.proxy.close(grace) for parts in every_part))
 
 
-def _addresses(options: ServeOptions) -> Addresses:
-    """Return the addresses of the application of an upstream."""
-    from oda_proxy.web.mounts import MountedAddresses
-
-    front_end = _front_end(options)
-    return MountedAddresses(front_end, options.prefix) if options.name else front_end
-
-
-def _named_upstreams(options: ServeOptions) -> list[NamedUpstream]:
-    from oda_proxy.web.place import NamedUpstream
-
-    return [NamedUpstream(one.name, one.prefix or "/", one.upstream) for one in options.upstreams]
-
-
-def _place(of_server: ServeOptions, options: ServeOptions) -> Place | None:
-    """Return the place of an upstream among those of a server; None for the only one."""
-    from oda_proxy.web.place import Place
-
-    upstreams = _named_upstreams(of_server)
-    own = next((one for one in upstreams if one.name == options.name), None)
-    return Place(own, upstreams) if own else None
-
-
-def _status(place: Place | None, status: Status) -> Status:
-    """Return the status of an upstream; that of one of several names it and the others."""
-    from oda_proxy.web.directory import status_with_upstreams
-
-    return status_with_upstreams(status, place) if place else status
-
-
-async def _mounted(
+async def _one_app(
     options: ServeOptions,
     each: Sequence[tuple[web.Application, Parts]],
     shared: SharedAccess,
     stack: AsyncExitStack,
     reloads: Reloads | None,
 ) -> web.Application:
-    """Return the application of the only upstream, or one for those of all, each below its prefix."""
-    if not options.upstreams:
-        ((app, _),) = each
-        return app
-    from oda_proxy.web.directory import make_directory
+    """Return the application of the only upstream, or one for those of all."""
     from oda_proxy.web.guarding import guard_of
-    from oda_proxy.web.mounts import mounted
-    from oda_proxy.web.pages import obstacle
+    from oda_proxy.web.several_upstreams import one_for_all
 
-    front_end = _front_end(options)
     guard = guard_of(options, shared, None)
     if reloads is not None:
         reloads.register(lambda _, tokens: setattr(guard.authentication, "tokens", tokens))
-
-    async def obstacle_of_all() -> str:
-        reasons = [await obstacle(parts.proxy, parts.server) for _, parts in each]
-        return reasons[0] if all(reasons) else ""
-
-    elsewhere = make_directory(_named_upstreams(options), guard, front_end, obstacle_of_all)
-    by_prefix = {parts.options.prefix: app for app, parts in each}
-    return await stack.enter_async_context(mounted(by_prefix, elsewhere, front_end))
+    states = [(parts.proxy, parts.server) for _, parts in each]
+    return await stack.enter_async_context(one_for_all(options, [app for app, _ in each], states, guard))
 
 
 async def _start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
