@@ -1,4 +1,4 @@
-"""Find and undo percent-encoding, escapes of JSON and Python, entities of HTML, and CONTINUE cards within data."""
+"""Decode what is percent-encoded, escaped, written as entities of HTML or split by CONTINUE cards within data."""
 
 from __future__ import annotations
 
