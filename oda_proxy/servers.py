@@ -67,7 +67,7 @@ data = disp.get_product(instrument="isgri", product="isgri_image", product_type=
 T1="2003-03-15T23:27:40.0", T2="2003-03-16T00:03:15.0", E1_keV=20.0, E2_keV=40.0, RA=255.986542, DEC=-37.844167, \
 detection_threshold=5.0, radius=15.0)
 
-then ask again, and see data.show() come at once. Ctrl-C ends it."""
+then ask again, and see data.show() come at once; a browser shows what is stored at {url}/-/. Ctrl-C ends it."""
 
 
 class NoDispatcherError(UpstreamUnreachableError):

@@ -282,6 +282,8 @@ async def test_each_control_of_a_page_has_a_name(browser: Browser, path: str) ->
             assert attributes.get("id") in labelled
         if tag == "img":
             assert attributes.get("alt")
+        if tag == "time":
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", attributes.get("datetime") or "")
         if tag == "th":
             assert attributes.get("scope") in {"col", "row"}
 
