@@ -5,12 +5,14 @@ All others take the way of aiohttp, and so do all requests of a connection after
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from oda_proxy.errors import InternalError
 from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.repeated_requests import MAX_RESPONSE, FirstResponse, candidate_of, is_only_session
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.web.repeated_requests import Account, Candidate, Origin, RepeatedRequests
+
+_log = logging.getLogger(__name__)
 
 _END: Final = b"\r\n\r\n"
 _WITH_MORE: Final = re.compile(rb"[\r\n](?:content-length|transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
@@ -92,7 +96,12 @@ class Connection(web.RequestHandler):
         if self._close or self._force_close or self._paused or transport is None or transport.is_closing():
             return False
         start = time.monotonic()
-        if (found := self._repeated.find(candidate)) is None:
+        try:
+            found = self._repeated.find(candidate)
+        except Exception as error:  # noqa: BLE001 - aiohttp would close the connection; the proxy answers in any case
+            _log.error("%s", InternalError(error).log_line)
+            return False
+        if found is None:
             return False
         _write(transport, found.parts, found.size)
         self._request_count += 1

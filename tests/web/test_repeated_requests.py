@@ -575,6 +575,20 @@ async def test_another_release_of_aiohttp_answers_in_the_ordinary_way(
     assert "this release of aiohttp" in caplog.text
 
 
+async def test_an_internal_error_leaves_the_answer_to_the_ordinary_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.heat()
+        monkeypatch.setattr(RepeatedRequests, "find", mock.Mock(side_effect=RuntimeError("secret")))
+
+        assert not await deployment.is_repeated()
+
+    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert error.startswith("internal error: RuntimeError in ")
+    assert "secret" not in caplog.text
+
+
 # -- the memo --------------------------------------------------------------------------------------
 
 
