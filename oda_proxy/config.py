@@ -532,9 +532,11 @@ JOBS = (
     _ADMIN_TOKEN_FILE,
     _READ_TOKEN,
 )
+_OF_CLIENTS = frozenset({"compress", "cors-origins", "memory", "offline", "open-route"})
+"""Options of an upstream that concern what its clients get, and when."""
 WARM = (
     replace(_SERVER, help="URL of the proxy to send queries to (default: one in this process, on the same recordings)"),
-    *(option for option in SERVE if option.name in {"upstream", *OF_UPSTREAM}),
+    *(option for option in SERVE if option.name in {"upstream", *OF_UPSTREAM} - _OF_CLIENTS),
 )
 STORE = (_UPSTREAM, _FORMER_URL, _CACHE_DIR)
 REFRESH = (

@@ -60,6 +60,11 @@ def status(url: str) -> dict[str, Any]:
     return members
 
 
+def text(url: str) -> str:
+    with urllib.request.urlopen(url) as response:  # noqa: S310 - on this machine
+        return str(response.read().decode())
+
+
 def cache_status(url: str, **changes: str) -> str:
     return str(get_image_and_headers(url, **changes)[1]["Cache-Status"])
 
@@ -85,7 +90,10 @@ def test_each_upstream_has_its_own_pages_which_name_it_and_the_others(tmp_path: 
     with serving(tables(tmp_path, *mocks)) as url:
         get_image(f"{url}/staging")
         pages = [status(f"{url}{prefix}") for prefix in ("", "/staging")]
+        figures = [text(f"{url}{prefix}/-/metrics") for prefix in ("", "/staging")]
 
+    for jobs, page in zip(("0.0", "1.0"), figures, strict=True):
+        assert f"oda_proxy_jobs_started_total {jobs}\n" in page
     assert [(page["name"], page["upstream"]) for page in pages] == [("production", mocks[0]), ("staging", mocks[1])]
     assert [page["run_analysis"]["jobs"] for page in pages] == [0, 1]
     assert [page["store"]["recordings"] for page in pages] == [0, 1]

@@ -116,7 +116,7 @@ async def _proxy(server: str | None, options: Mapping[str, Any]) -> AsyncIterato
     from oda_proxy.servers import proxy_listening
 
     defaults = {option.name.replace("-", "_"): option.default for option in SERVE}
-    values = {**defaults, **options, "host": _HOST, "port": 0}
+    values = {**defaults, **options, "host": _HOST, "port": 0, "memory": 0}
     async with proxy_listening(ServeOptions(**values)) as url:
         yield url
 
