@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,8 @@ MAX_NAME: Final = 80
 MAX_TEXT: Final = 2000
 """Longest message, in characters."""
 
+_NEAREST: Final = re.compile(r"the nearest is ([0-9a-f]{12}) ")
+"""How the message of a miss names a recording."""
 _STATES: Final = {
     "new": "being submitted",
     "resubmit": "being submitted again",
@@ -71,6 +74,8 @@ class MissRow:
     product: str
     instrument: str
     text: str
+    nearest: str
+    """The beginning of the key of the nearest recording, or an empty text."""
 
 
 def job_row(running: RunningJob, estimate: Estimate | None, remark: str, *, now: float, is_visible: bool) -> JobRow:
@@ -130,6 +135,7 @@ def miss_rows(misses: Iterable[Miss], *, now: float) -> list[MissRow]:
             product=printable(miss.product_type),
             instrument=printable(miss.instrument),
             text=shorten(miss.text.removeprefix("offline: "), MAX_TEXT),
+            nearest=found[1] if (found := _NEAREST.search(miss.text)) else "",
         )
         for miss in misses
     ]

@@ -207,7 +207,8 @@ def _hits(savings: Savings) -> str:
     if not savings.queries:
         return "there was no query yet"
     rate = f"{100 * savings.hits / savings.queries:.0f}{quantities.NO_BREAK}% of queries"
-    return f"{quantities.plural(savings.hits, 'hit')} ({rate}), {quantities.size(savings.transferred)}"
+    transferred = f", {quantities.size(savings.transferred)}" if savings.hits else ""
+    return f"{quantities.plural(savings.hits, 'hit')} ({rate}){transferred}"
 
 
 def _sum(snapshot: Snapshot, name: str) -> float:

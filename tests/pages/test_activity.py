@@ -115,7 +115,13 @@ def test_a_fault_of_the_store_is_a_line() -> None:
     assert plain(text) == "recordings cannot be stored since 2001-09-09 01:46:40 UTC: the disk is full (3 times)"
 
 
-def test_a_miss_names_the_nearest_recording() -> None:
-    [found] = activity.miss_rows([Miss(NOW - 60, "isgri", "isgri_lc", "offline: there is no recording")], now=NOW)
+def test_a_miss_leads_to_the_nearest_recording() -> None:
+    text = (
+        "offline: there is no recording of isgri isgri_lc as requested; the nearest is 43696adf9135 (of 2026-11-29): x"
+    )
+    misses = [Miss(NOW - 60, "isgri", "isgri_lc", text), Miss(NOW, "isgri", "isgri_lc", "offline: there are none")]
+    [found, other] = activity.miss_rows(misses, now=NOW)
 
-    assert (found.product, plain(found.when), found.text) == ("isgri_lc", "1 min ago", "there is no recording")
+    assert (found.product, plain(found.when), found.nearest) == ("isgri_lc", "1 min ago", "43696adf9135")
+    assert found.text == text.removeprefix("offline: ")
+    assert other.nearest == ""

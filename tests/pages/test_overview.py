@@ -165,6 +165,13 @@ SNAPSHOT: dict[str, dict[tuple[str, ...], tuple[float, ...]]] = {
 }
 
 
+def test_without_hits_nothing_was_saved() -> None:
+    savings = overview.savings_of({"queries_total": {("isgri", "miss"): (4.0,)}, "sent_bytes_total": {(): (7e6,)}})
+    [*_, saved] = overview.figures({}, [], savings, max_size=None)
+
+    assert (plain(saved.value), plain(saved.remark)) == ("0 s", "0 hits (0 % of queries)")
+
+
 def test_without_a_store_that_works_there_are_the_other_figures() -> None:
     found = overview.figures({"faults": []}, [], overview.savings_of({}), max_size=None)
 

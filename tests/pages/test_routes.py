@@ -324,6 +324,17 @@ async def test_hostile_names_are_text_in_every_place(store: MemoryStore) -> None
             assert "\x00" not in text
 
 
+@pytest.mark.parametrize("page", ["/-/", "/-/near-misses"])
+async def test_a_near_miss_leads_to_the_nearest_recording(browser: Browser, page: str) -> None:
+    await browser.get(
+        "/run_analysis?instrument=isgri&product_type=isgri_image&query_type=Real&query_status=new&api=True"
+    )
+    _, text = await browser.get(page)
+
+    assert f'<a href="recordings/{PUBLIC[:12]}">' in text
+    assert (await browser.get(f"/-/recordings/{PUBLIC[:12]}"))[0] == 200
+
+
 async def test_a_store_that_fails_is_said_on_the_page(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(search: Search, *, offset: int, limit: int) -> Found:
         raise StoreUnusableError("/folder", "it cannot be read", "wait")  # type: ignore[arg-type]
