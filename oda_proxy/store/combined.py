@@ -188,7 +188,7 @@ class CombinedStore:
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
         """Iterate over the recordings in the order of eviction, those that share a head in a store together."""
-        groups = (store.groups_to_evict() for store in self._all)
+        groups = (store.groups_to_evict() for store in self._evictable())
         return heapq.merge(*groups, key=lambda group: max(map(eviction.priority, group)))
 
     def totals(self) -> list[ProductTotals]:
@@ -208,9 +208,9 @@ class CombinedStore:
         return list(sums.values())
 
     def usage(self) -> Usage:
-        """Return the usage of all stores together."""
-        usages = [store.usage() for store in self._all]
-        return Usage(sum(one.recordings for one in usages), sum(one.occupied for one in usages))
+        """Return the usage of all stores together; bytes that eviction cannot free are not counted."""
+        recordings = sum(store.usage().recordings for store in self._all)
+        return Usage(recordings, sum(store.usage().occupied for store in self._evictable()))
 
     def other_recordings(self) -> OtherRecordings:
         """Return how much of the usage belongs to other releases."""
@@ -242,6 +242,10 @@ class CombinedStore:
         """Check all stores, one after the other, and report faults; with `fix`, remove what is damaged."""
         for store in self._all:
             yield from store.verify(fix=fix, checked=checked)
+
+    def _evictable(self) -> Iterator[DiskStore]:
+        """Iterate over the first store, and those of the others that can be changed."""
+        return (store for store in self._all if store is self._first or not store.is_read_only())
 
     def _each(self, entries_of: Callable[[DiskStore], Iterator[Entry]]) -> Iterator[Iterator[Entry]]:
         """Iterate over the entries of each store, without those that an earlier store has."""

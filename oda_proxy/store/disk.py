@@ -388,6 +388,11 @@ class DiskStore:
         with self._translated_errors():
             return FreeSpace(*free_space(self._folder))
 
+    def is_read_only(self) -> bool:
+        """Return whether recordings can be read, and not changed."""
+        with self._open_index() as index:
+            return isinstance(index, ReadOnlyIndex)
+
     def save_use_times(self) -> None:
         """Write the times of use since the last call; a read-only store has them in memory only."""
         uses = self._uses.copy()

@@ -109,6 +109,18 @@ def test_the_least_used_recording_is_evicted_first_from_whichever_address(
     assert store.usage().recordings == 1
 
 
+def test_a_former_address_that_is_read_only_does_not_take_the_space_of_the_present_one(
+    store: CombinedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(recording(KEYS[2], b"c" * 1000, stored_at=2000.0))
+    both = store.usage()
+    monkeypatch.setattr(DiskStore, "is_read_only", lambda _: True)
+
+    assert store.usage().recordings == both.recordings == 2
+    assert 0 < store.usage().occupied < both.occupied
+    assert [[entry.key for entry in group] for group in store.groups_to_evict()] == [[KEYS[2]]]
+
+
 def test_recordings_of_a_former_address_are_pinned_and_removed(store: CombinedStore, former: DiskStore) -> None:
     assert store.pin_all([KEYS[0], KEYS[5]], pinned=True) == [KEYS[0]]
     entry = former.entry(KEYS[0])
