@@ -36,7 +36,7 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.query.resolved import QueryResolver

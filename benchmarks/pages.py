@@ -24,7 +24,7 @@ from urllib.parse import urlencode, urlsplit
 
 import zstandard
 
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.query.cache_key import Key, key_of
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.recordings.head import MemoryHead

@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from oda_proxy import config
 from oda_proxy._version import __version__
 from oda_proxy.commands import (
     argument_types,
@@ -22,13 +21,16 @@ from oda_proxy.commands import (
 )
 from oda_proxy.commands.output import warn
 from oda_proxy.commands.serve_options import resolve_serve
+from oda_proxy.config.options import MOCK, SERVE
+from oda_proxy.config.settings import MockOptions, ServeOptions
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.files.config_file import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from oda_proxy.config import Option
+    from oda_proxy.config.options import Option
     from oda_proxy.web.log_thread import LogSettings
 
 
@@ -65,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(words)
         if program:
             arguments.program = program
-        is_serve = arguments.options is config.SERVE
-        resolve = resolve_serve if is_serve else partial(config.resolve, arguments.options)
+        is_serve = arguments.options is SERVE
+        resolve = resolve_serve if is_serve else partial(resolve_options, arguments.options)
         read = partial(resolve, _flags(arguments), os.environ, arguments.config, warn=warn)
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
         if is_serve:
-            own["read_options"] = lambda: config.ServeOptions(**_by_name(read()))
+            own["read_options"] = lambda: ServeOptions(**_by_name(read()))
         status = command(_by_name(read()) | own)
         sys.stdout.flush()
     except OdaProxyError as error:
@@ -118,8 +120,8 @@ def parser() -> argparse.ArgumentParser:
         help="URL of a running proxy, for the commands that have this option",
     )
     commands = all_commands.add_subparsers(metavar="COMMAND", dest="command_name", required=True, parser_class=_Command)
-    _add(commands, "serve", _serve, config.SERVE, "run the caching proxy")
-    _add(commands, "mock", _mock, config.MOCK, "run the mock dispatcher")
+    _add(commands, "serve", _serve, SERVE, "run the caching proxy")
+    _add(commands, "mock", _mock, MOCK, "run the mock dispatcher")
     for arguments in (
         job_arguments,
         store_arguments,
@@ -136,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
 def _add(
     commands: Any, name: str, command: Callable[[dict[str, Any]], int], options: tuple[Option, ...], about: str
 ) -> _OwnArguments:
-    """Add a command with its options, which `config.resolve` parses.
+    """Add a command with its options, which `resolve_options` parses.
 
     The value returned adds arguments that only the command line sets, never the environment or a file.
     """
@@ -175,11 +177,12 @@ class _OwnArguments:
 
 def _serve(values: dict[str, Any]) -> int:
     """Run the proxy until a signal ends it."""
-    from oda_proxy.servers import serve, serve_with_workers  # other commands do not import it
+    from oda_proxy.servers.one_process import serve  # other commands do not import it
+    from oda_proxy.servers.several_processes import serve_with_workers
     from oda_proxy.web.log_thread import LogSettings, log_at_once
 
     read_options = values.pop("read_options")
-    options = config.ServeOptions(**values)
+    options = ServeOptions(**values)
     log = LogSettings(options.log_file, is_json=options.log_format == "json", log_people=options.log_people)
     if options.workers == 1:
         return _run(serve(options, read_options), log)
@@ -190,9 +193,9 @@ def _serve(values: dict[str, Any]) -> int:
 
 def _mock(values: dict[str, Any]) -> int:
     """Run the mock dispatcher until a signal ends it."""
-    from oda_proxy.servers import mock
+    from oda_proxy.servers.mock import mock
 
-    return _run(mock(config.MockOptions(**values)))
+    return _run(mock(MockOptions(**values)))
 
 
 def _run(server: Coroutine[Any, Any, None], log: LogSettings | None = None) -> int:

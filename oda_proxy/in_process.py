@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiohttp import web
 
-from oda_proxy import config
+from oda_proxy.config.options import RECORD, REPLAY, SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import value_of
 from oda_proxy.errors import UsageError
 from oda_proxy.run.client_cache import empty_client_cache
-from oda_proxy.servers import ineffective_faults, mock_app, proxy_listening
+from oda_proxy.servers.mock import ineffective_faults, mock_app
+from oda_proxy.servers.one_process import proxy_listening
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
-    from oda_proxy.config import Option
+    from oda_proxy.config.options import Option
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ HOST = "127.0.0.1"
 SHUTDOWN = 0.2
 """Time, in s, that responses in progress may take when the context ends."""
 
-_UPSTREAM, _TIME_SCALE = config.RECORD[0], config.REPLAY[0]
+_UPSTREAM, _TIME_SCALE = RECORD[0], REPLAY[0]
 _BAD_REQUEST = 400
 _LARGEST_REFUSAL = 2**16
 """Size, in bytes, of the largest response that is searched for the reason of a refusal."""
@@ -72,7 +75,7 @@ def serving(upstream: str | None = None, *, mock: bool = False, **options: Any) 
         The folder of recordings, or the port, cannot be used.
     """
     chosen = {"upstream": upstream, "mock": mock, "port": 0, **options}
-    serve_options = config.ServeOptions(**_values(config.SERVE, chosen))
+    serve_options = ServeOptions(**_values(SERVE, chosen))
     with in_thread(proxy_listening(serve_options, shutdown_timeout=SHUTDOWN)) as url:
         yield url
 
@@ -175,7 +178,7 @@ def recording(
     from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.recorder import recording as recorder_of
 
-    url = None if upstream is None else config.value_of(_UPSTREAM, upstream, "upstream")
+    url = None if upstream is None else value_of(_UPSTREAM, upstream, "upstream")
     server = recorder_of(
         _folder(folder), upstream=url, include_private=include_private, replace=replace, listen=dispatcher_listener
     )
@@ -204,7 +207,7 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     from oda_proxy.run.listeners import dispatcher_listener
     from oda_proxy.run.replayer import replaying as replayer_of
 
-    scale = config.value_of(_TIME_SCALE, time_scale, "time_scale")
+    scale = value_of(_TIME_SCALE, time_scale, "time_scale")
     server = replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)
     with _empty_client_cache(), in_thread(server) as replayer:
         try:
@@ -263,7 +266,7 @@ def _values(options: tuple[Option, ...], chosen: Mapping[str, Any]) -> dict[str,
     if unknown := sorted(set(chosen) - set(by_name)):
         raise UsageError(f"there is no option {unknown[0]!r}: choose from {', '.join(sorted(by_name))}")
     return {
-        name: option.default if chosen.get(name) is None else config.value_of(option, chosen[name], name)
+        name: option.default if chosen.get(name) is None else value_of(option, chosen[name], name)
         for name, option in by_name.items()
     }
 

@@ -19,12 +19,10 @@ TOP: Final = {
     "__init__",
     "_version",
     "cli",
-    "config",
     "errors",
     "in_process",
     "proxy",
     "pytest_plugin",
-    "servers",
 }
 """What a newcomer opens first."""
 PACKAGES: Final = {
@@ -33,6 +31,7 @@ PACKAGES: Final = {
     "codec",
     "commands",
     "compat",
+    "config",
     "drawing",
     "drift",
     "files",
@@ -45,6 +44,7 @@ PACKAGES: Final = {
     "query",
     "recordings",
     "run",
+    "servers",
     "store",
     "testing",
     "upstream",
@@ -103,7 +103,7 @@ def test_an_import_upwards_is_found(tmp_path: Path) -> None:
 
 def test_a_mock_starts_without_what_it_does_not_need() -> None:
     script = (
-        "import sys; import oda_proxy.servers, oda_proxy.cli, mock_server.app;"
+        "import sys; import oda_proxy.servers.mock, oda_proxy.cli, mock_server.app;"
         "print(*sorted({'numpy', 'astropy', 'diskcache', 'cachetools', 'platformdirs'} & set(sys.modules)))"
     )
 

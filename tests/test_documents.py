@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy import config
 from oda_proxy.cli import parser
 from oda_proxy.commands import run_arguments
+from oda_proxy.config.sources import resolve_options
 from tests.support.paths import CHECKOUT, DOCS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_command_of_the_readme_is_understood(command: str) -> None:
     arguments = parser().parse_args(words)
 
     assert bool(program) == (" -- " in example)
-    config.resolve(arguments.options, vars(arguments), {}, None, warn=pytest.fail)
+    resolve_options(arguments.options, vars(arguments), {}, None, warn=pytest.fail)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))

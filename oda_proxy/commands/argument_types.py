@@ -11,7 +11,8 @@ import time
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from oda_proxy import config
+from oda_proxy.config.options import RECORD
+from oda_proxy.config.sources import value_of
 from oda_proxy.errors import UsageError
 from oda_proxy.store.amounts import parse_size, parse_time_before
 
@@ -26,7 +27,7 @@ def path(text: str) -> Path:
 def upstream(text: str) -> str:
     """Parse the URL of a dispatcher."""
     try:
-        url: str = config.value_of(config.RECORD[0], text, "it")
+        url: str = value_of(RECORD[0], text, "it")
     except UsageError as error:
         raise ArgumentTypeError(str(error).removeprefix("it ")) from None
     return url

@@ -9,7 +9,7 @@ from oda_proxy.capsule.conversion import fixture_from_recording
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn, warn_of_no_match
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oda_proxy.config import StoreOptions
+    from oda_proxy.config.settings import StoreOptions
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import config
+from oda_proxy.config.options import JOBS
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_commands(add: AddCommand) -> None:
     """Add the command to the parser."""
-    own = add("jobs", _jobs, config.JOBS, "list the jobs of a running proxy, or stop one")
+    own = add("jobs", _jobs, JOBS, "list the jobs of a running proxy, or stop one")
     own.add("action", nargs="?", choices=["stop"], help="stop a job: waiting clients receive a failure")
     own.add("key", nargs="?", metavar="KEY", help="key of the job, or its beginning")
     own.add("--session", metavar="SESSION", help="the session that started the job, in place of the token")

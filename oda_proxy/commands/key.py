@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.config.folders import cache_folder
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.errors import BadQueryError, UsageError
 from oda_proxy.query.cache_key import key_of_normalised
 from oda_proxy.query.descriptions import Descriptions

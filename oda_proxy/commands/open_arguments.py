@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import config
 from oda_proxy.commands import argument_types
-from oda_proxy.config import StoreOptions
+from oda_proxy.config.options import OPEN
+from oda_proxy.config.settings import StoreOptions
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_commands(add: AddCommand) -> None:
     """Add the command to the parser."""
-    own = add("open", _open, config.OPEN, "send products of a recording to DS9, TOPCAT, Aladin, or a FITS viewer")
+    own = add("open", _open, OPEN, "send products of a recording to DS9, TOPCAT, Aladin, or a FITS viewer")
     own.add("key", metavar="KEY", help="key of a recording, or its beginning")
     own.add(
         "--product", dest="numbers", type=argument_types.index, action="append", metavar="N",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from oda_proxy.commands.samp_hub import Hub
-    from oda_proxy.config import StoreOptions
+    from oda_proxy.config.settings import StoreOptions
 
 Summary = dict[str, Any]
 _SOON = 2.0

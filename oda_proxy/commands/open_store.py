@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from oda_proxy.config import cache_folder, former_folders
+from oda_proxy.config.folders import cache_folder, former_folders
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.store.selection import UnknownKeyError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oda_proxy.config import StoreOptions
+    from oda_proxy.config.settings import StoreOptions
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store

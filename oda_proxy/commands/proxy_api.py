@@ -53,7 +53,7 @@ class Server:
 
     @classmethod
     def pop(cls, values: dict[str, Any]) -> Server | None:
-        """Take the values of `config.REMOTE` out of those of a command; None without a server.
+        """Take the values of `config.options.REMOTE` out of those of a command; None without a server.
 
         Raises UsageError for a file with a token that cannot be read.
         """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import config
 from oda_proxy.commands import argument_types
+from oda_proxy.config.options import KEY
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_commands(add: AddCommand) -> None:
     """Add the commands to the parser."""
-    key = add("key", _key, config.KEY, "show the cache key of a request, and why two keys are equal or not")
+    key = add("key", _key, KEY, "show the cache key of a request, and why two keys are equal or not")
     key.add("requests", nargs="+", metavar="REQUEST", help="URL of a request, or its query string")
     key.add("--explain", dest="explains", action="store_true", help="list the parameters in the key")
     key.add("--diff", dest="differs", action="store_true", help="show what differs between two requests")

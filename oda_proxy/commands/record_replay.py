@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
-from oda_proxy.config import PRODUCTION
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.query.message_text import printable
 from oda_proxy.recordings.redaction import REMOVED
 from oda_proxy.run import child, monitor

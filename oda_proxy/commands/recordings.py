@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from oda_proxy.config import StoreOptions
+    from oda_proxy.config.settings import StoreOptions
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import config
 from oda_proxy.commands import argument_types
+from oda_proxy.config.options import RECORD, REPLAY
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _NAMES = ("record", "replay")
 
 def add_commands(add: AddCommand) -> None:
     """Add the commands to the parser."""
-    record = add("record", _record, config.RECORD, "run a command, and record its requests as a capsule")
+    record = add("record", _record, RECORD, "run a command, and record its requests as a capsule")
     record.add(
         "-o",
         "--output",
@@ -31,7 +31,7 @@ def add_commands(add: AddCommand) -> None:
     record.add("--include-private", action="store_true", help="also record responses to requests with a token")
     record.add("--replace", action="store_true", help="replace an existing capsule")
     _program(record)
-    replay = add("replay", _replay, config.REPLAY, "run a command, answered from a capsule, without network")
+    replay = add("replay", _replay, REPLAY, "run a command, answered from a capsule, without network")
     replay.add("folder", type=argument_types.path, metavar="DIR", help="folder of the capsule")
     _program(replay)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from oda_proxy import config
+from oda_proxy.config.folders import cache_folder, former_folders
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import read_file, resolve_options, values_from
 from oda_proxy.errors import UsageError
 from oda_proxy.files.config_file import PREFIX
 from oda_proxy.http import routes
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from oda_proxy.config import ServeOptions
     from oda_proxy.files.config_file import ConfigFile
 
 _SEGMENT: Final = r"[A-Za-z0-9_~][A-Za-z0-9._~-]{0,39}"
@@ -33,12 +35,12 @@ def resolve_serve(
 
     With `--upstream`, the name of a table or an address, there is only one. Raises UsageError.
     """
-    config_file = config.read_file(file)
-    upstream = next(option for option in config.SERVE if option.name == "upstream")
+    config_file = read_file(file)
+    upstream = next(option for option in SERVE if option.name == "upstream")
     if not config_file.upstreams or flags.get(upstream.name) is not None or upstream.variable in environ:
-        return config.resolve(config.SERVE, flags, environ, file, warn=warn)
+        return resolve_options(SERVE, flags, environ, file, warn=warn)
     warnings: dict[str, None] = {}
-    values = config.values_from(config.SERVE, flags, environ, config_file, warn=warnings.setdefault)
+    values = values_from(SERVE, flags, environ, config_file, warn=warnings.setdefault)
     if values["mock"]:
         raise UsageError(f"--mock is for one upstream, and {config_file.path} has several: choose one with --upstream")
     if of_one := next((name for name in _OF_ONE if values[name]), None):
@@ -46,12 +48,12 @@ def resolve_serve(
     upstreams = []
     for name in config_file.upstreams:
         of_table = config_file.with_upstream(name)
-        own = config.values_from(config.SERVE, flags, environ, of_table, warn=warnings.setdefault)
+        own = values_from(SERVE, flags, environ, of_table, warn=warnings.setdefault)
         options = {key.replace("-", "_"): value for key, value in own.items()}
         if "memory" not in config_file.upstreams[name]:
             options["memory"] = values["memory"] // len(config_file.upstreams)
         prefix = _prefix(config_file, name)
-        upstreams.append(config.ServeOptions(**options, name=name, prefix=prefix))
+        upstreams.append(ServeOptions(**options, name=name, prefix=prefix))
     _check_prefixes(upstreams, config_file)
     _check_folders(upstreams, config_file)
     for warning in warnings:
@@ -105,10 +107,10 @@ def _check_folders(upstreams: Iterable[ServeOptions], config_file: ConfigFile) -
     claims: dict[Path, str] = {}
     for one in upstreams:
         try:
-            former = config.former_folders(one.cache_dir, one.upstream, one.former_url)
+            former = former_folders(one.cache_dir, one.upstream, one.former_url)
         except UsageError as error:
             raise UsageError(f"[upstream.{one.name}] of {config_file.path}: {error}") from error
-        for folder in (config.cache_folder(one.cache_dir, one.upstream), *former):
+        for folder in (cache_folder(one.cache_dir, one.upstream), *former):
             if other := claims.get(folder.resolve()):
                 raise UsageError(
                     f"[upstream.{other}] and [upstream.{one.name}] of {config_file.path} both have the recordings in "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.codec.product import DataProduct, DataUnit
-    from oda_proxy.config import StoreOptions
+    from oda_proxy.config.settings import StoreOptions
     from oda_proxy.store.base import Entry
 
 _MOST_LINES = 12

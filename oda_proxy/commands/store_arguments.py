@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from oda_proxy import config
 from oda_proxy.commands import argument_types
-from oda_proxy.config import StoreOptions
+from oda_proxy.config.options import PRUNE, REFRESH, REMOTE, STORE
+from oda_proxy.config.settings import StoreOptions
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.commands.proxy_api import Server
-    from oda_proxy.config import Option
+    from oda_proxy.config.options import Option
     from oda_proxy.store.selection import Filters
 
 
@@ -34,7 +34,7 @@ class AddCommand(Protocol):
         """Add a command with its options; the value returned adds its own arguments."""
 
 
-_LOCAL_OR_REMOTE = (*config.STORE, *config.REMOTE)
+_LOCAL_OR_REMOTE = (*STORE, *REMOTE)
 _KEYS = {"metavar": "KEY", "help": "key of a recording, or its beginning"}
 
 
@@ -43,7 +43,7 @@ def add_commands(add: AddCommand) -> None:
     ls = add("ls", _ls, _LOCAL_OR_REMOTE, "list recordings, the one used last first")
     _filters(ls)
     _json(ls)
-    _json(add("stats", _stats, config.STORE, "show the number and size of recordings"))
+    _json(add("stats", _stats, STORE, "show the number and size of recordings"))
     for name, command, about in (
         ("rm", _rm, "remove recordings"),
         ("pin", _pin, "never evict these recordings"),
@@ -63,10 +63,10 @@ def add_commands(add: AddCommand) -> None:
     show.add("key", **_KEYS)
     show.add("--png", type=argument_types.path, metavar="FILE", help="write the plot to a file")
     _json(show)
-    prune = add("prune", _prune, config.PRUNE, "evict recordings beyond the limits now")
+    prune = add("prune", _prune, PRUNE, "evict recordings beyond the limits now")
     prune.add("--other-releases", action="store_true", help="also remove recordings that only other releases read")
     _json(prune)
-    verify = add("verify", _verify, config.STORE, "check all recordings, a capsule, or a folder of fixtures")
+    verify = add("verify", _verify, STORE, "check all recordings, a capsule, or a folder of fixtures")
     verify.add(
         "folder",
         nargs="?",
@@ -76,7 +76,7 @@ def add_commands(add: AddCommand) -> None:
     )
     verify.add("--fix", action="store_true", help="remove damaged recordings and orphaned files")
     _json(verify)
-    export = add("export", _export, config.STORE, "write recordings as a folder of fixtures")
+    export = add("export", _export, STORE, "write recordings as a folder of fixtures")
     export.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, new or existing")
     export.add("keys", nargs="*", **_KEYS)
     _filters(export)
@@ -85,7 +85,7 @@ def add_commands(add: AddCommand) -> None:
     imports = add("import", _import, _LOCAL_OR_REMOTE, "store the fixtures of a folder, or of a capsule, as recordings")
     imports.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, or a capsule")
     _json(imports)
-    refresh = add("refresh", _refresh, config.REFRESH, "have recordings of a running proxy computed again")
+    refresh = add("refresh", _refresh, REFRESH, "have recordings of a running proxy computed again")
     refresh.add("keys", nargs="+", **_KEYS)
     _json(refresh)
 

@@ -16,7 +16,8 @@ from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.warm_progress import line_of, showing
-from oda_proxy.config import SERVE, ServeOptions, StoreOptions
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions, StoreOptions
 from oda_proxy.errors import UsageError
 from oda_proxy.query.message_text import printable
 from oda_proxy.query.query import Token
@@ -58,7 +59,7 @@ def warm(
     """Run planned queries, and print what became of each; the exit status is 1 if one failed.
 
     They are sent to the proxy `server`, or to one in this process on the same recordings. `options` are those of
-    `config.WARM`. Raises UsageError, and NoProxyError.
+    `config.options.WARM`. Raises UsageError, and NoProxyError.
     """
     logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
     token = _token(os.environ) if with_token else None
@@ -113,7 +114,7 @@ async def _proxy(server: str | None, options: Mapping[str, Any]) -> AsyncIterato
     if server is not None:
         yield server
         return
-    from oda_proxy.servers import proxy_listening
+    from oda_proxy.servers.one_process import proxy_listening
 
     defaults = {option.name.replace("-", "_"): option.default for option in SERVE}
     values = {**defaults, **options, "host": _HOST, "port": 0, "memory": 0}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy import config
 from oda_proxy.commands import argument_types
+from oda_proxy.config.options import WARM
 
 if TYPE_CHECKING:
     from oda_proxy.commands.store_arguments import AddCommand
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_commands(add: AddCommand) -> None:
     """Add the command to the parser."""
-    own = add("warm", _warm, config.WARM, "run queries ahead of the clients who will send them")
+    own = add("warm", _warm, WARM, "run queries ahead of the clients who will send them")
     own.add(
         "plan",
         nargs="?",

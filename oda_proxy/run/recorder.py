@@ -17,7 +17,7 @@ from yarl import URL
 from oda_proxy.capsule.errors import CapsuleError
 from oda_proxy.capsule.secrets import credentials_in
 from oda_proxy.capsule.writer import CapsuleWriter
-from oda_proxy.config import PRODUCTION
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.proxy import Proxy

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.readme import describe
 from oda_proxy.capsule.secrets import may_hold_secret
-from oda_proxy.config import PRODUCTION
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from oda_proxy import config
 from oda_proxy.capsule import layout, rewriting
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import NotACapsuleError
+from oda_proxy.config.options import PRODUCTION, RECORD, REPLAY
+from oda_proxy.config.sources import value_of
 from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
@@ -232,8 +233,8 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
 @asynccontextmanager
 async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Cassette]:
     """Serve a cassette; new recordings are written to the folder `new`, unless it is None."""
-    scale = config.value_of(config.REPLAY[0], options.time_scale, "time_scale")
-    upstream = None if options.upstream is None else config.value_of(config.RECORD[0], options.upstream, "upstream")
+    scale = value_of(REPLAY[0], options.time_scale, "time_scale")
+    upstream = None if options.upstream is None else value_of(RECORD[0], options.upstream, "upstream")
     async with AsyncExitStack() as stack:
         replayer = recorder = None
         # Another session that records may replace the folder; a read-only one is read without a lock.
@@ -283,7 +284,7 @@ class _NoRecordings:
 def _with_recorded_upstream(options: CassetteOptions) -> CassetteOptions:
     """Choose the dispatcher of the existing recordings. Raises UsageError if another one is configured."""
     recorded = [dispatcher.url for dispatcher in open_capsule(options.folder).dispatchers]
-    upstream = (recorded or [config.PRODUCTION])[0] if options.upstream is None else options.upstream
+    upstream = (recorded or [PRODUCTION])[0] if options.upstream is None else options.upstream
     for url in recorded:
         if url != upstream.rstrip("/"):
             raise UsageError(

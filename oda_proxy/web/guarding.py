@@ -22,7 +22,7 @@ from oda_proxy.web.own_routes import Guard
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oda_proxy.config import ServeOptions
+    from oda_proxy.config.settings import ServeOptions
     from oda_proxy.handlers.persons import Persons
 
 _ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing listens here

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oda_proxy.access.authentication import Tokens
-    from oda_proxy.config import ServeOptions
+    from oda_proxy.config.settings import ServeOptions
     from oda_proxy.proxy import Proxy
     from oda_proxy.web.own_routes import Guard
     from oda_proxy.web.server_state import ServerState

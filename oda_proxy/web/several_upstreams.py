@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from oda_proxy.config import ServeOptions
+    from oda_proxy.config.settings import ServeOptions
     from oda_proxy.proxy import Proxy
     from oda_proxy.web.front_end import Addresses
     from oda_proxy.web.own_routes import Guard

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.access.authentication import Tokens
-    from oda_proxy.config import ServeOptions
+    from oda_proxy.config.settings import ServeOptions
     from oda_proxy.web.reloading import Reloads
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.cli import main
-from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.config.folders import cache_folder
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.query.cache_key import key_of
 from oda_proxy.query.query import parse_fields, split_query
 from tests.support.sample_descriptions import IMAGE_ARGUMENTS, SCHEMA, meta_data

@@ -17,7 +17,7 @@ from astropy.io import fits
 from oda_proxy.capsule.conversion import recording_from_fixture
 from oda_proxy.cli import main
 from oda_proxy.commands import samp_hub
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.store.disk import DiskStore
 from tests.support import drawn

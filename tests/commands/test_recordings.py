@@ -20,7 +20,8 @@ from oda_proxy.codec.product import DataProduct
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import print_json_list
 from oda_proxy.commands.recordings import Progress
-from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.config.folders import cache_folder
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.drawing.product_list import name_of
 from oda_proxy.query.cache_key import Key, short_key
 from oda_proxy.query.message_text import printable

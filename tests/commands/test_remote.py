@@ -14,7 +14,7 @@ import pytest
 
 import oda_proxy
 from oda_proxy.cli import main
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.fixture.writing import write_manifest
 from oda_proxy.query.query import Query, split_query
 from oda_proxy.store.disk import DiskStore

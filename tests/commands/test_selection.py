@@ -11,7 +11,8 @@ import pytest
 
 from oda_proxy.cli import main
 from oda_proxy.commands import argument_types
-from oda_proxy.config import PRODUCTION, cache_folder
+from oda_proxy.config.folders import cache_folder
+from oda_proxy.config.options import PRODUCTION
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.store.disk import DiskStore

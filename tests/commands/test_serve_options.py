@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from oda_proxy import config
 from oda_proxy.commands.serve_options import resolve_serve
+from oda_proxy.config.options import STORE
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import UsageError
 from oda_proxy.files.config_file import FILE
 
@@ -40,7 +41,7 @@ def resolved(text: str, flags: dict[str, Any] | None = None, environ: dict[str, 
 
 
 def store_options(flags: dict[str, Any], environ: dict[str, str] | None = None) -> dict[str, Any]:
-    return config.resolve(config.STORE, flags, environ or {}, None, warn=pytest.fail)
+    return resolve_options(STORE, flags, environ or {}, None, warn=pytest.fail)
 
 
 def test_each_upstream_has_the_options_of_its_table_and_else_those_of_the_server() -> None:

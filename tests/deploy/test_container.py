@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from oda_proxy import config
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.sources import resolve_options
 from tests.support.paths import CHECKOUT
 from tests.support.servers import PATIENCE, running
 
@@ -58,10 +59,10 @@ def test_it_does_not_run_as_root_and_its_root_file_system_is_read_only() -> None
 def test_its_variables_are_options_with_valid_values() -> None:
     (service,) = COMPOSE["services"].values()
     variables = {**environment(), **service["environment"]}
-    names = {option.variable for option in config.SERVE}
+    names = {option.variable for option in SERVE}
 
     assert {name for name in variables if name.startswith("ODA_PROXY_")} <= names
-    values = config.resolve(config.SERVE, {}, variables, None, warn=pytest.fail)
+    values = resolve_options(SERVE, {}, variables, None, warn=pytest.fail)
     assert values["public-url"].startswith("https://")
     assert len(values["trusted-proxy"]) == 2
 

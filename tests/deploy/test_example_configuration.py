@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy import config
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.sources import resolve_options
 from tests.support.paths import CHECKOUT
 from tests.support.servers import PATIENCE, running
 
@@ -21,9 +22,9 @@ EXAMPLE = CHECKOUT / "deploy/oda-proxy.toml"
 
 
 def test_every_option_exists_and_has_a_valid_value() -> None:
-    values = config.resolve(config.SERVE, {}, {}, EXAMPLE, warn=pytest.fail)
+    values = resolve_options(SERVE, {}, {}, EXAMPLE, warn=pytest.fail)
 
-    assert {option.key for option in config.SERVE} >= set(tomllib.loads(EXAMPLE.read_text()))
+    assert {option.key for option in SERVE} >= set(tomllib.loads(EXAMPLE.read_text()))
     assert values["public-url"] == "https://oda.example.org/oda"
     assert values["trusted-proxy"] == (ipaddress.ip_network("127.0.0.1"), ipaddress.ip_network("::1"))
     assert values["workers"] == 2

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.query.query import Query
 from oda_proxy.store.disk import DiskStore
 from tests.support.browser import (

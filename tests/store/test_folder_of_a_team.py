@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from oda_proxy.cli import main
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.store.disk import DiskStore
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 from tests.support.permissions import NOBODY

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from oda_proxy.cli import main
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.fixture.writing import write_manifest
 from oda_proxy.query.resolved import QueryResolver

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.cli import main
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.versions import path_of_format
 from oda_proxy.store import index_keys, rows

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from oda_proxy.cli import main
-from oda_proxy.config import cache_folder
+from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import disk as disk_module
 from oda_proxy.store import read_only_index

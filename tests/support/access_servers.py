@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import jwt
 
-from oda_proxy import config
 from oda_proxy.access.authentication import Authentication, Readers, Secret, Tokens
 from oda_proxy.access.hosts import HostPolicy
-from oda_proxy.config import ServeOptions
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.proxy import Proxy
-from oda_proxy.servers import proxy_app
+from oda_proxy.servers.one_process import proxy_app
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web import import_api, recording_api
 from oda_proxy.web.app import make_app
@@ -107,7 +108,7 @@ async def access_server(folder: Path, **options: str) -> AsyncIterator[AccessSer
         **{name.replace("_", "-"): value for name, value in options.items()},
     }
     (folder / "empty.toml").touch()
-    values = config.resolve(config.SERVE, flags, {}, folder / "empty.toml", warn=print)
+    values = resolve_options(SERVE, flags, {}, folder / "empty.toml", warn=print)
     serve_options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
     async with AsyncExitStack() as stack:
         app, parts = await proxy_app(serve_options, stack, shutdown_timeout=0.1)

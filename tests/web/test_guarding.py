@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oda_proxy import config
-from oda_proxy.config import ServeOptions
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import UsageError
 from oda_proxy.web.guarding import tokens_of
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def options(folder: Path, **flags: str) -> ServeOptions:
     (folder / "empty.toml").touch()
     texts = {name.replace("_", "-"): value for name, value in flags.items()}
-    values = config.resolve(config.SERVE, texts, {}, folder / "empty.toml", warn=pytest.fail)
+    values = resolve_options(SERVE, texts, {}, folder / "empty.toml", warn=pytest.fail)
     return ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oda_proxy import config
 from oda_proxy.access.authentication import Authentication, Secret
 from oda_proxy.access.client_limits import ClientLimiter, ClientLimits
 from oda_proxy.access.hosts import HostPolicy
-from oda_proxy.config import ServeOptions
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import UsageError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.jobs.runtime import Runtime
@@ -38,7 +39,7 @@ TOKEN = "12345678"  # noqa: S105 - of a test
 @pytest.fixture
 def options(tmp_path: Path) -> ServeOptions:
     (tmp_path / "empty.toml").touch()
-    values = config.resolve(config.SERVE, {}, {}, tmp_path / "empty.toml", warn=pytest.fail)
+    values = resolve_options(SERVE, {}, {}, tmp_path / "empty.toml", warn=pytest.fail)
     return ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
 
 

@@ -13,7 +13,9 @@ import trustme
 from aiohttp import web
 from yarl import URL
 
-from oda_proxy import config
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import UsageError
 from oda_proxy.web.reloading import Reloads
 from oda_proxy.web.server import listening
@@ -100,8 +102,8 @@ async def test_a_renewed_certificate_is_served_after_the_options_were_read_again
     key.write_bytes((files / "key.pem").read_bytes())
     (tmp_path / "empty.toml").touch()
     flags = {"tls-cert": str(certificate), "tls-key": str(key)}
-    values = config.resolve(config.SERVE, flags, {}, tmp_path / "empty.toml", warn=pytest.fail)
-    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    values = resolve_options(SERVE, flags, {}, tmp_path / "empty.toml", warn=pytest.fail)
+    options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
     reloads = Reloads(options, lambda: options)
     renewed = trustme.CA().issue_cert("localhost", "127.0.0.1")
 

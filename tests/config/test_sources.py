@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from oda_proxy import config
+from oda_proxy.config.folders import cache_folder
+from oda_proxy.config.options import KEY, MOCK, OPEN, PRODUCTION, PRUNE, RECORD, SERVE
+from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import UsageError
 from oda_proxy.files.config_file import FILE
 from tests.support.paths import DOCS
@@ -21,7 +23,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def port(flags: dict[str, str] | None = None, environ: dict[str, str] | None = None, file: Path | None = None) -> int:
-    values = config.resolve(config.SERVE, flags or {}, environ or {}, file, warn=pytest.fail)
+    values = resolve_options(SERVE, flags or {}, environ or {}, file, warn=pytest.fail)
     result: int = values["port"]
     return result
 
@@ -39,7 +41,7 @@ def test_the_first_source_with_a_value_takes_precedence(tmp_path: Path) -> None:
 def test_the_default_file_is_read(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('offline = true\nopen-route = ["call_back"]\ncache-dir = "recordings"\n')
 
-    values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
+    values = resolve_options(SERVE, {}, {}, None, warn=pytest.fail)
 
     assert (values["offline"], values["open-route"], values["cache-dir"]) == (True, ("call_back",), Path("recordings"))
 
@@ -47,13 +49,13 @@ def test_the_default_file_is_read(tmp_path: Path) -> None:
 def test_origins_are_written_as_browsers_send_them() -> None:
     text = "https://Example.org:443, http://localhost:8888,http://[::1]:80"
 
-    values = config.resolve(config.SERVE, {"cors-origins": text}, {}, None, warn=pytest.fail)
+    values = resolve_options(SERVE, {"cors-origins": text}, {}, None, warn=pytest.fail)
 
     assert values["cors-origins"] == ("https://example.org", "http://localhost:8888", "http://[::1]")
 
 
 def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
-    values = config.resolve(config.MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None, warn=pytest.fail)
+    values = resolve_options(MOCK, {}, {"ODA_PROXY_FIXTURES": "one:two"}, None, warn=pytest.fail)
 
     assert values["fixtures"] == (Path("one"), Path("two"))
 
@@ -92,7 +94,7 @@ def test_a_repeatable_option_is_a_list_in_the_environment() -> None:
 )
 def test_an_invalid_value_is_named_with_its_option(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"--{name} must be .*{value!r}".replace("?", r"\?")):
-        config.resolve((*config.SERVE, *config.MOCK), {name: value}, {}, None, warn=pytest.fail)
+        resolve_options((*SERVE, *MOCK), {name: value}, {}, None, warn=pytest.fail)
 
 
 TEXTS = ["secret-key", "host", "upstream", "cache-dir", "fixtures", "scenario", "scenarios"]
@@ -102,7 +104,7 @@ TEXTS = ["secret-key", "host", "upstream", "cache-dir", "fixtures", "scenario", 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_an_empty_value_is_refused_from_each_source(tmp_path: Path, name: str, value: str) -> None:
-    options = (*config.SERVE, *config.MOCK)
+    options = (*SERVE, *MOCK)
     (tmp_path / FILE).write_text(f"{name} = {json.dumps([value])[1:-1]}\n")
 
     for flags, environ in (
@@ -111,12 +113,12 @@ def test_an_empty_value_is_refused_from_each_source(tmp_path: Path, name: str, v
         ({}, {}),
     ):
         with pytest.raises(UsageError, match=r"must be an? .*, not '"):
-            config.resolve(options, flags, environ, None, warn=lambda _: None)
+            resolve_options(options, flags, environ, None, warn=lambda _: None)
 
 
 def test_all_options_that_are_text_refuse_an_empty_value() -> None:
     accepted = set()
-    for option in {*config.SERVE, *config.MOCK, *config.RECORD, *config.KEY, *config.OPEN}:
+    for option in {*SERVE, *MOCK, *RECORD, *KEY, *OPEN}:
         try:
             option.read(" ")
         except ValueError:
@@ -133,7 +135,7 @@ def test_a_file_with_a_secret_key_that_others_can_read_is_remarked(tmp_path: Pat
     file.chmod(mode)
     lines: list[str] = []
 
-    config.resolve(config.SERVE, {}, {}, file, warn=lines.append)
+    resolve_options(SERVE, {}, {}, file, warn=lines.append)
 
     assert (
         lines
@@ -176,24 +178,24 @@ def test_a_named_file_must_exist() -> None:
 def test_each_dispatcher_has_its_own_folder(tmp_path: Path) -> None:
     urls = ["http://a", "https://a", "http://a:8000", "http://a/x", "http://a/x/y", "http://b"]
 
-    assert len({config.cache_folder(tmp_path, url) for url in urls}) == len(urls)
+    assert len({cache_folder(tmp_path, url) for url in urls}) == len(urls)
 
 
 def test_two_spellings_of_one_url_share_a_folder(tmp_path: Path) -> None:
-    assert config.cache_folder(tmp_path, "http://A/x/") == config.cache_folder(tmp_path, "http://a/x")
-    assert config.cache_folder(tmp_path, "http://a").parent == tmp_path
+    assert cache_folder(tmp_path, "http://A/x/") == cache_folder(tmp_path, "http://a/x")
+    assert cache_folder(tmp_path, "http://a").parent == tmp_path
 
 
 def test_the_default_folder_is_the_cache_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
 
-    assert config.cache_folder(None, config.PRODUCTION).parent == Path("/somewhere/oda-proxy")
+    assert cache_folder(None, PRODUCTION).parent == Path("/somewhere/oda-proxy")
 
 
 def test_every_option_is_documented() -> None:
     document = (DOCS / "configuration.md").read_text()
 
-    for option in {*config.SERVE, *config.MOCK, *config.OPEN}:
+    for option in {*SERVE, *MOCK, *OPEN}:
         assert f"`{option.flag}" in document
         assert option.variable in document
 
@@ -211,13 +213,13 @@ def test_every_option_is_documented() -> None:
     ],
 )
 def test_sizes_have_decimal_and_binary_units(text: str, size: int) -> None:
-    assert config.resolve(config.PRUNE, {"max-size": text}, {}, None, warn=pytest.fail)["max-size"] == size
+    assert resolve_options(PRUNE, {"max-size": text}, {}, None, warn=pytest.fail)["max-size"] == size
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), (" 0 ", 0), ("500 MB", 500_000_000), (None, 1_000_000_000)])
 def test_the_free_space_to_keep_is_a_size_or_zero(text: str | None, size: int) -> None:
     flags = {} if text is None else {"min-free": text}
-    assert config.resolve(config.PRUNE, flags, {}, None, warn=pytest.fail)["min-free"] == size
+    assert resolve_options(PRUNE, flags, {}, None, warn=pytest.fail)["min-free"] == size
 
 
 def test_front_ends_are_addresses_networks_or_unix() -> None:
@@ -227,14 +229,14 @@ def test_front_ends_are_addresses_networks_or_unix() -> None:
         ({"trusted-proxy": ["10.0.0.0/8", "::1", "unix"]}, {}),
         ({}, {"ODA_PROXY_TRUSTED_PROXY": "10.0.0.0/8,::1,unix"}),
     ):
-        (*networks, unix) = config.resolve(config.SERVE, flags, environ, None, warn=pytest.fail)["trusted-proxy"]
+        (*networks, unix) = resolve_options(SERVE, flags, environ, None, warn=pytest.fail)["trusted-proxy"]
         assert (tuple(networks), unix) == expected
 
 
 @pytest.mark.parametrize("value", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "", "any"])
 def test_a_front_end_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="--trusted-proxy must be an address, a network"):
-        config.resolve(config.SERVE, {"trusted-proxy": [value]}, {}, None, warn=pytest.fail)
+        resolve_options(SERVE, {"trusted-proxy": [value]}, {}, None, warn=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_front_end_that_is_none_is_refused(value: str) -> None:
     ],
 )
 def test_a_public_url_has_no_slash_at_its_end(text: str, url: str) -> None:
-    assert config.resolve(config.SERVE, {"public-url": text}, {}, None, warn=pytest.fail)["public-url"] == url
+    assert resolve_options(SERVE, {"public-url": text}, {}, None, warn=pytest.fail)["public-url"] == url
 
 
 @pytest.mark.parametrize(
@@ -254,4 +256,4 @@ def test_a_public_url_has_no_slash_at_its_end(text: str, url: str) -> None:
 )
 def test_a_public_url_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--public-url must be a URL such as"):
-        config.resolve(config.SERVE, {"public-url": text}, {}, None, warn=pytest.fail)
+        resolve_options(SERVE, {"public-url": text}, {}, None, warn=pytest.fail)

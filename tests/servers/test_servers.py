@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from oda_proxy import config, servers
+from oda_proxy.config.options import SERVE
+from oda_proxy.config.settings import ServeOptions
+from oda_proxy.config.sources import resolve_options
+from oda_proxy.servers import one_process
+from oda_proxy.servers.start_messages import hosts_of, log_start
 from tests.support.crowds import wait_until
 from tests.support.servers import PATIENCE, running
 from tests.support.worker_servers import MANY
@@ -129,11 +133,11 @@ def test_files_for_tls_that_cannot_be_used_are_an_error_of_one_line(
 def test_a_server_that_is_exposed_says_so_at_the_start(
     caplog: pytest.LogCaptureFixture, host: str, warnings: int
 ) -> None:
-    values = config.resolve(config.SERVE, {"host": host}, {}, None, warn=pytest.fail)
-    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    values = resolve_options(SERVE, {"host": host}, {}, None, warn=pytest.fail)
+    options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
 
     async def start() -> None:
-        servers._log_start(options, [], servers._hosts(options, ()))
+        log_start(options, [], hosts_of(options, ()))
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(start())
@@ -150,14 +154,14 @@ async def test_the_collector_leaves_alone_what_is_there_when_a_server_listens(mo
         steps.append("listening")
         yield "http://127.0.0.1:1"
 
-    monkeypatch.setattr(servers, "proxy_listening", proxy_listening)
-    monkeypatch.setattr(servers, "stop_event", lambda _: stop)
+    monkeypatch.setattr(one_process, "proxy_listening", proxy_listening)
+    monkeypatch.setattr(one_process, "stop_event", lambda _: stop)
     monkeypatch.setattr(gc, "collect", lambda: steps.append("collected"))
     monkeypatch.setattr(gc, "freeze", lambda: steps.append("frozen"))
-    monkeypatch.setattr(servers, "_print", steps.append)
+    monkeypatch.setattr(one_process, "print_line", steps.append)
 
-    values = config.resolve(config.SERVE, {}, {}, None, warn=pytest.fail)
-    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
-    await servers.serve(options, lambda: options)
+    values = resolve_options(SERVE, {}, {}, None, warn=pytest.fail)
+    options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    await one_process.serve(options, lambda: options)
 
     assert steps == ["listening", "collected", "frozen", "listening on http://127.0.0.1:1"]

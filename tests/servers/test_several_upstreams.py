@@ -12,11 +12,11 @@ from urllib.error import HTTPError
 import pytest
 
 import oda_proxy
-from oda_proxy import config
 from oda_proxy.commands.serve_options import resolve_serve
+from oda_proxy.config.settings import ServeOptions
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.in_process import in_thread
-from oda_proxy.servers import proxy_listening
+from oda_proxy.servers.one_process import proxy_listening
 from tests.support.image_query import get_image, get_image_and_headers, mock_status
 from tests.support.servers import running
 from tests.support.worker_servers import MANY
@@ -49,7 +49,7 @@ def tables(folder: Path, production: str, staging: str, prefix: str = "/", other
 @contextmanager
 def serving(file: Path) -> Iterator[str]:
     values = resolve_serve({}, {}, file, warn=pytest.fail)
-    options = config.ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
     with in_thread(proxy_listening(options, shutdown_timeout=0.2)) as url:
         yield url
 

@@ -1,0 +1,46 @@
+"""The mock dispatcher as a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.servers.start_messages import print_line
+from oda_proxy.web.server import listening
+from oda_proxy.web.signals import stop_event
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from oda_proxy.config.settings import MockOptions
+
+
+async def mock(options: MockOptions) -> None:
+    """Run the mock dispatcher until a signal stops it."""
+    stop = stop_event()
+    app = mock_app(
+        fixtures=options.fixtures,
+        time_scale=options.time_scale,
+        synthetic=options.synthetic,
+        scenario=options.scenario,
+        scenario_files=options.scenarios,
+        generation=options.generation,
+        secret_key=options.secret_key,
+    )
+    async with listening(app, options.host, options.port) as url:
+        print_line(f"listening on {url}")
+        await stop.wait()
+
+
+def mock_app(**settings: Any) -> web.Application:
+    """Return a mock dispatcher; the settings are those of `mock_server.settings.MockSettings`."""
+    from mock_server.app import make_app
+    from mock_server.settings import MockSettings
+
+    return make_app(MockSettings(**settings))
+
+
+def ineffective_faults(app: web.Application) -> list[str]:
+    """Return the scenario and the faults of a mock dispatcher that had no effect so far, as text."""
+    from mock_server.app import DISPATCHER
+
+    return app[DISPATCHER].ineffective()

@@ -1,0 +1,232 @@
+"""The parts of a proxy that its server needs, built from the options of one upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.servers.mock import mock_app
+from oda_proxy.web.server import listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from oda_proxy.config.settings import ServeOptions
+    from oda_proxy.drawing.product_files import ProductFiles
+    from oda_proxy.handlers.services import OtherProcesses
+    from oda_proxy.http.message import Upstream
+    from oda_proxy.proxy import Proxy
+    from oda_proxy.store.base import Store
+    from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.guarding import SharedAccess
+    from oda_proxy.web.own_routes import Guard
+    from oda_proxy.web.reloading import Reloads
+    from oda_proxy.web.server_state import ServerState
+
+
+HOUR = 3600.0
+
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that answers under way may take when the server stops."""
+
+
+def register_for_reloads(reloads: Reloads | None, parts: Parts, guard: Guard) -> None:
+    """Have a proxy take over new options."""
+    from oda_proxy.web.reloading import ReloadableProxy
+
+    if reloads is not None:
+        proxy = ReloadableProxy(parts.options.name, parts.proxy, parts.server, guard)
+        reloads.register(proxy.apply)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a proxy that its server needs."""
+
+    options: ServeOptions
+    proxy: Proxy
+    upstream: Upstream | None
+    near_misses: NearMissHandler
+    store: Store
+    folder: Path | None
+    server: ServerState
+    product_files: ProductFiles
+
+
+async def build_parts(
+    options: ServeOptions,
+    stack: AsyncExitStack,
+    shutdown_timeout: float,
+    *,
+    address: str,
+    describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
+    others: OtherProcesses | None = None,
+    started_at: float | None = None,
+) -> Parts:
+    """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
+
+    `describing` returns the upstream that describes instruments; `others` are the other processes of the server, which
+    started at `started_at`, in s since 1970 (UTC).
+    """
+    from oda_proxy.config.folders import former_folders
+    from oda_proxy.drawing.product_files import open_product_files
+    from oda_proxy.store.eviction import Limits
+    from oda_proxy.store.maintenance import background_maintenance
+    from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.web.server_state import ServerState
+
+    folder = _store_folder(options)
+    former = former_folders(options.cache_dir, options.upstream, options.former_url)
+    store = _open_store(folder, former, stack)
+    upstream = None if options.offline else await _connect(address, options, stack)
+    near_misses = NearMissHandler(store)
+    proxy = _make_proxy(
+        store,
+        upstream,
+        folder,
+        former,
+        options,
+        miss_handler=near_misses,
+        describing=describing(upstream) if upstream else None,
+        others=others,
+    )
+    stack.push_async_callback(proxy.close, shutdown_timeout)
+    limits = Limits(options.max_size, options.min_free)
+    server = ServerState(started_at or time.time(), limits)
+    await stack.enter_async_context(
+        background_maintenance(store, lambda: server.limits or limits, proxy.store_faults, proxy.evictions)
+    )
+    product_files = await stack.enter_async_context(open_product_files(store, folder, upstream=address))
+    return Parts(options, proxy, upstream, near_misses, store, folder, server, product_files)
+
+
+async def close_all(every_part: Sequence[Parts], grace: float) -> None:
+    """Close the proxies of all upstreams at the same time; first submissions have `grace` s to be answered."""
+    await asyncio.gather(*(parts.proxy.close(grace) for parts in every_part))
+
+
+async def one_app(
+    options: ServeOptions,
+    each: Sequence[tuple[web.Application, Parts]],
+    shared: SharedAccess,
+    stack: AsyncExitStack,
+    reloads: Reloads | None,
+) -> web.Application:
+    """Return the application of the only upstream, or one for those of all."""
+    from oda_proxy.web.guarding import guard_of
+    from oda_proxy.web.several_upstreams import one_for_all
+
+    guard = guard_of(options, shared, None)
+    if reloads is not None:
+        reloads.register(lambda _, tokens: setattr(guard.authentication, "tokens", tokens))
+    states = [(parts.proxy, parts.server) for _, parts in each]
+    return await stack.enter_async_context(one_for_all(options, [app for app, _ in each], states, guard))
+
+
+async def start_mock(options: ServeOptions, stack: AsyncExitStack, shutdown_timeout: float) -> str:
+    """Start a mock dispatcher beside the proxy and return its address."""
+    app = mock_app(
+        fixtures=options.fixtures,
+        time_scale=options.time_scale,
+        synthetic=options.synthetic,
+        secret_key=options.secret_key,
+    )
+    return await stack.enter_async_context(listening(app, "127.0.0.1", 0, shutdown_timeout=shutdown_timeout))
+
+
+def _store_folder(options: ServeOptions) -> Path | None:
+    """Return the folder for recordings; those of a mock, whose port changes, need a folder named for them."""
+    from oda_proxy.config.folders import cache_folder
+
+    if options.mock:
+        return cache_folder(options.cache_dir, "http://mock") if options.cache_dir else None
+    return cache_folder(options.cache_dir, options.upstream)
+
+
+def _open_store(folder: Path | None, former_folders: Sequence[Path], stack: AsyncExitStack) -> Store:
+    if folder is None:
+        from oda_proxy.store.memory import MemoryStore
+
+        return MemoryStore()
+    from oda_proxy.store.combined import open_stores
+
+    return stack.enter_context(closing(open_stores(folder, former_folders)))
+
+
+async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
+    """Return the dispatcher at an address."""
+    from oda_proxy.upstream.dispatcher import Dispatcher
+    from oda_proxy.upstream.throttling import ThrottledUpstream
+
+    dispatcher = await stack.enter_async_context(Dispatcher(address))
+    return ThrottledUpstream(dispatcher, max_concurrent=options.max_requests, rate=options.max_rate)
+
+
+def _make_proxy(
+    store: Store,
+    upstream: Upstream | None,
+    folder: Path | None,
+    former_folders: Sequence[Path],
+    options: ServeOptions,
+    *,
+    miss_handler: NearMissHandler,
+    describing: Upstream | None,
+    others: OtherProcesses | None,
+) -> Proxy:
+    from oda_proxy.handlers.policy import Compress, Policy
+    from oda_proxy.handlers.services import Services
+    from oda_proxy.http.cors import CorsPolicy
+    from oda_proxy.jobs.job import Limits
+    from oda_proxy.jobs.journal import JobJournal
+    from oda_proxy.jobs.policy import JobPolicy
+    from oda_proxy.proxy import Proxy
+    from oda_proxy.query.audience import Sharing, TokenVerifier
+    from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.store.freshness import Freshness
+    from oda_proxy.upstream.description_cache import DescriptionCache
+
+    policy = Policy(
+        open_routes=frozenset(options.open_route),
+        cors=CorsPolicy(frozenset(options.cors_origins)),
+        description_ttl=options.description_ttl,
+        freshness=Freshness(options.lifetime),
+        jobs=JobPolicy(
+            max_jobs=options.max_jobs,
+            client_jobs=options.client_jobs,
+            limits=Limits(max_duration=options.longest_job * HOUR),
+        ),
+        memory=options.memory,
+        compress=Compress(options.compress),
+    )
+    services = Services(
+        instruments=Descriptions(
+            describing, folder, ttl=options.description_ttl, clock=time.monotonic, former_folders=former_folders
+        ),
+        tokens=TokenVerifier(
+            Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
+        ),
+        description_cache=DescriptionCache(options.description_ttl, time.time, folder, former_folders=former_folders),
+        journal=JobJournal(folder, former_folders),
+        miss_handler=miss_handler,
+        describing=describing,
+        others=others,
+    )
+    return Proxy(store, upstream, policy, services=services)
+
+
+@asynccontextmanager
+async def running_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine until it ends or the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
