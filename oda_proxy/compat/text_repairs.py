@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, Final
 
 
 def null_for_nan(value: Any) -> Any:
@@ -69,6 +69,26 @@ def parsed_object(value: Any) -> Any:
 
 def interrupted_base64(text: Any) -> Any:
     """Insert a blank into the letters `null` in base64; decoders skip it."""
-    if not isinstance(text, str) or not ("null" in text or ("\n" in text and "\null" in text)):
+    if not isinstance(text, str) or not (_has_null(text) or ("\n" in text and "\null" in text)):
         return text
     return "".join(text.split()).replace("null", "nu ll")
+
+
+_LARGE: Final = 64 * 1024
+"""Characters of a text from which on numpy finds four letters in half of the time."""
+_NULL: Final = int.from_bytes(b"null", "little")
+
+
+def _has_null(text: str) -> bool:
+    """Return whether a text has the letters `null`."""
+    if len(text) < _LARGE or not text.isascii():
+        return "null" in text
+    import numpy as np
+
+    for at in range(0, len(text), _LARGE):
+        some = text[at : at + _LARGE + 3].encode("ascii")
+        for begin in range(4):  # within a group of four bytes
+            groups = np.frombuffer(some, "<u4", (len(some) - begin) // 4, begin) if len(some) > begin + 3 else ()
+            if np.equal(groups, _NULL).any():
+                return True
+    return False
