@@ -88,6 +88,7 @@ def add_own_routes(app: web.Application, routes: Sequence[OwnRoute]) -> None:
             for one in ("GET", "HEAD") if method == "GET" else (method,):
                 resource.add_route(one, handler)
         resource.add_route("*", partial(_wrong_method, allowed=", ".join(methods)))
+    app.router.add_get(PREFIX.rstrip("/"), _to_own_pages)
     app.router.add_route("*", f"{PREFIX}{{page:.*}}", _not_found)
 
 
@@ -231,6 +232,11 @@ def _refusal(error: OdaProxyError, request: web.Request) -> web.Response:
 async def _wrong_method(request: web.Request, *, allowed: str) -> web.Response:
     detail = f"{request.path} takes {allowed}, not {request.method}"
     return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
+
+
+async def _to_own_pages(_: web.Request) -> web.Response:
+    """Redirect from `/-`, as a person types it; the way is relative, so that it leads on behind any prefix."""
+    return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f".{PREFIX}"})
 
 
 async def _not_found(request: web.Request) -> web.Response:

@@ -165,6 +165,13 @@ async def test_products_that_cannot_be_listed_leave_the_rest_of_the_page(
     assert "83.6" in text
 
 
+async def test_the_slash_at_the_end_may_be_left_out(browser: Browser) -> None:
+    response = await browser.respond("/-")
+
+    assert response.status == 200
+    assert response.url.path == "/-/"
+
+
 async def test_the_form_finds_recordings_and_keeps_its_values(browser: Browser) -> None:
     assert f"recordings/{PUBLIC}" in (await browser.get("/-/?q=CRAB"))[1]
     _, text = await browser.get("/-/?q=nothing&position=Crab")
