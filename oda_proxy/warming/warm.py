@@ -103,7 +103,7 @@ async def warm(
             if dry_run:
                 warmed = await _look_up(one, rerun)
             else:
-                warmed = await _run(one, again if one.refresh else rerun, partial(reporter.progress, number))
+                warmed = await _run(one, again if one.refresh else rerun, rerun, partial(reporter.progress, number))
             reporter.ended(number, replace(warmed, duration=clock() - started_at))
 
     tasks = [asyncio.create_task(run_some()) for _ in range(parallel)]
@@ -127,24 +127,26 @@ async def _check(proxy: Upstream) -> None:
         raise NoProxyError(proxy.url, "another program does")
 
 
-async def _run(one: PlannedQuery, rerun: Rerun, on_progress: Callable[[str], None]) -> Warmed:
+async def _run(one: PlannedQuery, rerun: Rerun, lookup: Rerun, on_progress: Callable[[str], None]) -> Warmed:
+    """Run a query, and see whether there is a recording then: another process on the same folder may have stored it."""
     try:
         result = await rerun.run(one.query, on_progress=on_progress)
+        is_stored = _is_stored(result) or await lookup.has_recording(one.query)
     except RerunFailedError as error:
         return Warmed(one.name, Outcome.FAILED, str(error))
     except UpstreamUnreachableError as error:
         return Warmed(one.name, Outcome.FAILED, error.reason)
-    return _outcome(one.name, result)
+    if result.cache_status.hit:
+        return Warmed(one.name, Outcome.PRESENT)
+    if is_stored:
+        return Warmed(one.name, Outcome.STORED)
+    detail = result.cache_status.detail or "no reason given"
+    return Warmed(one.name, Outcome.FAILED, f"it was computed, and the proxy did not store the result ({detail})")
 
 
-def _outcome(name: str, result: Result) -> Warmed:
+def _is_stored(result: Result) -> bool:
     status = result.cache_status
-    if status.hit:
-        return Warmed(name, Outcome.PRESENT)
-    if status.stored or status.collapsed:
-        return Warmed(name, Outcome.STORED)
-    reason = f"it was computed, and the proxy did not store the result ({status.detail or 'no reason given'})"
-    return Warmed(name, Outcome.FAILED, reason)
+    return status.hit or status.stored
 
 
 async def _look_up(one: PlannedQuery, rerun: Rerun) -> Warmed:

@@ -87,7 +87,7 @@ async def run(proxy: Proxy, queries: Any, clock: Clock | None = None, **options:
     ("fields", "outcome", "reason"),
     [
         (STORED, Outcome.STORED, ""),
-        (JOINED, Outcome.STORED, ""),
+        (JOINED, Outcome.FAILED, "the proxy did not store the result (no reason given)"),
         (REFUSED, Outcome.FAILED, "the proxy did not store the result (store-failed)"),
     ],
 )
@@ -98,6 +98,16 @@ async def test_a_computed_result_counts_if_there_is_a_recording_now(
 
     assert warmed.outcome is outcome
     assert reason in warmed.reason
+
+
+@pytest.mark.parametrize("fields", [JOINED, REFUSED])
+async def test_a_result_that_another_process_has_stored_counts(fields: Headers) -> None:
+    def respond(request: Request) -> Reply:
+        return done(HIT if ("Cache-Control", "only-if-cached") in request.headers else fields)
+
+    (warmed,) = (await run(Proxy(respond), planned("1"))).results.values()
+
+    assert warmed.outcome is Outcome.STORED
 
 
 async def test_a_recording_is_not_read_and_nothing_else_is_sent() -> None:
