@@ -18,6 +18,8 @@ from oda_proxy.compat.generations import VERSION_DEPENDENT
 from oda_proxy.compat.generations import adapted as adapted_member
 from oda_proxy.compat.json_changes import same_if_equal, with_members
 from oda_proxy.compat.parsed_answer import PRODUCTS, parse_answer
+from oda_proxy.compat.program_address import API_CODE
+from oda_proxy.compat.program_address import with_address as member_with_address
 from oda_proxy.compat.repairs import repaired_value
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def repair_body(
     envelope: Envelope,
     write: Callable[[bytes], None],
     observer: MemberObserver | None = None,
+    *,
+    base_url: str = "",
 ) -> RepairedAnswer:
     """Repair and screen an answer, as `repaired` and `repair_answer`."""
     try:
@@ -70,7 +74,7 @@ def repair_body(
         write(_encoded(failure_body(_reason_from_text(body, status), envelope)))
         return RepairedAnswer(is_changed=True)
     del body
-    return repair_answer(parsed, status, envelope, write, observer)
+    return repair_answer(parsed, status, envelope, write, observer, base_url=base_url)
 
 
 def repair_answer(
@@ -79,17 +83,20 @@ def repair_answer(
     envelope: Envelope,
     write: Callable[[bytes], None],
     observer: MemberObserver | None = None,
+    *,
+    base_url: str = "",
 ) -> RepairedAnswer:
     """Repair and screen an answer; one that changes is written in pieces.
 
     It can be used no more afterwards: its products are released one by one. The `observer` sees those of a success.
+    The program in it has `base_url`, the address of the proxy for the client, unless that is empty.
     """
     others = {member.name: repaired_value(member.value) for member in parsed.members if member.name != PRODUCTS}
     if status < FAILED and "query_status" not in others:
         return RepairedAnswer(is_changed=False, forbidden=_forbidden_names(b"".join(parsed.text(0, parsed.size))))
     others = _completed(others, status, envelope)
     others.pop(PRODUCTS, None)
-    walk = AnswerWalk(parsed, AnswerWriter(parsed.text, write), None if status >= FAILED else observer)
+    walk = AnswerWalk(parsed, AnswerWriter(parsed.text, write), None if status >= FAILED else observer, base_url)
     walk.repair(others)
     return RepairedAnswer(walk.writer.is_changed, tuple(sorted(walk.forbidden)))
 
@@ -117,6 +124,13 @@ def with_job_id(body: bytes, job_id: str) -> bytes:
         return with_members(value, job_id=job_id) if name == "job_monitor" and isinstance(value, dict) else value
 
     return _with_changes(body, change_member, lambda name, value: job_id if name == "job_id" else value)
+
+
+def with_address(body: bytes, base_url: str) -> bytes:
+    """Return an answer whose program has the address of the proxy for its client."""
+    if API_CODE.encode() not in body:
+        return body
+    return _with_changes(body, lambda _, value: value, lambda name, value: member_with_address(name, value, base_url))
 
 
 def _with_changes(

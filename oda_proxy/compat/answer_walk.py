@@ -8,6 +8,7 @@ from oda_proxy.compat import screening
 from oda_proxy.compat.answer_writer import AnswerWriter, compact_pieces
 from oda_proxy.compat.parsed_answer import PRODUCTS, ProductList
 from oda_proxy.compat.pickles import Pickles
+from oda_proxy.compat.program_address import with_address
 from oda_proxy.compat.repairs import repaired_member, repaired_product
 
 if TYPE_CHECKING:
@@ -39,17 +40,21 @@ class MemberObserver(Protocol):
 class AnswerWalk:
     """One walk over the products of an answer: each is repaired, screened, observed and written."""
 
-    def __init__(self, parsed: ParsedAnswer, writer: AnswerWriter, observer: MemberObserver | None) -> None:
+    def __init__(
+        self, parsed: ParsedAnswer, writer: AnswerWriter, observer: MemberObserver | None, base_url: str = ""
+    ) -> None:
+        """`base_url` is the address of the proxy for the client; empty where that is not known."""
         self.writer = writer
         self.forbidden: set[str] = set()
         self._parsed = parsed
         self._observer = observer
+        self._base_url = base_url
         self._pickles = Pickles(parsed.repeated)
 
     def repair(self, others: Mapping[str, Any]) -> None:
         """Repair the products, and write them beside the `others`, if anything changes."""
         products = {
-            member.name: member.value if _is_list(member) else repaired_member(member.name, member.value, self._pickles)
+            member.name: member.value if _is_list(member) else self._repaired(member)
             for member in self._parsed.products
         }
         self._screen({name: value for name, value in products.items() if not isinstance(value, ProductList)})
@@ -71,6 +76,10 @@ class AnswerWalk:
             else:
                 self.writer.changed((b"{}",))
         self._append(separator, others)
+
+    def _repaired(self, member: JsonMember) -> Any:
+        value = repaired_member(member.name, member.value, self._pickles)
+        return with_address(member.name, value, self._base_url)
 
     def _has_same_members(self, others: Mapping[str, Any]) -> bool:
         """Return whether the answer has these members beside `products`, and no more."""

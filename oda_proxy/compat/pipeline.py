@@ -47,10 +47,12 @@ class RepairPipeline:
         *,
         parsed: ParsedAnswer | None = None,
         observer: MemberObserver | None = None,
+        base_url: str = "",
     ) -> Answer:
         """Repair a spooled answer; an unsafe one has the detail `UNSAFE`. Any other body is returned unchanged.
 
         An answer that was `parsed` before is not parsed again, and can be used no more. The `observer` sees a success.
+        The program in it has `base_url`, the address of the proxy for the client, unless that is empty.
         """
         if not _is_readable(answer):
             return answer
@@ -58,8 +60,9 @@ class RepairPipeline:
 
         def repair() -> RepairedAnswer:
             if parsed is None:
-                return answer_repairs.repair_body(old.read(), answer.status, envelope, new.hold, observer)
-            return answer_repairs.repair_answer(parsed, answer.status, envelope, new.hold, observer)
+                body = old.read()
+                return answer_repairs.repair_body(body, answer.status, envelope, new.hold, observer, base_url=base_url)
+            return answer_repairs.repair_answer(parsed, answer.status, envelope, new.hold, observer, base_url=base_url)
 
         result = await self._budget.run(old.size, repair)
         if result.is_changed:
@@ -80,6 +83,10 @@ class RepairPipeline:
     async def with_job_id(self, answer: Answer, job_id: str) -> Answer:
         """Return an answer with the job_id that its client has."""
         return await self._with_body(answer, lambda body: answer_repairs.with_job_id(body, job_id))
+
+    async def with_address(self, answer: Answer, base_url: str) -> Answer:
+        """Return an answer whose program has the address of the proxy for its client."""
+        return await self._with_body(answer, lambda body: answer_repairs.with_address(body, base_url))
 
     async def without_configuration(self, answer: Answer) -> Answer:
         """Return a failure to describe an instrument without the dispatcher's configuration."""

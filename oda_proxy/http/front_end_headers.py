@@ -102,6 +102,12 @@ def reported(peer: str, values: tuple[str, ...], trusted: TrustedProxies) -> Rep
     return Reported(client, _scheme(scheme), _host(host), plain_prefix(_at(prefixes, hops)))
 
 
+@lru_cache(maxsize=1024)
+def is_host(value: str) -> bool:
+    """Return whether a `Host` is a name or an address, with or without a port, that can be part of a URL."""
+    return _HOST.fullmatch(value) is not None
+
+
 def normalised_address(text: str) -> str:
     """Return an IP address without port and brackets; IPv4 in IPv6 as IPv4. Other text becomes `unknown`.
 
@@ -167,4 +173,4 @@ def _scheme(value: str | None) -> str | None:
 
 
 def _host(value: str | None) -> str | None:
-    return value if value and _HOST.fullmatch(value) else None
+    return value if value and is_host(value) else None

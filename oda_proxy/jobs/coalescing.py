@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from cachetools import TTLCache
 
+from oda_proxy.compat.program_address import products_with_address
 from oda_proxy.errors import UpstreamUnreachableError
 from oda_proxy.http.answer import OK, json_answer
 from oda_proxy.http.cache_status import CacheStatus
@@ -344,9 +345,7 @@ class Jobs:
             text = self._running_answer(running, client, envelope, job_id)
             return json_answer(OK, text, replace(status, detail="running"))
         if answer := running.take_answer(client):
-            if running.job.job_id not in {"", job_id}:
-                answer = await self._services.pipeline.with_job_id(answer, job_id)
-            return await self._services.pipeline.adapted(answer, envelope)
+            return await self._adapted_for_owner(answer, running, client, replace(envelope, job_id=job_id))
         envelope = replace(envelope, job_id=job_id)
         if outcome.error:  # the job has ended: after a 502 a client would poll for another half hour
             raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
@@ -362,6 +361,17 @@ class Jobs:
         if not outcome.stored:  # a stored one has just been evicted
             self._unshared[running.resolved.key] = None
         return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+    async def _adapted_for_owner(
+        self, answer: Answer, running: RunningJob, client: Client, envelope: Envelope
+    ) -> Answer:
+        """Return the dispatcher's own answer with the job of its owner, and the address that the owner used."""
+        pipeline = self._services.pipeline
+        if running.job.job_id not in {"", envelope.job_id}:
+            answer = await pipeline.with_job_id(answer, envelope.job_id)
+        if client.base_url != running.client.base_url:
+            answer = await pipeline.with_address(answer, client.base_url)
+        return await pipeline.adapted(answer, envelope)
 
     async def _respond_failed(
         self, running: RunningJob, failure: Failure, client: Client, status: CacheStatus
@@ -390,7 +400,7 @@ class Jobs:
             reports=running.owner_reports if is_owner else running.reports,
             comment=self.comment_on(running, client),
             notices=notices.owner if is_owner else notices.public,
-            products=notices.products if is_owner else {},
+            products=products_with_address(notices.products if is_owner else {}, client.base_url),
             urgent=envelope.awaits_products or running.job.errors > 0,
             now=notices.time_request if is_owner and notices.time_request is not None else now,
         )

@@ -59,7 +59,9 @@ async def outcome_of(
     if not is_failed:
         job_id = envelope.job_id if is_renamed else ""
         recorder = services.cache.recorder(response.answer, running.resolved, envelope, job_id=job_id)
-    answer = await pipeline.repaired(response.answer, envelope, parsed=response.parsed, observer=recorder)
+    answer = await pipeline.repaired(
+        response.answer, envelope, parsed=response.parsed, observer=recorder, base_url=client.base_url
+    )
     # The request for it has the headers of the first client, and the answer may be returned to a later request.
     answer = replace(answer, headers=owner_headers(answer.headers))
     if is_renamed:

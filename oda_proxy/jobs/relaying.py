@@ -43,7 +43,7 @@ class QueryRelay:
             return await send(request, base_url, forwarded, detail=detail)
         reply = await send(analysis_request.uncompressed(request), base_url, forwarded, detail=detail)
         answer = await spooled(reply, MAX_STORED)
-        return await pipeline.adapted(await pipeline.repaired(answer, api_client), api_client)
+        return await pipeline.adapted(await pipeline.repaired(answer, api_client, base_url=base_url), api_client)
 
     async def send_and_store(self, resolved: ResolvedQuery, client: Client, forwarded: Forwarded) -> Answer:
         """Relay a query, and store its answer if it is complete."""
@@ -55,7 +55,7 @@ class QueryRelay:
             services.tokens.mark_verified(envelope.token)
         async with services.budget.hold():
             recorder = services.cache.recorder(answer, resolved, envelope)
-            answer = await services.pipeline.repaired(answer, envelope, observer=recorder)
+            answer = await services.pipeline.repaired(answer, envelope, observer=recorder, base_url=client.base_url)
             result = await services.cache.store(answer, resolved, envelope, job, recorder)
         self.stored += result.stored
         if result.stored and result.recording:

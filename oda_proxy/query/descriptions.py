@@ -158,7 +158,10 @@ class Descriptions:
                 text = await _fetch(instrument, upstream)
             schema = await asyncio.to_thread(_read_named, text, instrument)
         except (UpstreamUnreachableError, SchemaError, UnicodeDecodeError, TimeoutError) as error:
-            _log.info("no description of %r: %s", instrument, str(error) or "no answer in time")
+            # The name of one that was never described may be anything that a client sends.
+            is_instrument = bool(self._cached.get(instrument, _Versions()).texts)
+            name = repr(instrument) if is_instrument else "an instrument that a client names"
+            _log.info("no description of %s: %s", name, str(error) or "no answer in time")
             return
         versions = self._cached.get(instrument, _Versions())
         if text in versions.texts[:1]:

@@ -10,13 +10,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.compat.program_address import ADDRESS
 from oda_proxy.recordings.redaction import CLIENT_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _GAP = re.compile(
-    r"(?<=DispatcherAPI\(url=)(?P<quote>['\"])[^'\"\n]*['\"]"
+    rf"{ADDRESS}"
     rf"|^(?P<before>[ \t]*\"(?P<name>{'|'.join(sorted(CLIENT_MEMBERS))})\"[ \t]*:[ \t]*).*?(?P<after>,?[ \t]*\n)",
     re.MULTILINE,
 )

@@ -15,6 +15,7 @@ from oda_proxy.http.front_end_headers import (
     FrontEndHeadersError,
     Reported,
     TrustedProxies,
+    is_host,
     normalised_address,
     reported,
 )
@@ -52,7 +53,7 @@ class Addresses(Protocol):
         """Return the encoded path of a request, without the prefix of the deployment, with its query string."""
 
     def error(self, incoming: web.BaseRequest) -> FrontEndHeadersError | None:
-        """Return why the headers of front ends cannot be read, or None."""
+        """Return why the headers of front ends, or `Host`, cannot be read, or None."""
 
     def request_id(self, incoming: web.BaseRequest) -> str | None:
         """Return the id that a front end has given a request; None where it has none, or is not trusted."""
@@ -100,7 +101,9 @@ class FrontEnd:
         return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
     def error(self, incoming: web.BaseRequest) -> FrontEndHeadersError | None:
-        """Return why the headers of front ends cannot be read, or None."""
+        """Return why the headers of front ends, or `Host`, cannot be read, or None."""
+        if (host := incoming.headers.get("Host")) and not is_host(host):
+            return FrontEndHeadersError(f"the Host {host[:200]!r} is no name or address, with or without a port")
         if self._trusted is not None:
             try:
                 self._reported(incoming)

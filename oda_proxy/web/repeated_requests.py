@@ -130,4 +130,5 @@ def is_only_session(candidate: Candidate, raw_path: str) -> bool:
     except BadQueryError:
         return False
     expected = [(name, f"{value}-" if name == "session_id" else value) for name, value in fields]
-    return other_path == path and other_fields == expected
+    # Where they do not differ, the session was cut out of a header.
+    return other_path == path and other_fields == expected != fields

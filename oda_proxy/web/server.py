@@ -38,9 +38,10 @@ _log = logging.getLogger(__name__)
 HANDSHAKE: Final = 0.3
 """Seconds for a handshake of TLS that had begun when the server stopped listening."""
 
-_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
+_CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 UNEXPECTED = logging.getLogger(f"{__name__}.unexpected")
-"""The log of aiohttp: internal errors, but no malformed requests, of which it would write out tokens."""
+"""The log of aiohttp: internal errors, but no clients that disconnect, and no malformed requests, whose tokens it would
+write out."""
 UNEXPECTED.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENT_ERRORS)))
 
 _REASONS = {

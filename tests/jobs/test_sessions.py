@@ -11,6 +11,7 @@ import pytest
 from oda_proxy.query.audience import Sharing
 from tests.support.dispatcher_responses import answer
 from tests.support.scripted import (
+    ORIGIN,
     Client,
     Dispatcher,
     DispatcherRequest,
@@ -140,11 +141,14 @@ def test_what_the_dispatcher_says_of_a_running_job_reaches_its_owner_and_others_
     simulate(scenario())
 
 
+PROGRAM = "disp=DispatcherAPI(url='{}', instrument='mock')\n"
+
+
 def submitting(request: DispatcherRequest) -> Reply | None:
     """Answer the submission of a job with comments and what was understood, and polls without."""
     monitor = {"job_id": request.name, "session_id": request.session_id, "status": "submitted"}
     said = {"comment": "a comment", "warning": "a warning", "email_status": "email sent"}
-    products = {"api_code": "disp.get_product()", "analysis_parameters": {"token": "of the owner"}}
+    products = {"api_code": PROGRAM.format("http://dispatcher/"), "analysis_parameters": {"token": "of the owner"}}
     is_new = request.status == "new"
     status = {**answer()["exit_status"], **(said if is_new else {})}
     members = {"exit_status": status, "products": products if is_new else {}, "job_monitor": monitor}
@@ -160,7 +164,7 @@ async def test_the_owner_of_a_submitted_job_receives_what_the_dispatcher_underst
         poll = await Client(proxy).ask("submitted", first.job_id)
         again = await Client(proxy).ask()
 
-    understood = {"api_code": "disp.get_product()", "analysis_parameters": {"token": "of the owner"}}
+    understood = {"api_code": PROGRAM.format(ORIGIN), "analysis_parameters": {"token": "of the owner"}}
     assert first.json["products"] == again.json["products"] == understood
     assert other.json["products"] == poll.json["products"] == {}
 

@@ -156,6 +156,23 @@ async def test_where_none_comes_the_cached_one_is_used(
     assert len(upstream.requests) == 2  # not again with each request
 
 
+async def test_a_name_that_was_never_described_is_not_logged(
+    known: Descriptions, upstream: Upstream, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    upstream.status = 400
+    await known.schemas("eyJhbGciOiJIUzI1NiJ9.token")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "no description of an instrument that a client names: the dispatcher answers 400"
+    ]
+    upstream.status = 200
+    await known.schemas("isgri")
+    clock.now, upstream.status = 301, 400
+    await known.schemas("isgri")
+    assert caplog.records[-1].getMessage() == "no description of 'isgri': the dispatcher answers 400"
+
+
 async def test_where_there_is_none_there_is_none(known: Descriptions, upstream: Upstream, clock: Clock) -> None:
     upstream.status = 400
 

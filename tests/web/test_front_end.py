@@ -127,6 +127,16 @@ async def test_a_request_that_cannot_be_attributed_is_refused(path: str, headers
         assert text.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["[::1", "h'), exec('", 'a"b', "h:port", "u@h", "h/x"])
+@pytest.mark.parametrize("path", ["/run_analysis", "/-/status", "/-/livez"])
+async def test_a_host_that_can_be_part_of_no_url_is_refused(host: str, path: str, caplog: Any) -> None:
+    async with server(FrontEnd()) as client:
+        status, text, response = await client.get(path, {"Host": host})
+
+    assert (status, text.count("\n"), response.headers["Cache-Status"]) == (400, 1, "oda-proxy")
+    assert not caplog.records
+
+
 async def test_programs_and_redirects_name_the_public_address_and_the_dispatcher_learns_nothing_of_it() -> None:
     received: list[web.Request] = []
 
@@ -147,13 +157,16 @@ async def test_programs_and_redirects_name_the_public_address_and_the_dispatcher
         ) as url,
     ):
         client = Client(url, session)
-        for _ in range(2):
-            _, text, response = await client.get(f"/run_analysis?{QUERY}", {**FORWARDED, "X-Real-IP": "198.51.100.9"})
-        assert response.headers["Cache-Status"] == "oda-proxy; hit"
-        assert json.loads(text)["products"]["api_code"].startswith(f'disp = DispatcherAPI(url="{PUBLIC}"')
+        statuses = []
+        for cookie in ({}, {}, {"Cookie": "a=b"}):  # computed, from the recording, and relayed
+            forwarded = {**FORWARDED, "X-Real-IP": "198.51.100.9", **cookie}
+            _, text, response = await client.get(f"/run_analysis?{QUERY}", forwarded)
+            statuses.append(response.headers["Cache-Status"].split("; ")[1])
+            assert json.loads(text)["products"]["api_code"].startswith(f'disp = DispatcherAPI(url="{PUBLIC}"')
+        assert statuses == ["fwd=uri-miss", "hit", "fwd=bypass"]
         _, _, response = await client.get("/download_file", FORWARDED)
         assert response.headers["Location"] == f"{PUBLIC}/dispatch-data/download_products?x=1"
-    assert len(received) == 2
+    assert len(received) == 3
     assert [
         name for request in received for name in request.headers if name.startswith("X-") or name == "Forwarded"
     ] == []

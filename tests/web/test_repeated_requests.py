@@ -645,6 +645,25 @@ def test_only_the_value_of_the_field_may_be_cut_out(target: str, expected: bool)
     assert not is_only_session(candidate, f"{target}x")
 
 
+def test_what_a_header_has_in_place_of_the_session_is_not_cut_out() -> None:
+    target = "/run_analysis?a=b"
+    candidate = candidate_of(ORIGIN, f"GET {target} HTTP/1.1\r\nReferer: /?session_id=S&a\r\n\r\n".encode())
+
+    assert candidate is not None
+    assert not is_only_session(candidate, target)
+
+
+async def test_a_client_without_a_session_does_not_receive_that_of_a_header(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        for number in range(5):
+            target = f"/run_analysis?{QUERY}&query_status=new"
+            header = f"Referer: /?session_id=OFHEADER{number}&a"
+            request = f"GET {target} HTTP/1.1\r\nHost: proxy.example\r\n{header}\r\n\r\n"
+            response = await deployment.connection.exchange(request.encode())
+
+            assert b"OFHEADER" not in response
+
+
 def test_few_requests_are_memoised() -> None:
     repeated = RepeatedRequests()
     for number in range(2 * MAX_REQUESTS):
