@@ -18,7 +18,7 @@ from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.warm_progress import line_of, showing
 from oda_proxy.config.options import SERVE
 from oda_proxy.config.settings import ServeOptions, StoreOptions
-from oda_proxy.errors import UsageError
+from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.query.message_text import printable
 from oda_proxy.query.query import Token
 from oda_proxy.store.freshness import Freshness
@@ -40,6 +40,7 @@ TOKEN = "ODA_TOKEN"  # noqa: S105 - the name of a variable
 _HOST = "127.0.0.1"
 _REFRESH = 0.2
 """Seconds between two refreshes of what a terminal shows."""
+_AGAIN = "the same command again runs what is missing"
 _MAX_FAILURES = 20
 """Failures that are repeated in the summary."""
 
@@ -71,20 +72,22 @@ def warm(
 
     started_at = time.monotonic()
     with showing(len(planned), is_silent=as_json) as progress:
-        is_interrupted = False
+        failure: KeyboardInterrupt | OdaProxyError | None = None
         try:
             if planned:
                 asyncio.run(run(progress))
-        except KeyboardInterrupt:
-            is_interrupted = True
+        except (KeyboardInterrupt, OdaProxyError) as error:
+            failure = error
     results = list(progress.warmed.values())
+    if isinstance(failure, OdaProxyError) and not results:
+        raise failure
     if as_json:
         print_json(_json(results, len(planned)))
     else:
         print_lines(_summary(results, len(planned), time.monotonic() - started_at, dry_run=dry_run))
-    if is_interrupted:
-        warn("interrupted; the same command again runs what is missing")
-        raise KeyboardInterrupt
+    if failure is not None:
+        warn(f"{'ended' if isinstance(failure, OdaProxyError) else 'interrupted'}; {_AGAIN}")
+        raise failure
     return 1 if any(one.outcome is Outcome.FAILED for one in results) else 0
 
 

@@ -48,6 +48,10 @@ class RerunFailedError(OdaProxyError):
     """The rerun of a job that succeeded when it was recorded failed."""
 
 
+class NotSubmittedError(RerunFailedError):
+    """A query could not be submitted: there was no connection, or no response to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Response:
     """One response: what it reports of the job, its body, and the reason of a failure."""
@@ -86,6 +90,7 @@ class Rerun:
         token: Token | None = None,
     ) -> None:
         self.envelope = Envelope("new", session_id, token=token, others={"oda_api_version": CLIENT})
+        self.url = upstream.url
         self._upstream = upstream
         self._uses_recordings = uses_recordings
         self._clock = clock
@@ -113,7 +118,9 @@ class Rerun:
             if job.state is State.DONE:
                 return Result(response.body, response.cache_status)
             if job.state is State.FAILED:
-                raise RerunFailedError(job.give_up_reason or shorten(response.reason, _LONGEST_REASON))
+                is_unreachable = response.event is Event.UNREACHABLE and not job.give_up_reason
+                kind = NotSubmittedError if is_unreachable else RerunFailedError
+                raise kind(job.give_up_reason or shorten(response.reason, _LONGEST_REASON))
             on_progress(f"{job.state}, {self._clock() - job.started_at:.0f} s")
 
     async def has_recording(self, query: Query) -> bool:

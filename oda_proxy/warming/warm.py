@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from oda_proxy.drift.rerun import Rerun, RerunFailedError
+from oda_proxy.drift.rerun import NotSubmittedError, Rerun, RerunFailedError
 from oda_proxy.errors import OdaProxyError, UpstreamUnreachableError
 from oda_proxy.http import headers
 from oda_proxy.http.message import Request
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from oda_proxy.query.query import Token
     from oda_proxy.warming.plan import PlannedQuery
 
+MAX_PAUSE: Final = 30.0
+ATTEMPTS: Final = 24
+"""Attempts to submit a query to a proxy that does not answer: it may be restarted, within some ten minutes."""
 START_TIMEOUT: Final = 30.0
 """Seconds that a proxy has to respond to the first request."""
 
@@ -86,7 +89,7 @@ async def warm(
     """Run planned queries through a proxy, `parallel` at a time, in their order, and report each.
 
     In a `dry_run` the proxy is asked only whether it has the recordings. `clock` returns s, `sleep` takes s. Raises
-    NoProxyError where no proxy answers.
+    NoProxyError where no proxy answers, or none any more.
     """
     await _check(proxy)
     rerun = Rerun(proxy, new_session(), clock=clock, sleep=sleep, uses_recordings=True, token=token)
@@ -103,7 +106,8 @@ async def warm(
             if dry_run:
                 warmed = await _look_up(one, rerun)
             else:
-                warmed = await _run(one, again if one.refresh else rerun, rerun, partial(reporter.progress, number))
+                on_progress = partial(reporter.progress, number)
+                warmed = await _run(one, again if one.refresh else rerun, rerun, on_progress, sleep)
             reporter.ended(number, replace(warmed, duration=clock() - started_at))
 
     tasks = [asyncio.create_task(run_some()) for _ in range(parallel)]
@@ -127,10 +131,19 @@ async def _check(proxy: Upstream) -> None:
         raise NoProxyError(proxy.url, "another program does")
 
 
-async def _run(one: PlannedQuery, rerun: Rerun, lookup: Rerun, on_progress: Callable[[str], None]) -> Warmed:
-    """Run a query, and see whether there is a recording then: another process on the same folder may have stored it."""
+async def _run(
+    one: PlannedQuery,
+    rerun: Rerun,
+    lookup: Rerun,
+    on_progress: Callable[[str], None],
+    sleep: Callable[[float], Awaitable[None]],
+) -> Warmed:
+    """Run a query, and see whether there is a recording then: another process on the same folder may have stored it.
+
+    Raises NoProxyError where the proxy does not answer any more.
+    """
     try:
-        result = await rerun.run(one.query, on_progress=on_progress)
+        result = await _submit(one, rerun, on_progress, sleep)
         is_stored = _is_stored(result) or await lookup.has_recording(one.query)
     except RerunFailedError as error:
         return Warmed(one.name, Outcome.FAILED, str(error))
@@ -142,6 +155,23 @@ async def _run(one: PlannedQuery, rerun: Rerun, lookup: Rerun, on_progress: Call
         return Warmed(one.name, Outcome.STORED)
     detail = result.cache_status.detail or "no reason given"
     return Warmed(one.name, Outcome.FAILED, f"it was computed, and the proxy did not store the result ({detail})")
+
+
+async def _submit(
+    one: PlannedQuery,
+    rerun: Rerun,
+    on_progress: Callable[[str], None],
+    sleep: Callable[[float], Awaitable[None]],
+) -> Result:
+    """Run a query, and submit it again while the proxy does not answer. Raises RerunFailedError and NoProxyError."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return await rerun.run(one.query, on_progress=on_progress)
+        except (NotSubmittedError, UpstreamUnreachableError) as error:
+            reason = str(error)
+            on_progress("the proxy does not answer")
+            await sleep(min(2.0**attempt, MAX_PAUSE))
+    raise NoProxyError(rerun.url, f"it answered before, and then {ATTEMPTS} times not ({reason})")
 
 
 def _is_stored(result: Result) -> bool:

@@ -15,7 +15,7 @@ from tests.support.dispatcher_responses import answer, json_bytes
 from tests.support.reruns import AWAY, Body, Clock, Reply, query, state
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from oda_proxy.http.message import Headers, Request
 
@@ -134,7 +134,7 @@ async def test_so_many_queries_run_at_once_and_one_that_fails_does_not_end_the_o
         if "RA=3" in request.query_string:
             return Reply(400, Body(b'{"error": "no"}'), OWN)
         if "RA=4" in request.query_string:
-            raise AWAY
+            return Reply(500, Body(b"an error"), OWN)
         return done(STORED)
 
     recorder = await run(Proxy(respond), [*planned("1", "2", "3", "4", "5"), Skipped("six", "why")], parallel=3)
@@ -142,7 +142,7 @@ async def test_so_many_queries_run_at_once_and_one_that_fails_does_not_end_the_o
     outcomes = [recorder.results[number].outcome for number in range(6)]
     assert outcomes == ["stored", "stored", "failed", "failed", "stored", "skipped"]
     assert recorder.results[2].reason == "no"
-    assert "no answer in time" in recorder.results[3].reason
+    assert "the dispatcher responded 500: an error" in recorder.results[3].reason
     assert recorder.most == 3
 
 
@@ -154,6 +154,35 @@ async def test_a_server_that_wants_a_pause_gets_it() -> None:
 
     assert recorder.results[0].outcome is Outcome.STORED
     assert 17.0 in clock.pauses
+
+
+def raising(answers: Iterator[Reply | Exception]) -> Callable[[Request], Reply]:
+    def respond(_: Request) -> Reply:
+        one = next(answers)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    return respond
+
+
+async def test_a_server_that_is_restarted_is_waited_for() -> None:
+    answers: list[Reply | Exception] = [done(STORED), AWAY, AWAY, AWAY, done(STORED)]
+
+    recorder = await run(Proxy(raising(iter(answers))), planned("1", "2"), parallel=1)
+
+    assert [one.outcome for one in recorder.results.values()] == ["stored", "stored"]
+
+
+async def test_a_server_that_does_not_come_back_ends_the_run() -> None:
+    answers: list[Reply | Exception] = [done(STORED), *[AWAY] * 100]
+    recorder, clock = Recorder(), Clock()
+
+    with pytest.raises(NoProxyError, match="it answered before"):
+        await warm(
+            planned("1", "2", "3"), Proxy(raising(iter(answers))), recorder, parallel=1, clock=clock, sleep=clock.sleep
+        )
+    assert list(recorder.results) == [0]
 
 
 async def test_a_dry_run_submits_nothing() -> None:
