@@ -152,7 +152,7 @@ def _light_curves(observation: Observation, pattern: ProductTemplate) -> Generat
             **_when(observation),
             **_band(observation),
             **_object(source),
-            "TIMEDEL": observation.time_bin / DAY,
+            "TIMEDEL": float(widths.max()) / DAY,
         }
         units = (_primary(template.units[0], observation), _filled(template.units[1], curve, header))
         meta_data = {**template.meta_data, "src_name": source.place.name, "time_bin": observation.time_bin / DAY}

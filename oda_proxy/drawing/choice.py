@@ -8,7 +8,7 @@ from oda_proxy.codec import wire
 from oda_proxy.codec.product import DataProduct
 from oda_proxy.drawing import headers, images, light_curves, spectra, tables
 from oda_proxy.drawing.drawings import PictureDrawing
-from oda_proxy.drawing.product_list import Catalog, NoProductError, find_product, list_products, name_of
+from oda_proxy.drawing.product_list import Catalog, NoProductError, find_product, list_products, title_of
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _arrays(product: DataProduct, listed: ListedProduct, others: Sequence[Listed
 
 def _first_array(product: DataProduct) -> Drawing:
     """Return the first table of a product, or else its first array, or else its first header."""
-    title = name_of(product).replace("_", " ")
+    title = title_of(product)
     with_data = [unit for unit in product.units if unit.data is not None]
     for unit in with_data:
         if unit.data is not None and unit.data.dtype.names:

@@ -164,16 +164,13 @@ def _draw_points(axes: Any, x: Array, y: Array, error: Array | None, half_width:
         x, y, error, None if is_small else half_width, fmt="o", markersize=2 if is_small else 3.5, color=COLOUR,
         ecolor=(*COLOUR[:3], 0.35 if is_small else 0.7), elinewidth=0.8, linestyle="none",
     )  # fmt: skip
+    line = {"color": _PALE, "linewidth": 0.7, "alpha": 0.3 if is_small else 0.8, "zorder": 1}
     for part in light_curves.segments(x, half_width):
-        axes.plot(
-            x[part],
-            y[part],
-            drawstyle="steps-mid",
-            color=_PALE,
-            linewidth=0.7,
-            alpha=0.3 if is_small else 0.8,
-            zorder=1,
-        )
+        if half_width is None:
+            axes.plot(x[part], y[part], drawstyle="steps-mid", **line)
+        else:
+            edges = np.column_stack((x[part] - half_width[part], x[part] + half_width[part]))
+            axes.plot(edges.ravel(), np.repeat(y[part], 2), **line)
 
 
 def _draw_ranges(axes: Any, x: Array, y: Array) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from oda_proxy.drawing import headers
 from oda_proxy.drawing.drawings import ImageDrawing, Source
-from oda_proxy.drawing.product_list import Catalog, name_of
+from oda_proxy.drawing.product_list import Catalog, title_of
 from oda_proxy.query.message_text import shorten
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def drawing_of(product: DataProduct, unit: DataUnit, sources: Sequence[Source]) 
     measure = headers.pixel_unit(values) or ("sigma" if kind == _BEST.casefold() else "")
     pixels = np.asarray(pixels, np.float32 if pixels.dtype.itemsize <= 4 else np.float64)  # noqa: PLR2004 - bytes
     return ImageDrawing(
-        title=shorten(" ".join(filter(None, [name_of(product).replace("_", " "), kind]))),
+        title=shorten(" ".join(filter(None, [title_of(product), kind]))),
         pixels=np.where(np.abs(pixels) < LARGEST, pixels, np.nan),
         label=headers.with_unit(kind or "value", measure),
         header={name: value for name, value in values.items() if name.startswith(_SKY_KEYWORDS) and value is not None},

@@ -10,7 +10,7 @@ import numpy as np
 
 from oda_proxy.drawing import headers
 from oda_proxy.drawing.drawings import CurveDrawing
-from oda_proxy.drawing.product_list import name_of
+from oda_proxy.drawing.product_list import title_of
 from oda_proxy.query.message_text import shorten
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ _X_COLUMNS: Final = ("TIME", "ENERG_LO", "E_MIN", "ENERGY", "FREQUENCY", "WAVELE
 _ERRORS: Final = ("{}_ERR", "ERR_{}", "ERROR", "STAT_ERR", "ERR", "{}_ERROR")
 _WIDTH_COLUMNS: Final = ("TIMEDEL", "XAX_E")
 _IJD_ZERO: Final = 51544.0
+_ROUNDING: Final = 1e-3
+"""The fraction of a bin by which times are rounded."""
 _LARGE: Final = 1000.0
 """Times that are this many times larger than their span are drawn as the time since a whole number."""
 
@@ -48,11 +50,11 @@ def curve_of(product: DataProduct, unit: DataUnit) -> CurveDrawing | None:
     widths = None
     if time is not None:
         measure = measure or headers.text(values, "TIMEUNIT")
-        widths = _half_widths(columns, values, measure)
+        shown, widths = _bins(shown, columns, values, measure)
         shown, label = _time_axis(shown, values, measure)
     y_name = "count rate" if y == "RATE" else y.replace("_", " ").casefold()
     return CurveDrawing(
-        title=shorten(name_of(product).replace("_", " ")),
+        title=shorten(title_of(product)),
         x=shown,
         y=np.asarray(columns[y], float),
         error=None if error is None or error == y else np.abs(np.asarray(columns[error], float)),
@@ -93,18 +95,45 @@ def _first(columns: Mapping[str, Array], *names: str) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _half_widths(columns: Mapping[str, Array], values: Mapping[str, Any], measure: str) -> Array | None:
-    """Return half the width of each bin, in the unit of the time column; None where it is not known."""
-    count = len(next(iter(columns.values())))
+def _bins(
+    time: Array, columns: Mapping[str, Array], values: Mapping[str, Any], measure: str
+) -> tuple[Array, Array | None]:
+    """Return the middles of bins, and half the width of each, in the unit of the time column; None if not known.
+
+    TIMEPIXR says where in its bin a time is: 0 at the begin, 0.5 in the middle (FITS standard 4.0, section 9.4.2).
+    """
     if "XAX_E" in columns:
-        return _positive(columns["XAX_E"])
+        return time, _positive(columns["XAX_E"])
     if "TIMEDEL" in columns:
-        return _positive(columns["TIMEDEL"] / 2)
-    width = headers.number(values, "TIMEDEL")
-    if width is None or width <= 0:
-        return None
-    scale = headers.SECONDS.get(headers.text(values, "TIMEUNIT") or measure, 1.0) / headers.SECONDS.get(measure, 1.0)
-    return np.full(count, width * scale / 2)
+        widths = _positive(columns["TIMEDEL"])
+    else:
+        width = headers.number(values, "TIMEDEL")
+        if width is None or width <= 0:
+            return time, None
+        scale = headers.SECONDS.get(headers.text(values, "TIMEUNIT") or measure, 1.0)
+        widths = np.full(len(time), width * scale / headers.SECONDS.get(measure, 1.0))
+    place = headers.number(values, "TIMEPIXR")
+    if place is not None and 0 <= place <= 1:
+        time = time + (0.5 - place) * widths
+    return time, widths / 2 if "TIMEDEL" in columns else _without_overlap(time, widths / 2)
+
+
+def _without_overlap(time: Array, half_width: Array) -> Array:
+    """Return half the width of each bin, where the header has one nominal width for all.
+
+    `time` is the middle of what was observed: where the nominal bins of two rows overlap, the later one is shorter,
+    such as the last before a gap. Where rows are that close throughout, each bin reaches half-way to the next.
+    """
+    order = np.argsort(time, kind="stable")
+    widths, distances = half_width[order], np.diff(time[order])
+    is_short = np.concatenate(([False], distances < 2 * widths[1:] * (1 - _ROUNDING)))
+    follows_short = np.concatenate(([False], is_short[:-1]))
+    room = np.concatenate((widths[:1], distances - widths[:-1]))
+    halves = np.concatenate((widths[:1], distances / 2))
+    widths = np.where(is_short, np.clip(np.where(follows_short, halves, room), 0.0, widths), widths)
+    result = np.empty_like(half_width)
+    result[order] = widths
+    return result
 
 
 def _time_axis(time: Array, values: Mapping[str, Any], measure: str) -> tuple[Array, str]:

@@ -95,6 +95,13 @@ def name_of(product: DataProduct) -> str:
     return f"{name} {source}".strip() if isinstance(source, str) and source else name
 
 
+def title_of(product: DataProduct) -> str:
+    """Return the name of a product as a title: with blanks for the underscores, but not for those of its source."""
+    name, source = name_of(product), product.meta_data.get("src_name")
+    end = source if isinstance(source, str) and name.endswith(source) else ""
+    return name.removesuffix(end).replace("_", " ") + end
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 

@@ -9,7 +9,7 @@ import numpy as np
 from oda_proxy.drawing import headers
 from oda_proxy.drawing.drawings import Area, AreaDrawing, MatrixDrawing, SpectrumDrawing
 from oda_proxy.drawing.light_curves import numeric_columns
-from oda_proxy.drawing.product_list import name_of
+from oda_proxy.drawing.product_list import title_of
 from oda_proxy.query.message_text import shorten
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def spectrum_of(product: DataProduct, unit: DataUnit, responses: Sequence[DataPr
     quality = columns.get("QUALITY")
     name = "count rate" if "/s" in measure else "counts"
     return SpectrumDrawing(
-        title=shorten(name_of(product).replace("_", " ")),
+        title=shorten(title_of(product)),
         channels=channels,
         rate=rate,
         error=error,
@@ -61,7 +61,7 @@ def area_drawing(product: DataProduct) -> AreaDrawing | None:
         return None
     unit = next(unit for unit in product.units if numeric_columns(unit).keys() >= _AREA)
     notes = _notes(headers.values_of(unit), "")
-    return AreaDrawing(shorten(name_of(product).replace("_", " ")), area, notes)
+    return AreaDrawing(shorten(title_of(product)), area, notes)
 
 
 def matrix_drawing(product: DataProduct) -> MatrixDrawing | None:
@@ -79,7 +79,7 @@ def matrix_drawing(product: DataProduct) -> MatrixDrawing | None:
             channels, axis = np.append(bounds[1], bounds[2][-1:]), "channel energy (keV)"
         is_area = headers.text(headers.values_of(unit), "HDUCLAS3").upper() == "FULL"
         return MatrixDrawing(
-            title=shorten(name_of(product).replace("_", " ")),
+            title=shorten(title_of(product)),
             matrix=matrix,
             energies=energies,
             channels=channels,

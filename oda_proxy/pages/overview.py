@@ -207,7 +207,7 @@ def _hits(savings: Savings) -> str:
     if not savings.queries:
         return "there was no query yet"
     rate = f"{100 * savings.hits / savings.queries:.0f}{quantities.NO_BREAK}% of queries"
-    transferred = f", {quantities.size(savings.transferred)}" if savings.hits else ""
+    transferred = f", {quantities.size(savings.transferred)} not downloaded" if savings.hits else ""
     return f"{quantities.plural(savings.hits, 'hit')} ({rate}){transferred}"
 
 

@@ -12,9 +12,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 from oda_proxy.codec import wire
+from oda_proxy.codec.product import DataProduct
 from oda_proxy.drawing import curve_figures, images
 from oda_proxy.drawing.choice import choose_drawing
-from oda_proxy.drawing.drawings import ImageDrawing
+from oda_proxy.drawing.drawings import CurveDrawing, ImageDrawing
 from oda_proxy.drawing.figure import CannotDrawError, figure_of, png_of
 from oda_proxy.drawing.sky_figures import scale_ticks
 from oda_proxy.errors import OdaProxyError
@@ -124,6 +125,45 @@ def test_gaps_of_a_light_curve_are_not_joined() -> None:
     coloured = shown[row - 1 : row + 2, int(left) : int(right)]
     saturation = coloured.max(axis=2) - coloured.min(axis=2)
     assert saturation.max() < 20, "there are only grid lines, which are grey"
+
+
+@pytest.mark.parametrize(
+    ("header", "times", "last"),
+    [
+        ({}, [50.0, 150.0, 220.0], (200.0, 240.0)),
+        ({}, [220.0, 50.0, 150.0], (200.0, 240.0)),
+        ({"TIMEPIXR": 0.0}, [0.0, 100.0, 200.0], (200.0, 300.0)),
+        ({}, [50.0, 150.0, 450.0], (400.0, 500.0)),
+    ],
+    ids=["shorter", "shorter, unordered", "times of beginnings", "after a gap"],
+)
+def test_bins_of_a_light_curve_touch_and_do_not_overlap(
+    header: dict[str, Any], times: list[float], last: tuple[float, float]
+) -> None:
+    curve = unit(table(TIME=times, RATE=[5] * 3), {"TIMEDEL": 100.0, "TIMEUNIT": "s", **header})
+
+    drawing = choose_drawing(products(curve), 0)
+
+    assert isinstance(drawing, CurveDrawing)
+    assert drawing.half_width is not None
+    edges = np.column_stack((drawing.x - drawing.half_width, drawing.x + drawing.half_width))
+    assert sorted(map(tuple, edges.tolist())) == [(0.0, 100.0), (100.0, 200.0), last]
+
+
+def test_rows_closer_than_their_nominal_bins_reach_half_way_to_the_next() -> None:
+    drawing = choose_drawing(products(unit(table(TIME=range(5), RATE=[5] * 5), {"TIMEDEL": 4.0, "TIMEUNIT": "s"})), 0)
+
+    assert isinstance(drawing, CurveDrawing)
+    assert drawing.half_width is not None
+    assert drawing.half_width.tolist()[2:] == [0.5, 0.5, 0.5]
+
+
+def test_titles_have_the_names_of_sources_as_they_are() -> None:
+    product = DataProduct("isgri_lc", {"src_name": "NEW_1"}, (unit(table(TIME=[1, 2], RATE=[1, 2])),))
+
+    figure = figure_of(choose_drawing({"numpy_data_product": wire.encode_product(product)}, 0))
+
+    assert "isgri lc NEW_1" in texts_of(figure)
 
 
 def test_the_rates_of_a_spectrum_are_per_kev_at_the_energies_of_its_channels() -> None:

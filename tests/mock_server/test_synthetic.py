@@ -188,6 +188,8 @@ def test_time_bins_cover_the_time_range(product: str, begin: int, lasting: int, 
     times = np.asarray(unit.data[name], dtype=float)
     scale = 86400.0 if product.startswith(("isgri", "jemx")) else 1.0
     assert np.allclose(np.diff(times)[:-1] * scale, width, atol=1e-4)
+    if scale == 86400.0:
+        assert cards(unit)["TIMEDEL"] * scale == pytest.approx(min(width, lasting)), "of the widest bin"
     start = {"polar_lc": 946684800.0 + begin, "spi_acs_lc": begin - float(cards(unit).get("TIMEZERO", 0))}
     begun = start.get(product, Time(first, scale="utc").tt.mjd - 51544.0)
     assert (times[0] - begun) * scale == pytest.approx(min(width, lasting if scale == 86400.0 else width) / 2, abs=2e-3)

@@ -149,7 +149,7 @@ def test_figures_are_those_of_the_store_and_of_what_it_saves() -> None:
     assert (plain(found["stored"].value), found["stored"].fraction) == ("5 GB", 0.25)
     assert plain(found["computing time stored"].value) == "6000 h"
     assert plain(found["saved since the start"].value) == "20 h"
-    assert plain(found["saved since the start"].remark) == "30 hits (75 % of queries), 5 MB"
+    assert plain(found["saved since the start"].remark) == "30 hits (75 % of queries), 5 MB not downloaded"
 
 
 SNAPSHOT: dict[str, dict[tuple[str, ...], tuple[float, ...]]] = {
