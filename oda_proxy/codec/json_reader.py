@@ -154,9 +154,9 @@ class JsonReader:
         texts = [self._text[self._at :]]
         ahead = len(texts[0])
         while ahead < 2 * size and not self._is_last:
-            piece = next(self._pieces, b"")
-            self._is_last = not piece
-            texts.append(self._decoder.decode(piece, self._is_last))
+            piece = next(self._pieces, None)
+            self._is_last = piece is None
+            texts.append(self._decoder.decode(piece or b"", self._is_last))
             ahead += len(texts[-1])
         self._text, self._at = "".join(texts), 0
 

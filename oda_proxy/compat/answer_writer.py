@@ -74,7 +74,8 @@ def compact_pieces(value: Any) -> Iterator[bytes]:
         if len(part) < STEP:
             small.append(part)
             continue
-        yield "".join(small).encode()
-        small.clear()
+        if small:
+            yield "".join(small).encode()
+            small.clear()
         yield from (part[at : at + STEP].encode() for at in range(0, len(part), STEP))
     yield "".join(small).encode()

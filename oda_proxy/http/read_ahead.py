@@ -83,17 +83,18 @@ class ReadAheadBody:
     def _read(self) -> None:
         """Read chunks until there are enough of them."""
         while True:
-            chunk, error = b"", None
+            chunk: bytes | None = None
+            error = None
             try:
-                chunk = next(self._chunks, b"")
+                chunk = next(self._chunks, None)
             except Exception as raised:  # noqa: BLE001 - it is raised where the chunks are consumed
                 error = raised
             with self._lock:
-                if chunk:
+                if chunk is None:
+                    self._is_ended, self._error = True, error
+                elif chunk:
                     self._ready.append(chunk)
                     self._size += len(chunk)
-                else:
-                    self._is_ended, self._error = True, error
                 is_enough = self._is_ended or self._size >= AHEAD
                 if is_enough:
                     self._reader = None

@@ -79,6 +79,8 @@ class SpooledBody:
         Raises OSError if the file cannot be written. The chunk was then not added, and all chunks before it can still
         be read.
         """
+        if not chunk:  # readers take an empty chunk for the end
+            return
         if self._file is None and self._fits(chunk) and TOTAL.take(len(chunk)):
             self._held[0] += len(chunk)
             self._chunks.append(chunk)
@@ -105,8 +107,9 @@ class SpooledBody:
                     self._file = None
             else:
                 return
-        self._chunks.append(chunk)
-        self.size += len(chunk)
+        if chunk:
+            self._chunks.append(chunk)
+            self.size += len(chunk)
 
     def release(self, end: int) -> None:
         """Release the memory of what precedes a position: it can be read no more."""

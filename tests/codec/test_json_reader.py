@@ -29,6 +29,12 @@ def pieces(body: bytes, size: int) -> Iterator[bytes]:
     return (body[at : at + size] for at in range(0, len(body), size))
 
 
+def test_an_empty_piece_is_not_taken_for_the_end() -> None:
+    members = JsonReader(iter([b"", *pieces(BODY[:20], 10), b"", BODY[20:]])).members()
+
+    assert [member.name for member in members] == ["a", "c"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_the_parts_of_a_text_are_found_with_their_values(size: int) -> None:
     reader = JsonReader(pieces(BODY, size))

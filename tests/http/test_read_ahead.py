@@ -60,6 +60,12 @@ async def test_the_chunks_come_in_order_from_a_thread() -> None:
     assert await asyncio.to_thread(source.is_closed.wait, 60)
 
 
+async def test_an_empty_chunk_is_not_taken_for_the_end() -> None:
+    body = ReadAheadBody(iter([b"", b"a", b"", b"b", b""]), lambda: None)
+
+    assert [chunk async for chunk in body] == [b"a", b"b"]
+
+
 async def test_it_is_read_no_further_ahead_than_a_limit_and_leaves_the_thread_to_others() -> None:
     bodies = [(source := Source(1000), aiter(ReadAheadBody(source, source.close))) for _ in range(20)]
 

@@ -268,6 +268,17 @@ async def test_a_body_without_room_on_a_disk_is_held_in_memory(monkeypatch: pyte
     assert len(writes) == fails_at
 
 
+async def test_an_empty_piece_is_not_taken_for_the_end(memory: int) -> None:
+    body = SpooledBody()
+    for piece in (b"", PIECES[0], b"", PIECES[1], b""):
+        body.hold(piece)
+        body.add(piece)
+
+    assert body.is_in_file == (memory < 40)
+    assert await read(body) == body.read() == 2 * PIECES[0] + 2 * PIECES[1]
+    await body.aclose()
+
+
 @pytest.mark.parametrize("limit", [1000, 35, 0], ids=["in memory", "partly", "in a file"])
 async def test_any_part_of_a_body_can_be_read(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(spool, "MAX_IN_MEMORY", limit)
