@@ -121,6 +121,10 @@ class Analysis:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
             return self._failed(context, "", ExitStatus("failed", 1, "failed: setting form parameters", str(error)))
+        query = _normalised_query(context, parameters, arguments, request.files)
+        refusal = None if self.library.dummy_plugin is None else self.library.dummy_plugin.refusal(query)
+        if refusal is not None:
+            raise RefusedError("RequestNotUnderstood", refusal)
         computed_job_id = job_id_2019(arguments) if self._is_2019 else job_id(parameters.echo, context.subject)
         if self._is_2019 and arguments.get("dry_run") == "True":
             parameter_items = checked_parameters(context.description, context.product, arguments)
@@ -130,7 +134,7 @@ class Analysis:
         checked = _CheckedRequest(
             context=context,
             parameters=parameters,
-            query=_normalised_query(context, parameters, arguments, request.files),
+            query=query,
             argument_names=frozenset(arguments),
             wants_progress=arguments.get("return_progress") == "True",
             computed_job_id=computed_job_id,
@@ -180,6 +184,8 @@ class Analysis:
             exit_status = ExitStatus("failed", 1, "Request not authorized", debug_message=reason)
             return self._failed(context, checked.shown_job_id, exit_status, _FORBIDDEN)
         missing = roles.missing_roles(checked.parameters.echo, context.roles)
+        if self.library.dummy_plugin is not None:
+            missing |= self.library.dummy_plugin.missing_roles(checked.query, context.roles)
         if missing:
             message = roles.refusal_text(missing, context.roles)
             exit_status = ExitStatus("failed", 1, message, comment=checked.parameters.comment)
@@ -190,7 +196,7 @@ class Analysis:
         """Run the query, or return the state of its job."""
         context, comment = checked.context, checked.parameters.comment
         key = (checked.query.key(), context.subject)
-        fixture: ProductSource | None = self.library.index.find(checked.query)
+        fixture: ProductSource | None = self.library.find(checked.query)
         if fixture is None and request_kind(context.query_status) not in ("new", "ready"):
             known_job = self.jobs.find(key, checked.shown_job_id)  # a poll may leave out the parameters of its query
             fixture = None if known_job is None else known_job.fixture
@@ -241,7 +247,9 @@ class Analysis:
             recorded = replace(recorded, query_status="failed", exit_status={"status": 1})
         scale = self.settings.time_scale * self.scenario.time_scale
         is_synchronous = context.description.product_query(context.product).synchronous
-        is_timed = scale > 0 and not is_synchronous
+        has_durations = any(seconds for _, seconds in recorded.timeline)
+        # A job that waits for reports of its back end does so at every time scale.
+        is_timed = not is_synchronous and (scale > 0 if has_durations else bool(recorded.timeline))
         return Job(
             job_id=checked.computed_job_id,
             session_id=context.session_id,
@@ -277,7 +285,10 @@ class Analysis:
         echo = checked.parameters.echo
         bookkeeping: dict[str, Any] = {}
         if has_products:
-            bookkeeping |= {"prod_process_message": "", "session_id": job.session_id, "job_id": checked.shown_job_id}
+            plugin = self.library.dummy_plugin
+            of_plugin = None if plugin is None else plugin.members(checked.query, checked.context.token_text)
+            bookkeeping |= {"prod_process_message": ""} if of_plugin is None else of_plugin
+            bookkeeping |= {"session_id": job.session_id, "job_id": checked.shown_job_id}
         if reply.query_status != "failed":
             default = echo.get("scw_list") or []
             bookkeeping["input_prod_list"] = job.recorded.products.get("input_prod_list", default)

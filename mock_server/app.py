@@ -17,6 +17,7 @@ from aiohttp import web
 from mock_server import responses
 from mock_server.analysis import Analysis, AnalysisRequest
 from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
+from mock_server.dummy_plugin import DummyPlugin
 from mock_server.faults import respond_with_fault
 from mock_server.fixture_library import FixtureLibrary
 from mock_server.job_routes import JobRoutes, NoFileError
@@ -96,7 +97,11 @@ def make_app(
     UsageError
         There is no such scenario, or a scenario file or a fault does not follow the format.
     """
-    library = FixtureLibrary.open(settings.folders, settings.seed if settings.synthetic else None)
+    library = FixtureLibrary.open(
+        settings.folders,
+        settings.seed if settings.synthetic else None,
+        dummy_plugin=DummyPlugin.open() if settings.dummy_instruments else None,
+    )
     scenario = find_scenario(settings.scenario, settings.scenario_files)
     sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - a mock has no secrets
     reader = RequestReader(settings, library, wall_clock, sessions)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from mock_server.dummy_plugin import DummyPlugin
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.fixture.model import FixtureAnswer
 
@@ -40,17 +41,24 @@ _MAX_SYNTHETIC: Final = 16
 
 @dataclass
 class FixtureLibrary:
-    """The fixtures that a mock serves; with a `seed`, also synthetic data for queries without a fixture."""
+    """The fixtures that a mock serves.
+
+    With a `seed`, also synthetic data for queries without a fixture; with a `dummy_plugin`, its instruments, unless a
+    folder describes an instrument of the same name.
+    """
 
     descriptions: Mapping[str, Description]
     index: FixtureIndex
     seed: int | None = None
+    dummy_plugin: DummyPlugin | None = None
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
     _encoded: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
     _synthetic: list[tuple[str, int | str]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folders: Iterable[Path], seed: int | None = None) -> FixtureLibrary:
+    def open(
+        cls, folders: Iterable[Path], seed: int | None = None, *, dummy_plugin: DummyPlugin | None = None
+    ) -> FixtureLibrary:
         """Read the manifests, descriptions and queries of folders, but no arrays.
 
         Raises
@@ -65,18 +73,28 @@ class FixtureLibrary:
                 if not instrument.queries:
                     raise FixtureError(folder.path / instrument.name, "the description of the instrument has no query")
                 descriptions.setdefault(instrument.name, Description(instrument))
+        if dummy_plugin is not None:
+            dummy_plugin = dummy_plugin.without(descriptions)
+            descriptions |= dummy_plugin.descriptions
         queries = []
         for folder in opened:
             for fixture in folder.fixtures:
                 query = _normalised_query(fixture, descriptions, folder.path / fixture.path)
                 if query is not None:
                     queries.append((query, fixture))
-        return cls(descriptions, FixtureIndex(tuple(queries)), seed)
+        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin)
 
     @property
     def instruments(self) -> list[str]:
         """The names of all instruments, sorted."""
         return sorted(self.descriptions)
+
+    def find(self, query: NormalisedQuery) -> Fixture | None:
+        """Return the fixture with this query, or the result of a dummy instrument, or None."""
+        found = self.index.find(query)
+        if found is None and self.dummy_plugin is not None:
+            return self.dummy_plugin.find(query)
+        return found
 
     def synthesise(self, query: NormalisedQuery) -> SyntheticFixture | None:
         """Return synthetic data for a query, or None if there are none for such queries or they are switched off."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from oda_proxy.fixture.reading import Fixture
 
-_DUMMY: Final = "Dummy"
+DUMMY: Final = "Dummy"
+"""The query_type of queries that return dummy products."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class NormalisedQuery:
         """Yield the names and values that are compared."""
         yield "instrument", self.instrument
         yield "product_type", self.product
-        yield "query_type", _DUMMY if self.query_type == _DUMMY else "Real"
+        yield "query_type", DUMMY if self.query_type == DUMMY else "Real"
         yield "api", self.api
         for name, value in self.parameters.items():
             if value is not None and value != []:

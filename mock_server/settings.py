@@ -47,6 +47,8 @@ class MockSettings:
         The public address in `api_code` and redirects. None: the address that the client used.
     synthetic
         Make up data for valid queries without a fixture.
+    dummy_instruments
+        Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async` and `empty-semi-async`.
     redirect_instr_list
         Redirect `/api/instr-list` to this absolute URL, as 1.3.6 does. None: return the list.
     """
@@ -62,6 +64,7 @@ class MockSettings:
     products_url: str | None = None
     redirect_instr_list: str | None = None
     synthetic: bool = False
+    dummy_instruments: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_scale < float("inf"):

@@ -88,6 +88,7 @@ def mocking(
     scenarios: Folder | Sequence[Folder] = (),
     faults: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     synthetic: bool | None = None,
+    dummy_instruments: bool = False,
     time_scale: float = 0.0,
     secret_key: str | None = None,
     generation: Literal["today", "2019"] = "today",
@@ -111,6 +112,8 @@ def mocking(
         Further faults, each like a table in such a file: `{"do": "status", "status": 503, "on": [2]}`.
     synthetic
         Synthesise data for valid queries without a fixture; None is true unless `fixtures` are passed.
+    dummy_instruments
+        Add the dispatcher's dummy instruments: `empty`, `empty-async` and `empty-semi-async`.
     time_scale
         Duration of jobs: 1 as recorded, 0 none.
     secret_key
@@ -138,6 +141,7 @@ def mocking(
         scenario_files=_folders(scenarios),
         faults=(faults,) if isinstance(faults, Mapping) else tuple(faults),
         synthetic=not folders if synthetic is None else synthetic,
+        dummy_instruments=dummy_instruments,
         time_scale=time_scale,
         secret_key=secret_key,
         generation=generation,

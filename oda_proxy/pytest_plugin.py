@@ -32,7 +32,10 @@ T = TypeVar("T")
 
 RECORD_MODES = ("none", "once", "new_episodes", "all")
 
-_MOCK_KEYWORDS = ("fixtures", "scenario", "scenarios", "faults", "synthetic", "secret_key", "generation", "seed")
+_MOCK_KEYWORDS = (
+    *("fixtures", "scenario", "scenarios", "faults", "synthetic", "dummy_instruments"),
+    *("secret_key", "generation", "seed"),
+)
 """Keywords of the marker that configure the mock."""
 _KEYWORDS = ("recording", "upstream", "include_private", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")
 """All keywords of the marker."""

@@ -473,6 +473,13 @@ MOCK = (
     _TIME_SCALE,
     _SYNTHETIC,
     Option(
+        "dummy-instruments",
+        parse_switch,
+        "yes or no",
+        "add the dispatcher's dummy instruments: empty, empty-async and empty-semi-async",
+        False,
+    ),
+    Option(
         "generation",
         parse_generation,
         "today or 2019",

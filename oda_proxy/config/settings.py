@@ -97,5 +97,6 @@ class MockOptions:
     scenarios: tuple[Path, ...]
     time_scale: float
     synthetic: bool
+    dummy_instruments: bool
     generation: str
     secret_key: str | None = field(repr=False)

@@ -21,6 +21,7 @@ async def mock(options: MockOptions) -> None:
         fixtures=options.fixtures,
         time_scale=options.time_scale,
         synthetic=options.synthetic,
+        dummy_instruments=options.dummy_instruments,
         scenario=options.scenario,
         scenario_files=options.scenarios,
         generation=options.generation,

@@ -4,47 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.test_utils import TestServer
 
+import mock_server
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
-from tests.support.mock_differences import DIFFERENCES
+from oda_proxy.fixture.writing import write_manifest
+from tests.support.mock_differences import DIFFERENCES, DUMMY_INSTRUMENTS
 from tests.support.mock_requests import KEY, request_to, requests
-from tests.support.response_comparison import INSTRUMENTS, Client, differences, write_folder
+from tests.support.response_comparison import INSTRUMENTS, Client, differences, instrument_of, write_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.support.mock_requests import Request
+    from tests.support.response_comparison import Answer
 
 pytestmark = pytest.mark.real
 
 DOCUMENT = "docs/mock.md"
+DUMMIES = Path(mock_server.__file__).parent / "dummy_instruments"
 
 
-async def test_the_differences_are_exactly_those_in_the_list(own_dispatcher_url: str, tmp_path: Path) -> None:
-    """The mock has the instruments of the real one from their descriptions, and the final response to each query."""
+@dataclass(frozen=True)
+class Exchanges:
+    """The real dispatcher's answers to all requests, what they are compared by, and its descriptions."""
+
+    answers: list[tuple[Request, Answer]]
+    facts: list[dict[str, Any]]
+    descriptions: list[Any]
+
+    async def differences(self, settings: MockSettings) -> dict[str, tuple[str, ...]]:
+        """Send all requests to a mock; return the names of the facts that differ by the name of the request."""
+        server = TestServer(make_app(settings))
+        await server.start_server(**RUNNER_OPTIONS)
+        found = {}
+        try:
+            mock = Client(str(server.make_url("/")))
+            for (request, _), facts in zip(self.answers, self.facts, strict=True):
+                answer = await asyncio.to_thread(mock.ask, request)
+                names = differences(facts, mock.facts(request, answer))
+                if names:
+                    found[request.name] = names
+        finally:
+            await server.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def exchanges(own_dispatcher_url: str) -> Exchanges:
     real = Client(own_dispatcher_url)
-    sent = requests()
-    answers = [await asyncio.to_thread(real.ask, request) for request in sent]
+    answers = [(request, real.ask(request)) for request in requests()]
     described = [request_to(name, "/api/meta-data", instrument=name) for name in INSTRUMENTS]
-    descriptions = [json.loads((await asyncio.to_thread(real.ask, request)).body) for request in described]
-    write_folder(tmp_path, descriptions, zip(sent, answers, strict=True))
-    server = TestServer(make_app(MockSettings(fixtures=(tmp_path,), secret_key=KEY)))
-    await server.start_server(**RUNNER_OPTIONS)
-    found = {}
-    try:
-        mock = Client(str(server.make_url("/")))
-        for request, answer in zip(sent, answers, strict=True):
-            mocked = await asyncio.to_thread(mock.ask, request)
-            facts = differences(real.facts(request, answer), mock.facts(request, mocked))
-            if facts:
-                found[request.name] = facts
-    finally:
-        await server.close()
-    expected = {name: facts for table in DIFFERENCES.values() for facts, names in table.items() for name in names}
-    assert found == expected
+    descriptions = [json.loads(real.ask(request).body) for request in described]
+    return Exchanges(answers, [real.facts(request, answer) for request, answer in answers], descriptions)
+
+
+def listed(*tables: dict[str, dict[tuple[str, ...], tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Return the facts that differ by the name of the request; later tables replace earlier ones."""
+    facts = {name: facts for table in tables for of in table.values() for facts, names in of.items() for name in names}
+    return {name: names for name, names in facts.items() if names}
+
+
+async def test_the_differences_are_exactly_those_in_the_list(exchanges: Exchanges, tmp_path: Path) -> None:
+    """The mock has the instruments of the real one from their descriptions, and the final response to each query."""
+    write_folder(tmp_path, exchanges.descriptions, exchanges.answers)
+    assert await exchanges.differences(MockSettings(fixtures=(tmp_path,), secret_key=KEY)) == listed(DIFFERENCES)
+
+
+async def test_the_dummy_instruments_of_the_mock_differ_exactly_as_listed(exchanges: Exchanges, tmp_path: Path) -> None:
+    write_manifest(tmp_path, {})
+    settings = MockSettings(fixtures=(tmp_path,), dummy_instruments=True, secret_key=KEY)
+    assert await exchanges.differences(settings) == listed(DIFFERENCES, DUMMY_INSTRUMENTS)
+
+
+def test_the_dummy_instruments_are_described_as_by_the_real_dispatcher(exchanges: Exchanges) -> None:
+    described = {document["instrument"]: document for document in map(instrument_of, exchanges.descriptions)}
+    assert described == {name: json.loads((DUMMIES / name / "instrument.json").read_text()) for name in INSTRUMENTS}
 
 
 def test_there_are_many_requests_and_each_has_a_name_of_its_own() -> None:
@@ -59,3 +98,4 @@ def test_no_difference_is_listed_twice(pytestconfig: pytest.Config) -> None:
     document = (pytestconfig.rootpath / DOCUMENT).read_text("utf-8")
     for reason, table in DIFFERENCES.items():
         assert f"| {sum(map(len, table.values()))} | {reason} |" in document
+    assert f"{len(listed(DIFFERENCES, DUMMY_INSTRUMENTS))} differences" in document

@@ -340,3 +340,37 @@ DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ("status",): ("list of instruments where it is redirected to",),
     },
 }
+
+DUMMY_INSTRUMENTS: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
+    "the mock's dummy instruments have the roles, the limit and the products of the plugin's code": {
+        (): (
+            "sb",
+            "sb with fraction",
+            "sb is empty",
+            "sb negative",
+            "sb huge",
+            "parametrical",
+            "numerical without a role",
+            "numerical out of bounds",
+        ),
+    },
+    "the mock pickles arrays in the form that every release of the client reads": {
+        ("products.numpy_data_product_list",): ("numerical with a role", "numerical with a list of roles"),
+    },
+    "1.3.3 crashes on a token without roles; the mock names the missing role": {
+        ("status",): ("numerical with a token without roles",),
+    },
+    "1.3.6 accepts what 1.3.3 rejects, and the dummy instruments then answer": {
+        ("status",): (
+            "RA is nan",
+            "RA is inf",
+            "RA with underscores",
+            "catalogue",
+            "catalogue with other blanks",
+            "catalogue with a selection",
+            "form with a catalogue",
+            "file that is no catalogue",
+        ),
+    },
+}
+"""What differs otherwise if the mock has its own dummy instruments, and not those from descriptions."""
