@@ -152,9 +152,12 @@ def test_the_files_to_open_first_are_there() -> None:
     assert [name for name in files if not (PACKAGE / name).exists() and not (CHECKOUT / name).exists()] == []
 
 
-def test_every_package_is_in_the_table_of_the_design() -> None:
+def test_the_table_of_the_design_has_all_packages_in_the_order_of_their_layers() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    packages = {name for layer in layers for name in layer.split(" | ")} - {"_version"}
+    order = {name: n for n, layer in enumerate(layers) for name in layer.split(" | ") if name != "_version"}
+    cells = re.findall(r"(?m)^\| ([*`].*?) \| .*? \| `.*` \|$", DESIGN)
+    table = [name for cell in cells for name in re.findall(r"`(\w+)/?`", cell) if name != "mock_server"]
 
-    assert [name for name in sorted(packages) if not re.search(rf"(?m)^\|.*`{name}/?`.*\|", DESIGN)] == []
+    assert sorted(table) == sorted(order)
+    assert [order[name] for name in table] == sorted(order.values())
