@@ -59,7 +59,8 @@ def open_in_programs(
     chosen = _chosen(summaries_of(products), numbers, is_all=is_all)
     folder = Path(tempfile.mkdtemp(prefix="oda-proxy-open-"))
     files = {summary["number"]: _write(folder, products, summary) for summary in chosen}
-    print_lines([f"wrote {len(files)} FITS files to {folder}, which may be removed when no program needs them"])
+    wrote = "1 FITS file" if len(files) == 1 else f"{len(files)} FITS files"
+    print_lines([f"wrote {wrote} to {folder}, which may be removed when no program needs them"])
     with samp_hub.connected() as hub:
         if hub is not None:
             problem, has_failed = _send(hub, short_key(entry.key), chosen, files, to)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from oda_proxy.config.folders import cache_folder, former_folders
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.query.message_text import printable
 from oda_proxy.store.selection import UnknownKeyError
 
 if TYPE_CHECKING:
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
     from oda_proxy.store.disk import DiskStore
 
 
+_MOST_NAMED: Final = 5
+
+
 class NoStoreError(OdaProxyError):
     """A folder holds no store."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"there are no recordings in {folder}; use --upstream and --cache-dir as for oda-proxy serve")
+        others = f", but beside it those of {', '.join(urls)}" if (urls := _other_upstreams(folder)) else ""
+        super().__init__(
+            f"there are no recordings in {folder}{others}; use --upstream and --cache-dir as for oda-proxy serve"
+        )
 
 
 @contextmanager
@@ -55,6 +63,15 @@ def open_store_in(folder: Path) -> Iterator[DiskStore]:
         raise NoStoreError(folder)
     with closing(DiskStore(folder, track_use=False)) as store:
         yield store
+
+
+def _other_upstreams(folder: Path) -> list[str]:
+    """Return the URLs of dispatchers, at most five, whose recordings are beside this folder."""
+    try:
+        stores = sorted(one.name for one in folder.parent.iterdir() if "%3A" in one.name and _holds_store(one))
+    except OSError:
+        return []
+    return [printable(unquote(name)) for name in stores[:_MOST_NAMED]]
 
 
 def _holds_store(folder: Path) -> bool:

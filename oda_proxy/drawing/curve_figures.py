@@ -199,4 +199,7 @@ def _label(axes: Any, labels: tuple[str, str]) -> None:
 
 
 def _say(axes: Any, text: str) -> None:
+    """Write a text into axes in place of data, without numbers, which would mean nothing."""
+    axes.set_xticks([])
+    axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=12)

@@ -29,6 +29,9 @@ _OUTLINE: Final = [patheffects.withStroke(linewidth=2.2, foreground="black", alp
 _STRIP: Final = 8
 """How many times longer than wide an image is whose pixels are not drawn as squares."""
 _MOST_NAMES: Final = 50
+_LARGEST_CAP: Final = 60.0
+"""Degrees from a pole to the farthest corner of an image, up to which the grid is labelled as around a pole."""
+_LABELLED_MERIDIAN: Final = 45.0
 _WHOLE_SKY: Final = ("AIT", "MOL")
 _FRAMES: Final = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "galactic"}
 
@@ -46,6 +49,7 @@ def draw_image(figure: Figure, drawing: ImageDrawing) -> None:
     else:
         axes = figure.add_subplot(projection=wcs, **_frame(wcs))
         _label_sky(axes, wcs)
+        _label_pole(axes, wcs, drawing.pixels.shape)
         sources, remark = _placed(drawing, wcs)
     _draw_pixels(figure, axes, drawing)
     _mark(axes, sources, drawing.pixels.shape)
@@ -126,7 +130,42 @@ def _label_sky(axes: Any, wcs: Any) -> None:
             coordinate.set_ticklabel(color="white", path_effects=_OUTLINE)
         else:
             coordinate.set_axislabel(f"{name} (deg{'' if is_galactic else f', {frame}'})")
-    axes.coords.grid(color="white", alpha=0.35, linestyle=":", linewidth=0.8)
+    axes.coords.grid(color="white", alpha=0.5, linestyle=":", linewidth=0.8)
+
+
+def _label_pole(axes: Any, wcs: Any, shape: tuple[int, ...]) -> None:
+    """Label the grid around a pole inside an image: meridians on all sides, and parallels along one meridian."""
+    from astropy import units
+
+    rows, columns = shape
+    corners = np.array([(x, y) for x in (-0.5, columns - 0.5) for y in (-0.5, rows - 0.5)])
+    longitude, latitude = axes.coords
+    for pole in (90.0, -90.0):
+        x, y = (float(place) for place in wcs.wcs_world2pix([[0.0, pole]], 0)[0])
+        if not (0 <= x + 0.5 <= columns and 0 <= y + 0.5 <= rows):
+            continue
+        reach = float(np.nanmax(90 - np.abs(wcs.wcs_pix2world(corners, 0)[:, 1])))
+        if not 0 < reach < _LARGEST_CAP:  # a map of much of the sky, whose edges cross parallels
+            return
+        distances = [value for value in MaxNLocator(4).tick_values(0, reach) if 0 < value < reach]
+        parallels = [float(np.copysign(90 - distance, pole)) for distance in distances]
+        latitude.set_ticks(parallels * units.deg)
+        latitude.set_ticks_visible(False)
+        latitude.set_ticklabel_visible(False)
+        longitude.set_ticks(spacing=30 * units.deg)
+        longitude.set_ticks_position("all")
+        longitude.set_ticklabel_position("all")
+        longitude.set_axislabel_position("b")
+        name, _, frame = longitude.get_axislabel().partition(" (")
+        longitude.set_axislabel(f"{name}, and {latitude.get_axislabel().partition(' (')[0]} on the circles ({frame}")
+        latitude.set_axislabel(" ")
+        for parallel in parallels:
+            column, row = (float(place) for place in wcs.wcs_world2pix([[_LABELLED_MERIDIAN, parallel]], 0)[0])
+            axes.annotate(
+                f"{parallel:g}\N{DEGREE SIGN}".replace("-", "\N{MINUS SIGN}"), (column, row), ha="center", va="center",
+                fontsize=8, color=_MARK, path_effects=_OUTLINE, annotation_clip=True,
+            )  # fmt: skip
+        return
 
 
 def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
@@ -150,7 +189,7 @@ def _draw_pixels(figure: Figure, axes: Any, drawing: ImageDrawing) -> None:
         ticks = scale_ticks(scale)
         bar = figure.colorbar(image, ax=axes, ticks=ticks, shrink=0.9, pad=0.02)
         bar.set_label(plain(drawing.label))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}".replace("-", "\N{MINUS SIGN}")))
         bar.ax.minorticks_off()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)

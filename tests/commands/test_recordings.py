@@ -338,6 +338,17 @@ def test_a_missing_store_is_an_error_and_not_created(
     assert not (tmp_path / "none").exists()
 
 
+def test_recordings_of_another_dispatcher_in_the_folder_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(DiskStore(cache_folder(tmp_path, "http://mock"))) as store:
+        store.put(recording())
+
+    assert main(["ls", "--cache-dir", str(tmp_path), "--upstream", "http://other"]) == 1
+
+    assert "but beside it those of http://mock; use --upstream" in capsys.readouterr().err
+
+
 def test_a_recording_is_shown(keys: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     shown_text = run(capsys, "show", keys["isgri_image"])
 

@@ -75,6 +75,23 @@ def test_a_source_in_the_upper_left_is_drawn_there() -> None:
     assert (abs(x - 10) < 0.6, abs(y - 70) < 0.6) == (True, True)
 
 
+@pytest.mark.parametrize("declination", [89.9, -86.0])
+def test_the_grid_around_a_pole_has_all_its_meridians_and_parallels_labelled(declination: float) -> None:
+    header = {**drawn.SKY, "CRVAL1": 0.0, "CRVAL2": declination, "CD1_1": -0.25, "CD2_2": 0.25}
+
+    figure = figure_of(choose_drawing(products(unit(np.ones((80, 100), ">f4"), header)), 0))
+
+    pixels_of(figure)
+    axes: Any = figure.axes[0]
+    longitude = axes.coords[0]
+    shown = [text for side in longitude._ticklabels.text.values() for text in side]
+    assert sorted(int(text[:-1]) for text in shown) == list(range(0, 360, 30))
+    texts = [text for text in texts_of(figure) if text.endswith("\N{DEGREE SIGN}")]
+    values = [float(text[:-1].replace("\N{MINUS SIGN}", "-")) for text in texts]
+    assert len(set(values)) > 1
+    assert all(value * declination > 0 for value in values)
+
+
 def test_the_empty_border_of_a_mosaic_is_grey_and_a_zero_within_is_not() -> None:
     data = np.random.default_rng(1).normal(size=(80, 100)).astype(">f4")
     data[:30], data[60, 50] = 0.0, 0.0
