@@ -23,8 +23,15 @@ from mock_server.fixture_library import FixtureLibrary
 from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
 from mock_server.parameters import read_arguments
-from mock_server.request_context import RefusedError, RequestReader, ServiceForbiddenError, expired_token_error
+from mock_server.request_context import (
+    InternalServerError,
+    RefusedError,
+    RequestReader,
+    ServiceForbiddenError,
+    expired_token_error,
+)
 from mock_server.scenarios import FaultPlan, find_scenario, read_faults
+from mock_server.token_routes import TokenRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -112,6 +119,7 @@ def make_app(
         library=library,
         analysis=Analysis(settings, scenario, library, jobs, reader, faults),
         job_routes=JobRoutes(jobs, reader),
+        token_routes=TokenRoutes(reader),
         faults=faults,
         scenario=scenario,
         sleep=sleep,
@@ -141,6 +149,7 @@ class MockDispatcher:
     library: FixtureLibrary
     analysis: Analysis
     job_routes: JobRoutes
+    token_routes: TokenRoutes
     faults: FaultPlan
     scenario: Scenario
     sleep: Callable[[float], Awaitable[None]]
@@ -188,7 +197,7 @@ class MockDispatcher:
             return await handler(self, incoming)
         except ServiceForbiddenError as error:
             return _html(str(error), error.http_status)
-        except UnknownProductError:  # the dispatcher fails on it in requests for a description
+        except (UnknownProductError, InternalServerError):  # the first: in requests for a description
             return _html(_SERVER_ERROR, 500)
         except RefusedError as error:
             body = responses.error_body(
@@ -281,6 +290,14 @@ class MockDispatcher:
         """Store the report of a back end."""
         return _json(self.job_routes.call_back(incoming.query))
 
+    async def refresh_token(self, incoming: Incoming) -> web.Response:
+        """Return the token of the request with a later expiry."""
+        return _html(self.token_routes.refresh(incoming.query, incoming.arguments))
+
+    async def update_token_email_options(self, incoming: Incoming) -> web.Response:
+        """Return the token of the request with other options of e-mails."""
+        return _html(self.token_routes.update_email_options(incoming.arguments))
+
     async def front_page(self, incoming: Incoming) -> web.Response:
         """Return a page for people."""
         del incoming
@@ -323,6 +340,8 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "resolve-job-url": (_READ, MockDispatcher.resolve_job_url),
     "inspect-state": (_READ_OR_POST, MockDispatcher.inspect_state),
     "call_back": (_READ_OR_POST, MockDispatcher.call_back),
+    "refresh_token": (_READ_OR_POST, MockDispatcher.refresh_token),
+    "update_token_email_options": (_READ_OR_POST, MockDispatcher.update_token_email_options),
     "-/status": (_READ, MockDispatcher.status),
     "": (_READ, MockDispatcher.front_page),
 }

@@ -54,6 +54,12 @@ class ServiceForbiddenError(BadQueryError):
     http_status = 403
 
 
+class InternalServerError(BadQueryError):
+    """A request on which the dispatcher fails; it sends its page for status 500."""
+
+    http_status = 500
+
+
 @dataclass(frozen=True)
 class RequestContext:
     """The arguments of a request that are not parameters of its query, and the time of the request (Unix time)."""
@@ -105,8 +111,13 @@ class RequestReader:
         except InvalidTokenError as error:
             raise _not_authorized(error) from None
 
-    def service_token(self, text: str | None, role: str | None = None) -> Token | None:
-        """Read the token of a service route, and check its role; raises ServiceForbiddenError."""
+    def service_token(
+        self, text: str | None, role: str | None = None, *, purpose: str = "for this type of request"
+    ) -> Token | None:
+        """Read the token of a service route, and check its role; raises ServiceForbiddenError.
+
+        `purpose` is for the message about a missing role.
+        """
         if text is None:
             if role is not None:
                 raise ServiceForbiddenError("A token must be provided.")
@@ -119,7 +130,7 @@ class RequestReader:
             raise ServiceForbiddenError("The token provided is not valid.") from None
         if role is not None and role not in token.roles:
             raise ServiceForbiddenError(
-                "Unfortunately, your privileges are not sufficient for this type of request.\n"
+                f"Unfortunately, your privileges are not sufficient {purpose}.\n"
                 f"Your privilege roles include {list(token.roles)}, but the following roles are missing: {role}."
             )
         return token

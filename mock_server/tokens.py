@@ -11,10 +11,13 @@ import binascii
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SEGMENTS: Final = 3
 _MAX_LENGTH: Final = 64 * 1024
@@ -54,6 +57,7 @@ class Token:
 
     subject: str
     roles: tuple[str, ...]
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_token(text: str, secret_key: str | None, now: float) -> Token:
@@ -86,12 +90,13 @@ def read_token(text: str, secret_key: str | None, now: float) -> Token:
     if isinstance(expires, (int, float)) and expires <= now:
         raise ExpiredTokenError
     subject = payload.get("sub") or payload.get("email") or ""
-    return Token(subject=str(subject), roles=_read_roles(payload.get("roles")))
+    return Token(subject=str(subject), roles=_read_roles(payload.get("roles")), claims=payload)
 
 
-def make_token(payload: dict[str, Any], secret_key: str) -> str:
-    """Sign a payload, for tests and demonstrations."""
-    segments = [_encode(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, payload)]
+def make_token(payload: Mapping[str, Any], secret_key: str) -> str:
+    """Sign a payload; the same bytes as from PyJWT."""
+    parts = ({"alg": "HS256", "typ": "JWT"}, payload)
+    segments = [_encode(json.dumps(part, separators=(",", ":")).encode()) for part in parts]
     return ".".join([*segments, _encode(_signature(segments, secret_key))])
 
 

@@ -235,6 +235,9 @@ DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "token with an unknown instrument",
             "user's job asked with token expired",
             "form with an expired token",
+            "/update_token_email_options with token expired",
+            "/update_token_email_options with token of another key",
+            "options of a token, an expired token",
         ),
     },
     "1.3.6 reads a NUL as no token": {
@@ -293,11 +296,6 @@ DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ("status",): (
             "parameters",
             "parameters of no instrument",
-            "/update_token_email_options with nothing",
-            "/update_token_email_options with token valid",
-            "/update_token_email_options with token expired",
-            "/update_token_email_options with token garbage",
-            "/update_token_email_options with token of another key",
             "revolution",
             "name that nobody resolves",
             "terms without a token",

@@ -63,6 +63,26 @@ TOKENS: Mapping[str, str] = {
     "NUL": "\0",
 }
 
+TOKEN_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "none": {},
+    "off": {"msfail": "False", "mssub": "no", "msdone": "0"},
+    "on": {"msfail": "True", "mssub": "yes", "mstout": "on"},
+    "numbers": {"tem": "1e3", "intsub": " 7 "},
+    "a negative number": {"tem": "-3"},
+    "a bad number": {"tem": "10aaaa"},
+    "an infinite number": {"intsub": "inf"},
+    "an empty number": {"tem": ""},
+    "a bad boolean": {"mssub": "maybe"},
+    "an unknown one": {"temaaaa": "10"},
+    "several bad ones": {"tem": "x", "msfail": "2", "mssub": "on", "colour": "green"},
+    "one that is no option": {"roles": "admin"},
+    "a poll without a job": {"query_status": "submitted"},
+    "an expired token": {"token": TOKENS["expired"]},
+    "an empty token": {"token": ""},
+    "a token that is None": {"token": "None"},
+    "a token without anything": {"token": TOKENS["without anything"], "tem": "1"},
+}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -542,6 +562,9 @@ def _services() -> Iterator[Request]:
         yield request_to(f"{path} with nothing", path)
         for name in ("valid", "expired", "garbage", "of another key"):
             yield request_to(f"{path} with token {name}", path, token=TOKENS[name])
+    for name, options in TOKEN_OPTIONS.items():
+        arguments = {"token": TOKENS["valid"], "query_status": "new", **options}
+        yield request_to(f"options of a token, {name}", "/update_token_email_options", **arguments)
     manager = TOKENS["of a job manager"]
     yield request_to("states for a job manager", "/inspect-state", token=manager, job_id="ffffffff")
     here = {"session_id": NEW["session_id"]}
