@@ -322,6 +322,8 @@ def _exit_status(job: Job, reply: Reply, comment: str) -> ExitStatus:
     """Return the member `exit_status`; messages of the back end are for requests that run the query, not for polls."""
     if reply.job_status == "unaccessible":
         return ExitStatus("unaccessible", 1, "failed: submitted job", comment=comment)
+    if job.failure and reply.query_status == "failed":
+        return ExitStatus(reply.job_status, 1, job.failure, comment=comment)
     if not reply.ran:
         return ExitStatus(reply.job_status, comment=comment)
     job_status = "unknown" if job.is_synchronous and reply.query_status == "failed" else reply.job_status

@@ -8,7 +8,7 @@ import html
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -16,6 +16,8 @@ from aiohttp import web
 
 from mock_server import responses
 from mock_server.analysis import Analysis, AnalysisRequest
+from mock_server.control import Control
+from mock_server.control_routes import control, own_route
 from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
 from mock_server.dummy_plugin import DummyPlugin
 from mock_server.faults import respond_with_fault
@@ -30,6 +32,7 @@ from mock_server.request_context import (
     ServiceForbiddenError,
     expired_token_error,
 )
+from mock_server.request_log import RequestLog
 from mock_server.scenarios import FaultPlan, find_scenario, read_faults
 from mock_server.token_routes import TokenRoutes
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from mock_server.descriptions import Description
-    from mock_server.scenarios import Scenario
+    from mock_server.scenarios import Fault, Scenario
     from mock_server.settings import MockSettings
 
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
@@ -114,15 +117,29 @@ def make_app(
     reader = RequestReader(settings, library, wall_clock, sessions)
     jobs = JobTable(clock)
     faults = FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances)
+    analysis = Analysis(settings, scenario, library, jobs, reader, faults)
+    requests: Counter[str] = Counter()
+    query_statuses: Counter[str] = Counter()
     dispatcher = MockDispatcher(
         settings=settings,
         library=library,
-        analysis=Analysis(settings, scenario, library, jobs, reader, faults),
+        analysis=analysis,
         job_routes=JobRoutes(jobs, reader),
         token_routes=TokenRoutes(reader),
         faults=faults,
         scenario=scenario,
+        control=Control(
+            jobs=jobs,
+            faults=faults,
+            log=RequestLog(),
+            counts=(requests, query_statuses, analysis.served),
+            session_ids=sessions,
+            seed=settings.seed,
+            first_faults=faults.faults,
+        ),
         sleep=sleep,
+        requests=requests,
+        query_statuses=query_statuses,
     )
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_route("*", "/{path:.*}", dispatcher.handle)
@@ -152,19 +169,23 @@ class MockDispatcher:
     token_routes: TokenRoutes
     faults: FaultPlan
     scenario: Scenario
+    control: Control
     sleep: Callable[[float], Awaitable[None]]
-    requests: Counter[str] = field(default_factory=Counter)
-    query_statuses: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str]
+    query_statuses: Counter[str]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Find the route by the end of the path, and respond, with the next fault of the scenario if there is one."""
+        own = own_route(request.path)
+        if own is not None:
+            return await control(self.control, request, own)
         route = _route(request.path)
         if route is None:
-            return _html(_NOT_FOUND, 404)
+            return self._without_arguments(request, _html(_NOT_FOUND, 404))
         methods, handler = _ROUTES[route]
         early = _respond_without_arguments(request, methods)
         if early is not None:
-            return early
+            return self._without_arguments(request, early)
         form, files = await _read_form(request)
         query = () if request.method == "HEAD" else request.query.items()  # the dispatcher does not read it for HEAD
         incoming = Incoming(
@@ -175,11 +196,26 @@ class MockDispatcher:
             products_url=self.settings.products_url or f"{request.scheme}://{request.host}/",
         )
         query_status = str(incoming.arguments.get("query_status", ""))
-        if not route.startswith(_OWN_PAGES):
-            self.requests[route] += 1
-            if query_status:
-                self.query_statuses[query_status] += 1
         fault = self.faults.next(route, request.method, query_status)
+        if route.startswith(_OWN_PAGES):
+            return await self._respond_with(fault, request, handler, incoming)
+        self.requests[route] += 1
+        if query_status:
+            self.query_statuses[query_status] += 1
+        entry = self.control.log.add(request.method, request.path, incoming.arguments, files)
+        entry.fault = None if fault is None else fault.kind
+        response = await self._respond_with(fault, request, handler, incoming)
+        entry.status = response.status
+        return response
+
+    def _without_arguments(self, request: web.Request, response: web.Response) -> web.Response:
+        """Log a request whose arguments are not read, and return the response to it."""
+        self.control.log.add(request.method, request.path, request.query, {}).status = response.status
+        return response
+
+    async def _respond_with(
+        self, fault: Fault | None, request: web.Request, handler: Handler, incoming: Incoming
+    ) -> web.StreamResponse:
         if fault is None:
             return await self._respond(handler, incoming)
         job_id = str(incoming.arguments.get("job_id", ""))

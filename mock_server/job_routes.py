@@ -123,6 +123,7 @@ class JobRoutes:
         job = self.jobs.by_id.get(query["job_id"])
         if job is not None:
             job.reported_state = _REPORTED_STATES.get(query.get("action", ""), "progress")
+            job.failure = ""  # that of a failure by hand
             job.messages.append(dict(query))
         return {"time_spent_s": 0.0}
 

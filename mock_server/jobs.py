@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -97,7 +98,11 @@ class Job:
     needed_polls
         The minimum number of polls while the job is submitted and in progress, whatever its timeline.
     reported_state
-        The state in the last call-back of the back end, which overrides the timeline and `needed_polls`.
+        The state in the last call-back of the back end, or set by hand; it overrides the timeline and `needed_polls`.
+    is_held
+        Whether the job waits for its state to be set, even if its query takes no time.
+    failure
+        The message with which the job was failed by hand; empty for other jobs.
     polls
         Number of polls so far.
     """
@@ -113,6 +118,8 @@ class Job:
     time_request: float
     needed_polls: Polls = NO_POLLS
     reported_state: State | None = None
+    is_held: bool = False
+    failure: str = ""
     polls: int = 0
     fetched: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -125,7 +132,7 @@ class Job:
     @property
     def is_synchronous(self) -> bool:
         """Whether the first response is the last."""
-        return not self.timeline and not any(self.needed_polls)
+        return not self.is_held and not self.timeline and not any(self.needed_polls)
 
     def state(self, now: float) -> State:
         """Return the state at a time of the clock."""
@@ -187,7 +194,7 @@ def _message(number: int) -> str:
 
 @dataclass
 class JobTable:
-    """All jobs since the start.
+    """All jobs since the start; with `holds_jobs`, those that start stay submitted until their state is set by hand.
 
     A job is identified by its query and user, not by its job_id: the dispatcher's job_id is the same for queries
     whose values are permutations of each other, and oda_api 1.1.0 polls with the job_id of another query.
@@ -197,6 +204,24 @@ class JobTable:
     jobs: dict[Hashable, Job] = field(default_factory=dict)
     by_id: dict[str, Job] = field(default_factory=dict)
     runs: int = 0
+    holds_jobs: bool = False
+
+    def by_name(self) -> dict[str, Job]:
+        """Return all jobs in the order of their start, each with a unique name: its job_id, with `.2` for a second."""
+        counts: Counter[str] = Counter()
+        named = {}
+        for job in self.jobs.values():
+            counts[job.job_id] += 1
+            count = counts[job.job_id]
+            named[job.job_id if count == 1 else f"{job.job_id}.{count}"] = job
+        return named
+
+    def reset(self) -> None:
+        """Forget all jobs, and hold no more of them."""
+        self.jobs.clear()
+        self.by_id.clear()
+        self.runs = 0
+        self.holds_jobs = False
 
     def find(self, key: Hashable, job_id: str) -> Job | None:
         """Return the job of a query; without one, the job with that job_id, or None."""
@@ -241,6 +266,8 @@ class JobTable:
             found = self.jobs.get(key)
             if found is None or found.state(self.clock()) == "failed":
                 found = self.jobs[key] = job
+                if self.holds_jobs:
+                    job.is_held, job.reported_state = True, "submitted"
             self.by_id[job.job_id] = found
         state = found.state(self.clock())
         reply = TRANSITIONS[kind, state]

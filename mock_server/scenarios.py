@@ -14,7 +14,7 @@ from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 FaultKind: TypeAlias = Literal[
@@ -81,15 +81,18 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the fault in the form of a scenario file, on one line."""
+        return ", ".join(f"{key} = {json.dumps(value)}" for key, value in self.table().items())
+
+    def table(self) -> dict[str, Any]:
+        """Return the fault as a table of a scenario file, without defaults."""
         default = Fault(self.kind)
         keys = {field: key for key, field in _FIELDS.items()}
         values = {keys.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
-        changed = {
+        return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
             if key == "do" or value != getattr(default, _FIELDS.get(key, key))
         }
-        return ", ".join(f"{key} = {json.dumps(value)}" for key, value in changed.items())
 
     def matches(self, route: str, method: str, query_status: str) -> bool:
         """Return whether the fault applies to such requests."""
@@ -115,20 +118,47 @@ class Scenario:
 class FaultPlan:
     """Chooses the fault of each request; the same seed and requests give the same faults.
 
-    `struck` counts, by position in `faults`, the requests on which a fault had an effect.
+    `struck` counts, by position in `faults`, the requests on which a fault had an effect. Faults at the positions in
+    `switched_off` do not strike.
     """
 
     faults: tuple[Fault, ...]
     random: random.Random
     struck: Counter[int] = field(default_factory=Counter)
+    switched_off: set[int] = field(default_factory=set)
     _counts: Counter[int] = field(default_factory=Counter)
+
+    def add(self, fault: Fault) -> int:
+        """Add a fault, or switch it on again, and return its position."""
+        if fault not in self.faults:
+            self.faults = (*self.faults, fault)
+        place = self.faults.index(fault)
+        self.switch_on(place)
+        return place
+
+    def switch_on(self, place: int) -> None:
+        """Let a fault strike; requests are counted from now."""
+        self.switched_off.discard(place)
+        self.struck[place] = self._counts[place] = 0
+
+    def reset(self, faults: tuple[Fault, ...], seed: int) -> None:
+        """Begin again with these faults, none of which has struck."""
+        self.faults = faults
+        self.random.seed(seed)
+        self.switched_off.clear()
+        self.struck.clear()
+        self._counts.clear()
+
+    def _matching(self, route: str, method: str, query_status: str) -> Iterator[tuple[int, Fault]]:
+        """Yield the faults that apply to such requests, with their positions."""
+        for place, fault in enumerate(self.faults):
+            if place not in self.switched_off and fault.matches(route, method, query_status):
+                yield place, fault
 
     def next(self, route: str, method: str, query_status: str) -> Fault | None:
         """Return the fault of the next request, the first that strikes, or None."""
         chosen = None
-        for place, fault in enumerate(self.faults):
-            if not fault.matches(route, method, query_status):
-                continue
+        for place, fault in self._matching(route, method, query_status):
             self._counts[place] += 1
             count = self._counts[place]
             is_due = count in fault.on if fault.on else count >= fault.since
@@ -148,16 +178,15 @@ class FaultPlan:
         products of a job that takes no time are not fetched by a request of their own. The next polls are simulated
         with a copy of the plan, because the seed decides on faults with a chance.
         """
-        plan = FaultPlan(self.faults, copy.deepcopy(self.random), self.struck.copy(), self._counts.copy())
+        plan = FaultPlan(
+            self.faults, copy.deepcopy(self.random), self.struck.copy(), self.switched_off, self._counts.copy()
+        )
         submitted = plan._simulate("submitted")
         progress = plan._simulate("progress")
         is_fetched = (
             takes_time
             or progress
-            or not any(
-                fault.matches("run_analysis", "GET", "ready") and not plan.struck[place]
-                for place, fault in enumerate(self.faults)
-            )
+            or all(plan.struck[place] for place, _ in self._matching("run_analysis", "GET", "ready"))
         )
         return Polls(submitted or int(not is_fetched), progress)
 
@@ -167,9 +196,8 @@ class FaultPlan:
         for count in range(1, _MAX_SIMULATED_POLLS + 1):
             waiting = [
                 place
-                for place, fault in enumerate(self.faults)
-                if fault.matches("run_analysis", "GET", query_status)
-                and (not self.struck[place] or self._counts[place] < max(fault.on, default=0))
+                for place, fault in self._matching("run_analysis", "GET", query_status)
+                if not self.struck[place] or self._counts[place] < max(fault.on, default=0)
             ]
             if not waiting:
                 break

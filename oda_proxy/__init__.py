@@ -1,7 +1,7 @@
 """Caching proxy for ODA/MMODA dispatchers.
 
 Each of these context managers runs a server and returns its URL: `serving` the caching proxy, `mocking` a mock
-dispatcher, `recording` a capsule, `replaying` one.
+dispatcher, `recording` a capsule, `replaying` one. `MockControl` controls a mock dispatcher that runs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from oda_proxy._version import __version__
 
 if TYPE_CHECKING:
     from oda_proxy.in_process import mocking, recording, replaying, serving
+    from oda_proxy.testing.mock_control import MockControl
 
-__all__ = ["__version__", "mocking", "recording", "replaying", "serving"]
+__all__ = ["MockControl", "__version__", "mocking", "recording", "replaying", "serving"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,7 +23,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("oda_proxy.in_process"), name)
+    module = "oda_proxy.testing.mock_control" if name == "MockControl" else "oda_proxy.in_process"
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.testing.cassette import Cassette, CassetteOptions
     from oda_proxy.testing.leftovers import Collected, Layout
+    from oda_proxy.testing.mock_control import MockControl
     from oda_proxy.testing.network_block import NetworkBlock
     from oda_proxy.testing.unread_markers import MarkedScope
 
@@ -160,6 +161,17 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
 
     with _fail_on_error(lambda: mocking(**arguments, on_refusal=refusals.append, on_start=set_ineffective)) as url:
         yield url
+
+
+@pytest.fixture
+def oda_mock(request: pytest.FixtureRequest, oda_proxy_config: dict[str, Any], oda_dispatcher_url: str) -> MockControl:
+    """Return the control of the mock of `oda_dispatcher_url`: its jobs, its faults, and what was requested."""
+    from oda_proxy.testing.mock_control import MockControl
+
+    recording = _settings(request, oda_proxy_config).get("recording", False)
+    if recording not in {False, None}:
+        _fail(f"oda_mock controls a mock, but this test has recording={recording!r}: use the fixture oda_proxy")
+    return MockControl(oda_dispatcher_url)
 
 
 @pytest.fixture

@@ -123,6 +123,33 @@ def test_image(dispatcher_live_fixture, oda_dispatcher_url):
     result.assert_outcomes(passed=1)
 
 
+def test_a_test_controls_its_mock(run: Callable[..., pytest.RunResult]) -> None:
+    run(
+        """
+def test_image(oda_mock, oda_dispatcher_url):
+    oda_mock.hold_jobs()
+    get_image(oda_dispatcher_url)
+    oda_mock.jobs[0].fail("the node died")
+    answer = get_image(oda_mock.url, query_status="submitted", job_id=oda_mock.jobs[0].job_id)
+    assert answer["exit_status"]["message"] == "the node died"
+    assert len(oda_mock.requests) == 2
+
+def test_another_has_its_own(oda_mock):
+    assert (oda_mock.jobs, oda_mock.requests) == ([], [])
+
+@pytest.mark.oda(synthetic=False)
+def test_the_marker_configures_it(oda_mock):
+    assert "no fixture" in get_image(oda_mock.url, RA="1")["exit_status"]["message"]
+"""
+    ).assert_outcomes(passed=3)
+
+
+def test_the_control_of_a_mock_is_an_error_with_recordings(run: Callable[..., pytest.RunResult]) -> None:
+    result = run("@pytest.mark.oda(recording='crab')\ndef test_image(oda_mock): pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*oda_mock controls a mock, but this test has recording='crab'*"])
+
+
 def test_a_fixture_of_the_suite_itself_replaces_the_mock(
     project: pytest.Pytester, run: Callable[..., pytest.RunResult]
 ) -> None:
@@ -1140,18 +1167,18 @@ def test_the_examples_run_as_the_workflow_runs_them(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, client_python: Callable[[str], Path], upstream: str
 ) -> None:
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    first, configuration, second, script = blocks("python")
+    first, configuration, control, second, script = blocks("python")
     (client,) = (client_python("1.3.5").parent.parent / "lib").glob("python3*/site-packages")
     project.makeconftest(f"import sys\nimport pytest\nsys.path.append({str(client)!r})\n{configuration}")
-    project.makepyfile(test_images=f"{first}\n\n{second}")
+    project.makepyfile(test_images=f"{first}\n\n{control}\n\n{second}")
 
     once = project.runpytest_subprocess("--oda-record-mode=once", f"--oda-upstream={upstream}")
-    once.assert_outcomes(passed=4)
-    project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=4)
+    once.assert_outcomes(passed=5)
+    project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=5)
     assert mock_status(upstream)["runs"] == 1
 
     assert script.startswith("import oda_proxy")
-    assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"__version__"}
+    assert set(re.findall(r"oda_proxy\.(\w+)\(", script)) == set(oda_proxy.__all__) - {"MockControl", "__version__"}
 
 
 @pytest.mark.parametrize("keyword", _KEYWORDS)

@@ -102,6 +102,21 @@ async def test_both_generations_of_descriptions_look_the_same_to_the_client_of_2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_sees_that_its_job_is_failed_by_hand_in_the_middle(ask: Request, version: str) -> None:
+    changes = [{"state": "progress", "message": "half of it"}, {"state": "failed", "message": "the node died"}]
+    answer = await ask(version, "play_by_hand.py", IMAGE, changes, time_scale=0)
+    assert answer["states"] == ["submitted", "progress", "failed"]
+    assert answer["error"]
+    assert "the node died" in answer["error"] or version == "1.0"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_gets_the_products_of_a_job_that_is_finished_by_hand(ask: Request, version: str) -> None:
+    answer = await ask(version, "play_by_hand.py", IMAGE, [{"state": "progress"}, {"state": "ready"}], time_scale=0)
+    assert (answer["states"], answer["products"]) == (["submitted", "progress", "done"], 2), answer["error"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_a_client_follows_a_job_to_its_products(ask: Request, version: str) -> None:
     answer = await ask(version, "get_product.py", IMAGE, time_scale=0.1)
     (got,) = answer["answers"]
