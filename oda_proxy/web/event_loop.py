@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oda_proxy.web.allocator import use_one_heap
 from oda_proxy.web.log_thread import LogSettings, log_in_thread
+from oda_proxy.web.open_files import allow_open_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -22,9 +23,11 @@ def run_server(server: Coroutine[Any, Any, T], log: LogSettings | None = None) -
     """Run a server until it ends and return its result; a thread writes its log.
 
     Threads that process large answers yield to the event loop after `SWITCH_INTERVAL`, and share its heap.
+    The process may have as many open files as the system allows it.
     Raises OSError where the file of the log cannot be opened.
     """
     use_one_heap()
+    allow_open_files()
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
