@@ -45,8 +45,10 @@ class ThreadedHandler(logging.Handler):
         self._formatter = formatter or TextFormatter()
         self._output = output
         self._is_reopening = False
+        self._is_closing = False
         self._max_waiting = max_waiting
         self._waiting: queue.SimpleQueue[logging.LogRecord | RequestRecord | None] = queue.SimpleQueue()
+        """What is to be written; None has the thread look whether it is to open the file again, or to end."""
         self._dropped = 0
         self.dropped_total = 0
         """How many records were dropped since the start."""
@@ -73,8 +75,10 @@ class ThreadedHandler(logging.Handler):
             self._waiting.put(record)
 
     def reopen(self) -> None:
-        """Have the file opened again before the next line is written, which is not delayed."""
+        """Have the file opened again by the thread, also where no line follows: it may be gone, and fill its disk."""
         self._is_reopening = True
+        self._waiting.put(None)
+        self._urgent.set()
 
     def _has_room(self) -> bool:
         """Return whether another message may be queued, or count it as dropped."""
@@ -87,6 +91,7 @@ class ThreadedHandler(logging.Handler):
 
     def close(self) -> None:
         """Write all records that wait, and end the thread."""
+        self._is_closing = True
         self._waiting.put(None)
         self._urgent.set()
         self._thread.join(CLOSE_TIMEOUT)
@@ -95,13 +100,11 @@ class ThreadedHandler(logging.Handler):
         super().close()
 
     def _run(self) -> None:
-        is_open = True
-        while is_open:
+        while not self._is_closing:
             waiting = [self._waiting.get()]
             self._urgent.wait(PAUSE)
             self._urgent.clear()
             while waiting:
-                is_open = is_open and None not in waiting
                 self._write(waiting)
                 waiting = self._take()
 
@@ -118,16 +121,18 @@ class ThreadedHandler(logging.Handler):
             dropped, self._dropped = self._dropped, 0
         text = "".join(map(self._line, messages))
         if dropped:
-            missing = "%d lines are missing here: they came faster than they could be written"
+            missing = "%d lines are missing here: they came too fast, or the disk was full"
             text += self._line(logging.LogRecord(__name__, logging.WARNING, "", 0, missing, (dropped,), None))
         if self._is_reopening:
             self._is_reopening = False
             text = self._reopen_output() + text
         try:
-            self._output.write(text)
+            written = self._output.write(text)
         except (OSError, ValueError):  # a full disk, or a pipe that nobody reads any longer
+            written = 0
+        if unwritten := text.count("\n") - written:
+            lost = unwritten - bool(dropped)  # the line about those that were dropped is the last one
             with self._counting:
-                lost = sum(message is not None for message in messages)
                 self._dropped += dropped + lost
                 self.dropped_total += lost
 

@@ -97,7 +97,7 @@ def test_lines_that_come_too_fast_are_counted(log: logging.Logger) -> None:
     assert lines(stream.getvalue()) == [
         "WARNING first",
         *(f"INFO line {number}" for number in range(3)),
-        "WARNING 7 lines are missing here: they came faster than they could be written",
+        "WARNING 7 lines are missing here: they came too fast, or the disk was full",
     ]
 
 
@@ -285,3 +285,51 @@ def test_a_worker_does_not_hold_the_file_of_its_parent_process(tmp_path: Path) -
 
     assert held() == 0
     assert lines((tmp_path / "log").read_text()) == ["WARNING still logged"]
+
+
+def open_links(target: Path) -> int:
+    """Return how many open files of this process have a path, or had it and are removed."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [str(link).removesuffix(" (deleted)") for link in links].count(str(target))
+
+
+def test_a_file_that_was_removed_is_released_although_nothing_is_logged(tmp_path: Path) -> None:
+    """It would still fill its disk."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("only Linux lists the open files of a process")
+    file, renamed = tmp_path / "log", tmp_path / "log.1"
+
+    with log_in_thread(LogSettings(file)):
+        file.rename(renamed)
+        reopen_log()
+        wait_until(lambda: file.exists() and not open_links(renamed))
+        assert open_links(file) == 1
+
+
+@pytest.mark.parametrize("is_appended", [True, False])
+def test_a_full_disk_cuts_no_line_off(log: logging.Logger, tmp_path: Path, is_appended: bool) -> None:
+    resource = pytest.importorskip("resource")
+    file, limits = tmp_path / "log", resource.getrlimit(resource.RLIMIT_FSIZE)
+    stream = file.open("w")
+    handler = ThreadedHandler(FileOutput(file) if is_appended else StreamOutput(stream))
+    log.addHandler(handler)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        for number in range(20):
+            log.info("line %2d", number)
+        wait_until(lambda: handler.dropped_total > 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written = file.read_text().count("\n")
+    log.info("there is space again")
+    handler.close()
+    stream.close()
+
+    found = lines(file.read_text())
+    assert 0 < written < 20
+    assert found[:written] == [f"INFO line {number:2d}" for number in range(written)]
+    assert found[written] == "INFO there is space again"
+    assert found[written + 1 :] == [
+        f"WARNING {20 - written} lines are missing here: they came too fast, or the disk was full"
+    ]
+    assert handler.dropped_total == 20 - written
