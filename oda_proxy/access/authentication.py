@@ -96,7 +96,8 @@ class Authentication:
 
     `trusts_addresses` is whether an address on this machine means that the client is there, and not a front end that
     does not name its clients. `audience_of` returns the audience of a token that the dispatcher accepts, None for any
-    other. `tokens` can be replaced while the server runs.
+    other. `tokens` can be replaced while the server runs. `sessions` may be those of several upstreams; `upstream` is
+    the name of this one.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Authentication:
         audience_of: Callable[[Token], Awaitable[str | None]] | None = None,
         ownership: Ownership = NO_DESCRIPTIONS,
         sessions: Sessions | None = None,
+        upstream: str = "",
     ) -> None:
         self.tokens = tokens or Tokens()
         self.readers = readers
@@ -115,6 +117,7 @@ class Authentication:
         self._audience_of = audience_of
         self._ownership = ownership
         self._sessions = sessions or Sessions(secrets.token_bytes(32), time.time)
+        self._upstream = upstream
 
     async def visitor(self, address: str, headers: Mapping[str, str], cookie: str | None = None) -> Visitor:
         """Return the visitor of a request from an address, with the session in its cookie.
@@ -171,13 +174,15 @@ class Authentication:
         return frozenset({Role.PERSON, *([Role.READER] if self.readers in readers else [])}), audience
 
     def _binding(self, roles: frozenset[Role]) -> str:
-        """Return what sessions with these roles depend on: they end when the token that gave them is replaced."""
-        used = [
-            secret.text
-            for role, secret in ((Role.ADMIN, self.tokens.admin), (Role.READER, self.tokens.read))
-            if role in roles and Role.PERSON not in roles and secret is not None
-        ]
-        return "\n".join(used)
+        """Return what sessions with these roles depend on: the tokens that gave them, which can be replaced.
+
+        That of a person depends on the upstream: its dispatcher has accepted the token, and no other one has.
+        """
+        if Role.PERSON in roles:
+            return f"a person at {self._upstream!r}"
+        tokens = self.tokens
+        of_roles = ((Role.ADMIN, tokens.admin), (Role.READER, tokens.read), (Role.METRICS, tokens.metrics))
+        return "\n".join(secret.text for role, secret in of_roles if role in roles and secret is not None)
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:

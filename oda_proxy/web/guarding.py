@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -33,8 +33,8 @@ class SharedAccess:
     """What all processes and all upstreams of a server share."""
 
     tokens: Tokens
-    session_key: bytes = field(repr=False)
-    """Signs the sessions of browsers."""
+    sessions: Sessions
+    """Those of browsers; each process has its own list of those that were ended."""
     limiter: ClientLimiter | None
     """Counts what clients send and receive; None without a limit."""
 
@@ -43,7 +43,7 @@ def shared_access(options: ServeOptions) -> SharedAccess:
     """Return what the processes of a server share; called before they are forked. Raises UsageError."""
     limits = client_limits_of(options)
     limiter = ClientLimiter(limits, time.monotonic) if limits else None
-    return SharedAccess(tokens_of(options), secrets.token_bytes(32), limiter)
+    return SharedAccess(tokens_of(options), Sessions(secrets.token_bytes(32), time.time), limiter)
 
 
 def client_limits_of(options: ServeOptions) -> ClientLimits:
@@ -59,7 +59,8 @@ def guard_of(options: ServeOptions, shared: SharedAccess, persons: Persons | Non
         trusts_addresses=options.public_url is None or bool(options.trusted_proxy),
         audience_of=persons.audience_of if persons else None,
         ownership=Ownership(persons.stored_schemas) if persons else NO_DESCRIPTIONS,
-        sessions=Sessions(shared.session_key, time.time),
+        sessions=shared.sessions,
+        upstream=options.name,
     )
     return Guard(authentication, _hosts(options), shared.limiter)
 

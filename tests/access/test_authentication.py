@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jwt
@@ -162,3 +163,38 @@ async def test_a_token_counts_more_than_a_session() -> None:
 
 def test_tokens_do_not_print() -> None:
     assert "token" not in repr(TOKENS).replace("Tokens", "")
+
+
+async def test_a_person_whom_one_dispatcher_knows_is_nobody_at_another_upstream() -> None:
+    sessions = Sessions(b"key", Clock())
+    one, other = (
+        Authentication(TOKENS, audience_of=audience_of, sessions=sessions, upstream=name) for name in ("one", "other")
+    )
+
+    cookie = await one.sign_in("hers")
+
+    assert (await one.visitor(ELSEWHERE, {}, cookie)).audience == "her"
+    visitor = await other.visitor(ELSEWHERE, {}, cookie)
+    assert (visitor.roles, visitor.audience) == (frozenset(), None)
+
+
+async def test_a_session_of_an_administrator_ends_at_all_upstreams() -> None:
+    sessions = Sessions(b"key", Clock())
+    one, other = (Authentication(TOKENS, sessions=sessions, upstream=name) for name in ("one", "other"))
+    cookie = await one.sign_in("the admin token")
+    assert Role.ADMIN in (await other.visitor(ELSEWHERE, {}, cookie)).roles
+
+    one.sign_out(cookie)
+
+    assert not (await other.visitor(ELSEWHERE, {}, cookie)).roles
+
+
+@pytest.mark.parametrize("role", ["admin", "read", "metrics"])
+async def test_a_session_ends_with_the_token_that_it_was_opened_with(role: str) -> None:
+    authentication = Authentication(TOKENS)
+    cookie = await authentication.sign_in(f"the {role} token")
+    assert authentication.session(cookie)
+
+    authentication.tokens = replace(TOKENS, **{role: Secret("another token")})
+
+    assert authentication.session(cookie) is None
