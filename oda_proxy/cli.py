@@ -25,7 +25,7 @@ from oda_proxy.config.options import MOCK, SERVE
 from oda_proxy.config.settings import MockOptions, ServeOptions
 from oda_proxy.config.sources import resolve_options
 from oda_proxy.errors import OdaProxyError, UsageError
-from oda_proxy.files.config_file import FILE
+from oda_proxy.files.config_file import FILE, is_empty, present_file, refuse_emptied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -69,12 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.program = program
         is_serve = arguments.options is SERVE
         resolve = resolve_serve if is_serve else partial(resolve_options, arguments.options)
-        read = partial(resolve, _flags(arguments), os.environ, arguments.config, warn=warn)
+        read_from = partial(resolve, _flags(arguments), os.environ, warn=warn)
+        config = arguments.config or present_file()
         command: Callable[[dict[str, Any]], int] = arguments.command
         own = {name: getattr(arguments, name) for name in arguments.own}
         if is_serve:
-            own["read_options"] = lambda: ServeOptions(**_by_name(read()))
-        status = command(_by_name(read()) | own)
+            was_empty = is_empty(config)
+            own["read_options"] = lambda: ServeOptions(
+                **_by_name(read_from(refuse_emptied(config, was_empty=was_empty)))
+            )
+        status = command(_by_name(read_from(config)) | own)
         sys.stdout.flush()
     except OdaProxyError as error:
         print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the message

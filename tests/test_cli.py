@@ -17,6 +17,7 @@ from oda_proxy.cli import main
 from tests.support.servers import PATIENCE, running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -225,3 +226,28 @@ def test_an_error_of_the_system_is_one_line(
 
     assert main(["ls"]) == 1
     assert capsys.readouterr().err == message
+
+
+def test_a_configuration_file_that_is_gone_or_emptied_when_it_is_read_again_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server would have gone on without its tokens, and evicted recordings down to the default size."""
+    from oda_proxy.errors import UsageError
+    from oda_proxy.servers import several_processes
+
+    config = tmp_path / "oda-proxy.toml"
+    config.write_text("workers = 2")
+    monkeypatch.chdir(tmp_path)
+
+    def serve(options: object, read_options: Callable[[], object], log: object) -> None:
+        assert read_options() == options
+        config.write_text("\n")
+        with pytest.raises(UsageError, match=r"oda-proxy\.toml is empty, and was not"):
+            read_options()
+        config.unlink()
+        with pytest.raises(UsageError, match=r"cannot read the configuration oda-proxy\.toml"):
+            read_options()
+
+    monkeypatch.setattr(several_processes, "serve_with_workers", serve)
+
+    assert main(["serve", "--offline"]) == 0

@@ -59,6 +59,30 @@ class ConfigFile:
         return replace(self, options={**self.options, **options}, table=name)
 
 
+def present_file() -> Path | None:
+    """Return the default file if it exists: who reads that path again fails where it is gone, and keeps its options."""
+    path = Path(FILE)
+    return path if path.is_file() else None
+
+
+def refuse_emptied(file: Path | None, *, was_empty: bool) -> Path | None:
+    """Return the path of a configuration that is read again. Raises UsageError where nothing is left of its content.
+
+    An editor on a full disk leaves such a file; all options would take their defaults.
+    """
+    if file is not None and not was_empty and is_empty(file):
+        raise UsageError(f"the configuration {file} is empty, and was not when the server started; write it again")
+    return file
+
+
+def is_empty(file: Path | None) -> bool:
+    """Return whether a configuration has no content, or does not exist."""
+    try:
+        return file is None or not file.read_bytes().strip()
+    except OSError:
+        return False  # reading it says what is wrong
+
+
 def read_config_file(file: Path | None, *, options: Collection[str], table_options: Collection[str]) -> ConfigFile:
     """Read the configuration: `file`, which must exist, or else the default file, if it exists.
 
