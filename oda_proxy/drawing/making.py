@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.drawing import downloads, summaries
 from oda_proxy.drawing.choice import choose_drawing
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
 
 
+_NO_MATPLOTLIB: Final = "pictures need matplotlib, which this server lacks: pip install 'oda-proxy[plots]'"
+
+
 class NoMatplotlibError(OdaProxyError):
     """Pictures need a package that is not installed."""
 
     http_status = 501
 
     def __init__(self) -> None:
-        super().__init__("pictures need matplotlib, which this server lacks: pip install 'oda-proxy[plots]'")
+        super().__init__(_NO_MATPLOTLIB)
 
 
 def perform(task: Task, recording: Recording, products: Mapping[str, Any], file: IO[bytes]) -> None:
@@ -40,11 +44,22 @@ def perform(task: Task, recording: Recording, products: Mapping[str, Any], file:
         case Kind.HEADER:
             file.write(downloads.header_text(products, task.number, task.unit).encode("utf-8", "replace"))
         case Kind.SUMMARIES:
-            file.write(json.dumps(summaries.summaries_of(products)).encode())
+            file.write(json.dumps(_summaries(products)).encode())
         case Kind.ARCHIVE:
             downloads.write_archive(file, recording, products)
         case Kind.FIXTURE:
             downloads.write_fixture_archive(file, recording, task.source)
+
+
+def _summaries(products: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the summaries of products; without matplotlib, no picture, and why in `no_picture`."""
+    found = summaries.summaries_of(products)
+    if find_spec("matplotlib") is not None:
+        return found
+    return [
+        {**summary, "has_picture": False, "no_picture": _NO_MATPLOTLIB} if summary["has_picture"] else summary
+        for summary in found
+    ]
 
 
 def _picture(products: Mapping[str, Any], number: int) -> bytes:

@@ -59,6 +59,8 @@ class ProductView:
     """Whether it is shown once somebody opens it: a response, where each of many sources has some."""
     has_picture: bool
     """Whether the page shows its picture: not that of a text, which it shows as text."""
+    no_picture: str
+    """Why the server has no picture where there could be one; "" if nothing is missing."""
     preview: Preview | None
     units: Sequence[UnitView]
     downloads: Sequence[Link]
@@ -93,6 +95,7 @@ def _view(summary: Mapping[str, Any], *, has_many: bool) -> ProductView:
         error=printable(str(summary["error"])),
         is_folded=has_many and summary["kind"] == "response",
         has_picture=bool(summary["has_picture"]) and preview is None,
+        no_picture=printable(str(summary.get("no_picture", ""))) if preview is None else "",
         preview=preview,
         units=[_unit(place, unit) for place, unit in enumerate(summary["units"])],
         downloads=downloads,

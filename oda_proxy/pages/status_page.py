@@ -42,6 +42,7 @@ _GROUPS: Final = {
     "workers": "Workers",
 }
 _NAMES: Final = {
+    "asking": "requests to the dispatcher",
     "asked": "sent to the dispatcher",
     "kept": "answers stored",
     "jobs": "jobs submitted",

@@ -32,8 +32,13 @@ class RecordingNotFoundError(OdaProxyError):
     detail = "no-recording"
 
     def __init__(self, beginning: str, found: int) -> None:
-        problem = f"{found} keys begin" if found else "no recording has a key that begins"
-        super().__init__(f"{problem} with {beginning!r}; /-/api/recordings lists them")
+        if len(beginning) == KEY_LENGTH:
+            text = f"no recording has the key {beginning}: it may have been removed, or evicted to make room"
+        elif found:
+            text = f"{found} keys begin with {beginning!r}"
+        else:
+            text = f"no recording has a key that begins with {beginning!r}"
+        super().__init__(f"{text}; /-/api/recordings lists them")
 
 
 def visible_entry(store: Store, visitor: Visitor, beginning: str) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -175,6 +176,10 @@ def test_without_matplotlib_there_are_files_and_no_pictures(
     process.perform(Task(Kind.FITS), recording, tmp_path / "output")
     with pytest.raises(NotInstalledError, match=r"pip install 'oda-proxy\[plots\]'"):
         process.perform(Task(Kind.PICTURE), recording, tmp_path / "output")
+    process.perform(Task(Kind.SUMMARIES), recording, tmp_path / "output")
+    summaries = json.loads((tmp_path / "output").read_bytes())
+    assert not any(summary["has_picture"] for summary in summaries)
+    assert "pip install" in summaries[0]["no_picture"]
 
 
 @pytest.mark.slow

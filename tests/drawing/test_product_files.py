@@ -155,7 +155,7 @@ async def test_a_recording_that_is_removed_meanwhile_leaves_no_picture(
     assert [path for path in (tmp_path / "pictures").rglob("*") if path.is_file()] == []
     with pytest.raises(NotThereError, match="removed meanwhile"):
         await files.picture(entry, 0)
-    with pytest.raises(RecordingNotFoundError):
+    with pytest.raises(RecordingNotFoundError, match=f"no recording has the key {entry.key}: it may have been removed"):
         await files.entry(READER, entry.key)
 
 
@@ -178,3 +178,14 @@ async def test_tasks_that_wait_when_the_server_stops_are_refused(
 
     with pytest.raises(UnavailableError, match="the server stops"):
         await files.picture(entry, 0)
+
+
+async def test_what_was_made_without_matplotlib_is_made_again_once_that_is_installed(
+    files: ProductFiles, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(Kind.SUMMARIES)
+    with monkeypatch.context() as patch:
+        patch.setattr("oda_proxy.drawing.product_files.find_spec", lambda _: None)
+        before = await files.tag(entry, task)
+
+    assert await files.tag(entry, task) != before

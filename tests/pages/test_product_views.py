@@ -31,6 +31,15 @@ def test_a_product_has_a_picture_and_files() -> None:
     assert view.alt.startswith("image of mosaic_image")
 
 
+def test_a_server_without_matplotlib_says_so_in_place_of_a_picture() -> None:
+    missing = {"has_picture": False, "no_picture": "pictures need matplotlib"}
+    image, text = views_of([summary(**missing), summary(preview={"lines": ["a"], "notes": []}, **missing)])
+
+    assert (image.has_picture, image.no_picture) == (False, "pictures need matplotlib")
+    assert image.downloads == [Link("products/0.fits", "FITS")]
+    assert text.no_picture == "", "it is shown as text"
+
+
 def test_a_source_is_named_once() -> None:
     views = views_of([summary(source="Crab"), summary(name="isgri_lc Crab", source="Crab"), summary(name="")])
 
