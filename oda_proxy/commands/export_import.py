@@ -15,7 +15,7 @@ from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.fixture.writing import write_fixture, write_manifest
-from oda_proxy.handlers.imports import import_all, sources_in, stored_descriptions
+from oda_proxy.handlers.imports import import_all, run_here, sources_in, stored_descriptions
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.store.selection import select
 
@@ -96,7 +96,7 @@ def import_(folder: Path, *, options: StoreOptions, as_json: bool) -> int:
         own = stored_descriptions(cache_folder(options.cache_dir, options.upstream))
 
         async def store_all() -> None:
-            async for one in import_all(sources, store, own):
+            async for one in import_all(sources, store, own, run=run_here):
                 if one.key is None:
                     failed[one.path] = one.error
                     warn(f"{one.path} was not stored: {one.error}")

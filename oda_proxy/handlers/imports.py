@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from oda_proxy.capsule import capsule
 from oda_proxy.capsule.conversion import recording_from_fixture
@@ -18,13 +18,15 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.resolved import QueryResolver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,28 @@ def stored_descriptions(folder: Path) -> Descriptions:
     return Descriptions(None, folder, ttl=math.inf, clock=time.monotonic)
 
 
-async def import_all(sources: Sequence[Source], store: Store, own: Descriptions) -> AsyncIterator[Imported]:
+class Run(Protocol):
+    """Calls a function that blocks, as `asyncio.to_thread` does."""
+
+    async def __call__(self, function: Callable[..., _T], /, *args: Any, **keywords: Any) -> _T:
+        """Return what the function returns."""
+
+
+async def run_here(function: Callable[..., _T], /, *args: Any, **keywords: Any) -> _T:
+    """Call a function in this thread: for a command, which closes the store in the thread that has used it."""
+    return function(*args, **keywords)
+
+
+async def import_all(
+    sources: Sequence[Source], store: Store, own: Descriptions, *, run: Run = asyncio.to_thread
+) -> AsyncIterator[Imported]:
     """Store fixtures as recordings, one after the other, and their descriptions as earlier ones in `own`."""
     for source in sources:
         path = source.fixture.path
         try:
-            recording = await asyncio.to_thread(recording_from_fixture, source.fixture, now=time.time())
+            recording = await run(recording_from_fixture, source.fixture, now=time.time())
             recording = await _with_public_key(recording, own, source.descriptions)
-            await asyncio.to_thread(store.put, recording)
+            await run(store.put, recording)
         except OdaProxyError as error:
             yield Imported(path, error=str(error))
         else:
