@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the drawings: pictures of another version are not used, and are evicted in time."""
 MAX_SIZE: Final = 256 * 1024**2
 """Bytes of all pictures."""
