@@ -41,6 +41,10 @@ class UsageError(OdaProxyError):
     exit_status = 2
 
 
+class InvalidPartError(ValueError):
+    """A part of the value of an option is not valid; the message goes on after the name of the option."""
+
+
 class BadQueryError(OdaProxyError):
     """A request is not a valid query."""
 

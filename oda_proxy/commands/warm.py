@@ -106,7 +106,7 @@ def _planned(
         raise UsageError("name a PLAN, or select recordings with --most-used or --expiring-within, and not both")
     if plan is not None:
         return read_plan(plan)
-    where = StoreOptions(**{name: options[name] for name in ("upstream", "former_url", "cache_dir")})
+    where = StoreOptions(**{name: options[name] for name in ("upstream", "former_url", "cache_dir", "store")})
     with open_store(where) as store:
         return list(selection.queries(store, Freshness(options["lifetime"]), time.time()))
 

@@ -25,6 +25,7 @@ from oda_proxy.config.values import (
     parse_seconds,
     parse_sharing,
     parse_size_or_none,
+    parse_store,
     parse_switch,
     parse_text,
     parse_trusted_proxy,
@@ -117,6 +118,14 @@ _CACHE_DIR = Option(
     "cache-dir", parse_path, "a folder", "folder of recordings (default the user's cache folder)", metavar="DIR"
 )
 
+STORE_URL = Option(
+    "store",
+    parse_store,
+    "a URL such as redis://host/0?bodies=s3://bucket/prefix (docs/scale.md)",
+    "recordings in Redis and an object store or a shared folder, for several servers (default in --cache-dir)",
+    metavar="URL",
+)
+
 _MAX_SIZE = Option(
     "max-size",
     parse_size,
@@ -189,6 +198,7 @@ SERVE = (
         metavar="FILE",
     ),
     _CACHE_DIR,
+    STORE_URL,
     _MAX_SIZE,
     _MIN_FREE,
     Option(
@@ -371,6 +381,7 @@ OF_UPSTREAM = frozenset(
         "open-route",
         "secret-key",
         "sharing",
+        "store",
         "token-trust",
     }
 )
@@ -411,7 +422,7 @@ WARM = (
     *(option for option in SERVE if option.name in {"upstream", *OF_UPSTREAM} - _OF_CLIENTS),
 )
 
-STORE = (UPSTREAM, _FORMER_URL, _CACHE_DIR)
+STORE = (UPSTREAM, _FORMER_URL, _CACHE_DIR, STORE_URL)
 
 REFRESH = (
     *REMOTE,

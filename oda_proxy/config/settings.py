@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.front_end_headers import Network
     from oda_proxy.store.freshness import Rule
+    from oda_proxy.store.redis.address import StoreAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class ServeOptions:
     tls_cert: Path | None
     tls_key: Path | None
     cache_dir: Path | None
+    store: StoreAddress | None
     max_size: int
     min_free: int
     memory: int
@@ -79,11 +81,12 @@ class StoreOptions:
     upstream: str
     former_url: tuple[str, ...] = ()
     cache_dir: Path | None = None
+    store: StoreAddress | None = None
 
     @classmethod
     def pop(cls, values: dict[str, Any]) -> StoreOptions:
         """Take these values out of those of a command."""
-        return cls(**{name: values.pop(name) for name in ("upstream", "former_url", "cache_dir")})
+        return cls(**{name: values.pop(name) for name in ("upstream", "former_url", "cache_dir", "store")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

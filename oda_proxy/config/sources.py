@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.config.options import MOCK, OF_UPSTREAM, SECRETS, SERVE, UPSTREAM, Option
-from oda_proxy.errors import UsageError
+from oda_proxy.config.options import MOCK, OF_UPSTREAM, SECRETS, SERVE, STORE_URL, UPSTREAM, Option
+from oda_proxy.errors import InvalidPartError, UsageError
 from oda_proxy.files.config_file import PREFIX, URL, read_config_file
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def values_from(
     for secret in SECRETS:
         if secret in options and secret.key in from_file:
             _check_mode(config_file.path, secret.key, warn)
+    if STORE_URL in options and "@" in str(from_file.get(STORE_URL.key, "")):
+        _check_mode(config_file.path, f"{STORE_URL.key} URL with credentials", warn)
     values = {}
     for option in options:
         if (flag := flags.get(option.name)) is not None:
@@ -116,6 +118,8 @@ def value_of(option: Option, value: Any, source: str) -> Any:
 def _parsed(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(str(value))
+    except InvalidPartError as error:
+        raise UsageError(f"{source} {error}") from None
     except ValueError:
         is_secret = option in SECRETS or "@" in str(value)  # the part before @ may be a password
         shown = f", not {str(value)!r}" if not is_secret or not str(value).strip() else ""

@@ -10,6 +10,7 @@ from oda_proxy.store.amounts import parse_size
 if TYPE_CHECKING:
     from oda_proxy.http.front_end_headers import Network
     from oda_proxy.store.freshness import Rule
+    from oda_proxy.store.redis.address import StoreAddress
 
 
 def parse_text(value: str) -> str:
@@ -96,6 +97,13 @@ def parse_generation(value: str) -> str:
 def parse_size_or_none(value: str) -> int:
     """Parse a size, or 0."""
     return 0 if value.strip() == "0" else parse_size(value)
+
+
+def parse_store(value: str) -> StoreAddress:
+    """Parse the URL of a store in Redis. Raises InvalidPartError, which shows no credentials."""
+    from oda_proxy.store.redis.address import StoreAddress  # imported only if the option is set
+
+    return StoreAddress.parse(value)
 
 
 def parse_compress(value: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.errors import UsageError
 from oda_proxy.servers.mock import mock_app
 from oda_proxy.web.server import listening
 
@@ -83,6 +84,8 @@ async def build_parts(
 
     folder = _store_folder(options)
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
+    if options.store is not None:
+        raise UsageError("--store: this build has no store in Redis yet; leave the option out")
     store = _open_store(folder, former, stack)
     upstream = None if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
