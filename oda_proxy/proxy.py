@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from oda_proxy.handlers.policy import Policy
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Request, Upstream
+    from oda_proxy.http.routes import Route
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.metrics.query_counts import QueryCounts
     from oda_proxy.query.query import Query
@@ -211,6 +212,7 @@ class Proxy:
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
             query, envelope = analysis_request.read_query(request, self._query_memo)
+            request = self._scoped(request, route)
         except OdaProxyError:
             return None
         if (found := await self._recording_at_once(query, envelope, request)) is None:
@@ -271,7 +273,8 @@ class Proxy:
             request = request if request.path == route.path else replace(request, path=route.path)
             base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
-                return await self._analysis(request, base_url)
+                return await self._analysis(request, route, base_url)
+            request = self._scoped(request, route)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
                 return await self._description_handler.answer(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
@@ -283,17 +286,25 @@ class Proxy:
             _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
 
-    async def _analysis(self, request: Request, base_url: str) -> Answer:
+    def _scoped(self, request: Request, route: Route) -> Request:
+        """Return a request with the scope that its prefix names; raises BadQueryError."""
+        scope = route.valid_scope(self._clock())
+        if scope.as_of or scope.collection:
+            raise BadQueryError("this server has neither a history of its recordings nor collections")
+        return request if scope == request.scope else replace(request, scope=scope)
+
+    async def _analysis(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
         query, envelope = None, Envelope()
         try:
             try:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
+                request = self._scoped(request, route)
                 api_client = analysis_request.api_envelope(request)
                 answer = await self._relay.send(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
-                answer = await self._query(query, envelope, request, base_url)
+                answer = await self._query(query, envelope, self._scoped(request, route), base_url)
         except OdaProxyError as error:
             return self._failure(error, query, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`

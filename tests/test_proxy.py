@@ -557,3 +557,15 @@ async def test_api_dry_run_and_token_never_share_a_recording(upstream: Script, c
 
     assert ["hit" in status for status in first] == [False] * 5
     assert ["hit" in status for status in second] == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("prefix", ["/as-of/tomorrow", "/as-of/2999-01-01", "/in/a.b", "/as-of"])
+async def test_a_prefix_that_is_not_valid_is_a_failed_job(proxy: Proxy, upstream: Script, prefix: str) -> None:
+    status, _, body = await told(proxy, request(path=f"{prefix}/run_analysis"))
+
+    message = json.loads(body)["error"]
+    assert status == 400
+    assert "is not a date" in message or "in the future" in message or "is not the name of a collection" in message
+    assert json.loads(body)["exit_status"]["message"] == message
+    assert (await told(proxy, request(path=f"{prefix}/api/meta-data")))[2].decode() == f"{message}\n"
+    assert not upstream.asked

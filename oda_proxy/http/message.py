@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from oda_proxy.http.scope import EVERYTHING, Scope
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
@@ -42,6 +44,8 @@ class Request:
     """Whether it was received from another machine."""
     client_address: str = ""
     """The address of the client, as `oda_proxy.web.front_end` determines it; empty where nobody needs it."""
+    scope: Scope = EVERYTHING
+    """What a prefix of the path selects."""
     notes: RequestNotes | None = field(default=None, repr=False, compare=False)
     """What is logged of it; None where it is not logged."""
 

@@ -8,12 +8,13 @@ an encoded slash) is refused, not normalised.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from oda_proxy.errors import BadQueryError, RouteClosedError
+from oda_proxy.http.scope import EVERYTHING, Scope, ScopeError, read_scope, scope_length
 
 MOUNT = "dispatch-data"
 """The last segment under which public sites mount a dispatcher."""
@@ -102,6 +103,18 @@ class Route:
     kind: Kind
     prefix: str
     path: str
+    scope: Scope = EVERYTHING
+    """What the prefix selects."""
+    scope_error: str = ""
+    """Why the prefix is not valid, for an answer in the form that clients of the route read."""
+
+    def valid_scope(self, now: float) -> Scope:
+        """Return the scope; raises ScopeError where it is not valid at `now`, in s since 1970 (UTC)."""
+        if self.scope_error:
+            raise ScopeError(self.scope_error)
+        if self.scope.as_of is not None:
+            self.scope.as_of.check(now)
+        return self.scope
 
 
 def find(path: str, *, open_routes: frozenset[str] = frozenset()) -> Route:
@@ -124,11 +137,17 @@ def _find(path: str, open_routes: frozenset[str]) -> Route:
     for segment in segments:
         if segment in {".", ".."} or any(character in segment for character in "/\\;") or not segment.isprintable():
             raise BadQueryError(f"the path {path!r} is ambiguous; write it without dot segments and encoded separators")
-    if segments[:1] == [OWN]:
+    at, kind = _locate(segments)
+    begin, end = _scope_range(segments, at)
+    at = max(at, end)
+    if segments[:1] == [OWN] or (begin < end and segments[at : at + 1] == [OWN]):
         raise BadQueryError(f"/{OWN}/ begins the routes of the proxy itself, and is written with one slash before it")
     _refuse_closed(segments, open_routes)
-    at, kind = _locate(segments)
-    return Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
+    route = Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
+    try:
+        return replace(route, scope=read_scope(segments[begin:end]))
+    except ScopeError as error:
+        return replace(route, scope_error=str(error))
 
 
 _find_plain = lru_cache(maxsize=1024)(_find)
@@ -192,6 +211,14 @@ def _locate(segments: list[str]) -> tuple[int, Kind]:
     if MOUNT in segments:
         return segments.index(MOUNT) + 1, Kind.RELAY
     return 0, Kind.RELAY
+
+
+def _scope_range(segments: list[str], at: int) -> tuple[int, int]:
+    """Return where the prefixes of a scope begin and end: in the first `at` segments, or directly after them."""
+    for begin in range(at + 1):
+        if length := scope_length(segments[begin:at]):
+            return begin, begin + length
+    return at, at + scope_length(segments[at:])
 
 
 def _encoded(segments: list[str]) -> str:

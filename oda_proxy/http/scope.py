@@ -1,0 +1,142 @@
+"""The scope of a request: what prefixes of its path select, `/as-of/DATE[/only]` and `/in/NAME`.
+
+Clients that send no headers choose by their address what they work with: `http://host:8400/as-of/2026-03-01` has the
+recordings as they were then, `http://host:8400/in/my-paper` notes what is requested in a collection. `oda_api` accepts
+only letters, digits, hyphens and slashes in the path of an address, so that times can be written without colons.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AS_OF: Final = "as-of"
+ONLY: Final = "only"
+IN: Final = "in"
+
+MAX_NAME: Final = 64
+"""Characters of the name of a collection."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
+_TIME: Final = re.compile(
+    r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
+    r"(?:[Tt]?(?P<hour>\d\d)[:-]?(?P<minute>\d\d)(?:[:-]?(?P<second>\d\d))?)?[Zz]?",
+    re.ASCII,
+)
+_MAX_TEXT: Final = 40
+"""Characters of a date or a name that are repeated in a message."""
+_LAST: Final = 1e-6
+"""Seconds by which the last moment of a day lies before the next one."""
+
+
+class ScopeError(BadQueryError):
+    """A prefix of a path does not name a date or a collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """A past time, in s since 1970 (UTC).
+
+    It is the last moment of the day, minute or second that was named, so that what was recorded on that day is part of
+    it; `begin` is the first one.
+    """
+
+    time: float
+    begin: float
+    text: str
+    """As it was named, for messages."""
+
+    @classmethod
+    def parse(cls, text: str) -> AsOf:
+        """Parse a date or a time (UTC): `2026-03-01`, `2026-03-01T12:30Z`, `2026-03-01T12-30-05`, `20260301123005`.
+
+        Raises ScopeError for another text.
+        """
+        found = _TIME.fullmatch(text)
+        try:
+            numbers = [int(one) for one in found.group(*_PARTS) if one is not None] if found else [0, 0, 0]
+            begin = datetime(*(*numbers, 0, 0, 0)[:6], UTC).timestamp()
+        except ValueError:
+            raise ScopeError(
+                f"{_shown(text)} is not a date: write one such as 2026-03-01, or a time (UTC) such as "
+                "2026-03-01T12-30-00"
+            ) from None
+        return cls(begin + _DURATIONS[len(numbers)] - _LAST, begin, text)
+
+    def check(self, now: float) -> None:
+        """Raise ScopeError for a time in the future of `now`, in s since 1970."""
+        if self.begin > now:
+            today = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+            raise ScopeError(f"{_shown(self.text)} is in the future: it is {today.removesuffix('+00:00')}Z")
+
+
+_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
+_DURATIONS: Final = {3: 86400.0, 5: 60.0, 6: 1.0}
+"""Seconds of what so many numbers name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the prefixes of a path select; by default, the recordings of now and no collection."""
+
+    as_of: AsOf | None = None
+    only: bool = False
+    """Whether nothing is requested from the dispatcher that was not recorded at that time."""
+    collection: str | None = None
+
+
+EVERYTHING: Final = Scope()
+"""The scope of a request without such a prefix."""
+
+
+def scope_length(segments: Sequence[str]) -> int:
+    """Return how many of the first decoded segments of a path are prefixes of a scope, whether or not it is valid."""
+    length = 0
+    while segments[length : length + 1] in ([AS_OF], [IN]):
+        has_only = segments[length] == AS_OF and segments[length + 2 : length + 3] == [ONLY]
+        length = min(length + 2 + has_only, len(segments))
+    return length
+
+
+def read_scope(segments: Sequence[str]) -> Scope:
+    """Return the scope that segments name, all of which belong to its prefixes, in any order.
+
+    Raises ScopeError where one is not valid, or there are two of a kind.
+    """
+    as_of, only, collection = None, False, None
+    remaining = list(segments)
+    while remaining:
+        prefix, value = remaining.pop(0), remaining.pop(0) if remaining else ""
+        if prefix == IN:
+            if collection is not None:
+                raise ScopeError(f"the path has /{IN}/ twice; name one collection")
+            collection = parse_name(value)
+        else:
+            if as_of is not None:
+                raise ScopeError(f"the path has /{AS_OF}/ twice; name one date")
+            as_of = AsOf.parse(value)
+            if remaining[:1] == [ONLY]:
+                only = bool(remaining.pop(0))
+    return Scope(as_of, only, collection)
+
+
+def parse_name(text: str) -> str:
+    """Return the name of a collection; raises ScopeError for a text that is none."""
+    if len(text) > MAX_NAME or not _NAME.fullmatch(text):
+        raise ScopeError(
+            f"{_shown(text)} is not the name of a collection: use up to {MAX_NAME} letters, digits and hyphens, "
+            "such as my-paper"
+        )
+    return text
+
+
+def _shown(text: str) -> str:
+    """Return a text for a message: unprintable characters escaped, a long one cut."""
+    return ascii(text) if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]!a}..."
