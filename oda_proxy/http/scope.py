@@ -59,16 +59,14 @@ class AsOf:
 
         Raises ScopeError for another text.
         """
-        found = _TIME.fullmatch(text)
         try:
-            numbers = [int(one) for one in found.group(*_PARTS) if one is not None] if found else [0, 0, 0]
-            begin = datetime(*(*numbers, 0, 0, 0)[:6], UTC).timestamp()
+            begin, duration = _read(text)
         except ValueError:
             raise ScopeError(
                 f"{_shown(text)} is not a date: write one such as 2026-03-01, or a time (UTC) such as "
                 "2026-03-01T12-30-00"
             ) from None
-        return cls(begin + _DURATIONS[len(numbers)] - _LAST, begin, text)
+        return cls(begin + duration - _LAST, begin, text)
 
     def check(self, now: float) -> None:
         """Raise ScopeError for a time in the future of `now`, in s since 1970."""
@@ -77,9 +75,15 @@ class AsOf:
             raise ScopeError(f"{_shown(self.text)} is in the future: it is {today.removesuffix('+00:00')}Z")
 
 
-_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
-_DURATIONS: Final = {3: 86400.0, 5: 60.0, 6: 1.0}
-"""Seconds of what so many numbers name."""
+def _read(text: str) -> tuple[float, float]:
+    """Return the begin, in s since 1970 (UTC), and the duration, in s, of what a text names; raises ValueError."""
+    if (found := _TIME.fullmatch(text)) is None:
+        raise ValueError(text)
+    begin = datetime(int(found["year"]), int(found["month"]), int(found["day"]), tzinfo=UTC)
+    if found["hour"] is None:
+        return begin.timestamp(), 86400.0
+    begin = begin.replace(hour=int(found["hour"]), minute=int(found["minute"]), second=int(found["second"] or "0"))
+    return begin.timestamp(), 60.0 if found["second"] is None else 1.0
 
 
 @dataclass(frozen=True, slots=True)
