@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from concurrent.futures import Future
 
-AHEAD = 256 * 1024
+AHEAD = 512 * 1024
 """Bytes that are read before the client takes them."""
 THREADS = 4
 """Threads that read all bodies: a disk that does not answer must not hold up everything else."""

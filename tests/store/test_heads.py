@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -9,9 +10,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 
 from oda_proxy.store.disk import DiskStore
-from oda_proxy.store.heads import SMALL
+from oda_proxy.store.heads import SMALL, CompressedHeadWriter, Heads
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.stores import index_of
 
@@ -82,6 +84,24 @@ def test_a_checksum_that_is_damaged_serves_nothing(store: DiskStore) -> None:
     index_of(store).set(KEYS[0], row.replace('"xxh3_128":"', '"xxh3_128":"0'))
 
     assert store.get(KEYS[0]) is None
+
+
+def test_a_large_head_is_compressed_without_entropy_coding_where_that_hardly_makes_it_smaller(tmp_path: Path) -> None:
+    noise = base64.b64encode(random.Random(1).randbytes(1_500_000))  # noqa: S311 - an array
+    stored_sizes = {}
+    for text in (noise, b"%b%b" % (noise[:10_000], bytes(len(noise))), noise[:100_000]):
+        writer = CompressedHeadWriter(2_000_000)
+        for at in range(0, len(text), 300_000):
+            writer.write(text[at : at + 300_000])
+        head = Heads(tmp_path).write(writer.finish())
+        with head.temporary.open("rb") as file:
+            content = file.read()
+        assert zstandard.ZstdDecompressor().decompress(content) == text  # in one frame that has its size
+        stored_sizes[text] = len(content) / len(text)
+    of_noise, of_patterns, of_little_noise = stored_sizes.values()
+    assert of_noise == pytest.approx(1, abs=0.01)
+    assert of_patterns < 0.01
+    assert of_little_noise == pytest.approx(1, abs=0.01)
 
 
 def test_verify_compares_digests(store: DiskStore, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TIMELINE = (("submitted", 0.0), ("progress", 1.25), ("ready", 3.5))
 QUERY = Query("isgri", "isgri_image", "Real", (("RA", ("83.0",)), ("scw_list", ("1", "2"))), api=True)
 
-LARGEST_PIECE = 128 * 1024
+LARGEST_PIECE = 256 * 1024
 """Bytes of a piece of a head: many clients read at once."""
 
 
