@@ -20,10 +20,13 @@ from mock_server.control import Control
 from mock_server.control_routes import control, own_route
 from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
 from mock_server.dummy_plugin import DummyPlugin
+from mock_server.error_pages import NOT_FOUND, SERVER_ERROR
 from mock_server.faults import respond_with_fault
 from mock_server.fixture_library import FixtureLibrary
+from mock_server.http_responses import html_page, json_response, redirect, respond_without_arguments
 from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
+from mock_server.pages import Pages
 from mock_server.parameters import read_arguments
 from mock_server.request_context import (
     InternalServerError,
@@ -52,26 +55,6 @@ BODY_LIMIT: Final = 64 * 2**20
 _UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
 _OWN_PAGES: Final = "-/"
 _JSON: Final = "application/json"
-_NOT_FOUND: Final = """<!doctype html>
-<html lang=en>
-<title>404 Not Found</title>
-<h1>Not Found</h1>
-<p>The requested URL was not found on the server. If you entered the URL manually please check your spelling and try \
-again.</p>
-"""
-_NOT_ALLOWED: Final = """<!doctype html>
-<html lang=en>
-<title>405 Method Not Allowed</title>
-<h1>Method Not Allowed</h1>
-<p>The method is not allowed for the requested URL.</p>
-"""
-_SERVER_ERROR: Final = """<!doctype html>
-<html lang=en>
-<title>500 Internal Server Error</title>
-<h1>Internal Server Error</h1>
-<p>The server encountered an internal error and was unable to complete your request. Either the server is overloaded \
-or there is an error in the application.</p>
-"""
 _FRONT_PAGE: Final = """<!DOCTYPE html>
 <html>
 <head><title>CDCI ODA API</title></head>
@@ -105,7 +88,7 @@ def make_app(
     FixtureError
         A folder of fixtures does not follow the format.
     UsageError
-        There is no such scenario, or a scenario file or a fault does not follow the format.
+        There is no such scenario, or a scenario file, a fault or a file of pages does not follow the format.
     """
     library = FixtureLibrary.open(
         settings.folders,
@@ -126,6 +109,7 @@ def make_app(
         analysis=analysis,
         job_routes=JobRoutes(jobs, reader),
         token_routes=TokenRoutes(reader),
+        pages=Pages.read(settings.pages),
         faults=faults,
         scenario=scenario,
         control=Control(
@@ -167,6 +151,7 @@ class MockDispatcher:
     analysis: Analysis
     job_routes: JobRoutes
     token_routes: TokenRoutes
+    pages: Pages
     faults: FaultPlan
     scenario: Scenario
     control: Control
@@ -181,9 +166,9 @@ class MockDispatcher:
             return await control(self.control, request, own)
         route = _route(request.path)
         if route is None:
-            return self._without_arguments(request, _html(_NOT_FOUND, 404))
+            return self._plain_page(request)
         methods, handler = _ROUTES[route]
-        early = _respond_without_arguments(request, methods)
+        early = respond_without_arguments(request, methods)
         if early is not None:
             return self._without_arguments(request, early)
         form, files = await _read_form(request)
@@ -232,9 +217,9 @@ class MockDispatcher:
                 raise expired_token_error()
             return await handler(self, incoming)
         except ServiceForbiddenError as error:
-            return _html(str(error), error.http_status)
+            return html_page(str(error), error.http_status)
         except (UnknownProductError, InternalServerError):  # the first: in requests for a description
-            return _html(_SERVER_ERROR, 500)
+            return html_page(SERVER_ERROR, 500)
         except RefusedError as error:
             body = responses.error_body(
                 error.kind,
@@ -244,6 +229,22 @@ class MockDispatcher:
                 debug_message=error.debug_message,
             )
             return web.Response(status=error.status, body=body, content_type=_JSON)
+
+    def _plain_page(self, request: web.Request) -> web.Response:
+        """Respond with the page of a service around the dispatcher, or that there is none."""
+        page = self.pages.find(request.path, request.query)
+        if page is None:
+            return self._without_arguments(request, html_page(NOT_FOUND, 404))
+        self.requests[page.path] += 1
+        early = respond_without_arguments(request, _READ)
+        if early is not None:
+            return self._without_arguments(request, early)
+        if page.is_json:
+            response = json_response(page.filled_in(request.query), page.status)
+        else:
+            escaped = {name: html.escape(value) for name, value in request.query.items()}
+            response = html_page(page.filled_in(escaped), page.status)
+        return self._without_arguments(request, response)
 
     def ineffective(self) -> list[str]:
         """Return the scenario, if it had no effect so far, and the further faults that did not strike, as text."""
@@ -266,27 +267,27 @@ class MockDispatcher:
     async def api_instr_list(self, incoming: Incoming) -> web.Response:
         """List the instruments, or redirect as today's dispatchers do if `redirect_instr_list` is set."""
         if self.settings.redirect_instr_list is not None:
-            return _redirect(self.settings.redirect_instr_list, incoming.query_string)
+            return redirect(self.settings.redirect_instr_list, incoming.query_string)
         return await self.instr_list(incoming)
 
     async def instr_list(self, incoming: Incoming) -> web.Response:
         """List the instruments for requests without a token or with a valid one."""
         self.analysis.reader.service_token(incoming.query.get("token"))
-        return _json(self.library.instruments)
+        return json_response(self.library.instruments)
 
     async def meta_data(self, incoming: Incoming) -> web.Response:
         """Describe an instrument, or one product of it."""
         description = self._description(incoming)
-        return _json(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
+        return json_response(meta_data(description, incoming.query.get("product_type"), self.settings.generation))
 
     async def par_names(self, incoming: Incoming) -> web.Response:
         """Name the parameters of a product, or of all products of an instrument."""
         description = self._description(incoming)
-        return _json(description.par_names(incoming.query.get("product_type")))
+        return json_response(description.par_names(incoming.query.get("product_type")))
 
     async def meta_data_src(self, incoming: Incoming) -> web.Response:
         """Describe the parameters of a source."""
-        return _json(source_meta_data(self._description(incoming), self.settings.generation))
+        return json_response(source_meta_data(self._description(incoming), self.settings.generation))
 
     def _description(self, incoming: Incoming) -> Description:
         """Return the requested description; raises RefusedError, or UnknownProductError for the instrument `mock`."""
@@ -312,38 +313,38 @@ class MockDispatcher:
     async def download_file(self, incoming: Incoming) -> web.Response:
         """Redirect to the download of uploaded files."""
         query = f"{incoming.query_string}&{_UPLOADED}"
-        return _redirect(f"{incoming.products_url}dispatch-data/download_products", query)
+        return redirect(f"{incoming.products_url}dispatch-data/download_products", query)
 
     async def resolve_job_url(self, incoming: Incoming) -> web.Response:
         """Redirect to the page of a job."""
-        return _redirect(self.job_routes.link(incoming.query, incoming.products_url))
+        return redirect(self.job_routes.link(incoming.query, incoming.products_url))
 
     async def inspect_state(self, incoming: Incoming) -> web.Response:
         """List jobs for tokens with the role."""
-        return _json(self.job_routes.records(incoming.query))
+        return json_response(self.job_routes.records(incoming.query))
 
     async def call_back(self, incoming: Incoming) -> web.Response:
         """Store the report of a back end."""
-        return _json(self.job_routes.call_back(incoming.query))
+        return json_response(self.job_routes.call_back(incoming.query))
 
     async def refresh_token(self, incoming: Incoming) -> web.Response:
         """Return the token of the request with a later expiry."""
-        return _html(self.token_routes.refresh(incoming.query, incoming.arguments))
+        return html_page(self.token_routes.refresh(incoming.query, incoming.arguments))
 
     async def update_token_email_options(self, incoming: Incoming) -> web.Response:
         """Return the token of the request with other options of e-mails."""
-        return _html(self.token_routes.update_email_options(incoming.arguments))
+        return html_page(self.token_routes.update_email_options(incoming.arguments))
 
     async def front_page(self, incoming: Incoming) -> web.Response:
         """Return a page for people."""
         del incoming
-        return _html(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
+        return html_page(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
 
     async def status(self, incoming: Incoming) -> web.Response:
         """Return counts for tests: jobs, runs, requests by route and query_status, fixtures served, faults."""
         del incoming
         jobs = self.analysis.jobs
-        return _json(
+        return json_response(
             {
                 "jobs": len(jobs.jobs),
                 "runs": jobs.runs,
@@ -390,18 +391,6 @@ def _route(path: str) -> str | None:
     return max(matching, key=len, default=None)
 
 
-def _respond_without_arguments(request: web.Request, methods: tuple[str, ...]) -> web.Response | None:
-    """Respond to a request whose arguments the dispatcher does not read; None for others."""
-    allowed = {"Allow": ", ".join(methods)}
-    if request.method == "OPTIONS":
-        return web.Response(content_type="text/html", charset="utf-8", headers=allowed)
-    if request.method not in methods:
-        return _html(_NOT_ALLOWED, 405, allowed)
-    if request.content_type == _JSON:  # the dispatcher does not read JSON bodies, and fails on them
-        return _html(_SERVER_ERROR, 500)
-    return None
-
-
 async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
     fields: list[tuple[str, str]] = []
     files: dict[str, bytes] = {}
@@ -412,22 +401,3 @@ async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[
             elif isinstance(value, str):
                 fields.append((name, value))
     return fields, files
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(body=responses.compact(value) + b"\n", content_type=_JSON)
-
-
-def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-
-
-def _redirect(location: str, query_string: str = "") -> web.Response:
-    location = f"{location}?{query_string}" if query_string else location
-    shown = html.escape(location)
-    text = (
-        "<!doctype html>\n<html lang=en>\n<title>Redirecting...</title>\n<h1>Redirecting...</h1>\n"
-        f'<p>You should be redirected automatically to the target URL: <a href="{shown}">{shown}</a>. '
-        "If not, click the link.\n"
-    )
-    return web.Response(status=302, text=text, content_type="text/html", headers={"Location": location})

@@ -49,6 +49,8 @@ class MockSettings:
         Make up data for valid queries without a fixture.
     dummy_instruments
         Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async` and `empty-semi-async`.
+    pages
+        Files with pages of services around the dispatcher, which are tried before those of the shipped `pages.toml`.
     redirect_instr_list
         Redirect `/api/instr-list` to this absolute URL, as 1.3.6 does. None: return the list.
     """
@@ -65,6 +67,7 @@ class MockSettings:
     redirect_instr_list: str | None = None
     synthetic: bool = False
     dummy_instruments: bool = False
+    pages: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_scale < float("inf"):

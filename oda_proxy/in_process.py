@@ -89,6 +89,7 @@ def mocking(
     faults: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     synthetic: bool | None = None,
     dummy_instruments: bool = False,
+    pages: Folder | Sequence[Folder] = (),
     time_scale: float = 0.0,
     secret_key: str | None = None,
     generation: Literal["today", "2019"] = "today",
@@ -114,6 +115,8 @@ def mocking(
         Synthesise data for valid queries without a fixture; None is true unless `fixtures` are passed.
     dummy_instruments
         Add the dispatcher's dummy instruments: `empty`, `empty-async` and `empty-semi-async`.
+    pages
+        Files with pages of services around the dispatcher, such as `resolve_name`.
     time_scale
         Duration of jobs: 1 as recorded, 0 none.
     secret_key
@@ -142,6 +145,7 @@ def mocking(
         faults=(faults,) if isinstance(faults, Mapping) else tuple(faults),
         synthetic=not folders if synthetic is None else synthetic,
         dummy_instruments=dummy_instruments,
+        pages=_folders(pages),
         time_scale=time_scale,
         secret_key=secret_key,
         generation=generation,

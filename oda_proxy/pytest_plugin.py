@@ -34,7 +34,7 @@ T = TypeVar("T")
 RECORD_MODES = ("none", "once", "new_episodes", "all")
 
 _MOCK_KEYWORDS = (
-    *("fixtures", "scenario", "scenarios", "faults", "synthetic", "dummy_instruments"),
+    *("fixtures", "scenario", "scenarios", "faults", "synthetic", "dummy_instruments", "pages"),
     *("secret_key", "generation", "seed"),
 )
 """Keywords of the marker that configure the mock."""
@@ -147,7 +147,7 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
     from oda_proxy.in_process import mocking
 
     arguments = {name: value for name, value in settings.items() if name in {*_MOCK_KEYWORDS, "time_scale"}}
-    for name in {"fixtures", "scenarios"} & set(arguments):
+    for name in {"fixtures", "scenarios", "pages"} & set(arguments):
         paths = arguments[name] if isinstance(arguments[name], list | tuple) else [arguments[name]]
         if not all(str(path).strip() for path in paths):
             _fail(f"{name} has an empty path: {arguments[name]!r}")

@@ -162,8 +162,16 @@ def dispatcher_live_fixture():
     run("def test_image(dispatcher_live_fixture): assert dispatcher_live_fixture == 'theirs'").assert_outcomes(passed=1)
 
 
-def test_the_marker_configures_the_mock(run: Callable[..., pytest.RunResult]) -> None:
+def test_the_marker_configures_the_mock(project: pytest.Pytester, run: Callable[..., pytest.RunResult]) -> None:
+    (project.path / "my-pages.toml").write_text('[[page]]\npath = "resolve_name"\njson = {RA = 7.5}\n')
     result = run("""
+import json, urllib.request
+
+@pytest.mark.oda(pages="my-pages.toml")
+def test_page(oda_dispatcher_url):
+    with urllib.request.urlopen(f"{oda_dispatcher_url}/resolve_name") as response:
+        assert json.load(response) == {"RA": 7.5}
+
 @pytest.mark.oda(synthetic=False)
 def test_fixtures_alone(oda_dispatcher_url):
     assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "failed"
@@ -182,7 +190,7 @@ def test_as_it_is(oda_dispatcher_url):
     assert get_image(oda_dispatcher_url, RA="250")["query_status"] == "done"
     assert "wrong value" in get_image(oda_dispatcher_url, RA="x")["error_message"]
 """)
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
 
 
 @pytest.mark.parametrize(

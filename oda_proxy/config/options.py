@@ -490,6 +490,7 @@ MOCK = (
         "add the dispatcher's dummy instruments: empty, empty-async and empty-semi-async",
         False,
     ),
+    Option("pages", parse_path, "a file", "file with pages of other services; may be repeated", (), True, "FILE"),
     Option(
         "generation",
         parse_generation,

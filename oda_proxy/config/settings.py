@@ -101,5 +101,6 @@ class MockOptions:
     time_scale: float
     synthetic: bool
     dummy_instruments: bool
+    pages: tuple[Path, ...]
     generation: str
     secret_key: str | None = field(repr=False)

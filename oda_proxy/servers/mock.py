@@ -22,6 +22,7 @@ async def mock(options: MockOptions) -> None:
         time_scale=options.time_scale,
         synthetic=options.synthetic,
         dummy_instruments=options.dummy_instruments,
+        pages=options.pages,
         scenario=options.scenario,
         scenario_files=options.scenarios,
         generation=options.generation,
