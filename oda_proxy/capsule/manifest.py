@@ -16,7 +16,8 @@ from oda_proxy.recordings import serialisation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from oda_proxy.files.trees import FileTree
 
 FORMAT: Final = 2
 """Version of the manifest; all earlier ones are read, too (docs/capsules.md)."""
@@ -86,9 +87,9 @@ class Manifest:
         }
 
 
-def read(folder: Path) -> Manifest:
-    """Read the manifest of a folder. Blocks. Raises CodecError and FixtureError."""
-    return parse(digests.read_within(folder, layout.MANIFEST, limit=layout.MAX_MANIFEST))
+def read(tree: FileTree) -> Manifest:
+    """Read the manifest of a capsule. Blocks. Raises CodecError and FixtureError."""
+    return parse(digests.read_within(tree, layout.MANIFEST, limit=layout.MAX_MANIFEST))
 
 
 def parse(content: bytes) -> Manifest:

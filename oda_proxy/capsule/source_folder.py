@@ -1,4 +1,4 @@
-"""What a folder holds: a capsule or fixtures."""
+"""What a folder or an archive holds: a capsule or fixtures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from oda_proxy.fixture.json_files import MANIFEST
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from oda_proxy.files.trees import FileTree
+
 
 class NotASourceError(OdaProxyError):
     """A path is neither a capsule nor a folder of fixtures."""
@@ -19,16 +21,16 @@ class NotASourceError(OdaProxyError):
         if not folder.exists():
             reason = "does not exist"
         elif not folder.is_dir():
-            reason = "is not a folder"
+            reason = "is neither a folder nor a .zip or .tar.gz file of one"
         else:
             reason = f"is neither a capsule (it has no {layout.MANIFEST}) nor a folder of fixtures (no {MANIFEST})"
         super().__init__(f"{folder} {reason}")
 
 
-def is_capsule(folder: Path) -> bool:
-    """Whether a folder holds a capsule rather than fixtures. Raises NotASourceError if it holds neither."""
-    if capsule.is_capsule(folder):
+def is_capsule(tree: FileTree) -> bool:
+    """Whether there is a capsule rather than fixtures. Raises NotASourceError if there is neither."""
+    if capsule.is_capsule(tree):
         return True
-    if not (folder / MANIFEST).exists():
-        raise NotASourceError(folder)
+    if not tree.has(MANIFEST):
+        raise NotASourceError(tree.path)
     return False

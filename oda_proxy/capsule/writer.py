@@ -39,6 +39,7 @@ from oda_proxy.codec import json_text
 from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.files import atomic, digests
 from oda_proxy.files.git_attributes import write_git_attributes
+from oda_proxy.files.trees import FolderTree
 from oda_proxy.fixture import json_files
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION, short_key
@@ -404,7 +405,7 @@ def _prepare_folder(folder: Path, *, replace: bool) -> None:
     if not (folder / MANIFEST).exists():
         raise NotACapsuleError(f"{folder} is not empty, and holds no capsule; name another folder")
     try:
-        is_empty = _has_no_results(folder, manifest.read(folder))
+        is_empty = _has_no_results(folder, manifest.read(FolderTree(folder)))
     except (CodecError, FixtureError) as error:
         raise NotACapsuleError(f"{folder} is not replaced, it holds no capsule of a known format: {error}") from None
     if not (replace or is_empty):
@@ -422,7 +423,9 @@ def _has_no_results(folder: Path, listed: Manifest) -> bool:
     """Tell whether the run of a capsule ended with nothing but descriptions."""
     if listed.ended is None:  # the run may still go on
         return False
-    return all(kind_of(path) == DESCRIPTIONS for path in listed.files) and not any(unlisted_files(folder, listed))
+    return all(kind_of(path) == DESCRIPTIONS for path in listed.files) and not any(
+        unlisted_files(FolderTree(folder), listed)
+    )
 
 
 MAX_DISPATCHER_NAME = 18

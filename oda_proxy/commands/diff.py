@@ -18,6 +18,7 @@ from oda_proxy.drift.differences import Tolerance
 from oda_proxy.drift.drifts import Outcome, drifts
 from oda_proxy.drift.sources import recordings_in
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.files.archives import open_tree
 from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
@@ -35,12 +36,11 @@ _ERASE = "\x1b[K"
 def diff(
     folder: Path, *, upstream: str | None, rtol: float, atol: float, ignored: Collection[str], as_json: bool
 ) -> int:
-    """Rerun all recordings in a folder, and print what differs; the exit status is 1 if one differs or fails.
+    """Rerun all recordings of a folder or an archive, and print what differs; the exit status is 1 if any does.
 
     Each is sent to `upstream`, or to the dispatcher that was recorded. Raises UsageError if neither is known,
     UpstreamUnreachableError if the dispatcher never responds.
     """
-    is_capsule(folder)  # names a folder that cannot be read
     results: list[Drift] = []
 
     async def rerun(recordings: Iterable[NamedRecording | Unusable], url: str) -> None:
@@ -49,8 +49,9 @@ def diff(
             results.append(drift)  # noqa: PERF401 - each is kept if a later one fails
 
     try:
-        with closing(Progress()) as progress:
-            for url, recordings in recordings_in(folder):
+        with closing(Progress()) as progress, open_tree(folder) as tree:
+            is_capsule(tree)  # names a folder that cannot be read
+            for url, recordings in recordings_in(tree):
                 if not (address := upstream or url):
                     raise UsageError(f"{folder} does not name the dispatcher that was recorded: use --upstream")
                 asyncio.run(rerun(recordings, address))

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 def add_commands(add: AddCommand) -> None:
     """Add the command to the parser."""
     diff = add("diff", _diff, (), "rerun recorded queries, and show what differs")
-    diff.add("folder", type=argument_types.path, metavar="CAPSULE", help="a capsule, or a folder of fixtures")
+    diff.add(
+        "folder",
+        type=argument_types.path,
+        metavar="CAPSULE",
+        help="a capsule or fixtures: a folder, .zip or .tar.gz",
+    )
     diff.add(
         "--upstream",
         type=argument_types.upstream,

@@ -6,11 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.conversion import fixture_from_recording
+from oda_proxy.capsule.zip_output import folder_for
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn, warn_of_no_match
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.files.archives import open_tree
 from oda_proxy.files.git_attributes import write_git_attributes
 from oda_proxy.fixture.json_files import MANIFEST
 from oda_proxy.fixture.reading import open_folder
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    folder: Path,
+    target: Path,
     keys: Sequence[str],
     *,
     filters: Filters,
@@ -37,11 +39,18 @@ def export(
     options: StoreOptions,
     as_json: bool,
 ) -> int:
-    """Write recordings to a folder of fixtures; the exit status is 1 if one cannot be written.
+    """Write recordings to a folder of fixtures, or to a new zip file; the exit status is 1 if one cannot be written.
 
     Without keys, all public recordings that meet the filters are written: a private one is published only if its key is
     named.
     """
+    with folder_for(target) as folder:
+        return _export_to(folder, keys, filters, dry_run=dry_run, options=options, as_json=as_json)
+
+
+def _export_to(
+    folder: Path, keys: Sequence[str], filters: Filters, *, dry_run: bool, options: StoreOptions, as_json: bool
+) -> int:
     origins = _origins(folder)
     written, failed = {}, {}
     with open_store(options) as store:
@@ -86,24 +95,25 @@ def _select_for_export(store: Store, keys: Sequence[str], filters: Filters) -> S
 
 
 def import_(folder: Path, *, options: StoreOptions, as_json: bool) -> int:
-    """Store the fixtures of a folder or a capsule as recordings; the exit status is 1 if one cannot be stored.
+    """Store the fixtures of a folder, a capsule or an archive as recordings; the exit status is 1 if one cannot be.
 
     The descriptions of instruments in a capsule are stored, too: the same queries find its recordings.
     """
-    sources = sources_in(folder, (options.upstream, *options.former_url))
     stored, failed = {}, {}
-    with open_store(options, create=True) as store:
-        own = stored_descriptions(cache_folder(options.cache_dir, options.upstream))
+    with open_tree(folder) as tree:
+        sources = sources_in(tree, (options.upstream, *options.former_url))
+        with open_store(options, create=True) as store:
+            own = stored_descriptions(cache_folder(options.cache_dir, options.upstream))
 
-        async def store_all() -> None:
-            async for one in import_all(sources, store, own, run=run_here):
-                if one.key is None:
-                    failed[one.path] = one.error
-                    warn(f"{one.path} was not stored: {one.error}")
-                else:
-                    stored[one.path] = one.key
+            async def store_all() -> None:
+                async for one in import_all(sources, store, own, run=run_here):
+                    if one.key is None:
+                        failed[one.path] = one.error
+                        warn(f"{one.path} was not stored: {one.error}")
+                    else:
+                        stored[one.path] = one.key
 
-        asyncio.run(store_all())
+            asyncio.run(store_all())
     if as_json:
         print_json({"kept": stored, "failed": failed})
     else:

@@ -9,9 +9,10 @@ import shlex
 import signal
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
+from oda_proxy.capsule.zip_output import folder_for
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
 from oda_proxy.config.options import PRODUCTION
@@ -24,7 +25,7 @@ from oda_proxy.run.recorder import recording
 from oda_proxy.run.replayer import replaying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oda_proxy.run.child import CommandResult
@@ -60,12 +61,12 @@ def record(
 
     async def run() -> int:
         async with recording(
-            folder,
+            written,
             command=program,
             environment=os.environ,
             upstream=upstream,
             include_private=include_private,
-            replace=replace,
+            replace=replace and written == folder,
             pages=PagePolicy(max_page, frozenset(keep_post)),
         ) as recorder:
             with empty_caches(os.environ) as home:
@@ -74,7 +75,9 @@ def record(
         _print([*_end_of(result), *_record_summary(recorder, folder, program, home, bypass)])
         return result.status
 
-    return _run(program, run)
+    _prepare(program)
+    with folder_for(folder, replace=replace) as written:
+        return asyncio.run(run())
 
 
 def replay(
@@ -94,14 +97,14 @@ def replay(
         _print([*_end_of(result), *_replay_summary(replayer, folder), *_bypass_summary(bypass), *_home_summary(home)])
         return result.status
 
-    return _run(program, run)
+    _prepare(program)
+    return asyncio.run(run())
 
 
-def _run(program: Sequence[str], run: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run a coroutine, after checking that the command exists."""
+def _prepare(program: Sequence[str]) -> None:
+    """Set up logging, and check that the command exists."""
     logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
     child.find(program[0])
-    return asyncio.run(run())
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from oda_proxy.capsule.source_folder import is_capsule
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.proxy_api import ProxyError, connected
+from oda_proxy.files.archives import open_tree
+from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable
 
@@ -23,10 +24,10 @@ _ROUTE: Final = "/-/api/import"
 
 
 def import_(server: Server, folder: Path, *, as_json: bool) -> int:
-    """Store the fixtures of a folder or a capsule at a proxy; the exit status is 1 if one cannot be stored."""
-    is_capsule(folder)  # names a folder that is neither
-    with tempfile.TemporaryFile() as file:
-        _zip(folder, file)
+    """Store the fixtures of a folder, a capsule or an archive at a proxy; the exit status is 1 if one cannot be."""
+    with open_tree(folder) as tree, tempfile.TemporaryFile() as file:
+        is_capsule(tree)  # names a folder that is neither
+        write_zip(tree, file, level=1)
         file.seek(0)
         answer = asyncio.run(_send(server, file))
     try:
@@ -45,11 +46,3 @@ def import_(server: Server, folder: Path, *, as_json: bool) -> int:
 async def _send(server: Server, file: BinaryIO) -> Any:
     async with connected(server) as api:
         return await api.send("POST", _ROUTE, body=file, headers={"Content-Type": "application/zip"})
-
-
-def _zip(folder: Path, file: BinaryIO) -> None:
-    """Write the files of a folder to a zip file, with paths relative to the folder; links are not followed."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                archive.write(path, path.relative_to(folder))

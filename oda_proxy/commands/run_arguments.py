@@ -26,13 +26,13 @@ def add_commands(add: AddCommand) -> None:
         type=argument_types.path,
         metavar="DIR",
         required=True,
-        help="folder of the new capsule",
+        help="folder, or .zip file, of the new capsule",
     )
     record.add("--include-private", action="store_true", help="also record responses to requests with a token")
     record.add("--replace", action="store_true", help="replace an existing capsule")
     _program(record)
     replay = add("replay", _replay, REPLAY, "run a command, answered from a capsule, without network")
-    replay.add("folder", type=argument_types.path, metavar="DIR", help="folder of the capsule")
+    replay.add("folder", type=argument_types.path, metavar="CAPSULE", help="folder, .zip or .tar.gz file of a capsule")
     _program(replay)
 
 

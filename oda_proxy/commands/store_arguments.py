@@ -72,18 +72,23 @@ def add_commands(add: AddCommand) -> None:
         nargs="?",
         type=argument_types.path,
         metavar="DIR",
-        help="a capsule, a folder of fixtures, or the folder of a store",
+        help="a capsule, a folder of fixtures, a .zip or .tar.gz file of one, or the folder of a store",
     )
     verify.add("--fix", action="store_true", help="remove damaged recordings and orphaned files")
     _json(verify)
     export = add("export", _export, STORE, "write recordings as a folder of fixtures")
-    export.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, new or existing")
+    export.add("folder", type=argument_types.path, metavar="DIR", help="folder, or new .zip file, of fixtures")
     export.add("keys", nargs="*", **_KEYS)
     _filters(export)
     export.add("--dry-run", action="store_true", help="list the recordings, and write nothing")
     _json(export)
     imports = add("import", _import, _LOCAL_OR_REMOTE, "store the fixtures of a folder, or of a capsule, as recordings")
-    imports.add("folder", type=argument_types.path, metavar="DIR", help="folder of fixtures, or a capsule")
+    imports.add(
+        "folder",
+        type=argument_types.path,
+        metavar="DIR",
+        help="fixtures or a capsule: a folder, .zip or .tar.gz",
+    )
     _json(imports)
     refresh = add("refresh", _refresh, REFRESH, "have recordings of a running proxy computed again")
     refresh.add("keys", nargs="+", **_KEYS)
@@ -205,7 +210,13 @@ def _show(values: dict[str, Any]) -> int:
 def _export(values: dict[str, Any]) -> int:
     from oda_proxy.commands import export_import
 
-    return export_import.export(filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+    return export_import.export(
+        values.pop("folder"),
+        values.pop("keys"),
+        filters=_pop_filters(values),
+        options=StoreOptions.pop(values),
+        **values,
+    )
 
 
 def _import(values: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""The command `verify` for a folder of fixtures or a capsule."""
+"""The command `verify` for a folder of fixtures or a capsule, or an archive of either."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.capsule.source_folder import is_capsule
 from oda_proxy.commands.output import print_json, print_lines
 from oda_proxy.errors import UsageError
+from oda_proxy.files.archives import open_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +20,11 @@ def verify(folder: Path, *, fix: bool, as_json: bool) -> int:
 
     if fix:
         raise UsageError("verify --fix repairs a store; it does not repair a folder of fixtures or a capsule")
-    check, sound = (
-        (capsule.verify, "the capsule is sound")
-        if is_capsule(folder)
-        else (verification.verify, "all fixtures are sound")
-    )
-    faults = [str(error) for error in check(folder)]
+    with open_tree(folder) as tree:
+        if is_capsule(tree):
+            sound, faults = "the capsule is sound", [str(error) for error in capsule.verify(tree)]
+        else:
+            sound, faults = "all fixtures are sound", [str(error) for error in verification.verify(tree)]
     if as_json:
         print_json({"folder": str(folder), "sound": not faults, "faults": faults})
     else:

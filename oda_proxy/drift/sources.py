@@ -14,9 +14,9 @@ from oda_proxy.query.cache_key import short_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
+    from oda_proxy.files.trees import FileTree
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.query.query import Query
     from oda_proxy.recordings.recording import Recording
@@ -39,17 +39,17 @@ class Unusable:
     reason: str
 
 
-def recordings_in(folder: Path) -> list[tuple[str, Iterable[NamedRecording | Unusable]]]:
+def recordings_in(tree: FileTree) -> list[tuple[str, Iterable[NamedRecording | Unusable]]]:
     """Return the recordings of each dispatcher, with its URL, which is empty if it is unknown.
 
-    Raises FixtureError if the folder is neither a capsule nor a folder of fixtures.
+    Raises FixtureError if it is neither a capsule nor a folder of fixtures.
     """
-    if capsule.is_capsule(folder):
-        return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(folder).dispatchers]
-    if not (folder / MANIFEST).exists():
-        raise NoCapsuleError(folder)
+    if capsule.is_capsule(tree):
+        return [(one.url, _of_capsule(one)) for one in capsule.open_capsule(tree).dispatchers]
+    if not tree.has(MANIFEST):
+        raise NoCapsuleError(tree.path)
     by_source: dict[str, list[Fixture]] = {}
-    for one in open_folder(folder).fixtures:
+    for one in open_folder(tree).fixtures:
         source = str(one.origin.get("source", "")) if one.origin.get("kind") == "recorded" else ""
         by_source.setdefault(source if source.startswith(("http://", "https://")) else "", []).append(one)
     return [(url, _of_fixtures(several)) for url, several in by_source.items()]

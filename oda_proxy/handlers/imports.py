@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from oda_proxy.files.trees import FileTree
     from oda_proxy.fixture.reading import Fixture
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
@@ -46,22 +47,22 @@ class Imported:
     error: str = field(default="")
 
 
-def sources_in(folder: Path, urls: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> list[Source]:
-    """Return the fixtures of a folder, or those of a capsule that are of a dispatcher with one of these URLs.
+def sources_in(tree: FileTree, urls: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> list[Source]:
+    """Return the fixtures of a tree, or those of a capsule that are of a dispatcher with one of these URLs.
 
     Blocks. Raises NotASourceError, FixtureError, CapsuleError, and UsageError where the capsule is of another
     dispatcher.
     """
-    if not is_capsule(folder):
-        return [Source(one) for one in open_folder(folder, limits=limits).fixtures]
-    opened = capsule.open_capsule(folder)
+    if not is_capsule(tree):
+        return [Source(one) for one in open_folder(tree, limits=limits).fixtures]
+    opened = capsule.open_capsule(tree)
     addresses = {url.rstrip("/") for url in urls}
     found = [one for one in opened.dispatchers if one.url.rstrip("/") in addresses]
     if not found:
         others = ", ".join(one.url for one in opened.dispatchers) or "no dispatcher"
         raise UsageError(
-            f"the capsule {folder} is from {others}, not from {urls[0]}; choose one with --upstream, or name a former "
-            "address of the dispatcher with --former-url"
+            f"the capsule {tree.path} is from {others}, not from {urls[0]}; choose one with --upstream, or name a "
+            "former address of the dispatcher with --former-url"
         )
     return [Source(one, stored_descriptions(dispatcher.folder)) for dispatcher in found for one in dispatcher.fixtures]
 

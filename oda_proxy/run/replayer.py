@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from oda_proxy.capsule import layout
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.readme import describe
 from oda_proxy.capsule.secrets import may_hold_secret
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Store
     from oda_proxy.store.near_misses import MissHandler
 
-MAX_IN_MEMORY = 256 * 1024 * 1024
-"""Bytes of a capsule that is read into memory; a larger one is unpacked into a temporary folder."""
+MAX_IN_MEMORY = 16 * 1024 * 1024
+"""Bytes of a capsule whose recordings are read into memory; those of a larger one are in a temporary folder."""
 
 _FOREVER = float("inf")
 
@@ -77,6 +78,15 @@ class CapsuleItem:
     uses: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """An exchange; where it has a `path`, its body is read from there when it is requested."""
+
+    recorded: Exchange
+    item: CapsuleItem
+    path: str
+
+
 class Replayer:
     """Answers the requests of a command from a capsule."""
 
@@ -90,10 +100,10 @@ class Replayer:
         """Requests that came."""
         self.missed: Counter[str] = Counter()
         """Requests without an answer, one line each, and how often."""
-        self._policy = Policy(description_ttl=_FOREVER, jobs=JobPolicy(time_scale=time_scale))
+        self._policy = Policy(description_ttl=_FOREVER, jobs=JobPolicy(time_scale=time_scale), memory=MAX_IN_MEMORY)
         self._proxies: dict[str, Proxy] = {}
         self._only_proxy: Proxy | None = None
-        self._exchanges: defaultdict[str, list[tuple[Exchange, CapsuleItem]]] = defaultdict(list)
+        self._exchanges: defaultdict[str, list[_Page]] = defaultdict(list)
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -112,7 +122,8 @@ class Replayer:
 
     async def load(self, stack: AsyncExitStack) -> None:
         """Read the capsule; resources to close are put on `stack`. Raises CapsuleError."""
-        is_large = await asyncio.to_thread(_size, self.capsule.folder) > MAX_IN_MEMORY
+        is_large = await asyncio.to_thread(lambda: self.capsule.tree.size) > MAX_IN_MEMORY
+        stack.callback(self.capsule.close)
         for dispatcher in self.capsule.dispatchers:
             store: Store = MemoryStore()
             if is_large:
@@ -123,17 +134,23 @@ class Replayer:
             self._proxies |= dict.fromkeys((dispatcher.url, *dispatcher.addresses), proxy)
         if len(self.capsule.dispatchers) == 1:
             self._only_proxy = proxy
-        exchanges = await asyncio.to_thread(lambda: list(self.capsule.exchanges()))
-        for recorded in sorted(exchanges, key=lambda one: (one.method == "GET", one.occurrence)):
+        exchanges = await asyncio.to_thread(self._read_exchanges, has_bodies=not is_large)
+        for path, recorded in sorted(exchanges, key=lambda one: (one[1].method == "GET", one[1].occurrence)):
             item = self._item(f"{recorded.method} {_printable(recorded.url)}")
-            self._exchanges[recorded.url].append((recorded, item))
+            self._exchanges[recorded.url].append(_Page(recorded, item, path if is_large else ""))
+
+    def _read_exchanges(self, *, has_bodies: bool) -> list[tuple[str, Exchange]]:
+        """Read the exchanges, each with its path; the bodies of a large capsule are read when they are requested."""
+        paths = filter(layout.is_exchange, self.capsule.files)
+        found = ((path, self.capsule.exchange(path)) for path in paths)
+        return [(path, one if has_bodies else replace(one, body=b"")) for path, one in found]
 
     async def answer_dispatcher(self, address: str | None, request: Request, *, origin: str) -> Answer:
         """Answer a request to a dispatcher from its recordings."""
         found = self._only_proxy or self._proxies.get(PRODUCTION) if address is None else self._proxies.get(address)
         self.requests += 1
         path = page_below(request)
-        if path is not None and (page := self._page_of_dispatcher(address, path, request)):
+        if path is not None and (page := await self._page_of_dispatcher(address, path, request)):
             return page
         proxy = found or self._unknown_dispatcher(address)
         counted: list[str] = []
@@ -150,36 +167,37 @@ class Replayer:
     async def answer_other(self, forwarded: ForwardedRequest) -> Answer:
         """Answer a request to another server. Raises NotInCapsuleError."""
         self.requests += 1
-        if answer := self._answer_page(forwarded):
+        if answer := await self._answer_page(forwarded):
             return answer
         request = forwarded.request
         what = f"{request.method} {_printable(forwarded.url)}"
         self.missed[f"{what}: not in the capsule"] += 1
         raise NotInCapsuleError(f"offline: {what} is not in the capsule, and a replay sends no requests")
 
-    def _answer_page(self, forwarded: ForwardedRequest) -> Answer | None:
+    async def _answer_page(self, forwarded: ForwardedRequest) -> Answer | None:
         """Answer a request from the exchanges: of several occurrences the next one, and the last again and again."""
         request = forwarded.request
         body = request.body if isinstance(request.body, bytes) else None
         found = [
-            (recorded, item)
-            for recorded, item in self._exchanges.get(forwarded.url, ())
-            if recorded.matches(request.method, forwarded.url, request.headers, body)
+            page
+            for page in self._exchanges.get(forwarded.url, ())
+            if page.recorded.matches(request.method, forwarded.url, request.headers, body)
         ]
         if not found:
             return None
-        series = [(recorded, item) for recorded, item in found if recorded.request == found[0][0].request]
-        recorded, item = next(((one, its_item) for one, its_item in series if not its_item.uses), series[-1])
-        item.uses += 1
+        series = [page for page in found if page.recorded.request == found[0].recorded.request]
+        page = next((one for one in series if not one.item.uses), series[-1])
+        page.item.uses += 1
+        recorded = await asyncio.to_thread(self.capsule.exchange, page.path) if page.path else page.recorded
         return recorded.answer(CacheStatus(hit=True))
 
-    def _page_of_dispatcher(self, address: str | None, path: str, request: Request) -> Answer | None:
+    async def _page_of_dispatcher(self, address: str | None, path: str, request: Request) -> Answer | None:
         """Answer a request for a page below the address of a dispatcher."""
         for dispatcher in self.capsule.dispatchers:
             is_it = address in {dispatcher.url, *dispatcher.addresses} or (
                 address is None and (self._only_proxy is not None or dispatcher.url == PRODUCTION)
             )
-            if is_it and (answer := self._answer_page(forwarded_to(dispatcher.url, path, request))):
+            if is_it and (answer := await self._answer_page(forwarded_to(dispatcher.url, path, request))):
                 return answer
         return None
 
@@ -236,7 +254,7 @@ async def replaying(
     upstream: str = PRODUCTION,
     former_urls: Sequence[str] = (),
 ) -> AsyncIterator[Replayer]:
-    """Replay the capsule in `folder` until the block ends; nothing is sent to other machines.
+    """Replay the capsule in `folder`, or in an archive, until the block ends; nothing is sent to other machines.
 
     `time_scale` is the duration of jobs: 1 as recorded, 0 none. `listen` opens the listeners. What was recorded of a
     dispatcher at one of the `former_urls` answers requests to `upstream`, too. Raises CapsuleError, which names the
@@ -333,7 +351,3 @@ def _printable(url: str) -> str:
     if may_hold_secret(url):
         url = url.partition("?")[0]
     return printable(url)
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.drift.sources import Unusable, recordings_in, short_name
 from oda_proxy.errors import BadQueryError, UsageError
+from oda_proxy.files.archives import is_archive, open_tree
 from oda_proxy.query.message_text import shorten
 from oda_proxy.query.query import ENVELOPE, split_query
 from oda_proxy.recordings.obstacles import rerun_obstacle
@@ -61,8 +62,9 @@ class Skipped:
 
 def read_plan(path: Path) -> list[PlannedQuery | Skipped]:
     """Read a plan: a file of queries, or a capsule. Raises UsageError, which names the line, and FixtureError."""
-    if path.is_dir():
-        return [_of_recording(one) for _, recordings in recordings_in(path) for one in recordings]
+    if path.is_dir() or is_archive(path):
+        with open_tree(path) as tree:
+            return [_of_recording(one) for _, recordings in recordings_in(tree) for one in recordings]
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UsageError(f"the plan {path} is larger than {LARGEST_FILE} bytes")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError, OdaProxyError, StoreUnusableError
-from oda_proxy.files.zip_extraction import NoSpaceError, ZipLimits, extract
+from oda_proxy.files.trees import FolderTree
+from oda_proxy.files.zip_extraction import NoSpaceError, extract
+from oda_proxy.files.zip_members import ZipLimits
 from oda_proxy.fixture.reading import Limits
 from oda_proxy.handlers.imports import import_all, sources_in
 from oda_proxy.web.change_log import note_changed
@@ -72,7 +74,7 @@ async def _import(
         await asyncio.to_thread(extract, file, content, LIMITS)
     try:
         limits = Limits(file_bytes=LIMITS.file_bytes, files=LIMITS.files)
-        sources = await asyncio.to_thread(sources_in, _root(content), urls, limits=limits)
+        sources = await asyncio.to_thread(sources_in, FolderTree(_root(content)), urls, limits=limits)
     except StoreUnusableError:
         raise
     except OdaProxyError as error:

@@ -16,6 +16,7 @@ from oda_proxy.drift.comparison import ProductComparison, Verdict
 from oda_proxy.drift.differences import Difference
 from oda_proxy.drift.drifts import Drift, Outcome
 from oda_proxy.drift.sources import NamedRecording, recordings_in
+from oda_proxy.files.trees import FolderTree
 from tests.support.fixture_folders import copy_fixtures, products_of_fixture, rewrite_fixture
 from tests.support.reruns import recorded_from
 from tests.support.servers import running
@@ -80,7 +81,7 @@ def test_differences_are_printed_and_the_exit_status_is_one(tmp_path: Path, caps
 
 def test_a_capsule_is_compared_with_its_dispatcher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served = copy_fixtures(tmp_path / "served", IMAGE, CURVES)
-    [(_, several)] = recordings_in(served)
+    [(_, several)] = recordings_in(FolderTree(served))
     queries = [one.recording.query for one in several if isinstance(one, NamedRecording) and one.recording.query]
     with running(tmp_path / "log", "mock", "--fixtures", str(served), "--port", "0", "--time-scale", "0") as server:
         image, curves = (asyncio.run(recorded_from(server.url, query)) for query in queries)

@@ -18,6 +18,7 @@ from oda_proxy.drift.comparison import ProductComparison, Verdict
 from oda_proxy.drift.differences import EXACT, Difference, Tolerance
 from oda_proxy.drift.drifts import Drift, Outcome, drift_of, drifts
 from oda_proxy.drift.sources import NamedRecording, Unusable, recordings_in
+from oda_proxy.files.trees import FolderTree
 from oda_proxy.query.query import parse_fields, split_query
 from oda_proxy.recordings.obstacles import rerun_obstacle
 from tests.support.dispatcher_responses import answer
@@ -44,7 +45,7 @@ async def rerun_all(
 ) -> list[Drift]:
     """Rerun the recordings of one folder at a mock with the fixtures of another."""
     if isinstance(recorded, Path):
-        [(_, recorded)] = recordings_in(recorded)
+        [(_, recorded)] = recordings_in(FolderTree(recorded))
     async with mock(served) as url:
         return [one async for one in drifts(recorded, url, tolerance, on_progress=ignore, sleep=no_sleep)]
 
@@ -125,7 +126,7 @@ async def test_a_fixture_of_a_failure_is_skipped(tmp_path: Path) -> None:
 
 def recorded_of(folder: Path, **changes: Any) -> NamedRecording:
     """Return the light curve of `mock_folders` as a recording."""
-    [(_, several)] = recordings_in(folder)
+    [(_, several)] = recordings_in(FolderTree(folder))
     [one] = [one for one in several if isinstance(one, NamedRecording) and one.name == "polar/polar_lc/one"]
     return replace(one, **changes)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oda_proxy.files.zip_extraction import ZipLimits
+from oda_proxy.files.zip_members import ZipLimits
 from oda_proxy.web import import_api
 from tests.support.access_servers import ADMIN, AccessServer, api_server, bearer
 from tests.support.capsules import write_capsule

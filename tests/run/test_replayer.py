@@ -1,0 +1,66 @@
+"""Capsules are replayed from folders and archives, also those that are too large for the memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oda_proxy.files.trees import FolderTree
+from oda_proxy.files.zip_writing import write_zip_file
+from oda_proxy.http.message import Request
+from oda_proxy.run import replayer as replayer_module
+from oda_proxy.run.forwarded_request import ForwardedRequest, Origin
+from oda_proxy.run.replayer import replaying
+from tests.support import capsules
+from tests.support.dispatcher_responses import SESSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from oda_proxy.http.answer import Answer
+
+
+@asynccontextmanager
+async def no_listener(_: Any) -> AsyncIterator[Any]:
+    yield None
+
+
+async def read(answer: Answer) -> bytes:
+    return (
+        b"".join(map(bytes, answer.body))
+        if isinstance(answer.body, tuple)
+        else b"".join([p async for p in answer.body])
+    )
+
+
+async def answers(source: Path) -> list[Any]:
+    """Return the answers to a query, for a description and for a page."""
+    query = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&RA=83&dry_run=yes&query_status=new"
+    async with replaying(source, listen=no_listener) as replayed:
+        sent = Request("GET", "/run_analysis", f"{query}&session_id={SESSION}&token=None")
+        run = await read(await replayed.answer_dispatcher(capsules.URL, sent, origin="http://here"))
+        described = await replayed.answer_dispatcher(
+            capsules.URL, Request("GET", "/api/instr-list"), origin="http://here"
+        )
+        page = await replayed.answer_other(
+            ForwardedRequest(Origin("https", "sites.example", 443), Request("GET", "/list", "name=Crab"))
+        )
+        assert not replayed.missed
+        return [json.loads(run)["products"]["numpy_data_product_list"], await read(described), await read(page)]
+
+
+@pytest.mark.parametrize("limit", [0, replayer_module.MAX_IN_MEMORY])
+async def test_a_zip_file_is_replayed_as_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    capsules.write_capsule(tmp_path / "capsule")
+    write_zip_file(FolderTree(tmp_path / "capsule"), tmp_path / "paper.zip")
+    expected = await answers(tmp_path / "capsule")
+
+    monkeypatch.setattr(replayer_module, "MAX_IN_MEMORY", limit)
+
+    assert await answers(tmp_path / "paper.zip") == expected
