@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.schema import Schema
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry
 
 
 @pytest.fixture
@@ -332,7 +333,7 @@ class BrokenStore(MemoryStore):
     def get(self, key: Key) -> Recording | None:
         raise StoreUnusableError(Path("/nowhere"), "disk I/O error")
 
-    def put(self, recording: Recording) -> None:
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         raise StoreUnusableError(Path("/nowhere"), "No space left on device")
 
 

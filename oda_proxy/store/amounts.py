@@ -23,13 +23,20 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
+def parse_age(text: str) -> float:
+    """Parse an age such as `30d`, and return it in s. Raises ValueError."""
+    if (age := _AGE.fullmatch(text.strip())) is None:
+        raise ValueError(text)
+    return float(age[1]) * _SECONDS[age[2]]
+
+
 def parse_time_before(text: str, now: float) -> float:
     """Parse a date or a time (ISO, UTC by default), or an age such as `30d` before `now`. Raises ValueError.
 
     `now` and the result are in s since 1970 (UTC).
     """
-    if age := _AGE.fullmatch(text.strip()):
-        return now - float(age[1]) * _SECONDS[age[2]]
+    if _AGE.fullmatch(text.strip()):
+        return now - parse_age(text)
     try:
         moment = datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

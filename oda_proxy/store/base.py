@@ -42,6 +42,23 @@ class Entry:
     """Whether it is exempt from eviction."""
     query: Query | None
     """The query; None if unknown."""
+    first_stored_at: float | None = None
+    """When the first of several equal answers was stored; None if that is `stored_at`."""
+    valid_until: float | None = None
+    """When it was replaced, for an earlier version; None for the recording that answers the query today."""
+
+    @property
+    def valid_from(self) -> float:
+        """Since when it is, or was, the answer to its query."""
+        return self.stored_at if self.first_stored_at is None else self.first_stored_at
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryUsage:
+    """The number of earlier versions, and the bytes of their heads on the medium that no current recording has."""
+
+    versions: int = 0
+    occupied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +132,42 @@ class Store(Protocol):
     def new_head(self, size: int) -> HeadWriter:
         """Return what takes the head of a recording that may be stored; `size` is about that of its text in bytes."""
 
-    def put(self, recording: Recording) -> None:
-        """Store a recording, replacing any with its key; once this returns, it survives a crash."""
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
+        """Store a recording, replacing any with its key; once this returns, it survives a crash.
+
+        The replaced one becomes an earlier version, as far as the limits of the history allow. Where it is `same_as`,
+        whose content was found equal, both are one version that has been the answer since that one was.
+        """
+
+    def versions(self, key: Key) -> list[Entry]:
+        """Return the metadata of the earlier versions of a recording, and last its own, in order of time.
+
+        Earlier versions may exist without a recording. Their times do not overlap; between them there may be gaps.
+        """
+
+    def version_keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys with earlier versions that begin with a text, in order."""
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        """Return the recording with the metadata that `versions` has returned; None if it was removed since.
+
+        It is not noted as requested; otherwise as `get`. One that was replaced since is returned as it was.
+        """
+
+    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove earlier versions, and return those that existed."""
+
+    def expire_versions(self, now: float) -> int:
+        """Remove the earlier versions that are older than the limits of the history allow; return their number.
+
+        Those of pinned recordings stay.
+        """
+
+    def history_usage(self) -> HistoryUsage:
+        """Return the usage of earlier versions."""
 
     def remove(self, key: Key) -> bool:
-        """Remove a recording; return whether it existed."""
+        """Remove a recording; return whether it existed. Its earlier versions stay."""
 
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
@@ -155,8 +203,9 @@ class Store(Protocol):
         """Return at most `limit` of the recordings that a search finds, from the one with this number on (from 0)."""
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
-        """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.
+        """Iterate over what may be evicted in order: earlier versions, then recordings, without those that are pinned.
 
+        Those that share a head are evicted together; earlier versions whose head a recording has, with that.
         Recordings may be removed meanwhile. No more are read than the caller needs.
         """
 
@@ -164,7 +213,7 @@ class Store(Protocol):
         """Return the totals of each product, in constant time."""
 
     def usage(self) -> Usage:
-        """Return the usage, in constant time."""
+        """Return the usage, soon; the bytes of earlier versions are included, and their number is not."""
 
     def other_recordings(self) -> OtherRecordings:
         """Return how much of the usage belongs to other releases."""

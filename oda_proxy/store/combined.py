@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
-from oda_proxy.store.base import OtherRecordings, ProductTotals, Usage
+from oda_proxy.store.base import HistoryUsage, OtherRecordings, ProductTotals, Usage
 from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.index import INDEX
 from oda_proxy.store.search import Found, scan
 
@@ -38,14 +39,20 @@ _BATCH = 100
 """Recordings that are removed at once."""
 
 
-def open_stores(folder: Path, others: Iterable[Path], *, track_use: bool = True) -> DiskStore | CombinedStore:
+def open_stores(
+    folder: Path,
+    others: Iterable[Path],
+    *,
+    track_use: bool = True,
+    history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
+) -> DiskStore | CombinedStore:
     """Open the store in a folder, which is created, and those of the other folders that hold one.
 
     Raises StoreUnusableError where one of them cannot be used.
     """
     with ExitStack() as stack:
         folders = (folder, *(other for other in others if _holds_store(other)))
-        stores = [stack.enter_context(closing(DiskStore(one, track_use=track_use))) for one in folders]
+        stores = [stack.enter_context(closing(DiskStore(one, track_use=track_use, history=history))) for one in folders]
         stack.pop_all()
     return CombinedStore(stores[0], stores[1:]) if len(stores) > 1 else stores[0]
 
@@ -106,13 +113,52 @@ class CombinedStore:
         """Return what takes the head of a recording that may be stored in the first store."""
         return self._first.new_head(size)
 
-    def put(self, recording: Recording) -> None:
-        """Store a recording in the first store, and remove any with its key from the others."""
-        self._first.put(recording)
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
+        """Store a recording in the first store; any with its key in the others becomes an earlier version there."""
+        self._first.put(recording, same_as=same_as)
         for store in self._others:
             with suppress(StoreUnusableError):  # the first store is read first
-                if store.fingerprint(recording.key) is not None:
+                found = store.entry(recording.key)
+                if found is not None and same_as is not None and found.stored_at == same_as.stored_at:
                     store.remove(recording.key)
+                elif found is not None:
+                    store.archive(recording.key, recording.stored_at)
+                elif store.fingerprint(recording.key) is not None:
+                    store.remove(recording.key)
+
+    def versions(self, key: Key) -> list[Entry]:
+        """Return the metadata of the earlier versions in all stores, and last of the recording, in order of time."""
+        found = [one for store in self._all for one in store.versions(key)]
+        current = self.entry(key)
+        earlier = (one for one in found if one.valid_until is not None)
+        return [*sorted(earlier, key=lambda one: one.valid_from), *([] if current is None else [current])]
+
+    def version_keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys with earlier versions that begin with a text, in order."""
+        return sorted({key for store in self._all for key in store.version_keys_beginning(text)})
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
+        return next((found for store in self._all if (found := store.get_version(entry)) is not None), None)
+
+    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove earlier versions, and return those that existed; stores without them may be read-only."""
+        removed: list[Entry] = []
+        for store in self._all:
+            if own := [one for one in entries if _has(store, one)]:
+                removed += store.remove_versions(own)
+        return removed
+
+    def expire_versions(self, now: float) -> int:
+        """Remove the earlier versions beyond the limits of the history, without pinned ones; return their number."""
+        return sum(store.expire_versions(now) for store in self._evictable())
+
+    def history_usage(self) -> HistoryUsage:
+        """Return the usage of earlier versions; bytes that eviction cannot free are not counted."""
+        found = [(store, store.history_usage()) for store in self._all]
+        evictable = set(map(id, self._evictable()))
+        occupied = sum(one.occupied for store, one in found if id(store) in evictable)
+        return HistoryUsage(sum(one.versions for _, one in found), occupied)
 
     def remove(self, key: Key) -> bool:
         """Remove a recording from all stores; return whether it existed."""
@@ -189,7 +235,7 @@ class CombinedStore:
     def groups_to_evict(self) -> Iterator[list[Entry]]:
         """Iterate over the recordings in the order of eviction, those that share a head in a store together."""
         groups = (store.groups_to_evict() for store in self._evictable())
-        return heapq.merge(*groups, key=lambda group: max(map(eviction.priority, group)))
+        return heapq.merge(*groups, key=eviction.order)
 
     def totals(self) -> list[ProductTotals]:
         """Return the totals of each product; a recording that could not be removed from a store counts twice."""
@@ -262,5 +308,7 @@ class CombinedStore:
 
 def _has(store: DiskStore, entry: Entry) -> bool:
     """Return whether a store has the recording of an entry, and not an earlier or later one with its key."""
+    if entry.valid_until is not None:
+        return any(one.valid_from == entry.valid_from for one in store.versions(entry.key) if one.valid_until)
     found = store.entry(entry.key)
     return found is not None and found.stored_at == entry.stored_at

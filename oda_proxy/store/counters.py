@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store import rows
 from oda_proxy.store.base import Usage
-from oda_proxy.store.index_keys import HEAD_PREFIX, USAGE, other_rows, recording_key, references_key
+from oda_proxy.store.index_keys import (
+    HEAD_PREFIX,
+    USAGE,
+    key_of_version,
+    other_rows,
+    recording_key,
+    references_key,
+    version_rows,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oda_proxy.store.index import Index
     from oda_proxy.store.read_only_index import ReadOnlyIndex
     from oda_proxy.store.rows import HeadFile, Row
@@ -85,8 +96,8 @@ def _counters(index: Index | ReadOnlyIndex) -> tuple[dict[str, str], dict[str, s
     Rows of other releases are counted with the rest. Where one does not show what its head is, no counter is reduced.
     """
     keys = [key for key in index if key]
-    found = [one.head for key in keys if (one := row(index, key))]
-    others = [other.head for _, other in other_rows(index)]
+    found = [one.head for key in keys if recording_key(key) and (one := row(index, key))]
+    others = [other.head for _, other in chain(other_rows(index), _versions(index))]
     heads = [*((head.name, head.stored_size) for head in found), *filter(None, others)]
     references = Counter(name for name, _ in heads)
     expected = {references_key(name): str(number) for name, number in references.items()}
@@ -98,6 +109,13 @@ def _counters(index: Index | ReadOnlyIndex) -> tuple[dict[str, str], dict[str, s
     return expected, counted
 
 
+def _versions(index: Index | ReadOnlyIndex) -> Iterator[tuple[str, rows.OtherRow]]:
+    """Iterate over the keys and rows of earlier versions, in the form of those of other releases."""
+    for row_key, _, value in version_rows(index):
+        if (row := rows.loads_other(value)) is not None:
+            yield row_key, row
+
+
 def _stray_metadata(index: Index | ReadOnlyIndex) -> list[str]:
     """Return the keys of times of use and of pins that belong to no recording."""
     present = {key for row_key in index if (key := recording_key(row_key)) and row(index, row_key)}
@@ -106,9 +124,11 @@ def _stray_metadata(index: Index | ReadOnlyIndex) -> list[str]:
 
 
 def row(index: Index | ReadOnlyIndex, row_key: str) -> Row | None:
-    """Return a row of this format; None where it is damaged, or there is none."""
-    key = recording_key(row_key)
+    """Return the row of a recording or an earlier version; None where it is damaged, or there is none."""
+    key, version_of = recording_key(row_key), key_of_version(row_key)
     try:
+        if version_of:
+            return rows.loads_version(version_of, index.get(row_key) or "")
         return rows.loads(key, index.get(row_key) or "") if key else None
     except DAMAGE:
         return None

@@ -16,12 +16,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import math
 import os
 import sqlite3
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ import zstandard
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import (
     counters,
+    disk_versions,
     eviction,
     filter_conditions,
     index_keys,
@@ -40,9 +42,10 @@ from oda_proxy.store import (
     search_index,
     secondary_index,
 )
-from oda_proxy.store.base import FreeSpace, OtherRecordings
+from oda_proxy.store.base import FreeSpace, HistoryUsage, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import CompressedHeadWriter, Heads
+from oda_proxy.store.history_limits import STEP, HistoryLimits
 from oda_proxy.store.index import INDEX, Index, check, is_damage, open_index
 from oda_proxy.store.index_keys import pin_key, references_key, used_key
 from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
@@ -85,9 +88,17 @@ class DiskStore:
     while the index cannot be read; those that write fail while it is read-only. A damaged index is replaced.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, track_use: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        track_use: bool = True,
+        history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
+    ) -> None:
         """Take the folder; `clock` returns s since 1970 (UTC). Without `track_use`, a hit is not recorded."""
         self._folder = folder
+        self._history = history
         self._clock = clock
         self._heads = Heads(folder / layout.HEADS)
         self._heads_folder = str(folder / layout.HEADS)
@@ -97,6 +108,7 @@ class DiskStore:
         self._open_failure: tuple[float, Exception] | None = None
         self._uses: dict[Key, float] = {}
         self._headless: set[Key] = set()
+        self._headless_versions: set[Entry] = set()
         self._track_use = track_use
         self._others: OtherRecordings | None = None
         self._closing = threading.Event()
@@ -179,19 +191,20 @@ class DiskStore:
         """Return what compresses a head while it is made; its file is written by `put`."""
         return CompressedHeadWriter(size)
 
-    def put(self, recording: Recording) -> None:
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash.
 
-        A recording of another release under this key stays, too.
+        A recording of another release under this key stays, too. The replaced one becomes an earlier version, unless it
+        is `same_as`.
         """
         with self._open_index() as index:
             try:
-                self._put(index, recording)
+                self._put(index, recording, same_as)
             except FileNotFoundError:  # the folder was removed meanwhile
                 layout.prepare(self._folder)
-                self._put(self._index(), recording)
+                self._put(self._index(), recording, same_as)
 
-    def _put(self, index: Index | ReadOnlyIndex, recording: Recording) -> None:
+    def _put(self, index: Index | ReadOnlyIndex, recording: Recording, same_as: Entry | None) -> None:
         if isinstance(index, ReadOnlyIndex):
             index.writing()
         pending = self._heads.write(recording.head)
@@ -199,17 +212,106 @@ class DiskStore:
             with index.writing() as writable:
                 pending.commit()
                 row_key, _ = _find_row(writable, recording.key)
-                replaced = counters.delete_row(writable, row_key)
-                writable.set(row_key, rows.dumps(recording, pending.head_file))
+                first_stored_at = disk_versions.archive(writable, row_key, recording, same_as)
+                discarded = [counters.delete_row(writable, row_key)]
+                writable.set(row_key, rows.dumps(recording, pending.head_file, first_stored_at))
                 counters.count_references(writable, pending.head_file, 1)
                 secondary_index.add(writable, row_key)
+                if first_stored_at is None and self._history.max_versions != math.inf:
+                    surplus = self._history.exceeding(disk_versions.versions(writable, recording.key), -math.inf)
+                    discarded += [_delete_version(writable, one)[1] for one in surplus if not one.pinned]
         except (OSError, sqlite3.Error):
             with suppress(OSError, sqlite3.Error):  # the head may have its name already, and be an orphan
                 self._unlink_orphan(index, pending.head_file.name)
             raise
         finally:
             pending.discard()
-        self._discard_head(index, replaced)
+        for head_name in discarded:
+            self._discard_head(index, head_name)
+
+    def archive(self, key: Key, valid_until: float) -> bool:
+        """Make the recording of a key an earlier version, which was the answer until then; return whether it exists."""
+        with self._open_index() as index:
+            with index.writing() as writable:
+                row_key, _ = _find_row(writable, key)
+                replaced = counters.row(writable, row_key)
+                if replaced is not None:
+                    disk_versions.add(writable, row_key, replaced, max(valid_until, replaced.valid_from + STEP))
+            return self._remove(index, key, lambda _: True)
+
+    def versions(self, key: Key) -> list[Entry]:
+        """Return the metadata of the earlier versions of a recording, and last its own, in order of time."""
+        with self._open_index() as index:
+            earlier = disk_versions.versions(index, key)
+        current = self.entry(key)
+        return earlier if current is None else [*earlier, current]
+
+    def version_keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys with earlier versions that begin with a text, in order."""
+        with self._open_index() as index:
+            return list(dict.fromkeys(key for _, key, _ in index_keys.version_rows(index, text)))
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
+        with self._open_index() as index:
+            current = counters.row(index, _find_row(index, entry.key)[0])
+            if current is not None and current.stored_at == entry.stored_at and entry.valid_until is None:
+                return self.peek(entry.key)
+            row_key, row = disk_versions.find_row(index, entry)
+            if row is None:
+                return None
+            try:
+                return row.recording(self._heads.open(row.head))
+            except DAMAGE as error:
+                self.damaged += 1
+                _log.warning("an earlier version of recording %s is damaged (%s)", entry.key, _reason(error))
+                if not isinstance(index, ReadOnlyIndex):
+                    self._remove_damaged(index, row_key, counters.text(index, row_key))
+                return None
+
+    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove earlier versions, and return those that existed."""
+        with self._open_index() as index:
+            return self._remove_versions(index, entries)
+
+    def expire_versions(self, now: float) -> int:
+        """Remove the earlier versions beyond the limits of the history, without pinned ones; return their number."""
+        removed = 0
+        if math.isinf(self._history.max_age):
+            return removed
+        with self._open_index() as index:
+            if isinstance(index, ReadOnlyIndex) or not self._is_indexed(index):
+                return removed
+            expired = secondary_index.versions_replaced_before(index, now - self._history.max_age)
+            for at in range(0, len(expired), _BATCH):
+                batch = list(self._read_entries(index, expired[at : at + _BATCH]))
+                removed += len(self._remove_versions(index, batch, is_evicted=True))
+        return removed
+
+    def history_usage(self) -> HistoryUsage:
+        """Return the usage of earlier versions."""
+        with self._open_index() as index:
+            if self._is_indexed(index):
+                return secondary_index.history_usage(index)
+            heads = [row.head for _, row in disk_versions.rows_of(index) if row is not None]
+            return HistoryUsage(len(heads), sum({head.name: head.stored_size for head in heads}.values()))
+
+    def _remove_versions(
+        self, index: Index | ReadOnlyIndex, entries: Iterable[Entry], *, is_evicted: bool = False
+    ) -> list[Entry]:
+        """Remove earlier versions in one transaction, to free space only those that are not pinned."""
+        removed: dict[Entry, str | None] = {}
+        with index.writing() as writable:
+            for entry in entries:
+                if is_evicted and pin_key(entry.key) in writable:
+                    continue
+                is_removed, head_name = _delete_version(writable, entry)
+                if is_removed:
+                    removed[entry] = head_name
+        with index.writing():  # one transaction for the checks of all heads
+            for head_name in removed.values():
+                self._discard_head(index, head_name)
+        return list(removed)
 
     def remove(self, key: Key) -> bool:
         """Remove a recording; return whether it existed. One of another release stays."""
@@ -237,18 +339,26 @@ class DiskStore:
 
         On a full disk, where the index cannot be changed, its head is removed first.
         """
+        is_version = entry.valid_until is not None
         with self._open_index() as index:
             try:
+                if is_version:
+                    return bool(self._remove_versions(index, [entry], is_evicted=True))
                 return self._remove(index, entry.key, _is_evictable(index, entry))
             except (OSError, sqlite3.Error) as error:
                 if not is_full(error, self._folder):
                     raise
-                if not _is_evictable(index, entry)(_find_row(index, entry.key)[0]):
+                if is_version and pin_key(entry.key) in index:
+                    raise
+                if not is_version and not _is_evictable(index, entry)(_find_row(index, entry.key)[0]):
                     raise
             self._heads.remove(entry.head_name)
             with suppress(OSError):  # for processes that hold it in memory: the index is unchanged
                 os.utime(self._heads.folder, ns=(time.time_ns(),) * 2)
-            self._headless.add(entry.key)
+            if is_version:
+                self._headless_versions.add(entry)
+            else:
+                self._headless.add(entry.key)
             if isinstance(index, ReadOnlyIndex):
                 index.reopen_at = 0.0  # there may be room now
         with suppress(StoreUnusableError):  # the row is deleted later
@@ -257,14 +367,17 @@ class DiskStore:
 
     def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
         """Remove recordings to free space, as `evict`, in one transaction; return those that were removed."""
+        versions = [entry for entry in entries if entry.valid_until is not None]
+        others = [entry for entry in entries if entry.valid_until is None]
         with self._open_index() as index:
             try:
-                removed = set(self._remove_batch(index, ((one.key, _is_evictable(index, one)) for one in entries)))
+                removed = set(self._remove_batch(index, ((one.key, _is_evictable(index, one)) for one in others)))
+                removed_versions = self._remove_versions(index, versions, is_evicted=True) if versions else []
             except (OSError, sqlite3.Error) as error:
                 if not is_full(error, self._folder):
                     raise
             else:
-                return [entry for entry in entries if entry.key in removed]
+                return [*(entry for entry in others if entry.key in removed), *removed_versions]
         return [entry for entry in entries if self.evict(entry)]
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
@@ -356,9 +469,10 @@ class DiskStore:
             return secondary_index.totals(index) if self._is_indexed(index) else scans.totals(self.entries())
 
     def usage(self) -> Usage:
-        """Return the usage, in constant time; recordings of other releases are included."""
+        """Return the usage; recordings of other releases are included, and of earlier versions the bytes."""
         with self._open_index() as index:
-            return counters.usage(index)
+            usage = counters.usage(index)
+            return replace(usage, recordings=max(usage.recordings - index_keys.count_versions(index), 0))
 
     def other_recordings(self) -> OtherRecordings:
         """Return how much of the usage belongs to other releases; where the store is read-only, as of the last hour."""
@@ -396,7 +510,7 @@ class DiskStore:
     def save_use_times(self) -> None:
         """Write the times of use since the last call; a read-only store has them in memory only."""
         uses = self._uses.copy()
-        if not uses and not self._headless:
+        if not uses and not self._headless and not self._headless_versions:
             return
         with self._open_index() as index:
             if isinstance(index, ReadOnlyIndex):
@@ -435,6 +549,7 @@ class DiskStore:
         for key in self.keys():
             yield from self._verify(key, fix=fix)
             checked()
+        yield from self._verify_versions(fix=fix, checked=checked)
         for name, error in self._orphans(remove=fix):
             cause = f", and cannot be removed: {error.strerror or error}" if error else ""
             yield Fault(name, f"a crashed writer left it{cause}")
@@ -460,7 +575,10 @@ class DiskStore:
 
     def _read_entries(self, index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[Entry]:
         for row, used_at, pinned in secondary_index.read(index, ids):
-            yield row.entry(used_at=max(used_at, self._uses.get(row.key, 0.0)), pinned=pinned)
+            if row.valid_until is None:
+                yield row.entry(used_at=max(used_at, self._uses.get(row.key, 0.0)), pinned=pinned)
+            else:
+                yield row.entry(used_at=row.stored_at, pinned=pinned)
 
     def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
         """Check one recording to its end."""
@@ -482,6 +600,28 @@ class DiskStore:
                     self._remove_damaged(index, row_key, text)
             except OSError as error:
                 yield Fault(key, f"its head cannot be read: {error.strerror or error}")
+
+    def _verify_versions(self, *, fix: bool, checked: Callable[[], None]) -> Iterator[Fault]:
+        """Check the earlier versions to their end."""
+        with self._open_index() as index:
+            for row_key, key, text in list(index_keys.version_rows(index)):
+                fault = None
+                try:
+                    row = rows.loads_version(key, text)
+                    with closing(self._heads.open(row.head, is_thorough=True)) as head:
+                        row.recording(head)
+                        for _ in head.pieces():
+                            pass
+                except (*DAMAGE, zstandard.ZstdError, StoreUnusableError) as error:
+                    if counters.text(index, row_key) == text:  # it was not removed meanwhile
+                        fault = Fault(key, f"an earlier version is damaged: {_reason(error)}")
+                        if fix:
+                            self._remove_damaged(index, row_key, text)
+                except OSError as error:
+                    fault = Fault(key, f"the head of an earlier version cannot be read: {error.strerror or error}")
+                if fault:
+                    yield fault
+                checked()
 
     def _orphans(self, *, remove: bool) -> Iterator[tuple[str, OSError | None]]:
         """Iterate over the names of files that belong to no recording; with `remove`, remove them.
@@ -554,6 +694,10 @@ class DiskStore:
 
                 self._remove(index, key, is_headless)
             self._headless.discard(key)
+        for entry in tuple(self._headless_versions):
+            if not self._heads.path(entry.head_name).exists():
+                self.remove_versions([entry])
+            self._headless_versions.discard(entry)
 
     def _discard_head(self, index: Index | ReadOnlyIndex, name: str | None) -> None:
         """Remove a head without references; one that cannot be removed is logged, and an orphan from now on."""
@@ -634,6 +778,12 @@ def _find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
         return index_keys.find_row(index, key)
     except ValueError:
         return key, ""
+
+
+def _delete_version(index: Index, entry: Entry) -> tuple[bool, str | None]:
+    """Delete the row of an earlier version, within a transaction, as `DiskStore._delete_rows`."""
+    row_key, row = disk_versions.find_row(index, entry)
+    return (False, None) if row is None else (True, counters.delete_row(index, row_key))
 
 
 def _is_evictable(index: Index | ReadOnlyIndex, entry: Entry) -> Callable[[str], bool]:

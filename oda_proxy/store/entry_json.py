@@ -43,4 +43,10 @@ def read_entry(members: Mapping[str, Any]) -> Entry:
         private=bool(members["private"]),
         pinned=bool(members["pinned"]),
         query=None if query is None else Query.from_dict(query),
+        first_stored_at=_time(members.get("first_stored_at")),
+        valid_until=_time(members.get("valid_until")),
     )
+
+
+def _time(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

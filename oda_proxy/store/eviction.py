@@ -1,6 +1,7 @@
 """Eviction: which recordings to remove when space runs out.
 
-The least recently used goes first, where each second that the dispatcher took for it counts as `COST_WEIGHT` seconds of
+Earlier versions of recordings go first, those that were replaced first before others; then recordings. Of these, the
+least recently used goes first, where each second that the dispatcher took for it counts as `COST_WEIGHT` seconds of
 later use, up to `MAX_COST_BONUS`: a recording that took an hour stays a week longer than one that took none. Recordings
 that share a head are evicted together, in the order of the last of them. Pinned ones stay.
 """
@@ -8,6 +9,7 @@ that share a head are evicted together, in the order of the last of them. Pinned
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -90,13 +92,25 @@ def pinned_size(entries: Iterable[Entry]) -> int:
     return sum({entry.head_name: entry.stored_size for entry in entries if entry.pinned}.values())
 
 
-def groups_to_evict(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Return recordings in the order of eviction, those that share a head together, without pinned ones."""
+def groups_to_evict(entries: Iterable[Entry], versions: Iterable[Entry] = ()) -> list[list[Entry]]:
+    """Return what may be evicted in order: earlier versions, then recordings, without those that are pinned.
+
+    Those that share a head are evicted together, in the order of the last of them, and earlier versions whose head a
+    recording has with that.
+    """
     by_head: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for entry in chain(entries, versions):
         by_head.setdefault(entry.head_name, []).append(entry)
     unpinned = (group for group in by_head.values() if not any(entry.pinned for entry in group))
-    return sorted(unpinned, key=lambda group: max(map(priority, group)))
+    return sorted(unpinned, key=order)
+
+
+def order(group: list[Entry]) -> tuple[bool, float]:
+    """Return what sorts a group of entries with one head: earlier versions come before recordings."""
+    recordings = [entry for entry in group if entry.valid_until is None]
+    if recordings:
+        return True, max(map(priority, recordings))
+    return False, max(entry.valid_until or 0.0 for entry in group)
 
 
 def victims(groups: Iterable[list[Entry]], *, occupied: int, target: int) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
     <key>               the row of a recording
     format-<n>:<key>    a row of format <n>, where <key> has a row of another format
+    format-history-<n>:<key>:<time>    an earlier version of a recording, which was the answer since that time
     used:<key>          when it was last used, in s since 1970 (UTC)
     pin:<key>           whether it is exempt from eviction
     head:<name>         the number of rows that refer to a head
@@ -34,12 +35,21 @@ TIME = re.compile(r"\d{1,18}(\.\d{1,18})?")
 
 _KEY = re.compile("[0-9a-f]{64}")
 _ASIDE_PREFIX = f"format-{FORMAT}:"
+VERSION_PREFIX = f"format-{rows.VERSION_FORMAT}:"
+"""How the key of an earlier version begins."""
+_VERSION_KEY = re.compile(rf"{VERSION_PREFIX}([0-9a-f]{{64}}):(\d{{11}}\.\d{{6}})")
+
 _OTHERS = "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(value) = 'text' AND ({} OR {})"
 _OTHER_ROWS = _OTHERS.format(
-    f"length(key) = 64 AND substr(value, 1, {len(rows.OWN_PREFIX)}) <> ?", "key LIKE 'format-%' AND key NOT LIKE ?"
+    f"length(key) = 64 AND substr(value, 1, {len(rows.OWN_PREFIX)}) <> ?",
+    f"key LIKE 'format-%' AND key NOT LIKE ? AND key NOT LIKE '{VERSION_PREFIX}%'",
 )
 
 _BETWEEN = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND key >= ? AND key < ?"
+_VERSIONS_BETWEEN = (
+    "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND typeof(value) = 'text' "
+    "AND key >= ? AND key < ? ORDER BY key"
+)
 _LAST = "\U0010ffff"
 """A character that sorts after those of keys."""
 
@@ -63,6 +73,35 @@ def recording_key(row_key: str) -> Key | None:
     """Return the key of the recording whose row has this key; None for other keys, and rows of other formats."""
     key = row_key.removeprefix(_ASIDE_PREFIX)
     return Key(key) if _KEY.fullmatch(key) else None
+
+
+def version_key(key: Key, valid_from: float) -> str:
+    """Return the key of an earlier version, which was the answer since a time in s since 1970 (UTC)."""
+    return f"{VERSION_PREFIX}{key}:{valid_from:018.6f}"
+
+
+def key_of_version(row_key: str) -> Key | None:
+    """Return the key of the recording of which a row is an earlier version; None for other rows."""
+    found = _VERSION_KEY.fullmatch(row_key)
+    return Key(found[1]) if found else None
+
+
+def version_rows(index: Index | ReadOnlyIndex, text: str = "") -> Iterator[tuple[str, Key, str]]:
+    """Iterate over the keys of earlier versions, those of their recordings, which begin with a text, and the rows.
+
+    They are in order of their keys, and of time. Those that are no text are left out.
+    """
+    prefix = f"{VERSION_PREFIX}{text}"
+    for row_key, value in index.select(_VERSIONS_BETWEEN, prefix, f"{prefix}{_LAST}"):
+        if (key := key_of_version(row_key)) is not None:
+            yield row_key, key, value
+
+
+def count_versions(index: Index | ReadOnlyIndex) -> int:
+    """Return the number of earlier versions, whatever release has written to the index."""
+    query = "SELECT count(*) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+    ((number,),) = index.select(query, VERSION_PREFIX, f"{VERSION_PREFIX}{_LAST}")
+    return int(number)
 
 
 def aside_prefix() -> str:

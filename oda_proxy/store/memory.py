@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from itertools import count
+from dataclasses import replace
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from oda_proxy.recordings.head import MemoryHeadWriter
 from oda_proxy.store import eviction, scans
-from oda_proxy.store.base import Entry, FreeSpace, OtherRecordings, Usage
+from oda_proxy.store.base import Entry, FreeSpace, HistoryUsage, OtherRecordings, Usage
+from oda_proxy.store.history_limits import HistoryLimits, next_valid_from
 from oda_proxy.store.search import scan
 
 if TYPE_CHECKING:
@@ -24,9 +26,17 @@ if TYPE_CHECKING:
 class MemoryStore:
     """A store without a medium: it never fails."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
+    ) -> None:
         """Take a clock, which returns s since 1970 (UTC)."""
         self._clock = clock
+        self._history = history
+        self._first_stored_at: dict[Key, float | None] = {}
+        self._versions: dict[Key, list[tuple[Entry, Recording]]] = {}
         self._recordings: dict[Key, Recording] = {}
         self._uses: dict[Key, float] = {}
         self._pins: set[Key] = set()
@@ -63,13 +73,75 @@ class MemoryStore:
         """Return what takes a head, uncompressed."""
         return MemoryHeadWriter()
 
-    def put(self, recording: Recording) -> None:
-        """Store a recording."""
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
+        """Store a recording; the one that it replaces becomes an earlier version, unless it is `same_as`."""
+        replaced, first_stored_at = self.entry(recording.key), None
+        if same_as is not None and (replaced is None or replaced.stored_at == same_as.stored_at):
+            first_stored_at = min(same_as.valid_from, recording.stored_at)
+        elif replaced is not None:
+            begin = next_valid_from(replaced, recording.stored_at)
+            self._archive(replaced, begin)
+            first_stored_at = None if begin == recording.stored_at else begin
         self._recordings[recording.key] = recording
+        self._first_stored_at[recording.key] = first_stored_at
         self._version = self._changed[recording.key] = next(self._changes)
 
+    def _archive(self, replaced: Entry, valid_until: float) -> None:
+        version = replace(replaced, first_stored_at=replaced.valid_from, valid_until=valid_until)
+        self._versions.setdefault(replaced.key, []).append((version, self._recordings[replaced.key]))
+        if self._history.max_versions != float("inf"):
+            exceeding = self._history.exceeding(self.versions(replaced.key), float("-inf"))
+            self.remove_versions([one for one in exceeding if not one.pinned])
+
+    def versions(self, key: Key) -> list[Entry]:
+        """Return the metadata of the earlier versions of a recording, and last its own, in order of time."""
+        earlier = [replace(entry, pinned=key in self._pins) for entry, _ in self._versions.get(key, ())]
+        current = self.entry(key)
+        return [*sorted(earlier, key=lambda one: one.valid_from), *([] if current is None else [current])]
+
+    def version_keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys with earlier versions that begin with a text, in order."""
+        return sorted(key for key in self._versions if key.startswith(text))
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
+        recording = self._recordings.get(entry.key)
+        if recording is not None and entry.valid_until is None and recording.stored_at == entry.stored_at:
+            return recording
+        found = (one for version, one in self._versions.get(entry.key, ()) if version.valid_from == entry.valid_from)
+        return next(found, None)
+
+    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove earlier versions, and return those that existed."""
+        removed = []
+        for entry in entries:
+            versions = self._versions.get(entry.key, [])
+            remaining = [one for one in versions if one[0].valid_from != entry.valid_from]
+            if len(remaining) < len(versions):
+                removed.append(entry)
+                self._version = next(self._changes)
+            if remaining:
+                self._versions[entry.key] = remaining
+            else:
+                self._versions.pop(entry.key, None)
+        return removed
+
+    def expire_versions(self, now: float) -> int:
+        """Remove the earlier versions beyond the limits of the history, without pinned ones; return their number."""
+        exceeding = chain.from_iterable(
+            self._history.exceeding(self.versions(key), now) for key in list(self._versions) if key not in self._pins
+        )
+        return len(self.remove_versions(list(exceeding)))
+
+    def history_usage(self) -> HistoryUsage:
+        """Return the usage of earlier versions."""
+        versions = [one for several in self._versions.values() for one, _ in several]
+        current = {recording.head.digest for recording in self._recordings.values()}
+        heads = {one.head_name: one.stored_size for one in versions if one.head_name not in current}
+        return HistoryUsage(len(versions), sum(heads.values()))
+
     def remove(self, key: Key) -> bool:
-        """Remove a recording; return whether it existed."""
+        """Remove a recording; return whether it existed. Its earlier versions stay."""
         self._uses.pop(key, None)
         self._pins.discard(key)
         self._changed.pop(key, None)
@@ -78,6 +150,8 @@ class MemoryStore:
 
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
+        if entry.valid_until is not None:
+            return entry.key not in self._pins and bool(self.remove_versions([entry]))
         recording = self._recordings.get(entry.key)
         if recording is None or recording.stored_at != entry.stored_at or entry.key in self._pins:
             return False
@@ -118,6 +192,7 @@ class MemoryStore:
             private=recording.private,
             pinned=key in self._pins,
             query=recording.query,
+            first_stored_at=self._first_stored_at.get(key),
         )
 
     def entries(self) -> Iterator[Entry]:
@@ -137,8 +212,9 @@ class MemoryStore:
         return scan(self.entries(), search, offset=offset, limit=limit)
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
-        """Iterate over the recordings in the order of eviction, without pinned ones; those with one head together."""
-        return iter(eviction.groups_to_evict(self.entries()))
+        """Iterate over what may be evicted in order, without what is pinned; what has one head together."""
+        versions = [one for key in list(self._versions) for one in self.versions(key) if one.valid_until is not None]
+        return iter(eviction.groups_to_evict(self.entries(), versions))
 
     def totals(self) -> list[ProductTotals]:
         """Return the totals of each product."""
@@ -147,6 +223,7 @@ class MemoryStore:
     def usage(self) -> Usage:
         """Return the usage."""
         heads = {recording.head.digest: recording.head.size for recording in list(self._recordings.values())}
+        heads |= {one.head_name: one.stored_size for several in self._versions.values() for one, _ in several}
         return Usage(len(self._recordings), sum(heads.values()))
 
     def other_recordings(self) -> OtherRecordings:

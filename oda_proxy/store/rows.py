@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.query.query import Query
@@ -24,6 +24,10 @@ OWN_PREFIX = f'{{"format":{FORMAT},'
 """How `dumps` begins."""
 
 
+VERSION_FORMAT = f"history-{FORMAT}"
+"""The format of the row of an earlier version."""
+
+
 def own_format() -> int:
     """Return the format of the rows of this release."""
     return FORMAT
@@ -41,8 +45,8 @@ class HeadFile:
     """XXH3 of the compressed file, 128 bits in hexadecimal digits; "" if an earlier release has written it."""
 
 
-def dumps(recording: Recording, head: HeadFile) -> str:
-    """Return the row of a recording whose head is in that file."""
+def dumps(recording: Recording, head: HeadFile, first_stored_at: float | None = None) -> str:
+    """Return the row of a recording whose head is in that file; the last is as in `Entry`."""
     row = {
         "format": FORMAT,
         "stored_at": recording.stored_at,
@@ -69,6 +73,21 @@ def dumps(recording: Recording, head: HeadFile) -> str:
         row["other_members"] = recording.other_members
     if recording.product_ids != PRODUCT_IDS:
         row["product_ids"] = recording.product_ids
+    if first_stored_at is not None:
+        row["first_stored_at"] = first_stored_at
+    return json.dumps(row, separators=(",", ":"))
+
+
+def dumps_version(text: str, *, valid_from: float, valid_until: float) -> str:
+    """Return the row of an earlier version, from that of the recording that is replaced.
+
+    To other releases it is a row of another format, which they leave alone with its head. Raises ValueError or KeyError
+    where the row is damaged.
+    """
+    row = json.loads(text)
+    if row["format"] != FORMAT:
+        raise ValueError(f"its format is {row['format']!r}")
+    row |= {"format": VERSION_FORMAT, "first_stored_at": valid_from, "valid_until": valid_until}
     return json.dumps(row, separators=(",", ":"))
 
 
@@ -83,6 +102,14 @@ class Row:
     private: bool
     query: Query | None
     members: Mapping[str, Any]
+    first_stored_at: float | None = None
+    valid_until: float | None = None
+    """As in `Entry`."""
+
+    @property
+    def valid_from(self) -> float:
+        """Since when it is, or was, the answer."""
+        return self.stored_at if self.first_stored_at is None else self.first_stored_at
 
     def recording(self, head: Head) -> Recording:
         """Return the recording; raises KeyError, TypeError or ValueError where the row is damaged."""
@@ -117,6 +144,8 @@ class Row:
             private=self.private,
             pinned=pinned,
             query=self.query,
+            first_stored_at=self.first_stored_at,
+            valid_until=self.valid_until,
         )
 
 
@@ -134,6 +163,18 @@ def loads(key: Key, text: str) -> Row:
     row = json.loads(text)
     if row["format"] != FORMAT:
         raise ValueError(f"its format is {row['format']!r}")
+    return _row(key, row)
+
+
+def loads_version(key: Key, text: str) -> Row:
+    """Parse the row of an earlier version, as `loads`."""
+    row = json.loads(text)
+    if row["format"] != VERSION_FORMAT:
+        raise ValueError(f"its format is {row['format']!r}")
+    return replace(_row(key, row), valid_until=float(row["valid_until"]))
+
+
+def _row(key: Key, row: dict[str, Any]) -> Row:
     members = row["head"]
     if not (_DIGEST.fullmatch(members["sha256"]) and _DIGEST.fullmatch(members["name"])):
         raise ValueError("its head has no valid digest")
@@ -147,6 +188,7 @@ def loads(key: Key, text: str) -> Row:
         row["private"] is not False,
         None if row["query"] is None else Query.from_dict(row["query"]),
         row,
+        None if row.get("first_stored_at") is None else float(row["first_stored_at"]),
     )
 
 

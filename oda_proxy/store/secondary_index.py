@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.query.subject import subject_of
 from oda_proxy.store import eviction, index_keys, rows
-from oda_proxy.store.base import OtherRecordings, ProductTotals
+from oda_proxy.store.base import HistoryUsage, OtherRecordings, ProductTotals
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.search import searchable_text, unit_vector
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.index import Index
     from oda_proxy.store.read_only_index import ReadOnlyIndex
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the tables and triggers, which changes with them, and with the bonus that eviction gives for a cost."""
 
 _BATCH: Final = 500
@@ -57,6 +57,7 @@ CREATE TABLE {totals} (
 CREATE INDEX {entries}_used_at ON {entries} (used_at) WHERE format IS NULL;
 CREATE INDEX {entries}_evict_at ON {entries} (evict_at) WHERE format IS NULL AND pinned = 0;
 CREATE INDEX {entries}_head ON {entries} (head, evict_at) WHERE format IS NULL;
+CREATE INDEX {entries}_version ON {entries} (head, evict_at, pinned) WHERE format = '{history}';
 CREATE INDEX {entries}_pinned_head ON {entries} (head) WHERE pinned = 1;
 CREATE INDEX {entries}_product ON {entries} (instrument, product, private, stored_at) WHERE format IS NULL;
 CREATE INDEX {entries}_format ON {entries} (format) WHERE format IS NOT NULL;
@@ -111,11 +112,18 @@ CREATE TRIGGER {entries}_deleted AFTER DELETE ON {entries} WHEN OLD.format IS NU
 END
 """
 
+_VERSION_PREFIX: Final = index_keys.VERSION_PREFIX
+_KEY_IN_ROW: Final = (
+    f"CASE WHEN substr({{0}}, 1, {len(_VERSION_PREFIX)}) = '{_VERSION_PREFIX}' "
+    f"THEN substr({{0}}, {len(_VERSION_PREFIX) + 1}, 64) ELSE substr({{0}}, -64) END"
+)
+"""The key of the recording in the key of its row, or of that of an earlier version, in SQL."""
+
 _READ = (
     "SELECT unread.id, row.key, CASE WHEN typeof(row.value) = 'text' THEN row.value END, used.value, pin.rowid "
     "FROM {unread} AS unread LEFT JOIN Cache AS row ON row.rowid = unread.id "
     "LEFT JOIN Cache AS used ON used.key = 'used:' || substr(row.key, -64) AND used.raw = 1 "
-    "LEFT JOIN Cache AS pin ON pin.key = 'pin:' || substr(row.key, -64) AND pin.raw = 1 "
+    f"LEFT JOIN Cache AS pin ON pin.key = 'pin:' || {_KEY_IN_ROW.format('row.key')} AND pin.raw = 1 "
     "ORDER BY unread.id LIMIT {batch}"
 )
 
@@ -131,6 +139,13 @@ def _is_row(row: str) -> str:
 def _rows_of(key: str) -> str:
     """Return the subquery in SQL for the ids of the rows that the recording with a key may have in this format."""
     return f"(SELECT rowid FROM Cache WHERE raw = 1 AND key IN ({key}, '{index_keys.aside_prefix()}' || {key}))"
+
+
+def _rows_and_versions_of(key: str) -> str:
+    """Return the subquery in SQL as `_rows_of`, with the ids of earlier versions."""
+    begin = f"'{_VERSION_PREFIX}' || {key}"
+    versions = f"SELECT rowid FROM Cache WHERE raw = 1 AND key > {begin} || ':' AND key < {begin} || ';'"
+    return f"{_rows_of(key)[:-1]} UNION ALL {versions})"
 
 
 def _is_product_of(row: str) -> str:
@@ -156,8 +171,9 @@ def create(index: Index) -> None:
             "is_row": _is_row("NEW"),
             "rows_of_new_use": _rows_of("substr(NEW.key, 6)"),
             "rows_of_old_use": _rows_of("substr(OLD.key, 6)"),
-            "rows_of_new_pin": _rows_of("substr(NEW.key, 5)"),
-            "rows_of_old_pin": _rows_of("substr(OLD.key, 5)"),
+            "rows_of_new_pin": _rows_and_versions_of("substr(NEW.key, 5)"),
+            "rows_of_old_pin": _rows_and_versions_of("substr(OLD.key, 5)"),
+            "history": rows.VERSION_FORMAT,
             "is_product_of_new": _is_product_of("NEW"),
             "is_product_of_old": _is_product_of("OLD"),
         }
@@ -247,7 +263,10 @@ def totals(index: Index | ReadOnlyIndex) -> list[ProductTotals]:
 
 def other_recordings(index: Index | ReadOnlyIndex) -> OtherRecordings:
     """Return how much belongs to other releases."""
-    found = index.select(f"SELECT format, head, stored_size FROM {table_names()['entries']} WHERE format IS NOT NULL")
+    found = index.select(
+        f"SELECT format, head, stored_size FROM {table_names()['entries']} "
+        f"WHERE format IS NOT NULL AND format <> '{rows.VERSION_FORMAT}'"
+    )
     heads = {head: size for _, head, size in found if head is not None}
     return OtherRecordings(len(found), sum(heads.values()), tuple(sorted({one for one, _, _ in found})))
 
@@ -257,6 +276,7 @@ def groups_to_evict(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> Ite
 
     `uses` are later times of use, in s since 1970 (UTC), that are not written yet. Recordings may be removed meanwhile.
     """
+    yield from _versions_to_evict(index)
     entries, position = table_names()["entries"], (-math.inf, -1)
     last_of_their_heads = (
         f"SELECT evict_at, id, head FROM {entries} AS one WHERE format IS NULL AND pinned = 0 "
@@ -275,6 +295,40 @@ def groups_to_evict(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> Ite
             if head not in used_lately:
                 yield _group(index, head)
     yield from (_group(index, head) for head, _ in waiting)
+
+
+def _versions_to_evict(index: Index | ReadOnlyIndex) -> Iterator[Group]:
+    """Iterate over groups of earlier versions whose heads no recording has, those that were replaced first before."""
+    entries, position = table_names()["entries"], (-math.inf, "")
+    heads = (
+        f"SELECT max(evict_at), head FROM {entries} AS one WHERE {_IS_VERSION} "
+        f"AND NOT EXISTS (SELECT 1 FROM {entries} WHERE head = one.head AND format IS NULL) "
+        f"AND NOT EXISTS (SELECT 1 FROM {entries} WHERE head = one.head AND pinned = 1) "
+        f"GROUP BY head HAVING (max(evict_at), head) > (?, ?) ORDER BY 1, 2 LIMIT {_BATCH}"
+    )
+    while found := index.select(heads, *position):
+        position = found[-1]
+        yield from (_group(index, head) for _, head in found)
+
+
+_IS_VERSION: Final = f"format = '{rows.VERSION_FORMAT}'"
+
+
+def history_usage(index: Index | ReadOnlyIndex) -> HistoryUsage:
+    """Return the usage of earlier versions."""
+    entries = table_names()["entries"]
+    ((number,),) = index.select(f"SELECT count(*) FROM {entries} WHERE {_IS_VERSION}")
+    ((occupied,),) = index.select(
+        f"SELECT sum(size) FROM (SELECT max(stored_size) AS size FROM {entries} AS one WHERE {_IS_VERSION} "
+        f"AND NOT EXISTS (SELECT 1 FROM {entries} WHERE head = one.head AND format IS NULL) GROUP BY head)"
+    )
+    return HistoryUsage(number, occupied or 0)
+
+
+def versions_replaced_before(index: Index | ReadOnlyIndex, time: float) -> list[int]:
+    """Return the ids of the earlier versions, without pinned ones, that were replaced before a time."""
+    query = f"SELECT id FROM {table_names()['entries']} WHERE {_IS_VERSION} AND pinned = 0 AND evict_at < ?"
+    return _ids(index.select(query, time))
 
 
 def read(index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[tuple[rows.Row, float, bool]]:
@@ -296,7 +350,9 @@ def read(index: Index | ReadOnlyIndex, ids: Iterable[int]) -> Iterator[tuple[row
 
 
 def _group(index: Index | ReadOnlyIndex, head: str) -> Group:
-    return _ids(index.select(f"SELECT id FROM {table_names()['entries']} WHERE head = ? AND format IS NULL", head))
+    """Return the recordings that share a head, and then the earlier versions."""
+    query = f"SELECT id FROM {table_names()['entries']} WHERE head = ? AND"
+    return _ids(chain(index.select(f"{query} format IS NULL", head), index.select(f"{query} {_IS_VERSION}", head)))
 
 
 def _used_lately(index: Index | ReadOnlyIndex, uses: dict[Key, float]) -> dict[str, float]:
@@ -328,6 +384,8 @@ def _entry_values(number: int, key: str | None, text: str | None, used: object, 
     if key is None or text is None:
         return None
     if (other := rows.loads_other(text)) is not None:
+        if index_keys.key_of_version(key) is not None and (version := _row(key, text)) is not None:
+            return _version_values(number, version, pin)
         name, size = other.head or (None, 0)
         unknown = (0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, *[None] * 8)
         return (number, str(other.format), name, min(max(size, 0), _MAX_SIZE), *unknown)
@@ -355,6 +413,15 @@ def _entry_values(number: int, key: str | None, text: str | None, used: object, 
     )
 
 
+def _version_values(number: int, row: rows.Row, pin: object) -> tuple[Any, ...] | None:
+    """Return the values of the entry of an earlier version, which is evicted in the order of `evict_at`."""
+    if not 0 <= row.head.stored_size <= _MAX_SIZE:
+        return None
+    until = _finite(row.valid_until or 0.0)
+    unknown = (0, 0.0, 0.0, 0.0, until, 0, 0, int(pin is not None), *[None] * 8)
+    return (number, rows.VERSION_FORMAT, row.head.name, row.head.stored_size, *unknown)
+
+
 def _subject_values(query: Query | None) -> tuple[Any, ...]:
     """Return the searchable text, the position on the unit sphere and the time range, as MJD, of a query."""
     subject = subject_of(query)
@@ -363,8 +430,10 @@ def _subject_values(query: Query | None) -> tuple[Any, ...]:
 
 
 def _row(key: str, text: str) -> rows.Row | None:
-    found = index_keys.recording_key(key)
+    found, version_of = index_keys.recording_key(key), index_keys.key_of_version(key)
     try:
+        if version_of:
+            return rows.loads_version(version_of, text)
         return rows.loads(found, text) if found else None
     except (*DAMAGE, RecursionError):
         return None

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry
     from tests.support.scripted import DispatcherRequest, Reply, Response
 
 NO_CACHE = (("Cache-Control", "no-cache"),)
@@ -481,7 +482,7 @@ async def test_a_failed_job_is_started_again_for_the_next_client() -> None:
 @simulated
 async def test_an_internal_error_ends_the_job_for_all_clients_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(MemoryStore):
-        def put(self, recording: Recording) -> None:
+        def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
             raise ZeroDivisionError
 
     async with proxied(Dispatcher(), store=Faulty()) as proxy:

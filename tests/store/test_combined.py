@@ -63,7 +63,7 @@ def test_a_recording_that_cannot_be_replaced_at_a_former_address_is_neither_retu
     def fail(*_: object) -> bool:
         raise StoreUnusableError(former._folder, "read-only")
 
-    monkeypatch.setattr(DiskStore, "remove", fail)
+    monkeypatch.setattr(DiskStore, "archive", fail)
     store.put(recording(KEYS[0], b"new", stored_at=2.0, query=QUERY))
 
     assert [entry.stored_at for entry in former.entries()] == [1.0]

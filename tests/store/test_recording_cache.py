@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.query.schema import Schema
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry
 
 NOW: Final = 1_700_000_000.0
 CLIENT: Final = Envelope(session_id=SESSION, job_id=JOB)
@@ -54,7 +55,7 @@ class Failing(MemoryStore):
     def get(self, key: Key) -> Recording | None:
         raise StoreUnusableError(Path("/nowhere"), "disk I/O error")
 
-    def put(self, recording: Recording) -> None:
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         raise StoreUnusableError(Path("/nowhere"), "No space left on device")
 
 

@@ -83,14 +83,14 @@ def assert_as_scanned(store: DiskStore) -> None:
         found = list(store.entries_of(*product))
         assert [one.stored_at for one in found] == [one.stored_at for one in expected]
         assert {one.key for one in found} == {one.key for one in expected}
-    groups, scanned = list(store.groups_to_evict()), eviction.groups_to_evict(entries)
-    assert [_priority(group) for group in groups] == [_priority(group) for group in scanned]
+    groups, scanned = list(store.groups_to_evict()), eviction.groups_to_evict(entries, versions_in(store))
+    assert [eviction.order(group) for group in groups] == [eviction.order(group) for group in scanned]
     assert {_keys(group) for group in groups} == {_keys(group) for group in scanned}
     assert list(store.verify(fix=False)) == []
 
 
-def _priority(group: list[Entry]) -> float:
-    return max(map(eviction.priority, group))
+def versions_in(store: DiskStore) -> list[Entry]:
+    return [one for key in KEYS for one in store.versions(key) if one.valid_until is not None]
 
 
 def _keys(group: list[Entry]) -> frozenset[Key]:
@@ -135,8 +135,8 @@ def test_after_any_steps_they_agree_with_the_rows(
                 store.pin(key, pinned=name == "pin")
         entries = list(store.entries())
         groups = list(store.groups_to_evict())
-        expected = eviction.groups_to_evict(entries)
-        assert [_priority(group) for group in groups] == [_priority(group) for group in expected], (
+        expected = eviction.groups_to_evict(entries, versions_in(store))
+        assert [eviction.order(group) for group in groups] == [eviction.order(group) for group in expected], (
             "unwritten uses count"
         )
         store.save_use_times()
@@ -231,12 +231,12 @@ def drop_tables(store: DiskStore, folder: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE Entries_2_2 SET pinned = 1 WHERE id = (SELECT max(id) FROM Entries_2_2)",
-        "UPDATE Entries_2_2 SET used_at = used_at + 1 WHERE id = (SELECT min(id) FROM Entries_2_2)",
-        "DELETE FROM Entries_2_2 WHERE id = (SELECT max(id) FROM Entries_2_2)",
-        "INSERT INTO Entries_2_2 (id, private, pinned) VALUES (999, 0, 0)",
-        "UPDATE Totals_2_2 SET recordings = recordings + 1",
-        "DELETE FROM Totals_2_2",
+        "UPDATE Entries_2_3 SET pinned = 1 WHERE id = (SELECT max(id) FROM Entries_2_3)",
+        "UPDATE Entries_2_3 SET used_at = used_at + 1 WHERE id = (SELECT min(id) FROM Entries_2_3)",
+        "DELETE FROM Entries_2_3 WHERE id = (SELECT max(id) FROM Entries_2_3)",
+        "INSERT INTO Entries_2_3 (id, private, pinned) VALUES (999, 0, 0)",
+        "UPDATE Totals_2_3 SET recordings = recordings + 1",
+        "DELETE FROM Totals_2_3",
     ],
 )
 def test_verify_finds_and_repairs_differences(store: DiskStore, damage: str) -> None:
