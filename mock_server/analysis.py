@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from mock_server import responses, roles
 from mock_server.descriptions import checked_parameters
+from mock_server.job_folders import folder_name
 from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, request_kind
 from mock_server.matching import NormalisedQuery
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mock_server.fixture_library import FixtureLibrary, ProductSource
+    from mock_server.job_folders import JobFolders
     from mock_server.jobs import JobTable, Reply
     from mock_server.parameters import Parameters
     from mock_server.request_context import RequestContext, RequestReader
@@ -96,6 +98,7 @@ class Analysis:
     jobs: JobTable
     reader: RequestReader
     faults: FaultPlan
+    folders: JobFolders | None = None
     served: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -228,7 +231,12 @@ class Analysis:
         if not reply.ran:
             return _encoded(response)
         response = replace(response, bookkeeping=self._bookkeeping(checked, job, reply, has_products=has_products))
-        return _encoded(response, await self._products(checked, job) if has_products else b"")
+        products = await self._products(checked, job) if has_products else b""
+        if self.folders is not None:
+            is_aliased = job.session_id != context.session_id
+            name = folder_name(context.session_id, checked.shown_job_id, is_aliased=is_aliased)
+            self.folders.write_response(name, response, products, checked.parameters.echo)
+        return _encoded(response, products)
 
     def _explain_miss(self, checked: _CheckedRequest) -> str:
         parameters = checked.context.description.parameters(checked.context.product)
@@ -253,7 +261,7 @@ class Analysis:
         return Job(
             job_id=checked.computed_job_id,
             session_id=context.session_id,
-            subject=context.subject,
+            token=context.token,
             echo=checked.parameters.echo,
             fixture=fixture,
             recorded=recorded,
@@ -293,8 +301,12 @@ class Analysis:
             default = echo.get("scw_list") or []
             bookkeeping["input_prod_list"] = job.recorded.products.get("input_prod_list", default)
         bookkeeping["analysis_paramters" if self._is_2019 else "analysis_parameters"] = echo
-        bookkeeping["api_code"] = responses.api_code(echo, checked.context.products_url)
+        bookkeeping["api_code"] = responses.api_code(echo, self._code_url(checked.context))
         return bookkeeping
+
+    def _code_url(self, context: RequestContext) -> str:
+        """Return the address in code: that of the settings as it is, or that of the request."""
+        return self.settings.products_url or context.products_url.rstrip("/")
 
     def _failed(
         self, context: RequestContext, shown_job_id: str, exit_status: ExitStatus, status: int = 200

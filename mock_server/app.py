@@ -24,6 +24,7 @@ from mock_server.error_pages import NOT_FOUND, SERVER_ERROR
 from mock_server.faults import respond_with_fault
 from mock_server.fixture_library import FixtureLibrary
 from mock_server.http_responses import html_page, json_response, redirect, respond_without_arguments
+from mock_server.job_folders import JobFolders
 from mock_server.job_routes import JobRoutes, NoFileError
 from mock_server.jobs import JobTable
 from mock_server.pages import Pages
@@ -100,14 +101,15 @@ def make_app(
     reader = RequestReader(settings, library, wall_clock, sessions)
     jobs = JobTable(clock)
     faults = FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances)
-    analysis = Analysis(settings, scenario, library, jobs, reader, faults)
+    folders = None if settings.job_folders is None else JobFolders(settings.job_folders)
+    analysis = Analysis(settings, scenario, library, jobs, reader, faults, folders)
     requests: Counter[str] = Counter()
     query_statuses: Counter[str] = Counter()
     dispatcher = MockDispatcher(
         settings=settings,
         library=library,
         analysis=analysis,
-        job_routes=JobRoutes(jobs, reader),
+        job_routes=JobRoutes(jobs, reader, folders),
         token_routes=TokenRoutes(reader),
         pages=Pages.read(settings.pages),
         faults=faults,
@@ -323,6 +325,10 @@ class MockDispatcher:
         """List jobs for tokens with the role."""
         return json_response(self.job_routes.records(incoming.query))
 
+    async def inspect_user_state(self, incoming: Incoming) -> web.Response:
+        """List the jobs of the user of a token."""
+        return json_response(self.job_routes.user_records(incoming.query))
+
     async def call_back(self, incoming: Incoming) -> web.Response:
         """Store the report of a back end."""
         return json_response(self.job_routes.call_back(incoming.query))
@@ -376,6 +382,7 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "download_file": (_READ, MockDispatcher.download_file),
     "resolve-job-url": (_READ, MockDispatcher.resolve_job_url),
     "inspect-state": (_READ_OR_POST, MockDispatcher.inspect_state),
+    "inspect-user-state": (_READ_OR_POST, MockDispatcher.inspect_user_state),
     "call_back": (_READ_OR_POST, MockDispatcher.call_back),
     "refresh_token": (_READ_OR_POST, MockDispatcher.refresh_token),
     "update_token_email_options": (_READ_OR_POST, MockDispatcher.update_token_email_options),

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from mock_server.downloads import pack
+from mock_server.job_folders import folder_name
+from mock_server.job_records import records
 from mock_server.request_context import RefusedError, constructor_failed
 from mock_server.responses import ExitStatus, Response
 from oda_proxy.errors import BadQueryError
 from oda_proxy.fixture.json_files import ANSWER_FILE, QUERY_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from mock_server.job_folders import JobFolders
     from mock_server.jobs import Job, JobTable, State
     from mock_server.request_context import RequestReader
 
 _LINK_PARAMETERS: Final = ("job_id", "session_id", "token")
 _RECORDS_ROLE: Final = "job manager"
-_SHORT_ID: Final = 8
 _REPORTED_STATES: Final[dict[str, State]] = {"done": "ready", "failed": "failed"}
 
 
@@ -41,6 +43,7 @@ class JobRoutes:
 
     jobs: JobTable
     reader: RequestReader
+    folders: JobFolders | None = None
 
     async def files(self, arguments: Mapping[str, Any]) -> tuple[str, bytes, bool]:
         """Read the files of a job for `/download_products`.
@@ -107,9 +110,24 @@ class JobRoutes:
 
     def records(self, query: Mapping[str, str]) -> dict[str, Any]:
         """List the jobs for `/inspect-state`; raises ServiceForbiddenError."""
-        self.reader.service_token(query.get("token"), _RECORDS_ROLE)
-        jobs = [job for job in self.jobs.jobs.values() if query.get("job_id") in (None, job.job_id[:_SHORT_ID])]
-        return {"records": [_record(job) for job in jobs]}
+        purpose = "to inspect the state for a given job_id"
+        self.reader.service_token(query.get("token"), _RECORDS_ROLE, purpose=purpose)
+        return self._records(self.jobs.jobs.values(), query)
+
+    def user_records(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """List the jobs of the user of a token for `/inspect-user-state`; raises ServiceForbiddenError."""
+        token = self.reader.service_token(query.get("token"), is_required=True)
+        return self._records(
+            [
+                job
+                for job in self.jobs.jobs.values()
+                if job.token is not None and token is not None and job.subject == token.subject
+            ],
+            query,
+        )
+
+    def _records(self, jobs: Iterable[Job], query: Mapping[str, str]) -> dict[str, Any]:
+        return {"records": records(jobs, query, clock=self.jobs.clock(), wall_clock=self.reader.wall_clock())}
 
     def call_back(self, query: Mapping[str, str]) -> dict[str, float]:
         """Store the report of a back end for `/call_back`; raises RefusedError.
@@ -125,16 +143,6 @@ class JobRoutes:
             job.reported_state = _REPORTED_STATES.get(query.get("action", ""), "progress")
             job.failure = ""  # that of a failure by hand
             job.messages.append(dict(query))
+            if self.folders is not None:
+                self.folders.write_report(folder_name(job.session_id, job.job_id, is_aliased=False), query)
         return {"time_spent_s": 0.0}
-
-
-def _record(job: Job) -> dict[str, Any]:
-    shown = {name: value for name, value in job.echo.items() if name != "token" and value is not None}
-    return {
-        "aliased_marker": "",
-        "analysis_parameters": {**shown, "email_history": [], "fits_files": [], "job_monitor": []},
-        "ctime": job.time_request,
-        "job_id": job.job_id,
-        "mtime": job.time_request,
-        "session_id": job.session_id,
-    }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from mock_server.fixture_library import ProductSource
+    from mock_server.tokens import Token
     from oda_proxy.fixture.model import FixtureAnswer
 
 State: TypeAlias = Literal["submitted", "progress", "ready", "done", "failed"]
@@ -105,11 +106,13 @@ class Job:
         The message with which the job was failed by hand; empty for other jobs.
     polls
         Number of polls so far.
+    other_sessions
+        Sessions that ran the same query later.
     """
 
     job_id: str
     session_id: str
-    subject: str | None
+    token: Token | None
     echo: Mapping[str, Any]
     fixture: ProductSource
     recorded: FixtureAnswer
@@ -123,6 +126,12 @@ class Job:
     polls: int = 0
     fetched: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
+    other_sessions: list[str] = field(default_factory=list)
+
+    @property
+    def subject(self) -> str | None:
+        """The identity of the user; None for a job without a token."""
+        return None if self.token is None else self.token.subject
 
     @property
     def outcome(self) -> State:
@@ -269,6 +278,8 @@ class JobTable:
                 if self.holds_jobs:
                     job.is_held, job.reported_state = True, "submitted"
             self.by_id[job.job_id] = found
+            if not is_owner and job.session_id not in (found.session_id, *found.other_sessions):
+                found.other_sessions.append(job.session_id)
         state = found.state(self.clock())
         reply = TRANSITIONS[kind, state]
         if reply.has_products and is_owner:

@@ -112,14 +112,19 @@ class RequestReader:
             raise _not_authorized(error) from None
 
     def service_token(
-        self, text: str | None, role: str | None = None, *, purpose: str = "for this type of request"
+        self,
+        text: str | None,
+        role: str | None = None,
+        *,
+        purpose: str = "for this type of request",
+        is_required: bool = False,
     ) -> Token | None:
         """Read the token of a service route, and check its role; raises ServiceForbiddenError.
 
-        `purpose` is for the message about a missing role.
+        `purpose` is for the message about a missing role. Without a role, a token is optional unless `is_required`.
         """
         if text is None:
-            if role is not None:
+            if is_required or role is not None:
                 raise ServiceForbiddenError("A token must be provided.")
             return None
         try:

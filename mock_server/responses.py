@@ -56,7 +56,6 @@ class Response:
 
         `products` are the members of `products` with data, as JSON without braces; they are not parsed.
         """
-        members = [part for part in (products, compact(self.bookkeeping)[1:-1]) if part]
         tail: dict[str, Any] = {
             "exit_status": vars(self.exit_status),
             "job_monitor": self.job_monitor,
@@ -68,7 +67,15 @@ class Response:
             tail["time_request"] = self.time_request
         tail |= self.extra
         head = b'{"query_status":' + compact(self.query_status) + b',"products":{'
-        return head + b",".join(members) + b"}," + compact(tail)[1:] + b"\n"
+        return head + self._members(products) + b"}," + compact(tail)[1:] + b"\n"
+
+    def query_output(self, products: bytes = b"") -> bytes:
+        """Return what the dispatcher writes to a file about a query that ran: `exit_status` and `products`."""
+        status = compact(vars(self.exit_status))
+        return b'{"status_dictionary":' + status + b',"prod_dictionary":{' + self._members(products) + b"}}"
+
+    def _members(self, products: bytes) -> bytes:
+        return b",".join(part for part in (products, compact(self.bookkeeping)[1:-1]) if part)
 
 
 def compact(value: Any) -> bytes:

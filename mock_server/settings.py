@@ -51,6 +51,8 @@ class MockSettings:
         Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async` and `empty-semi-async`.
     pages
         Files with pages of services around the dispatcher, which are tried before those of the shipped `pages.toml`.
+    job_folders
+        Write a folder for each job into this folder, as a dispatcher does, for suites that read them. None: write none.
     redirect_instr_list
         Redirect `/api/instr-list` to this absolute URL, as 1.3.6 does. None: return the list.
     """
@@ -68,6 +70,7 @@ class MockSettings:
     synthetic: bool = False
     dummy_instruments: bool = False
     pages: tuple[Path, ...] = ()
+    job_folders: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.time_scale < float("inf"):
@@ -76,6 +79,8 @@ class MockSettings:
             )
         if self.secret_key is not None and not self.secret_key.strip():
             raise UsageError("the secret key is empty: use a key, or None to accept any signature")
+        if self.job_folders is not None and not self.job_folders.is_dir():
+            raise UsageError(f"the folder for jobs does not exist: {self.job_folders}")
         if self.generation not in ("today", "2019"):
             raise UsageError(f"there is no generation {self.generation!r}: choose 'today' or '2019'")
 

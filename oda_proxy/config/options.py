@@ -490,6 +490,9 @@ MOCK = (
         "add the dispatcher's dummy instruments: empty, empty-async and empty-semi-async",
         False,
     ),
+    Option(
+        "job-folders", parse_path, "a folder", "write a folder for each job, as a dispatcher does", None, metavar="DIR"
+    ),
     Option("pages", parse_path, "a file", "file with pages of other services; may be repeated", (), True, "FILE"),
     Option(
         "generation",

@@ -102,5 +102,6 @@ class MockOptions:
     synthetic: bool
     dummy_instruments: bool
     pages: tuple[Path, ...]
+    job_folders: Path | None
     generation: str
     secret_key: str | None = field(repr=False)

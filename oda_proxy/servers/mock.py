@@ -23,6 +23,7 @@ async def mock(options: MockOptions) -> None:
         synthetic=options.synthetic,
         dummy_instruments=options.dummy_instruments,
         pages=options.pages,
+        job_folders=options.job_folders,
         scenario=options.scenario,
         scenario_files=options.scenarios,
         generation=options.generation,

@@ -16,7 +16,7 @@ def job(*, session_id: str = "S1", job_id: str = "one", failed: bool = False, ti
     return Job(
         job_id=job_id,
         session_id=session_id,
-        subject=None,
+        token=None,
         echo={},
         fixture=cast("Any", None),
         recorded=FixtureAnswer("failed" if failed else "done", {"status": 0}, (), {}),

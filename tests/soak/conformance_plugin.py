@@ -1,11 +1,13 @@
-"""A pytest plugin for suites of others: their requests to a dispatcher have `api=True`, and may go through the proxy.
+"""A pytest plugin for suites of others, which sends their requests through the proxy, or to a mock.
 
 It is loaded into the environment of such a suite, in which this project is not installed: see `conformance.py`.
 
     CONFORMANCE_SERVE   JSON list: the command that serves the proxy, without `--upstream`; none if it is not set
+    CONFORMANCE_MOCK    JSON list: the command that starts a mock, which all tests get in place of their dispatchers
     CONFORMANCE_CACHE   folder of the recordings of the whole run; if it is not set, each proxy starts with none
     CONFORMANCE_PAUSE   seconds before each poll; none if it is not set
     CONFORMANCE_REFRESH whether each query has `Cache-Control: no-cache`: yes, if it is set
+    CONFORMANCE_API     whether each query has `api=True`, as those of `oda_api`: yes, if it is set
     CONFORMANCE_RESULT  file to which one line of JSON is written for each test: its id, its outcome and why it failed
 """
 
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 SERVE: list[str] = json.loads(os.environ.get("CONFORMANCE_SERVE", "[]"))
+MOCK: list[str] = json.loads(os.environ.get("CONFORMANCE_MOCK", "[]"))
 CACHE = os.environ.get("CONFORMANCE_CACHE")
 PAUSE = float(os.environ.get("CONFORMANCE_PAUSE", "0"))
 REFRESH = bool(os.environ.get("CONFORMANCE_REFRESH"))
+API = bool(os.environ.get("CONFORMANCE_API"))
 RESULT = Path(os.environ["CONFORMANCE_RESULT"])
 DISPATCHERS = re.compile(r"(gunicorn_)?dispatcher_(live|long_living)_fixture")
 """The names of the fixtures that return the URL of a dispatcher."""
@@ -54,12 +58,12 @@ _urls: set[str] = set()
 _send = requests.Session.request
 
 
-def _send_as_api(self: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
-    """Send a request; a query gets `api=True`, as every query of `oda_api` has it."""
+def _send_query(self: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+    """Send a request; with CONFORMANCE_API, a query gets `api=True`, as every query of `oda_api` has it."""
     if urlsplit(url).path.rstrip("/").endswith("/run_analysis"):
         name = "data" if method.upper() == "POST" else "params"
         fields = options.get(name)
-        if (fields is None or isinstance(fields, dict)) and "api" not in (fields or {}) and "api=" not in url:
+        if API and (fields is None or isinstance(fields, dict)) and "api" not in (fields or {}) and "api=" not in url:
             options[name] = {**(fields or {}), "api": "True"}
         if isinstance(fields, dict) and fields.get("query_status") in {"submitted", "progress", "ready"}:
             time.sleep(PAUSE)
@@ -68,10 +72,13 @@ def _send_as_api(self: requests.Session, method: str, url: str, **options: Any) 
     return _send(self, method, url, **options)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Change the requests of this run, and let servers that are started take SIGINT, by which suites stop them."""
-    setattr(requests.Session, "request", _send_as_api)  # noqa: B010 - a method is not assigned to, for the type checker
-    _expect_api()
+    setattr(requests.Session, "request", _send_query)  # noqa: B010 - a method is not assigned to, for the type checker
+    if API:
+        _expect_api()
+    if MOCK:
+        config.pluginmanager.register(_MockInPlaceOfDispatchers())
     os.environ.update({name: room for name, room in MATRIX_ROOMS.items() if name not in os.environ})
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,6 +100,29 @@ def pytest_fixture_setup(
         assert fixturedef.cached_result is not None
         fixturedef.cached_result = (value, *fixturedef.cached_result[1:])
     return value
+
+
+class _MockInPlaceOfDispatchers:
+    """Returns the address of one mock from each fixture that starts a dispatcher; it is reset for each test."""
+
+    url: str = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> object | None:
+        """Return the address of the mock, or None for other fixtures."""
+        if not DISPATCHERS.match(fixturedef.argname):
+            return None
+        if not self.url:
+            self.url, stop = _start(MOCK, "the mock")
+            request.config.add_cleanup(stop)
+        fixturedef.cached_result = (self.url, fixturedef.cache_key(request), None)
+        return self.url
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Reset the mock."""
+        if self.url:
+            _send(requests.Session(), "POST", f"{self.url}/-/reset", json={}, timeout=PATIENCE).raise_for_status()
 
 
 def _expect_api() -> None:
@@ -125,16 +155,17 @@ def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
     """Start a proxy; return its URL, and the function that stops it."""
     upstream = upstream.replace("//0.0.0.0", "//127.0.0.1")
     _wait_for(upstream)
+    return _start([*SERVE, "--upstream", upstream], f"the proxy in front of {upstream}", CACHE or "cache")
+
+
+def _start(command: list[str], name: str, cache: str | None = None) -> tuple[str, Callable[[], None]]:
+    """Start a server, with a folder of recordings if it is a proxy; return its URL, and the function that stops it."""
     folder = tempfile.TemporaryDirectory(prefix="conformance-")
-    cache = CACHE or str(Path(folder.name) / "cache")
+    recordings = [] if cache is None else ["--cache-dir", str(Path(folder.name) / cache)]  # or an absolute path
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     log = (Path(folder.name) / "log").open("w")
     process = subprocess.Popen(
-        [*SERVE, "--upstream", upstream, "--port", "0", "--cache-dir", cache],
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env=env,
+        [*command, "--port", "0", *recordings], stdout=subprocess.PIPE, stderr=log, text=True, env=env
     )
     assert process.stdout is not None
     line = process.stdout.readline().strip()
@@ -146,7 +177,7 @@ def _proxy(upstream: str) -> tuple[str, Callable[[], None]]:
         process.terminate()
         process.wait(PATIENCE)
         log.close()
-        print(f"log of the proxy in front of {upstream}:\n{Path(log.name).read_text()}")  # noqa: T201 - pytest shows it
+        print(f"log of {name}:\n{Path(log.name).read_text()}")  # noqa: T201 - pytest shows it
         folder.cleanup()
         _urls.discard(url)
 
