@@ -44,12 +44,14 @@ class QueryTally:
         if envelope.query_status == "new":
             self._count_query(query, status)
 
-    def count_repeated(self, resolved: ResolvedQuery, recording: Recording, session_id: str) -> None:
+    def count_repeated(
+        self, resolved: ResolvedQuery, recording: Recording, session_id: str, status: CacheStatus
+    ) -> None:
         """Count a hit that was repeated for a session."""
         self.count_saved(recording)
         self.sessions.add(session_id)
         self.outcomes.hits += 1
-        self._count_query(resolved.query, HOT)
+        self._count_query(resolved.query, status)
 
     def count_saved(self, recording: Recording) -> None:
         """Count the time that a recording saves the dispatcher."""

@@ -15,6 +15,7 @@ from oda_proxy.recordings.recording import BEGIN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.http.cache_status import CacheStatus
     from oda_proxy.jobs.client import Client
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.loaded import LoadedRecording
@@ -33,7 +34,7 @@ class HitRepeater:
         freshness: Freshness,
         *,
         clock: Callable[[], float],
-        count: Callable[[ResolvedQuery, Recording, str], None],
+        count: Callable[[ResolvedQuery, Recording, str, CacheStatus], None],
     ) -> None:
         """Take what hits depend on, and what counts one for a session."""
         self.cache = cache
@@ -43,19 +44,37 @@ class HitRepeater:
         self.count = count
 
     def repeatable(
-        self, recording: LoadedRecording, resolved: ResolvedQuery, client: Client, coding: str, *, is_encoded: bool
+        self,
+        recording: LoadedRecording,
+        resolved: ResolvedQuery,
+        client: Client,
+        coding: str,
+        *,
+        status: CacheStatus,
+        is_encoded: bool,
     ) -> RepeatableHit:
         """Return the hit that a client is served, to repeat it.
 
-        `coding` is the content coding that the client prefers; `is_encoded` if the answer has it.
+        `coding` is the content coding that the client prefers; `is_encoded` if the answer has it. Hits are
+        counted with the `status` of the answer.
         """
-        return RepeatableHit(self, recording, resolved, client, coding, is_encoded=is_encoded)
+        return RepeatableHit(self, recording, resolved, client, coding, status=status, is_encoded=is_encoded)
 
 
 class RepeatableHit:
-    """A recording that was served from memory to a client without a token."""
+    """A recording that was served from memory, or the page cache, to a client without a token."""
 
-    __slots__ = ("_coding", "_freshness", "_is_encoded", "_lifetime", "_recording", "_repeater", "_resolved", "_tail")
+    __slots__ = (
+        "_coding",
+        "_freshness",
+        "_is_encoded",
+        "_lifetime",
+        "_repeater",
+        "_resolved",
+        "_status",
+        "_tail",
+        "_template",
+    )
 
     def __init__(
         self,
@@ -65,10 +84,13 @@ class RepeatableHit:
         client: Client,
         coding: str,
         *,
+        status: CacheStatus,
         is_encoded: bool,
     ) -> None:
         self._repeater = repeater
-        self._recording = ref(recording)  # it must not stay in memory for longer than the hot tier holds it
+        self._template = ref(recording.template)  # it must not stay in memory for longer than the hot tier holds it
+        """That of the recording, which is another one after that was read again."""
+        self._status = status
         self._resolved = resolved
         self._freshness = repeater.freshness
         self._lifetime = repeater.freshness.lifetime(recording)
@@ -79,14 +101,14 @@ class RepeatableHit:
     def repeat(self, session_id: str) -> tuple[int, tuple[bytes, ...]] | None:
         """Return the age in s and the body for another session, and count the hit; call it in the event loop.
 
-        None where the recording is no longer in memory, stored or fresh, or the query may mean something else now:
+        None where the recording is no longer there at once, stored or fresh, or the query may mean something else now:
         nothing is counted then. The name of the session has only letters, digits, `_` and `-`.
         """
         repeater = self._repeater
         if repeater.freshness is not self._freshness or not repeater.resolver.is_current(self._resolved):
             return None
-        recording = repeater.cache.find_in_memory(self._resolved.key)
-        if recording is None or recording is not self._recording():
+        recording = repeater.cache.find_at_once(self._resolved.key)
+        if recording is None or recording.template is not self._template():
             return None
         now = repeater.clock()
         age = now - recording.stored_at
@@ -100,5 +122,5 @@ class RepeatableHit:
             if (head is not None) != self._is_encoded:
                 return None
             body = head.body(tail) if head else (BEGIN, *recording.head.pieces(), tail)
-        repeater.count(self._resolved, recording, session_id)
+        repeater.count(self._resolved, recording, session_id, self._status)
         return int(age), body

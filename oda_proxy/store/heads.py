@@ -24,6 +24,7 @@ import zstandard
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
+from oda_proxy.files.page_cache import read_cached
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store import layout
 from oda_proxy.store.rows import HeadFile
@@ -96,6 +97,25 @@ class StoredHead:
     @property
     def _folder(self) -> Path:
         return Path(str(self._file.name)).parent
+
+
+@dataclass(frozen=True)
+class SmallHead(MemoryHead):
+    """A head that was read from its file at once."""
+
+    head_file: HeadFile
+    path: str
+    """A text: a Path takes longer than to open it."""
+
+    def read_again(self) -> bytes | None:
+        """Return the text as it is in the file now; None where that is not in the page cache, or was changed.
+
+        Does not block.
+        """
+        content = read_cached(self.path, self.head_file.stored_size + 1)
+        with suppress(ValueError):
+            return None if content is None else _text(self.head_file, content)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +307,8 @@ class Heads:
         known.
         """
         if max(head_file.stored_size, head_file.size) <= SMALL:
-            return MemoryHead(_text(head_file, self._content(head_file)))
+            path = f"{self._root}/{head_file.name[:2]}/{head_file.name}"
+            return SmallHead(_text(head_file, _content(path, head_file.stored_size)), head_file, path)
         file = FileIO(self.path(head_file.name))
         with ExitStack() as stack:
             stack.callback(file.close)
@@ -301,15 +322,6 @@ class Heads:
                 raise ValueError("its head was changed")
             stack.pop_all()  # it stays open for the caller
         return StoredHead(head_file, file)
-
-    def _content(self, head_file: HeadFile) -> bytes:
-        """Return the bytes of a small file."""
-        path = f"{self._root}/{head_file.name[:2]}/{head_file.name}"  # a Path takes longer than to open it
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            return os.read(descriptor, head_file.stored_size + 1)
-        finally:
-            os.close(descriptor)
 
     def remove(self, name: str) -> None:
         """Remove the file of a head, if it is there, and the pictures that were drawn of it; raises OSError."""
@@ -349,6 +361,15 @@ def _compressed(head: Head) -> UnwrittenHead:
     for piece in head.pieces():
         writer.write(piece)
     return writer.finish()
+
+
+def _content(path: str, size: int) -> bytes:
+    """Return the bytes of a small file, and one more if it is longer than `size`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, size + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _text(head_file: HeadFile, content: bytes) -> bytes:

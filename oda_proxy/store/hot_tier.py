@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.recordings.loaded import LoadedRecording, load
 from oda_proxy.recordings.tail_template import MAX_TEMPLATES
+from oda_proxy.store.cached_rows import CachedRows
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -54,9 +55,10 @@ class HotTier:
     """Reads recordings of a store, and holds those that were read last in memory, up to `limit` bytes."""
 
     def __init__(self, store: Store, limit: int = DEFAULT_LIMIT) -> None:
-        """Take a store and a number of bytes; with 0, nothing stays in memory."""
+        """Take a store and a number of bytes; with 0, no head stays in memory."""
         self.limit = limit
         self._store = store
+        self._rows = CachedRows(store)
         self._lock = threading.Lock()
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._loading: dict[Key, int] = {}
@@ -86,6 +88,13 @@ class HotTier:
         self._note_use(key)
         return entry.recording
 
+    def find_in_page_cache(self, key: Key) -> LoadedRecording | None:
+        """Return a recording that does not stay in memory if the system has its head there, and it is certainly stored.
+
+        Call it in the event loop. Does not block.
+        """
+        return None if self.limit else self._rows.find(key, self._current_version)
+
     def read(self, key: Key) -> Recording | None:
         """Return the recording of a key, or None; blocks.
 
@@ -93,7 +102,7 @@ class HotTier:
         Raises StoreUnusableError.
         """
         if self.limit == 0 or (version := self._store.version()) is None:
-            return self._store.get(key)
+            return self._rows.read(key)
         fingerprint = self._store.fingerprint(key)  # read after the version: if it changes now, it is compared again
         entry = self._entries.get(key)
         if entry is not None and fingerprint == entry.fingerprint:

@@ -178,13 +178,16 @@ class RecordingCache:
         recording.head.close()
         return recording.job_id or recording.key[:16]
 
-    def find_in_memory(self, key: Key) -> loaded.LoadedRecording | None:
-        """Return a recording that is in memory and certainly stored; call it in the event loop. Does not block."""
-        return self._hot_tier.find(key)
+    def find_at_once(self, key: Key) -> loaded.LoadedRecording | None:
+        """Return a recording that is in memory, or the page cache, and certainly stored; call it in the event loop.
+
+        Does not block.
+        """
+        return self._hot_tier.find(key) or self._hot_tier.find_in_page_cache(key)
 
     async def get(self, key: Key) -> Recording | None:
         """Return the recording for a key; a failing store counts as empty."""
-        if found := self._hot_tier.find(key):
+        if found := self.find_at_once(key):
             return found
         try:
             recording = await self._reader.read(key)

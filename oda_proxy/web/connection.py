@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from oda_proxy.errors import InternalError
-from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.web.log_formats import RequestRecord
 from oda_proxy.web.repeated_requests import MAX_RESPONSE, FirstResponse, candidate_of, is_only_session
 from oda_proxy.web.request_log import HEADER
@@ -116,7 +115,7 @@ class Connection(web.RequestHandler):
             first.path,
             first.status,
             first.cache_status,
-            Outcome.HIT_HOT,
+            first.outcome,
             found.size,
             time.monotonic() - start,
             first.client,

@@ -25,9 +25,11 @@ from oda_proxy.handlers.policy import Compress, Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.cors import CorsPolicy
 from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.metrics.outcomes import Outcome
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.query.descriptions import Descriptions
+from oda_proxy.store import heads
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.freshness import Freshness, Rule
 from oda_proxy.web import connection, server
@@ -329,6 +331,27 @@ async def test_each_connection_repeats_what_another_one_memoised(tmp_path: Path)
         deployment.connection.close()
 
         assert await deployment.is_repeated()
+
+
+async def test_a_recording_that_does_not_stay_in_memory_is_repeated_from_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_cached(path: str, size: int) -> bytes:
+        return Path(path).read_bytes()[:size]
+
+    monkeypatch.setattr(heads, "read_cached", read_cached)
+    async with deployed(tmp_path, replace(POLICY, memory=0)) as deployment:
+        await deployment.heat()
+        (head_file,) = (tmp_path / "heads").glob("*/*")
+        content = head_file.read_bytes()
+        outcomes = {outcome for _, outcome, count in deployment.proxy.query_counts.outcomes() if count}
+        assert outcomes == {"miss", Outcome.HIT_COLD.label}
+
+        head_file.write_bytes(content[::-1])
+
+        response = await deployment.get()
+        assert b"fwd=" in response
+        assert deployment.upstream.answers == 2
 
 
 @pytest.mark.parametrize(
