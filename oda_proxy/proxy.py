@@ -23,6 +23,7 @@ from oda_proxy.errors import (
     OdaProxyError,
     UpstreamUnreachableError,
 )
+from oda_proxy.handlers import past_answers
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
 from oda_proxy.handlers.hits import HitHandler
@@ -115,7 +116,9 @@ class Proxy:
         self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
         self.persons = Persons(self._tokens, self._token_probe, self._resolver, store, clock)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
-        self._cache = RecordingCache(store, self.store_faults, self._resolver, clock, budget, memory=policy.memory)
+        self._cache = RecordingCache(
+            store, self.store_faults, self._resolver, clock, budget, memory=policy.memory, is_same=services.is_same
+        )
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
@@ -128,6 +131,9 @@ class Proxy:
             self._tally,
             is_online=upstream is not None,
             is_observed=services.observer is not None,
+        )
+        self._past = past_answers.PastAnswerHandler(
+            store, self.store_faults, self._hits, self._observer, default=policy.as_of, clock=clock
         )
         job_services = JobServices(
             relay=self._upstream_relay,
@@ -212,7 +218,8 @@ class Proxy:
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
             query, envelope = analysis_request.read_query(request, self._query_memo)
-            request = self._scoped(request, route)
+            if self._past.scoped(request, route).scope.as_of is not None:
+                return None
         except OdaProxyError:
             return None
         if (found := await self._recording_at_once(query, envelope, request)) is None:
@@ -274,7 +281,7 @@ class Proxy:
             base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, route, base_url)
-            request = self._scoped(request, route)
+            request = self._past.scoped(request, route)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
                 return await self._description_handler.answer(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
@@ -286,13 +293,6 @@ class Proxy:
             _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
 
-    def _scoped(self, request: Request, route: Route) -> Request:
-        """Return a request with the scope that its prefix names; raises BadQueryError."""
-        scope = route.valid_scope(self._clock())
-        if scope.as_of or scope.collection:
-            raise BadQueryError("this server has neither a history of its recordings nor collections")
-        return request if scope == request.scope else replace(request, scope=scope)
-
     async def _analysis(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
         query, envelope = None, Envelope()
@@ -300,11 +300,12 @@ class Proxy:
             try:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
-                request = self._scoped(request, route)
+                request = self._past.scoped(request, route)
                 api_client = analysis_request.api_envelope(request)
                 answer = await self._relay.send(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
-                answer = await self._query(query, envelope, self._scoped(request, route), base_url)
+                request = self._past.scoped(request, route)
+                answer = past_answers.remark(await self._query(query, envelope, request, base_url), request)
         except OdaProxyError as error:
             return self._failure(error, query, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`
@@ -333,10 +334,15 @@ class Proxy:
         resolved = await self._resolver.resolve(query, audience=audience)
         note_query(request, resolved)
         client = Client(request, envelope, base_url)
-        if not envelope.awaits_products:
-            return await self._poll(resolved, _uncompressed(client))
-        if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
-            return await self._relay.send_and_store(resolved, _uncompressed(client), "request")
+        past = await self._past.answer(resolved, client, self._is_verified)
+        return past or await self._answer_today(resolved, client)
+
+    async def _answer_today(self, resolved: ResolvedQuery, client: Client) -> Answer:
+        """Answer a query of a known audience as of now."""
+        if not client.envelope.awaits_products:
+            return await self._poll(resolved, client.uncompressed())
+        if client.envelope.job_id and self.upstream and not await self._is_own_job(resolved, client.envelope):
+            return await self._relay.send_and_store(resolved, client.uncompressed(), "request")
         return await self._lookup(resolved, client)
 
     async def _is_own_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
@@ -372,7 +378,7 @@ class Proxy:
             raise NotCachedError
         if self.upstream is None:
             return await self._miss(resolved, envelope)
-        client = _uncompressed(client)
+        client = client.uncompressed()
         if control.no_store:
             return await self._relay.send(client.request, client.base_url, "request", envelope, detail="no-store")
         try:
@@ -440,8 +446,3 @@ class Proxy:
         if analysis_request.has_files(client.request):
             return await self._relay.send_and_store(resolved, client, "bypass")
         return await self._relay.send(client.request, client.base_url, "bypass", envelope, detail="poll")
-
-
-def _uncompressed(client: Client) -> Client:
-    """Return a client whose request accepts no content coding, for an answer that we can read."""
-    return replace(client, request=analysis_request.uncompressed(client.request))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from oda_proxy.config.values import (
     parse_address,
     parse_allowed_host,
+    parse_as_of,
     parse_compress,
     parse_count,
     parse_generation,
+    parse_history,
     parse_host_name,
     parse_log_format,
     parse_origins,
@@ -275,6 +277,20 @@ SERVE = (
         "RULE",
     ),
     Option(
+        "history",
+        parse_history,
+        "all, none, a number of versions such as 10, an age such as 365d, or both: 10,365d",
+        "earlier versions of each recording that are stored (default all, until space runs out)",
+        metavar="LIMITS",
+    ),
+    Option(
+        "as-of",
+        parse_as_of,
+        "a date such as 2026-03-01, or a time (UTC) such as 2026-03-01T12-30-00, with /only at its end or without",
+        "answer as it was then; what was not recorded by then is requested now, or fails with /only",
+        metavar="DATE",
+    ),
+    Option(
         "sharing",
         parse_sharing,
         "subject, roles or team",
@@ -364,11 +380,13 @@ SERVE = (
 
 OF_UPSTREAM = frozenset(
     {
+        "as-of",
         "cache-dir",
         "compress",
         "cors-origins",
         "description-ttl",
         "former-url",
+        "history",
         "lifetime",
         "longest-job",
         "max-jobs",
@@ -414,7 +432,7 @@ JOBS = (
     _READ_TOKEN,
 )
 
-_OF_CLIENTS = frozenset({"compress", "cors-origins", "memory", "offline", "open-route"})
+_OF_CLIENTS = frozenset({"as-of", "compress", "cors-origins", "memory", "offline", "open-route"})
 """Options of an upstream that concern what its clients get, and when."""
 
 WARM = (

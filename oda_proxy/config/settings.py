@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.http.front_end_headers import Network
+    from oda_proxy.http.scope import Scope
     from oda_proxy.store.freshness import Rule
+    from oda_proxy.store.history_limits import HistoryLimits
     from oda_proxy.store.redis.address import StoreAddress
 
 
@@ -40,6 +42,8 @@ class ServeOptions:
     offline: bool
     open_route: tuple[str, ...]
     lifetime: tuple[Rule, ...]
+    history: HistoryLimits | None
+    as_of: Scope | None
     sharing: str
     secret_key: str | None = field(repr=False)
     admin_token: str | None = field(repr=False)

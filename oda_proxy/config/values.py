@@ -9,7 +9,9 @@ from oda_proxy.store.amounts import parse_size
 
 if TYPE_CHECKING:
     from oda_proxy.http.front_end_headers import Network
+    from oda_proxy.http.scope import Scope
     from oda_proxy.store.freshness import Rule
+    from oda_proxy.store.history_limits import HistoryLimits
     from oda_proxy.store.redis.address import StoreAddress
 
 
@@ -140,6 +142,27 @@ def parse_rule(value: str) -> Rule:
     from oda_proxy.store.freshness import Rule  # imported only if the option is set
 
     return Rule.parse(value)
+
+
+def parse_history(value: str) -> HistoryLimits:
+    """Return the limits of the history."""
+    from oda_proxy.store.history_limits import HistoryLimits  # imported only if the option is set
+
+    return HistoryLimits.parse(value)
+
+
+def parse_as_of(value: str) -> Scope:
+    """Return the past time for requests that name none, with `/only` where nothing else may be requested."""
+    from oda_proxy.errors import OdaProxyError
+    from oda_proxy.http.scope import ONLY, AsOf, Scope  # imported only if the option is set
+
+    date, slash, only = value.partition("/")
+    if slash and only != ONLY:
+        raise ValueError(value)
+    try:
+        return Scope(AsOf.parse(date), only=bool(slash))
+    except OdaProxyError as error:
+        raise ValueError(value) from error
 
 
 def parse_address(value: str) -> str:

@@ -69,14 +69,19 @@ class ProductComparison:
 
 
 def compare(
-    recorded: Mapping[str, Any], current: Mapping[str, Any], tolerance: Tolerance = EXACT
+    recorded: Mapping[str, Any],
+    current: Mapping[str, Any],
+    tolerance: Tolerance = EXACT,
+    *,
+    with_fits_diff: bool = True,
 ) -> list[ProductComparison]:
     """Compare the redacted `products` members of two responses, in wire form.
 
-    Products are paired by name and source, those with the same name by their order. Raises CodecError if an array
-    cannot be decoded.
+    Products are paired by name and source, those with the same name by their order. With `with_fits_diff`, astropy
+    checks those without a difference once more. Raises CodecError if an array cannot be decoded.
     """
-    pairs = _pairs(_decoded(recorded), _decoded(current), _product_name, _with(_products, tolerance))
+    differences_of = _products if with_fits_diff else _product_differences
+    pairs = _pairs(_decoded(recorded), _decoded(current), _product_name, _with(differences_of, tolerance))
     compared = [replace(one, has_arrays=True) for one in pairs]
     for kind in dict.fromkeys((*recorded, *current)):
         if kind in {_ARRAYS, _ONE_ARRAY} or (kind in _BOOKKEEPING and not (kind in recorded and kind in current)):
@@ -158,6 +163,11 @@ def _product_name(product: DataProduct) -> str:
 
 
 def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
+    found = list(_product_differences(was, now, tolerance))
+    return iter(found or _fits_diff(was, now, tolerance))
+
+
+def _product_differences(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
     found = [*differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)]
     for unit in _pairs(was.units, now.units, lambda one: one.name or "unnamed", _with(_units, tolerance)):
         match unit.verdict:
@@ -168,7 +178,7 @@ def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Itera
                     replace(one, where=f"{unit.name}, {one.where}" if one.where else unit.name)
                     for one in unit.differences
                 ]
-    return iter(found or _fits_diff(was, now, tolerance))
+    return iter(found)
 
 
 def _fits_diff(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> list[Difference]:

@@ -10,6 +10,7 @@ from oda_proxy.handlers.repeated_hits import HitRepeater
 from oda_proxy.handlers.request_notes import note_recording
 from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.content_coding import IDENTITY, preferred
+from oda_proxy.http.scope import EVERYTHING
 from oda_proxy.jobs.running_job import ANONYMOUS
 from oda_proxy.recordings.compressed import CODINGS
 from oda_proxy.recordings.loaded import LoadedRecording
@@ -97,4 +98,8 @@ class HitHandler:
 
 def _is_plain(client: Client) -> bool:
     """Return whether an answer depends on nothing of its client that may change."""
-    return client.envelope.token is None and cache_control(client.request.headers) == CacheControl()
+    request = client.request
+    return client.envelope.token is None and request.scope == EVERYTHING and cache_control(request.headers) == _ANY
+
+
+_ANY = CacheControl()

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from oda_proxy.http.cors import CorsPolicy
+from oda_proxy.http.scope import EVERYTHING, Scope
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.store.freshness import Freshness
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT
@@ -40,5 +41,7 @@ class Policy:
     freshness: Freshness = field(default_factory=Freshness)
     jobs: JobPolicy = field(default_factory=JobPolicy)
     compress: Compress = Compress.AUTO
+    as_of: Scope = EVERYTHING
+    """The past time for requests that name none."""
     memory: int = DEFAULT_LIMIT
     """Bytes of recordings that are held in memory."""

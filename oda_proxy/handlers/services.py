@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oda_proxy.http.message import Upstream
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.near_misses import MissHandler
     from oda_proxy.upstream.description_cache import DescriptionCache
 
@@ -39,3 +42,6 @@ class Services:
     describing: Upstream | None = None
     """Where descriptions are fetched; None for the upstream of the proxy."""
     others: OtherProcesses | None = None
+    """The other processes of the server."""
+    is_same: Callable[[Recording, Recording], bool] | None = None
+    """Whether two answers are equal but for what is volatile; without it, their products are compared byte by byte."""

@@ -17,7 +17,9 @@ ANY_ORIGIN: Final = "*"
 NO_CONTENT: Final = 204
 
 _METHODS: Final = "GET, HEAD, POST, OPTIONS"
-_EXPOSED_HEADERS: Final = "Age, Cache-Status, Content-Disposition, ETag, Retry-After, Via"
+_EXPOSED_HEADERS: Final = (
+    "Age, Cache-Status, Content-Disposition, Content-Location, ETag, Link, Memento-Datetime, Retry-After, Via"
+)
 _MAX_AGE: Final = "3600"
 """Seconds for which a browser may cache the answer to a preflight request."""
 

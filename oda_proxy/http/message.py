@@ -46,6 +46,8 @@ class Request:
     """The address of the client, as `oda_proxy.web.front_end` determines it; empty where nobody needs it."""
     scope: Scope = EVERYTHING
     """What a prefix of the path selects."""
+    prefix: str = ""
+    """The prefix of the path as it was received, encoded."""
     notes: RequestNotes | None = field(default=None, repr=False, compare=False)
     """What is logged of it; None where it is not logged."""
 

@@ -52,6 +52,8 @@ class AsOf:
     begin: float
     text: str
     """As it was named, for messages."""
+    is_negotiated: bool = False
+    """Whether it is a preference (`Accept-Datetime`): the nearest version is the answer, and the future is the last."""
 
     @classmethod
     def parse(cls, text: str) -> AsOf:
@@ -68,9 +70,14 @@ class AsOf:
             ) from None
         return cls(begin + duration - _LAST, begin, text)
 
+    @classmethod
+    def of_second(cls, begin: float, text: str, *, is_negotiated: bool = False) -> AsOf:
+        """Return a time that was named with seconds."""
+        return cls(begin + 1.0 - _LAST, begin, text, is_negotiated)
+
     def check(self, now: float) -> None:
         """Raise ScopeError for a time in the future of `now`, in s since 1970."""
-        if self.begin > now:
+        if self.begin > now and not self.is_negotiated:
             today = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
             raise ScopeError(f"{_shown(self.text)} is in the future: it is {today.removesuffix('+00:00')}Z")
 
@@ -114,6 +121,8 @@ def read_scope(segments: Sequence[str]) -> Scope:
 
     Raises ScopeError where one is not valid, or there are two of a kind.
     """
+    if not segments:
+        return EVERYTHING
     as_of, only, collection = None, False, None
     remaining = list(segments)
     while remaining:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from oda_proxy.query import analysis_request
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Request
@@ -17,3 +19,7 @@ class Client:
     request: Request
     envelope: Envelope
     base_url: str
+
+    def uncompressed(self) -> Client:
+        """Return a client whose request accepts no content coding, for an answer that we can read."""
+        return replace(self, request=analysis_request.uncompressed(self.request))

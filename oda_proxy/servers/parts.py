@@ -86,7 +86,7 @@ async def build_parts(
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
     if options.store is not None:
         raise UsageError("--store: this build has no store in Redis yet; leave the option out")
-    store = _open_store(folder, former, stack)
+    store = _open_store(folder, former, options, stack)
     upstream = None if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
     proxy = _make_proxy(
@@ -152,14 +152,19 @@ def _store_folder(options: ServeOptions) -> Path | None:
     return cache_folder(options.cache_dir, options.upstream)
 
 
-def _open_store(folder: Path | None, former_folders: Sequence[Path], stack: AsyncExitStack) -> Store:
+def _open_store(
+    folder: Path | None, former_folders: Sequence[Path], options: ServeOptions, stack: AsyncExitStack
+) -> Store:
+    from oda_proxy.store.history_limits import HistoryLimits
+
+    history = options.history or HistoryLimits()
     if folder is None:
         from oda_proxy.store.memory import MemoryStore
 
-        return MemoryStore()
+        return MemoryStore(history=history)
     from oda_proxy.store.combined import open_stores
 
-    return stack.enter_context(closing(open_stores(folder, former_folders)))
+    return stack.enter_context(closing(open_stores(folder, former_folders, history=history)))
 
 
 async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
@@ -182,9 +187,11 @@ def _make_proxy(
     describing: Upstream | None,
     others: OtherProcesses | None,
 ) -> Proxy:
+    from oda_proxy.drift.equality import is_same_answer
     from oda_proxy.handlers.policy import Compress, Policy
     from oda_proxy.handlers.services import Services
     from oda_proxy.http.cors import CorsPolicy
+    from oda_proxy.http.scope import EVERYTHING
     from oda_proxy.jobs.job import Limits
     from oda_proxy.jobs.journal import JobJournal
     from oda_proxy.jobs.policy import JobPolicy
@@ -206,6 +213,7 @@ def _make_proxy(
         ),
         memory=options.memory,
         compress=Compress(options.compress),
+        as_of=options.as_of or EVERYTHING,
     )
     services = Services(
         instruments=Descriptions(
@@ -219,6 +227,7 @@ def _make_proxy(
         miss_handler=miss_handler,
         describing=describing,
         others=others,
+        is_same=is_same_answer,
     )
     return Proxy(store, upstream, policy, services=services)
 

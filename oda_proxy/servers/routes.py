@@ -21,7 +21,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     """
     from oda_proxy.drawing import routes as drawing_routes
     from oda_proxy.pages.routes import Pages
-    from oda_proxy.web import import_api, recording_api
+    from oda_proxy.web import history_api, import_api, recording_api
     from oda_proxy.web.metrics_page import snapshot_of
 
     limits = parts.server.limits
@@ -38,6 +38,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     urls = (dispatcher, *parts.options.former_url)
     return (
         *recording_api.routes(parts.proxy),
+        *history_api.routes(parts.proxy),
         *import_api.routes(parts.store, parts.proxy.instruments, urls),
         *drawing_routes.routes(parts.product_files),
         *pages.routes(),

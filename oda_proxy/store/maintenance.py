@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import asynccontextmanager, suppress
 from itertools import count, islice
 from typing import TYPE_CHECKING
@@ -108,6 +109,8 @@ async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, 
             if excess and not had_excess:
                 _log.warning("%s", await asyncio.to_thread(_excess_warning, store, excess))
             had_excess = excess > 0
+            if remove_orphans and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
+                _log.info("removed %d versions of recordings that are older than --history allows", expired)
             faults.note_success("maintained")
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)

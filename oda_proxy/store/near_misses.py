@@ -18,11 +18,13 @@ from oda_proxy.query.cache_key import key_of, key_of_normalised, short_key
 from oda_proxy.query.message_text import shorten
 from oda_proxy.query.nearest import join_differences, nearest
 from oda_proxy.query.normalised import normalise
+from oda_proxy.store.history_limits import version_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from oda_proxy.http.answer import Answer
+    from oda_proxy.http.scope import AsOf
     from oda_proxy.query.nearest import Near
     from oda_proxy.query.normalised import NormalisedQuery
     from oda_proxy.query.query import Envelope, Query
@@ -81,21 +83,27 @@ class NearMissHandler:
         """The last misses, newest first, without those of requests with a token."""
         return tuple(reversed(self._misses))
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:
-        """Raise NoRecordingError with the nearest recording; one search at a time, so that hits are not delayed."""
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope, as_of: AsOf | None = None) -> NoReturn:
+        """Raise NoRecordingError with the nearest recording; one search at a time, so that hits are not delayed.
+
+        With `as_of`, only what was recorded at that time counts.
+        """
         async with self._searching:
-            text = await asyncio.to_thread(self._explain, resolved)
+            text = await asyncio.to_thread(self._explain, resolved, as_of)
         if envelope.token is None:
             query = resolved.query
             self._misses.append(Miss(self._clock(), shorten(query.instrument), shorten(query.product_type), text))
         raise NoRecordingError(text)
 
-    def _explain(self, resolved: ResolvedQuery) -> str:
+    def _explain(self, resolved: ResolvedQuery, as_of: AsOf | None) -> str:
         """Return the message: nothing was recorded, and what is nearest."""
-        what = f"offline: there is no recording of {_product(resolved.query)}"
-        search = _Search(self._store, resolved.schemas, self._stopwatch)
+        when = "offline" if as_of is None else f"as of {as_of.text}"
+        what = f"{when}: there is no recording of {_product(resolved.query)}"
+        search = _Search(self._store, resolved.schemas, self._stopwatch, as_of)
         requested = normalise(resolved.query, resolved.schemas[0] if resolved.schemas else None)
         try:
+            if as_of is not None and (later := self._later(resolved, as_of)):
+                return f"{what} as requested: {later}"
             near = nearest(requested, search.candidates(resolved.query))
             others = "" if near else _other_products(self._store)
         except StoreUnusableError as error:
@@ -109,16 +117,25 @@ class NearMissHandler:
             f"{what} as requested; the nearest is {name}{rest}: {_difference(near, with_token=_is_private(resolved))}"
         )
 
+    def _later(self, resolved: ResolvedQuery, as_of: AsOf) -> str:
+        """Return when the query was first recorded, if that was later. Raises StoreUnusableError."""
+        versions = [one for key in (resolved.key, *resolved.earlier_keys) for one in self._store.versions(key)]
+        later = [one.valid_from for one in versions if one.valid_from > as_of.time]
+        return f"it was recorded later, on {_day(min(later))}" if later else ""
+
 
 class _Search:
     """Reads the recordings of a product for SEARCH_TIME at most."""
 
-    def __init__(self, store: Store, schemas: tuple[Schema, ...], stopwatch: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, schemas: tuple[Schema, ...], stopwatch: Callable[[], float], as_of: AsOf | None
+    ) -> None:
         self.searched = 0
         self.complete = True
         self._store = store
         self._schemas = schemas
         self._stopwatch = stopwatch
+        self._as_of = as_of
 
     def candidates(self, query: Query) -> Iterator[tuple[Entry, NormalisedQuery]]:
         """Iterate over the public recordings of the product. Raises StoreUnusableError."""
@@ -130,6 +147,8 @@ class _Search:
             self.searched += 1
             if self.searched % _PAUSE_EVERY == 0:
                 time.sleep(_PAUSE)
+            if self._as_of is not None and version_at(self._store.versions(entry.key), self._as_of.time) is None:
+                continue
             if entry.query is not None:
                 yield entry, _normalised_as_recorded(entry, entry.query, self._schemas)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,13 +39,16 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.compressed import CompressedHead
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Store
+    from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.faults import StoreFaults
 
 _log = logging.getLogger(__name__)
 
 ENCODED = "encoded"
 """The detail in `Cache-Status` of an answer that is not stored because its content coding cannot be decoded."""
+
+_MAX_COMPARED = 64 * 1024 * 1024
+"""Bytes of an answer up to which it is compared with the one that it replaces: both are in memory then."""
 
 _JOB_ID = re.compile(r"[\w-]{1,64}")
 
@@ -122,7 +126,8 @@ class JobTimes(Protocol):
 class RecordingCache:
     """Stores answers of the dispatcher as recordings, and looks them up.
 
-    `clock` returns s since 1970 (UTC); `memory` is the number of bytes of recordings that are held in memory.
+    `clock` returns s since 1970 (UTC); `memory` is the number of bytes of recordings that are held in memory. `is_same`
+    returns whether a recorded answer and a later one are equal, but for what is volatile.
     """
 
     def __init__(
@@ -134,7 +139,9 @@ class RecordingCache:
         budget: ProcessingBudget | None = None,
         *,
         memory: int = DEFAULT_LIMIT,
+        is_same: Callable[[Recording, Recording], bool] | None = None,
     ) -> None:
+        self._is_same = is_same or _has_same_bytes
         self.echo_differs = 0
         self._hot_tier = HotTier(store, memory)
         self._reader = BatchReader(self._hot_tier.read)
@@ -240,7 +247,7 @@ class RecordingCache:
                 cost = max(recording.stored_at - job.started_at, 0.0)
                 recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
                 await self._refuse_contradictions(recording, resolved)
-                await asyncio.to_thread(self._store.put, recording)
+                await asyncio.to_thread(self._put, recording)
         except NotStorableError as reason:
             return StoreResult(await _in_file(recording), detail=str(reason))
         except StoreUnusableError as error:
@@ -248,6 +255,22 @@ class RecordingCache:
             return StoreResult(await _in_file(recording), detail=error.detail)
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
+
+    def _put(self, recording: Recording) -> None:
+        """Store a recording: an earlier version is made of the one that it replaces, unless that is equal; blocks."""
+        replaced = self._store.entry(recording.key)
+        is_same = replaced is not None and self._is_equal_to_stored(replaced, recording)
+        self._store.put(recording, same_as=replaced if is_same else None)
+
+    def _is_equal_to_stored(self, replaced: Entry, recording: Recording) -> bool:
+        if (stored := self._store.get_version(replaced)) is None:
+            return False
+        with closing(stored.head):
+            if _has_same_bytes(stored, recording):
+                return True
+            if max(stored.head.size, recording.head.size) > _MAX_COMPARED:
+                return False
+            return self._is_same(stored, recording)
 
     def _redact(
         self, body: SpooledBody, resolved: ResolvedQuery, envelope: Envelope, recorder: Recorder | None
@@ -273,6 +296,10 @@ class RecordingCache:
         product = f"{resolved.query.instrument!r:.100} {resolved.query.product_type!r:.100}"
         _log.warning("the echo in an answer for %s contradicts the query in %r: it is not stored", product, names[:10])
         raise NotStorableError("echo-differs")
+
+
+def _has_same_bytes(stored: Recording, recording: Recording) -> bool:
+    return stored.head.digest == recording.head.digest and stored.echo == recording.echo
 
 
 def _refusal(answer: Answer) -> str | None:

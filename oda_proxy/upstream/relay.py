@@ -35,10 +35,15 @@ class Relay:
         Redirects are rewritten to `base_url`, the proxy's own address with the prefix of the client. A request to a
         route that has effects is never sent a second time, unless it says otherwise.
 
-        Raises UpstreamUnreachableError where the upstream does not respond, NoRecordingError where there is none.
+        Raises UpstreamUnreachableError where the upstream does not respond, NoRecordingError where there is none,
+        or where the request is for what was recorded at a past time only.
         """
         if self.upstream is None:
             raise NoRecordingError("offline: there is no recording of this, and no dispatcher to request it from")
+        if request.scope.only and request.scope.as_of is not None:
+            raise NoRecordingError(
+                f"as of {request.scope.as_of.text}: there is no recording of this; an address without /only requests it"
+            )
         without = (*_NOT_FORWARDED, "content-length") if isinstance(request.body, bytes) else _NOT_FORWARDED
         onward = headers.end_to_end(request.headers, without=without)
         at_most_once = has_effects(request.path) if request.at_most_once is None else request.at_most_once

@@ -54,6 +54,21 @@ def visible_entry(store: Store, visitor: Visitor, beginning: str) -> Entry:
     return found[0]
 
 
+def visible_versions(store: Store, visitor: Visitor, beginning: str) -> list[Entry]:
+    """Return the metadata of the versions of the recording whose key begins with a text, in order of time.
+
+    The recording itself may have been removed. Blocks. Raises RecordingNotFoundError, as `visible_entry`.
+    """
+    keys = {Key(beginning)}
+    if len(beginning) != KEY_LENGTH:
+        keys = {*store.keys_beginning(beginning), *store.version_keys_beginning(beginning)}
+    found = [[one for one in store.versions(key) if visitor.may_see(one)] for key in sorted(keys)]
+    found = [versions for versions in found if versions]
+    if len(found) != 1:
+        raise RecordingNotFoundError(beginning, len(found))
+    return found[0]
+
+
 def visible_entries(store: Store, visitor: Visitor, filters: Filters) -> Iterator[Entry]:
     """Iterate over the recordings that filters select, the one used last first; blocks, with pauses for hits.
 

@@ -1,0 +1,171 @@
+"""Answers as they were at a past time, from the versions of recordings."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
+
+from oda_proxy.errors import NoRecordingError, StoreUnusableError
+from oda_proxy.handlers.request_notes import note_person
+from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.memento import TimeLine, accept_datetime, without_date
+from oda_proxy.http.scope import EVERYTHING, ScopeError
+from oda_proxy.query.query import ENVELOPE, parse_fields
+from oda_proxy.store.history_limits import version_at
+from oda_proxy.store.near_misses import NearMissHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oda_proxy.handlers.hits import HitHandler
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.message import Request
+    from oda_proxy.http.routes import Route
+    from oda_proxy.http.scope import AsOf, Scope
+    from oda_proxy.jobs.client import Client
+    from oda_proxy.jobs.observer import QueryObserver
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.query.query import Envelope
+    from oda_proxy.query.resolved import ResolvedQuery
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.faults import StoreFaults
+
+AS_OF_THEN = CacheStatus(hit=True, detail="as-of")
+NOT_RECORDED_THEN = "not-recorded-then"
+"""The detail in `Cache-Status` of the answer of today, where none was recorded at the time that was named."""
+
+TIMEMAP = "/-/timemap/"
+"""Where the list of the versions of a key is."""
+
+_MAX_TARGET = 4096
+"""Characters of a query up to which links repeat it."""
+
+
+class IsVerified(Protocol):
+    """Returns whether the token of a client is verified, as `Proxy` does."""
+
+    async def __call__(self, envelope: Envelope, resolved: ResolvedQuery, *, saves_query: bool) -> bool:
+        """Return whether the token is verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastAnswer:
+    """A version, its number among those that are stored, and its recording."""
+
+    recording: Recording
+    number: int
+    versions: tuple[Entry, ...]
+
+
+class PastAnswerHandler:
+    """Answers with the versions of recordings; `clock` returns s since 1970 (UTC)."""
+
+    def __init__(
+        self,
+        store: Store,
+        faults: StoreFaults,
+        hits: HitHandler,
+        observer: QueryObserver,
+        *,
+        default: Scope,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take what answers clients from recordings, and the scope of requests that name no date."""
+        self._store = store
+        self._faults = faults
+        self._hits = hits
+        self._observer = observer
+        self._default = default
+        self._clock = clock
+        self._near_misses = NearMissHandler(store, clock=clock)
+
+    def scoped(self, request: Request, route: Route) -> Request:
+        """Return a request with the scope that its prefix names, or its header; raises ScopeError."""
+        scope = route.valid_scope(self._clock())
+        if scope.as_of is None and (as_of := accept_datetime(request.headers)):
+            scope = replace(scope, as_of=as_of)
+        if scope.as_of is None and self._default is not EVERYTHING:
+            scope = replace(scope, as_of=self._default.as_of, only=self._default.only)
+        if scope.collection is not None:
+            raise ScopeError("this server has no collections; leave /in/ out of the address")
+        return request if scope is EVERYTHING else replace(request, scope=scope, prefix=route.prefix)
+
+    async def answer(self, resolved: ResolvedQuery, client: Client, is_verified: IsVerified) -> Answer | None:
+        """Answer a query as it was at the time that its request names; None where it is to be answered as of today.
+
+        Raises NoRecordingError, with the nearest query that was recorded at that time, where only that one counts.
+        """
+        scope, envelope = client.request.scope, client.envelope
+        if (as_of := scope.as_of) is None:
+            return None
+        if found := await self._find(resolved, as_of):
+            if await is_verified(envelope, resolved, saves_query=True):
+                note_person(client.request, envelope.token)
+                await self._observer.served(found.recording)
+                return self._served(found, client, as_of)
+            found.recording.head.close()
+        if scope.only:
+            try:
+                await self._near_misses.answer(resolved, envelope, as_of)
+            except NoRecordingError as error:
+                await self._observer.missed(resolved, str(error))
+                raise
+        return None
+
+    async def _find(self, resolved: ResolvedQuery, as_of: AsOf) -> PastAnswer | None:
+        """Return the answer to a query at a time; None where there is none, or the store cannot be read."""
+        try:
+            for key in (resolved.key, *resolved.earlier_keys):
+                if (found := await asyncio.to_thread(self._read, key, as_of)) is None:
+                    continue
+                if key == resolved.key or await resolved.is_confirmed_by(found.recording.echo):
+                    return found
+                found.recording.head.close()
+        except StoreUnusableError as error:
+            self._faults.note_failure("read", error)
+        return None
+
+    def _read(self, key: Key, as_of: AsOf) -> PastAnswer | None:
+        """Return the version of a key at a time; blocks."""
+        versions = tuple(self._store.versions(key))
+        entry = version_at(versions, as_of.time)
+        if entry is None and as_of.is_negotiated:
+            entry = _nearest(versions, as_of.time)
+        if entry is None or (recording := self._store.get_version(entry)) is None:
+            return None
+        return PastAnswer(recording, versions.index(entry), versions)
+
+    def _served(self, found: PastAnswer, client: Client, as_of: AsOf) -> Answer:
+        """Answer a client with a version, and say which it is (RFC 7089)."""
+        answer, request = self._hits.answer(found.recording, client, AS_OF_THEN), client.request
+        origin = client.base_url.removesuffix(request.prefix)
+        base_url = origin + without_date(request.prefix, as_of)
+        times = tuple(one.valid_from for one in found.versions)
+        line = TimeLine(base_url, _target(request), f"{origin}{TIMEMAP}{found.recording.key}", times)
+        fields = line.headers(found.number, is_negotiated=as_of.is_negotiated)
+        return replace(answer, headers=(*answer.headers, *fields))
+
+
+def remark(answer: Answer, request: Request) -> Answer:
+    """Return an answer of today that says so, where the request names a past time."""
+    status = answer.cache_status
+    if request.scope.as_of is None or status.detail:
+        return answer
+    return replace(answer, cache_status=replace(status, detail=NOT_RECORDED_THEN))
+
+
+def _nearest(versions: tuple[Entry, ...], time: float) -> Entry | None:
+    """Return the last version before a time, or else the first (RFC 7089, section 4.5.1)."""
+    earlier = [one for one in versions if one.valid_from <= time]
+    return earlier[-1] if earlier else next(iter(versions), None)
+
+
+def _target(request: Request) -> str:
+    """Return the path of a request, with its fields but for those that name the client."""
+    form = request.body if isinstance(request.body, bytes) and len(request.body) <= _MAX_TARGET else b""
+    fields = [(name, value) for name, value in parse_fields(request.query_string, form) if name not in ENVELOPE]
+    target = f"{request.path}?{urlencode(fields, errors='surrogateescape')}"
+    return target if len(target) <= _MAX_TARGET else request.path

@@ -1,0 +1,247 @@
+"""Answers as they were at a past time: by address, by header, by option."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
+from oda_proxy.http import headers
+from oda_proxy.http.message import Request
+from oda_proxy.http.scope import AsOf, Scope
+from oda_proxy.jobs.runtime import Runtime
+from oda_proxy.proxy import Proxy
+from oda_proxy.store.memory import MemoryStore
+from tests.support.dispatcher_responses import SESSION, answer
+from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, at_once, body_of, request
+
+if TYPE_CHECKING:
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.message import Headers
+
+NO_CACHE = (("Cache-Control", "no-cache"),)
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+JANUARY, MARCH, JUNE = at("2026-01-10T12:00:00"), at("2026-03-10T12:00:00"), at("2026-06-10T12:00:00")
+TEXTS = ("one", "two", "three")
+
+
+def product(text: str) -> dict[str, object]:
+    return answer(products={"text_product_list": [{"name": "t", "value": text, "meta_data": {}}]})
+
+
+@pytest.fixture
+def upstream() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def proxy(upstream: Script, clock: Clock) -> Proxy:
+    """Return a proxy with three versions of an answer."""
+    proxy = Proxy(MemoryStore(), upstream, Policy(), runtime=Runtime(clock=clock, sleep=at_once))
+    for time, text in zip((JANUARY, MARCH, JUNE), TEXTS, strict=True):
+        clock.now = time
+        upstream.then(product(text))
+        await body_of(await proxy.answer(refreshing(), origin=ORIGIN))
+    clock.now = at("2026-07-01T00:00:00")
+    upstream.asked.clear()
+    return proxy
+
+
+def refreshing() -> Request:
+    plain = request()
+    return Request("GET", plain.path, plain.query_string, NO_CACHE)
+
+
+async def ask(proxy: Proxy, prefix: str = "", fields: str = "", sent: Headers = ()) -> Answer:
+    plain = request(f"{QUERY}{fields}", path=f"{prefix}/run_analysis")
+    return await proxy.answer(Request("GET", plain.path, plain.query_string, sent), origin=ORIGIN)
+
+
+async def value(result: Answer) -> str:
+    products = json.loads(await body_of(result))["products"]
+    return str(products["text_product_list"][0]["value"])
+
+
+def header(result: Answer, name: str) -> str:
+    (found,) = headers.values(result.headers, name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("date", "text"),
+    [
+        ("2026-01-10", "one"),
+        ("2026-01-10T12-00-00", "one"),
+        ("2026-03-09", "one"),
+        ("2026-03-10T11-59", "one"),
+        ("2026-03-10", "two"),
+        ("20260610115959", "two"),
+        ("2026-06-10", "three"),
+        ("2026-07-01", "three"),
+    ],
+)
+async def test_an_address_has_the_answer_of_its_date(proxy: Proxy, upstream: Script, date: str, text: str) -> None:
+    for prefix in (f"/as-of/{date}", f"/as-of/{date}/only", f"/p/dispatch-data/as-of/{date}"):
+        result = await ask(proxy, prefix)
+
+        assert str(result.cache_status) == "oda-proxy; hit; detail=as-of"
+        assert await value(result) == text
+    assert not upstream.asked
+    assert await value(await ask(proxy)) == "three"
+
+
+async def test_a_past_answer_is_not_refreshed(proxy: Proxy, upstream: Script) -> None:
+    assert await value(await ask(proxy, "/as-of/2026-03-01", sent=NO_CACHE)) == "one"
+    assert not upstream.asked
+
+
+async def test_what_was_not_recorded_by_then_is_answered_as_today_and_says_so(proxy: Proxy, upstream: Script) -> None:
+    result = await ask(proxy, "/as-of/2026-01-09")
+
+    assert str(result.cache_status) == "oda-proxy; hit; detail=not-recorded-then"
+    assert await value(result) == "three"
+    upstream.then(product("four"))
+    result = await ask(proxy, "/as-of/2026-01-09", "&E1_keV=99")
+    assert str(result.cache_status) == "oda-proxy; fwd=uri-miss; fwd-status=200; stored; detail=not-recorded-then"
+    assert await value(await ask(proxy, "/as-of/2026-07-01/only", "&E1_keV=99")) == "four"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("", "as of 2026-01-09: there is no recording of isgri isgri_image as requested: it was recorded later, on"),
+        ("&E1_keV=99", "as of 2026-01-09: there is no recording of isgri isgri_image"),
+        ("&return_progress=True", "as of 2026-01-09: there is no recording of this"),
+    ],
+)
+async def test_only_fails_in_the_words_of_a_near_miss(
+    proxy: Proxy, upstream: Script, fields: str, message: str
+) -> None:
+    result = await ask(proxy, "/as-of/2026-01-09/only", fields)
+
+    assert result.status == 400
+    assert json.loads(await body_of(result))["error"].startswith(message)
+    for path in ("/as-of/2026-01-09/only/api/meta-data", "/as-of/2026-01-09/only/download_products"):
+        assert (await proxy.answer(Request("GET", path, "instrument=isgri"), origin=ORIGIN)).status == 404
+    assert not upstream.asked
+
+
+async def test_near_misses_are_those_of_that_time(proxy: Proxy) -> None:
+    result = await ask(proxy, "/as-of/2026-02-01/only", "&src_name=Elsewhere")
+    earlier = await ask(proxy, "/as-of/2026-01-01/only", "&src_name=Elsewhere")
+
+    assert "the nearest is" in json.loads(await body_of(result))["error"]
+    assert "the nearest is" not in json.loads(await body_of(earlier))["error"]
+
+
+async def test_hits_of_a_past_time_are_not_repeated_from_memory(proxy: Proxy) -> None:
+    for _ in range(3):
+        assert (await ask(proxy, "/as-of/2026-01-09")).repeatable is None
+        assert (await ask(proxy, "/as-of/2026-02-01")).repeatable is None
+        assert (await ask(proxy, sent=(("Accept-Datetime", "Sun, 01 Feb 2026 00:00:00 GMT"),))).repeatable is None
+    await ask(proxy)
+    assert (await ask(proxy)).repeatable is not None
+
+
+async def test_equal_answers_are_one_version(upstream: Script, clock: Clock) -> None:
+    services = Services(is_same=lambda one, other: b"one" in b"".join([*one.head.pieces(), *other.head.pieces()]))
+    proxy = Proxy(MemoryStore(), upstream, Policy(), services=services, runtime=Runtime(clock=clock, sleep=at_once))
+    for time, text in ((JANUARY, "one"), (MARCH, "one, with another date"), (JUNE, "two")):
+        clock.now = time
+        upstream.then(product(text))
+        await body_of(await proxy.answer(refreshing(), origin=ORIGIN))
+    (key,) = proxy.store.keys()
+
+    assert [(one.valid_from, one.valid_until) for one in proxy.store.versions(key)] == [
+        (JANUARY, None),
+    ]
+
+
+async def test_a_server_may_have_a_past_time_for_all(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    runtime = Runtime(clock=clock, sleep=at_once)
+    policy = Policy(as_of=Scope(AsOf.parse("2026-04-01"), only=True))
+    past = Proxy(proxy.store, upstream, policy, runtime=runtime)
+
+    assert await value(await ask(past)) == "two"
+    assert await value(await ask(past, "/as-of/2026-02-01")) == "one"
+    assert (await ask(past, fields="&E1_keV=99")).status == 400
+    offline = Proxy(proxy.store, None, policy, runtime=runtime)
+    assert await value(await ask(offline)) == "two"
+    assert not upstream.asked
+
+
+# -- RFC 7089 ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preferred", "text", "memento"),
+    [
+        ("Sun, 01 Feb 2026 00:00:00 GMT", "one", "Sat, 10 Jan 2026 12:00:00 GMT"),
+        ("Wed, 10 Jun 2026 11:59:59 GMT", "two", "Tue, 10 Mar 2026 12:00:00 GMT"),
+        ("Thu, 31 May 2007 20:35:00 GMT", "one", "Sat, 10 Jan 2026 12:00:00 GMT"),  # before the first: section 4.5.1
+        ("Mon, 31 Dec 2040 00:00:00 GMT", "three", "Wed, 10 Jun 2026 12:00:00 GMT"),  # after the last
+    ],
+)
+async def test_a_client_that_prefers_a_time_receives_the_memento_of_it(
+    proxy: Proxy, preferred: str, text: str, memento: str
+) -> None:
+    """The response of section 4.1.2: Vary, Content-Location, Memento-Datetime and Link."""
+    result = await ask(proxy, "/mmoda/dispatch-data", sent=(("Accept-Datetime", preferred),))
+
+    assert header(result, "Memento-Datetime") == memento
+    assert "accept-datetime" in header(result, "Vary")
+    assert 'rel="original timegate"' in header(result, "Link")
+    location = header(result, "Content-Location")
+    assert location.startswith(f"{ORIGIN}/mmoda/dispatch-data/as-of/2026")
+    assert await value(result) == text
+    path, _, query = location.removeprefix(ORIGIN).partition("?")
+    again = await proxy.answer(Request("GET", path, f"{query}&query_status=new&session_id={SESSION}"), origin=ORIGIN)
+    assert header(again, "Memento-Datetime") == memento
+    assert not headers.values(again.headers, "Vary")
+    assert await value(again) == text
+
+
+async def test_links_name_the_original_the_timemap_and_the_neighbours(proxy: Proxy) -> None:
+    (key,) = proxy.store.keys()
+    result = await ask(proxy, "/as-of/2026-04-01")
+
+    links = header(result, "Link").split(", <")
+    original = f"{ORIGIN}/run_analysis?"
+    assert links[0].startswith(f"<{original}")
+    assert links[0].endswith('>; rel="original timegate"')
+    assert links[1].startswith(f'{ORIGIN}/-/timemap/{key}>; rel="timemap"; type="application/link-format"; from="Sat,')
+    assert [link.partition("; ")[2] for link in links[2:]] == [
+        'rel="first prev memento"; datetime="Sat, 10 Jan 2026 12:00:00 GMT"',
+        'rel="memento"; datetime="Tue, 10 Mar 2026 12:00:00 GMT"',
+        'rel="next last memento"; datetime="Wed, 10 Jun 2026 12:00:00 GMT"',
+    ]
+    for secret in (SESSION, "session_id", "token", "query_status"):
+        assert secret not in header(result, "Link")
+
+
+@pytest.mark.parametrize("preferred", ["", "yesterday", "2026-03-01", "Thu, 31 May 2007", "Thu, 31 May 2007 20:35:00"])
+async def test_a_preference_that_is_no_date_is_a_bad_request(proxy: Proxy, preferred: str) -> None:
+    result = await ask(proxy, sent=(("Accept-Datetime", preferred),))
+
+    assert result.status == 400
+    assert "is not a date: write one such as Thu, 31 May 2007" in json.loads(await body_of(result))["error"]
+
+
+async def test_an_address_counts_more_than_a_preference(proxy: Proxy) -> None:
+    sent = (("Accept-Datetime", "Mon, 31 Dec 2040 00:00:00 GMT"),)
+
+    assert await value(await ask(proxy, "/as-of/2026-02-01", sent=sent)) == "one"
