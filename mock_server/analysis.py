@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from mock_server import responses, roles
+from mock_server.catalog_files import FILE as CATALOG_FILE
+from mock_server.catalog_files import CatalogFileError, check_catalog_file
 from mock_server.descriptions import checked_parameters
 from mock_server.job_folders import folder_name
 from mock_server.job_id import job_id, job_id_2019
@@ -118,9 +120,11 @@ class Analysis:
     async def _answer(self, request: AnalysisRequest) -> EncodedResponse:
         context = self.reader.context(request.arguments, request.products_url)
         try:
+            if CATALOG_FILE in request.files:
+                await asyncio.to_thread(check_catalog_file, request.files[CATALOG_FILE])
             arguments = {**with_scw_list(request.arguments, request.files), "session_id": context.session_id}
             parameters = await self._check(arguments, context)
-        except (ScwListError, BadParameterError) as error:
+        except (CatalogFileError, ScwListError, BadParameterError) as error:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
             return self._failed(context, "", ExitStatus("failed", 1, "failed: setting form parameters", str(error)))
@@ -178,12 +182,7 @@ class Analysis:
         context = checked.context
         job = self.jobs.by_id.get(checked.shown_job_id)
         if job is not None and job.subject != context.subject:
-            derived = job_id(job.echo, context.subject)
-            account = "" if context.token is None else " for your user account email"
-            reason = (
-                f"The provided job_id={checked.shown_job_id} does not match with the job_id={derived} derived from the "
-                f"request parameters{account}; parameters are derived from recorded job state"
-            )
+            reason = job.foreign_reason(checked.shown_job_id, context.token)
             exit_status = ExitStatus("failed", 1, "Request not authorized", debug_message=reason)
             return self._failed(context, checked.shown_job_id, exit_status, _FORBIDDEN)
         missing = roles.missing_roles(checked.parameters.echo, context.roles)

@@ -55,6 +55,8 @@ BODY_LIMIT: Final = 64 * 2**20
 
 _UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
 _OWN_PAGES: Final = "-/"
+_GALLERY_ROLE: Final = "gallery contributor"
+_GALLERY_PURPOSE: Final = "to post on the product gallery"
 _JSON: Final = "application/json"
 _FRONT_PAGE: Final = """<!DOCTYPE html>
 <html>
@@ -135,8 +137,9 @@ def make_app(
 
 @dataclass(frozen=True)
 class Incoming:
-    """A parsed request: its query string, and all arguments as the dispatcher reads them."""
+    """A parsed request: its path and query string, and all arguments as the dispatcher reads them."""
 
+    path: str
     query: Mapping[str, str]
     query_string: str
     arguments: Mapping[str, Any]
@@ -176,6 +179,7 @@ class MockDispatcher:
         form, files = await _read_form(request)
         query = () if request.method == "HEAD" else request.query.items()  # the dispatcher does not read it for HEAD
         incoming = Incoming(
+            path=request.path,
             query=request.query,
             query_string=request.query_string,
             arguments=read_arguments(query, form),
@@ -287,6 +291,18 @@ class MockDispatcher:
         description = self._description(incoming)
         return json_response(description.par_names(incoming.query.get("product_type")))
 
+    async def api_parameters(self, incoming: Incoming) -> web.Response:
+        """Return the arguments of the request, with a session if it has none."""
+        self._description(incoming)
+        session_id = self.analysis.reader.session_id(incoming.query.get("session_id"))
+        return json_response({**incoming.query, "session_id": session_id})
+
+    async def list_terms(self, incoming: Incoming) -> web.Response:
+        """Return the terms of the gallery of products for its contributors: none, unless a page has them."""
+        self.analysis.reader.service_token(incoming.query.get("token"), _GALLERY_ROLE, purpose=_GALLERY_PURPOSE)
+        page = self.pages.find(incoming.path, incoming.query)
+        return json_response([] if page is None else page.filled_in(incoming.query))
+
     async def meta_data_src(self, incoming: Incoming) -> web.Response:
         """Describe the parameters of a source."""
         return json_response(source_meta_data(self._description(incoming), self.settings.generation))
@@ -378,6 +394,9 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "meta-data": (_READ, MockDispatcher.meta_data),
     "meta-data-src": (_READ, MockDispatcher.meta_data_src),
     "api/par-names": (_READ, MockDispatcher.par_names),
+    "api/parameters": (_READ, MockDispatcher.api_parameters),
+    "get_list_terms": (_READ, MockDispatcher.list_terms),
+    "get_parents_term": (_READ, MockDispatcher.list_terms),
     "download_products": (_READ_OR_POST, MockDispatcher.download_products),
     "download_file": (_READ, MockDispatcher.download_file),
     "resolve-job-url": (_READ, MockDispatcher.resolve_job_url),

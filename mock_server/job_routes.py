@@ -68,7 +68,7 @@ class JobRoutes:
             raise RefusedError("InvalidJobIDProvided", f"unable to find any record for {job_id}")
         session_id = str(arguments.get("session_id"))
         if job.subject != (None if token is None else token.subject):
-            raise self._no_file(job_id, session_id, "Request not authorized")
+            raise self._no_file(job_id, session_id, "Request not authorized", job.foreign_reason(job_id, token))
         names = str(arguments.get("file_list", "")).split(",")
         files = job.fixture.files.keys() - {QUERY_FILE, ANSWER_FILE}
         if session_id != job.session_id or not files.issuperset(names):
@@ -79,10 +79,10 @@ class JobRoutes:
             return download, contents[names[0]], False
         return download, await asyncio.to_thread(pack, contents), True
 
-    def _no_file(self, job_id: str, session_id: str, message: str) -> NoFileError:
+    def _no_file(self, job_id: str, session_id: str, message: str, reason: str = "") -> NoFileError:
         body = Response(
             query_status="failed",
-            exit_status=ExitStatus("failed", 1, message),
+            exit_status=ExitStatus("failed", 1, message, debug_message=reason),
             job_monitor={"job_id": job_id, "session_id": session_id, "status": "failed"},
             session_id=session_id,
             time_request=self.reader.wall_clock(),

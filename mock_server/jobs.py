@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from mock_server.job_id import job_id
 from mock_server.scenarios import NO_POLLS, Polls
 
 if TYPE_CHECKING:
@@ -142,6 +143,15 @@ class Job:
     def is_synchronous(self) -> bool:
         """Whether the first response is the last."""
         return not self.is_held and not self.timeline and not any(self.needed_polls)
+
+    def foreign_reason(self, shown_job_id: str, token: Token | None) -> str:
+        """Return the dispatcher's reason to refuse the job to somebody else, with or without a token."""
+        derived = job_id(self.echo, None if token is None else token.subject)
+        account = "" if token is None else " for your user account email"
+        return (
+            f"The provided job_id={shown_job_id} does not match with the job_id={derived} derived from the "
+            f"request parameters{account}; parameters are derived from recorded job state"
+        )
 
     def state(self, now: float) -> State:
         """Return the state at a time of the clock."""

@@ -180,7 +180,7 @@ class RequestReader:
             description.product_query(product)
         except UnknownProductError as error:
             raise RefusedError("RequestNotUnderstood", constructor_failed(description.name, error)) from None
-        session_id = self._session_id(arguments.get("session_id"))
+        session_id = self.session_id(arguments.get("session_id"))
         if "/" in session_id:  # the dispatcher creates a folder of that name before it reads parameters
             folder = f"scratch_sid_{session_id}_jid_{job_id(arguments, None if token is None else token.subject)}"
             cause = ("!Error error ", FileNotFoundError(2, "No such file or directory"), "in creating dir", folder)
@@ -196,7 +196,8 @@ class RequestReader:
             products_url=products_url,
         )
 
-    def _session_id(self, value: Any) -> str:
+    def session_id(self, value: Any) -> str:
+        """Return the session of a request, or a new one if it has none."""
         if value in (None, "new"):
             return "".join(self.random.choices(_SESSION_LETTERS, k=_SESSION_LENGTH))
         return str(value)

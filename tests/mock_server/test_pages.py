@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mock_server.app import make_app
 from mock_server.pages import Pages
 from mock_server.settings import MockSettings
+from mock_server.tokens import make_token
 from oda_proxy.errors import UsageError
 from tests.support.mock_fixtures import write_folder
 
@@ -119,3 +120,22 @@ def test_a_file_that_does_not_follow_the_format_is_refused(tmp_path: Path, text:
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         Pages.read((tmp_path / "pages.toml",))
+
+
+async def test_terms_of_the_gallery_need_its_role_and_come_from_pages(tmp_path: Path) -> None:
+    file = tmp_path / "pages.toml"
+    file.write_text('[[page]]\npath = "get_list_terms"\nquery = {group = "instruments"}\njson = ["isgri"]\n')
+    app = make_app(MockSettings(fixtures=(write_folder(tmp_path / "fixtures"),), pages=(file,)))
+    async with TestClient(TestServer(app)) as client:
+        contributor = make_token({"sub": "a", "roles": "gallery contributor"}, "")
+        assert (await client.get("/get_list_terms")).status == 403
+        assert (await client.get("/get_parents_term", params={"token": make_token({"sub": "a"}, "")})).status == 403
+        instruments = await get(client, "/x/get_list_terms", group="instruments", token=contributor)
+        assert instruments == (200, ["isgri"])
+        assert await get(client, "/get_parents_term", term="isgri", token=contributor) == (200, [])
+
+
+async def test_parameters_are_the_arguments_with_a_session(mock: Any) -> None:
+    assert (await mock.get("/api/parameters")).status == 400
+    status, body = await get(mock, "/api/parameters", instrument="isgri", RA="1")
+    assert (status, body["RA"], len(body["session_id"])) == (200, "1", 16)

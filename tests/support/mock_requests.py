@@ -129,7 +129,7 @@ def async_analysis(name: str, changes: Mapping[str, Any] | None = None, **more: 
 
 
 def requests() -> list[Request]:
-    """Return all requests, in the order in which they must be sent, because some refer to jobs of others."""
+    """Return the requests for `empty`, in the order in which they must be sent: some refer to jobs of others."""
     return [
         *_parameters(),
         *_times(),
@@ -147,6 +147,14 @@ def requests() -> list[Request]:
         *_services(),
         *_methods_and_paths(),
     ]
+
+
+def parameters_of_queries() -> Iterator[Request]:
+    """Yield queries whose parameters are valid, invalid or unusual."""
+    yield from _parameters()
+    yield from _times()
+    yield from _lists()
+    yield from _sessions()
 
 
 def _parameters() -> Iterator[Request]:
