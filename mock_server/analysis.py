@@ -19,10 +19,10 @@ from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, request_kind
 from mock_server.matching import NormalisedQuery
 from mock_server.near_misses import explain_miss
+from mock_server.parameter_values import BadParameterError
 from mock_server.parameters import (
     COMMENT_ON_ARGUMENTS,
     BadParameter2019Error,
-    BadParameterError,
     check,
     check_2019,
     time_format_of,
@@ -33,6 +33,7 @@ from mock_server.scenarios import Polls
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
 from mock_server.times import needs_astropy
+from mock_server.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +102,7 @@ class Analysis:
     reader: RequestReader
     faults: FaultPlan
     folders: JobFolders | None = None
+    uploads: Uploads = field(default_factory=Uploads)
     served: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -123,6 +125,9 @@ class Analysis:
             if CATALOG_FILE in request.files:
                 await asyncio.to_thread(check_catalog_file, request.files[CATALOG_FILE])
             arguments = {**with_scw_list(request.arguments, request.files), "session_id": context.session_id}
+            arguments |= self.uploads.store(
+                request.files, context.description.names(), request.products_url, context.subject
+            )
             parameters = await self._check(arguments, context)
         except (CatalogFileError, ScwListError, BadParameterError) as error:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
@@ -186,6 +191,7 @@ class Analysis:
             exit_status = ExitStatus("failed", 1, "Request not authorized", debug_message=reason)
             return self._failed(context, checked.shown_job_id, exit_status, _FORBIDDEN)
         missing = roles.missing_roles(checked.parameters.echo, context.roles)
+        missing |= roles.missing_for_product(context.description.product_query(context.product), context.roles)
         if self.library.dummy_plugin is not None:
             missing |= self.library.dummy_plugin.missing_roles(checked.query, context.roles)
         if missing:
@@ -352,7 +358,8 @@ def _normalised_query(
         instrument=context.description.name,
         product=context.product,
         query_type=str(arguments["query_type"]),
-        parameters=parameters.decisive,
+        # An uploaded file is compared by its content, and not by its address.
+        parameters={name: value for name, value in parameters.decisive.items() if name not in files},
         api="api" in arguments,
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != SCW_LIST_FILE},
     )

@@ -39,6 +39,7 @@ from mock_server.request_context import (
 from mock_server.request_log import RequestLog
 from mock_server.scenarios import FaultPlan, find_scenario, read_faults
 from mock_server.token_routes import TokenRoutes
+from oda_proxy.fixture.description_folder import read_descriptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -89,7 +90,7 @@ def make_app(
     Raises
     ------
     FixtureError
-        A folder of fixtures does not follow the format.
+        A folder of fixtures or of descriptions does not follow the format.
     UsageError
         There is no such scenario, or a scenario file, a fault or a file of pages does not follow the format.
     """
@@ -97,6 +98,10 @@ def make_app(
         settings.folders,
         settings.seed if settings.synthetic else None,
         dummy_plugin=DummyPlugin.open() if settings.dummy_instruments else None,
+        described=(
+            *settings.described,
+            *(one for folder in settings.description_folders for one in read_descriptions(folder)),
+        ),
     )
     scenario = find_scenario(settings.scenario, settings.scenario_files)
     sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - a mock has no secrets
@@ -315,9 +320,12 @@ class MockDispatcher:
         return self.analysis.reader.description(incoming.arguments)
 
     async def download_products(self, incoming: Incoming) -> web.Response:
-        """Send files of a job to the session that started it."""
+        """Send files of a job to the session that started it, or an uploaded file to those who may read it."""
         try:
-            name, content, is_packed = await self.job_routes.files(incoming.arguments)
+            if incoming.query.get("from_request_files_dir") == "True":
+                name, content, is_packed = self.job_routes.uploaded_file(incoming.query, self.analysis.uploads)
+            else:
+                name, content, is_packed = await self.job_routes.files(incoming.arguments)
         except NoFileError as error:
             return web.Response(status=error.http_status, body=error.body, content_type=_JSON)
         headers = {

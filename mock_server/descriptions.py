@@ -88,6 +88,10 @@ class Description:
                 if name not in described:
                     kind = "catalog" if name == "selected_catalog" else "text"
                     yield ParameterDescription(name=name, units="str", value=value, kind=kind)
+            if parameter.units_argument is not None:
+                yield ParameterDescription(
+                    name=parameter.units_argument, units="str", value=parameter.units, kind="text"
+                )
         if query is self.source_query and "token" not in described:
             yield ParameterDescription(name="token", units="str", value=None, kind="text")
 
@@ -159,6 +163,10 @@ def _query_items(query: QueryDescription, generation: Generation) -> list[dict[s
         item = {"name": parameter.name, "units": parameter.units, "value": parameter.value}
         if not parameter.name.endswith(_FORMAT):
             item["restrictions"] = {"is_optional": is_optional(parameter), **(parameter.restrictions or {})}
+        if parameter.extra_metadata is not None:
+            item["extra_metadata"] = dict(parameter.extra_metadata)
+        if parameter.owl_uris:
+            item["owl_uri"] = list(parameter.owl_uris)
         items.append(item)
     return items
 

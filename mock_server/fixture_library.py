@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mock_server.descriptions import Description
 from mock_server.matching import FixtureIndex, NormalisedQuery
-from mock_server.parameters import BadParameterError, check
+from mock_server.parameter_values import BadParameterError
+from mock_server.parameters import check
 from oda_proxy.errors import FixtureError
 from oda_proxy.fixture.reading import Fixture, open_folder
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mock_server.dummy_plugin import DummyPlugin
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
-    from oda_proxy.fixture.model import FixtureAnswer
+    from oda_proxy.fixture.model import FixtureAnswer, Instrument
 
     ProductSource: TypeAlias = Fixture | SyntheticFixture
 
@@ -57,9 +58,17 @@ class FixtureLibrary:
 
     @classmethod
     def open(
-        cls, folders: Iterable[Path], seed: int | None = None, *, dummy_plugin: DummyPlugin | None = None
+        cls,
+        folders: Iterable[Path],
+        seed: int | None = None,
+        *,
+        dummy_plugin: DummyPlugin | None = None,
+        described: Iterable[Instrument] = (),
     ) -> FixtureLibrary:
         """Read the manifests, descriptions and queries of folders, but no arrays.
+
+        The instruments in `described` replace those of the same name in the folders; they have fixtures only where a
+        folder has one of the same product.
 
         Raises
         ------
@@ -68,6 +77,8 @@ class FixtureLibrary:
         """
         opened = [open_folder(folder) for folder in folders]
         descriptions: dict[str, Description] = {}
+        for instrument in described:
+            descriptions.setdefault(instrument.name, Description(instrument))
         for folder in opened:
             for instrument in folder.instruments:
                 if not instrument.queries:

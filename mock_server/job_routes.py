@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mock_server.job_folders import JobFolders
     from mock_server.jobs import Job, JobTable, State
     from mock_server.request_context import RequestReader
+    from mock_server.uploads import Uploads
 
 _LINK_PARAMETERS: Final = ("job_id", "session_id", "token")
 _RECORDS_ROLE: Final = "job manager"
@@ -78,6 +79,18 @@ class JobRoutes:
         if arguments.get("return_archive") == "False" and len(contents) == 1:
             return download, contents[names[0]], False
         return download, await asyncio.to_thread(pack, contents), True
+
+    def uploaded_file(self, query: Mapping[str, str], uploads: Uploads) -> tuple[str, bytes, bool]:
+        """Return an uploaded file as `files` does; raises RefusedError, or NoFileError if the user may not read it."""
+        token = self.reader.token(query.get("token"))
+        digest = query.get("file_list", "")
+        content = uploads.content(digest, None if token is None else token.subject)
+        if content is None:
+            raise self._no_file(query.get("job_id", ""), query.get("session_id", ""), "No such file")
+        name = query.get("download_file_name", digest)
+        if query.get("return_archive", "True") == "True":
+            return name, pack({digest: content}), True
+        return name, content, False
 
     def _no_file(self, job_id: str, session_id: str, message: str, reason: str = "") -> NoFileError:
         body = Response(

@@ -6,15 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mock_server.descriptions import is_filled_in, is_input_list, is_optional
-from mock_server.times import BadTimeError, isot
+from mock_server.descriptions import is_filled_in
+from mock_server.parameter_values import BadParameterError, normal_value
 from oda_proxy.errors import BadQueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from mock_server.descriptions import Description
-    from oda_proxy.fixture.model import ParameterDescription
 
 # Arguments of a request that are not parameters of its query: client, session, and state of the job.
 CONTROL_ARGUMENTS: Final = frozenset(
@@ -26,23 +25,8 @@ _IGNORED: Final = frozenset({"client-name", "return_progress", "use_scws"})
 _ALWAYS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
 _REPEATED: Final = "scw_list"
 _NUL: Final = "\0"
-_KINDS_BY_NAME: Final = {"T1": "time", "T2": "time", "selected_catalog": "catalog"}
-_KINDS_BY_TYPE: Final = {bool: "boolean", int: "integer", float: "float", list: "list"}
-_TRUE: Final = frozenset({"True", "true", "yes", "1"})
-_FALSE: Final = frozenset({"False", "false", "no", "0"})
-_CATALOG_KEYS: Final = frozenset({"cat_frame", "cat_coord_units", "cat_column_list", "cat_column_names"})
-_BAD_CATALOG: Final = "Error while setting catalog object , content of the temporary directory is []"
 # Characters that astropy's Angle of 2019 accepted at the start of an angle.
 _ANGLE: Final = frozenset("0123456789+-.")
-
-
-class BadParameterError(BadQueryError):
-    """A value that is invalid for its parameter; the message is the dispatcher's."""
-
-    def __init__(self, parameter: ParameterDescription, message: str) -> None:
-        super().__init__(message)
-        self.name = parameter.name
-        self.kind = kind_of(parameter)
 
 
 class BadParameter2019Error(BadQueryError):
@@ -130,12 +114,19 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
     if arguments.get("allow_unknown_args") == "True":
         unused = ()
     time_format = time_format_of(arguments)
+    units = {one.units_argument: one.units for one in described.values() if one.units_argument is not None}
     echo: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in _IGNORED or name in unused:
             continue
         parameter = described.get(name)
-        echo[name] = value if parameter is None or name == "token" else _normal(parameter, value, time_format)
+        if parameter is None or name == "token":
+            echo[name] = value
+        elif name in units:
+            echo[name] = units[name]  # values are echoed in the units of the description
+        else:
+            stated = arguments.get(parameter.units_argument or "")
+            echo[name] = normal_value(parameter, value, time_format, None if stated in (None, "") else str(stated))
     for name, parameter in described.items():
         if name not in echo and is_filled_in(parameter):
             echo[name] = parameter.value
@@ -166,103 +157,8 @@ def time_format_of(arguments: Mapping[str, Any]) -> str:
     return "isot" if value is None else str(value)
 
 
-def kind_of(parameter: ParameterDescription) -> str:
-    """Return a parameter's kind, derived from name, units and default if the description does not state it."""
-    if parameter.kind is not None:
-        return parameter.kind
-    if parameter.name in _KINDS_BY_NAME:
-        return _KINDS_BY_NAME[parameter.name]
-    if is_input_list(parameter):
-        return "list"
-    return _KINDS_BY_TYPE.get(type(parameter.value), "text")
-
-
 def _is_decisive(name: str, described: Mapping[str, Any]) -> bool:
     return name == "catalog_selected_objects" or (name in described and name not in CONTROL_ARGUMENTS)
-
-
-def _normal(parameter: ParameterDescription, value: Any, time_format: str) -> Any:
-    """Normalise one value; raises BadParameterError."""
-    if parameter.name == "T_format":
-        return "isot"
-    kind = kind_of(parameter)
-    if kind == "catalog":
-        return _read_catalog(parameter, value)
-    if value is None:
-        if not is_optional(parameter):
-            raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value None: it is not optional")
-        return None
-    if kind == "time":
-        try:
-            return isot(value, time_format)
-        except BadTimeError:
-            raise BadParameterError(
-                parameter,
-                f"Parameter {parameter.name} wrong value {value}: can't be parsed as Time of {time_format} format",
-            ) from None
-    try:
-        normal = _READERS[kind](value)
-        _check_restrictions(parameter, normal)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value {value}. {error}") from None
-    return normal
-
-
-def _read_float(value: Any) -> float | None:
-    return None if value == "" else float(value)
-
-
-def _read_list(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return value.split(",") if value else []
-    return list(value)
-
-
-def _read_boolean(value: Any) -> bool:
-    if str(value) not in _TRUE | _FALSE:
-        raise ValueError(f"should be one of {', '.join(sorted(_TRUE | _FALSE))}")
-    return str(value) in _TRUE
-
-
-def _read_text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else json.dumps(value)
-
-
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "float": _read_float,
-    "angle": _read_float,
-    "energy": _read_float,
-    "time_interval": _read_float,
-    "integer": int,
-    "list": _read_list,
-    "boolean": _read_boolean,
-    "text": _read_text,
-}
-
-
-def _read_catalog(parameter: ParameterDescription, value: Any) -> Any:
-    """Check that a text is a catalogue, and return it unchanged."""
-    try:
-        catalog = json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        catalog = None
-    if not isinstance(catalog, dict) or not catalog.keys() >= _CATALOG_KEYS:
-        raise BadParameterError(parameter, _BAD_CATALOG)
-    return value
-
-
-def _check_restrictions(parameter: ParameterDescription, value: Any) -> None:
-    restrictions = parameter.restrictions or {}
-    allowed, least, most = (restrictions.get(name) for name in ("allowed_values", "min_value", "max_value"))
-    wrong = f"Parameter {parameter.name} wrong value {value}:"
-    if allowed is not None and value not in allowed:
-        raise BadParameterError(parameter, f"{wrong} not in allowed values {allowed}")
-    if value is None:
-        return
-    if least is not None and value < least:
-        raise BadParameterError(parameter, f"{wrong} should be greater than {least}")
-    if most is not None and value > most:
-        raise BadParameterError(parameter, f"{wrong} should be lower than {most}")
 
 
 def _repr_2019(kind: str, value: str) -> str:

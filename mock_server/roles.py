@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from oda_proxy.fixture.model import QueryDescription
+
 _FULL_POINTINGS: Final = 50
 _EXTREME_POINTINGS: Final = 500
 
@@ -18,6 +20,11 @@ _EXTREME_POINTINGS: Final = 500
 def missing_roles(parameters: Mapping[str, Any], roles: Collection[str]) -> dict[str, str]:
     """Return the roles that a query needs and its token lacks, with the reason for each, sorted by role."""
     return {role: reason for role, reason in sorted(_needed(parameters)) if role not in roles}
+
+
+def missing_for_product(query: QueryDescription, roles: Collection[str]) -> dict[str, str]:
+    """Return the roles that a product needs by its description and a token lacks, with the reason for each."""
+    return {role: "please refer to support for details" for role in sorted(query.roles) if role not in roles}
 
 
 def _needed(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from oda_proxy.fixture.model import Instrument
+
 Generation: TypeAlias = Literal["today", "2019"]
+
+_PUBLIC_INSTRUMENTS: Final = Path(__file__).parent / "public_instruments"
 
 
 def fixtures_folder() -> Path:
@@ -47,6 +51,13 @@ class MockSettings:
         The public address in `api_code` and redirects. None: the address that the client used.
     synthetic
         Make up data for valid queries without a fixture.
+    described
+        Descriptions of instruments, which replace those of the same name in folders and fixtures.
+    descriptions
+        Folders of descriptions, one `<instrument>.json` each; if two describe an instrument, the first wins, and they
+        replace those of the fixtures.
+    public_instruments
+        Add the shipped descriptions of public instruments: gw, legacysurvey, magic and others.
     dummy_instruments
         Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async` and `empty-semi-async`.
     pages
@@ -68,6 +79,9 @@ class MockSettings:
     products_url: str | None = None
     redirect_instr_list: str | None = None
     synthetic: bool = False
+    described: tuple[Instrument, ...] = ()
+    descriptions: tuple[Path, ...] = ()
+    public_instruments: bool = False
     dummy_instruments: bool = False
     pages: tuple[Path, ...] = ()
     job_folders: Path | None = None
@@ -83,6 +97,11 @@ class MockSettings:
             raise UsageError(f"the folder for jobs does not exist: {self.job_folders}")
         if self.generation not in ("today", "2019"):
             raise UsageError(f"there is no generation {self.generation!r}: choose 'today' or '2019'")
+
+    @property
+    def description_folders(self) -> tuple[Path, ...]:
+        """The folders of descriptions to serve."""
+        return (*self.descriptions, *((_PUBLIC_INSTRUMENTS,) if self.public_instruments else ()))
 
     @property
     def folders(self) -> tuple[Path, ...]:

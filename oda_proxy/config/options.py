@@ -502,6 +502,22 @@ MOCK = (
     _TIME_SCALE,
     _SYNTHETIC,
     Option(
+        "like",
+        parse_text,
+        "a URL or a folder",
+        "describe the instruments as this dispatcher does, or as it did for this capsule or these recordings",
+        metavar="URL|DIR",
+    ),
+    Option("save-descriptions", parse_path, "a folder", "write the descriptions of --like here", metavar="DIR"),
+    Option("descriptions", parse_path, "a folder", "folder of descriptions; may be repeated", (), True, "DIR"),
+    Option(
+        "public-instruments",
+        parse_switch,
+        "yes or no",
+        "add instruments that are known by their public descriptions: gw, legacysurvey, magic and others",
+        False,
+    ),
+    Option(
         "dummy-instruments",
         parse_switch,
         "yes or no",

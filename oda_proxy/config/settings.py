@@ -104,6 +104,10 @@ class MockOptions:
     scenarios: tuple[Path, ...]
     time_scale: float
     synthetic: bool
+    like: str | None
+    save_descriptions: Path | None
+    descriptions: tuple[Path, ...]
+    public_instruments: bool
     dummy_instruments: bool
     pages: tuple[Path, ...]
     job_folders: Path | None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.errors import UsageError
+from oda_proxy.fixture.description_folder import write_descriptions
+from oda_proxy.servers.instruments_like import instruments_like
 from oda_proxy.servers.start_messages import print_line
 from oda_proxy.web.server import listening
 from oda_proxy.web.signals import stop_event
@@ -12,12 +15,17 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from oda_proxy.config.settings import MockOptions
+    from oda_proxy.fixture.model import Instrument
 
 
 async def mock(options: MockOptions) -> None:
     """Run the mock dispatcher until a signal stops it."""
     stop = stop_event()
+    described = await _instruments_like(options)
     app = mock_app(
+        described=described,
+        descriptions=options.descriptions,
+        public_instruments=options.public_instruments,
         fixtures=options.fixtures,
         time_scale=options.time_scale,
         synthetic=options.synthetic,
@@ -32,6 +40,19 @@ async def mock(options: MockOptions) -> None:
     async with listening(app, options.host, options.port) as url:
         print_line(f"listening on {url}")
         await stop.wait()
+
+
+async def _instruments_like(options: MockOptions) -> tuple[Instrument, ...]:
+    """Read the descriptions of `--like`, and write them for `--save-descriptions`; raises OdaProxyError."""
+    if options.like is None:
+        if options.save_descriptions is not None:
+            raise UsageError("--save-descriptions needs --like, which says whose descriptions to write")
+        return ()
+    instruments = await instruments_like(options.like)
+    if options.save_descriptions is not None:
+        write_descriptions(options.save_descriptions, instruments)
+        print_line(f"wrote the descriptions of {len(instruments)} instruments to {options.save_descriptions}")
+    return instruments
 
 
 def mock_app(**settings: Any) -> web.Application:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mock_server.descriptions import Description, UnknownProductError
-from mock_server.parameters import BadParameter2019Error, BadParameterError, check, check_2019, read_arguments
+from mock_server.parameter_values import BadParameterError
+from mock_server.parameters import BadParameter2019Error, check, check_2019, read_arguments
 from oda_proxy.fixture.model import Instrument, ParameterDescription, QueryDescription
 from tests.support.mock_fixtures import ISGRI
 
@@ -207,12 +208,12 @@ def test_times_in_all_formats_are_one_and_the_format_is_repeated_as_isot(time_fo
             "Parameter T1 wrong value 2003-03-15 23:27:40: can't be parsed as Time of isot",
         ),
         ({"T1": "1", "T_format": "nosuch"}, "Parameter T1 wrong value 1: can't be parsed as Time of nosuch format"),
-        ({"RA": None}, "Parameter RA wrong value None"),
+        ({"RA": None}, "Non-optional parameter RA is set to None"),
         ({"selected_catalog": ""}, "Error while setting catalog object"),
         ({"selected_catalog": None}, "Error while setting catalog object"),
-        ({"integral_data_rights": "mine"}, "Parameter integral_data_rights wrong value mine: not in allowed values"),
-        ({"E1_keV": "1"}, "Parameter E1_keV wrong value 1.0: should be greater than 15"),
-        ({"E1_keV": "900"}, "Parameter E1_keV wrong value 900.0: should be lower than 800"),
+        ({"integral_data_rights": "mine"}, "Parameter integral_data_rights wrong value mine: not in allowed ["),
+        ({"E1_keV": "1"}, "Parameter E1_keV wrong value 1.0keV: should be greater or equal than 15.0"),
+        ({"E1_keV": "900"}, "Parameter E1_keV wrong value 900.0keV: should be lower or equal than 800.0"),
     ],
 )
 def test_a_value_that_is_none_of_its_parameter_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -237,7 +238,7 @@ def test_without_a_stated_kind_the_default_tells_it(name: str, value: Any, expec
 
 
 def test_a_truth_value_has_eight_spellings_and_no_other() -> None:
-    with pytest.raises(BadParameterError, match="should be one of"):
+    with pytest.raises(BadParameterError, match="Wrong value for boolean parameter flag"):
         check({"flag": "on"}, KINDS, "product")
 
 

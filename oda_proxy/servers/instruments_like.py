@@ -1,0 +1,164 @@
+"""The descriptions of a dispatcher's instruments: from a running one, or from those stored with its recordings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from oda_proxy.codec import json_text
+from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
+from oda_proxy.fixture.json_files import MANIFEST, naming_file
+from oda_proxy.fixture.meta_data import read_instrument
+from oda_proxy.fixture.outputs import outputs_of
+from oda_proxy.fixture.reading import open_folder
+from oda_proxy.http.message import Request
+from oda_proxy.upstream.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oda_proxy.fixture.model import Instrument, OutputDescription
+    from oda_proxy.fixture.reading import Fixture
+
+_OK: Final = 200
+_LARGEST: Final = 4 * 2**20
+_MOST_INSTRUMENTS: Final = 1000
+_HEADERS: Final = (("Accept-Encoding", "identity"), ("Via", "1.1 oda-proxy"))
+_REDIRECTED: Final = "/instr-list"
+_SCHEMES: Final = ("http://", "https://")
+
+
+class NoDescriptionsError(OdaProxyError):
+    """A dispatcher or a folder that describes no instrument."""
+
+
+async def instruments_like(source: str) -> tuple[Instrument, ...]:
+    """Read the descriptions of all instruments, sorted by name.
+
+    Parameters
+    ----------
+    source
+        The URL of a dispatcher, or the path of a capsule or of a folder of recordings. Recordings in a capsule also
+        tell the outputs of their products, and whether these come at once.
+
+    Raises
+    ------
+    NoDescriptionsError
+        There are none.
+    OdaProxyError
+        The dispatcher cannot be reached, or a description cannot be read.
+    """
+    if source.startswith(_SCHEMES):
+        return await _of_dispatcher(source)
+    return await asyncio.to_thread(_of_folder, Path(source))
+
+
+async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
+    async with Dispatcher(url, read_timeout=60.0) as upstream:
+        # `api/instr-list` of today redirects to the public address, which may be another dispatcher.
+        names = await _first_list(upstream, ("/instr-list", "/api/instr-list"))
+        instruments = []
+        for name in sorted(map(str, names))[:_MOST_INSTRUMENTS]:
+            query = f"instrument={quote(name, safe='')}"
+            status, meta_data = await _get(upstream, f"/api/meta-data?{query}")
+            if status != _OK:
+                raise NoDescriptionsError(f"{url} lists the instrument {name[:60]!r}, but answers {status} about it")
+            status, text = await _get(upstream, f"/api/par-names?{query}")
+            par_names = _list(text) if status == _OK else []
+            try:
+                instruments.append(read_instrument(meta_data, [str(one) for one in par_names]))
+            except CodecError as error:
+                raise NoDescriptionsError(f"{url}, instrument {name[:60]!r}: {error}") from None
+    if not instruments:
+        raise NoDescriptionsError(f"{url} lists no instrument")
+    return tuple(instruments)
+
+
+async def _first_list(upstream: Dispatcher, paths: Iterable[str]) -> list[Any]:
+    statuses = []
+    for path in paths:
+        status, text = await _get(upstream, path)
+        if status == _OK:
+            return _list(text)
+        statuses.append(f"{status} for {path}")
+    raise NoDescriptionsError(
+        f"{upstream.url} lists no instruments ({', '.join(statuses)}): give the URL that clients use, which often "
+        "ends in /dispatch-data"
+    )
+
+
+async def _get(upstream: Dispatcher, target: str) -> tuple[int, bytes]:
+    path, _, query = target.partition("?")
+    reply = await upstream.send(Request("GET", path, query, _HEADERS))
+    try:
+        content = b""
+        async for piece in reply.body:
+            content += piece
+            if len(content) > _LARGEST:
+                raise NoDescriptionsError(f"{upstream.url}{path} has more than {_LARGEST} bytes")
+        return reply.status, content
+    finally:
+        await reply.body.aclose()
+
+
+def _list(text: bytes) -> list[Any]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list):
+        raise NoDescriptionsError(f"expected a list as JSON, found {text[:60]!r}")
+    return names
+
+
+def _of_folder(folder: Path) -> tuple[Instrument, ...]:
+    """Read the newest description of each instrument in any `descriptions` folder, with the outputs of recordings."""
+    if not folder.is_dir():
+        raise UsageError(f"--like {folder}: give the URL of a dispatcher, beginning with http, or an existing folder")
+    found: dict[str, Instrument] = {}
+    for file in sorted(folder.rglob("descriptions/*.json")):
+        with naming_file(file):
+            instrument = _newest(file.read_bytes())
+        found.setdefault(instrument.name, instrument)
+    recorded = [fixture for manifest in sorted(folder.rglob(MANIFEST)) for fixture in _fixtures(manifest.parent)]
+    if not found:
+        raise NoDescriptionsError(f"there are no descriptions of instruments in {folder}")
+    return tuple(_with_outputs(found[name], recorded) for name in sorted(found))
+
+
+def _newest(content: bytes) -> Instrument:
+    texts = json_text.loads(content).get("meta_data")
+    if not isinstance(texts, list) or not texts or not isinstance(texts[0], str):
+        raise CodecError("has no description of an instrument")
+    return read_instrument(texts[0])
+
+
+def _fixtures(folder: Path) -> tuple[Fixture, ...]:
+    """Return the recordings of a folder; none for another kind of manifest."""
+    try:
+        return open_folder(folder).fixtures
+    except FixtureError:
+        return ()
+
+
+def _with_outputs(instrument: Instrument, recorded: Iterable[Fixture]) -> Instrument:
+    outputs: dict[str, tuple[OutputDescription, ...]] = {}
+    immediate: dict[str, bool] = {}
+    for fixture in recorded:
+        query, answer = fixture.query(), fixture.answer()
+        if query.instrument != instrument.name or answer.query_status != "done" or not query.api:
+            continue
+        product = instrument.prod_dict.get(query.product_type, "")
+        outputs.setdefault(product, outputs_of(answer.products))
+        immediate[product] = immediate.get(product, True) and not answer.timeline
+    queries = tuple(
+        replace(query, outputs=outputs[query.query_name], synchronous=immediate[query.query_name])
+        if query.query_name in outputs
+        else query
+        for query in instrument.queries
+    )
+    return replace(instrument, queries=queries)
