@@ -24,6 +24,7 @@ from oda_proxy.errors import (
     UpstreamUnreachableError,
 )
 from oda_proxy.handlers import past_answers
+from oda_proxy.handlers.collecting import CollectionHandler
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
 from oda_proxy.handlers.hits import HitHandler
@@ -44,7 +45,6 @@ from oda_proxy.http.routes import Kind
 from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
 from oda_proxy.jobs.journal import JobJournal
-from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.jobs.relaying import QueryRelay
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
@@ -122,7 +122,8 @@ class Proxy:
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
-        self._observer: QueryObserver = services.observer or NullObserver()
+        self.collections = CollectionHandler(services, store, self._resolver, self._tokens, self._description_handler)
+        self._observer: QueryObserver = self.collections.observer
         self._hits = HitHandler(
             self._cache,
             self._resolver,
@@ -218,7 +219,8 @@ class Proxy:
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
             query, envelope = analysis_request.read_query(request, self._query_memo)
-            if self._past.scoped(request, route).scope.as_of is not None:
+            scope = self._scoped(request, route).scope
+            if scope.as_of is not None or scope.collection:
                 return None
         except OdaProxyError:
             return None
@@ -281,9 +283,9 @@ class Proxy:
             base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
                 return await self._analysis(request, route, base_url)
-            request = self._past.scoped(request, route)
+            request = self._scoped(request, route)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
-                return await self._description_handler.answer(request, route, base_url)
+                return await self.collections.describe(request, route, base_url)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
             return await self._other_routes.answer(request, route, base_url)
@@ -293,6 +295,10 @@ class Proxy:
             _log.error("%s", (internal := InternalError(error)).log_line)
             return text_error(internal)
 
+    def _scoped(self, request: Request, route: Route) -> Request:
+        """Return a request with the scope that its prefix names; raises BadQueryError."""
+        return self.collections.checked(self._past.scoped(request, route))
+
     async def _analysis(self, request: Request, route: Route, base_url: str) -> Answer:
         """Answer `run_analysis`; an error becomes a failed job."""
         query, envelope = None, Envelope()
@@ -300,12 +306,13 @@ class Proxy:
             try:
                 query, envelope = analysis_request.read_query(request, self._query_memo)
             except BadQueryError:  # relayed, for the dispatcher's own error message
-                request = self._past.scoped(request, route)
+                request = self._scoped(request, route)
                 api_client = analysis_request.api_envelope(request)
                 answer = await self._relay.send(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
-                request = self._past.scoped(request, route)
+                request = self._scoped(request, route)
                 answer = past_answers.remark(await self._query(query, envelope, request, base_url), request)
+                answer = await self.collections.note_query(request, query, envelope, answer, base_url)
         except OdaProxyError as error:
             return self._failure(error, query, envelope)
         except Exception as error:  # noqa: BLE001 - as in `answer`

@@ -257,12 +257,12 @@ class DispatcherWriter:
             self._manifest.contents[entry] = f"{readme.describe(failure.query)}, which failed"
         return True
 
-    def count_use(self, key: Key) -> None:
-        """Count a use of a recording or a failure; it is written with the next thing that is saved."""
+    def count_use(self, key: Key, uses: int = 1) -> None:
+        """Count uses of a recording or a failure; they are written with the next thing that is saved."""
         if key in self._recordings:
-            self._manifest.count_use(f"{self._root}/{FIXTURES}/{self._recordings[key]}")
+            self._manifest.count_use(f"{self._root}/{FIXTURES}/{self._recordings[key]}", uses)
         elif key in self._failures:
-            self._manifest.count_use(f"{self._root}/{FAILURES}/{self._failures[key]}.json")
+            self._manifest.count_use(f"{self._root}/{FAILURES}/{self._failures[key]}.json", uses)
 
     def _includes(self, *, private: bool) -> bool:
         """Tell whether an answer may be saved, and count those that may not."""
@@ -335,10 +335,10 @@ class ManifestWriter:
             self._first_uses = {entry: usage.first for entry, usage in uses.items()}
         self.write()
 
-    def count_use(self, entry: str) -> None:
-        """Count a use of an entry."""
+    def count_use(self, entry: str, uses: int = 1) -> None:
+        """Count uses of an entry."""
         with self.lock:
-            self._uses[entry] += 1
+            self._uses[entry] += uses
             self._first_uses.setdefault(entry, self._now())
 
     def finish(self, exit_status: int) -> dict[str, Any]:

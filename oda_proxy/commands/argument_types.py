@@ -13,7 +13,8 @@ from pathlib import Path
 
 from oda_proxy.config.options import RECORD
 from oda_proxy.config.sources import value_of
-from oda_proxy.errors import UsageError
+from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.http.scope import parse_name
 from oda_proxy.store.amounts import parse_size, parse_time_before
 
 
@@ -49,6 +50,14 @@ def size(text: str) -> int:
         return parse_size(text)
     except ValueError:
         raise ArgumentTypeError(f"must be a size such as 500MB or 2GiB, not {text!r}") from None
+
+
+def collection(text: str) -> str:
+    """Parse the name of a collection."""
+    try:
+        return parse_name(text)
+    except OdaProxyError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def count(text: str) -> int:

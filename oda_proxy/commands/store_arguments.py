@@ -81,6 +81,9 @@ def add_commands(add: AddCommand) -> None:
     export.add("keys", nargs="*", **_KEYS)
     _filters(export)
     export.add("--dry-run", action="store_true", help="list the recordings, and write nothing")
+    export.add("--collection", type=argument_types.collection, metavar="NAME", help="write a collection as a capsule")
+    export.add("--owner", metavar="OWNER", help="beginning of the owner of the collection")
+    export.add("--include-private", action="store_true", help="also write responses to requests with a token")
     _json(export)
     imports = add("import", _import, _LOCAL_OR_REMOTE, "store the fixtures of a folder, or of a capsule, as recordings")
     imports.add(
@@ -90,6 +93,11 @@ def add_commands(add: AddCommand) -> None:
         help="fixtures or a capsule: a folder, .zip or .tar.gz",
     )
     _json(imports)
+    collections = add("collections", _collections, _LOCAL_OR_REMOTE, "list, show, rename and remove collections")
+    collections.add("action", nargs="?", choices=("list", "show", "rename", "rm"), help="what to do (default list)")
+    collections.add("names", nargs="*", metavar="NAME", help="a collection; for rename, also its new name")
+    collections.add("--owner", metavar="OWNER", help="beginning of the owner of the collection")
+    _json(collections)
     refresh = add("refresh", _refresh, REFRESH, "have recordings of a running proxy computed again")
     refresh.add("keys", nargs="+", **_KEYS)
     _json(refresh)
@@ -210,13 +218,27 @@ def _show(values: dict[str, Any]) -> int:
 def _export(values: dict[str, Any]) -> int:
     from oda_proxy.commands import export_import
 
+    values["target"] = values.pop("folder")
+    if (name := values.pop("collection")) is not None:
+        from oda_proxy.commands import collections
+
+        return collections.export(name, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
+    if values.pop("owner") is not None or values.pop("include_private"):
+        raise UsageError("--owner and --include-private are for a collection: name it with --collection")
     return export_import.export(
-        values.pop("folder"),
-        values.pop("keys"),
         filters=_pop_filters(values),
         options=StoreOptions.pop(values),
         **values,
     )
+
+
+def _collections(values: dict[str, Any]) -> int:
+    from oda_proxy.commands import collections, remote_collections
+
+    values["action"] = values["action"] or "list"
+    if server := _pop_server(values):
+        return remote_collections.collections(server, **values)
+    return collections.collections(options=StoreOptions.pop(values), **values)
 
 
 def _import(values: dict[str, Any]) -> int:

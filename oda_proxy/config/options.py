@@ -137,6 +137,15 @@ _MAX_SIZE = Option(
     metavar="SIZE",
 )
 
+_COLLECTIONS = Option(
+    "collections",
+    parse_size_or_none,
+    "a size such as 500MB or 20GiB, or 0",
+    "disk space that recordings in collections (/in/NAME) may take; 0 makes no collections",
+    10_000_000_000,
+    metavar="SIZE",
+)
+
 _MIN_FREE = Option(
     "min-free",
     parse_size_or_none,
@@ -203,6 +212,7 @@ SERVE = (
     STORE_URL,
     _MAX_SIZE,
     _MIN_FREE,
+    _COLLECTIONS,
     Option(
         "memory",
         parse_size_or_none,
@@ -382,6 +392,7 @@ OF_UPSTREAM = frozenset(
     {
         "as-of",
         "cache-dir",
+        "collections",
         "compress",
         "cors-origins",
         "description-ttl",

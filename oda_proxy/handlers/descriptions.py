@@ -34,17 +34,31 @@ class DescriptionHandler:
     async def answer(self, request: Request, route: Route, base_url: str) -> Answer:
         """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client."""
         send = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
-        pairs = parse_fields(request.query_string)
         outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
-        if analysis_request.has_credentials(request) or any(name == "token" for name, _ in pairs):
+        if has_token(request):
             return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))
 
         async def describe(forwarded: Forwarded) -> Answer:
             return await self._pipeline.without_configuration(await send(outgoing, base_url, forwarded))
 
         return await self._cache.get(
-            (route.path, *(f"{name}={value}" for name, value in sorted(pairs))),
+            _name_of(request, route),
             describe,
             request_headers=request.headers,
             control=cache_control(request.headers),
         )
+
+    def cached_file(self, request: Request, route: Route) -> tuple[str, float, bytes] | None:
+        """Return the file of the cached description that a request is for, as `DescriptionCache.cached_file`."""
+        return self._cache.cached_file(_name_of(request, route))
+
+
+def has_token(request: Request) -> bool:
+    """Return whether the answer to a request may be for its client alone."""
+    names = (name for name, _ in parse_fields(request.query_string))
+    return analysis_request.has_credentials(request) or "token" in names
+
+
+def _name_of(request: Request, route: Route) -> tuple[str, ...]:
+    """Return the name of a description in the cache."""
+    return (route.path, *(f"{name}={value}" for name, value in sorted(parse_fields(request.query_string))))

@@ -80,7 +80,7 @@ class HitHandler:
         head = self._cache.compressed_head(recording, coding)
         repeatable = None
         if self._may_repeat and resolved and isinstance(recording, LoadedRecording) and _is_plain(client):
-            is_same_for_all = recording.key == resolved.key and not recording.gaps
+            is_same_for_all = recording.key == resolved.key and not (recording.gaps or client.request.scope.collection)
             is_settled = status.from_memory or not self._policy.memory  # the next one comes from where this one did
             repeat = partial(self._repeater.repeatable, recording, resolved, client, coding, status=status)
             repeatable = partial(repeat, is_encoded=head is not None) if is_same_for_all and is_settled else None

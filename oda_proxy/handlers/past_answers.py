@@ -11,7 +11,7 @@ from oda_proxy.errors import NoRecordingError, StoreUnusableError
 from oda_proxy.handlers.request_notes import note_person
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.memento import TimeLine, accept_datetime, without_date
-from oda_proxy.http.scope import EVERYTHING, ScopeError
+from oda_proxy.http.scope import EVERYTHING
 from oda_proxy.query.query import ENVELOPE, parse_fields
 from oda_proxy.store.history_limits import version_at
 from oda_proxy.store.near_misses import NearMissHandler
@@ -89,8 +89,6 @@ class PastAnswerHandler:
             scope = replace(scope, as_of=as_of)
         if scope.as_of is None and self._default is not EVERYTHING:
             scope = replace(scope, as_of=self._default.as_of, only=self._default.only)
-        if scope.collection is not None:
-            raise ScopeError("this server has no collections; leave /in/ out of the address")
         return request if scope is EVERYTHING else replace(request, scope=scope, prefix=route.prefix)
 
     async def answer(self, resolved: ResolvedQuery, client: Client, is_verified: IsVerified) -> Answer | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.collection_index import CollectionIndex
     from oda_proxy.store.near_misses import MissHandler
     from oda_proxy.upstream.description_cache import DescriptionCache
 
@@ -45,3 +46,5 @@ class Services:
     """The other processes of the server."""
     is_same: Callable[[Recording, Recording], bool] | None = None
     """Whether two answers are equal but for what is volatile; without it, their products are compared byte by byte."""
+    collections: CollectionIndex | None = None
+    """The collections that clients choose by their address; None for none."""

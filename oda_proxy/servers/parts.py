@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import UsageError
@@ -14,7 +16,6 @@ from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from aiohttp import web
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
     from oda_proxy.store.base import Store
+    from oda_proxy.store.collection_index import CollectionIndex
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.own_routes import Guard
@@ -98,6 +100,7 @@ async def build_parts(
         miss_handler=near_misses,
         describing=describing(upstream) if upstream else None,
         others=others,
+        collections=_collections(options, folder, stack),
     )
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
@@ -167,6 +170,15 @@ def _open_store(
     return stack.enter_context(closing(open_stores(folder, former_folders, history=history)))
 
 
+def _collections(options: ServeOptions, folder: Path | None, stack: AsyncExitStack) -> CollectionIndex:
+    """Return the collections of a store; those of a store in memory end with it."""
+    from oda_proxy.store.collection_index import CollectionIndex
+
+    if folder is None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
+    return CollectionIndex(folder, time.time, max_size=options.collections)
+
+
 async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
     """Return the dispatcher at an address."""
     from oda_proxy.upstream.dispatcher import Dispatcher
@@ -186,6 +198,7 @@ def _make_proxy(
     miss_handler: NearMissHandler,
     describing: Upstream | None,
     others: OtherProcesses | None,
+    collections: CollectionIndex,
 ) -> Proxy:
     from oda_proxy.drift.equality import is_same_answer
     from oda_proxy.handlers.policy import Compress, Policy
@@ -228,6 +241,7 @@ def _make_proxy(
         describing=describing,
         others=others,
         is_same=is_same_answer,
+        collections=collections,
     )
     return Proxy(store, upstream, policy, services=services)
 

@@ -183,6 +183,18 @@ class DescriptionCache:
             await asyncio.to_thread(self._write, name, description)
         return replace(answer, cache_status=replace(answer.cache_status, stored=True))
 
+    def cached_file(self, name: tuple[str, ...]) -> tuple[str, float, bytes] | None:
+        """Return the name of the file of a cached description, when it was fetched in s since 1970, and its content.
+
+        None where it is not in memory, is not UTF-8, or differs for clients with other headers.
+        """
+        if (cached := self._cached.get(name)) is None or cached.varying:
+            return None
+        try:
+            return _file_name(name), cached.fetched_at, _file_content(name, cached)
+        except UnicodeDecodeError:
+            return None
+
     def _hit(self, cached: _Description, *, detail: str = "") -> Answer:
         length = ("Content-Length", str(sum(map(len, cached.body))))
         vary = (("Vary", ", ".join(name for name, _ in cached.varying)),) if cached.varying else ()
@@ -190,9 +202,7 @@ class DescriptionCache:
         return Answer(OK, fields, cached.body, CacheStatus(hit=True, detail=detail))
 
     def _file(self, name: tuple[str, ...], folder: Path) -> Path:
-        digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
-        readable = "_".join(re.sub(r"[^A-Za-z0-9-]+", "_", word).strip("_") for word in name).strip("_")
-        return folder / f"{readable[:_MAX_READABLE]}-{digest[:12]}.json"
+        return folder / _file_name(name)
 
     def _file_of_earlier_releases(self, name: tuple[str, ...], folder: Path) -> Path:
         digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
@@ -226,18 +236,29 @@ class DescriptionCache:
             return
         file = self._file(name, self._folder)
         try:
-            members = {
-                "format": FORMAT,
-                "asked": name,
-                "told_at": description.fetched_at,
-                "content_type": (headers.values(description.headers, "content-type") or [""])[0],
-                "body": b"".join(description.body).decode("utf-8"),
-            }
-            atomic.write(path_of_format(file, FORMAT), f"{json.dumps(members, indent=1)}\n".encode())
+            atomic.write(path_of_format(file, FORMAT), _file_content(name, description))
         except UnicodeDecodeError:
             return  # a description is JSON, which is UTF-8
         except OSError as error:
             _log.warning("cannot write a description: %s", error.strerror or error)
+
+
+def _file_name(name: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
+    readable = "_".join(re.sub(r"[^A-Za-z0-9-]+", "_", word).strip("_") for word in name).strip("_")
+    return f"{readable[:_MAX_READABLE]}-{digest[:12]}.json"
+
+
+def _file_content(name: tuple[str, ...], description: _Description) -> bytes:
+    """Return the content of the file of a description. Raises UnicodeDecodeError where it is not UTF-8."""
+    members = {
+        "format": FORMAT,
+        "asked": name,
+        "told_at": description.fetched_at,
+        "content_type": (headers.values(description.headers, "content-type") or [""])[0],
+        "body": b"".join(description.body).decode("utf-8"),
+    }
+    return f"{json.dumps(members, indent=1)}\n".encode()
 
 
 def _age(answer: Answer) -> float:

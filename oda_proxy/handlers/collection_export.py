@@ -1,0 +1,128 @@
+"""Export of a collection as a capsule, as if its requests had been recorded."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from oda_proxy.capsule import layout
+from oda_proxy.capsule.errors import capsule_errors
+from oda_proxy.capsule.writer import CapsuleWriter
+from oda_proxy.codec import json_text
+from oda_proxy.errors import OdaProxyError
+from oda_proxy.files import atomic
+from oda_proxy.recordings import failures
+from oda_proxy.store.collection_index import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oda_proxy.capsule.writer import DispatcherWriter
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Store
+    from oda_proxy.store.collection_index import Collection, CollectionIndex, Member
+
+
+@dataclass(slots=True)
+class ExportedCollection:
+    """What was written of a collection, and what was not."""
+
+    recordings: int = 0
+    failures: int = 0
+    descriptions: int = 0
+    private: int = 0
+    """Recordings and failures that were left out because they were requested with a token."""
+    missing: dict[Key, str] = field(default_factory=dict)
+    """Why a member was not written, by its key."""
+
+
+def export_collection(
+    index: CollectionIndex,
+    collection: Collection,
+    store: Store,
+    folder: Path,
+    *,
+    url: str,
+    store_folder: Path | None,
+    include_private: bool,
+) -> ExportedCollection:
+    """Write a collection of the dispatcher at `url` as a capsule into a new folder. Blocks.
+
+    Descriptions of instruments, which say what their parameters mean, are read from `store_folder`. Raises
+    NotACapsuleError, CapsuleError and StoreUnusableError; a recording that cannot be read is left out.
+    """
+    moment = collection.created
+    writer = CapsuleWriter(folder, include_private=include_private, clock=lambda: moment)
+    dispatcher = writer.dispatcher(url)
+    for address in index.facts(collection, ADDRESS):
+        dispatcher.add_address(address)
+    for version in index.facts(collection, CLIENT):
+        writer.note_version("oda_api", version)
+    exported, instruments = ExportedCollection(), set[str]()
+    for member in index.members(collection):
+        moment = member.first
+        try:
+            if instrument := _save(member, store, dispatcher, exported):
+                instruments.add(instrument)
+        except OdaProxyError as error:
+            exported.missing[member.key] = str(error)
+    for name, content in index.descriptions(collection):
+        _write_description(dispatcher, name, content)
+        exported.descriptions += 1
+    for instrument in sorted(instruments):
+        name = f"{quote(instrument, safe='')}.json"
+        if store_folder and (file := store_folder / layout.DESCRIPTIONS / name).is_file():
+            with capsule_errors(file):
+                _write_description(dispatcher, name, file.read_bytes())
+    exported.private = writer.private_left_out
+    moment = collection.changed
+    writer.finish(0)
+    return exported
+
+
+def _save(member: Member, store: Store, dispatcher: DispatcherWriter, exported: ExportedCollection) -> str:
+    """Save a member, and return the name of its instrument, "" where it is unknown. Raises OdaProxyError."""
+    query, is_saved = None, False
+    if member.kind == RECORDING:
+        if (recording := store.peek(member.key)) is None:
+            exported.missing[member.key] = "it was removed from the store"
+            return ""
+        with closing(recording.head):
+            is_saved, query = dispatcher.save_recording(recording), recording.query
+        exported.recordings += is_saved
+    elif member.kind == FAILURE and member.content:
+        failure = failures.parse(member.content)
+        is_saved, query = dispatcher.save_failure(failure), failure.query
+        exported.failures += is_saved
+    elif member.kind == LEFT_OUT:
+        exported.missing[member.key] = f"its answer was not stored ({(member.content or b'').decode()})"
+    if is_saved:
+        dispatcher.count_use(member.key, member.uses)
+    return query.instrument if query else ""
+
+
+def _write_description(dispatcher: DispatcherWriter, name: str, content: bytes) -> None:
+    file = dispatcher.folder / layout.DESCRIPTIONS / name
+    with capsule_errors(file):
+        json_text.loads(content)
+        atomic.write(file, content)
+
+
+def collection_json(collection: Collection) -> dict[str, Any]:
+    """Return a collection as the members of a JSON object."""
+    return {
+        "name": collection.name,
+        "owner": collection.owner or None,
+        "created": collection.created,
+        "changed": collection.changed,
+        "recordings": collection.recordings,
+        "failures": collection.failures,
+        "size": collection.size,
+    }
+
+
+def member_json(member: Member) -> dict[str, Any]:
+    """Return a member of a collection as the members of a JSON object."""
+    return {"key": member.key, "kind": member.kind, "uses": member.uses, "first": member.first}

@@ -1,0 +1,187 @@
+"""Collections are shared by processes, survive crashes, belong to their owners, and have limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oda_proxy.errors import StoreUnusableError
+from oda_proxy.query.cache_key import PUBLIC, Key
+from oda_proxy.store import collection_index
+from oda_proxy.store.collection_index import (
+    ADDRESS,
+    FAILURE,
+    FILE,
+    RECORDING,
+    CollectionError,
+    CollectionIndex,
+    Member,
+    NoCollectionError,
+    owner_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALICE, BOB = owner_of("alice"), owner_of("bob")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> CollectionIndex:
+    return CollectionIndex(tmp_path, lambda: 100.0)
+
+
+def member(letter: str, kind: str = RECORDING, *, was_pinned: bool = False) -> Member:
+    return Member(kind, Key(letter * 64), 1, 0.0, was_pinned, b"{}" if kind == FAILURE else None)
+
+
+def note(index: CollectionIndex, letter: str, name: str = "paper", owner: str = "", size: int = 10) -> bool:
+    return index.note(name, owner, member(letter), size, [(ADDRESS, "http://here/in/paper")])
+
+
+def test_a_collection_is_made_by_its_first_use_and_counts_uses(index: CollectionIndex) -> None:
+    assert [note(index, "a"), note(index, "a"), note(index, "b")] == [True, False, True]
+    index.note("paper", "", member("c", FAILURE), 0, [])
+
+    (found,) = index.list()
+    assert (found.name, found.recordings, found.failures, found.size) == ("paper", 2, 1, 20)
+    assert [(one.key[0], one.kind, one.uses) for one in index.members(found)] == [
+        ("a", RECORDING, 2),
+        ("b", RECORDING, 1),
+        ("c", FAILURE, 1),
+    ]
+    assert index.facts(found, ADDRESS) == ["http://here/in/paper"]
+
+
+def test_nothing_is_written_before_the_first_use(index: CollectionIndex, tmp_path: Path) -> None:
+    assert index.list() == []
+    with pytest.raises(NoCollectionError, match="there is no collection paper; requests to"):
+        index.find("paper")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_collection_belongs_to_its_owner(index: CollectionIndex) -> None:
+    for owner, letter in (("", "a"), (ALICE, "b"), (BOB, "c")):
+        note(index, letter, owner=owner)
+
+    assert owner_of(PUBLIC) == owner_of(None) == ""
+    assert [index.members(index.find("paper", owner))[0].key[0] for owner in ("", ALICE, BOB)] == ["a", "b", "c"]
+    assert index.find("paper", beginning=ALICE[:12]).owner == ALICE
+    with pytest.raises(CollectionError, match="several owners"):
+        index.find("paper")
+    with pytest.raises(NoCollectionError):
+        index.find("paper", owner_of("carol"))
+    assert "alice" not in (index._file).read_bytes().decode("latin-1")
+
+
+def test_a_recording_stays_pinned_for_another_collection_and_for_who_had_pinned_it(index: CollectionIndex) -> None:
+    note(index, "a", "one")
+    note(index, "b", "one")
+    note(index, "a", "two")
+    index.note("one", "", member("c", was_pinned=True), 1, [])
+    index.note("two", "", member("c"), 1, [])
+
+    assert [key[0] for key in index.unpinned_by_removal(index.find("one"))] == ["b"]
+    index.remove(index.find("one"))
+
+    assert [one.name for one in index.list()] == ["two"]
+    assert [key[0] for key in index.unpinned_by_removal(index.find("two"))] == ["a"]
+
+
+def test_renaming_keeps_what_is_in_it_and_replaces_nothing(index: CollectionIndex) -> None:
+    note(index, "a", "one")
+    note(index, "b", "two")
+    index.note_description("one", "isgri.json", 1.0, b"{}")
+
+    with pytest.raises(CollectionError, match="there is a collection two already"):
+        index.rename(index.find("one"), "two")
+    index.rename(index.find("one"), "three")
+
+    assert [one.name for one in index.list()] == ["three", "two"]
+    assert index.descriptions(index.find("three")) == [("isgri.json", b"{}")]
+    assert index.descriptions(index.find("two")) == []
+
+
+def test_numbers_and_sizes_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = CollectionIndex(tmp_path, lambda: 100.0, max_size=25)
+    monkeypatch.setattr(collection_index, "MAX_COLLECTIONS", 2)
+    monkeypatch.setattr(collection_index, "MAX_MEMBERS", 2)
+    note(index, "a")
+    note(index, "b")
+    note(index, "a", "two")  # takes no further space
+
+    with pytest.raises(CollectionError, match="would take more than 25 bytes"):
+        note(index, "c", "two")
+    with pytest.raises(CollectionError, match="has 2 recordings, which is the limit"):
+        note(index, "c", size=0)
+    with pytest.raises(CollectionError, match="there are 2 collections, which is the limit"):
+        note(index, "a", "three")
+    assert note(index, "a", "three", ALICE)
+    assert len(index.list("")) == 2
+    with pytest.raises(CollectionError, match="makes no collections"):
+        note(CollectionIndex(tmp_path / "off", lambda: 0.0, max_size=0), "a")
+
+
+def test_descriptions_without_a_collection_do_not_fill_the_disk(
+    index: CollectionIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection_index, "MAX_LONE", 3)
+    for number in range(10):
+        index.note_description(f"name-{number}", "isgri.json", 1.0, b"{}")
+    note(index, "a")
+    index.note_description("paper", "isgri.json", 1.0, b"old")
+    index.note_description("paper", "isgri.json", 2.0, b"new")
+
+    assert index.descriptions(index.find("paper")) == [("isgri.json", b"new")]
+    with sqlite3.connect(index._file) as rows:
+        assert rows.execute("SELECT COUNT(*) FROM descriptions").fetchone()[0] <= 4
+
+
+def test_threads_and_processes_lose_nothing(index: CollectionIndex, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.store.test_collection_index import *\n"
+        "index = CollectionIndex(Path(sys.argv[1]), lambda: 1.0)\n"
+        "for number in range(50): index.note('paper', '', member(format(number, '02x')), 1, [])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as process, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: index.note("paper", "", member(format(number, "02x")), 1, []), range(50)))
+    assert process.returncode == 0
+
+    members = index.members(index.find("paper"))
+    assert sorted(one.uses for one in members) == [2] * 50
+
+
+def test_a_process_that_is_killed_leaves_what_it_noted(index: CollectionIndex, tmp_path: Path) -> None:
+    code = (
+        "import sys, itertools; from pathlib import Path; from tests.store.test_collection_index import *\n"
+        "index = CollectionIndex(Path(sys.argv[1]), lambda: 1.0)\n"
+        "for number in itertools.count():\n"
+        "    index.note('paper', '', member(format(number, '04x')), 1, []); print(number, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        noted = [int(process.stdout.readline()) for _ in range(20)]
+        os.kill(process.pid, signal.SIGKILL)
+        noted += [int(line) for line in process.stdout]
+
+    found = index.find("paper")
+    assert found.recordings in {len(noted), len(noted) + 1}
+    assert note(index, "z")
+
+
+def test_a_file_of_a_later_release_and_a_damaged_one_are_errors(index: CollectionIndex, tmp_path: Path) -> None:
+    note(index, "a")
+    with sqlite3.connect(tmp_path / FILE) as rows:
+        rows.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreUnusableError, match="of a later release"):
+        index.list()
+    (tmp_path / FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(StoreUnusableError, match="cannot be read or written"):
+        note(index, "a")
