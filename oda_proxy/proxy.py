@@ -46,6 +46,7 @@ from oda_proxy.jobs.client import Client
 from oda_proxy.jobs.coalescing import Jobs, provisional_job_id
 from oda_proxy.jobs.journal import JobJournal
 from oda_proxy.jobs.relaying import QueryRelay
+from oda_proxy.jobs.replicas import NoReplicas
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.jobs.services import JobServices
 from oda_proxy.metrics.request_counts import RequestCounts
@@ -144,6 +145,7 @@ class Proxy:
             tokens=self._tokens,
             journal=services.journal or JobJournal(None),
             observer=self._observer,
+            replicas=services.replicas or NoReplicas(),
         )
         self._relay = QueryRelay(job_services, clock)
         self.limits = LimitHandler(self._query_memo, self._resolver, self._tokens, policy.cors, clock)
@@ -371,7 +373,7 @@ class Proxy:
         refresh = resubmit or envelope.query_status != "new" or control.no_store
         completions = self.jobs.completions  # read first: a job that ends during the look-up counts as running
         recording, status = (None, COLD) if refresh else await self._look_up(resolved)
-        saves_query = recording is not None or self.jobs.is_shared(resolved)
+        saves_query = recording is not None or await self.jobs.is_shared(resolved, envelope)
         if not await self._is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
                 recording.head.close()
@@ -446,9 +448,7 @@ class Proxy:
             return self._hits.answer(recording, client, COLD)
         if self.upstream is None:
             return await self._miss(resolved, envelope)
-        if envelope.job_id == provisional_job_id(resolved) or self.jobs.can_resume(
-            resolved
-        ):  # started by an earlier process
+        if await self.jobs.can_resume(resolved, envelope):
             return await self.jobs.join(resolved, client, "uri-miss")
         if analysis_request.has_files(client.request):
             return await self._relay.send_and_store(resolved, client, "bypass")

@@ -43,6 +43,7 @@ PACKAGES: Final = {
     "pages",
     "query",
     "recordings",
+    "replicas",
     "run",
     "servers",
     "store",

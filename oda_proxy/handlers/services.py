@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oda_proxy.http.message import Upstream
-    from oda_proxy.jobs.journal import JobJournal
+    from oda_proxy.jobs.journal import Journal
     from oda_proxy.jobs.observer import QueryObserver
+    from oda_proxy.jobs.replicas import Replicas
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.recordings.recording import Recording
@@ -37,7 +38,7 @@ class Services:
     """Descriptions that say what the parameters of a query mean; without them, values are compared as text."""
     tokens: TokenVerifier | None = None
     description_cache: DescriptionCache | None = None
-    journal: JobJournal | None = None
+    journal: Journal | None = None
     observer: QueryObserver | None = None
     miss_handler: MissHandler | None = None
     describing: Upstream | None = None
@@ -48,3 +49,5 @@ class Services:
     """Whether two answers are equal but for what is volatile; without it, their products are compared byte by byte."""
     collections: CollectionIndex | None = None
     """The collections that clients choose by their address; None for none."""
+    replicas: Replicas | None = None
+    """Servers on other hosts that share the store."""

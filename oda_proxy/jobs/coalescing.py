@@ -111,18 +111,24 @@ class Jobs:
                 self._registry.start((resolved.key,), running, partial(self._run, running))
                 running.sessions = 0  # its own session is that of no client
 
-    def can_resume(self, resolved: ResolvedQuery) -> bool:
-        """Return whether a job of an earlier process waits for a client that has its files."""
-        return resolved.key in self._without_files
+    async def can_resume(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
+        """Return whether a poll is for a job of an earlier process, or of another replica."""
+        if envelope.job_id == provisional_job_id(resolved) or resolved.key in self._without_files:
+            return True
+        return self._may_share(resolved, envelope) and await self._services.replicas.has_job(resolved.key)
 
     def has_job(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
         """Return whether a client sends the job_id of a job of this query that runs or has just ended."""
         running = self._find_running(resolved, envelope) or self._find_ended(resolved, envelope)
         return running is not None and envelope.job_id in {running.job_id, running.job.job_id}
 
-    def is_shared(self, resolved: ResolvedQuery) -> bool:
+    async def is_shared(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
         """Return whether a job runs that every verified client of this query may join."""
-        return resolved.key not in self._unshared and self._registry.get((resolved.key,)) is not None
+        if resolved.key in self._unshared:
+            return False
+        if self._registry.get((resolved.key,)) is not None:
+            return True
+        return envelope.token is not None and await self._services.replicas.has_job(resolved.key)
 
     def note_report(self, job_id: str) -> None:
         """Note that the dispatcher has received a report on a job: the next poll waits for an answer that has it."""
@@ -149,7 +155,7 @@ class Jobs:
 
     async def close(self, grace: float) -> None:
         """Cancel the running jobs; first submissions have `grace` s to be answered: named jobs can be resumed."""
-        await self._registry.close(grace if self._services.journal.folder else 0.0)
+        await self._registry.close(grace if self._services.journal.is_durable else 0.0)
 
     async def join(
         self,
@@ -287,6 +293,10 @@ class Jobs:
         if self._services.tokens.is_verified(envelope.token):
             return [own, of_token, shared]
         return [own, of_token]  # a token that was not verified may only see what it started itself
+
+    def _may_share(self, resolved: ResolvedQuery, envelope: Envelope) -> bool:
+        """Return whether a client may join the job of all clients of its query."""
+        return self._coalescing_keys(resolved, envelope)[-1] == (resolved.key,)
 
     def _find_running(self, resolved: ResolvedQuery, envelope: Envelope) -> RunningJob | None:
         found = (self._registry.get(key) for key in self._coalescing_keys(resolved, envelope))

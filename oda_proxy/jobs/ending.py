@@ -71,7 +71,7 @@ async def outcome_of(
         return Outcome(answer, failure=failure)
     # The duration of a job that ended between two processes is not known.
     job = running.job if running.seen_running or not running.resumed else Job(now)
-    kept = await services.cache.store(answer, running.resolved, envelope, job, recorder)
+    kept = await services.cache.store(answer, running.resolved, envelope, job, recorder, fence=running.fence)
     status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
     answer = replace(answer, cache_status=status)
     return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.files import atomic
 from oda_proxy.files.versions import path_of_format
@@ -49,6 +49,60 @@ class JournalEntry:
     """The `oda_api_version` of the client that submitted it, which decides on the form of the answer."""
 
 
+class Journal(Protocol):
+    """Where the running jobs are written."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this host that it is in; None where other processes on this host do not read it."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it survives the end of this process."""
+
+    async def write(self, entry: JournalEntry) -> None:
+        """Write an entry; where that fails, the job lives as long as this process."""
+
+    async def read(self, key: Key) -> JournalEntry | None:
+        """Return the entry of a job; None where there is none, or it cannot be read."""
+
+    async def remove(self, key: Key) -> None:
+        """Remove the entry of a job that has ended."""
+
+    async def load(self) -> list[JournalEntry]:
+        """Return the entries of jobs that no process runs, the oldest first."""
+
+
+def serialise(entry: JournalEntry) -> bytes:
+    """Return an entry as JSON."""
+    members = {
+        "key": entry.key,
+        "query": asdict(entry.query),
+        "begun": entry.started_at,
+        "job_id": entry.job_id,
+        "private": entry.private,
+        "version": entry.version,
+    }
+    return json.dumps({"format": FORMAT, **members}, indent=1).encode()
+
+
+def parse(key: Key, content: bytes) -> JournalEntry:
+    """Parse the entry of a job. Raises KeyError, TypeError, ValueError or RecursionError where it is damaged."""
+    if len(content) > MAX_SIZE:
+        raise ValueError(f"it has more than {MAX_SIZE} bytes")
+    members = json.loads(content)
+    if members["format"] != FORMAT or members["key"] != key:
+        raise ValueError("it is of another version, or of another job")
+    return JournalEntry(
+        key,
+        Query.from_dict(members["query"]),
+        float(members["begun"]),
+        job_id=str(members["job_id"]),
+        private=bool(members["private"]),
+        version=str(members["version"]),
+    )
+
+
 class JobJournal:
     """The journal in a folder; without a folder, nothing is written.
 
@@ -61,6 +115,11 @@ class JobJournal:
         self._folder = folder / "jobs" if folder else None
         self._former_folders = [former / "jobs" for former in former_folders]
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether it survives the end of this process."""
+        return self.folder is not None
+
     async def write(self, entry: JournalEntry) -> None:
         """Write an entry; where that fails, the job lives as long as this process.
 
@@ -69,15 +128,7 @@ class JobJournal:
         """
         if self._folder is None:
             return
-        members = {
-            "key": entry.key,
-            "query": asdict(entry.query),
-            "begun": entry.started_at,
-            "job_id": entry.job_id,
-            "private": entry.private,
-            "version": entry.version,
-        }
-        content = json.dumps({"format": FORMAT, **members}, indent=1).encode()
+        content = serialise(entry)
         try:
             await asyncio.to_thread(lambda: atomic.write(self._file(entry.key), content, flush=bool(entry.job_id)))
         except OSError as error:
@@ -131,20 +182,6 @@ class JobJournal:
                 key = Key(file.name.partition(".")[0])
                 if not _KEY.fullmatch(key) or file != self._file(key, folder) or file.stat().st_size > MAX_SIZE:
                     continue
-                yield _entry(key, json.loads(file.read_bytes()))
+                yield parse(key, file.read_bytes())
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 _log.warning("the job in %s cannot be read: %s", file, error)
-
-
-def _entry(key: Key, members: dict[str, Any]) -> JournalEntry:
-    """Read an entry; raises KeyError, TypeError or ValueError where it is damaged."""
-    if members["format"] != FORMAT or members["key"] != key:
-        raise ValueError("it is of another version, or of another job")
-    return JournalEntry(
-        key,
-        Query.from_dict(members["query"]),
-        float(members["begun"]),
-        job_id=str(members["job_id"]),
-        private=bool(members["private"]),
-        version=str(members["version"]),
-    )

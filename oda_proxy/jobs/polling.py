@@ -65,26 +65,33 @@ class Poller:
 
     async def run(self, running: RunningJob) -> Outcome:
         """Poll the dispatcher until a job has ended; while another process does so, wait for its recording."""
-        key = running.resolved.key
         if not running.is_shared:
             return await self._run_here(running)
+        outcome = await self._services.replicas.run(running, self._lead)
+        if outcome.stored and outcome.recording is None:  # by another process: memory may have the one before
+            self._services.cache.forget(running.resolved.key)
+        return outcome
+
+    async def _lead(self, running: RunningJob, *, was_elsewhere: bool) -> Outcome:
+        """Run a job in this process, once no other process on the same folder does."""
+        key = running.resolved.key
         running.is_elsewhere = await self._locks.is_locked(key)
         running.notify()
-        async with self._locks.hold(key) as was_elsewhere:
+        async with self._locks.hold(key) as has_waited:
             running.is_elsewhere = False
-            if was_elsewhere:
+            if was_elsewhere or has_waited:
                 if await self._has_recording_since(running):
                     return Outcome(is_done=True, stored=True)
                 await self._continue(running)
             return await self._run_here(running)
 
     async def _has_recording_since(self, running: RunningJob) -> bool:
-        """Return whether there is a recording that is newer than the job."""
+        """Return whether there is a recording that is newer than the job, or than the look-up that found none."""
         recording = await self._services.cache.get(running.resolved.key)
         if recording is None:
             return False
         recording.head.close()
-        return recording.stored_at >= running.job.started_at
+        return running.forwarded == "uri-miss" or recording.stored_at >= running.job.started_at
 
     async def _continue(self, running: RunningJob) -> None:
         """Continue the job of a process that has ended, if its journal says how."""
@@ -101,8 +108,9 @@ class Poller:
             running.is_queued = False
             running.times.changed = running.times.submitted = self._runtime.clock()
             running.notify()
-            await self._write_journal(running, running.client)
-            outcome = await self._poll_to_end(running, place)
+            async with self._services.replicas.place(running):
+                await self._write_journal(running, running.client)
+                outcome = await self._poll_to_end(running, place)
         except Exception:
             await self._services.journal.remove(running.resolved.key)
             raise

@@ -82,13 +82,13 @@ class RunningJob:
         self.times = Timestamps(changed=started_at, answered=started_at, submitted=started_at)
         self.is_queued = False
         self.is_elsewhere = False
-        """Whether another process on the same folder polls the dispatcher for it."""
+        """Whether another process, on the same folder or of another replica, polls the dispatcher for it."""
+        self.fence: int | None = None
+        """The fencing token of the lease under which this replica runs it; None where there is none."""
         self.is_shared = True
         """Whether it is the job of all clients of the query, and not of one token or session."""
-        self.resumed = False
-        """Whether an earlier process started it."""
-        self.seen_running = False
-        """Whether this process has seen the dispatcher work on it."""
+        self.resumed, self.seen_running = False, False
+        """Whether an earlier process started it, and whether this process has seen the dispatcher work on it."""
         self.outcome: Outcome | None = None
         self.stopped_by: OdaProxyError | None = None
         """Why it was cancelled before its end."""
@@ -97,8 +97,7 @@ class RunningJob:
         self.polls = 0
         self.sessions = 0
         """How many sessions have joined it."""
-        self.closing = False
-        self.completion = 0
+        self.closing, self.completion = False, 0
         """Its place among the jobs that have ended, as `JobRegistry.completions` counts."""
         self._clock = clock
         self._owner_sessions = {client.envelope.session_id} - ANONYMOUS
@@ -226,6 +225,26 @@ class RunningJob:
         """Wake the waiting clients: the job has changed."""
         self._version += 1
         self._wake()
+
+    @property
+    def changes(self) -> int:
+        """How often it has changed, or the dispatcher has answered."""
+        return self._version + self._answers
+
+    async def wait_beyond(self, changes: int) -> None:
+        """Wait until `changes` is another number."""
+        while self.changes == changes:
+            await self._changed.wait()
+
+    def note_watched(self) -> None:
+        """Note that a client of another replica waits for it."""
+        self._last_seen = self._clock()
+        self._watched.set()
+
+    def note_news(self) -> None:
+        """Note that there is something new of the job, and wake the waiting clients."""
+        self.times.changed = self._clock()
+        self.notify()
 
     def _wake(self) -> None:
         self._changed.set()

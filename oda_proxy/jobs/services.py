@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.memory import ProcessingBudget
-    from oda_proxy.jobs.journal import JobJournal
+    from oda_proxy.jobs.journal import Journal
     from oda_proxy.jobs.observer import QueryObserver
+    from oda_proxy.jobs.replicas import Replicas
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.store.recording_cache import RecordingCache
     from oda_proxy.upstream.relay import Relay
@@ -24,5 +25,6 @@ class JobServices:
     cache: RecordingCache
     budget: ProcessingBudget
     tokens: TokenVerifier
-    journal: JobJournal
+    journal: Journal
     observer: QueryObserver
+    replicas: Replicas

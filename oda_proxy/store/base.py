@@ -7,7 +7,9 @@ threads at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -226,3 +228,23 @@ class Store(Protocol):
 
     def remove_orphans(self) -> int:
         """Remove files that crashed writers left, and return their number."""
+
+
+@runtime_checkable
+class FencedStore(Protocol):
+    """A store that several servers write, each under a lease for the key."""
+
+    def put_fenced(self, recording: Recording, fence: int, *, same_as: Entry | None = None) -> None:
+        """Store a recording as `put` does, unless a lease with a higher fencing token was taken since.
+
+        Raises FencedError where one was: another server computes the recording now.
+        """
+
+
+class FencedError(OdaProxyError):
+    """A recording was not stored: another server has taken over the lease for its key."""
+
+    detail = "fenced"
+
+    def __init__(self) -> None:
+        super().__init__("another server computes this recording now, and stores it")

@@ -123,6 +123,11 @@ class HotTier:
         self._add(loaded, fingerprint, version)
         return loaded
 
+    def forget(self, key: Key) -> None:
+        """Hold the recording of a key no longer in memory: it may have been replaced or removed."""
+        with self._lock:
+            self._discard(key)
+
     def compressed_head(self, recording: LoadedRecording, coding: str) -> tuple[bool, CompressedHead | None]:
         """Return whether a compressed head was made for a recording in memory, and the head if it pays."""
         entry = self._entries.get(recording.key)

@@ -23,6 +23,7 @@ from oda_proxy.recordings import loaded
 from oda_proxy.recordings.head import MemoryHead, SpooledHead
 from oda_proxy.recordings.recording import Redactor, redact, redact_query, splice
 from oda_proxy.recordings.redaction import NotStorableError
+from oda_proxy.store.base import FencedError, FencedStore
 from oda_proxy.store.batch_reader import BatchReader
 from oda_proxy.store.compression import BackgroundCompression
 from oda_proxy.store.hot_tier import DEFAULT_LIMIT, HotTier
@@ -178,6 +179,10 @@ class RecordingCache:
         """Return the recording of a query if it is in memory; does not block."""
         return self._hot_tier.find(resolved.key)
 
+    def forget(self, key: Key) -> None:
+        """Read the recording of a key from the store again before it is next served."""
+        self._hot_tier.forget(key)
+
     async def job_id(self, resolved: ResolvedQuery) -> str:
         """Return the job_id that clients receive with the recording of a query, or an empty string."""
         if (recording := await self.look_up(resolved)) is None:
@@ -229,10 +234,13 @@ class RecordingCache:
         envelope: Envelope,
         job: JobTimes,
         recorder: Recorder | None = None,
+        *,
+        fence: int | None = None,
     ) -> StoreResult:
         """Store a complete answer before it is returned, so that the next request is a hit.
 
-        The `recorder` has seen it while it was repaired; without one, the answer is parsed again.
+        The `recorder` has seen it while it was repaired; without one, the answer is parsed again. `fence` is the
+        fencing token of the lease under which it was computed, where several servers share the store.
         """
         if (refusal := _refusal(answer)) is not None:
             return StoreResult(detail=refusal)
@@ -247,20 +255,26 @@ class RecordingCache:
                 cost = max(recording.stored_at - job.started_at, 0.0)
                 recording = replace(recording, query=query, cost=cost, timeline=job.timeline)
                 await self._refuse_contradictions(recording, resolved)
-                await asyncio.to_thread(self._put, recording)
+                await asyncio.to_thread(self._put, recording, fence)
         except NotStorableError as reason:
             return StoreResult(await _in_file(recording), detail=str(reason))
+        except FencedError as error:
+            return StoreResult(await _in_file(recording), detail=error.detail)
         except StoreUnusableError as error:
             self._faults.note_failure("stored", error)
             return StoreResult(await _in_file(recording), detail=error.detail)
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 
-    def _put(self, recording: Recording) -> None:
+    def _put(self, recording: Recording, fence: int | None) -> None:
         """Store a recording: an earlier version is made of the one that it replaces, unless that is equal; blocks."""
         replaced = self._store.entry(recording.key)
         is_same = replaced is not None and self._is_equal_to_stored(replaced, recording)
-        self._store.put(recording, same_as=replaced if is_same else None)
+        same_as = replaced if is_same else None
+        if fence is not None and isinstance(self._store, FencedStore):
+            self._store.put_fenced(recording, fence, same_as=same_as)
+        else:
+            self._store.put(recording, same_as=same_as)
 
     def _is_equal_to_stored(self, replaced: Entry, recording: Recording) -> bool:
         if (stored := self._store.get_version(replaced)) is None:

@@ -1,0 +1,171 @@
+-- Leases on jobs: each call is atomic.
+--
+-- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments. Times are in ms.
+--
+--   lease:KEY     the fencing token of the lease, a space, and who holds it; expires
+--   fence:KEY     the highest fencing token so far, which the index of recordings checks; expires after a week
+--   state:KEY     the state of the job, as its leader has published it; expires
+--   ended:KEY     the fencing token and the end of the last job; expires
+--   watched:KEY   exists while a client of a replica that does not lead waits for the job
+--   journal:KEY   how the job is continued; jobs: the set of these keys
+--   place:NAME    sorted set: who holds a place, by the time at which it is free
+
+local PREFIX = KEYS[1]
+local WEEK = 604800
+local commands = {}
+
+local function k(...)
+  return table.concat({PREFIX, ...}, ':')
+end
+
+local function number(text)
+  return tonumber(text) or 0
+end
+
+local function announce(what, key)
+  redis.call('PUBLISH', k('jobs-changed'), what .. ' ' .. key)
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return number(time[1]) * 1000 + math.floor(number(time[2]) / 1000)
+end
+
+-- Return whether a lease is held, extending it. One that has expired is taken again, unless another was taken since:
+-- Redis may have lost it.
+local function extend(key, owner, fence, ttl)
+  local held = redis.call('GET', k('lease', key))
+  local own = fence .. ' ' .. owner
+  if held and held ~= own then
+    return false
+  end
+  if not held then
+    if number(redis.call('GET', k('fence', key))) > number(fence) then
+      return false
+    end
+    redis.call('SET', k('fence', key), fence, 'EX', WEEK)
+  end
+  redis.call('SET', k('lease', key), own, 'PX', ttl)
+  return true
+end
+
+-- Take a lease; returns whether it is held now, and the fencing token of the lease.
+function commands.acquire(key, owner, ttl)
+  local held = redis.call('GET', k('lease', key))
+  if held then
+    local fence, holder = string.match(held, '^(%d+) (.*)$')
+    return {holder == owner and extend(key, owner, fence, ttl) and 1 or 0, number(fence)}
+  end
+  local fence = redis.call('INCR', k('fence', key))
+  redis.call('EXPIRE', k('fence', key), WEEK)
+  redis.call('SET', k('lease', key), fence .. ' ' .. owner, 'PX', ttl)
+  announce('lease', key)
+  return {1, fence}
+end
+
+-- Extend a lease and publish the state of its job, unless that is empty. Returns whether it is held, and whether the
+-- job is watched.
+function commands.publish(key, owner, fence, ttl, state, state_ttl)
+  if not extend(key, owner, fence, ttl) then
+    return {0, 0}
+  end
+  if state ~= '' then
+    redis.call('SET', k('state', key), state, 'PX', state_ttl)
+    announce('state', key)
+  else
+    redis.call('PEXPIRE', k('state', key), state_ttl)
+  end
+  return {1, redis.call('EXISTS', k('watched', key))}
+end
+
+-- Return whether a lease is held, its fencing token, the state, the fencing token of the last end, and that end.
+function commands.read(key, watched_ttl)
+  if number(watched_ttl) > 0 and redis.call('SET', k('watched', key), '1', 'PX', watched_ttl, 'NX') then
+    announce('watched', key)
+  elseif number(watched_ttl) > 0 then
+    redis.call('PEXPIRE', k('watched', key), watched_ttl)
+  end
+  local held = redis.call('GET', k('lease', key))
+  local ended = redis.call('GET', k('ended', key)) or ''
+  local fence, outcome = string.match(ended, '^(%d+) (.*)$')
+  return {
+    held and 1 or 0,
+    number(held and string.match(held, '^%d+') or '0'),
+    redis.call('GET', k('state', key)) or '',
+    number(fence),
+    outcome or '',
+  }
+end
+
+-- Release a lease; with an end, publish that the job has ended. Returns whether the lease was held.
+function commands.release(key, owner, fence, ended, ended_ttl)
+  if not extend(key, owner, fence, 1000) then
+    return 0
+  end
+  redis.call('DEL', k('lease', key), k('state', key))
+  if ended ~= '' then
+    redis.call('SET', k('ended', key), fence .. ' ' .. ended, 'PX', ended_ttl)
+    redis.call('DEL', k('journal', key))
+    redis.call('SREM', k('jobs'), key)
+  end
+  announce('lease', key)
+  return 1
+end
+
+-- Return whether there is a job that a client may ask about.
+function commands.exists(key)
+  return redis.call('EXISTS', k('lease', key), k('journal', key), k('ended', key)) > 0 and 1 or 0
+end
+
+-- Write how a job is continued, unless another replica leads it.
+function commands.write(key, owner, entry, ttl)
+  local held = redis.call('GET', k('lease', key))
+  if held and string.match(held, '^%d+ (.*)$') ~= owner then
+    return 0
+  end
+  redis.call('SET', k('journal', key), entry, 'PX', ttl)
+  redis.call('SADD', k('jobs'), key)
+  return 1
+end
+
+-- Forget how a job is continued, unless another replica leads it.
+function commands.forget(key, owner)
+  local held = redis.call('GET', k('lease', key))
+  if held and string.match(held, '^%d+ (.*)$') ~= owner then
+    return 0
+  end
+  redis.call('DEL', k('journal', key))
+  redis.call('SREM', k('jobs'), key)
+  return 1
+end
+
+-- Return the keys of at most `limit` jobs that can be continued, and that no replica leads.
+function commands.orphans(limit)
+  local found = {}
+  for _, key in ipairs(redis.call('SMEMBERS', k('jobs'))) do
+    if redis.call('EXISTS', k('journal', key)) == 0 then
+      redis.call('SREM', k('jobs'), key)
+    elseif redis.call('EXISTS', k('lease', key)) == 0 and #found < number(limit) then
+      found[#found + 1] = key
+    end
+  end
+  return found
+end
+
+-- Take one of `limit` places, or keep it, for some ms; returns whether it is held.
+function commands.take(name, holder, limit, ttl)
+  local at = now()
+  redis.call('ZREMRANGEBYSCORE', k('place', name), '-inf', at)
+  if not redis.call('ZSCORE', k('place', name), holder) and redis.call('ZCARD', k('place', name)) >= number(limit) then
+    return 0
+  end
+  redis.call('ZADD', k('place', name), at + number(ttl), holder)
+  redis.call('PEXPIRE', k('place', name), 2 * number(ttl))
+  return 1
+end
+
+function commands.leave(name, holder)
+  return redis.call('ZREM', k('place', name), holder)
+end
+
+return commands[ARGV[1]](unpack(ARGV, 2))
