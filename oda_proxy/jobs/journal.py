@@ -149,7 +149,9 @@ class JobJournal:
         try:
             await asyncio.to_thread(self._remove, key)
         except OSError as error:
-            _log.warning("cannot remove an ended job from the journal: %s", error.strerror or error)
+            if not self._has_failed:  # the folder is no longer one, or read-only, and each job fails
+                _log.warning("cannot remove an ended job from the journal: %s", error.strerror or error)
+            self._has_failed = True
 
     async def load(self) -> list[JournalEntry]:
         """Return the entries of earlier processes, the oldest first; unreadable ones are logged and skipped."""

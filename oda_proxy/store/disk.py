@@ -48,7 +48,7 @@ from oda_proxy.store.heads import CompressedHeadWriter, Heads
 from oda_proxy.store.history_limits import STEP, HistoryLimits
 from oda_proxy.store.index import INDEX, Index, check, is_damage, open_index
 from oda_proxy.store.index_keys import pin_key, references_key, used_key
-from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable
+from oda_proxy.store.read_only_index import ReadOnlyIndex, free_space, is_full, is_unwritable, without_frames
 from oda_proxy.store.search import Found, scan
 
 if TYPE_CHECKING:
@@ -739,11 +739,12 @@ class DiskStore:
             if self._cache is not None and self._cache.is_current():
                 return self._cache
             if self._open_failure is not None and time.monotonic() < self._open_failure[0]:
-                raise self._open_failure[1]
+                raise without_frames(self._open_failure[1])
             try:
                 self._cache = self._open(self._cache)
             except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-                self._cache, self._open_failure = None, (time.monotonic() + _REOPEN_AFTER, error)
+                failure = without_frames(error)
+                self._cache, self._open_failure = None, (time.monotonic() + _REOPEN_AFTER, failure)
                 raise
             self._open_failure, self._is_suspect = None, False
             return self._cache
@@ -753,6 +754,8 @@ class DiskStore:
         if isinstance(previous, Index):
             _log.warning("the index in %s was removed or replaced, and is opened again", self._folder)
             previous.close_all()
+        elif previous is not None and previous.is_unchanged():
+            previous.reconnect()
         layout.prepare(self._folder)
         try:
             index = open_index(self._folder, counters.restore, is_suspect=self._is_suspect)
@@ -760,7 +763,7 @@ class DiskStore:
         except (OSError, sqlite3.OperationalError) as error:
             if not is_unwritable(error) or not (self._folder / INDEX).is_dir():
                 raise
-            cause, reopen_at = error, time.monotonic() + _REOPEN_AFTER
+            cause, reopen_at = without_frames(error), time.monotonic() + _REOPEN_AFTER
         else:
             return index
         if isinstance(previous, ReadOnlyIndex) and previous.is_unchanged():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import shutil
 import sqlite3
@@ -36,14 +37,31 @@ class ReadOnlyIndex:
 
     def __init__(self, folder: Path, cause: Exception, *, reopen_at: float) -> None:
         """Take the folder of the database, why it cannot be written to, and when to try again (monotonic, in s)."""
-        self.cause = cause
+        self.cause = without_frames(cause)
         self.reopen_at = reopen_at
+        self._folder = folder
         self._database = folder / DBNAME
         self._state = self._stat()
         self._lock = threading.Lock()
-        self._connection, copy = connect(folder)
+        self._connect()
+
+    def _connect(self) -> None:
+        self._connection, folder_of_copy = connect(self._folder)
+        self._is_copy = folder_of_copy is not None
         self._data_version = DataVersion(self._connection, self._lock)
-        self._close = weakref.finalize(self, _close, self._connection, copy)
+        self._close = weakref.finalize(self, _close, self._connection, folder_of_copy)
+
+    def reconnect(self) -> None:
+        """Close the database and open it again; raises sqlite3.Error or OSError.
+
+        All connections of a process share the index of the log. SQLite opens it for reading only where it cannot be
+        written to, and then no later connection can write until all are closed.
+        """
+        if self._is_copy:
+            return
+        with self._lock:
+            self._close()
+            self._connect()
 
     def is_current(self) -> bool:
         """Return whether the files are the same, and it is too early to try to open them for writing again."""
@@ -67,7 +85,7 @@ class ReadOnlyIndex:
 
     def writing(self) -> NoReturn:
         """Raise the error that prevents writing."""
-        raise self.cause
+        raise without_frames(self.cause)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -109,10 +127,18 @@ class ReadOnlyIndex:
         return states
 
 
-def _close(connection: sqlite3.Connection, copy: tempfile.TemporaryDirectory[str] | None) -> None:
+def without_frames(error: Exception) -> Exception:
+    """Return a copy of an error without its traceback.
+
+    An error that is raised again and again would hold the frames of each time, and the recordings in them.
+    """
+    return copy.copy(error)
+
+
+def _close(connection: sqlite3.Connection, folder_of_copy: tempfile.TemporaryDirectory[str] | None) -> None:
     connection.close()
-    if copy is not None:
-        copy.cleanup()
+    if folder_of_copy is not None:
+        folder_of_copy.cleanup()
 
 
 def connect(folder: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
@@ -127,14 +153,14 @@ def connect(folder: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirecto
         return _connect(database, "mode=ro"), None
     log = Path(f"{database}-wal")
     if log.exists() and log.stat().st_size:
-        copy = tempfile.TemporaryDirectory(prefix="oda-proxy-index-")
+        folder_of_copy = tempfile.TemporaryDirectory(prefix="oda-proxy-index-")
         try:
             for file in (database, log):
-                shutil.copy(file, copy.name)
-                Path(copy.name, file.name).chmod(0o600)
-            return _connect(Path(copy.name, DBNAME), "mode=rw"), copy
+                shutil.copy(file, folder_of_copy.name)
+                Path(folder_of_copy.name, file.name).chmod(0o600)
+            return _connect(Path(folder_of_copy.name, DBNAME), "mode=rw"), folder_of_copy
         except BaseException:
-            copy.cleanup()
+            folder_of_copy.cleanup()
             raise
     return _connect(database, "mode=ro&immutable=1"), None
 

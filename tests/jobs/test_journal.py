@@ -31,3 +31,11 @@ async def test_an_entry_is_flushed_once_the_job_has_a_name(tmp_path: Path, monke
     await journal.write(named)
     assert await journal.read(ENTRY.key) == named
     assert len(flushed) == 1
+
+
+async def test_a_folder_that_is_a_file_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "jobs").write_text("not a folder")
+    journal = JobJournal(tmp_path)
+    for _ in range(3):
+        await journal.remove(ENTRY.key)
+    assert len(caplog.messages) == 1

@@ -113,6 +113,38 @@ def test_a_store_that_becomes_writable_is_written_to(shared: Path) -> None:
         assert isinstance(store._index(), Index)
 
 
+def test_a_store_with_the_log_of_a_crashed_writer_is_written_to_once_it_becomes_writable(tmp_path: Path) -> None:
+    """SQLite shares the index of a log, and whether it may be written to, among the connections of a process."""
+    with folder_for_all() as parent:
+        folder = parent / "store"
+        with closing(DiskStore(tmp_path / "store")) as store:
+            store.put(recording(KEYS[0]))
+            shutil.copytree(tmp_path / "store", folder)
+        assert (folder / "index" / "cache.db-shm").exists()
+        set_modes(folder, of_folders=0o555, of_files=0o444)
+        with unprivileged(), closing(DiskStore(folder)) as copy:
+            for _ in range(2):
+                with pytest.raises(StoreUnusableError, match="readonly"):
+                    copy.put(recording(KEYS[1]))
+                index = copy._index()
+                assert isinstance(index, ReadOnlyIndex)
+                index.reopen_at = 0.0  # as time passes
+            with privileged():
+                set_modes(folder, of_folders=0o777, of_files=0o666)
+            copy.put(recording(KEYS[1]))
+            assert sorted(copy.keys()) == KEYS[:2]
+
+
+def test_writes_that_fail_retain_no_frames(shared: Path) -> None:
+    with closing(DiskStore(shared)) as store:
+        for _ in range(3):
+            with pytest.raises(StoreUnusableError):
+                store.put(recording(KEYS[2]))
+        index = store._index()
+        assert isinstance(index, ReadOnlyIndex)
+        assert index.cause.__traceback__ is None
+
+
 def test_the_log_of_a_crashed_writer_is_into_memory(tmp_path: Path) -> None:
     """A copy of the files of a running store is what a crash leaves: the rows are in the write-ahead log."""
     with folder_for_all() as parent:
