@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +40,8 @@ MAX_TASKS: Final = 500
 PROGRAM: Final = (sys.executable, "-P", "-m", "oda_proxy.drawing.worker")
 """The program, which imports nothing from the folder in which the server was started (`-P`)."""
 
-_SIGKILL: Final = 9
+_FROM_OUTSIDE: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM})
+"""Signals that an administrator or the system sends; others come from a fault of the program."""
 _ENVIRONMENT: Final = (
     "HOME",
     "LANG",
@@ -79,6 +81,10 @@ class UnavailableError(OdaProxyError):
     http_status = 503
 
 
+class KilledError(UnavailableError):
+    """The drawing process was killed from outside: by an administrator, or by the system when memory was short."""
+
+
 _ERRORS: Final[Mapping[int, type[OdaProxyError]]] = {
     error.http_status: error for error in (NotThereError, NotInstalledError, UnavailableError)
 }
@@ -116,7 +122,7 @@ class DrawingProcess:
     def perform(self, task: Task, recording: Recording, output: Path) -> None:
         """Perform a task on a recording, and write its result to a file.
 
-        Raises DrawingFailedError, and UnavailableError while the server stops or the disk is full.
+        Raises DrawingFailedError, UnavailableError while the server stops or the disk is full, and KilledError.
         """
         if recording.head.size > LARGEST_RECORDING:
             size = recording.head.size // 2**20
@@ -217,8 +223,9 @@ class DrawingProcess:
             return UnavailableError("the server stops")
         if has_expired:
             return DrawingFailedError(f"it takes more than {self._timeout:g} s, and was given up")
-        if status == -_SIGKILL:
-            return DrawingFailedError("the drawing process was killed, perhaps because it took too much memory")
+        if -status in _FROM_OUTSIDE:
+            name = signal.Signals(-status).name
+            return KilledError(f"the drawing process was killed ({name}), perhaps because memory was short")
         return DrawingFailedError(f"the drawing process ended with status {status}")
 
 

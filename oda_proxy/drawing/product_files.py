@@ -8,6 +8,7 @@ import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from cachetools import TTLCache
 
 from oda_proxy.drawing.picture_store import FONTS, VERSION, PictureStore
-from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, NotThereError, UnavailableError
+from oda_proxy.drawing.process import (
+    DrawingFailedError,
+    DrawingProcess,
+    KilledError,
+    NotThereError,
+    UnavailableError,
+)
 from oda_proxy.drawing.tasks import CONTENT_TYPES, Kind, Task
 from oda_proxy.store.layout import PICTURES
 from oda_proxy.web.visible_recordings import visible_entry
@@ -34,6 +41,8 @@ MAX_WAITING: Final = 200
 _FAILURE_TTL: Final = 600.0
 """Seconds for which a product that cannot be drawn is not tried again: each try may take half a minute."""
 _MAX_FAILURES: Final = 1000
+MAX_KILLS: Final = 3
+"""Times in a row that the process may be killed at the same product until that counts as the product's failure."""
 _STORED: Final = frozenset({Kind.PICTURE, Kind.SUMMARIES})
 IDLE: Final = 600.0
 """Seconds without a task after which the process ends: it takes 150 MB."""
@@ -80,6 +89,7 @@ class ProductFiles:
         self._running: dict[str, asyncio.Task[bytes]] = {}
         self._waiting = 0
         self._failures: TTLCache[str, DrawingFailedError] = TTLCache(_MAX_FAILURES, _FAILURE_TTL)
+        self._kills: TTLCache[str, int] = TTLCache(_MAX_FAILURES, _FAILURE_TTL)
         self._idle: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
@@ -120,12 +130,8 @@ class ProductFiles:
         task = Task(kind, number, unit, self._upstream)
         failure_name = await self.tag(entry, task)
         if failure := self._failures.get(failure_name):
-            raise failure
-        try:
-            content = await self._in_process(partial(self._make, entry.key, task))
-        except DrawingFailedError as error:
-            self._failures[failure_name] = error
-            raise
+            raise copy(failure)
+        content: IO[bytes] = await self._tried(failure_name, partial(self._make, entry.key, task))
         size = await asyncio.to_thread(content.seek, 0, 2)
         content.seek(0)
         return ProductFile(content, size, CONTENT_TYPES[kind])
@@ -136,7 +142,7 @@ class ProductFiles:
         if (content := await asyncio.to_thread(self._pictures.get, entry.head_name, name)) is not None:
             return content
         if failure := self._failures.get(name):
-            raise failure
+            raise copy(failure)
         if (running := self._running.get(name)) is None:
             running = asyncio.create_task(self._make_stored(entry, task, name))
             self._running[name] = running
@@ -144,12 +150,25 @@ class ProductFiles:
         return await asyncio.shield(running)
 
     async def _make_stored(self, entry: Entry, task: Task, name: str) -> bytes:
+        content: bytes = await self._tried(name, partial(self._make_and_store, entry, task, name))
+        return content
+
+    async def _tried(self, name: str, work: partial[Any]) -> Any:
+        """Run a function in the thread of the process, and note under a name that it fails."""
         try:
-            content: bytes = await self._in_process(partial(self._make_and_store, entry, task, name))
+            result = await self._in_process(work)
         except DrawingFailedError as error:
             self._failures[name] = error
             raise
-        return content
+        except KilledError as error:
+            self._kills[name] = self._kills.get(name, 0) + 1
+            if self._kills[name] < MAX_KILLS:
+                raise
+            del self._kills[name]
+            failure = self._failures[name] = DrawingFailedError(f"{error}: {MAX_KILLS} times in a row")
+            raise failure from error
+        self._kills.pop(name, None)
+        return result
 
     def _make_and_store(self, entry: Entry, task: Task, name: str) -> bytes:
         """Make and store a file; blocks."""

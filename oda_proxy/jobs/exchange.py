@@ -185,7 +185,7 @@ def parse_json(answer: Answer) -> tuple[Any, bool]:
 
 
 def _runs(parsed: Mapping[str, Any]) -> bool:
-    return parsed.get("query_status") in {State.SUBMITTED, State.PROGRESS}
+    return parsed.get("query_status") in (State.SUBMITTED, State.PROGRESS)
 
 
 def _size(answer: Answer) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OPERATIONS: Final = ("counted", "maintained", "read", "stored")
+OPERATIONS: Final = ("counted", "listed", "maintained", "read", "stored")
 """What is done with the store."""
 
 

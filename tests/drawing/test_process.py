@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, NotInstalledError, UnavailableError
+from oda_proxy.drawing.process import (
+    DrawingFailedError,
+    DrawingProcess,
+    NotInstalledError,
+    UnavailableError,
+)
 from oda_proxy.drawing.tasks import Kind, Task
+from oda_proxy.errors import OdaProxyError
 from oda_proxy.recordings.head import MemoryHead
 from tests.support import capsules
 
@@ -149,13 +155,18 @@ def test_the_memory_of_the_program_is_limited(
     process.perform(Task(Kind.SUMMARIES), recording, tmp_path / "output")
 
 
-def test_a_process_that_is_killed_is_replaced(process: DrawingProcess, recording: Recording, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_process_that_is_killed_is_replaced(
+    number: signal.Signals, process: DrawingProcess, recording: Recording, tmp_path: Path
+) -> None:
+    """A signal from outside is no fault of the product, a crash is."""
     process.perform(GOOD, recording, tmp_path / "output")
     assert process.process_id is not None
-    os.kill(process.process_id, signal.SIGKILL)
+    os.kill(process.process_id, number)
 
-    with pytest.raises(DrawingFailedError, match="was killed"):
+    with pytest.raises(OdaProxyError, match=r"was killed|ended with") as raised:
         process.perform(GOOD, recording, tmp_path / "output")
+    assert raised.value.http_status == (422 if number is signal.SIGSEGV else 503)
     process.perform(GOOD, recording, tmp_path / "output")
 
 

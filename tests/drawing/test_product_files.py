@@ -12,8 +12,14 @@ from oda_proxy.access.roles import Role
 from oda_proxy.access.visitor import Visitor
 from oda_proxy.drawing import product_files
 from oda_proxy.drawing.picture_store import PictureStore
-from oda_proxy.drawing.process import DrawingFailedError, DrawingProcess, NotThereError, UnavailableError
-from oda_proxy.drawing.product_files import ProductFiles
+from oda_proxy.drawing.process import (
+    DrawingFailedError,
+    DrawingProcess,
+    KilledError,
+    NotThereError,
+    UnavailableError,
+)
+from oda_proxy.drawing.product_files import MAX_KILLS, ProductFiles
 from oda_proxy.drawing.tasks import Kind, Task
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.visible_recordings import RecordingNotFoundError
@@ -35,6 +41,7 @@ class Process(DrawingProcess):
     def __init__(self) -> None:
         super().__init__()
         self.tasks: list[str] = []
+        self.kills = 0
         self.may_work = threading.Event()
         self.may_work.set()
         self.works = threading.Event()
@@ -46,6 +53,8 @@ class Process(DrawingProcess):
         self.may_work.wait()
         if task.number == 9:
             raise DrawingFailedError("it is too odd")
+        if len(self.tasks) <= self.kills:
+            raise KilledError("it was killed")
         output.write_text(f"{task.name} {recording.head.size}")
 
     def stop(self) -> None:
@@ -113,6 +122,28 @@ async def test_what_fails_is_not_tried_again_for_a_while(files: ProductFiles, pr
             await files.file(entry, Kind.FITS, 9)
 
     assert process.tasks == ["picture-9-0", "fits-9-0"]
+
+
+async def test_what_is_killed_is_tried_again_at_once(files: ProductFiles, process: Process, entry: Entry) -> None:
+    process.kills = MAX_KILLS - 1
+    for _ in range(process.kills):
+        with pytest.raises(KilledError):
+            await files.picture(entry, 1)
+    assert await files.picture(entry, 1)
+
+
+async def test_what_is_killed_each_time_is_given_up_for_a_while(
+    files: ProductFiles, process: Process, entry: Entry
+) -> None:
+    """A product that needs more memory than there is would have the process started for each client."""
+    process.kills = 100
+    for _ in range(MAX_KILLS - 1):
+        with pytest.raises(KilledError):
+            await files.file(entry, Kind.FITS, 1)
+    for _ in range(2):
+        with pytest.raises(DrawingFailedError, match="3 times in a row"):
+            await files.file(entry, Kind.FITS, 1)
+    assert len(process.tasks) == MAX_KILLS
 
 
 async def test_too_many_tasks_are_refused(

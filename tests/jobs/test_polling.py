@@ -286,8 +286,12 @@ async def test_a_submission_waits_for_a_busy_dispatcher(trouble: Reply | Excepti
     assert all(len(client.job_ids) == 1 for client in clients)
 
 
-@pytest.mark.parametrize("answer", [PAGE, reply({"error": "x"}, status=500)], ids=["a page", "500"])
-def test_an_unreadable_first_answer_is_relayed(answer: Reply) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [PAGE, reply({"error": "x"}, status=500), reply({"query_status": ["done"], "products": {}})],
+    ids=["a page", "500", "a list as state"],
+)
+def test_an_unreadable_first_answer_is_relayed(answer: Reply, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         dispatcher = Dispatcher(instead=lambda _: answer)
         async with proxied(dispatcher) as proxy:
@@ -295,6 +299,7 @@ def test_an_unreadable_first_answer_is_relayed(answer: Reply) -> None:
 
         assert {response.status for response in results} <= {answer.status, 500}
         assert len(dispatcher.requests) <= 2
+        assert not caplog.messages
 
     simulate(scenario())
 
