@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.http import headers
@@ -39,7 +39,7 @@ BUSY_RETRY_AFTER = 1.0
 
 _PAUSE_STATUSES = frozenset({429, 503})
 """Statuses that may have `Retry-After` (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
-_GATEWAY_ERRORS = frozenset({502, 503, 504})
+GATEWAY_ERRORS = frozenset({502, 503, 504})
 """Statuses of gateways whose dispatcher is down; its own failures are 500."""
 _MIN_TIMEOUT = 0.001  # in s; 0 would mean no time-out
 
@@ -59,6 +59,14 @@ class UpstreamHealth:
     """End of the pause, if there is one."""
     under_way: int
     waiting: int
+
+
+@runtime_checkable
+class LimitedUpstream(Protocol):
+    """A dispatcher whose limits hold for several servers."""
+
+    def set_limits(self, *, max_concurrent: int, rate: float) -> None:
+        """Replace the limits."""
 
 
 class RateLimiter:
@@ -142,6 +150,8 @@ class ThrottledUpstream:
         """Replace the limits; requests that are under way are not ended."""
         self._slots.set_limit(max_concurrent)
         self._rate_limiter.set_rate(rate)
+        if isinstance(self._upstream, LimitedUpstream):
+            self._upstream.set_limits(max_concurrent=max_concurrent, rate=rate)
 
     async def send(self, request: Request) -> Reply:
         """Send a request once, within the limits.
@@ -196,7 +206,7 @@ class ThrottledUpstream:
         self.counts.note_request(request)
         try:
             reply = await self._upstream.send(request)
-        except (UpstreamSlowError, LocalLimitError):
+        except (UpstreamSlowError, LocalLimitError, UpstreamPausedError):  # or it was not sent
             self.counts.note_reply(None)
             self._breaker.record_abandoned(attempt)
             raise
@@ -208,8 +218,8 @@ class ThrottledUpstream:
             self._breaker.record_abandoned(attempt)
             raise
         self.counts.note_reply(reply.status, self._clock() - started)
-        pause = _retry_after(reply, self._today())
-        if reply.status in _GATEWAY_ERRORS and pause is None:
+        pause = retry_after(reply, self._today())
+        if reply.status in GATEWAY_ERRORS and pause is None:
             self._record_failure(attempt, f"it responds {reply.status}")
         else:
             self._record_success()
@@ -337,8 +347,8 @@ class _SlotBody:
             self.slot.release()
 
 
-def _retry_after(reply: Reply, now: float) -> float | None:
-    """Return the pause in s that a response requests, or None.
+def retry_after(reply: Reply, now: float) -> float | None:
+    """Return the pause in s that a response requests, or None; `now` is in s since 1970 (UTC).
 
     `Retry-After` is a number of s or a date (RFC 9110, section 10.2.3); other values are ignored.
     """
