@@ -62,7 +62,8 @@ _JSON: Final = "application/json"
 _FRONT_PAGE: Final = """<!DOCTYPE html>
 <html>
 <head><title>CDCI ODA API</title></head>
-<body><h1>Mock dispatcher</h1><p>It answers from fixtures: {instruments}.</p></body>
+<body><h1>Mock dispatcher</h1><p>Its instruments: {instruments}.</p>
+<p><a href="-/">Its jobs, faults and requests</a></p></body>
 </html>
 """
 
@@ -173,7 +174,7 @@ class MockDispatcher:
         """Find the route by the end of the path, and respond, with the next fault of the scenario if there is one."""
         own = own_route(request.path)
         if own is not None:
-            return await control(self.control, request, own)
+            return await control(self.control, request, own, self.library.instruments)
         route = _route(request.path)
         if route is None:
             return self._plain_page(request)
@@ -368,7 +369,7 @@ class MockDispatcher:
     async def front_page(self, incoming: Incoming) -> web.Response:
         """Return a page for people."""
         del incoming
-        return html_page(_FRONT_PAGE.format(instruments=", ".join(self.library.instruments)))
+        return html_page(_FRONT_PAGE.format(instruments=html.escape(", ".join(self.library.instruments))))
 
     async def status(self, incoming: Incoming) -> web.Response:
         """Return counts for tests: jobs, runs, requests by route and query_status, fixtures served, faults."""

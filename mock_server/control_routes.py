@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from mock_server.control import ControlError
+from mock_server.control_page import HEADERS, STYLE_SHEET, body_of_form, control_page, style_sheet
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 OWN_ROUTES: Final = "/-/"
 _BODY_LIMIT: Final = 2**16
 _OWN_SITE: Final = ("same-origin", "none")
+_FORM: Final = "application/x-www-form-urlencoded"
 _PROBLEM: Final = "application/problem+json"
 _PROBLEM_TYPE: Final = "urn:oda-proxy:mock-control"
 """Tells the errors of a mock from those of a proxy."""
@@ -30,20 +32,36 @@ def own_route(path: str) -> str | None:
     return rest if found and rest != "status" else None
 
 
-async def control(control: Control, request: web.Request, route: str) -> web.Response:
-    """Respond to a request for one of the mock's own routes; errors are problems (RFC 9457)."""
+async def control(control: Control, request: web.Request, route: str, instruments: list[str]) -> web.Response:
+    """Respond to a request for one of the mock's own routes; errors are problems (RFC 9457).
+
+    A form of the page leads back to the page. `instruments` are named on the page.
+    """
+    # Browsers name the origin of each form; other programs send JSON, which pages of other sites cannot.
+    is_form = request.method == "POST" and request.content_type == _FORM and "Origin" in request.headers
     try:
         match request.method:
             case "GET" | "HEAD":
-                return _json(_read(control, route))
+                return _readable(control, route, instruments)
             case "POST":
                 _check_origin(request)
-                return _json(_change(control, route, await _body(request)))
-    except UsageError as error:
-        return _problem(400, str(error))
-    except ControlError as error:
-        return _problem(error.status, str(error))
+                body = body_of_form(await _form(request)) if is_form else await _body(request)
+                response = _json(_change(control, route, body))
+                return _back_to_the_page(route) if is_form else response
+    except (UsageError, ControlError) as error:
+        status = error.status if isinstance(error, ControlError) else 400
+        if is_form:
+            return _page(control_page(control, instruments, root=_root(route), problem=str(error)), status)
+        return _problem(status, str(error))
     return _problem(405, f"{request.method} is not supported: use GET or POST")
+
+
+def _readable(control: Control, route: str, instruments: list[str]) -> web.Response:
+    if not route:
+        return _page(control_page(control, instruments))
+    if route == STYLE_SHEET:
+        return web.Response(text=style_sheet(), content_type="text/css", headers=HEADERS)
+    return _json(_read(control, route))
 
 
 def _read(control: Control, route: str) -> dict[str, Any]:
@@ -95,6 +113,25 @@ def _check_origin(request: web.Request) -> None:
     is_own = origin is None or urlsplit(origin).netloc == request.host
     if not is_own or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
         raise ControlError("a page of another site must not change the mock", 403)
+
+
+def _back_to_the_page(route: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": _root(route), "Cache-Control": "no-store"})
+
+
+def _root(route: str) -> str:
+    """Return the relative path from a route to the page."""
+    return "../" * route.count("/") or "./"
+
+
+def _page(text: str, status: int = 200) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    if (request.content_length or 0) > _BODY_LIMIT:
+        raise ControlError(f"the body is larger than {_BODY_LIMIT} bytes", 413)
+    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -43,9 +43,9 @@ def test_the_fixtures_of_a_wheel_are_whole(installed: Path) -> None:
 
 
 def test_the_templates_of_a_wheel_are_those_of_the_checkout(installed: Path) -> None:
-    for folder in ("templates", "static"):
-        files = {path.name for path in (ROOT / "oda_proxy" / "pages" / folder).iterdir()}
-        assert {path.name for path in (installed / "oda_proxy" / "pages" / folder).iterdir()} == files
+    for folder in ("oda_proxy/pages/templates", "oda_proxy/pages/static", "mock_server/templates"):
+        files = {path.name for path in (ROOT / folder).iterdir()}
+        assert {path.name for path in (installed / folder).iterdir()} == files
 
 
 def test_the_mock_of_a_wheel_serves_its_own_fixtures(installed: Path, tmp_path: Path) -> None:
