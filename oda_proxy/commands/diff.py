@@ -68,7 +68,7 @@ def _report(results: Sequence[Drift], *, as_json: bool) -> None:
     if as_json:
         by_outcome = {outcome: counts[outcome] for outcome in Outcome}
         same_arrays = all(drift.has_same_arrays for drift in results if drift.outcome in _COMPARED)
-        recordings = [_drift_json(drift) for drift in results]
+        recordings = [drift_json(drift) for drift in results]
         print_json({**by_outcome, "same_arrays": same_arrays, "recordings": recordings})
         return
     print_lines([_arrays_line(results)])
@@ -127,7 +127,16 @@ def _lines(drift: Drift, repeated: Collection[str]) -> Iterator[str]:
             yield printable(f"{_INDENT}parameter {difference}")
 
 
-def _drift_json(drift: Drift) -> dict[str, Any]:
+def print_drift(drift: Drift, *, as_json: bool) -> None:
+    """Print what differs between two recordings."""
+    if as_json:
+        print_json(drift_json(drift))
+    else:
+        print_lines(_lines(drift, ()))
+
+
+def drift_json(drift: Drift) -> dict[str, Any]:
+    """Return what differs between two recordings as JSON."""
     return {
         "name": drift.name,
         "outcome": drift.outcome,

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.config.settings import StoreOptions
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.selection import Filters
 
+AT = "@"
+"""What separates a key from the date of a version."""
 _REPORT_EVERY = 5.0
 """Seconds between two messages on the progress of `verify`."""
 _UNKNOWN = "?"
@@ -56,6 +59,7 @@ def rm(
     *,
     filters: Filters,
     capsule: Path | None,
+    all_versions: bool,
     is_confirmed: bool,
     dry_run: bool,
     options: StoreOptions,
@@ -67,6 +71,12 @@ def rm(
     """
     if capsule is not None:
         return _rm_from_capsule(capsule, keys, filters, dry_run=dry_run, as_json=as_json)
+    if all_versions or any(AT in key for key in keys):
+        if filters or not keys or (all_versions and any(AT in key for key in keys)):
+            raise UsageError("--all-versions takes keys without a date, and no filters; KEY@DATE names one version")
+        from oda_proxy.commands.history import remove_versions
+
+        return remove_versions(keys, all_versions=all_versions, dry_run=dry_run, options=options, as_json=as_json)
     with open_store(options) as store:
         entries = select(store, keys, filters)
         if not entries:
@@ -74,7 +84,16 @@ def rm(
         if dry_run or (filters and not is_confirmed):
             return print_dry_run(entries, "removed", "rm with --yes removes them", as_json=as_json)
         removed = store.remove_each(entry.key for entry in entries)
-        return print_keys("removed", removed, as_json=as_json)
+        status = print_keys("removed", removed, as_json=as_json)
+        _warn_of_remaining_versions(store, [entry.key for entry in entries])
+        return status
+
+
+def _warn_of_remaining_versions(store: Store, keys: Sequence[Key]) -> None:
+    """Warn that earlier versions of recordings that were removed remain."""
+    if remaining := sum(len(store.versions(key)) for key in keys):
+        what = formatting.number(remaining, "earlier version")
+        warn(f"{what} of them {'stays' if remaining == 1 else 'stay'}; rm --all-versions removes them, too")
 
 
 def _rm_from_capsule(capsule: Path, keys: Sequence[str], filters: Filters, *, dry_run: bool, as_json: bool) -> int:

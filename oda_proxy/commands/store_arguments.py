@@ -54,11 +54,15 @@ def add_commands(add: AddCommand) -> None:
         _filters(own)
         own.add("--dry-run", action="store_true", help="list the recordings, and change nothing")
         if name == "rm":
+            own.add("--all-versions", action="store_true", help="remove the earlier versions of the keys, too")
             own.add("--yes", dest="is_confirmed", action="store_true", help="remove what the filters select")
             own.add(
                 "--capsule", type=argument_types.path, metavar="DIR", help="remove from a capsule instead of the store"
             )
         _json(own)
+    history = add("history", _history, STORE, "show the versions of a recording, and what changed")
+    history.add("key", **_KEYS)
+    _json(history)
     show = add("show", _show, _LOCAL_OR_REMOTE, "show a recording, with a plot on a terminal")
     show.add("key", **_KEYS)
     show.add("--png", type=argument_types.path, metavar="FILE", help="write the plot to a file")
@@ -159,8 +163,16 @@ def _rm(values: dict[str, Any]) -> int:
     if server := _pop_server(values):
         if values.pop("capsule") is not None:
             raise UsageError("a capsule is on this machine: rm --capsule does not work with --server")
+        if values.pop("all_versions"):
+            raise UsageError("rm --all-versions works on this machine; see DELETE .../versions in docs/api.md")
         return remote_recordings.rm(server, filters=filters, **values)
     return recordings.rm(filters=filters, options=StoreOptions.pop(values), **values)
+
+
+def _history(values: dict[str, Any]) -> int:
+    from oda_proxy.commands import history
+
+    return history.history(options=StoreOptions.pop(values), **values)
 
 
 def _pin(values: dict[str, Any], *, pinned: bool = True) -> int:

@@ -453,6 +453,8 @@ WARM = (
 
 STORE = (UPSTREAM, _FORMER_URL, _CACHE_DIR, STORE_URL)
 
+DIFF = (_FORMER_URL, _CACHE_DIR, STORE_URL)
+
 REFRESH = (
     *REMOTE,
     replace(_HOST, help="address on which the proxy listens"),

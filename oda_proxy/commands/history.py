@@ -1,0 +1,177 @@
+"""The command `history`, and comparisons of the versions of a recording: since when, and what changed by how much."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from oda_proxy.capsule.conversion import wire_products
+from oda_proxy.commands import formatting
+from oda_proxy.commands.diff import drift_json, print_drift
+from oda_proxy.commands.open_store import open_store
+from oda_proxy.commands.output import print_json, print_lines
+from oda_proxy.commands.recordings import AT
+from oda_proxy.drift.comparison import Verdict, compare
+from oda_proxy.drift.differences import EXACT, Tolerance, members
+from oda_proxy.drift.drifts import Drift, Outcome
+from oda_proxy.drift.sources import short_name
+from oda_proxy.errors import CodecError, OdaProxyError, UsageError
+from oda_proxy.http.scope import AsOf
+from oda_proxy.query.cache_key import short_key
+from oda_proxy.query.message_text import printable
+from oda_proxy.query.query import CLIENT_DEFAULTS
+from oda_proxy.store.entry_json import entry_json
+from oda_proxy.store.history_limits import version_at
+from oda_proxy.store.selection import UnknownKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from oda_proxy.config.settings import StoreOptions
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry, Store
+
+_INDENT: Final = " " * 4
+_MOST: Final = 6
+"""Differences that are listed between two versions."""
+
+
+class NoVersionError(OdaProxyError):
+    """There is no version of a recording at a time."""
+
+    def __init__(self, key: str, date: str, versions: Sequence[Entry]) -> None:
+        since = ", ".join(_moment(one.valid_from) for one in versions)
+        super().__init__(f"there is no version of {key} at {date}; there are versions since {since}")
+
+
+def history(key: str, *, options: StoreOptions, as_json: bool) -> int:
+    """Print the versions of a recording: since when, and what changed since the one before."""
+    with open_store(options) as store:
+        versions = find_versions(store, key)
+        changes = [None, *(_drift(store, was, now, EXACT) for was, now in pairwise(versions))]
+    if as_json:
+        print_json({"versions": [_version_json(*one) for one in zip(versions, changes, strict=True)]})
+        return 0
+    print_lines(_lines(versions, changes))
+    return 0
+
+
+def diff_versions(
+    names: Sequence[str], *, options: StoreOptions, rtol: float, atol: float, ignored: Collection[str], as_json: bool
+) -> int:
+    """Compare two versions, each `KEY@DATE`, or KEY for the recording of today; the exit status is 1 if they differ."""
+    with open_store(options) as store:
+        was, now = (find_version(store, name) for name in names)
+        drift = _drift(store, was, now, Tolerance(rtol, atol, frozenset(ignored)))
+    print_drift(drift, as_json=as_json)
+    return 0 if drift.outcome is Outcome.SAME else 1
+
+
+def find_version(store: Store, name: str) -> Entry:
+    """Return the metadata of a version, `KEY@DATE`, or of the recording KEY. Raises OdaProxyError."""
+    beginning, at, date = name.partition(AT)
+    versions = find_versions(store, beginning)
+    if not at:
+        if versions[-1].valid_until is not None:
+            raise UnknownKeyError(beginning, 0)
+        return versions[-1]
+    if (found := version_at(versions, AsOf.parse(date).time)) is None:
+        raise NoVersionError(beginning, date, versions)
+    return found
+
+
+def find_versions(store: Store, beginning: str) -> list[Entry]:
+    """Return the metadata of the versions of a recording, in order of time. Raises UnknownKeyError."""
+    text = beginning.casefold()
+    keys: set[Key] = {*store.keys_beginning(text), *store.version_keys_beginning(text)} if text else set()
+    if len(keys) != 1 or not (versions := store.versions(keys.pop())):
+        raise UnknownKeyError(beginning, len(keys))
+    return versions
+
+
+def remove_versions(
+    names: Sequence[str], *, all_versions: bool, dry_run: bool, options: StoreOptions, as_json: bool
+) -> int:
+    """Remove earlier versions: those named `KEY@DATE`, or with `all_versions` those of KEY, with its recording.
+
+    All are removed, or none if one is unknown. Raises OdaProxyError.
+    """
+    with open_store(options) as store:
+        chosen: list[Entry] = []
+        for name in names:
+            chosen += find_versions(store, name) if all_versions else [find_version(store, name)]
+        if not all_versions and (current := [one for one in chosen if one.valid_until is None]):
+            raise UsageError(f"{short_key(current[0].key)} is today's answer at that date: name it without @DATE")
+        if not dry_run:
+            earlier = store.remove_versions([one for one in chosen if one.valid_until is not None])
+            recordings = list(store.remove_each(one.key for one in chosen if one.valid_until is None))
+            chosen = [one for one in chosen if one in earlier or one.key in recordings]
+    texts = [f"{one.key}{AT}{_moment(one.valid_from)}" for one in chosen]
+    if as_json:
+        print_json({"removed": [], "would_be_removed": texts} if dry_run else {"removed": texts})
+        return 0
+    verb = "would remove" if dry_run else "removed"
+    print_lines(f"{verb} {short_key(one.key)}{AT}{_moment(one.valid_from)}" for one in chosen)
+    return 0
+
+
+def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
+    """Compare two versions. Raises StoreUnusableError."""
+    name = f"{short_key(was.key)}{AT}{_moment(was.valid_from)} -> {AT}{_moment(now.valid_from)}"
+    recorded, later = store.get_version(was), store.get_version(now)
+    if recorded is None or later is None:
+        for one in filter(None, (recorded, later)):
+            one.head.close()
+        return Drift(name, Outcome.FAILED, "one of the versions is damaged, or was removed meanwhile")
+    with closing(recorded.head), closing(later.head):
+        was_used, now_used = (
+            {field: value for field, value in one.echo.items() if field not in CLIENT_DEFAULTS}
+            for one in (recorded, later)
+        )
+        parameters = tuple(members("", was_used, now_used, tolerance))
+        try:
+            products = tuple(compare(wire_products(recorded), wire_products(later), tolerance))
+        except CodecError as error:
+            return Drift(name, Outcome.FAILED, str(error))
+    differs = bool(parameters) or any(product.verdict is not Verdict.SAME for product in products)
+    return Drift(name, Outcome.DIFFERS if differs else Outcome.SAME, "", products, parameters)
+
+
+def _lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) -> Iterator[str]:
+    last = versions[-1]
+    what = f" {short_name(last.query)}" if last.query else ""
+    yield printable(f"{short_key(last.key)}{what}: {formatting.number(len(versions), 'version')}")
+    for entry, change in zip(versions, changes, strict=True):
+        until = "now" if entry.valid_until is None else _moment(entry.valid_until)
+        flags = "".join(f", {name}" for name, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so)
+        yield f"{_moment(entry.valid_from)} until {until}, {formatting.size(entry.size)}{flags}"
+        if change is not None:
+            yield from (f"{_INDENT}{line}" for line in _changes(change))
+    if len(versions) > 1:
+        was, now = (f"{short_key(last.key)}{AT}{_moment(one.valid_from)}" for one in (versions[0], last))
+        yield f"oda-proxy diff {was} {now} compares two of them"
+
+
+def _changes(drift: Drift) -> list[str]:
+    """Return what changed between two versions, in some lines."""
+    if drift.outcome is Outcome.FAILED:
+        return [f"not compared: {printable(drift.reason)}"]
+    lines = [f"{one.name} is {one.verdict}" for one in drift.products if one.verdict in {Verdict.NEW, Verdict.GONE}]
+    lines += [f"{product.name}: {one}" for product in drift.products for one in product.differences]
+    lines += [f"parameter {one}" for one in drift.parameters]
+    if not lines:
+        return ["no difference, but for what is volatile"]
+    rest = len(lines) - _MOST
+    return [*map(printable, lines[:_MOST]), *([f"and {rest} more differences"] if rest > 0 else [])]
+
+
+def _version_json(entry: Entry, change: Drift | None) -> dict[str, Any]:
+    changed = None if change is None else drift_json(change)
+    return {**entry_json(entry), "valid_from": entry.valid_from, "change": changed}
+
+
+def _moment(time: float) -> str:
+    """Return a time, in s since 1970 (UTC), as it can be given after `@`."""
+    return f"{datetime.fromtimestamp(int(time), UTC).isoformat(timespec='seconds').removesuffix('+00:00')}Z"
