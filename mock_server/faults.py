@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from mock_server.recalibration import recalibrated
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -52,6 +54,8 @@ async def respond_with_fault(
         case "change-job-id":
             head, tail = body[:-_TAIL], body[-_TAIL:]
             response.body = head + tail.replace(job_id.encode(), job_id[::-1].encode())
+        case "recalibrate":
+            response.body = recalibrated(body, fault.factor)
         case "cut-json":
             response.body = body[: len(body) // 2]
         case _:

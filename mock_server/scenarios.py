@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FaultKind: TypeAlias = Literal[
-    "status", "hang", "cut-json", "cut-connection", "html", "expire-token", "change-job-id", "redirect", "drip"
+    "status",
+    "hang",
+    "cut-json",
+    "cut-connection",
+    "html",
+    "expire-token",
+    "change-job-id",
+    "redirect",
+    "drip",
+    "recalibrate",
 ]
 
 _MAX_FILE_SIZE: Final = 2**20
@@ -40,6 +49,7 @@ _FAULT_KEYS: Final[dict[str, tuple[type, ...]]] = {
     "chance": (int, float),
     "status": (int,),
     "seconds": (int, float),
+    "factor": (int, float),
 }
 # Fields of `Fault` with another name than the key in the file.
 _FIELDS: Final = {"do": "kind", "asked": "query_statuses", "from": "since"}
@@ -67,6 +77,8 @@ class Fault:
         HTTP status, for `status` and `redirect`.
     seconds
         Pause, for `hang` and `drip`.
+    factor
+        What the values of products are multiplied by, for `recalibrate`.
     """
 
     kind: FaultKind
@@ -78,6 +90,7 @@ class Fault:
     chance: float = 1.0
     status: int = 502
     seconds: float = 0.0
+    factor: float = 1.1
 
     def __str__(self) -> str:
         """Return the fault in the form of a scenario file, on one line."""
