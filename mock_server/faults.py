@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from mock_server.recalibration import recalibrated
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -55,6 +53,8 @@ async def respond_with_fault(
             head, tail = body[:-_TAIL], body[-_TAIL:]
             response.body = head + tail.replace(job_id.encode(), job_id[::-1].encode())
         case "recalibrate":
+            from mock_server.recalibration import recalibrated  # numpy is imported only if it is needed
+
             response.body = recalibrated(body, fault.factor)
         case "cut-json":
             response.body = body[: len(body) // 2]

@@ -287,7 +287,7 @@ class Proxy:
                 return await self._analysis(request, route, base_url)
             request = self._scoped(request, route)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
-                return await self.collections.describe(request, route, base_url)
+                return past_answers.remark(await self.collections.describe(request, route, base_url), request)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
             return await self._other_routes.answer(request, route, base_url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oda_proxy.errors import NoRecordingError
 from oda_proxy.http.cache_control import cache_control
 from oda_proxy.http.routes import Kind
 from oda_proxy.query import analysis_request
@@ -34,6 +35,13 @@ class DescriptionHandler:
     async def answer(self, request: Request, route: Route, base_url: str) -> Answer:
         """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client."""
         send = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
+        if (as_of := request.scope.as_of) is not None:
+            pairs = sorted(parse_fields(request.query_string))
+            fields = [f"{name}={value}" for name, value in pairs if name != "token"]
+            if past := await self._cache.get_as_of((route.path, *fields), as_of):
+                return past
+            if request.scope.only:
+                raise NoRecordingError(f"as of {as_of.text}: there is no description {', '.join(fields)[:100]} of then")
         outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
         if has_token(request):
             return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))

@@ -2,7 +2,8 @@
 
 Descriptions change seldom, and clients request them before each query. A cached one is served without asking until its
 time to live has passed, and marked as stale for as long as the dispatcher is unreachable or slow. Files beside the
-recordings outlive the process, so that the first cells of a notebook work offline.
+recordings outlive the process, so that the first cells of a notebook work offline. What is replaced becomes an earlier
+description (`description_history`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_control import CacheControl
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.memento import http_date
 from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
+from oda_proxy.upstream.description_history import DescriptionHistory, EarlierDescription
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.cache_status import Forwarded
     from oda_proxy.http.message import Headers
+    from oda_proxy.http.scope import AsOf
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +66,15 @@ class _Description:
     headers: Headers
     """Without those that may concern one client."""
     body: tuple[bytes, ...]
+    first_fetched_at: float | None = None
+    """When the first of several equal descriptions was fetched; None if that is `fetched_at`."""
     varying: tuple[tuple[str, str], ...] = ()
     """The request headers by which it varies (`Vary`), with their values."""
+
+    @property
+    def valid_from(self) -> float:
+        """Since when it is the description."""
+        return self.fetched_at if self.first_fetched_at is None else self.first_fetched_at
 
     def suits(self, request_headers: Headers) -> bool:
         """Return whether it is the answer to a request with these headers."""
@@ -93,6 +104,7 @@ class DescriptionCache:
         self._cached: LRUCache[tuple[str, ...], _Description] = LRUCache(MAX_DESCRIPTIONS)
         self._fetches: dict[tuple[str, ...], asyncio.Task[Answer]] = {}
         self._stale_after = stale_after
+        self._history = DescriptionHistory()
         self._expired_at = float("-inf")
 
     def expire(self) -> None:
@@ -126,6 +138,28 @@ class DescriptionCache:
         if not _is_shareable(answer, request_headers, self._cached.get(name)):
             return await self._get(name, fetch, request_headers, control)
         return replace(answer, headers=shared_headers(answer.headers))
+
+    async def get_as_of(self, name: tuple[str, ...], as_of: AsOf) -> Answer | None:
+        """Return the description of a past time; None where none was cached then."""
+        current = self._cached.get(name) or await asyncio.to_thread(self._read, name)
+        if current is not None and not current.varying and current.valid_from <= as_of.time:
+            return self._past(current, current.valid_from)
+        folders = [folder for folder in (self._folder, *self._former_folders) if folder is not None]
+        files: list[Path | None] = [self._file(name, folder) for folder in folders] or [None]
+        earlier = [one for file in files for one in await asyncio.to_thread(self._history.earlier, name, file)]
+        found = next((one for one in earlier if one.covers(as_of.time)), None)
+        if found is None and as_of.is_negotiated:
+            found = min(earlier, key=lambda one: one.valid_from, default=None)
+            if found is None and current is not None:
+                return self._past(current, current.valid_from)
+        if found is None:
+            return None
+        content_type = ("Content-Type", found.content_type)
+        return self._past(_Description(found.valid_from, (content_type,), (found.body,)), found.valid_from)
+
+    def _past(self, description: _Description, valid_from: float) -> Answer:
+        answer = self._hit(description, detail="as-of")
+        return replace(answer, headers=(*answer.headers, ("Memento-Datetime", http_date(valid_from))))
 
     async def _stale_if_slow(
         self, name: tuple[str, ...], task: asyncio.Task[Answer], request_headers: Headers, control: CacheControl
@@ -177,10 +211,8 @@ class DescriptionCache:
             return replace(answer, cache_status=replace(answer.cache_status, detail=refusal))
         varying = variant(request_headers, varying_names(answer.headers))
         body = tuple(map(bytes, answer.body))
-        description = _Description(fetched_at - _age(answer), stored_headers(answer.headers), body, varying)
-        self._cached[name] = description
-        if not varying:
-            await asyncio.to_thread(self._write, name, description)
+        fetched = fetched_at - _age(answer)
+        await self._store(name, _Description(fetched, stored_headers(answer.headers), body, varying=varying), cached)
         return replace(answer, cache_status=replace(answer.cache_status, stored=True))
 
     def cached_file(self, name: tuple[str, ...]) -> tuple[str, float, bytes] | None:
@@ -200,6 +232,25 @@ class DescriptionCache:
         vary = (("Vary", ", ".join(name for name, _ in cached.varying)),) if cached.varying else ()
         fields = (*cached.headers, length, *vary, age(cached.fetched_at, self._clock()))
         return Answer(OK, fields, cached.body, CacheStatus(hit=True, detail=detail))
+
+    async def _store(self, name: tuple[str, ...], description: _Description, cached: _Description | None) -> None:
+        """Cache a description; a different one that it replaces becomes an earlier one."""
+        is_same = cached is not None and b"".join(cached.body) == b"".join(description.body)
+        if cached is not None and is_same:
+            description = replace(description, first_fetched_at=cached.valid_from)
+        self._cached[name] = description
+        if description.varying:
+            return
+        if cached is not None and not is_same and cached.valid_from < description.fetched_at:
+            await asyncio.to_thread(self._archive, name, cached, description.fetched_at)
+        await asyncio.to_thread(self._write, name, description)
+
+    def _archive(self, name: tuple[str, ...], replaced: _Description, valid_until: float) -> None:
+        """Store a description that is replaced as an earlier one."""
+        content_type = (headers.values(replaced.headers, "content-type") or [""])[0]
+        file = self._file(name, self._folder) if self._folder else None
+        earlier = EarlierDescription(replaced.valid_from, valid_until, content_type, b"".join(replaced.body))
+        self._history.add(name, file, earlier)
 
     def _file(self, name: tuple[str, ...], folder: Path) -> Path:
         return folder / _file_name(name)
@@ -255,6 +306,7 @@ def _file_content(name: tuple[str, ...], description: _Description) -> bytes:
         "format": FORMAT,
         "asked": name,
         "told_at": description.fetched_at,
+        **({} if description.first_fetched_at is None else {"first_told_at": description.first_fetched_at}),
         "content_type": (headers.values(description.headers, "content-type") or [""])[0],
         "body": b"".join(description.body).decode("utf-8"),
     }
@@ -282,4 +334,8 @@ def _is_shareable(answer: Answer, request_headers: Headers, cached: _Description
 def _description(members: dict[str, Any]) -> _Description:
     """Return the description in a file; raises KeyError, TypeError or AttributeError for a missing or wrong member."""
     content_type = ("Content-Type", str(members["content_type"]))
-    return _Description(float(members["told_at"]), (content_type,), (members["body"].encode("utf-8"),))
+    first = members.get("first_told_at")
+    first_fetched_at = float(first) if isinstance(first, int | float) else None
+    return _Description(
+        float(members["told_at"]), (content_type,), (members["body"].encode("utf-8"),), first_fetched_at
+    )
