@@ -157,12 +157,12 @@ class NotCachedError(NoRecordingError):
 
 
 class StoreUnusableError(OdaProxyError):
-    """The folder of the store cannot be read or written."""
+    """The store cannot be read or written."""
 
     detail = "store-failed"
 
-    def __init__(self, folder: Path, reason: str, advice: str = "name another folder with --cache-dir") -> None:
-        super().__init__(f"cannot use the recordings in {folder}: {reason}; {advice}")
+    def __init__(self, place: Path | str, reason: str, advice: str = "name another folder with --cache-dir") -> None:
+        super().__init__(f"cannot use the recordings in {place}: {reason}; {advice}")
 
 
 class ListenError(OdaProxyError):

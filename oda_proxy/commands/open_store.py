@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from oda_proxy.config.settings import StoreOptions
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Store
-    from oda_proxy.store.combined import CombinedStore
+    from oda_proxy.store.base import ManagedStore, Store
     from oda_proxy.store.disk import DiskStore
 
 
@@ -37,11 +36,18 @@ class NoStoreError(OdaProxyError):
 
 
 @contextmanager
-def open_store(options: StoreOptions, *, create: bool = False) -> Iterator[DiskStore | CombinedStore]:
+def open_store(options: StoreOptions, *, create: bool = False) -> Iterator[ManagedStore]:
     """Open the store of a dispatcher, with the recordings of its former addresses.
 
     Raises NoStoreError if there are no recordings of any of its addresses, unless `create`.
     """
+    if options.store is not None:
+        from oda_proxy.store.redis import opening
+
+        upstreams = [options.upstream, *options.former_url]
+        with closing(opening.open_stores(options.store, upstreams, track_use=False)) as shared:
+            yield shared
+        return
     from oda_proxy.store.combined import open_stores  # imports SQLite and zstandard
 
     folder = cache_folder(options.cache_dir, options.upstream)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.errors import UsageError
 from oda_proxy.servers.mock import mock_app
 from oda_proxy.web.server import listening
 
@@ -86,8 +85,6 @@ async def build_parts(
 
     folder = _store_folder(options)
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
-    if options.store is not None:
-        raise UsageError("--store: this build has no store in Redis yet; leave the option out")
     store = _open_store(folder, former, options, stack)
     upstream = None if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
@@ -158,6 +155,11 @@ def _store_folder(options: ServeOptions) -> Path | None:
 def _open_store(
     folder: Path | None, former_folders: Sequence[Path], options: ServeOptions, stack: AsyncExitStack
 ) -> Store:
+    if options.store is not None:
+        from oda_proxy.store.redis import opening
+
+        upstreams = ["http://mock"] if options.mock else [options.upstream, *options.former_url]
+        return stack.enter_context(closing(opening.open_stores(options.store, upstreams, follow=True)))
     from oda_proxy.store.history_limits import HistoryLimits
 
     history = options.history or HistoryLimits()

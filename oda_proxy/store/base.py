@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Query
@@ -101,6 +101,14 @@ class FreeSpace:
 
     free: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault found by `verify`: what it is about, and one line for a person."""
+
+    subject: str
+    message: str
 
 
 class Store(Protocol):
@@ -223,6 +231,9 @@ class Store(Protocol):
     def free_space(self) -> FreeSpace | None:
         """Return the free space of the disk; None for a store without one."""
 
+    def claims_maintenance(self) -> bool:
+        """Return whether this process maintains the store for now: of several that share one, only one does."""
+
     def save_use_times(self) -> None:
         """Write the times of use since the last call: a hit writes nothing."""
 
@@ -248,3 +259,31 @@ class FencedError(OdaProxyError):
 
     def __init__(self) -> None:
         super().__init__("another server computes this recording now, and stores it")
+
+
+class ManagedStore(Store, Protocol):
+    """A store that outlives the process, with what commands do to it."""
+
+    def close(self) -> None:
+        """Write the times of use, and release the medium."""
+
+    def remove_each(self, keys: Iterable[Key]) -> Iterator[Key]:
+        """Remove recordings while their keys are iterated over; the keys of those that did not exist are left out."""
+
+    def archive(self, key: Key, valid_until: float) -> bool:
+        """Make the recording of a key an earlier version, which was the answer until then; return whether it exists.
+
+        A store without a history removes it.
+        """
+
+    def pin_all(self, keys: Iterable[Key], *, pinned: bool) -> list[Key]:
+        """Exempt recordings from eviction, or no longer; return the keys of those that exist."""
+
+    def is_read_only(self) -> bool:
+        """Return whether recordings can be read, and not changed."""
+
+    def remove_other_recordings(self) -> int:
+        """Remove the recordings of other releases, and return their number."""
+
+    def verify(self, *, fix: bool, checked: Callable[[], None] = lambda: None) -> Iterator[Fault]:
+        """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`."""

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.head import HeadWriter
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry, FreeSpace
-    from oda_proxy.store.disk import Fault
+    from oda_proxy.store.base import Entry, Fault, FreeSpace, ManagedStore
     from oda_proxy.store.search import Search
     from oda_proxy.store.selection import Filters
 
@@ -68,7 +67,7 @@ def _holds_store(folder: Path) -> bool:
 class CombinedStore:
     """The store of a dispatcher, and those of its former addresses, which it closes."""
 
-    def __init__(self, first: DiskStore, others: Sequence[DiskStore]) -> None:
+    def __init__(self, first: ManagedStore, others: Sequence[ManagedStore]) -> None:
         self._first = first
         self._others = tuple(others)
         self._all = (first, *others)
@@ -125,6 +124,11 @@ class CombinedStore:
                     store.archive(recording.key, recording.stored_at)
                 elif store.fingerprint(recording.key) is not None:
                     store.remove(recording.key)
+
+    def archive(self, key: Key, valid_until: float) -> bool:
+        """Make the recordings of a key earlier versions, which were the answer until then; whether any exists."""
+        archived = [store.archive(key, valid_until) for store in self._all]
+        return any(archived)
 
     def versions(self, key: Key) -> list[Entry]:
         """Return the metadata of the earlier versions in all stores, and last of the recording, in order of time."""
@@ -275,6 +279,14 @@ class CombinedStore:
         """Return the free space of the disk of the first store."""
         return self._first.free_space()
 
+    def claims_maintenance(self) -> bool:
+        """Return whether this process maintains all of them for now."""
+        return all(store.claims_maintenance() for store in self._all)
+
+    def is_read_only(self) -> bool:
+        """Return whether nothing can be stored."""
+        return self._first.is_read_only()
+
     def save_use_times(self) -> None:
         """Write the times of use since the last call."""
         for store in self._all:
@@ -289,11 +301,11 @@ class CombinedStore:
         for store in self._all:
             yield from store.verify(fix=fix, checked=checked)
 
-    def _evictable(self) -> Iterator[DiskStore]:
+    def _evictable(self) -> Iterator[ManagedStore]:
         """Iterate over the first store, and those of the others that can be changed."""
         return (store for store in self._all if store is self._first or not store.is_read_only())
 
-    def _each(self, entries_of: Callable[[DiskStore], Iterator[Entry]]) -> Iterator[Iterator[Entry]]:
+    def _each(self, entries_of: Callable[[ManagedStore], Iterator[Entry]]) -> Iterator[Iterator[Entry]]:
         """Iterate over the entries of each store, without those that an earlier store has."""
         for number, store in enumerate(self._all):
             yield self._served_by(number, entries_of(store))
@@ -306,7 +318,7 @@ class CombinedStore:
         return not any(store.entry(key) is not None for store in self._all[:number])
 
 
-def _has(store: DiskStore, entry: Entry) -> bool:
+def _has(store: ManagedStore, entry: Entry) -> bool:
     """Return whether a store has the recording of an entry, and not an earlier or later one with its key."""
     if entry.valid_until is not None:
         return any(one.valid_from == entry.valid_from for one in store.versions(entry.key) if one.valid_until)

@@ -22,7 +22,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ from oda_proxy.store import (
     search_index,
     secondary_index,
 )
-from oda_proxy.store.base import FreeSpace, HistoryUsage, OtherRecordings
+from oda_proxy.store.base import Fault, FreeSpace, HistoryUsage, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.heads import CompressedHeadWriter, Heads
 from oda_proxy.store.history_limits import STEP, HistoryLimits
@@ -71,14 +71,6 @@ PENDING_AGE = 3600.0
 
 _REOPEN_AFTER = 10.0
 """Seconds after which an index that could not be opened for writing is tried again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault found by `verify`: what it is about, and one line for a person."""
-
-    subject: str
-    message: str
 
 
 class DiskStore:
@@ -506,6 +498,10 @@ class DiskStore:
         """Return whether recordings can be read, and not changed."""
         with self._open_index() as index:
             return isinstance(index, ReadOnlyIndex)
+
+    def claims_maintenance(self) -> bool:
+        """Return True: processes that share a folder may all maintain it."""
+        return True
 
     def save_use_times(self) -> None:
         """Write the times of use since the last call; a read-only store has them in memory only."""

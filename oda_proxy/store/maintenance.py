@@ -56,9 +56,14 @@ def exceeded(store: Store, limits: Limits) -> int:
 def maintain(store: Store, limits: Limits, *, remove_orphans: bool, evictions: EvictionCounts | None = None) -> int:
     """Run once: evict what exceeds the limits, count that, and write times of use.
 
+    Of processes that share a store on several hosts, one does all of it, the others only the last.
+
     Eviction comes first: on a full disk it makes room for the rest. Returns the bytes that are still to be freed where
     nothing more can be evicted. Raises StoreUnusableError.
     """
+    if not store.claims_maintenance():
+        store.save_use_times()
+        return 0
     begin, end = limits.watermarks()
     occupied, excess = _occupied(store), 0
     if begin.target(occupied, store.free_space()) is not None:

@@ -234,6 +234,10 @@ class MemoryStore:
         """Return None: there is no disk."""
         return None
 
+    def claims_maintenance(self) -> bool:
+        """Return True: no other process has this store."""
+        return True
+
     def save_use_times(self) -> None:
         """Do nothing: times of use are in memory only."""
 

@@ -344,7 +344,7 @@ async def test_a_near_miss_leads_to_the_nearest_recording(browser: Browser, page
 
 async def test_a_store_that_fails_is_said_on_the_page(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(search: Search, *, offset: int, limit: int) -> Found:
-        raise StoreUnusableError("/folder", "it cannot be read", "wait")  # type: ignore[arg-type]
+        raise StoreUnusableError("/folder", "it cannot be read", "wait")
 
     monkeypatch.setattr(store, "search", fail)
     async with serving(store) as browser:

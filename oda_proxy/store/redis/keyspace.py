@@ -2,7 +2,7 @@
 
 All keys of one dispatcher begin with a prefix that contains the version of this layout and the URL of the dispatcher.
 It is a hash tag, so that a cluster has them in one slot, where scripts change them atomically. A release with another
-layout uses another version, and does not see these keys.
+layout, or another format of rows, uses another version, and does not see these keys.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-LAYOUT: Final = 1
-"""Version of the layout of keys and values in Redis."""
+from oda_proxy.recordings.recording import FORMAT
+
+LAYOUT: Final = f"1.{FORMAT}"
+"""Version of the layout of keys and values in Redis, and the format of recordings in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,19 @@ class Keyspace:
     @classmethod
     def of(cls, upstream: str) -> Keyspace:
         """Return the keys for the recordings of the dispatcher with a URL."""
-        parts = urlsplit(upstream)
-        url = urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))
-        return cls(f"{{oda-proxy:{LAYOUT}:{quote(url, safe=':/')}}}")
+        return cls(f"{{oda-proxy:{LAYOUT}:{quote(_canonical(upstream), safe=':/')}}}")
 
     def key(self, *names: str) -> str:
         """Return the key with a name."""
         return ":".join((self.prefix, *names))
+
+
+def folder_of(upstream: str) -> str:
+    """Return the name of the folder for the heads of the dispatcher with a URL, in this layout."""
+    return f"{LAYOUT}-{quote(_canonical(upstream), safe='')}"
+
+
+def _canonical(upstream: str) -> str:
+    """Return a URL as all servers write it that mean the same dispatcher."""
+    parts = urlsplit(upstream)
+    return urlunsplit((parts.scheme, parts.netloc.casefold(), parts.path.rstrip("/"), "", ""))

@@ -1,0 +1,259 @@
+"""The index of the recordings of a dispatcher in Redis: rows, counts, times of use, pins, orders.
+
+What changes several keys is a script (`index.lua`), which Redis runs atomically. Nothing here reads all rows: lists
+are read in batches, and totals are counted while rows change. Each method raises redis.RedisError.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from oda_proxy.store.base import ProductTotals, Usage
+from oda_proxy.store.redis.fields import ENTRY_FIELDS, read_entry, read_key, read_product_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from redis import Redis
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Entry
+    from oda_proxy.store.redis.fields import ProductId
+    from oda_proxy.store.redis.keyspace import Keyspace
+
+BATCH: Final = 500
+"""Recordings that are read at once."""
+
+_MICROSECONDS: Final = 1_000_000
+
+
+class StoredRow(NamedTuple):
+    """A row as it is in Redis, with what shows that it is complete, the number of its put, and the name of its body."""
+
+    row: bytes | None
+    check: bytes | None
+    put: bytes | None
+    body: bytes | None
+
+
+class Change(NamedTuple):
+    """What a script did: whether it changed something, the version since, and a body that nothing needs any more."""
+
+    is_done: bool
+    version: int
+    unneeded: str
+
+
+class RedisIndex:
+    """The index of the recordings of a dispatcher."""
+
+    def __init__(self, client: Redis, keys: Keyspace) -> None:
+        self._client: Any = client
+        self._keys = keys
+        script = files("oda_proxy.store.redis").joinpath("index.lua").read_text("utf-8")
+        self._script = self._client.register_script(script)
+
+    def begin(self, body: str, seconds: int) -> None:
+        """Announce a body that is to be written within some s."""
+        self._call("begin", body, seconds)
+
+    def put(self, key: Key, body: str, fields: Mapping[str, str | bytes], fence: int | None) -> tuple[str, Change]:
+        """Store a recording whose body was written; return `stored`, `expired` or `fenced`, and the change."""
+        flat = [part for pair in fields.items() for part in pair]
+        word, version, unneeded = self._call("put", key, body, "" if fence is None else fence, *flat)
+        return word.decode(), Change(word == b"stored", int(version), _text(unneeded))
+
+    def read(self, key: Key) -> StoredRow | None:
+        """Return the row of a recording, or None."""
+        found = StoredRow(*self._call("read", key))
+        return None if found == (None, None, None, None) else found
+
+    def remove(self, key: Key) -> Change:
+        """Remove a recording."""
+        return self._change("remove", key)
+
+    def evict(self, entry: Entry) -> Change:
+        """Remove a recording unless it was replaced or pinned since."""
+        return self._change("evict", entry.key, repr(entry.stored_at))
+
+    def remove_damaged(self, key: Key, put: bytes | None) -> Change:
+        """Remove a damaged recording unless it was replaced since."""
+        return self._change("remove_damaged", key, put or b"")
+
+    def pin(self, key: Key, *, pinned: bool) -> bool:
+        """Exempt a recording from eviction, or no longer; return whether it exists."""
+        return bool(self._call("pin", key, int(pinned)))
+
+    def use(self, uses: Mapping[Key, float]) -> None:
+        """Note times of use, in s since 1970 (UTC)."""
+        for batch in _batches(list(uses.items())):
+            self._call("use", *(part for key, used_at in batch for part in (key, repr(used_at))))
+
+    def garbage(self) -> list[str]:
+        """Return some bodies that are to be removed."""
+        return [_text(one) for one in self._call("garbage", BATCH)]
+
+    def forget_garbage(self, bodies: Iterable[str]) -> None:
+        """Note that bodies were removed."""
+        if names := list(bodies):
+            self._client.srem(self._key("garbage"), *names)
+
+    def orphans(self, bodies: Sequence[str]) -> list[str]:
+        """Return those of some bodies that no recording has or will have."""
+        return [_text(one) for batch in _batches(bodies) for one in self._call("orphans", *batch)]
+
+    def claim(self, name: str, owner: str, seconds: int) -> bool:
+        """Take or extend a claim for some s; return whether `owner` has it."""
+        return bool(self._call("claim", name, owner, seconds))
+
+    def rebuild(self) -> None:
+        """Compute all but the rows again, in one go: other clients of Redis wait for it."""
+        self._call("rebuild")
+
+    def version(self) -> int:
+        """Return the number of changes so far."""
+        return int(self._client.get(self._key("version")) or 0)
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return a text that is another one after a recording was replaced; None where there is none."""
+        put, check = self._client.hmget(self._key("recording", key), "put", "check")
+        return None if put is None or check is None else f"{_text(put)} {_text(check)}"
+
+    def usage(self) -> Usage:
+        """Return the number of recordings, and the bytes of their heads."""
+        recordings, occupied = self._client.hmget(self._key("usage"), "recordings", "occupied")
+        return Usage(max(_whole(recordings), 0), max(_whole(occupied), 0))
+
+    def totals(self) -> list[ProductTotals]:
+        """Return the totals of each product."""
+        found: dict[ProductId, dict[str, int]] = {}
+        for name, value in self._client.hgetall(self._key("totals")).items():
+            text, _, what = _text(name).rpartition("|")
+            if (product := read_product_id(text)) is not None:
+                found.setdefault(product, {})[what] = _whole(value)
+        return [
+            ProductTotals(
+                *product,
+                recordings=counts.get("recordings", 0),
+                size=counts.get("size", 0),
+                cost=counts.get("microseconds", 0) / _MICROSECONDS,
+                pinned=counts.get("pinned", 0),
+            )
+            for product, counts in found.items()
+            if counts.get("recordings", 0) > 0
+        ]
+
+    def keys_beginning(self, beginning: str = "") -> Iterator[Key]:
+        """Iterate over the keys that begin with a text, in order."""
+        start = b"[" + beginning.encode("utf-8", "replace")
+        while members := self._client.zrangebylex(self._key("keys"), start, "+", start=0, num=BATCH):
+            for member in members:
+                if not member.startswith(beginning.encode("utf-8", "replace")):
+                    return
+                if (key := read_key(member)) is not None:
+                    yield key
+            start = b"(" + members[-1]
+
+    def ordered(self, name: str, *, ascending: bool = False) -> Iterator[Key]:
+        """Iterate over the keys in a sorted set, such as `by:used`; those with the greatest score come first."""
+        seen: set[bytes] = set()
+        step = self._client.zrange if ascending else self._client.zrevrange
+        at = 0
+        while members := step(self._key(name), at, at + BATCH - 1):
+            for member in members:
+                if member not in seen and (key := read_key(member)) is not None:
+                    yield key
+            seen, at = set(members), at + len(members)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the ids of texts in which words are searched, and the texts."""
+        for number, text in self._client.hscan_iter(self._key("texts"), count=BATCH):
+            yield _text(number), _text(text)
+
+    def with_text(self, number: str) -> set[Key]:
+        """Return the keys of the recordings that have a text."""
+        members = self._client.sscan_iter(self._key("text", number), count=BATCH)
+        return {key for member in members if (key := read_key(member)) is not None}
+
+    def between(self, order: str, lowest: float, highest: float) -> set[Key]:
+        """Return the keys between two values of an order, both included."""
+        members = self._client.zrangebyscore(self._key("by", order), lowest, highest)
+        return {key for member in members if (key := read_key(member)) is not None}
+
+    def values(self, keys: Iterable[Key], names: Sequence[str]) -> Iterator[tuple[Key, list[bytes | None] | None]]:
+        """Iterate over fields of recordings; None where they are of another type."""
+        for batch in _batches(list(keys)):
+            pipeline = self._client.pipeline(transaction=False)
+            for key in batch:
+                pipeline.hmget(self._key("recording", key), list(names))
+            for key, values in zip(batch, pipeline.execute(raise_on_error=False), strict=True):
+                yield key, _checked(values)
+
+    def entries(self, keys: Iterable[Key], uses: Mapping[Key, float]) -> Iterator[Entry]:
+        """Iterate over the metadata of recordings; those that cannot be read, or are gone, are left out.
+
+        `uses` are later times of use that are not written yet.
+        """
+        for key, values in self.values(keys, ENTRY_FIELDS):
+            if (entry := read_entry(key, values, used_at=uses.get(key, 0.0))) is not None:
+                yield entry
+
+    def entries_in_batches(self, keys: Iterator[Key], uses: Mapping[Key, float]) -> Iterator[Entry]:
+        """Iterate over the metadata of recordings as `entries`, while their keys are iterated over."""
+        while batch := list(islice(keys, BATCH)):
+            yield from self.entries(batch, uses)
+
+    def heads_to_evict(self) -> Iterator[str]:
+        """Iterate over heads without pinned recordings in the order of eviction; they may be removed meanwhile."""
+        seen: set[bytes] = set()
+        lowest = "-inf"
+        while True:
+            found = self._client.zrangebyscore(self._key("evict"), lowest, "+inf", start=0, num=BATCH, withscores=True)
+            fresh = [(member, score) for member, score in found if member not in seen]
+            if not fresh:
+                return
+            for member, _ in fresh:
+                yield _text(member)
+            seen, lowest = {member for member, _ in found}, repr(float(found[-1][1]))
+
+    def with_head(self, head: str) -> list[Key]:
+        """Return the keys of the recordings that have a head."""
+        members = self._client.zrange(self._key("members", head), 0, -1)
+        return [key for member in members if (key := read_key(member)) is not None]
+
+    def _change(self, *arguments: str | bytes) -> Change:
+        done, version, unneeded = self._call(*arguments)
+        return Change(bool(done), int(version), _text(unneeded))
+
+    def _call(self, *arguments: Any) -> Any:
+        return self._script(keys=[self._keys.prefix], args=arguments)
+
+    def _key(self, *names: str) -> str:
+        return self._keys.key(*names)
+
+
+def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _checked(values: Any) -> list[bytes | None] | None:
+    """Return the response to one command of a pipeline; None where it is that of a key of another type."""
+    from redis import ResponseError
+
+    if isinstance(values, ResponseError):
+        return None
+    if isinstance(values, Exception):
+        raise values
+    found: list[bytes | None] = values
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _whole(value: bytes | None) -> int:
+    """Return a whole number; 0 where it is damaged."""
+    return int(value) if value is not None and value.lstrip(b"-").isdigit() and len(value) < 20 else 0  # noqa: PLR2004 - as Redis counts

@@ -1,0 +1,74 @@
+"""Opens the store that `--store URL` names."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+from oda_proxy.store.objects.folder import FolderBodies
+from oda_proxy.store.redis.address import FolderAddress
+from oda_proxy.store.redis.clients import sync_client
+from oda_proxy.store.redis.keyspace import Keyspace, folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from oda_proxy.store.base import ManagedStore
+    from oda_proxy.store.objects.bodies import Bodies
+    from oda_proxy.store.redis.address import BucketAddress, StoreAddress
+    from oda_proxy.store.redis.store import RedisStore
+
+
+def open_store(
+    address: StoreAddress,
+    upstream: str,
+    *,
+    follow: bool = False,
+    clock: Callable[[], float] = time.time,
+    track_use: bool = True,
+) -> RedisStore:
+    """Open the store of a dispatcher, and check that it can be used.
+
+    With `follow`, its version is followed in a thread, as a server needs it. `clock` returns s since 1970 (UTC).
+    Raises StoreUnusableError where it cannot be used, OdaProxyError where a library is missing.
+    """
+    client = sync_client(address.redis)  # before the imports: it reports a library that is missing
+    from oda_proxy.store.redis.index import RedisIndex
+    from oda_proxy.store.redis.store import RedisStore
+    from oda_proxy.store.redis.watcher import ChangeWatcher
+
+    keys = Keyspace.of(upstream)
+    index = RedisIndex(client, keys)
+    watcher = ChangeWatcher(client, index, keys) if follow else None
+    store = RedisStore(address, index, _bodies(address.bodies, upstream), watcher, clock=clock, track_use=track_use)
+    store.probe()
+    return store
+
+
+def open_stores(
+    address: StoreAddress, upstreams: Sequence[str], *, follow: bool = False, track_use: bool = True
+) -> ManagedStore:
+    """Open the store of a dispatcher, the first of `upstreams`, and those of its former addresses as one.
+
+    The arguments and errors are those of `open_store`.
+    """
+    from oda_proxy.store.combined import CombinedStore
+
+    with ExitStack() as stack:
+        first, *others = [
+            stack.enter_context(closing(open_store(address, one, follow=follow, track_use=track_use)))
+            for one in upstreams
+        ]
+        stack.pop_all()
+    return CombinedStore(first, others) if others else first
+
+
+def _bodies(address: FolderAddress | BucketAddress, upstream: str) -> Bodies:
+    """Return the place for the heads of a dispatcher, which has a folder of its own, as on disk."""
+    name = folder_of(upstream)
+    if isinstance(address, FolderAddress):
+        return FolderBodies(address.folder / name)
+    from oda_proxy.store.objects.bucket import BucketBodies  # imports obstore
+
+    return BucketBodies(address, name)
