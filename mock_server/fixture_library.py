@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mock_server.dummy_plugin import DummyPlugin
+    from mock_server.synthetic.described_fixture import DescribedFixture
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.fixture.model import FixtureAnswer, Instrument
 
-    ProductSource: TypeAlias = Fixture | SyntheticFixture
+    ProductSource: TypeAlias = Fixture | SyntheticFixture | DescribedFixture
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _NUMPY_PRODUCTS: Final = ("numpy_data_product", "numpy_data_product_list")
 T = TypeVar("T")
 
 
+# The instruments whose products are modelled one by one, and not made from their description.
+MODELLED: Final = frozenset({"isgri", "jemx", "polar", "spi_acs"})
 # How many synthetic products are cached; they can be generated again at any time.
 _MAX_SYNTHETIC: Final = 16
 
@@ -107,13 +110,20 @@ class FixtureLibrary:
             return self.dummy_plugin.find(query)
         return found
 
-    def synthesise(self, query: NormalisedQuery) -> SyntheticFixture | None:
+    def synthesise(self, query: NormalisedQuery) -> SyntheticFixture | DescribedFixture | None:
         """Return synthetic data for a query, or None if there are none for such queries or they are switched off."""
         if self.seed is None:
             return None
-        from mock_server.synthetic.synthetic_fixture import synthetic_fixture  # imported only if it is needed
+        from mock_server.synthetic.described_fixture import described_fixture  # imported only if they are needed
+        from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 
-        return synthetic_fixture(query, self.seed)
+        modelled = synthetic_fixture(query, self.seed)
+        if modelled is not None or query.instrument in MODELLED or self._is_of_dummy_plugin(query):
+            return modelled
+        return described_fixture(query, self.descriptions[query.instrument], self.seed)
+
+    def _is_of_dummy_plugin(self, query: NormalisedQuery) -> bool:
+        return self.dummy_plugin is not None and query.instrument in self.dummy_plugin.descriptions
 
     def answer(self, fixture: ProductSource) -> FixtureAnswer:
         """Return the answer of a fixture; read once, then cached."""

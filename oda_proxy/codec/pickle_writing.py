@@ -9,8 +9,8 @@ exactly this purpose.
 
 from __future__ import annotations
 
-import pickle  # noqa: TID251  # writes plain arrays only
-from typing import TYPE_CHECKING, Final
+import pickle  # noqa: TID251  # writes plain arrays, and tables of them, only
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from oda_proxy.codec.pickle_operations import with_renamed_modules
 from oda_proxy.errors import CodecError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from oda_proxy.codec.product import Array
 
 PROTOCOL: Final = 3
@@ -31,9 +33,44 @@ def dumps(array: Array, *, record: bool = False) -> bytes:
     CodecError
         The array contains Python objects.
     """
+    return _portable(_plain(array, record=record))
+
+
+def dumps_table(array: Array, units: Mapping[str, str]) -> bytes:
+    """Return a structured array as a pickle that clients load as an astropy Table, with the units of its columns.
+
+    The pickle calls the class of tables with the array, so that it does not depend on the release of astropy.
+
+    Raises
+    ------
+    CodecError
+        The array contains Python objects.
+    """
+    return _portable(_TableCall(_plain(array), units))
+
+
+class _TableCall:
+    """The call of astropy's Table with an array."""
+
+    def __init__(self, array: Array, units: Mapping[str, str]) -> None:
+        self._array = array
+        self._units = dict(units)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from astropy.table import Table
+
+        # data, masked, names, dtype, meta, copy, rows, copy_indices, units
+        return Table, (self._array, False, None, None, None, True, None, True, self._units)
+
+
+def _plain(array: Array, *, record: bool = False) -> Array:
     if array.dtype.hasobject:
         raise CodecError("an array of Python objects has no portable pickle")
     plain = np.asarray(array).view(np.ndarray)
     if plain.dtype.names:
         plain = plain.view(np.dtype((np.record if record else np.void, plain.dtype)))
-    return with_renamed_modules(pickle.dumps(plain, PROTOCOL), {"numpy._core.multiarray": "numpy.core.multiarray"})
+    return plain
+
+
+def _portable(value: Array | _TableCall) -> bytes:
+    return with_renamed_modules(pickle.dumps(value, PROTOCOL), {"numpy._core.multiarray": "numpy.core.multiarray"})

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import FormData
 from aiohttp.test_utils import TestClient, TestServer
 
 from mock_server.app import make_app
@@ -116,3 +117,32 @@ async def test_a_value_that_the_description_forbids_is_refused_with_the_dispatch
     status, answer = await sent(mock, **arguments)
     assert status == 400
     assert message in answer["error_message"]
+
+
+async def test_values_are_echoed_in_the_units_of_the_description(mock: TestClient[Any, Any]) -> None:
+    _, answer = await sent(mock, Emin="2000", Emin_units="GeV", table='{"a": [2, 1]}')
+    echo = answer["products"]["analysis_parameters"]
+    assert (echo["Emin"], echo["Emin_units"], echo["table"]) == (pytest.approx(2.0), "TeV", '{"a": [2, 1]}')
+
+
+async def test_defaults_are_filled_in_and_unknown_arguments_named(mock: TestClient[Any, Any]) -> None:
+    _, answer = await sent(mock, colour="green")
+    echo = answer["products"]["analysis_parameters"]
+    assert (echo["Emin"], echo["site"], echo["table"], echo["T_format"]) == (1.0, "North", {"a": [1]}, "isot")
+    assert answer["exit_status"]["comment"] == "Please note that argument colour is not used"
+
+
+async def test_an_uploaded_file_is_echoed_as_an_address_that_answers_head_and_get(mock: TestClient[Any, Any]) -> None:
+    form = FormData(QUERY)
+    form.add_field("events", b"1 2 3\n", filename="events.txt")
+    answer = await (await mock.post("/run_analysis", data=form)).json()
+    address = answer["products"]["analysis_parameters"]["events"]
+    assert address.endswith(
+        "/dispatch-data/download_file?file_list=f2b33fb7b3d0eb95090a16060e6a24f9&_is_mmoda_url=True&return_archive=False"
+    )
+    address = address.removeprefix(str(mock.make_url("/dispatch-data")).removesuffix("/dispatch-data"))
+    for method in ("GET", "HEAD"):
+        response = await mock.request(method, address, allow_redirects=True)
+        assert (response.status, response.headers["Content-Length"]) == (200, "6")
+        assert await response.read() == (b"1 2 3\n" if method == "GET" else b"")
+    assert (await mock.get(address.replace("f2b3", "0000"))).status == 403
