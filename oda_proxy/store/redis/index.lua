@@ -181,8 +181,12 @@ function commands.put(key, body, fence, ...)
   return {'stored', version, unneeded or ''}
 end
 
--- Return the row of a recording, its check, the number of its put, and the name of its body.
+-- Return the row of a recording, its check, the number of its put, and the name of its body; all empty for a damaged one.
 function commands.read(key)
+  local kind = redis.call('TYPE', k('recording', key)).ok
+  if kind ~= 'hash' and kind ~= 'none' then
+    return {'', '', '', ''}
+  end
   local values = redis.call('HMGET', k('recording', key), 'row', 'check', 'put', 'head')
   if values[4] then
     values[4] = redis.call('HGET', k('head', values[4]), 'body')

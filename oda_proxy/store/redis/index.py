@@ -118,7 +118,8 @@ class RedisIndex:
 
     def fingerprint(self, key: Key) -> str | None:
         """Return a text that is another one after a recording was replaced; None where there is none."""
-        put, check = self._client.hmget(self._key("recording", key), "put", "check")
+        [(_, values)] = self.values([key], ("put", "check"))
+        put, check = values or (None, None)
         return None if put is None or check is None else f"{_text(put)} {_text(check)}"
 
     def usage(self) -> Usage:
