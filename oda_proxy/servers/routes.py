@@ -21,7 +21,7 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
     """
     from oda_proxy.drawing import routes as drawing_routes
     from oda_proxy.pages.routes import Pages
-    from oda_proxy.web import history_api, import_api, recording_api
+    from oda_proxy.web import collection_api, history_api, import_api, recording_api
     from oda_proxy.web.metrics_page import snapshot_of
 
     limits = parts.server.limits
@@ -36,8 +36,10 @@ def own_routes(parts: Parts, status: Status, metrics: GetSnapshot | None = None)
         max_size=limits.max_size if limits and parts.folder else None,
     )
     urls = (dispatcher, *parts.options.former_url)
+    index = parts.proxy.collections.index
     return (
         *recording_api.routes(parts.proxy),
+        *(collection_api.routes(parts.proxy, index, dispatcher, parts.folder) if index else ()),
         *history_api.routes(parts.proxy),
         *import_api.routes(parts.store, parts.proxy.instruments, urls),
         *drawing_routes.routes(parts.product_files),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Store
+    from oda_proxy.store.collection_index import CollectionIndex
 
 KEY: Final = "a key of more than thirty-two bytes"
 ADMIN, READ, METRICS = "the administration token", "the reading token", "the metrics token"
@@ -77,6 +78,7 @@ class AccessServer:
     store: Store
     public: str
     private: str
+    collections: CollectionIndex | None = None
 
     async def send(self, method: str, path: str | URL, headers: Mapping[str, str], **more: Any) -> tuple[int, str]:
         """Send a request for a path, or a whole URL, and return the status and the text of the response."""
@@ -118,7 +120,8 @@ async def access_server(folder: Path, **options: str) -> AsyncIterator[AccessSer
         assert await server.image() == 200
         assert await server.image(token=person("a")) == 200
         keys = {entry.private: str(entry.key) for entry in parts.store.entries()}
-        yield AccessServer(url, client, app[OWN_ROUTES], parts.store, keys[False], keys[True])
+        index = parts.proxy.collections.index
+        yield AccessServer(url, client, app[OWN_ROUTES], parts.store, keys[False], keys[True], index)
 
 
 @asynccontextmanager

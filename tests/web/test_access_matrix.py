@@ -40,7 +40,16 @@ VISITORS: Final = {
     "other origin": bearer(ADMIN) | OTHER_SITE,
     "other host": bearer(ADMIN) | {"Host": "rebound.example.org"},
 }
-VALUES: Final = {"name": "SPECTRUM", "n": "0", "m": "0", "number": "0", "unit": "0", "file": "style.css"}
+VALUES: Final = {
+    "name": "SPECTRUM",
+    "n": "0",
+    "m": "0",
+    "number": "0",
+    "unit": "0",
+    "file": "style.css",
+    "collection": "my-paper",
+    "new": "another",
+}
 """What stands for the variables in the path of a route, beside the key of a recording."""
 
 

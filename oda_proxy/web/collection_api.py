@@ -1,0 +1,160 @@
+"""The HTTP API for collections, below `/-/api/collections` (docs/collections.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from aiohttp import web
+
+from oda_proxy.access.roles import Action, Role
+from oda_proxy.errors import BadQueryError
+from oda_proxy.files.trees import FolderTree
+from oda_proxy.files.zip_writing import write_zip
+from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
+from oda_proxy.store.collection_index import NoCollectionError, owner_of
+from oda_proxy.web.change_log import note_changed
+from oda_proxy.web.own_routes import VISITOR, OwnRoute
+from oda_proxy.web.recording_api import json_response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oda_proxy.proxy import Proxy
+    from oda_proxy.store.collection_index import Collection, CollectionIndex
+
+COLLECTIONS: Final = "/-/api/collections"
+_NAME: Final = "{collection:[A-Za-z0-9-]{1,64}}"
+ONE: Final = f"{COLLECTIONS}/{_NAME}"
+_PIECE: Final = 256 * 1024
+
+
+def routes(proxy: Proxy, index: CollectionIndex, url: str, folder: Path | None) -> Sequence[OwnRoute]:
+    """Return the routes; `url` is the address of the dispatcher, `folder` that of the store."""
+    api = _CollectionApi(proxy, index, url, folder)
+    return (
+        OwnRoute("GET", COLLECTIONS, Action.READ_RECORDINGS, api.list, "list the collections"),
+        OwnRoute("GET", ONE, Action.READ_RECORDINGS, api.show, "show what is in a collection"),
+        OwnRoute("DELETE", ONE, Action.CHANGE, api.remove, "remove a collection"),
+        OwnRoute(
+            "POST", f"{ONE}/rename/{{new:[A-Za-z0-9-]{{1,64}}}}", Action.CHANGE, api.rename, "rename a collection"
+        ),
+        OwnRoute(
+            "GET",
+            f"/-/collections/{_NAME}/capsule.zip",
+            Action.READ_RECORDINGS,
+            api.export,
+            "a collection as a capsule in a zip file",
+        ),
+    )
+
+
+class _CollectionApi:
+    """Reads and changes the collections of a proxy for a visitor, to whom those of others do not exist."""
+
+    def __init__(self, proxy: Proxy, index: CollectionIndex, url: str, folder: Path | None) -> None:
+        self._proxy = proxy
+        self._index = index
+        self._url = url
+        self._folder = folder
+        self._exporting = asyncio.Lock()
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Respond with the collections that the visitor may see."""
+        return json_response({"collections": [collection_json(one) for one in await self._visible(request)]})
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Respond with a collection and its members."""
+        one = await self._one(request)
+        members = await asyncio.to_thread(self._index.members, one)
+        return json_response({**collection_json(one), "members": [member_json(member) for member in members]})
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Remove a collection; its recordings may be evicted then."""
+        one = await self._one(request)
+        await asyncio.to_thread(self._remove, one)
+        note_changed(request, [one.name])
+        return json_response({"removed": [one.name]})
+
+    async def rename(self, request: web.Request) -> web.Response:
+        """Rename a collection."""
+        one, new = await self._one(request), request.match_info["new"]
+        if new.startswith("-") or new.endswith("-"):
+            raise BadQueryError(f"{new!r} is not the name of a collection: it begins or ends with a hyphen")
+        await asyncio.to_thread(self._index.rename, one, new)
+        note_changed(request, [one.name, new])
+        return json_response({"renamed": [one.name, new]})
+
+    async def export(self, request: web.Request) -> web.StreamResponse:
+        """Respond with a capsule of a collection; with its private recordings for who may see them."""
+        one = await self._one(request)
+        async with self._exporting:
+            file = await asyncio.to_thread(self._export, one)
+        with closing(file):
+            response = web.StreamResponse(
+                headers={
+                    "Content-Type": "application/zip",
+                    "Content-Disposition": f'attachment; filename="{one.name}.zip"',
+                    "Cache-Control": "no-store",
+                }
+            )
+            response.content_length = file.seek(0, 2)
+            file.seek(0)
+            await response.prepare(request)
+            if request.method != "HEAD":
+                while piece := await asyncio.to_thread(file.read, _PIECE):
+                    await response.write(piece)
+            await response.write_eof()
+            return response
+
+    def _export(self, one: Collection) -> BinaryIO:
+        with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+            export_collection(
+                self._index,
+                one,
+                self._proxy.store,
+                Path(folder),
+                url=self._url,
+                store_folder=self._folder,
+                include_private=bool(one.owner),
+            )
+            file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
+            try:
+                write_zip(FolderTree(Path(folder)), file)
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+    def _remove(self, one: Collection) -> None:
+        for key in self._index.unpinned_by_removal(one):
+            self._proxy.store.pin(key, pinned=False)
+        self._index.remove(one)
+
+    async def _visible(self, request: web.Request) -> Sequence[Collection]:
+        visitor = request[VISITOR]
+        found = await asyncio.to_thread(self._index.list)
+        if Role.ADMIN in visitor.roles:
+            return found
+        owners = {"", owner_of(visitor.audience)}
+        return [one for one in found if one.owner in owners]
+
+    async def _one(self, request: web.Request) -> Collection:
+        """Return the collection that the path names: the visitor's own, or else one without an owner.
+
+        An administrator names the owner, or its beginning, with `?owner=` where there are several. Raises
+        NoCollectionError.
+        """
+        name, beginning = request.match_info["collection"], request.query.get("owner", "")
+        found = [one for one in await self._visible(request) if one.name == name and one.owner.startswith(beginning)]
+        own = owner_of(request[VISITOR].audience)
+        chosen = [one for one in found if one.owner == own] or found
+        if not chosen:
+            raise NoCollectionError(f"there is no collection {name}; {COLLECTIONS} lists them")
+        if len(chosen) > 1:
+            owners = ", ".join(one.owner[:12] or "nobody" for one in chosen)
+            raise BadQueryError(f"several owners have a collection {name}: name one with ?owner= ({owners})")
+        return chosen[0]
