@@ -570,7 +570,7 @@ def main() -> int:
         asyncio.run(bare([file.read_bytes() for file in sorted(options.bare.iterdir())], options.port))
         return 0
     sizes = {name: SIZES[name] for name in options.sizes or (SIZES if options.full else SHORT)}
-    rounds, seconds = options.rounds or (7 if options.full else 3), options.seconds or (2.0 if options.full else 1.0)
+    rounds, seconds = options.rounds or (7 if options.full else 2), options.seconds or (2.0 if options.full else 1.0)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         log = folder / "mock"

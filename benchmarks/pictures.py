@@ -96,9 +96,9 @@ def percentile(values: Sequence[float], percent: int) -> float:
 def main() -> int:
     """Measure, and print a table; the status is 1 where a figure is far off its target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phases", type=int, default=3, help="phases with, and as many without drawing")
-    parser.add_argument("--seconds", type=float, default=4.0, help="duration of a phase")
-    parser.add_argument("--mosaics", type=int, default=28, help="recordings of mosaics")
+    parser.add_argument("--phases", type=int, default=2, help="phases with, and as many without drawing")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of a phase")
+    parser.add_argument("--mosaics", type=int, default=18, help="recordings of mosaics")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "oda_proxy.cli", "serve", "--mock", "--synthetic", "--time-scale", "0"]

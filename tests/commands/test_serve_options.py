@@ -91,6 +91,7 @@ def test_a_command_works_on_the_store_of_the_upstream_that_is_named() -> None:
         "upstream": "https://production.example",
         "former-url": ("http://production.example",),
         "cache-dir": Path("all"),
+        "store": None,
     }
     assert store_options({})["upstream"] == "https://production.example"  # it has the prefix /
 
