@@ -12,6 +12,7 @@ from oda_proxy._version import __version__
 from oda_proxy.commands import (
     argument_types,
     diff_arguments,
+    fixture_arguments,
     job_arguments,
     open_arguments,
     query_arguments,
@@ -134,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
         query_arguments,
         run_arguments,
         diff_arguments,
+        fixture_arguments,
     ):
         arguments.add_commands(partial(_add, commands))
     return all_commands

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.errors import UsageError
@@ -68,3 +70,15 @@ def ineffective_faults(app: web.Application) -> list[str]:
     from mock_server.app import DISPATCHER
 
     return app[DISPATCHER].ineffective()
+
+
+def shipped_description(instrument: str) -> dict[str, Any] | None:
+    """Return the shipped description of an instrument, as JSON of instrument.json, or None if there is none."""
+    from mock_server import settings
+
+    public = Path(settings.__file__).parent / "public_instruments" / f"{instrument}.json"
+    for file in (settings.fixtures_folder() / instrument / "instrument.json", public):
+        if file.is_file():
+            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return document
+    return None
