@@ -47,14 +47,15 @@ _MAX_SYNTHETIC: Final = 16
 class FixtureLibrary:
     """The fixtures that a mock serves.
 
-    With a `seed`, also synthetic data for queries without a fixture; with a `dummy_plugin`, its instruments, unless a
-    folder describes an instrument of the same name.
+    With a `seed`, also synthetic data for queries without a fixture, in the form of today or of 2019; with a
+    `dummy_plugin`, its instruments, unless a folder describes an instrument of the same name.
     """
 
     descriptions: Mapping[str, Description]
     index: FixtureIndex
     seed: int | None = None
     dummy_plugin: DummyPlugin | None = None
+    as_in_2019: bool = False
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
     _encoded: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
     _synthetic: list[tuple[str, int | str]] = field(default_factory=list)
@@ -67,6 +68,7 @@ class FixtureLibrary:
         *,
         dummy_plugin: DummyPlugin | None = None,
         described: Iterable[Instrument] = (),
+        as_in_2019: bool = False,
     ) -> FixtureLibrary:
         """Read the manifests, descriptions and queries of folders, but no arrays.
 
@@ -96,7 +98,7 @@ class FixtureLibrary:
                 query = _normalised_query(fixture, descriptions, folder.path / fixture.path)
                 if query is not None:
                     queries.append((query, fixture))
-        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin)
+        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, as_in_2019)
 
     @property
     def instruments(self) -> list[str]:
@@ -117,7 +119,7 @@ class FixtureLibrary:
         from mock_server.synthetic.described_fixture import described_fixture  # imported only if they are needed
         from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 
-        modelled = synthetic_fixture(query, self.seed)
+        modelled = synthetic_fixture(query, self.seed, as_in_2019=self.as_in_2019)
         if modelled is not None or query.instrument in MODELLED or self._is_of_dummy_plugin(query):
             return modelled
         return described_fixture(query, self.descriptions[query.instrument], self.seed)

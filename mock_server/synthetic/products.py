@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mock_server.synthetic import light_curves, sky
+from mock_server.synthetic.isgri_mosaic import units_of_today
 from mock_server.synthetic.observation import DAY, Place, revolution
 from mock_server.synthetic.random_numbers import random_state
 from mock_server.synthetic.root_file import histogram_file
@@ -65,8 +66,10 @@ class _Source:
         return instrument.fold(lambda energy: np.asarray(self.norm * energy**-self.index))
 
 
-def generate(observation: Observation) -> GeneratedProducts:
+def generate(observation: Observation, *, as_in_2019: bool = True) -> GeneratedProducts:
     """Generate the products of an observation.
+
+    Mosaics of ISGRI had a map of significance only in 2019, and have four maps today.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def generate(observation: Observation) -> GeneratedProducts:
     pattern = product_template(observation.instrument, observation.product)
     match observation.product.removeprefix(f"{observation.instrument}_"):
         case "image":
-            return _image(observation, pattern)
+            return _image(observation, pattern, as_in_2019=as_in_2019)
         case "spectrum":
             return _spectra(observation, pattern)
     match observation.instrument:
@@ -90,7 +93,7 @@ def generate(observation: Observation) -> GeneratedProducts:
 # -- products -------------------------------------------------------------------------------------
 
 
-def _image(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
+def _image(observation: Observation, pattern: ProductTemplate, *, as_in_2019: bool) -> GeneratedProducts:
     instrument = detector(observation.instrument)
     (template,) = pattern.products
     primary, image = template.units
@@ -122,7 +125,11 @@ def _image(observation: Observation, pattern: ProductTemplate) -> GeneratedProdu
         meta_data["query_parameters"] = _repeated(str(meta_data["query_parameters"]), observation.parameters)
     threshold = observation.parameters.get("detection_threshold") or 0.0
     found = [(source, value) for source, value in zip(seen, significances, strict=True) if value >= threshold]
-    units = (_primary(primary, observation), _filled(image, data, header))
+    first, mosaic = _primary(primary, observation), _filled(image, data, header)
+    units: tuple[DataUnit, ...] = (first, mosaic)
+    if observation.instrument == "isgri" and not as_in_2019:
+        background = float(instrument.background @ instrument.shares(observation.band))
+        units = units_of_today(first, mosaic, observation.exposed, background, observation.band)
     return GeneratedProducts(
         products=(_of_unit(replace(template, meta_data=meta_data, units=units), observation),),
         files=pattern.files,

@@ -41,6 +41,7 @@ class SyntheticFixture:
     files: Mapping[str, None]
     observation: Observation | None
     refusal: str = ""
+    as_in_2019: bool = True
 
     def answer(self) -> FixtureAnswer:
         """Return the result of the query; impossible observations fail at once."""
@@ -90,10 +91,10 @@ class SyntheticFixture:
         if self.observation is None:
             raise ImpossibleQueryError(self.refusal)
         with _generating:
-            return products.generate(self.observation)
+            return products.generate(self.observation, as_in_2019=self.as_in_2019)
 
 
-def synthetic_fixture(query: NormalisedQuery, seed: int) -> SyntheticFixture | None:
+def synthetic_fixture(query: NormalisedQuery, seed: int, *, as_in_2019: bool = True) -> SyntheticFixture | None:
     """Return synthetic data for a query; they are the same for the same query and seed.
 
     None for queries without synthetic data: other instruments than those of the shipped fixtures, products without a
@@ -104,6 +105,7 @@ def synthetic_fixture(query: NormalisedQuery, seed: int) -> SyntheticFixture | N
         return None
     path = f"{query.instrument}/{query.product}/synthetic-{query.digest(seed)[:16]}"
     try:
-        return SyntheticFixture(path, MappingProxyType(dict.fromkeys(files)), observe(query, seed))
+        contents = MappingProxyType(dict.fromkeys(files))
+        return SyntheticFixture(path, contents, observe(query, seed), as_in_2019=as_in_2019)
     except ImpossibleQueryError as error:
         return SyntheticFixture(path, MappingProxyType({}), None, str(error))

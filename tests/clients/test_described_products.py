@@ -23,6 +23,7 @@ pytestmark = pytest.mark.real
 SETTINGS: Final = MockSettings(public_instruments=True, synthetic=True, time_scale=0)
 IGNORED_BY_1_0: Final = frozenset({"picture", "text", "gw_strain", "gw_spectrogram", "gw_skymap"})
 """Kinds of outputs that oda_api 1.0 does not know: it returns the others."""
+TIMES: Final = {"T1": "2004-03-15T23:27:40.000", "T2": "2004-03-16T00:03:15.000"}
 WITHOUT_FRAME: Final = {("gw", "gw_skymap_image"), ("legacysurvey", "legacy_survey_image")}
 """Products with a catalogue without a frame, as their plugins make it: oda_api 1.0 fails on it."""
 PRODUCTS: Final = [
@@ -54,11 +55,13 @@ async def server() -> AsyncIterator[TestServer]:
 
 
 @pytest.mark.parametrize("version", ["1.3.5", "1.0"])
-async def test_every_product_of_every_public_instrument_is_got_decoded_and_used(
+async def test_every_product_of_every_public_instrument_and_a_mosaic_of_isgri_are_decoded_and_used(
     run_client: Callable[..., Any], server: TestServer, version: str
 ) -> None:
     url, queries = str(server.make_url("/dispatch-data")), [arguments(*one) for one in PRODUCTS]
-    answers = await asyncio.to_thread(run_client, version, "described_products.py", url, json.dumps(queries))
+    queries.append({"instrument": "isgri", "product": "isgri_image", "product_type": "Real", **TIMES})
+    *answers, mosaic = await asyncio.to_thread(run_client, version, "described_products.py", url, json.dumps(queries))
+    assert "error" not in mosaic, mosaic
     got = {(name, query.product_name): answer for (name, query), answer in zip(PRODUCTS, answers, strict=True)}
     assert len({name for name, _ in got}) >= 10
     errors = {place: answer["error"] for place, answer in got.items() if "error" in answer}

@@ -92,9 +92,21 @@ def used(product):  # noqa: PLR0911 - one for each kind
     return "values"
 
 
+def draw_mosaic(data):
+    """Draw a mosaic with the client's tool, whose default is the fifth HDU of today's mosaics of ISGRI."""
+    from oda_api.plot_tools import OdaImage
+
+    mosaic = data._p_list[0]
+    assert mosaic.data_unit[4].header["IMATYPE"] == "SIGNIFICANCE"
+    if hasattr(OdaImage, "build_fig"):  # 1.0 has another tool
+        OdaImage(data).build_fig(sliders=False)
+
+
 def answer(client, query):
     try:
         data = client.get_product(**query)
+        if query["product"] == "isgri_image":
+            draw_mosaic(data)
         kinds = [type(product).__name__ for product in data._p_list]
         return {"names": list(data._n_list), "kinds": kinds, "used": [used(product) for product in data._p_list]}
     except (Exception, SystemExit) as error:
