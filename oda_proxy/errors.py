@@ -163,6 +163,8 @@ class StoreUnusableError(OdaProxyError):
 
     def __init__(self, place: Path | str, reason: str, advice: str = "name another folder with --cache-dir") -> None:
         super().__init__(f"cannot use the recordings in {place}: {reason}; {advice}")
+        self.place = str(place)
+        self.reason = reason
 
 
 class ListenError(OdaProxyError):

@@ -159,7 +159,9 @@ def _open_store(
         from oda_proxy.store.redis import opening
 
         upstreams = ["http://mock"] if options.mock else [options.upstream, *options.former_url]
-        return stack.enter_context(closing(opening.open_stores(options.store, upstreams, follow=True)))
+        spool = folder / "waiting" if folder else None
+        store = opening.open_stores(options.store, upstreams, follow=True, spool=spool)
+        return stack.enter_context(closing(store))
     from oda_proxy.store.history_limits import HistoryLimits
 
     history = options.history or HistoryLimits()

@@ -48,7 +48,8 @@ def routes(
     async def ready(_: web.Request) -> web.Response:
         if reason := await obstacle(proxy, server):
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"{reason}\n", headers=_HEADERS)
-        return web.Response(text="ok\n", headers=_HEADERS)
+        failing = "ok, but recordings cannot be read or stored for now\n"
+        return web.Response(text=failing if any(proxy.store_faults) else "ok\n", headers=_HEADERS)
 
     async def misses(_: web.Request) -> web.Response:
         return _json({"near_misses": [asdict(miss) for miss in near_misses.misses] if near_misses else []})

@@ -13,6 +13,7 @@ from oda_proxy.store.redis.keyspace import Keyspace, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from oda_proxy.store.base import ManagedStore
     from oda_proxy.store.objects.bodies import Bodies
@@ -25,12 +26,14 @@ def open_store(
     upstream: str,
     *,
     follow: bool = False,
+    spool: Path | None = None,
     clock: Callable[[], float] = time.time,
     track_use: bool = True,
 ) -> RedisStore:
     """Open the store of a dispatcher, and check that it can be used.
 
-    With `follow`, its version is followed in a thread, as a server needs it. `clock` returns s since 1970 (UTC).
+    With `follow`, its version is followed in a thread, as a server needs it. In the folder `spool`, recordings wait
+    while the store is away. `clock` returns s since 1970 (UTC).
     Raises StoreUnusableError where it cannot be used, OdaProxyError where a library is missing.
     """
     client = sync_client(address.redis)  # before the imports: it reports a library that is missing
@@ -41,13 +44,24 @@ def open_store(
     keys = Keyspace.of(upstream)
     index = RedisIndex(client, keys)
     watcher = ChangeWatcher(client, index, keys) if follow else None
-    store = RedisStore(address, index, _bodies(address.bodies, upstream), watcher, clock=clock, track_use=track_use)
+    parts = (address, index, _bodies(address.bodies, upstream), watcher)
+    if spool is None:
+        store = RedisStore(*parts, clock=clock, track_use=track_use)
+    else:
+        from oda_proxy.store.redis.spooling import SpoolingStore  # imports SQLite
+
+        store = SpoolingStore(*parts, folder=spool, clock=clock, track_use=track_use)
     store.probe()
     return store
 
 
 def open_stores(
-    address: StoreAddress, upstreams: Sequence[str], *, follow: bool = False, track_use: bool = True
+    address: StoreAddress,
+    upstreams: Sequence[str],
+    *,
+    follow: bool = False,
+    spool: Path | None = None,
+    track_use: bool = True,
 ) -> ManagedStore:
     """Open the store of a dispatcher, the first of `upstreams`, and those of its former addresses as one.
 
@@ -57,8 +71,10 @@ def open_stores(
 
     with ExitStack() as stack:
         first, *others = [
-            stack.enter_context(closing(open_store(address, one, follow=follow, track_use=track_use)))
-            for one in upstreams
+            stack.enter_context(
+                closing(open_store(address, one, follow=follow, spool=None if number else spool, track_use=track_use))
+            )
+            for number, one in enumerate(upstreams)
         ]
         stack.pop_all()
     return CombinedStore(first, others) if others else first

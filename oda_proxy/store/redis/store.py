@@ -46,6 +46,7 @@ _SWEEPER: Final = "sweeper"
 _SWEEPER_TIME: Final = 60
 """Seconds for which a process maintains the store, unless it extends that."""
 
+_ADVICE: Final = "look at the Redis that --store names"
 _BATCH: Final = 100
 _TRIES: Final = 3
 
@@ -422,7 +423,12 @@ class RedisStore:
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Raise StoreUnusableError where Redis, or the medium of the heads, fails."""
+        """Raise StoreUnusableError where Redis, or the medium of the heads, fails.
+
+        While the watcher finds Redis away, nothing waits for it.
+        """
+        if self.watcher is not None and not self.watcher.is_connected:
+            raise StoreUnusableError(str(self._address.redis), "Redis cannot be reached", _ADVICE)
         try:
             yield
         except redis.RedisError as error:
@@ -476,4 +482,4 @@ def _advice(error: redis.RedisError) -> str:
         return "correct the credentials in --store"
     if isinstance(error, redis.ResponseError) and str(error).startswith("OOM"):
         return "raise maxmemory of Redis, or evict recordings with oda-proxy prune --max-size SIZE"
-    return "look at the Redis that --store names"
+    return _ADVICE
