@@ -27,5 +27,7 @@ def add_commands(add: AddCommand) -> None:
 
 def _open(values: dict[str, Any]) -> int:
     from oda_proxy.commands import open_in_programs
+    from oda_proxy.commands.proxy_api import Server
 
-    return open_in_programs.open_in_programs(options=StoreOptions.pop(values), **values)
+    server, options = Server.pop(values), StoreOptions.pop(values)  # those of a store count without a server
+    return open_in_programs.open_in_programs(source=server or options, **values)

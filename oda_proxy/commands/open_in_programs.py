@@ -8,13 +8,16 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.commands import samp_hub
 from oda_proxy.commands.open_store import open_recording, open_store
+from oda_proxy.commands.opened_products import Products, remote_products
 from oda_proxy.commands.output import print_lines, warn
+from oda_proxy.commands.proxy_api import Server
 from oda_proxy.drawing.downloads import fits_file
+from oda_proxy.drawing.file_names import safe_name
 from oda_proxy.drawing.product_list import NoProductError
 from oda_proxy.drawing.samp_messages import messages_for
 from oda_proxy.drawing.summaries import summaries_of
@@ -25,10 +28,10 @@ from oda_proxy.store.selection import find_entries
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from oda_proxy.commands.opened_products import Summary
     from oda_proxy.commands.samp_hub import Hub
     from oda_proxy.config.settings import StoreOptions
 
-Summary = dict[str, Any]
 _SOON = 2.0
 """Seconds within which a viewer that cannot open a file has ended."""
 
@@ -44,26 +47,25 @@ def open_in_programs(
     is_all: bool,
     to: str | None,
     viewer: str | None,
-    options: StoreOptions,
+    source: StoreOptions | Server,
 ) -> int:
     """Have programs load products of a recording; the exit status is 1 if one of them fails.
+
+    `source` has the recording: a store on this machine, or a running proxy.
 
     Without a SAMP hub, or if none of its programs loads such files, `viewer` is started with the first of the files.
     """
     if is_all and numbers:
         raise UsageError("--all and --product exclude each other")
-    with open_store(options) as store:
-        (entry,) = find_entries(store, [key])
-        with open_recording(store, entry.key) as recording:
-            products = wire_products(recording)
-    chosen = _chosen(summaries_of(products), numbers, is_all=is_all)
+    products = remote_products(source, key) if isinstance(source, Server) else _stored_products(source, key)
+    chosen = _chosen(products.summaries, numbers, is_all=is_all)
     folder = Path(tempfile.mkdtemp(prefix="oda-proxy-open-"))
     files = {summary["number"]: _write(folder, products, summary) for summary in chosen}
     wrote = "1 FITS file" if len(files) == 1 else f"{len(files)} FITS files"
     print_lines([f"wrote {wrote} to {folder}, which may be removed when no program needs them"])
     with samp_hub.connected() as hub:
         if hub is not None:
-            problem, has_failed = _send(hub, short_key(entry.key), chosen, files, to)
+            problem, has_failed = _send(hub, short_key(products.key), chosen, files, to)
             if not problem:
                 return 1 if has_failed else 0
         else:
@@ -72,6 +74,22 @@ def open_in_programs(
         raise NoProgramError(f"{problem}: start {to} first, or leave out --to")
     _start_viewer(viewer, files[chosen[0]["number"]], problem)
     return 0
+
+
+def _stored_products(options: StoreOptions, key: str) -> Products:
+    """Return the products of a recording in a store."""
+    with open_store(options) as store:
+        (entry,) = find_entries(store, [key])
+        with open_recording(store, entry.key) as recording:
+            products = wire_products(recording)
+
+    def file_of(number: int) -> bytes:
+        try:
+            return fits_file(products, number)
+        except CodecError as error:
+            raise OdaProxyError(f"product {number} cannot be written as FITS: {error}") from error
+
+    return Products(entry.key, summaries_of(products), file_of)
 
 
 def _chosen(summaries: Sequence[Summary], numbers: Sequence[int] | None, *, is_all: bool) -> list[Summary]:
@@ -94,12 +112,9 @@ def _chosen(summaries: Sequence[Summary], numbers: Sequence[int] | None, *, is_a
     return [*images, *catalogs] if images else list(possible.values())[:1]
 
 
-def _write(folder: Path, products: Mapping[str, Any], summary: Summary) -> Path:
-    file = folder / f"{Path(summary['file']).stem}.fits"
-    try:
-        file.write_bytes(fits_file(products, summary["number"]))
-    except CodecError as error:
-        raise OdaProxyError(f"product {summary['number']} cannot be written as FITS: {error}") from error
+def _write(folder: Path, products: Products, summary: Summary) -> Path:
+    file = folder / f"{safe_name(Path(summary['file']).stem)}.fits"
+    file.write_bytes(products.file_of(summary["number"]))
     return file
 
 

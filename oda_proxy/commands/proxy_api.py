@@ -86,6 +86,25 @@ class ProxyApi:
         body: Any = None,
     ) -> Any:
         """Send a request for a path of the proxy, and return the JSON of the response. Raises ProxyError."""
+        content = await self._exchange(method, path, query=query, headers=headers, body=body)
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise self._no_proxy("the response is not JSON") from None
+
+    async def fetch(self, path: str) -> bytes:
+        """Return the content of a file of the proxy. Raises ProxyError."""
+        return await self._exchange("GET", path)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> bytes:
         url = URL(f"{self.url}{path}")
         try:
             async with self._session.request(
@@ -100,7 +119,7 @@ class ProxyApi:
                     raise self._no_proxy("another program does")
                 if response.status >= _OK:
                     raise ProxyError(self._refusal(response, await response.content.read(MAX_PROBLEM)))
-                return await self._json(response)
+                return await self._content(response)
         except aiohttp.ClientConnectorError as error:
             raise self._no_proxy(connection_failure(error)) from None
         except aiohttp.ClientError as error:
@@ -108,17 +127,14 @@ class ProxyApi:
         except TimeoutError:
             raise self._no_proxy("no response in time") from None
 
-    async def _json(self, response: aiohttp.ClientResponse) -> Any:
+    async def _content(self, response: aiohttp.ClientResponse) -> bytes:
         pieces, size = [], 0
         async for piece in response.content.iter_chunked(2**16):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_SIZE:
                 raise ProxyError(f"the response of {self.url} has more than {MAX_SIZE} bytes")
-        try:
-            return json.loads(b"".join(pieces))
-        except ValueError:
-            raise self._no_proxy("the response is not JSON") from None
+        return b"".join(pieces)
 
     def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> str:
         """Return what a response with an error says: the `detail` of a problem (RFC 9457), or else its text."""

@@ -159,6 +159,11 @@ async def _one(api: ProxyApi, key: str) -> tuple[Any, Entry]:
     return members, _entry(members)
 
 
+async def recording_of(api: ProxyApi, key: str) -> Entry:
+    """Return the metadata of the recording with a key, or its beginning. Raises UsageError and ProxyError."""
+    return (await _one(api, key))[1]
+
+
 async def _change(api: ProxyApi, method: str, entry: Entry, name: str, action: str = "") -> str:
     """Change one recording, and return its key."""
     path = f"{_RECORDINGS}/{entry.key}{f'/{action}' if action else ''}"

@@ -470,6 +470,7 @@ PRUNE = (*STORE, _MAX_SIZE, _MIN_FREE)
 
 OPEN = (
     *STORE,
+    *REMOTE,
     Option(
         "viewer",
         parse_text,

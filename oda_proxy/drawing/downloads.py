@@ -70,7 +70,7 @@ def _card_line(card: Any) -> str:
 
 
 def write_archive(file: IO[bytes], recording: Recording, products: Mapping[str, Any]) -> None:
-    """Write all products, each in its natural form, and the query to a ZIP file.
+    """Write all products, each in its natural form, and the query to a ZIP file; catalogues as FITS tables, too.
 
     What has no form as a file is named in `not-included.txt`.
     """
@@ -87,8 +87,13 @@ def write_archive(file: IO[bytes], recording: Recording, products: Mapping[str, 
                 name, data = _natural_form(content)
             except (CodecError, ValueError) as error:
                 missing.append(f"product {listed.number} ({listed.member}): {error}\n")
-            else:
-                add(f"{listed.number:03d}-{name}", data)
+                continue
+            add(f"{listed.number:03d}-{name}", data)
+            if isinstance(content, Catalog):
+                try:
+                    add(f"{listed.number:03d}-catalogue.fits", fits.write([_catalog_table(content)]))
+                except (CodecError, ValueError) as error:
+                    missing.append(f"product {listed.number} ({listed.member}) as a table: {error}\n")
         add("query.json", query_text(recording.query).encode())
         if missing:
             add(_MISSING, "".join(missing).encode("utf-8", "replace"))

@@ -26,6 +26,8 @@ _WIDTH_COLUMNS: Final = ("TIMEDEL", "XAX_E")
 _IJD_ZERO: Final = 51544.0
 _ROUNDING: Final = 1e-3
 """The fraction of a bin by which times are rounded."""
+_OVERLAP: Final = 0.9
+"""The distance of two bins, as a fraction of that at which they touch, below which they overlap."""
 _LARGE: Final = 1000.0
 """Times that are this many times larger than their span are drawn as the time since a whole number."""
 
@@ -76,18 +78,20 @@ def numeric_columns(unit: DataUnit) -> dict[str, Array]:
 
 
 def segments(x: Array, half_width: Array | None) -> list[slice]:
-    """Return the parts of a curve, in the order of x, between gaps: where bins do not touch.
+    """Return the parts of a curve, in the order of x, between gaps: where bins do not touch, or overlap.
 
-    Without widths, a gap is longer than 1.5 times the median distance.
+    Rows at the same time are those of several detectors or bands: no step leads from one to the other. Without
+    widths, a gap is longer than 1.5 times the median distance.
     """
     if len(x) < 2:  # noqa: PLR2004 - two points have a distance
         return [slice(0, len(x))]
     distances = np.diff(x)
     reach = 1.5 * float(np.median(distances))
-    allowed = np.full(len(distances), reach)
+    is_apart = (distances > reach) | (distances <= 0)
     if half_width is not None:
-        allowed = 1.5 * (half_width[:-1] + half_width[1:])
-    starts = [0, *(np.flatnonzero(distances > allowed) + 1).tolist(), len(x)]
+        touching = half_width[:-1] + half_width[1:]
+        is_apart = (distances > 1.5 * touching) | (distances < _OVERLAP * touching) | (distances <= 0)
+    starts = [0, *(np.flatnonzero(is_apart) + 1).tolist(), len(x)]
     return [slice(begin, end) for begin, end in pairwise(starts)]
 
 

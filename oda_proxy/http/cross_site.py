@@ -45,9 +45,15 @@ def check_site(method: str, headers: Mapping[str, str], own_origins: Collection[
 
 
 def is_own_origin(origin: str, host: str, own_origins: Collection[str]) -> bool:
-    """Return whether an `Origin` is that of a page of this server."""
-    lower = origin.casefold()
-    return lower in own_origins or lower in {f"http://{host.casefold()}", f"https://{host.casefold()}"}
+    """Return whether an `Origin` is that of a page of this server.
+
+    A server that knows that its clients use https has no page without: anybody on the way can write such a page. One
+    that knows of http alone may be behind a front end that does not name its scheme.
+    """
+    lower, own_host = origin.casefold(), host.casefold()
+    if lower in own_origins or lower == f"https://{own_host}":
+        return True
+    return lower == f"http://{own_host}" and f"https://{own_host.removesuffix(':443')}" not in own_origins
 
 
 def origin_of(url: str) -> str:

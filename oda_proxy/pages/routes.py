@@ -154,6 +154,7 @@ class Pages:
                 recording=view,
                 products=products,
                 products_note=note,
+                server_url=public_url(request),
                 code=paste_lines(entry.query, public_url(request)) if entry.query else "",
                 downloads=product_views.ARCHIVES if products else [],
                 may_change=visitor.may(Action.CHANGE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from oda_proxy.access.roles import Action
 from oda_proxy.access.sessions import LIFETIME
 from oda_proxy.errors import BadQueryError
 from oda_proxy.web.front_end import public_url
-from oda_proxy.web.own_routes import COOKIE, SIGN_IN, OwnRoute
+from oda_proxy.web.own_routes import COOKIE, SIGN_IN, OwnRoute, prefers_html
 from oda_proxy.web.sign_in_form import sign_in_page
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_FORM: Final = 32 * 1024
 """Bytes of the form: a token, and where to go on."""
+_REFUSED: Final = "The token is not one of this server, and the dispatcher has not accepted it as that of a person."
 _TARGET: Final = re.compile(r"(?!/)(?:[\w.~%=&+?,-]|/(?!/)){0,2000}", re.ASCII)
 """A relative URL, which cannot lead to another site."""
 
@@ -31,15 +33,19 @@ def routes(authentication: Authentication) -> Sequence[OwnRoute]:
     """Return the routes for browsers to sign in and out."""
 
     async def form(request: web.Request) -> web.Response:
-        return sign_in_page(HTTPStatus.OK, "", action="sign-in", target=_target(request.query.get("next", "")))
+        problem = _REFUSED if "refused" in request.query else ""
+        return sign_in_page(HTTPStatus.OK, problem, action="sign-in", target=_target(request.query.get("next", "")))
 
     async def sign_in(request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
         target = _target(fields.get("next", ""))
         try:
             session = await authentication.sign_in(fields.get("token", ""))
-        except NotAuthenticatedError as error:
-            return sign_in_page(error.http_status, str(error), action="sign-in", target=target)
+        except NotAuthenticatedError:
+            if not prefers_html(request):
+                raise
+            # A page in response to a POST would send the token again when it is loaded again (RFC 9110, 15.4.4).
+            return _redirect(f"sign-in?{urlencode({'refused': '', 'next': target})}")
         return _with_cookie(request, _redirect(target), session, max_age=int(LIFETIME))
 
     async def sign_out(request: web.Request) -> web.StreamResponse:

@@ -22,6 +22,7 @@ from oda_proxy.fixture.reading import open_folder
 from oda_proxy.store.disk import DiskStore
 from tests.support import drawn
 from tests.support.paths import FIXTURES
+from tests.support.servers import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,6 +145,21 @@ def test_one_program_alone_gets_the_products_that_are_named(
     assert (len(one.loaded), len(other.loaded)) == (2, 0)
     names = [parameters["name"] for _, parameters, _ in one.loaded]
     assert names == ["isgri_lc IGR J17507-2856", "isgri_lc IGR J17285-2922"]
+
+
+@pytest.mark.slow
+def test_products_of_a_running_proxy_are_fetched(
+    receiver: Callable[..., Receiver], store: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    folder, keys = store
+    tables, viewer = receiver("TOPCAT", "table.load.fits"), receiver("DS9", "image.load.fits")
+    serve = ("serve", "--upstream", URL, "--offline", "--port", "0", "--cache-dir", str(folder))
+    with running(tmp_path / "proxy.log", *serve) as proxy:
+        assert main(["--server", proxy.url, "open", keys["image"][:12]]) == 0
+        assert main(["--server", proxy.url, "open", "0" * 64]) == 1
+
+    assert [unit for _, _, unit in viewer.loaded] == ["ISGR-MOSA-IMA"]
+    assert [unit for _, _, unit in tables.loaded] == ["CATALOG"]
 
 
 def test_a_program_that_fails_is_named(

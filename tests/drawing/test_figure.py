@@ -13,7 +13,7 @@ from PIL import Image
 
 from oda_proxy.codec import wire
 from oda_proxy.codec.product import DataProduct
-from oda_proxy.drawing import curve_figures, images
+from oda_proxy.drawing import curve_figures, images, light_curves
 from oda_proxy.drawing.choice import choose_drawing
 from oda_proxy.drawing.drawings import CurveDrawing, ImageDrawing
 from oda_proxy.drawing.figure import CannotDrawError, figure_of, png_of
@@ -326,3 +326,13 @@ def test_a_png_of_a_product_is_passed_on_after_a_check() -> None:
         png_of(choose_drawing(answer(complete[:-30]), 0))
     with pytest.raises(CannotDrawError, match="not a complete PNG"):
         png_of(choose_drawing(answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), 0))
+
+
+@pytest.mark.parametrize("half_width", [None, np.full(4, 0.5)])
+def test_no_step_leads_between_rows_at_the_same_time(half_width: Any) -> None:
+    """They are of several detectors, and the step would be slanted."""
+    assert light_curves.segments(np.array([1.0, 1.0, 2.0, 3.0]), half_width) == [slice(0, 1), slice(1, 4)]
+
+
+def test_no_step_leads_between_bins_that_overlap() -> None:
+    assert light_curves.segments(np.array([0.0, 1.0, 1.5]), np.full(3, 0.5)) == [slice(0, 2), slice(2, 3)]

@@ -64,6 +64,11 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
         opened.verify("exception")
         assert opened[1].data["src_names"].tolist() == ["OAO 1657-415", "4U 1700-377", "GX 349+2", "GX 354-0"]
         assert opened[1].columns["ra"].unit == "deg"
+    names = zipfile.ZipFile(io.BytesIO(archive)).namelist()
+    assert {name.partition("-")[2] for name in names} >= {"catalogue.json", "catalogue.fits"}
+    (table,) = (name for name in names if name.endswith("catalogue.fits"))
+    with fits.open(io.BytesIO(zipfile.ZipFile(io.BytesIO(archive)).read(table))) as opened:
+        assert "src_names" in opened[1].columns.names
     zipfile.ZipFile(io.BytesIO(fixture)).extractall(tmp_path / "fixtures")
     (exported,) = open_folder(tmp_path / "fixtures").fixtures
     assert exported.query().parameters["RA"] == 255.986542

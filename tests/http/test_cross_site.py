@@ -43,6 +43,15 @@ def test_refused(method: str, headers: dict[str, str]) -> None:
         check_site(method, HOST | headers, {"https://front.example.org"})
 
 
+def test_a_page_without_encryption_is_another_site_where_the_server_has_https() -> None:
+    own = {"https://server.example.org:8400"}
+    check_site("POST", HOST | {"Origin": "https://server.example.org:8400"}, own)
+    with pytest.raises(CrossSiteError):
+        check_site("POST", HOST | {"Origin": "http://server.example.org:8400"}, own)
+    with pytest.raises(CrossSiteError):
+        check_site("POST", {"Host": "a.org:443", "Origin": "http://a.org:443"}, {"https://a.org"})
+
+
 def test_an_origin_is_written_as_browsers_do() -> None:
     assert origin_of("https://Example.org:443/oda") == "https://example.org"
     assert origin_of("http://[::1]:8400") == "http://[::1]:8400"

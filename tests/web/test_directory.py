@@ -55,6 +55,15 @@ async def test_the_upstreams_are_listed(client: TestClient) -> None:  # type: ig
     assert [one["prefix"] for one in status["upstreams"]] == ["/one", "/two"]
 
 
+async def test_a_page_leads_to_those_of_each_upstream(client: TestClient) -> None:  # type: ignore[type-arg]
+    response = await client.get("/-/", headers={"Accept": "text/html"})
+
+    assert (response.status, response.content_type) == (200, "text/html")
+    text = await response.text()
+    assert '<a href="../one/-/">one</a> <small>http://one.example</small>' in text
+    assert 'href="../one/-/static/pages.css"' in text
+
+
 async def test_any_other_path_names_the_prefixes(client: TestClient) -> None:  # type: ignore[type-arg]
     response = await client.post("/run_analysis")
 

@@ -82,10 +82,18 @@ async def test_a_person_signs_in_with_the_token_of_the_dispatcher(server: Access
 
 
 @pytest.mark.parametrize("token", ["", "wrong", person("a", expires=-1)])
-async def test_a_wrong_token_shows_the_form_again(server: AccessServer, token: str) -> None:
-    status, _, session = await sign_in(server, token)
+async def test_a_wrong_token_leads_to_the_form_again(server: AccessServer, token: str) -> None:
+    """It is a page of its own: loading it again sends no token."""
+    status, location, session = await sign_in(server, token, "status?a=b")
+    assert (status, location, "Cookie" in session) == (303, "./sign-in?refused=&next=status%3Fa%3Db", False)
 
-    assert (status, "Cookie" in session) == (401, False)
+    _, text = await server.send("GET", f"/-{location.removeprefix('.')}", BROWSER)
+    assert "not accepted it" in text
+    assert 'value="status?a=b"' in text
+
+
+async def test_a_program_that_signs_in_with_a_wrong_token_is_refused(server: AccessServer) -> None:
+    assert (await server.send("POST", "/-/sign-in", {"Sec-Fetch-Site": "none"}, data={"token": "wrong"}))[0] == 401
 
 
 @pytest.mark.parametrize(
