@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiohttp import web
 
-from oda_proxy.config.options import RECORD, REPLAY, SERVE
+from oda_proxy.config.options import AS_OF, RECORD, REPLAY, SERVE
 from oda_proxy.config.settings import ServeOptions
 from oda_proxy.config.sources import value_of
 from oda_proxy.errors import UsageError
@@ -204,11 +204,12 @@ def recording(
 
 
 @contextmanager
-def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
+def replaying(folder: Folder, *, time_scale: float = 0.0, as_of: str | None = None) -> Iterator[str]:
     """Run a server that answers from the capsule in `folder` alone, and return its URL.
 
     The client in this process has an empty cache meanwhile, as in `recording`. Requests without a recording are logged
-    at the end. `time_scale` is the duration of jobs: 1 as recorded, 0 none.
+    at the end. `time_scale` is the duration of jobs: 1 as recorded, 0 none. With `as_of`, a date such as
+    2026-03-01, what was recorded later counts as missing.
 
     Raises UsageError, ListenError, and CapsuleError, which names the file.
     """
@@ -216,7 +217,8 @@ def replaying(folder: Folder, *, time_scale: float = 0.0) -> Iterator[str]:
     from oda_proxy.run.replayer import replaying as replayer_of
 
     scale = value_of(_TIME_SCALE, time_scale, "time_scale")
-    server = replayer_of(_folder(folder), time_scale=scale, listen=dispatcher_listener)
+    scope = None if as_of is None else value_of(AS_OF, as_of, "as_of")
+    server = replayer_of(_folder(folder), time_scale=scale, as_of=scope, listen=dispatcher_listener)
     with _empty_client_cache(), in_thread(server) as replayer:
         try:
             yield replayer.listeners.url

@@ -38,7 +38,7 @@ _MOCK_KEYWORDS = (
     *("secret_key", "generation", "seed"),
 )
 """Keywords of the marker that configure the mock."""
-_KEYWORDS = ("recording", "upstream", "include_private", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")
+_KEYWORDS = ("recording", "upstream", "include_private", "as_of", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")
 """All keywords of the marker."""
 
 _TITLE = "oda-proxy"
@@ -239,6 +239,7 @@ def _cassette_options(request: pytest.FixtureRequest, settings: dict[str, Any]) 
         upstream=settings.get("upstream") if chosen_upstream is None else chosen_upstream,
         time_scale=settings.get("time_scale", 0.0),
         include_private=settings.get("include_private", False),
+        as_of=settings.get("as_of"),
         command=("pytest", node.nodeid),
     )
     if is_shared:

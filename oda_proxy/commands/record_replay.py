@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from oda_proxy.http.scope import Scope
     from oda_proxy.run.child import CommandResult
     from oda_proxy.run.home import RunHome
     from oda_proxy.run.recorder import Recorder
@@ -81,7 +82,13 @@ def record(
 
 
 def replay(
-    folder: Path, program: Sequence[str], *, time_scale: float, upstream: str | None, former_url: Sequence[str]
+    folder: Path,
+    program: Sequence[str],
+    *,
+    time_scale: float,
+    as_of: Scope | None,
+    upstream: str | None,
+    former_url: Sequence[str],
 ) -> int:
     """Run a command with answers from a capsule; return its exit status.
 
@@ -90,7 +97,7 @@ def replay(
 
     async def run() -> int:
         async with replaying(
-            folder, time_scale=time_scale, upstream=upstream or PRODUCTION, former_urls=former_url
+            folder, time_scale=time_scale, as_of=as_of, upstream=upstream or PRODUCTION, former_urls=former_url
         ) as replayer:
             with empty_caches(os.environ) as home:
                 result, bypass = await _run_in(replayer, home, program)

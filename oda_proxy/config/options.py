@@ -177,6 +177,14 @@ _READ_TOKEN = Option(
 
 SECRETS = (_SECRET_KEY, _ADMIN_TOKEN, _READ_TOKEN)
 
+AS_OF = Option(
+    "as-of",
+    parse_as_of,
+    "a date such as 2026-03-01, or a time (UTC) such as 2026-03-01T12-30-00, with /only at its end or without",
+    "answer as it was then; what was not recorded by then is requested now, or fails with /only",
+    metavar="DATE",
+)
+
 SERVE = (
     UPSTREAM,
     _FORMER_URL,
@@ -293,13 +301,7 @@ SERVE = (
         "earlier versions of each recording that are stored (default all, until space runs out)",
         metavar="LIMITS",
     ),
-    Option(
-        "as-of",
-        parse_as_of,
-        "a date such as 2026-03-01, or a time (UTC) such as 2026-03-01T12-30-00, with /only at its end or without",
-        "answer as it was then; what was not recorded by then is requested now, or fails with /only",
-        metavar="DATE",
-    ),
+    AS_OF,
     Option(
         "sharing",
         parse_sharing,
@@ -503,6 +505,7 @@ RECORD = (
 
 REPLAY = (
     replace(_TIME_SCALE, default=0.0, help="duration of replayed jobs: 1 as recorded, 0 none"),
+    replace(AS_OF, help="answer from what was recorded by then; other requests fail"),
     replace(UPSTREAM, default=None, help="present URL of a dispatcher that was recorded at a --former-url"),
     _FORMER_URL,
 )

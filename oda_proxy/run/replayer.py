@@ -22,6 +22,7 @@ from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.scope import EVERYTHING
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
     from oda_proxy.capsule.exchange import Exchange
     from oda_proxy.http.message import Request
+    from oda_proxy.http.scope import Scope
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Token
     from oda_proxy.query.resolved import ResolvedQuery
@@ -92,15 +94,23 @@ class Replayer:
 
     listeners: Listeners
 
-    def __init__(self, capsule: Capsule, *, time_scale: float) -> None:
-        """Replay a capsule; `time_scale` is the duration of jobs: 1 as recorded, 0 none."""
+    def __init__(self, capsule: Capsule, *, time_scale: float, as_of: Scope | None = None) -> None:
+        """Replay a capsule; `time_scale` is the duration of jobs: 1 as recorded, 0 none.
+
+        With `as_of`, what was recorded later than that counts as missing.
+        """
         self.capsule = capsule
         self.items: list[CapsuleItem] = []
         self.requests = 0
         """Requests that came."""
         self.missed: Counter[str] = Counter()
         """Requests without an answer, one line each, and how often."""
-        self._policy = Policy(description_ttl=_FOREVER, jobs=JobPolicy(time_scale=time_scale), memory=MAX_IN_MEMORY)
+        self._policy = Policy(
+            description_ttl=_FOREVER,
+            jobs=JobPolicy(time_scale=time_scale),
+            memory=MAX_IN_MEMORY,
+            as_of=EVERYTHING if as_of is None else replace(as_of, only=True),
+        )
         self._proxies: dict[str, Proxy] = {}
         self._only_proxy: Proxy | None = None
         self._exchanges: defaultdict[str, list[_Page]] = defaultdict(list)
@@ -250,18 +260,20 @@ async def replaying(
     folder: Path,
     *,
     time_scale: float = 0.0,
+    as_of: Scope | None = None,
     listen: OpenListeners = command_listeners,
     upstream: str = PRODUCTION,
     former_urls: Sequence[str] = (),
 ) -> AsyncIterator[Replayer]:
     """Replay the capsule in `folder`, or in an archive, until the block ends; nothing is sent to other machines.
 
-    `time_scale` is the duration of jobs: 1 as recorded, 0 none. `listen` opens the listeners. What was recorded of a
-    dispatcher at one of the `former_urls` answers requests to `upstream`, too. Raises CapsuleError, which names the
-    file, and ListenError.
+    `time_scale` is the duration of jobs: 1 as recorded, 0 none. With `as_of`, what was recorded later counts as
+    missing, and jobs take no time. `listen` opens the listeners. What was recorded of a dispatcher at
+    one of the `former_urls` answers requests to `upstream`, too. Raises CapsuleError, which names the file, and
+    ListenError.
     """
     capsule = await asyncio.to_thread(open_capsule, folder)
-    replayer = Replayer(capsule.with_present_address(upstream, former_urls), time_scale=time_scale)
+    replayer = Replayer(capsule.with_present_address(upstream, former_urls), time_scale=time_scale, as_of=as_of)
     async with AsyncExitStack() as stack:
         await replayer.load(stack)
         replayer.listeners = await stack.enter_async_context(listen(replayer))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from oda_proxy.capsule import layout, rewriting
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import NotACapsuleError
-from oda_proxy.config.options import PRODUCTION, RECORD, REPLAY
+from oda_proxy.config.options import AS_OF, PRODUCTION, RECORD, REPLAY
 from oda_proxy.config.sources import value_of
 from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
 from oda_proxy.handlers.policy import Policy
@@ -66,6 +66,8 @@ class CassetteOptions:
         Duration of replayed jobs: 1 as recorded, 0 none.
     include_private
         Also record responses to requests with a token.
+    as_of
+        A date: what was recorded later counts as missing; None for all recordings.
     command
         The command that repeats the recording, for the manifest.
     """
@@ -76,6 +78,7 @@ class CassetteOptions:
     upstream: str | None = None
     time_scale: float = 0.0
     include_private: bool = False
+    as_of: str | None = None
     command: tuple[str, ...] = ()
 
     @property
@@ -234,6 +237,7 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
 async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Cassette]:
     """Serve a cassette; new recordings are written to the folder `new`, unless it is None."""
     scale = value_of(REPLAY[0], options.time_scale, "time_scale")
+    as_of = None if options.as_of is None else value_of(AS_OF, options.as_of, "as_of")
     upstream = None if options.upstream is None else value_of(RECORD[0], options.upstream, "upstream")
     async with AsyncExitStack() as stack:
         replayer = recorder = None
@@ -242,7 +246,7 @@ async def _serve(options: CassetteOptions, new: Path | None) -> AsyncIterator[Ca
         with rewriting.locked(options.folder) if is_replaced else nullcontext():
             if options.replays:
                 replayer = await stack.enter_async_context(
-                    replaying(options.folder, time_scale=scale, listen=_no_listener)
+                    replaying(options.folder, time_scale=scale, as_of=as_of, listen=_no_listener)
                 )
         if new:
             recorder = await stack.enter_async_context(

@@ -11,6 +11,7 @@ import pytest
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
 from oda_proxy.http.message import Request
+from oda_proxy.http.scope import AsOf, Scope
 from oda_proxy.run import replayer as replayer_module
 from oda_proxy.run.forwarded_request import ForwardedRequest, Origin
 from oda_proxy.run.replayer import replaying
@@ -64,3 +65,18 @@ async def test_a_zip_file_is_replayed_as_its_folder(
     monkeypatch.setattr(replayer_module, "MAX_IN_MEMORY", limit)
 
     assert await answers(tmp_path / "paper.zip") == expected
+
+
+@pytest.mark.parametrize(("date", "status"), [("1971-01-01", 400), ("2026-01-01", 200)])
+async def test_what_was_recorded_after_a_date_counts_as_missing(tmp_path: Path, date: str, status: int) -> None:
+    capsules.write_capsule(tmp_path / "capsule")
+    query = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&RA=83&dry_run=yes&query_status=new"
+
+    async with replaying(tmp_path / "capsule", as_of=Scope(AsOf.parse(date)), listen=no_listener) as replayed:
+        sent = Request("GET", "/run_analysis", f"{query}&session_id={SESSION}")
+        answer = await replayed.answer_dispatcher(capsules.URL, sent, origin="http://here")
+
+    assert answer.status == status
+    message = f"as of {date}: there is no recording of isgri isgri_image as requested: it was recorded later, on "
+    assert (message in (await read(answer)).decode()) == (status == 400)
+    assert bool(replayed.missed) == (status == 400)
