@@ -76,6 +76,15 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of the recording: since when it was the answer, and until when."""
+
+    since: str
+    until: str
+    size: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingView:
     """A recording as its page shows it."""
 
@@ -131,6 +140,20 @@ def view_of(
         stages=stages_of(timeline, entry.cost),
         remarks=_remarks(exit_status),
     )
+
+
+def version_rows(versions: Sequence[Entry]) -> list[VersionRow]:
+    """Return the versions of a recording, the last one first; none where there is only the recording itself."""
+    if len(versions) < 2:  # noqa: PLR2004 - a history has two
+        return []
+    return [
+        VersionRow(
+            since=quantities.moment(one.valid_from),
+            until="today" if one.valid_until is None else quantities.moment(one.valid_until),
+            size=quantities.size(one.size),
+        )
+        for one in reversed(versions)
+    ]
 
 
 def stages_of(timeline: Sequence[tuple[str, float]], duration: float) -> list[Stage]:

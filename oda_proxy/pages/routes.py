@@ -152,6 +152,7 @@ class Pages:
                 **rendering.header_of(request),
                 notice=changes.notice_of(request),
                 recording=view,
+                versions=recording_page.version_rows(self.proxy.store.versions(entry.key)),
                 products=products,
                 products_note=note,
                 server_url=public_url(request),

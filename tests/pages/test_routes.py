@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.errors import OdaProxyError, StoreUnusableError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
-from oda_proxy.pages import rendering
+from oda_proxy.pages import quantities, rendering
 from oda_proxy.pages.problem_pages import problem_pages
 from oda_proxy.pages.routes import Pages
 from oda_proxy.proxy import Proxy
@@ -131,6 +132,21 @@ async def test_the_overview_lists_recordings_with_links_to_their_pages(browser: 
     status, text = await browser.get(f"/-/recordings/{PUBLIC}")
     assert status == 200
     assert "83.6" in text
+
+
+async def test_the_page_of_a_recording_shows_its_versions(browser: Browser) -> None:
+    assert "Versions" not in (await browser.get(f"/-/recordings/{PUBLIC}"))[1]
+    store = browser.proxy.store
+    current = store.peek(PUBLIC)
+    assert current is not None
+    store.put(replace(current, stored_at=current.stored_at + 86400))
+
+    _, text = await browser.get(f"/-/recordings/{PUBLIC}")
+
+    first, second = (quantities.moment(current.stored_at + days * 86400) for days in (0, 1))
+    assert f"<dt>{second}</dt><dd>until today" in text
+    assert f"<dt>{first}</dt><dd>until {second}" in text
+    assert f"oda-proxy history {PUBLIC[:12]}" in text
 
 
 async def test_the_page_of_a_recording_shows_its_products_and_how_to_request_it(browser: Browser) -> None:

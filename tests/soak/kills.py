@@ -2,7 +2,8 @@
 
 Two writers at once put, replace, read and remove recordings in one folder, each under keys of its own. Before and after
 each step they write a line to a journal outside of the folder. Both are killed (SIGKILL), and a process that starts
-anew compares: each key has what was acknowledged last, or what was begun and not acknowledged.
+anew compares: each key has what was acknowledged last, or what was begun and not acknowledged, and earlier versions
+that are whole and do not overlap.
 
 Everything runs in children of one process that has nothing open: a start costs a fork.
 """
@@ -19,11 +20,13 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store.disk import PENDING_AGE, DiskStore
+from oda_proxy.store.history_limits import HistoryLimits
 from tests.support.recordings import recording
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 
 WRITERS = 2
 KEYS_OF_EACH = 8
+VERSIONS = 3
+"""Earlier versions of a key that are stored at most."""
+THOROUGH_EVERY = 10
+"""Kills after which everything is verified."""
 LONGEST = 0.05
 """Seconds for which writers write at the most: time for some dozens of steps."""
 AT_ONCE = 0.1
@@ -64,9 +71,9 @@ def write(folder: Path, journal: Path, writer: int, seed: int) -> None:
     """Work on the store until killed."""
     draws = random.Random(seed)  # noqa: S311 - the same each time
     lines = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    store = DiskStore(folder)
+    store = DiskStore(folder, history=HistoryLimits(VERSIONS))
     while True:
-        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), draws.randrange(2**40)
+        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), time.monotonic_ns() // 1000 % 2**36
         step = draws.random()
         if step < 0.15:
             if found := store.get(key):
@@ -78,7 +85,8 @@ def write(folder: Path, journal: Path, writer: int, seed: int) -> None:
         if number == NOTHING:
             store.remove(key)
         else:
-            store.put(recording(key, text_of(number), stored_at=float(number)))
+            same_as = store.entry(key) if step > 0.9 else None
+            store.put(recording(key, text_of(number), stored_at=float(number)), same_as=same_as)
         os.write(lines, f"done {key} {number}\n".encode())
         if step > 0.98:
             store.remove_orphans()
@@ -110,9 +118,25 @@ def compare(folder: Path, journals: list[Path], *, thorough: bool) -> None:
                     assert b"".join(head.pieces()) == text_of(number), f"{key}: a wrong body"
             allowed = {may.acknowledged, *may.begun}
             assert number in allowed, f"{key}: found {number}, acknowledged {may.acknowledged}, begun {may.begun}"
+            compare_versions(store, key)
         if thorough:
             damage = [fault for fault in store.verify(fix=False) if fault.message != LEFT_BY_A_CRASH]
             assert not damage, damage
+
+
+def compare_versions(store: DiskStore, key: Key) -> None:
+    """See that the earlier versions of a key are whole, in order, and no more than the limit."""
+    versions = store.versions(key)
+    earlier = [one for one in versions if one.valid_until is not None]
+    assert len(earlier) <= VERSIONS, f"{key}: {len(earlier)} versions"
+    for one, following in pairwise(versions):
+        assert one.valid_until is not None, f"{key}: two recordings"
+        assert one.valid_from < one.valid_until <= following.valid_from, f"{key}: versions overlap"
+    for one in earlier:
+        found = store.get_version(one)
+        assert found is not None, f"{key}: a version without its recording"
+        with closing(found.head) as head:
+            assert b"".join(head.pieces()) == text_of(int(one.stored_at)), f"{key}: a wrong body in its history"
 
 
 def settle(folder: Path) -> None:
@@ -157,7 +181,7 @@ def kill_often(folder: Path, journals: list[Path], kills: int, seed: int) -> flo
             if status != signal.SIGKILL:
                 sys.exit(f"a writer failed with status {status}")
         began = time.monotonic()
-        done(child(lambda number=number: compare(folder, journals, thorough=number % 25 == 0)))  # type: ignore[misc]
+        done(child(lambda number=number: compare(folder, journals, thorough=number % THOROUGH_EVERY == 0)))  # type: ignore[misc]
         slowest = max(slowest, time.monotonic() - began)
     done(child(lambda: settle(folder)))
     return slowest
