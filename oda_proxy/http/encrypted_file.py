@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 BLOCK = 16
 """Bytes of a block of AES."""
+STEP = 1024 * 1024
+"""Bytes that are encrypted at once: the cipher holds the interpreter lock."""
 
 
 class EncryptedFile:
@@ -37,6 +39,10 @@ class EncryptedFile:
 
     def write(self, content: bytes, at: int) -> None:
         """Write bytes at an offset."""
+        for begin in range(0, len(content), STEP):
+            self._write(content[begin : begin + STEP], at + begin)
+
+    def _write(self, content: bytes, at: int) -> None:
         rest = memoryview(self._apply(content, at))
         while rest:
             written = os.pwrite(self._file.fileno(), rest, at)
