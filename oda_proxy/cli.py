@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from oda_proxy._version import __version__
 from oda_proxy.commands import (
     argument_types,
+    copy_arguments,
     diff_arguments,
     fixture_arguments,
     job_arguments,
@@ -131,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
         job_arguments,
         store_arguments,
         open_arguments,
+        copy_arguments,
         warm_arguments,
         query_arguments,
         run_arguments,
