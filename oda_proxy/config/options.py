@@ -338,6 +338,14 @@ SERVE = (
         "HOST",
     ),
     Option(
+        "drain",
+        parse_seconds,
+        "a number from 0",
+        "seconds for which a server that is to stop goes on, while /-/readyz has its balancer take it out",
+        0.0,
+        metavar="SECONDS",
+    ),
+    Option(
         "client-rate",
         parse_rate,
         "a number above 0",

@@ -54,6 +54,7 @@ class ServeOptions:
     metrics_token_file: Path | None
     readers: str
     allowed_host: tuple[str, ...]
+    drain: float
     client_rate: float | None
     client_jobs: int | None
     client_bytes: int | None

@@ -15,6 +15,7 @@ from oda_proxy.servers.parts import (
     Parts,
     build_parts,
     close_all,
+    drain,
     one_app,
     register_for_reloads,
     running_in_background,
@@ -28,6 +29,7 @@ from oda_proxy.web.signals import stop_event
 from oda_proxy.web.systemd import notify, passed_sockets
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -49,7 +51,7 @@ async def serve(options: ServeOptions, read_options: Callable[[], ServeOptions])
         reloads.reload()
 
     stop = stop_event(on_hangup)
-    async with proxy_listening(options, sockets=passed_sockets(os.environ), reloads=reloads) as url:
+    async with proxy_listening(options, sockets=passed_sockets(os.environ), reloads=reloads, stop=stop) as url:
         gc.collect()
         gc.freeze()  # what is there now stays: no later collection, which holds up requests, looks at it again
         print_line(f"listening on {url}")
@@ -66,11 +68,12 @@ async def proxy_listening(
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     sockets: Sequence[socket.socket] = (),
     reloads: Reloads | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serve the proxy in this process and yield its address; `shutdown_timeout` is as for `listening`.
 
     `sockets` that listen take the place of the host and the port in the options. With `reloads`, the proxy takes over
-    new options.
+    new options. With `stop`, the event of signals, it drains at the end of the block.
     Raises UsageError, UpstreamUnreachableError where the store is empty, too, StoreUnusableError and ListenError.
     """
     from oda_proxy.web.guarding import shared_access
@@ -99,6 +102,8 @@ async def proxy_listening(
                 await stack.enter_async_context(running_in_background(parts.proxy.estimate()))
         log_start(options, [parts for _, parts in each], hosts_of(options, sockets))
         yield url
+        if stop is not None:
+            await drain(options.drain, [parts.server for _, parts in each], stop)
 
 
 async def proxy_app(

@@ -14,7 +14,7 @@ from oda_proxy.servers.mock import mock_app
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 
     from aiohttp import web
 
@@ -248,6 +248,20 @@ def _make_proxy(
         collections=collections,
     )
     return Proxy(store, upstream, policy, services=services)
+
+
+async def drain(seconds: float, states: Iterable[ServerState], stop: asyncio.Event) -> None:
+    """Go on for a while, so that load balancers send requests elsewhere: `/-/readyz` says that the server stops.
+
+    `stop` is set; another signal sets it again, and ends the wait.
+    """
+    if seconds <= 0:
+        return
+    for state in states:
+        state.is_draining = True
+    stop.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from oda_proxy.servers.parts import (
     Parts,
     build_parts,
     close_all,
+    drain,
     one_app,
     register_for_reloads,
     running_in_background,
@@ -101,7 +102,7 @@ def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOp
             reopen_log()
             reloads.reload()
 
-        Supervisor(options.workers, work, report_ready, on_hangup, patience=4 * SHUTDOWN_TIMEOUT).run()
+        Supervisor(options.workers, work, report_ready, on_hangup, patience=options.drain + 4 * SHUTDOWN_TIMEOUT).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
                 if worker.is_first:
                     log_start(options, every_part, hosts_of(options, worker.sockets))
                 await stop.wait()
+                seconds = 0.0 if membership.is_orphan else options.drain
+                await drain(seconds, (parts.server for parts in every_part), stop)
                 membership.closing = True
             if membership.leads and not membership.is_orphan:  # it answers the last requests of the others
                 with suppress(TimeoutError):

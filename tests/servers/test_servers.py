@@ -165,3 +165,25 @@ async def test_the_collector_leaves_alone_what_is_there_when_a_server_listens(mo
     await one_process.serve(options, lambda: options)
 
     assert steps == ["listening", "collected", "frozen", "listening on http://127.0.0.1:1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_drains_goes_on_until_a_second_signal(tmp_path: Path, workers: int) -> None:
+    serve = ("serve", "--offline", "--cache-dir", str(tmp_path / "cache"), "--port", "0", "--drain", "3600")
+    with running(tmp_path / "log", *serve, "--workers", str(workers)) as server:
+        assert _status(server, "/-/readyz") == 200
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: _status(server, "/-/readyz") == 503)
+        assert _status(server, "/-/livez") == 200
+        assert _status(server, "/-/metrics") == 200
+        server.end()
+
+
+def _status(server: Server, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"{server.url}{path}", timeout=PATIENCE) as response:  # noqa: S310 - on this machine
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
