@@ -24,6 +24,7 @@ from oda_proxy.errors import (
     UpstreamUnreachableError,
 )
 from oda_proxy.handlers import past_answers
+from oda_proxy.handlers.capsule_recordings import CAPSULE, CapsuleRecordings
 from oda_proxy.handlers.collecting import CollectionHandler
 from oda_proxy.handlers.counts import Counts, Outcomes
 from oda_proxy.handlers.descriptions import DescriptionHandler
@@ -123,6 +124,7 @@ class Proxy:
         self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
+        self.capsules = services.capsules or CapsuleRecordings()
         self.collections = CollectionHandler(services, store, self._resolver, self._tokens, self._description_handler)
         self._observer: QueryObserver = self.collections.observer
         self._hits = HitHandler(
@@ -256,10 +258,13 @@ class Proxy:
         if recording is None:
             return None
         age_allowed = control.allows(self._clock() - recording.stored_at)
-        return (resolved, recording, status) if self._is_fresh(recording, age_allowed=age_allowed) else None
+        is_fresh = status is CAPSULE or self._is_fresh(recording, age_allowed=age_allowed)
+        return (resolved, recording, status) if is_fresh else None
 
     async def _look_up(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
         """Return the recording of a query, and the cache status of an answer from it."""
+        if self.capsules.capsules and (recording := await self.capsules.find(resolved.query)):
+            return recording, CAPSULE
         if recording := self._cache.find(resolved):
             return recording, HOT
         return await self._cache.look_up(resolved), COLD
@@ -381,7 +386,7 @@ class Proxy:
         else:
             note_person(client.request, envelope.token)
         age_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
-        if recording and self._is_fresh(recording, age_allowed=age_allowed):
+        if recording and (status is CAPSULE or self._is_fresh(recording, age_allowed=age_allowed)):
             return await self._serve_recording(recording, resolved, client, status)
         if control.only_if_cached:
             raise NotCachedError

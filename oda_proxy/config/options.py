@@ -220,6 +220,15 @@ SERVE = (
     STORE_URL,
     _MAX_SIZE,
     _MIN_FREE,
+    Option(
+        "capsule",
+        parse_path,
+        "a folder or a file",
+        "capsule (folder, .zip or .tar.gz) that answers before the recordings of the store; may be repeated",
+        (),
+        True,
+        "CAPSULE",
+    ),
     _COLLECTIONS,
     Option(
         "memory",
@@ -402,6 +411,7 @@ OF_UPSTREAM = frozenset(
     {
         "as-of",
         "cache-dir",
+        "capsule",
         "collections",
         "compress",
         "cors-origins",

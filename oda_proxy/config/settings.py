@@ -32,6 +32,7 @@ class ServeOptions:
     store: StoreAddress | None
     max_size: int
     min_free: int
+    capsule: tuple[Path, ...]
     collections: int
     memory: int
     compress: str

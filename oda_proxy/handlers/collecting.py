@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -107,6 +108,7 @@ class CollectionHandler:
     ) -> None:
         """Note in the collections of `services`; `observer` sees what jobs do, and passes it on to theirs."""
         self.index = services.collections
+        self._capsules = services.capsules
         self.observer = FailureMemory(services.observer or NullObserver())
         self._store = store
         self._resolver = resolver
@@ -158,12 +160,20 @@ class CollectionHandler:
 
     async def _note_recording(self, use: _Use, resolved: ResolvedQuery) -> None:
         """Note the recording of a query, and exempt it from eviction."""
+        if self._capsules and (found := await self._capsules.find(resolved.query)):
+            await asyncio.to_thread(self._store_copy, replace(found, key=resolved.key))
         for key in (resolved.key, *resolved.earlier_keys):
             if entry := await asyncio.to_thread(self._store.entry, key):
                 break
         else:
             raise CollectionError("the recording was removed meanwhile, and is not in the collection; request it again")
         await self._note(use, replace(_member(RECORDING, key), was_pinned=entry.pinned), size=entry.stored_size)
+
+    def _store_copy(self, recording: Recording) -> None:
+        """Store a recording of a capsule, unless there is one: a collection is exported from the store."""
+        with closing(recording.head):
+            if self._store.fingerprint(recording.key) is None:
+                self._store.put(recording)
 
     async def _note(self, use: _Use, member: Member, size: int = 0) -> None:
         index, name = self.index, use.request.scope.collection

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
     from oda_proxy.http.message import Upstream
     from oda_proxy.jobs.journal import Journal
     from oda_proxy.jobs.observer import QueryObserver
@@ -47,6 +48,8 @@ class Services:
     """The other processes of the server."""
     is_same: Callable[[Recording, Recording], bool] | None = None
     """Whether two answers are equal but for what is volatile; without it, their products are compared byte by byte."""
+    capsules: CapsuleRecordings | None = None
+    """Recordings that answer before those of the store; None for none."""
     collections: CollectionIndex | None = None
     """The collections that clients choose by their address; None for none."""
     replicas: Replicas | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oda_proxy.servers.capsules import open_capsules
 from oda_proxy.servers.mock import mock_app
 from oda_proxy.web.server import listening
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.config.settings import ServeOptions
     from oda_proxy.drawing.product_files import ProductFiles
+    from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
@@ -88,6 +90,7 @@ async def build_parts(
     store = _open_store(folder, former, options, stack)
     upstream = None if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
+    capsules = await open_capsules(options, stack)
     proxy = _make_proxy(
         store,
         upstream,
@@ -98,6 +101,7 @@ async def build_parts(
         describing=describing(upstream) if upstream else None,
         others=others,
         collections=_collections(options, folder, stack),
+        capsules=capsules,
     )
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
@@ -203,6 +207,7 @@ def _make_proxy(
     describing: Upstream | None,
     others: OtherProcesses | None,
     collections: CollectionIndex,
+    capsules: CapsuleRecordings,
 ) -> Proxy:
     from oda_proxy.drift.equality import is_same_answer
     from oda_proxy.handlers.policy import Compress, Policy
@@ -232,20 +237,22 @@ def _make_proxy(
         compress=Compress(options.compress),
         as_of=options.as_of or EVERYTHING,
     )
+    described_in = [*former_folders, *(capsule.descriptions for capsule in capsules.capsules)]
     services = Services(
         instruments=Descriptions(
-            describing, folder, ttl=options.description_ttl, clock=time.monotonic, former_folders=former_folders
+            describing, folder, ttl=options.description_ttl, clock=time.monotonic, former_folders=described_in
         ),
         tokens=TokenVerifier(
             Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
         ),
-        description_cache=DescriptionCache(options.description_ttl, time.time, folder, former_folders=former_folders),
+        description_cache=DescriptionCache(options.description_ttl, time.time, folder, former_folders=described_in),
         journal=JobJournal(folder, former_folders),
         miss_handler=miss_handler,
         describing=describing,
         others=others,
         is_same=is_same_answer,
         collections=collections,
+        capsules=capsules,
     )
     return Proxy(store, upstream, policy, services=services)
 

@@ -94,7 +94,14 @@ async def status_of(proxy: Proxy, server: ServerState) -> dict[str, Any]:
         "asking": asdict(upstream.health) if isinstance(upstream, ThrottledUpstream) else None,
         "run_analysis": asdict(proxy.counts),
         "store": await _store(proxy),
+        **_capsules(proxy),
     }
+
+
+def _capsules(proxy: Proxy) -> dict[str, Any]:
+    """Return the capsules that are served, if there are any."""
+    found = [{"path": str(one.path), "recordings": one.recordings} for one in proxy.capsules.capsules]
+    return {"capsules": found} if found else {}
 
 
 def _json(members: dict[str, Any]) -> web.Response:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 RELOADABLE: Final = frozenset(
     {
-        *("max_size", "min_free", "max_requests", "max_rate", "max_jobs", "client_jobs", "lifetime"),
+        *("capsule", "max_size", "min_free", "max_requests", "max_rate", "max_jobs", "client_jobs", "lifetime"),
         *("admin_token", "admin_token_file", "read_token", "read_token_file", "metrics_token_file"),
     }
 )
@@ -126,6 +126,8 @@ class ReloadableProxy:
             return
         self.server.limits = Limits(one.max_size, one.min_free)
         self.proxy.set_freshness(Freshness(one.lifetime))
+        if one.capsule or self.proxy.capsules.capsules:
+            self.proxy.capsules.reload(one.capsule, requires_match=not one.name)
         self.proxy.jobs.set_limits(one.max_jobs, one.client_jobs)
         if isinstance(self.proxy.upstream, ThrottledUpstream):
             self.proxy.upstream.set_limits(max_concurrent=one.max_requests, rate=one.max_rate)
