@@ -35,6 +35,7 @@ lint: .venv/lint .venv/test  ## style, types, and the direction of imports
 
 soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, pairs of queries, malformed requests
 	$(BIN)/python -m tests.soak.kills --kills 1000
+	$(BIN)/python -m tests.soak.shared_kills --kills 300
 	$(BIN)/python -m tests.soak.sharing --seconds 60
 	$(BIN)/python -m tests.soak.many_clients
 	$(BIN)/python -m tests.soak.behind_front_end

