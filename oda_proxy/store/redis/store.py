@@ -418,7 +418,8 @@ class RedisStore:
                 self._bodies.remove(change.unneeded)
                 self._index.forget_garbage([change.unneeded])
             except (BodiesUnusableError, redis.RedisError) as error:
-                _log.warning("a head without a recording is removed later: %s", _reason(error))
+                reason = _redis_reason(error) if isinstance(error, redis.RedisError) else _reason(error)
+                _log.warning("a head without a recording is removed later: %s", reason)
         return change.is_done
 
     @contextmanager
