@@ -48,7 +48,7 @@ _MAX_FAILURES = 20
 def warm(
     *,
     plan: Path | None,
-    most_used: int | None,
+    last_used: int | None,
     expiring_within: float | None,
     parallel: int,
     with_token: bool,
@@ -64,7 +64,7 @@ def warm(
     """
     logging.basicConfig(format="oda-proxy: %(message)s", level=logging.WARNING, stream=sys.stderr)
     token = _token(os.environ) if with_token else None
-    planned = _planned(plan, StoreSelection(most_used, expiring_within), options)
+    planned = _planned(plan, StoreSelection(last_used, expiring_within), options)
 
     async def run(progress: Lines) -> None:
         async with _refreshing(progress), _proxy(server, options) as url, Dispatcher(url) as proxy:
@@ -103,7 +103,7 @@ def _planned(
 ) -> Sequence[PlannedQuery | Skipped]:
     """Return the queries of a plan, or those that are selected in a store. Raises UsageError."""
     if (plan is None) == (selection == StoreSelection()):
-        raise UsageError("name a PLAN, or select recordings with --most-used or --expiring-within, and not both")
+        raise UsageError("name a PLAN, or select recordings with --last-used or --expiring-within, and not both")
     if plan is not None:
         return read_plan(plan)
     where = StoreOptions(**{name: options[name] for name in ("upstream", "former_url", "cache_dir", "store")})

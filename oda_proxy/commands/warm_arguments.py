@@ -21,7 +21,10 @@ def add_commands(add: AddCommand) -> None:
         metavar="PLAN",
         help="file of queries, one JSON object in a line (or *.toml), or a capsule",
     )
-    own.add("--most-used", type=argument_types.count, metavar="N", help="the N recordings of the store used last")
+    own.add(
+        "--last-used", "--most-used", dest="last_used", type=argument_types.count, metavar="N",
+        help="the N recordings of the store used last",
+    )  # fmt: skip
     own.add(
         "--expiring-within",
         type=argument_types.days,

@@ -23,9 +23,9 @@ _YOUNG: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class StoreSelection:
-    """Which recordings are selected: the `most_used` used last, and of them those that expire within some days."""
+    """Which recordings are selected: the `last_used` used last, and of them those that expire within some days."""
 
-    most_used: int | None = None
+    last_used: int | None = None
     expiring_within: float | None = None
 
     def queries(self, store: Store, freshness: Freshness, now: float) -> Iterator[PlannedQuery]:
@@ -34,7 +34,7 @@ class StoreSelection:
         `now` is in s since 1970 (UTC). One that expires is computed again, any other only if it is missing by then.
         """
         usable = (entry for entry in store.entries_by_use() if _is_usable(entry))
-        for entry in islice(usable, self.most_used):
+        for entry in islice(usable, self.last_used):
             assert entry.query is not None  # noqa: S101 - for the type checker
             if self.expiring_within is None:
                 yield PlannedQuery(entry.query)

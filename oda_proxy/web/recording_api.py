@@ -49,6 +49,12 @@ def routes(proxy: Proxy) -> Sequence[OwnRoute]:
     return (
         OwnRoute("GET", RECORDINGS, Action.READ_RECORDINGS, api.list, "list the recordings that filters select"),
         OwnRoute("DELETE", RECORDINGS, Action.CHANGE, api.remove_selected, "remove the recordings that filters select"),
+        OwnRoute(
+            "POST", f"{RECORDINGS}/pin", Action.CHANGE, api.pin_selected, "exempt what filters select from eviction"
+        ),
+        OwnRoute(
+            "POST", f"{RECORDINGS}/unpin", Action.CHANGE, api.unpin_selected, "end the exemption of what filters select"
+        ),
         OwnRoute("GET", ONE, Action.READ_RECORDINGS, api.show, "show the metadata of a recording"),
         OwnRoute("DELETE", ONE, Action.CHANGE, api.remove, "remove a recording"),
         OwnRoute("POST", f"{ONE}/pin", Action.CHANGE, api.pin, "exempt a recording from eviction"),
@@ -96,10 +102,7 @@ class _RecordingApi:
     async def remove_selected(self, request: web.Request) -> web.Response:
         """Remove the recordings that filters select if that is confirmed, and respond with their keys else."""
         filters, others = read_filters(request, {"confirm"})
-        if not filters:
-            raise BadQueryError(
-                f"name the recordings to remove by filters ({', '.join(WORDS)}), or by a key in the path"
-            )
+        _require(filters, "remove")
         confirm = others.get("confirm", "")
         if confirm and confirm != CONFIRMED and not confirm.isascii():
             raise BadQueryError(f"confirm must be {CONFIRMED}, or the number of recordings of the dry run")
@@ -123,6 +126,14 @@ class _RecordingApi:
         """End the exemption of a recording from eviction."""
         return json_response({"unpinned": [await self._pin(request, pinned=False)]})
 
+    async def pin_selected(self, request: web.Request) -> web.Response:
+        """Exempt the recordings that filters select from eviction, and respond with their keys."""
+        return json_response({"pinned": await self._pin_selected(request, pinned=True)})
+
+    async def unpin_selected(self, request: web.Request) -> web.Response:
+        """End the exemption of the recordings that filters select, and respond with their keys."""
+        return json_response({"unpinned": await self._pin_selected(request, pinned=False)})
+
     async def refresh(self, request: web.Request) -> web.Response:
         """Have a recording computed again."""
         entry = await self._entry(request)
@@ -137,6 +148,19 @@ class _RecordingApi:
             raise RecordingNotFoundError(entry.key, 0)
         note_changed(request, [entry.key])
         return entry.key
+
+    async def _pin_selected(self, request: web.Request, *, pinned: bool) -> Sequence[Key]:
+        filters, _ = read_filters(request, set())
+        _require(filters, "pin" if pinned else "unpin")
+        visitor: Visitor = request[VISITOR]
+
+        def pin_all() -> Sequence[Key]:
+            entries = visible_entries(self._store, visitor, filters)
+            return [entry.key for entry in list(entries) if self._store.pin(entry.key, pinned=pinned)]
+
+        keys = await asyncio.to_thread(pin_all)
+        note_changed(request, keys)
+        return keys
 
     async def _entry(self, request: web.Request) -> Entry:
         """Return the recording that the path of a request names. Raises RecordingNotFoundError."""
@@ -161,6 +185,12 @@ class _RecordingApi:
 
     def _remove_all(self, entries: Sequence[Entry]) -> Sequence[Key]:
         return [entry.key for entry in entries if self._store.remove(entry.key)]
+
+
+def _require(filters: Filters, action: str) -> None:
+    """Raise BadQueryError where no filter is set: all recordings are meant only where a request says so."""
+    if not filters:
+        raise BadQueryError(f"name the recordings to {action} by filters ({', '.join(WORDS)}), or by a key in the path")
 
 
 def read_filters(request: web.Request, others: set[str]) -> tuple[Filters, Mapping[str, str]]:

@@ -127,7 +127,7 @@ def test_recordings_that_expire_are_computed_again_once(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "name a PLAN, or select recordings with --most-used or --expiring-within, and not both"),
+        ([], "name a PLAN, or select recordings with --last-used or --expiring-within, and not both"),
         (["PLAN", "--most-used", "3"], "name a PLAN, or select"),
         (["PLAN", "--with-token"], "--with-token sends the token in ODA_TOKEN, which is not set"),
         (["PLAN", "--jobs", "0"], "--jobs: must be a number from 1, not '0'"),

@@ -33,7 +33,7 @@ def selected(selection: StoreSelection, store: MemoryStore) -> list[tuple[str, b
 
 
 def test_the_recordings_used_last_are_selected() -> None:
-    assert selected(StoreSelection(most_used=2), store_of(old=5, new=1, middle=3)) == [
+    assert selected(StoreSelection(last_used=2), store_of(old=5, new=1, middle=3)) == [
         ("new", False),
         ("middle", False),
     ]
@@ -53,7 +53,7 @@ def test_one_that_was_computed_lately_is_left_whatever_its_lifetime() -> None:
 def test_of_those_used_last_the_ones_that_expire() -> None:
     store = store_of(first=1, second=6, third=6.5)
 
-    assert selected(StoreSelection(most_used=2, expiring_within=2), store) == [("second", True)]
+    assert selected(StoreSelection(last_used=2, expiring_within=2), store) == [("second", True)]
 
 
 def test_private_recordings_uploads_and_unknown_queries_are_left_out() -> None:
@@ -63,4 +63,4 @@ def test_private_recordings_uploads_and_unknown_queries_are_left_out() -> None:
     store.put(recording(KEYS[2]))
     store.put(recording(KEYS[3], query=query("usable")))
 
-    assert selected(StoreSelection(most_used=9), store) == [("usable", False)]
+    assert selected(StoreSelection(last_used=9), store) == [("usable", False)]

@@ -58,6 +58,8 @@ async def test_the_responses_are_as_described(tmp_path: Path) -> None:
         await send.check("GET /-/api/recordings/KEY", key=first)
         await send.check("POST /-/api/recordings/KEY/pin", key=first)
         await send.check("POST /-/api/recordings/KEY/unpin", key=first)
+        await send.check("POST /-/api/recordings/pin", "?instrument=isgri")
+        await send.check("POST /-/api/recordings/unpin", "?instrument=isgri")
         await send.check("POST /-/api/recordings/KEY/refresh", key=first)
         await send.check("GET /-/jobs")
         await send.check("DELETE /-/jobs/KEY", key=first)

@@ -123,6 +123,19 @@ async def test_one_recording_is_removed_pinned_and_unpinned(server: AccessServer
     assert (await call(server, "DELETE", f"{LIST}/bbbb"))[0] == 404
 
 
+async def test_filters_pin_and_unpin_what_they_select(server: AccessServer) -> None:
+    _, listed = await call(server, "GET", f"{LIST}?source=source*")
+    selected = {one["key"] for one in listed["recordings"]}
+
+    status, found = await call(server, "POST", f"{LIST}/pin?source=source*")
+    assert (status, set(found["pinned"])) == (200, selected)
+    _, listed = await call(server, "GET", f"{LIST}?source=source*")
+    assert all(one["pinned"] for one in listed["recordings"])
+
+    assert set((await call(server, "POST", f"{LIST}/unpin?source=source*"))[1]["unpinned"]) == selected
+    assert (await call(server, "POST", f"{LIST}/pin"))[0] == 400
+
+
 async def test_filters_remove_nothing_before_they_are_confirmed(server: AccessServer) -> None:
     status, found = await call(server, "DELETE", f"{LIST}?source=source*")
 
