@@ -41,7 +41,8 @@ class DescriptionHandler:
             if past := await self._cache.get_as_of((route.path, *fields), as_of):
                 return past
             if request.scope.only:
-                raise NoRecordingError(f"as of {as_of.text}: there is no description {', '.join(fields)[:100]} of then")
+                what = "".join(f", {field}" for field in fields)[:100]
+                raise NoRecordingError(f"as of {as_of.text}: no description is recorded ({route.path}{what})")
         outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
         if has_token(request):
             return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))

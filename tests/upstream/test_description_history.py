@@ -95,7 +95,7 @@ async def test_what_was_not_described_by_then_is_requested_now_and_says_so(serve
     assert status.endswith("detail=not-recorded-then")
 
     body, _, _ = await server.get(META, "instrument=isgri", "/as-of/2026-01-20/only")
-    assert body == "as of 2026-01-20: there is no description instrument=isgri of then\n"
+    assert body == "as of 2026-01-20: no description is recorded (/api/meta-data, instrument=isgri)\n"
 
 
 async def test_a_damaged_file_is_logged_and_counts_as_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -106,5 +106,5 @@ async def test_a_damaged_file_is_logged_and_counts_as_absent(tmp_path: Path, cap
     file.write_text("{")
     server.clock.now += DAY
 
-    assert "there is no description" in (await server.get(LIST, prefix="/as-of/2026-01-02/only"))[0]
+    assert "no description is recorded" in (await server.get(LIST, prefix="/as-of/2026-01-02/only"))[0]
     assert "cannot read the earlier descriptions" in caplog.text
