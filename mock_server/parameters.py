@@ -125,7 +125,7 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
         elif name in units:
             echo[name] = units[name]  # values are echoed in the units of the description
         else:
-            stated = arguments.get(parameter.units_argument or "")
+            stated = None if parameter.units_argument is None else arguments.get(parameter.units_argument)
             echo[name] = normal_value(parameter, value, time_format, None if stated in (None, "") else str(stated))
     for name, parameter in described.items():
         if name not in echo and is_filled_in(parameter):

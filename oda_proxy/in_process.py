@@ -88,6 +88,8 @@ def mocking(
     scenarios: Folder | Sequence[Folder] = (),
     faults: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     synthetic: bool | None = None,
+    descriptions: Folder | Sequence[Folder] = (),
+    public_instruments: bool = False,
     dummy_instruments: bool = False,
     pages: Folder | Sequence[Folder] = (),
     time_scale: float = 0.0,
@@ -113,6 +115,10 @@ def mocking(
         Further faults, each like a table in such a file: `{"do": "status", "status": 503, "on": [2]}`.
     synthetic
         Synthesise data for valid queries without a fixture; None is true unless `fixtures` are passed.
+    descriptions
+        Folders of descriptions of instruments, one `<instrument>.json` each.
+    public_instruments
+        Add the instruments that are known by their public descriptions: gw, legacysurvey, magic and others.
     dummy_instruments
         Add the dispatcher's dummy instruments: `empty`, `empty-async` and `empty-semi-async`.
     pages
@@ -144,6 +150,8 @@ def mocking(
         scenario_files=_folders(scenarios),
         faults=(faults,) if isinstance(faults, Mapping) else tuple(faults),
         synthetic=not folders if synthetic is None else synthetic,
+        descriptions=_folders(descriptions),
+        public_instruments=public_instruments,
         dummy_instruments=dummy_instruments,
         pages=_folders(pages),
         time_scale=time_scale,

@@ -34,8 +34,8 @@ T = TypeVar("T")
 RECORD_MODES = ("none", "once", "new_episodes", "all")
 
 _MOCK_KEYWORDS = (
-    *("fixtures", "scenario", "scenarios", "faults", "synthetic", "dummy_instruments", "pages"),
-    *("secret_key", "generation", "seed"),
+    *("fixtures", "scenario", "scenarios", "faults", "synthetic", "descriptions", "public_instruments"),
+    *("dummy_instruments", "pages", "secret_key", "generation", "seed"),
 )
 """Keywords of the marker that configure the mock."""
 _KEYWORDS = ("recording", "upstream", "include_private", "as_of", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")
@@ -147,7 +147,7 @@ def oda_dispatcher_url(request: pytest.FixtureRequest, oda_proxy_config: dict[st
     from oda_proxy.in_process import mocking
 
     arguments = {name: value for name, value in settings.items() if name in {*_MOCK_KEYWORDS, "time_scale"}}
-    for name in {"fixtures", "scenarios", "pages"} & set(arguments):
+    for name in {"fixtures", "scenarios", "descriptions", "pages"} & set(arguments):
         paths = arguments[name] if isinstance(arguments[name], list | tuple) else [arguments[name]]
         if not all(str(path).strip() for path in paths):
             _fail(f"{name} has an empty path: {arguments[name]!r}")

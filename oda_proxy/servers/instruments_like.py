@@ -28,7 +28,8 @@ _OK: Final = 200
 _LARGEST: Final = 4 * 2**20
 _MOST_INSTRUMENTS: Final = 1000
 _HEADERS: Final = (("Accept-Encoding", "identity"), ("Via", "1.1 oda-proxy"))
-_REDIRECTED: Final = "/instr-list"
+_INSTR_LIST: Final = "/instr-list?instrument=mock"
+"""With the argument that clients send, because dispatchers up to 1.3.3 need it."""
 _SCHEMES: Final = ("http://", "https://")
 
 
@@ -60,7 +61,7 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
 async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
     async with Dispatcher(url, read_timeout=60.0) as upstream:
         # `api/instr-list` of today redirects to the public address, which may be another dispatcher.
-        names = await _first_list(upstream, ("/instr-list", "/api/instr-list"))
+        names = await _first_list(upstream, (_INSTR_LIST, f"/api{_INSTR_LIST}"))
         instruments = []
         for name in sorted(map(str, names))[:_MOST_INSTRUMENTS]:
             query = f"instrument={quote(name, safe='')}"
@@ -70,7 +71,7 @@ async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
             status, text = await _get(upstream, f"/api/par-names?{query}")
             par_names = _list(text) if status == _OK else []
             try:
-                instruments.append(read_instrument(meta_data, [str(one) for one in par_names]))
+                instruments.append(read_instrument(meta_data, [one for one in par_names if isinstance(one, str)]))
             except CodecError as error:
                 raise NoDescriptionsError(f"{url}, instrument {name[:60]!r}: {error}") from None
     if not instruments:

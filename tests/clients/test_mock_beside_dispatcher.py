@@ -15,6 +15,7 @@ import mock_server
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
 from oda_proxy.fixture.writing import write_manifest
+from oda_proxy.servers.instruments_like import instruments_like
 from tests.support.mock_differences import DIFFERENCES, DUMMY_INSTRUMENTS
 from tests.support.mock_differences_of_instruments import OF_INSTRUMENTS
 from tests.support.mock_requests import KEY, parameters_of_queries, request_to, requests
@@ -115,3 +116,18 @@ def test_no_difference_is_listed_twice(pytestconfig: pytest.Config) -> None:
         assert f"| {sum(map(len, table.values()))} | {reason} |" in document
     assert f"{len(listed(DIFFERENCES, DUMMY_INSTRUMENTS))} differences" in document
     assert f"{len(listed(OF_INSTRUMENTS))} more" in document
+
+
+async def test_a_mock_like_the_real_dispatcher_has_its_instruments(own_dispatcher_url: str) -> None:
+    instruments = await instruments_like(own_dispatcher_url)
+    assert [instrument.name for instrument in instruments] == sorted(INSTRUMENTS)
+    server = TestServer(make_app(MockSettings(described=instruments)))
+    await server.start_server(**RUNNER_OPTIONS)
+    try:
+        for name in INSTRUMENTS:
+            request = request_to(name, "/api/par-names", instrument=name)
+            real, mock = (Client(url).ask for url in (own_dispatcher_url, str(server.make_url("/"))))
+            answers = [json.loads((await asyncio.to_thread(ask, request)).body) for ask in (real, mock)]
+            assert {one for one in answers[0] if one is not None} <= set(answers[1])  # 1.3.3 names one null
+    finally:
+        await server.close()

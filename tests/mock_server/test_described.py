@@ -125,6 +125,11 @@ async def test_values_are_echoed_in_the_units_of_the_description(mock: TestClien
     assert (echo["Emin"], echo["Emin_units"], echo["table"]) == (pytest.approx(2.0), "TeV", '{"a": [2, 1]}')
 
 
+async def test_an_argument_without_a_name_is_no_unit(mock: TestClient[Any, Any]) -> None:
+    status, answer = await sent(mock, **{"Emin": "2", "": "nothing"})
+    assert (status, answer["products"]["analysis_parameters"]["Emin"]) == (200, 2.0)
+
+
 async def test_defaults_are_filled_in_and_unknown_arguments_named(mock: TestClient[Any, Any]) -> None:
     _, answer = await sent(mock, colour="green")
     echo = answer["products"]["analysis_parameters"]
