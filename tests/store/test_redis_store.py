@@ -294,6 +294,19 @@ def test_errors_name_neither_credentials_nor_commands(tmp_path: Path) -> None:
     assert "hunter2" not in str(error.value)
 
 
+def test_a_redis_that_may_lose_recordings_is_reported_at_the_start(
+    address: StoreAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = sync_client(address.redis)
+    client.config_set("appendonly", "no")
+    try:
+        open_store(address, UPSTREAM, follow=True).close()
+    finally:
+        client.config_set("appendonly", "yes")
+
+    assert "it has no append-only file (appendonly yes)" in caplog.text
+
+
 def test_a_large_head_is_read_in_pieces(store: RedisStore) -> None:
     text = random.Random(1).randbytes(3_000_000)  # noqa: S311 - the same each time
     store.put(recording(text=text))
