@@ -123,19 +123,21 @@ def _of_folder(folder: Path) -> tuple[Instrument, ...]:
     found: dict[str, Instrument] = {}
     for file in sorted(folder.rglob("descriptions/*.json")):
         with naming_file(file):
-            instrument = _newest(file.read_bytes())
-        found.setdefault(instrument.name, instrument)
+            texts = _stored_texts(file.read_bytes())
+            if texts:
+                instrument = read_instrument(texts[0])
+                found.setdefault(instrument.name, instrument)
     recorded = [fixture for manifest in sorted(folder.rglob(MANIFEST)) for fixture in _fixtures(manifest.parent)]
     if not found:
         raise NoDescriptionsError(f"there are no descriptions of instruments in {folder}")
     return tuple(_with_outputs(found[name], recorded) for name in sorted(found))
 
 
-def _newest(content: bytes) -> Instrument:
-    texts = json_text.loads(content).get("meta_data")
-    if not isinstance(texts, list) or not texts or not isinstance(texts[0], str):
-        raise CodecError("has no description of an instrument")
-    return read_instrument(texts[0])
+def _stored_texts(content: bytes) -> list[str]:
+    """Return the stored descriptions of an instrument, newest first; none for other responses in the same folder."""
+    document = json_text.loads(content)
+    texts = document.get("meta_data") if isinstance(document, dict) else None
+    return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
 
 
 def _fixtures(folder: Path) -> tuple[Fixture, ...]:

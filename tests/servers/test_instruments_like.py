@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from aiohttp import ClientSession
@@ -16,12 +16,16 @@ from oda_proxy.errors import OdaProxyError
 from oda_proxy.fixture.description_folder import write_descriptions
 from oda_proxy.servers.instruments_like import NoDescriptionsError, instruments_like
 from tests.support import mock_fixtures
+from tests.support.paths import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from aiohttp import web
+
+
+SAMPLES: Final = CHECKOUT / "tests" / "support" / "samples"
 
 
 @pytest.fixture
@@ -85,3 +89,8 @@ async def test_a_source_that_is_neither_an_address_nor_a_folder_is_an_error(tmp_
 async def test_a_folder_without_descriptions_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoDescriptionsError, match="no descriptions"):
         await instruments_like(str(tmp_path))
+
+
+async def test_a_capsule_describes_its_instruments() -> None:
+    (isgri,) = await instruments_like(str(SAMPLES / "capsule-2"))
+    assert isgri.name == "isgri"
