@@ -56,6 +56,7 @@ def export(
     owner: str | None,
     filters: Filters,
     include_private: bool,
+    replace: bool,
     dry_run: bool,
     options: StoreOptions,
     as_json: bool,
@@ -73,7 +74,7 @@ def export(
     if dry_run:
         return print_list([collection_json(collection)], as_json=as_json)
     store_folder = cache_folder(options.cache_dir, options.upstream)
-    with open_store(options) as store, folder_for(target) as folder:
+    with open_store(options) as store, folder_for(target, replace=replace) as folder:
         exported = export_collection(
             index,
             collection,
@@ -82,6 +83,7 @@ def export(
             url=options.upstream,
             store_folder=store_folder,
             include_private=include_private,
+            replace=replace and folder == target,
         )
     for key, reason in exported.missing.items():
         warn(printable(f"{short_key(key)} is not in the capsule: {reason}"))

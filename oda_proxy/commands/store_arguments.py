@@ -87,6 +87,7 @@ def add_commands(add: AddCommand) -> None:
     export.add("--dry-run", action="store_true", help="list the recordings, and write nothing")
     export.add("--collection", type=argument_types.collection, metavar="NAME", help="write a collection as a capsule")
     export.add("--owner", metavar="OWNER", help="beginning of the owner of the collection")
+    export.add("--replace", action="store_true", help="replace an existing capsule, with --collection")
     export.add("--include-private", action="store_true", help="also write responses to requests with a token")
     _json(export)
     imports = add("import", _import, _LOCAL_OR_REMOTE, "store the fixtures of a folder, or of a capsule, as recordings")
@@ -235,8 +236,8 @@ def _export(values: dict[str, Any]) -> int:
         from oda_proxy.commands import collections
 
         return collections.export(name, filters=_pop_filters(values), options=StoreOptions.pop(values), **values)
-    if values.pop("owner") is not None or values.pop("include_private"):
-        raise UsageError("--owner and --include-private are for a collection: name it with --collection")
+    if any([values.pop("owner") is not None, values.pop("include_private"), values.pop("replace")]):
+        raise UsageError("--owner, --include-private and --replace are for a collection: name it with --collection")
     return export_import.export(
         filters=_pop_filters(values),
         options=StoreOptions.pop(values),

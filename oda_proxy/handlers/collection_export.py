@@ -47,14 +47,15 @@ def export_collection(
     url: str,
     store_folder: Path | None,
     include_private: bool,
+    replace: bool = False,
 ) -> ExportedCollection:
-    """Write a collection of the dispatcher at `url` as a capsule into a new folder. Blocks.
+    """Write a collection of the dispatcher at `url` as a capsule into a new folder, or in place of one. Blocks.
 
     Descriptions of instruments, which say what their parameters mean, are read from `store_folder`. Raises
     NotACapsuleError, CapsuleError and StoreUnusableError; a recording that cannot be read is left out.
     """
     moment = collection.created
-    writer = CapsuleWriter(folder, include_private=include_private, clock=lambda: moment)
+    writer = CapsuleWriter(folder, include_private=include_private, replace=replace, clock=lambda: moment)
     dispatcher = writer.dispatcher(url)
     for address in index.facts(collection, ADDRESS):
         dispatcher.add_address(address)

@@ -26,7 +26,9 @@ FORMAT: Final = 1
 MAX_COLLECTIONS: Final = 1000
 """Collections of one owner; those without an owner count together."""
 MAX_MEMBERS: Final = 10_000
-"""Recordings, failures and descriptions of a collection, each."""
+"""Recordings and failures of a collection, each."""
+MAX_DESCRIPTIONS: Final = 1024
+"""Descriptions of a name, as many as a server has in memory."""
 MAX_FACTS: Final = 100
 """Addresses, and versions of the client, that are noted of a collection."""
 MAX_LONE: Final = 5_000
@@ -177,8 +179,8 @@ class CollectionIndex:
                 raise CollectionError("this server makes no collections (--collections 0); use it without /in/")
             if is_new and _number(rows, lone) >= MAX_LONE:
                 rows.execute("DELETE FROM descriptions WHERE name NOT IN (SELECT name FROM collections)")
-            if is_new and taken >= MAX_MEMBERS:
-                raise CollectionError(f"the collection {name} has {MAX_MEMBERS} descriptions, which is the limit")
+            if is_new and taken >= MAX_DESCRIPTIONS:
+                raise CollectionError(f"the collection {name} has {MAX_DESCRIPTIONS} descriptions, which is the limit")
             rows.execute(
                 "INSERT INTO descriptions VALUES (?, ?, ?, ?) ON CONFLICT (name, file) DO UPDATE SET"
                 " fetched = excluded.fetched, content = excluded.content WHERE fetched != excluded.fetched",
