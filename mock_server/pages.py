@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from oda_proxy.errors import UsageError
 
@@ -18,7 +19,7 @@ _SHIPPED: Final = "pages.toml"
 _MAX_FILE_SIZE: Final = 16 * 2**20
 _KINDS: Final[Mapping[str, type]] = {"path": str, "query": dict, "status": int, "json": object, "text": str}
 _LOWEST_STATUS, _HIGHEST_STATUS = 200, 599
-_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)(:url)?\}")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Page:
     """The response to requests for a path, under any prefix, with certain arguments.
 
     `content` is text or, with `is_json`, a JSON value. In its texts, `{name}` is the argument of that name, which a
-    request then needs.
+    request then needs, and `{name:url}` the same as a part of a URL.
     """
 
     path: str
@@ -122,7 +123,7 @@ def _placeholders(value: Any) -> list[str]:
         value = list(value.values())
     if isinstance(value, list):
         return [name for member in value for name in _placeholders(member)]
-    return _PLACEHOLDER.findall(value) if isinstance(value, str) else []
+    return [name for name, _ in _PLACEHOLDER.findall(value)] if isinstance(value, str) else []
 
 
 def _filled_in(value: Any, query: Mapping[str, str]) -> Any:
@@ -130,4 +131,6 @@ def _filled_in(value: Any, query: Mapping[str, str]) -> Any:
         return {name: _filled_in(member, query) for name, member in value.items()}
     if isinstance(value, list):
         return [_filled_in(member, query) for member in value]
-    return _PLACEHOLDER.sub(lambda match: query[match[1]], value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return _PLACEHOLDER.sub(lambda match: quote(query[match[1]]) if match[2] else query[match[1]], value)

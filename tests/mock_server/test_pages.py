@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -50,6 +51,7 @@ async def test_a_name_is_resolved_however_it_is_spelled(mock: Any, name: str) ->
     status, body = await get(mock, "/prefix/resolve_name", name=name, token="")
     assert (status, body["RA"], body["DEC"]) == (200, 166.1138, 38.2088)
     assert body["message"] == f"{name} successfully resolved"
+    assert body["entity_portal_link"].endswith(f"?target={quote(name)}")
 
 
 async def test_other_names_cannot_be_resolved(mock: Any) -> None:
