@@ -28,8 +28,8 @@ TIMEOUT = 60
 """Seconds for one cell."""
 MOCK = ("mock", "--synthetic", "--public-instruments", "--dummy-instruments", "--time-scale", "0", "--port", "0")
 STAND_INS = """
-import getpass, oda_api.api
-getpass.getpass = lambda *arguments: ""
+import oda_api.api
+get_ipython().kernel.getpass = lambda *arguments, **options: ""
 _initialise = oda_api.api.DispatcherAPI.__init__
 def _with_address(self, *arguments, **options):
     if not arguments and not {"url", "host"} & set(options):
