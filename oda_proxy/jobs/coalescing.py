@@ -98,7 +98,7 @@ class Jobs:
 
     async def resume(self, resolver: QueryResolver) -> None:
         """Resume the jobs in the journal; one that was submitted with a token waits for a client with a token."""
-        for entry in await self._services.journal.load():
+        for entry in [] if self._registry.is_closing else await self._services.journal.load():
             resolved = await resolver.resolve(entry.query)
             if self._runtime.clock() - entry.started_at > self._policy.limits.max_duration:
                 await self._services.journal.remove(entry.key)

@@ -43,6 +43,11 @@ class JobRegistry:
         self._ended: TTLCache[CoalescingKey, RunningJob] = TTLCache(MAX_ENDED, ttl=ENDED_TTL, timer=clock)
         self._closing = False
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the server stops."""
+        return self._closing
+
     def __iter__(self) -> Iterator[RunningJob]:
         """Iterate over the running jobs, the oldest first."""
         return iter([entry.running for entry in self._running.values()])

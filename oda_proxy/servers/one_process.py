@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import UsageError
+from oda_proxy.servers.background import running_in_background
 from oda_proxy.servers.checks import check_parts
 from oda_proxy.servers.parts import (
     SHUTDOWN_TIMEOUT,
@@ -18,7 +19,7 @@ from oda_proxy.servers.parts import (
     drain,
     one_app,
     register_for_reloads,
-    running_in_background,
+    resume,
     start_mock,
 )
 from oda_proxy.servers.routes import own_routes
@@ -142,7 +143,7 @@ async def proxy_app(
     address = await start_mock(options, stack, shutdown_timeout) if options.mock else options.upstream
     parts = await build_parts(options, stack, shutdown_timeout, address=address)
     await check_parts(parts)
-    await parts.proxy.resume()
+    await resume(parts, stack)
     place = place_of(of_server or options, options)
     status = status_at(place, partial(status_of, parts.proxy, parts.server))
     guard = guard_of(options, shared, parts.proxy.persons)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from oda_proxy.servers.background import running_in_background
 from oda_proxy.servers.capsules import open_capsules
 from oda_proxy.servers.mock import mock_app
 from oda_proxy.web.server import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from aiohttp import web
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
+    from oda_proxy.servers.replicas import ReplicaParts
     from oda_proxy.store.base import Store
     from oda_proxy.store.collection_index import CollectionIndex
     from oda_proxy.store.near_misses import NearMissHandler
+    from oda_proxy.upstream.throttling import ThrottledUpstream
     from oda_proxy.web.guarding import SharedAccess
     from oda_proxy.web.own_routes import Guard
     from oda_proxy.web.reloading import Reloads
@@ -61,6 +64,7 @@ class Parts:
     folder: Path | None
     server: ServerState
     product_files: ProductFiles
+    replicas: ReplicaParts | None = None
 
 
 async def build_parts(
@@ -88,7 +92,7 @@ async def build_parts(
     folder = _store_folder(options)
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
     store = _open_store(folder, former, options, stack)
-    upstream = None if options.offline else await _connect(address, options, stack)
+    upstream, replicas = (None, None) if options.offline else await _connect(address, options, stack)
     near_misses = NearMissHandler(store)
     capsules = await open_capsules(options, stack)
     proxy = _make_proxy(
@@ -102,15 +106,27 @@ async def build_parts(
         others=others,
         collections=_collections(options, folder, stack),
         capsules=capsules,
+        replicas=replicas,
     )
+    if replicas is not None:
+        replicas.coordination.limit = lambda: proxy.jobs.max_jobs
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
-    server = ServerState(started_at or time.time(), limits)
+    server = ServerState(started_at or time.time(), limits, replicas=replicas.status if replicas else None)
     await stack.enter_async_context(
         background_maintenance(store, lambda: server.limits or limits, proxy.store_faults, proxy.evictions)
     )
     product_files = await stack.enter_async_context(open_product_files(store, folder, upstream=address))
-    return Parts(options, proxy, upstream, near_misses, store, folder, server, product_files)
+    return Parts(options, proxy, upstream, near_misses, store, folder, server, product_files, replicas)
+
+
+async def resume(parts: Parts, stack: AsyncExitStack) -> None:
+    """Resume the jobs of an earlier process, and from now on those of replicas that have ended."""
+    await parts.proxy.resume()
+    if parts.replicas is not None:
+        from oda_proxy.servers.replicas import continue_orphans
+
+        await stack.enter_async_context(running_in_background(continue_orphans(parts.proxy)))
 
 
 async def close_all(every_part: Sequence[Parts], grace: float) -> None:
@@ -187,13 +203,21 @@ def _collections(options: ServeOptions, folder: Path | None, stack: AsyncExitSta
     return CollectionIndex(folder, time.time, max_size=options.collections)
 
 
-async def _connect(address: str, options: ServeOptions, stack: AsyncExitStack) -> Upstream:
-    """Return the dispatcher at an address."""
+async def _connect(
+    address: str, options: ServeOptions, stack: AsyncExitStack
+) -> tuple[ThrottledUpstream, ReplicaParts | None]:
+    """Return the dispatcher at an address, and what connects this server to its replicas, if it may have some."""
     from oda_proxy.upstream.dispatcher import Dispatcher
     from oda_proxy.upstream.throttling import ThrottledUpstream
 
     dispatcher = await stack.enter_async_context(Dispatcher(address))
-    return ThrottledUpstream(dispatcher, max_concurrent=options.max_requests, rate=options.max_rate)
+    replicas = None
+    if options.store is not None:
+        from oda_proxy.servers.replicas import connect_replicas
+
+        replicas = await connect_replicas(options, options.store, dispatcher, stack)
+    limited = replicas.limits if replicas else dispatcher
+    return ThrottledUpstream(limited, max_concurrent=options.max_requests, rate=options.max_rate), replicas
 
 
 def _make_proxy(
@@ -208,6 +232,7 @@ def _make_proxy(
     others: OtherProcesses | None,
     collections: CollectionIndex,
     capsules: CapsuleRecordings,
+    replicas: ReplicaParts | None,
 ) -> Proxy:
     from oda_proxy.drift.equality import is_same_answer
     from oda_proxy.handlers.policy import Compress, Policy
@@ -246,7 +271,8 @@ def _make_proxy(
             Sharing(options.sharing), secret_key=options.secret_key, trust=options.token_trust, clock=time.time
         ),
         description_cache=DescriptionCache(options.description_ttl, time.time, folder, former_folders=described_in),
-        journal=JobJournal(folder, former_folders),
+        journal=replicas.journal if replicas else JobJournal(folder, former_folders),
+        replicas=replicas.coordination if replicas else None,
         miss_handler=miss_handler,
         describing=describing,
         others=others,
@@ -269,15 +295,3 @@ async def drain(seconds: float, states: Iterable[ServerState], stop: asyncio.Eve
     stop.clear()
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-@asynccontextmanager
-async def running_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine until it ends or the block does."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import OdaProxyError, UsageError
+from oda_proxy.servers.background import running_in_background
 from oda_proxy.servers.checks import check_parts
 from oda_proxy.servers.parts import (
     SHUTDOWN_TIMEOUT,
@@ -20,7 +21,7 @@ from oda_proxy.servers.parts import (
     drain,
     one_app,
     register_for_reloads,
-    running_in_background,
+    resume,
 )
 from oda_proxy.servers.routes import own_routes
 from oda_proxy.servers.start_messages import hosts_of, log_start, print_line
@@ -222,7 +223,7 @@ async def _serve_as_worker(options: ServeOptions, worker: _Worker) -> int:
 
             async def lead() -> None:
                 for parts in every_part:
-                    await parts.proxy.resume()
+                    await resume(parts, stack)
                 for parts in every_part:
                     if parts.upstream:
                         await stack.enter_async_context(running_in_background(parts.proxy.estimate()))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
-from oda_proxy.store.base import HistoryUsage, OtherRecordings, ProductTotals, Usage
+from oda_proxy.store.base import FencedStore, HistoryUsage, OtherRecordings, ProductTotals, Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.index import INDEX
@@ -115,6 +115,9 @@ class CombinedStore:
     def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         """Store a recording in the first store; any with its key in the others becomes an earlier version there."""
         self._first.put(recording, same_as=same_as)
+        self._replace_in_others(recording, same_as)
+
+    def _replace_in_others(self, recording: Recording, same_as: Entry | None) -> None:
         for store in self._others:
             with suppress(StoreUnusableError):  # the first store is read first
                 found = store.entry(recording.key)
@@ -163,6 +166,14 @@ class CombinedStore:
         evictable = set(map(id, self._evictable()))
         occupied = sum(one.occupied for store, one in found if id(store) in evictable)
         return HistoryUsage(sum(one.versions for _, one in found), occupied)
+
+    def put_fenced(self, recording: Recording, fence: int, *, same_as: Entry | None = None) -> None:
+        """Store a recording as `put` does, under a lease where the first store knows leases."""
+        if isinstance(self._first, FencedStore):
+            self._first.put_fenced(recording, fence, same_as=same_as)
+        else:
+            self._first.put(recording, same_as=same_as)
+        self._replace_in_others(recording, same_as)
 
     def remove(self, key: Key) -> bool:
         """Remove a recording from all stores; return whether it existed."""

@@ -95,6 +95,7 @@ async def status_of(proxy: Proxy, server: ServerState) -> dict[str, Any]:
         "run_analysis": asdict(proxy.counts),
         "store": await _store(proxy),
         **_capsules(proxy),
+        **({"replicas": server.replicas()} if server.replicas else {}),
     }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oda_proxy.store.eviction import Limits
 
 
@@ -19,3 +21,5 @@ class ServerState:
     """The limits of the store; None where there are none."""
     is_draining: bool = False
     """Whether it stops: it answers what it has, and is to get no further requests."""
+    replicas: Callable[[], dict[str, Any]] | None = None
+    """Returns what is known of servers that share the store; None where there are none."""
