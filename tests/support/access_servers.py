@@ -21,7 +21,7 @@ from oda_proxy.handlers.policy import Policy
 from oda_proxy.proxy import Proxy
 from oda_proxy.servers.one_process import proxy_app
 from oda_proxy.store.memory import MemoryStore
-from oda_proxy.web import import_api, recording_api
+from oda_proxy.web import history_api, import_api, recording_api
 from oda_proxy.web.app import make_app
 from oda_proxy.web.own_routes import OWN_ROUTES, Guard, OwnRoute
 from oda_proxy.web.server import listening
@@ -134,6 +134,7 @@ async def api_server(upstream: Upstream | None = None) -> AsyncIterator[AccessSe
         guard=Guard(Authentication(tokens, readers=Readers.TOKEN), HostPolicy()),
         routes=(
             *recording_api.routes(proxy),
+            *history_api.routes(proxy),
             *import_api.routes(proxy.store, proxy.instruments, ["https://dispatcher.example/mmoda/dispatch-data"]),
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.query.cache_key import Key, key_of
@@ -54,6 +55,9 @@ async def test_the_responses_are_as_described(tmp_path: Path) -> None:
             server.store.put(recording(key, query=QUERY, timeline=timeline))
         send = Sender(server)
 
+        server.store.put(recording(first, b'"n":2', query=QUERY, timeline=timeline, stored_at=time.time() + 1))
+        await send.check("GET /-/api/recordings/KEY/versions", key=first)
+        await send.check("DELETE /-/api/recordings/KEY/versions", "?at=all", key=first)
         await send.check("GET /-/api/recordings", "?limit=1")
         await send.check("GET /-/api/recordings/KEY", key=first)
         await send.check("POST /-/api/recordings/KEY/pin", key=first)
@@ -85,7 +89,7 @@ class Sender:
         assert status in {200, 202}, text
         expected, found = shape(SECTIONS[name]), shape(json.loads(text))
         for members in (expected, found):  # their names differ
-            for one in (members, *members.get("recordings", [])):
+            for one in (members, *members.get("recordings", []), *members.get("versions", [])):
                 if isinstance(one, dict) and isinstance(one.get("query"), dict):
                     one["query"]["parameters"] = {}
             if isinstance(members.get("stored"), dict):
