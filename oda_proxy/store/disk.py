@@ -233,10 +233,13 @@ class DiskStore:
 
     def versions(self, key: Key) -> list[Entry]:
         """Return the metadata of the earlier versions of a recording, and last its own, in order of time."""
-        with self._open_index() as index:
-            earlier = disk_versions.versions(index, key)
         current = self.entry(key)
-        return earlier if current is None else [*earlier, current]
+        while True:
+            with self._open_index() as index:
+                earlier = disk_versions.versions(index, key)
+            was, current = current, self.entry(key)
+            if (was and was.valid_from) == (current and current.valid_from):  # else it was replaced meanwhile
+                return earlier if current is None else [*earlier, current]
 
     def version_keys_beginning(self, text: str) -> list[Key]:
         """Return the keys with earlier versions that begin with a text, in order."""
@@ -246,10 +249,10 @@ class DiskStore:
     def get_version(self, entry: Entry) -> Recording | None:
         """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
         with self._open_index() as index:
-            current = counters.row(index, _find_row(index, entry.key)[0])
-            if current is not None and current.stored_at == entry.stored_at and entry.valid_until is None:
-                return self.peek(entry.key)
-            row_key, row = disk_versions.find_row(index, entry)
+            row_key, _ = _find_row(index, entry.key)
+            row = counters.row(index, row_key)
+            if row is None or entry.valid_until is not None or row.valid_from != entry.valid_from:
+                row_key, row = disk_versions.find_row(index, entry)  # it may have been replaced meanwhile
             if row is None:
                 return None
             try:

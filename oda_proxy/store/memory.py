@@ -105,9 +105,9 @@ class MemoryStore:
 
     def get_version(self, entry: Entry) -> Recording | None:
         """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
-        recording = self._recordings.get(entry.key)
-        if recording is not None and entry.valid_until is None and recording.stored_at == entry.stored_at:
-            return recording
+        current = self.entry(entry.key)
+        if current is not None and entry.valid_until is None and current.valid_from == entry.valid_from:
+            return self._recordings.get(entry.key)
         found = (one for version, one in self._versions.get(entry.key, ()) if version.valid_from == entry.valid_from)
         return next(found, None)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from oda_proxy.store import disk_versions
 from oda_proxy.store.combined import CombinedStore
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.eviction import Limits
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.store.base import Store
+    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.index import Index
 
 KEY = KEYS[0]
 DAY = 86400.0
@@ -103,6 +105,42 @@ def test_a_recording_that_was_replaced_since_it_was_compared_is_a_version(store:
     store.put(recording(KEY, b"one", stored_at=30.0), same_as=compared)
 
     assert times(store) == [(10.0, 20.0), (20.0, 30.0), (30.0, None)]
+
+
+def test_a_version_that_is_replaced_at_the_same_time_is_not_mistaken_for_the_next_one(store: Store) -> None:
+    store.put(recording(KEY, b"one", stored_at=10.0))
+    (listed,) = store.versions(KEY)
+
+    store.put(recording(KEY, b"two", stored_at=10.0))
+
+    assert into_memory(store.get_version(listed)) == recording(KEY, b"one", stored_at=10.0)
+
+
+def test_a_version_that_was_recorded_again_since_it_was_listed_can_be_read(store: Store) -> None:
+    store.put(recording(KEY, b"one", stored_at=10.0))
+    (listed,) = store.versions(KEY)
+
+    store.put(recording(KEY, b"ONE", stored_at=20.0), same_as=listed)
+
+    assert into_memory(store.get_version(listed)) == recording(KEY, b"ONE", stored_at=20.0)
+
+
+def test_a_version_that_is_replaced_while_versions_are_listed_is_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, replacements = disk_versions.versions, [recording(KEY, b"two", stored_at=20.0)]
+
+    def replace_after(index: Index, key: Key) -> list[Entry]:
+        earlier = found(index, key)
+        if replacements:
+            store.put(replacements.pop())
+        return earlier
+
+    with closing(DiskStore(tmp_path)) as store:
+        store.put(recording(KEY, b"one", stored_at=10.0))
+        monkeypatch.setattr(disk_versions, "versions", replace_after)
+
+        assert times(store) == [(10.0, 20.0), (20.0, None)]
 
 
 def test_versions_with_the_same_products_share_a_head(store: Store) -> None:
