@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -132,6 +133,8 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.recording("/nosuch", upstream="x"), UsageError, "upstream must be an http"),
         (lambda: oda_proxy.recording("/nosuch", upstream=""), UsageError, "upstream must be an http"),
         (lambda: oda_proxy.recording(""), UsageError, "the path of a file or folder must not be empty"),
+        (lambda: oda_proxy.replaying("/nosuch", as_of="May"), UsageError, "as_of must be a date"),
+        (lambda: oda_proxy.replaying("/nosuch", as_of="9999-01-01"), UsageError, "in the future"),
         (lambda: oda_proxy.replaying(" "), UsageError, "the path of a file or folder must not be empty"),
         (lambda: oda_proxy.mocking(fixtures=[""]), UsageError, "the path of a file or folder must not be empty"),
         (lambda: oda_proxy.mocking(secret_key=""), UsageError, "the secret key is empty"),
@@ -246,6 +249,20 @@ def test_recordings_are_replayed_without_a_dispatcher(tmp_path: Path) -> None:
 
     assert replayed["products"]["numpy_data_product_list"] == recorded["products"]["numpy_data_product_list"]
     assert "in your query RA is 5.98654 deg smaller" in missed["exit_status"]["message"]
+
+
+@pytest.mark.parametrize(("as_of", "status"), [("2001-01-01", "failed"), ("TODAY", "done")])
+def test_a_replay_answers_from_what_was_recorded_by_a_date(tmp_path: Path, as_of: str, status: str) -> None:
+    with oda_proxy.mocking() as mock, oda_proxy.recording(tmp_path / "capsule", upstream=mock) as url:
+        get_image(url)
+    date = as_of.replace("TODAY", f"{datetime.now(UTC):%Y-%m-%d}")
+
+    with oda_proxy.replaying(tmp_path / "capsule", as_of=date) as url:
+        replayed = get_image(url)
+
+    assert replayed["query_status"] == status
+    message = f"as of {date}: there is no recording of isgri isgri_image as requested: it was recorded later, on "
+    assert (message in str(replayed)) == (status == "failed")
 
 
 def test_what_a_replay_missed_is_logged_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -287,6 +288,31 @@ def test_image(oda_dispatcher_url):
     assert run_image(oda_dispatcher_url, RA="250") == ["submitted"] * 3 + ["broken", "ready", "done"]
 """)
     result.assert_outcomes(passed=1)
+
+
+def test_the_marker_names_the_date_by_which_recordings_count(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], upstream: str
+) -> None:
+    with oda_proxy.recording(project.path / "recordings/crab", upstream=upstream) as url:
+        get_image(url)
+
+    result = run(f"""
+@pytest.mark.oda(recording="crab", as_of="2001-01-01")
+def test_before(oda_dispatcher_url):
+    get_image(oda_dispatcher_url)
+
+@pytest.mark.oda(recording="crab", as_of="{datetime.now(UTC):%Y-%m-%d}")
+def test_after(oda_dispatcher_url):
+    assert get_image(oda_dispatcher_url)["query_status"] == "done"
+
+@pytest.mark.oda(recording="crab", as_of="May")
+def test_no_date(oda_dispatcher_url):
+    pass
+""")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*as_of must be a date*", "*::test_before: as of 2001-01-01: there is no recording of isgri isgri_image *"]
+    )
 
 
 def test_the_reason_of_a_refusal_is_in_the_report_of_the_failure(run: Callable[..., pytest.RunResult]) -> None:

@@ -108,10 +108,14 @@ EVERYTHING: Final = Scope()
 
 
 def scope_length(segments: Sequence[str]) -> int:
-    """Return how many of the first decoded segments of a path are prefixes of a scope, whether or not it is valid."""
+    """Return how many of the first decoded segments of a path are prefixes of a scope, whether or not it is valid.
+
+    Those with upper-case letters are prefixes, too: `read_scope` refuses them, since they must not be ignored.
+    """
     length = 0
-    while segments[length : length + 1] in ([AS_OF], [IN]):
-        has_only = segments[length] == AS_OF and segments[length + 2 : length + 3] == [ONLY]
+    while length < len(segments) and segments[length].casefold() in {AS_OF, IN}:
+        is_date = segments[length].casefold() == AS_OF
+        has_only = is_date and [one.casefold() for one in segments[length + 2 : length + 3]] == [ONLY]
         length = min(length + 2 + has_only, len(segments))
     return length
 
@@ -127,6 +131,7 @@ def read_scope(segments: Sequence[str]) -> Scope:
     remaining = list(segments)
     while remaining:
         prefix, value = remaining.pop(0), remaining.pop(0) if remaining else ""
+        _check_case(prefix)
         if prefix == IN:
             if collection is not None:
                 raise ScopeError(f"the path has /{IN}/ twice; name one collection")
@@ -135,9 +140,16 @@ def read_scope(segments: Sequence[str]) -> Scope:
             if as_of is not None:
                 raise ScopeError(f"the path has /{AS_OF}/ twice; name one date")
             as_of = AsOf.parse(value)
-            if remaining[:1] == [ONLY]:
-                only = bool(remaining.pop(0))
+            if remaining and remaining[0].casefold() == ONLY:
+                _check_case(remaining.pop(0))
+                only = True
     return Scope(as_of, only, collection)
+
+
+def _check_case(word: str) -> None:
+    """Raise ScopeError for the word of a prefix that is not in lower case."""
+    if word != word.casefold():
+        raise ScopeError(f"the path has /{_shown(word)[1:-1]}/; write /{word.casefold()}/")
 
 
 def parse_name(text: str) -> str:

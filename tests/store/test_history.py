@@ -133,14 +133,14 @@ def test_a_version_that_is_replaced_while_versions_are_listed_is_among_them(
     def replace_after(index: Index, key: Key) -> list[Entry]:
         earlier = found(index, key)
         if replacements:
-            store.put(replacements.pop())
+            on_disk.put(replacements.pop())
         return earlier
 
-    with closing(DiskStore(tmp_path)) as store:
-        store.put(recording(KEY, b"one", stored_at=10.0))
+    with closing(DiskStore(tmp_path)) as on_disk:
+        on_disk.put(recording(KEY, b"one", stored_at=10.0))
         monkeypatch.setattr(disk_versions, "versions", replace_after)
 
-        assert times(store) == [(10.0, 20.0), (20.0, None)]
+        assert times(on_disk) == [(10.0, 20.0), (20.0, None)]
 
 
 def test_versions_with_the_same_products_share_a_head(store: Store) -> None:
