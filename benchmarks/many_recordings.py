@@ -100,7 +100,7 @@ def fill(cache: Path, number: int) -> Filled:
     """Store recordings: their heads as files, and their rows in one transaction."""
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
     with closing(DiskStore(cache_folder(cache, UPSTREAM))) as store:
-        index = store._index()  # noqa: SLF001 - storing one by one would flush each to the disk
+        index = store._folder.index()  # noqa: SLF001 - storing one by one would flush each to the disk
         assert isinstance(index, Index)
         keys = []
         with index.writing():

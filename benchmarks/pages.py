@@ -85,7 +85,7 @@ def fill(cache: Path, number: int) -> tuple[Path, str]:
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
     folder = cache_folder(cache, UPSTREAM)
     with closing(DiskStore(folder)) as store:
-        index = store._index()  # noqa: SLF001 - storing one by one would flush each to the disk
+        index = store._folder.index()  # noqa: SLF001 - storing one by one would flush each to the disk
         assert isinstance(index, Index)
         with index.writing():
             for count in range(number):

@@ -77,7 +77,7 @@ def fill(cache: Path, upstream: str) -> None:
     """Store the first recording, and write the rows of all others in one transaction."""
     with closing(DiskStore(cache_folder(cache, upstream))) as store:
         store.put(recording(0))
-        index = store._index()  # noqa: SLF001 - storing one by one would flush each to the disk
+        index = store._folder.index()  # noqa: SLF001 - storing one by one would flush each to the disk
         assert isinstance(index, Index)
         head = rows.loads(recording(0).key, index.get(recording(0).key)).head
         with index.transact():

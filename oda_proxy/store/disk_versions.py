@@ -73,3 +73,9 @@ def find_row(index: Index | ReadOnlyIndex, entry: Entry) -> tuple[str, rows.Row 
     """Return the key and the row of a version; None where there is none, or the row is damaged."""
     row_key = index_keys.version_key(entry.key, entry.valid_from)
     return row_key, counters.row(index, row_key)
+
+
+def delete(index: Index, entry: Entry) -> tuple[bool, str | None]:
+    """Delete the row of a version, in a transaction; return whether, and its head if nothing refers to it now."""
+    row_key, row = find_row(index, entry)
+    return (False, None) if row is None else (True, counters.delete_row(index, row_key))

@@ -122,6 +122,14 @@ def find_row(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
     return (key, None) if text is None and other is None else (aside, other)
 
 
+def find_row_unchecked(index: Index | ReadOnlyIndex, key: Key) -> tuple[str, str | None]:
+    """Return the key of a row, and its text, or an empty one where it is pickled, or None where there is none."""
+    try:
+        return find_row(index, key)
+    except ValueError:
+        return key, ""
+
+
 def recording_keys(index: Index | ReadOnlyIndex) -> Iterator[Key]:
     """Iterate over the keys of recordings, those of other releases included; each is returned once."""
     for row_key in index:

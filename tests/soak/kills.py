@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oda_proxy.query.cache_key import Key
-from oda_proxy.store.disk import PENDING_AGE, DiskStore
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.disk_verification import PENDING_AGE
 from oda_proxy.store.history_limits import HistoryLimits
 from tests.support.recordings import recording
 

@@ -61,7 +61,7 @@ def test_a_recording_that_cannot_be_replaced_at_a_former_address_is_neither_retu
     store: CombinedStore, former: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bool:
-        raise StoreUnusableError(former._folder, "read-only")
+        raise StoreUnusableError(former._folder.path, "read-only")
 
     monkeypatch.setattr(DiskStore, "archive", fail)
     store.put(recording(KEYS[0], b"new", stored_at=2.0, query=QUERY))

@@ -21,7 +21,8 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.recordings.head import MemoryHead
 from oda_proxy.store import heads as heads_module
 from oda_proxy.store.base import Usage
-from oda_proxy.store.disk import PENDING_AGE, DiskStore
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.disk_verification import PENDING_AGE
 from oda_proxy.store.heads import SMALL, CompressedHeadWriter, Heads
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.stores import index_of
@@ -251,7 +252,7 @@ def test_a_recording_that_another_process_repaired_meanwhile_is_not_removed(disk
     with closing(DiskStore(tmp_path)) as other:
         other.put(recording(text=b"new", stored_at=99.0))
 
-    assert not disk._remove_damaged(index_of(disk), KEYS[0], text)
+    assert not disk._folder.remove_damaged(index_of(disk), KEYS[0], text)
     assert into_memory(disk.get(KEYS[0])) == recording(text=b"new", stored_at=99.0)
 
 
@@ -391,12 +392,12 @@ def test_an_index_that_cannot_be_opened_is_tried_again_later(tmp_path: Path, mon
 
     with closing(DiskStore(tmp_path)) as store:
         with monkeypatch.context() as patch:
-            patch.setattr("oda_proxy.store.disk.open_index", refuse)
+            patch.setattr("oda_proxy.store.store_folder.open_index", refuse)
             for _ in range(3):
                 with pytest.raises(StoreUnusableError, match="readonly"):
                     store.get(KEYS[0])
         assert attempts == [tmp_path]
-        store._open_failure = None  # as time passes
+        store._folder._open_failure = None  # as time passes
         store.put(recording())
         assert into_memory(store.get(KEYS[0])) == recording()
 
@@ -433,8 +434,9 @@ def test_a_head_that_is_being_stored_is_no_orphan(
 
     script = (
         "import sys; from pathlib import Path; from oda_proxy.store.disk import DiskStore;"
+        "from oda_proxy.store.disk_verification import orphans;"
         "store = DiskStore(Path(sys.argv[1])); store.usage(); print('ready', flush=True);"
-        "sys.stdin.readline(); print(len(list(store._orphans(remove=False))), flush=True);"
+        "sys.stdin.readline(); print(len(list(orphans(store._folder, now=0.0, remove=False))), flush=True);"
         "print(store.remove_orphans())"
     )
     dumps = rows.dumps

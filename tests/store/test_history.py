@@ -418,14 +418,14 @@ def test_a_damaged_version_is_found_and_removed(tmp_path: Path) -> None:
         for at in (10.0, 20.0, 30.0):
             store.put(recording(KEY, b"at %d" % at, stored_at=at))
         first, second, _ = store.versions(KEY)
-        store._heads.path(first.head_name).write_bytes(b"damaged")
+        store._folder.heads.path(first.head_name).write_bytes(b"damaged")
 
         (fault,) = store.verify(fix=False)
         assert fault.message == "an earlier version is damaged: its head was changed"
         assert store.get_version(first) is None
         assert store.damaged == 1
         assert times(store) == [(20.0, 30.0), (30.0, None)]
-        store._heads.path(second.head_name).unlink()
+        store._folder.heads.path(second.head_name).unlink()
         assert len(list(store.verify(fix=True))) == 1
         assert times(store) == [(30.0, None)]
         assert list(store.verify(fix=False)) == []

@@ -161,7 +161,7 @@ def test_a_damaged_index_is_replaced_with_their_rows(
 ) -> None:
     with closing(DiskStore(folder)) as store:
         store.put(recording(KEYS[2]))
-        store._is_suspect, store._cache = True, None
+        store._folder.replace_index()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("oda_proxy.store.index.check", lambda _: "damaged")
             assert into_memory(store.get(KEYS[2]))

@@ -13,7 +13,8 @@ import pytest
 from oda_proxy.cli import main
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files import atomic
-from oda_proxy.store.disk import PENDING_AGE, DiskStore
+from oda_proxy.store.disk import DiskStore
+from oda_proxy.store.disk_verification import PENDING_AGE
 from oda_proxy.store.eviction import Limits
 from oda_proxy.store.maintenance import prune
 from tests.support.permissions import NOBODY, folder_for_all, unprivileged
@@ -105,7 +106,7 @@ def test_eviction_goes_on_where_a_head_cannot_be_removed(
 
 
 def test_orphans_are_removed_where_one_cannot_be(unreadable: DiskStore, caplog: pytest.LogCaptureFixture) -> None:
-    orphan = unreadable._heads.path("0" * 64)
+    orphan = unreadable._folder.heads.path("0" * 64)
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x")
 

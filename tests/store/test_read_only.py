@@ -16,8 +16,7 @@ import pytest
 from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store import disk as disk_module
-from oda_proxy.store import read_only_index
+from oda_proxy.store import read_only_index, store_folder
 from oda_proxy.store.base import Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.eviction import Limits
@@ -102,7 +101,7 @@ def set_writable(file: Path, content: bytes) -> None:
 def test_a_store_that_becomes_writable_is_written_to(shared: Path) -> None:
     with closing(DiskStore(shared)) as store:
         assert into_memory(store.get(KEYS[0]))
-        index = store._index()
+        index = store._folder.index()
         assert isinstance(index, ReadOnlyIndex)
         with privileged():
             set_modes(shared, of_folders=0o777, of_files=0o666)
@@ -110,7 +109,7 @@ def test_a_store_that_becomes_writable_is_written_to(shared: Path) -> None:
 
         store.put(recording(KEYS[2]))
         assert into_memory(store.get(KEYS[2])) == recording(KEYS[2])
-        assert isinstance(store._index(), Index)
+        assert isinstance(store._folder.index(), Index)
 
 
 def test_a_store_with_the_log_of_a_crashed_writer_is_written_to_once_it_becomes_writable(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_a_store_with_the_log_of_a_crashed_writer_is_written_to_once_it_becomes_
             for _ in range(2):
                 with pytest.raises(StoreUnusableError, match="readonly"):
                     copy.put(recording(KEYS[1]))
-                index = copy._index()
+                index = copy._folder.index()
                 assert isinstance(index, ReadOnlyIndex)
                 index.reopen_at = 0.0  # as time passes
             with privileged():
@@ -140,7 +139,7 @@ def test_writes_that_fail_retain_no_frames(shared: Path) -> None:
         for _ in range(3):
             with pytest.raises(StoreUnusableError):
                 store.put(recording(KEYS[2]))
-        index = store._index()
+        index = store._folder.index()
         assert isinstance(index, ReadOnlyIndex)
         assert index.cause.__traceback__ is None
 
@@ -234,7 +233,7 @@ def test_an_index_that_cannot_be_read_either_is_an_error(tmp_path: Path, monkeyp
 
     with closing(DiskStore(tmp_path)) as store:
         store.put(recording())
-    monkeypatch.setattr(disk_module, "open_index", refuse)
+    monkeypatch.setattr(store_folder, "open_index", refuse)
     monkeypatch.setattr(read_only_index, "connect", refuse)
     with closing(DiskStore(tmp_path)) as store, pytest.raises(StoreUnusableError, match="unable to open database file"):
         store.usage()

@@ -73,7 +73,7 @@ def assert_as_scanned(store: DiskStore) -> None:
     def in_any_order(totals: Iterable[ProductTotals]) -> list[str]:
         return sorted(map(repr, totals))
 
-    assert secondary_index.is_complete(store._index())
+    assert secondary_index.is_complete(store._folder.index())
     assert [one.used_at for one in store.entries_by_use()] == [one.used_at for one in scans.by_use(entries)]
     assert sorted(map(repr, store.entries_by_use())) == sorted(map(repr, entries))
     assert in_any_order(store.totals()) == in_any_order(scans.totals(entries))
@@ -192,7 +192,7 @@ def test_a_store_that_is_closed_reads_no_more_rows(
     read_batch = secondary_index._read_batch
 
     def close_and_read(*arguments: Any) -> None:
-        upgraded._closing.set()
+        upgraded._folder.closing.set()
         read_batch(*arguments)
 
     monkeypatch.setattr(secondary_index, "_read_batch", close_and_read)
@@ -208,7 +208,7 @@ def test_a_read_only_folder_of_an_older_release_is_scanned(store: DiskStore, tmp
     index = ReadOnlyIndex(tmp_path / "index", OSError(30, os.strerror(30)), reopen_at=float("inf"))
 
     with closing(DiskStore(tmp_path)) as read_only:
-        read_only._cache = index
+        read_only._folder._index = index
         assert [one.key for one in read_only.entries_by_use()] == keys[::-1]
         assert [one.key for one in read_only.entries_of("jemx", "jemx_lc")] == [keys[3], keys[1]]
         assert [[one.key for one in group] for group in read_only.groups_to_evict()] == [[key] for key in keys]

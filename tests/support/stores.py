@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 def index_of(store: DiskStore) -> Index:
     """Return the index of a store that can be written to."""
-    index = store._index()
+    index = store._folder.index()
     assert isinstance(index, Index)
     return index
