@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_server.descriptions import is_input_list, is_optional
+from mock_server.schema_check import TIME_LIMIT, check_with_schema
 from mock_server.times import BadTimeError, isot
 from oda_proxy.errors import BadQueryError
 
@@ -156,24 +157,21 @@ def _read_catalog(parameter: ParameterDescription, value: Any) -> Any:
 
 
 def _read_structure(parameter: ParameterDescription, value: Any) -> str:
-    """Check a list or an object against the schema of its parameter, and return it as JSON with sorted names.
-
-    References in a schema are never followed to other servers.
-    """
-    import jsonschema  # slow to import, and rarely needed
-    import referencing
-
+    """Check a list or an object against the schema of its parameter, and return it as JSON with sorted names."""
     schema = (parameter.restrictions or {}).get("schema")
     if schema is None:
         schema = {"oneOf": [{"type": "object"}, {"type": "array"}]}
-    try:
-        checker = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-        checker.check_schema(schema)
-        is_valid = checker(schema, registry=referencing.Registry()).is_valid(value)
-    except (jsonschema.SchemaError, referencing.exceptions.Unresolvable, RecursionError):
-        raise BadParameterError(parameter, f"Wrong schema for parameter {parameter.name}: {schema}") from None
-    if not is_valid:
-        raise BadParameterError(parameter, f"Wrong value of structured parameter {parameter.name}")
+    match check_with_schema(value, schema):
+        case "bad schema":
+            raise BadParameterError(parameter, f"Wrong schema for parameter {parameter.name}: {schema}")
+        case "too long":
+            raise BadParameterError(
+                parameter,
+                f"Parameter {parameter.name}: the check against its schema takes more than {TIME_LIMIT:.0f} s: "
+                "simplify the patterns or references of the schema",
+            )
+        case "invalid":
+            raise BadParameterError(parameter, f"Wrong value of structured parameter {parameter.name}")
     return json.dumps(value, sort_keys=True)
 
 
@@ -197,12 +195,19 @@ def _check_restrictions(parameter: ParameterDescription, value: Any) -> None:
     restrictions = parameter.restrictions or {}
     allowed, least, most = (restrictions.get(name) for name in ("allowed_values", "min_value", "max_value"))
     wrong = f"Parameter {parameter.name} wrong value {value}"
-    if allowed is not None and value not in allowed:
+    try:
+        is_allowed = allowed is None or value in allowed
+        bounds = tuple(None if bound is None else float(bound) for bound in (least, most))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadParameterError(
+            parameter, f"Wrong restrictions of parameter {parameter.name} in its description: {error}"
+        ) from None
+    if not is_allowed:
         raise BadParameterError(parameter, f"{wrong}: not in allowed {allowed}")
     if not isinstance(value, (int, float)):
         return
     wrong = f"{wrong}{parameter.units or ''}"
-    if least is not None and value < float(least):
-        raise BadParameterError(parameter, f"{wrong}: should be greater or equal than {float(least)}")
-    if most is not None and value > float(most):
-        raise BadParameterError(parameter, f"{wrong}: should be lower or equal than {float(most)}")
+    if bounds[0] is not None and value < bounds[0]:
+        raise BadParameterError(parameter, f"{wrong}: should be greater or equal than {bounds[0]}")
+    if bounds[1] is not None and value > bounds[1]:
+        raise BadParameterError(parameter, f"{wrong}: should be lower or equal than {bounds[1]}")

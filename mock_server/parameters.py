@@ -25,6 +25,8 @@ _IGNORED: Final = frozenset({"client-name", "return_progress", "use_scws"})
 _ALWAYS_TEXT: Final = frozenset({"selected_catalog", "catalog_selected_objects"})
 _REPEATED: Final = "scw_list"
 _NUL: Final = "\0"
+_MAX_NESTING: Final = 100
+"""Levels of a list or an object; what is nested deeper stays text."""
 # Characters that astropy's Angle of 2019 accepted at the start of an angle.
 _ANGLE: Final = frozenset("0123456789+-.")
 
@@ -84,9 +86,25 @@ def _read_value(name: str, text: str) -> Any:
     if name in _ALWAYS_TEXT or name == _REPEATED or not text.lstrip().startswith(("[", "{")):
         return text
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if _is_nested_deeper(value, _MAX_NESTING) else value
+
+
+def _is_nested_deeper(value: Any, limit: int) -> bool:
+    """Return whether lists and objects are nested in more than `limit` levels; no recursion."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            member
+            for one in level
+            if isinstance(one, list | dict)
+            for member in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def check(arguments: Mapping[str, Any], description: Description, product: str) -> Parameters:

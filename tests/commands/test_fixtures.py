@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 QUERY = "instrument=survey&product_type=sky&src_name=GX+1%2B4&n=3"
 REQUEST = {"src_name": "GX 1+4", "n": "3.0", "query_type": "Real", "query_status": "new", "api": "True"}
 CURVE = "TIME,RATE,ERROR\n1.0,5.0,0.1\n1.5,6.0,0.1\n2.0,7.0,0.1\n"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20) + b"IEND" + bytes(4)
 
 
 def fits_bytes(*hdus: Any) -> bytes:
@@ -44,12 +45,18 @@ FILES = {
     "text": ("x.txt", "Č".encode()),
     "binary": ("b.root", bytes(range(256))),
 }
+EMPTY_CURVE = [fits.Column(name, "D", array=[]) for name in ("TIME", "RATE", "ERROR")]
+BAD_FILES = {
+    "words.csv": b"TIME,RATE,ERROR\n1.0,5.0,0.1\n1.5,high,0.1\n",
+    "empty_lc.fits": fits_bytes(fits.PrimaryHDU(), fits.BinTableHDU.from_columns(EMPTY_CURVE)),
+    "cut.png": PNG[:20],
+}
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, content in FILES.values():
+    for name, content in (*FILES.values(), *BAD_FILES.items()):
         (tmp_path / name).write_bytes(content)
 
 
@@ -132,6 +139,9 @@ def test_an_existing_fixture_is_replaced_only_on_request(capsys: pytest.CaptureF
         (["--spectrum", "my.fits"], "the file has no table"),
         (["--table", "b.root"], "is no table that can be read"),
         (["--picture", "my.fits"], "is not a picture"),
+        (["--light-curve", "words.csv"], "the column RATE of a light curve has to be numbers"),
+        (["--light-curve", "empty_lc.fits"], "the table has no rows"),
+        (["--picture", "cut.png"], "is cut off: the end of the PNG is missing"),
         (["--text", "b.root"], "is not a text in UTF-8"),
         (["--text", "nosuch.txt"], "nosuch.txt: cannot be read: No such file or directory"),
         (["--text", "."], "cannot be read: Is a directory"),
@@ -175,6 +185,27 @@ def test_a_query_without_instrument_or_product_is_refused(
 ) -> None:
     assert new("--text", "x.txt", query=query) == 2
     assert message in capsys.readouterr().err
+
+
+def test_of_two_at_once_each_adds_its_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_another_process(*_: Any, **__: Any) -> None:
+        with (tmp_path / ".mine.lock").open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        checked.append(True)
+
+    checked: list[bool] = []
+    monkeypatch.setattr("oda_proxy.fixture.authoring.write_fixture", in_another_process)
+    monkeypatch.setattr("oda_proxy.fixture.authoring.write_manifest", in_another_process)
+    (tmp_path / "mine" / "survey").mkdir(parents=True)
+    (tmp_path / "mine" / "manifest.json").write_text('{"format": 1, "fixtures": [], "instruments": []}')
+    new("--picture", "p.png")
+    assert checked == [True, True]
+    assert not (tmp_path / ".mine.lock").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fixture", "new", "x.txt/mine", "--from-query", QUERY, "--picture", "p.png"]) == 1
+    assert "x.txt/mine: cannot be written: " in capsys.readouterr().err
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
