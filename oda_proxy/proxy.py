@@ -5,6 +5,11 @@ request -> route? -- any other ---------------------> relayed unchanged
              '------ run_analysis --> recording? ---> spliced for this client
                                         '-----------> one job for all clients of the query: polled to its end,
                                                       redacted, stored, spliced for each client
+
+as-of:       under /as-of/DATE, the version that was the answer then is served (handlers/past_answers.py)
+collections: under /in/NAME, what a client receives is noted in the collection before (handlers/collecting.py)
+capsules:    recordings of capsules that are served come before those of the store (handlers/capsule_recordings.py)
+replicas:    servers that share a store run one job for all their clients (jobs/replicas.py, replicas/)
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ from oda_proxy.errors import (
 from oda_proxy.handlers import past_answers
 from oda_proxy.handlers.capsule_recordings import CAPSULE, CapsuleRecordings
 from oda_proxy.handlers.collecting import CollectionHandler
-from oda_proxy.handlers.counts import Counts, Outcomes
+from oda_proxy.handlers.counts import Counts, Outcomes, count
 from oda_proxy.handlers.descriptions import DescriptionHandler
+from oda_proxy.handlers.fresh_recordings import FreshnessHandler
 from oda_proxy.handlers.hits import HitHandler
 from oda_proxy.handlers.limits import LimitHandler
 from oda_proxy.handlers.other_routes import OtherRouteHandler
@@ -36,9 +42,9 @@ from oda_proxy.handlers.persons import Persons
 from oda_proxy.handlers.query_tally import COLD, HOT, QueryTally
 from oda_proxy.handlers.request_notes import note_person, note_query
 from oda_proxy.handlers.services import Services
+from oda_proxy.handlers.token_checks import TokenChecker
 from oda_proxy.http import routes
 from oda_proxy.http.answer import Answer, text_error
-from oda_proxy.http.cache_control import CacheControl, cache_control
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.cors import options_answer
 from oda_proxy.http.memory import ProcessingBudget
@@ -103,8 +109,8 @@ class Proxy:
         self.cors = policy.cors
         self.upstream = upstream
         self.store_faults = StoreFaults(clock)
-        self._policy = policy
-        self._clock = clock
+        self._open_routes = policy.open_routes
+        self._freshness = FreshnessHandler(policy.freshness, clock, is_online=upstream is not None)
         self.request_counts = RequestCounts()
         self.evictions = EvictionCounts()
         budget = ProcessingBudget()
@@ -115,8 +121,9 @@ class Proxy:
         self._resolver = QueryResolver(services.instruments)
         self._tally = QueryTally(self._resolver)
         self._tokens = services.tokens or TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
-        self._token_probe = TokenProbe(upstream, self._tokens, clock=clock)
-        self.persons = Persons(self._tokens, self._token_probe, self._resolver, store, clock)
+        token_probe = TokenProbe(upstream, self._tokens, clock=clock)
+        self._token_checker = TokenChecker(self._tokens, token_probe, is_online=upstream is not None)
+        self.persons = Persons(self._tokens, token_probe, self._resolver, store, clock)
         self._descriptions = services.description_cache or DescriptionCache(policy.description_ttl, clock)
         self._cache = RecordingCache(
             store, self.store_faults, self._resolver, clock, budget, memory=policy.memory, is_same=services.is_same
@@ -179,17 +186,7 @@ class Proxy:
     @property
     def counts(self) -> Counts:
         """The counts at this moment."""
-        return Counts(
-            hits=self.outcomes.hits,
-            asked=self.outcomes.forwarded,
-            failed=self.outcomes.failed,
-            kept=self.jobs.counts.stored + self._relay.stored,
-            jobs=self.jobs.counts.started,
-            joined=self.jobs.counts.joined,
-            echo_differs=self._cache.echo_differs,
-            job_ids_shared=self._cache.job_ids_shared,
-            unsafe=self._pipeline.forbidden,
-        )
+        return count(self._tally.outcomes, self.jobs, self._relay, self._cache, self._pipeline)
 
     async def resume(self) -> None:
         """Resume the jobs of an earlier process."""
@@ -217,7 +214,7 @@ class Proxy:
         Descriptions are cached.
         """
         try:
-            route = routes.find(request.path, open_routes=self._policy.open_routes)
+            route = routes.find(request.path, open_routes=self._open_routes)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
                 return await self.answer(request, origin=origin)
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
@@ -242,9 +239,9 @@ class Proxy:
     ) -> tuple[ResolvedQuery, Recording, CacheStatus] | None:
         """Return the recording that answers a query of a client, whatever jobs run; None where it may not be served.
 
-        The last value is as in `_look_up`.
+        The last value is as in `_find_recording`.
         """
-        control = self._cache_control(request)
+        control = self._freshness.control(request)
         if envelope.query_status != "new" or envelope.job_id or control.refreshes:
             return None
         if analysis_request.bypass_reason(query, request) or not self._tokens.is_verified(envelope.token):
@@ -254,14 +251,14 @@ class Proxy:
         resolved = await self._resolver.resolve(query, audience=audience)
         note_query(request, resolved)
         note_person(request, envelope.token)
-        recording, status = await self._look_up(resolved)
+        recording, status = await self._find_recording(resolved)
         if recording is None:
             return None
-        age_allowed = control.allows(self._clock() - recording.stored_at)
-        is_fresh = status is CAPSULE or self._is_fresh(recording, age_allowed=age_allowed)
+        age_allowed = self._freshness.allows_age(recording, control)
+        is_fresh = status is CAPSULE or self._freshness.is_fresh(recording, age_allowed=age_allowed)
         return (resolved, recording, status) if is_fresh else None
 
-    async def _look_up(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
+    async def _find_recording(self, resolved: ResolvedQuery) -> tuple[Recording | None, CacheStatus]:
         """Return the recording of a query, and the cache status of an answer from it."""
         if self.capsules.capsules and (recording := await self.capsules.find(resolved.query)):
             return recording, CAPSULE
@@ -271,7 +268,7 @@ class Proxy:
 
     def set_freshness(self, freshness: Freshness) -> None:
         """Replace the rules by which recordings are fresh."""
-        self._policy = replace(self._policy, freshness=freshness)
+        self._freshness.rules = freshness
         self._hits.set_freshness(freshness)
 
     def has_served(self, session_id: str) -> bool:
@@ -285,7 +282,7 @@ class Proxy:
 
     async def _answer(self, request: Request, origin: str) -> Answer:
         try:
-            route = routes.find(request.path, open_routes=self._policy.open_routes)
+            route = routes.find(request.path, open_routes=self._open_routes)
             request = request if request.path == route.path else replace(request, path=route.path)
             base_url = origin + route.prefix
             if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
@@ -343,12 +340,12 @@ class Proxy:
             if self.upstream is None:
                 raise BadQueryError(error)
             return await self._relay.send(request, base_url, "bypass", envelope, detail="state")
-        if (audience := self._audience(envelope)) is None:
+        if (audience := self._token_checker.audience(envelope)) is None:
             return await self._relay.send(request, base_url, "bypass", envelope, detail="token")
         resolved = await self._resolver.resolve(query, audience=audience)
         note_query(request, resolved)
         client = Client(request, envelope, base_url)
-        past = await self._past.answer(resolved, client, self._is_verified)
+        past = await self._past.answer(resolved, client, self._token_checker.is_verified)
         return past or await self._answer_today(resolved, client)
 
     async def _answer_today(self, resolved: ResolvedQuery, client: Client) -> Answer:
@@ -365,28 +362,22 @@ class Proxy:
             return True
         return await self._cache.job_id(resolved) == envelope.job_id
 
-    def _audience(self, envelope: Envelope) -> str | None:
-        """Return the audience that a client claims to belong to; None for a token that cannot be read."""
-        if self.upstream is None:
-            self._tokens.check(envelope.token)  # online, the dispatcher checks it
-        return self._tokens.audience(envelope.token)
-
     async def _lookup(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer from the recording of a query, unless it is stale or the client wants a new one."""
-        envelope, control = client.envelope, self._cache_control(client.request)
+        envelope, control = client.envelope, self._freshness.control(client.request)
         resubmit = envelope.query_status == "new" and (control.no_cache or envelope.job_id != "")
         refresh = resubmit or envelope.query_status != "new" or control.no_store
         completions = self.jobs.completions  # read first: a job that ends during the look-up counts as running
-        recording, status = (None, COLD) if refresh else await self._look_up(resolved)
+        recording, status = (None, COLD) if refresh else await self._find_recording(resolved)
         saves_query = recording is not None or await self.jobs.is_shared(resolved, envelope)
-        if not await self._is_verified(envelope, resolved, saves_query=saves_query):
+        if not await self._token_checker.is_verified(envelope, resolved, saves_query=saves_query):
             if recording:
                 recording.head.close()
             refresh, recording = True, None
         else:
             note_person(client.request, envelope.token)
-        age_allowed = recording is None or control.allows(self._clock() - recording.stored_at)
-        if recording and (status is CAPSULE or self._is_fresh(recording, age_allowed=age_allowed)):
+        age_allowed = recording is None or self._freshness.allows_age(recording, control)
+        if recording and (status is CAPSULE or self._freshness.is_fresh(recording, age_allowed=age_allowed)):
             return await self._serve_recording(recording, resolved, client, status)
         if control.only_if_cached:
             raise NotCachedError
@@ -409,24 +400,6 @@ class Proxy:
             if recording and (recording := await self._cache.look_up(resolved)):
                 return self._hits.answer(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
             raise
-
-    async def _is_verified(self, envelope: Envelope, resolved: ResolvedQuery, *, saves_query: bool) -> bool:
-        """Return whether the token of a client is verified; the dispatcher is asked only where it saves a query."""
-        if saves_query:
-            return await self._token_probe.is_verified(envelope.token, resolved.query.instrument)
-        return self._tokens.is_verified(envelope.token)
-
-    def _cache_control(self, request: Request) -> CacheControl:
-        """Return what a request allows; without a dispatcher nothing can be newer than a recording."""
-        control = cache_control(request.headers)
-        return control if self.upstream else CacheControl(only_if_cached=control.only_if_cached)
-
-    def _is_fresh(self, recording: Recording, *, age_allowed: bool) -> bool:
-        """Return whether a recording may be served; the file of one that may not is closed."""
-        if self.upstream is None or (age_allowed and self._policy.freshness.is_fresh(recording, self._clock())):
-            return True
-        recording.head.close()
-        return False
 
     async def _serve_recording(
         self, recording: Recording, resolved: ResolvedQuery, client: Client, status: CacheStatus

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from oda_proxy.compat.pipeline import RepairPipeline
     from oda_proxy.http.cache_status import CacheStatus
+    from oda_proxy.jobs.coalescing import Jobs
+    from oda_proxy.jobs.relaying import QueryRelay
+    from oda_proxy.store.recording_cache import RecordingCache
 
 
 @dataclass(slots=True)
@@ -52,3 +56,18 @@ class Counts:
     """Times that one job_id of the dispatcher stood for another query than before."""
     unsafe: dict[str, int]
     """Answers that would have a client load a name off the allow-list, by name."""
+
+
+def count(outcomes: Outcomes, jobs: Jobs, relay: QueryRelay, cache: RecordingCache, pipeline: RepairPipeline) -> Counts:
+    """Return the counts at this moment, from those who count."""
+    return Counts(
+        hits=outcomes.hits,
+        asked=outcomes.forwarded,
+        failed=outcomes.failed,
+        kept=jobs.counts.stored + relay.stored,
+        jobs=jobs.counts.started,
+        joined=jobs.counts.joined,
+        echo_differs=cache.echo_differs,
+        job_ids_shared=cache.job_ids_shared,
+        unsafe=pipeline.forbidden,
+    )

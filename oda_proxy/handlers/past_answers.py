@@ -45,7 +45,7 @@ _MAX_TARGET = 4096
 
 
 class IsVerified(Protocol):
-    """Returns whether the token of a client is verified, as `Proxy` does."""
+    """Returns whether the token of a client is verified, as `TokenChecker` does."""
 
     async def __call__(self, envelope: Envelope, resolved: ResolvedQuery, *, saves_query: bool) -> bool:
         """Return whether the token is verified."""
