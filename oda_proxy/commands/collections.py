@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.commands import formatting
-from oda_proxy.commands.open_store import open_store
+from oda_proxy.commands.open_store import check_store, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import UsageError
@@ -15,7 +15,7 @@ from oda_proxy.handlers.collection_export import collection_json, export_collect
 from oda_proxy.http.scope import parse_name
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable
-from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collection_index import FILE, CollectionIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,6 +116,17 @@ def export(
     return 1 if exported.missing or exported.private else 0
 
 
+def warn_of_members(keys: Sequence[str], options: StoreOptions) -> None:
+    """Warn that recordings of collections, which are no longer pinned, may be evicted."""
+    folder = cache_folder(options.cache_dir, options.upstream)
+    if names := CollectionIndex(folder, time.time).names_with(keys):
+        what = "the collections" if len(names) > 1 else "the collection"
+        warn(
+            f"recordings of {what} {', '.join(names)} may be evicted now, and are missing in an export then; pin, or a "
+            "request at the address of the collection, prevents that"
+        )
+
+
 def check_names(action: str, names: Sequence[str]) -> None:
     """Raise UsageError unless an action has as many names as it needs, all of them valid."""
     needed = {"list": 0, "rename": 2}.get(action, 1)
@@ -170,4 +181,8 @@ def _member_lines(members: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _index(options: StoreOptions) -> CollectionIndex:
-    return CollectionIndex(cache_folder(options.cache_dir, options.upstream), time.time)
+    """Open the collections of a dispatcher. Raises NoStoreError where it has no recordings either."""
+    folder = cache_folder(options.cache_dir, options.upstream)
+    if options.store is None and not (folder / FILE).exists():
+        check_store(folder)
+    return CollectionIndex(folder, time.time)

@@ -65,10 +65,15 @@ def open_store_in(folder: Path) -> Iterator[DiskStore]:
     """Open the store in a folder. Raises NoStoreError if it does not exist."""
     from oda_proxy.store.disk import DiskStore  # imports SQLite and zstandard
 
-    if not _holds_store(folder):
-        raise NoStoreError(folder)
+    check_store(folder)
     with closing(DiskStore(folder, track_use=False)) as store:
         yield store
+
+
+def check_store(folder: Path) -> None:
+    """Raise NoStoreError if a folder holds no store."""
+    if not _holds_store(folder):
+        raise NoStoreError(folder)
 
 
 def _other_upstreams(folder: Path) -> list[str]:

@@ -122,6 +122,10 @@ def pin(
         if dry_run:
             return print_dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
         done = store.pin_all((entry.key for entry in entries), pinned=pinned)
+    if not pinned:
+        from oda_proxy.commands.collections import warn_of_members
+
+        warn_of_members(done, options)
     return print_keys(name, done, as_json=as_json)
 
 

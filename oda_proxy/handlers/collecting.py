@@ -46,6 +46,7 @@ MAX_FAILURES: Final = 16 * 2**20
 _INTERMEDIATE: Final = frozenset({"running", "poll", "not-done", "state"})
 """`Cache-Status` details of answers that others follow."""
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
+_REMOVED: Final = "the recording was removed meanwhile, and is not in the collection; request it again"
 _VERSION: Final = "oda_api_version"
 _MAX_VERSION: Final = 40
 
@@ -166,7 +167,7 @@ class CollectionHandler:
             if entry := await asyncio.to_thread(self._store.entry, key):
                 break
         else:
-            raise CollectionError("the recording was removed meanwhile, and is not in the collection; request it again")
+            raise CollectionError(_REMOVED)
         await self._note(use, replace(_member(RECORDING, key), was_pinned=entry.pinned), size=entry.stored_size)
 
     def _store_copy(self, recording: Recording) -> None:
@@ -185,8 +186,8 @@ class CollectionHandler:
         def note() -> None:
             was_pinned = member.was_pinned and not index.is_member(member.key)
             index.note(name, owner_of(use.audience), replace(member, was_pinned=was_pinned), size, facts)
-            if member.kind == RECORDING and not member.was_pinned:
-                self._store.pin(member.key, pinned=True)
+            if member.kind == RECORDING and not member.was_pinned and not self._store.pin(member.key, pinned=True):
+                raise CollectionError(_REMOVED)
 
         await asyncio.to_thread(note)
 

@@ -18,7 +18,7 @@ from oda_proxy.files.ownership import make_folder, match_owner
 from oda_proxy.query.cache_key import PUBLIC, Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 FILE: Final = "collections.sqlite3"
@@ -245,6 +245,14 @@ class CollectionIndex:
                 return []
             return list(rows.execute("SELECT file, content FROM descriptions WHERE name = ?", (collection.name,)))
 
+    def names_with(self, keys: Iterable[str]) -> Sequence[str]:
+        """Return the names of the collections that have any of these recordings, in order."""
+        with self._reading() as rows:
+            if rows is None:
+                return []
+            found = "SELECT name FROM members JOIN collections ON id = collection WHERE kind = 'recording' AND key = ?"
+            return sorted({name for key in keys for (name,) in rows.execute(found, (key,))})
+
     def is_member(self, key: str) -> bool:
         """Return whether a recording is in any collection."""
         with self._reading() as rows:
@@ -305,8 +313,10 @@ class CollectionIndex:
             yield None
             return
         with self._errors():
-            address = f"{self._file.absolute().as_uri()}?mode=ro"
+            # Not read-only: the transaction of a process that was killed has to be rolled back, where that is possible.
+            address = f"{self._file.absolute().as_uri()}?mode=rw"
             with closing(sqlite3.connect(address, uri=True, timeout=_TIMEOUT)) as rows:
+                rows.execute("PRAGMA query_only = ON")
                 yield rows if self._check_format(rows) else None  # without a format, nothing was written yet
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -134,6 +135,25 @@ async def test_an_answer_that_cannot_be_stored_is_named_by_the_export(team: Team
     assert one.kind == LEFT_OUT
     exported = team.export(team.index.find("my-paper"), tmp_path / "capsule")
     assert "no-store" in exported.missing[one.key]
+
+
+async def test_a_recording_that_is_removed_while_it_is_noted_is_an_error(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.upstream.then(answer())
+    await team.get(path="/run_analysis")
+    note = CollectionIndex.note
+
+    def note_and_remove(index: CollectionIndex, name: str, owner: str, member: Member, *rest: Any) -> bool:
+        is_new = note(index, name, owner, member, *rest)
+        team.store.remove(member.key)
+        return is_new
+
+    monkeypatch.setattr(CollectionIndex, "note", note_and_remove)
+    status, _, body = await team.get()
+
+    assert status == HTTPStatus.BAD_REQUEST
+    assert "the recording was removed meanwhile, and is not in the collection" in body["exit_status"]["message"]
 
 
 async def test_a_removed_recording_is_named_by_the_export(team: Team, tmp_path: Path) -> None:

@@ -176,6 +176,33 @@ def test_a_process_that_is_killed_leaves_what_it_noted(index: CollectionIndex, t
     assert note(index, "z")
 
 
+def test_a_transaction_that_was_cut_by_a_kill_is_rolled_back_by_the_next_reader(
+    index: CollectionIndex, tmp_path: Path
+) -> None:
+    note(index, "a")
+    code = (
+        "import os, sqlite3, sys; rows = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "rows.execute('PRAGMA cache_size = 1'); rows.execute('BEGIN IMMEDIATE')\n"
+        "for number in range(300):\n"
+        "    rows.execute('INSERT INTO members VALUES (1, ?, ?, 1, 0, 0, 0, ?)', ('failure', number, b'x' * 3000))\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / FILE)], check=False)
+    assert (tmp_path / f"{FILE}-journal").exists()
+
+    assert index.is_member("a" * 64)
+    (found,) = index.list()
+    assert (found.recordings, found.failures) == (1, 0)
+
+
+def test_the_collections_with_a_recording_are_named(index: CollectionIndex) -> None:
+    assert index.names_with(["a" * 64]) == []
+    for letter, name in (("a", "paper"), ("a", "other"), ("b", "third")):
+        note(index, letter, name)
+
+    assert index.names_with(["a" * 64, "c" * 64]) == ["other", "paper"]
+
+
 def test_a_file_of_a_later_release_and_a_damaged_one_are_errors(index: CollectionIndex, tmp_path: Path) -> None:
     note(index, "a")
     with sqlite3.connect(tmp_path / FILE) as rows:
