@@ -77,10 +77,10 @@ def test_an_export_of_a_collection_replaces_a_capsule_on_request(
     target = tmp_path / name
 
     def export(*more: str) -> int:
-        return main(["export", "--collection", "paper", str(target), *options, *more])
+        store = ["--upstream", mock, "--cache-dir", str(tmp_path / "caches")]
+        return main(["export", "--collection", "paper", str(target), *store, *more])
 
     with oda_proxy.mocking() as mock, oda_proxy.serving(mock, cache_dir=tmp_path / "caches") as url:
-        options = ["--upstream", mock, "--cache-dir", str(tmp_path / "caches")]
         get_image(f"{url}/in/paper")
         assert export() == 0
         get_image(f"{url}/in/paper", RA="250")
