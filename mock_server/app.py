@@ -124,6 +124,7 @@ def make_app(
         faults=faults,
         scenario=scenario,
         control=Control(
+            library=library,
             jobs=jobs,
             faults=faults,
             log=RequestLog(),

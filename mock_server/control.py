@@ -1,19 +1,23 @@
-"""Changes a running mock by hand: states of jobs, faults, and a new beginning."""
+"""Changes a running mock by hand: states of jobs, faults, descriptions, and a new beginning."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mock_server.request_log import public_arguments, without_tokens
 from mock_server.scenarios import read_faults
-from oda_proxy.errors import BadQueryError
+from oda_proxy.errors import BadQueryError, CodecError
+from oda_proxy.fixture import json_files
+from oda_proxy.fixture.instrument_json import parse_instrument
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Mapping
     from random import Random
 
+    from mock_server.fixture_library import FixtureLibrary
     from mock_server.jobs import Job, JobTable, State
     from mock_server.request_log import RequestLog
     from mock_server.scenarios import Fault, FaultPlan
@@ -28,6 +32,9 @@ _ACTIONS: Final = {"submitted": "progress", "progress": "progress", "ready": "do
 """The action of a back end's report of each state."""
 _MAX_MESSAGES: Final = 1000
 _MAX_FAULTS: Final = 100
+_MAX_INSTRUMENTS: Final = 1000
+MAX_DESCRIPTION: Final = 4 * 2**20
+"""Bytes of the description of an instrument."""
 _NO_MESSAGE: Final = "failed by hand"
 
 
@@ -46,6 +53,7 @@ class Control:
     `counts` are cleared at a reset.
     """
 
+    library: FixtureLibrary
     jobs: JobTable
     faults: FaultPlan
     log: RequestLog
@@ -128,8 +136,32 @@ class Control:
             self.faults.switched_off.add(numbers[number])
         return self._fault_item(numbers[number])
 
+    def list_instruments(self) -> dict[str, Any]:
+        """Name the instruments."""
+        return {"instruments": self.library.instruments}
+
+    def describe(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Add or replace the description of an instrument (fixtures/README.md), and forget its jobs.
+
+        Raises ControlError.
+        """
+        try:
+            content = json.dumps({"format": json_files.FORMAT, **document}).encode()
+            instrument = parse_instrument(json_files.parse(content, limit=MAX_DESCRIPTION))
+            json_files.check_path(instrument.name, parts=1)
+        except (CodecError, RecursionError) as error:
+            raise ControlError(f"the description cannot be read: {error}") from None
+        if not instrument.queries:
+            raise ControlError("the description has no query")
+        if instrument.name not in self.library.descriptions and len(self.library.descriptions) >= _MAX_INSTRUMENTS:
+            raise ControlError(f"there are {_MAX_INSTRUMENTS} instruments already: reset the mock", 409)
+        replaced = self.library.describe(instrument)
+        self.jobs.forget_instrument(instrument.name)
+        return {"instrument": instrument.name, "replaced": replaced}
+
     def reset(self) -> dict[str, Any]:
-        """Forget all jobs and requests, and begin again with the faults and the random numbers of the start."""
+        """Forget all jobs and requests, and begin again as at the start: faults, descriptions and random numbers."""
+        self.library.reset()
         self.jobs.reset()
         self.log.reset()
         for counter in self.counts:

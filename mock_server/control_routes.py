@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mock_server.control import ControlError
+from mock_server.control import MAX_DESCRIPTION, ControlError
 from mock_server.control_page import HEADERS, STYLE_SHEET, body_of_form, control_page, style_sheet
 from oda_proxy.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OWN_ROUTES: Final = "/-/"
 _BODY_LIMIT: Final = 2**16
+_INSTRUMENTS: Final = "instruments"
 _OWN_SITE: Final = ("same-origin", "none")
 _FORM: Final = "application/x-www-form-urlencoded"
 _PROBLEM: Final = "application/problem+json"
@@ -45,7 +46,8 @@ async def control(control: Control, request: web.Request, route: str, instrument
                 return _readable(control, route, instruments)
             case "POST":
                 _check_origin(request)
-                body = body_of_form(await _form(request)) if is_form else await _body(request)
+                limit = MAX_DESCRIPTION if route == _INSTRUMENTS else _BODY_LIMIT
+                body = body_of_form(await _form(request)) if is_form else await _body(request, limit)
                 response = _json(_change(control, route, body))
                 return _back_to_the_page(route) if is_form else response
     except (UsageError, ControlError) as error:
@@ -74,6 +76,8 @@ def _read(control: Control, route: str) -> dict[str, Any]:
             return control.list_requests()
         case ["faults"]:
             return control.list_faults()
+        case ["instruments"]:
+            return control.list_instruments()
     raise _not_found(route)
 
 
@@ -90,6 +94,8 @@ def _change(control: Control, route: str, body: dict[str, Any]) -> dict[str, Any
         case ["faults", number]:
             _check_members(body, required="active")
             return control.switch_fault(number, body["active"])
+        case ["instruments"]:
+            return control.describe(body)
         case ["reset"]:
             _check_members(body)
             return control.reset()
@@ -134,13 +140,13 @@ async def _form(request: web.Request) -> dict[str, str]:
     return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request, limit: int) -> dict[str, Any]:
     """Read the JSON object of a request; an empty body is an empty object."""
-    if (request.content_length or 0) > _BODY_LIMIT:
-        raise ControlError(f"the body is larger than {_BODY_LIMIT} bytes", 413)
+    if (request.content_length or 0) > limit:
+        raise ControlError(f"the body is larger than {limit} bytes", 413)
     content = await request.read()
-    if len(content) > _BODY_LIMIT:
-        raise ControlError(f"the body is larger than {_BODY_LIMIT} bytes", 413)
+    if len(content) > limit:
+        raise ControlError(f"the body is larger than {limit} bytes", 413)
     if not content:
         return {}
     if request.content_type != "application/json":

@@ -56,9 +56,14 @@ class FixtureLibrary:
     seed: int | None = None
     dummy_plugin: DummyPlugin | None = None
     as_in_2019: bool = False
+    fixtures: tuple[tuple[Fixture, Path], ...] = ()
+    _first: tuple[Mapping[str, Description], FixtureIndex, DummyPlugin | None] = field(init=False)
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
     _encoded: dict[tuple[str, int | str], asyncio.Task[Any]] = field(default_factory=dict)
     _synthetic: list[tuple[str, int | str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._first = (self.descriptions, self.index, self.dummy_plugin)
 
     @classmethod
     def open(
@@ -92,13 +97,46 @@ class FixtureLibrary:
         if dummy_plugin is not None:
             dummy_plugin = dummy_plugin.without(descriptions)
             descriptions |= dummy_plugin.descriptions
+        fixtures = tuple((fixture, folder.path / fixture.path) for folder in opened for fixture in folder.fixtures)
         queries = []
-        for folder in opened:
-            for fixture in folder.fixtures:
-                query = _normalised_query(fixture, descriptions, folder.path / fixture.path)
+        for fixture, place in fixtures:
+            query = _normalised_query(fixture, descriptions, place)
+            if query is not None:
+                queries.append((query, fixture))
+        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, as_in_2019, fixtures)
+
+    def describe(self, instrument: Instrument) -> bool:
+        """Add the description of an instrument, or replace it, and return whether there was one.
+
+        Fixtures of the instrument are served from now on if the new description has their product and allows their
+        parameters.
+        """
+        name = instrument.name
+        replaced = name in self.descriptions
+        self.descriptions = {**self.descriptions, name: Description(instrument)}
+        if self.dummy_plugin is not None:
+            self.dummy_plugin = self.dummy_plugin.without({name})
+        queries = [(query, fixture) for query, fixture in self.index.queries if query.instrument != name]
+        for fixture, place in self.fixtures:
+            recorded = fixture.query()
+            if recorded.instrument == name and recorded.product_type in instrument.prod_dict:
+                query = _normalised_query(fixture, self.descriptions, place)
                 if query is not None:
                     queries.append((query, fixture))
-        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, as_in_2019)
+        self.index = FixtureIndex(tuple(queries))
+        self._forget_synthetic()
+        return replaced
+
+    def reset(self) -> None:
+        """Return to the descriptions of the start."""
+        self.descriptions, self.index, self.dummy_plugin = self._first
+        self._forget_synthetic()
+
+    def _forget_synthetic(self) -> None:
+        """Drop the cached synthetic products, which a description determines."""
+        for key in self._synthetic:
+            self._encoded.pop(key, None)
+        self._synthetic.clear()
 
     @property
     def instruments(self) -> list[str]:

@@ -242,6 +242,11 @@ class JobTable:
         self.runs = 0
         self.holds_jobs = False
 
+    def forget_instrument(self, name: str) -> None:
+        """Forget the jobs of an instrument."""
+        self.jobs = {key: job for key, job in self.jobs.items() if job.echo.get("instrument") != name}
+        self.by_id = {job_id: job for job_id, job in self.by_id.items() if job.echo.get("instrument") != name}
+
     def find(self, key: Hashable, job_id: str) -> Job | None:
         """Return the job of a query; without one, the job with that job_id, or None."""
         return self.jobs.get(key) or self.by_id.get(job_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -169,8 +170,19 @@ class MockControl:
         """
         return MockFault(**self.call("faults", table), _control=self)
 
+    def describe(self, description: Mapping[str, Any] | Path) -> str:
+        """Add the description of an instrument, or replace it and forget its jobs, and return the instrument's name.
+
+        Parameters
+        ----------
+        description
+            The JSON object of an instrument.json (fixtures/README.md), or a file with one.
+        """
+        document = _read_json(description) if isinstance(description, Path) else description
+        return str(self.call("instruments", document)["instrument"])
+
     def reset(self) -> None:
-        """Let the mock begin again: without jobs and requests, and with the faults of its start."""
+        """Let the mock begin again: without jobs and requests, and with the faults and descriptions of its start."""
         self.call("reset", {})
 
     def _list(self, name: str, make: Callable[[Any], T]) -> list[T]:
@@ -183,16 +195,25 @@ class MockControl:
     def call(self, route: str, body: Mapping[str, Any] | None = None) -> Any:
         """Get a route below `/-/`, or post a body to it, and return the JSON of the response."""
         url = f"{self.url.rstrip('/')}/-/{route}"
-        data = None if body is None else json.dumps(body).encode()
         try:
+            data = None if body is None else json.dumps(body).encode()
             request = Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - the user chose the address
             with build_opener(ProxyHandler({})).open(request, timeout=_TIMEOUT) as response:
                 return json.loads(response.read(_LARGEST_RESPONSE))
         except HTTPError as error:
             with error:
                 raise UsageError(_reason(error)) from None
+        except (TypeError, RecursionError) as error:
+            raise UsageError(f"not JSON: {error}") from None
         except (OSError, HTTPException, ValueError) as error:
             raise UsageError(f"there is no mock dispatcher at {self.url}: {error}") from None
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: no description can be read: {error}") from None
 
 
 def _reason(error: HTTPError) -> str:

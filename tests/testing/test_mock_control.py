@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,6 @@ from tests.support.image_query import get_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -75,10 +76,57 @@ def test_a_reset_begins_again(mock: oda_proxy.MockControl) -> None:
     assert (mock.jobs, mock.requests, mock.faults) == ([], [], [])
 
 
+def telescope(columns: dict[str, str], least: float = 0.1) -> dict[str, Any]:
+    """Return the description of a telescope with spectra."""
+    energy = {"name": "Emin", "units": "TeV", "value": 1.0, "kind": "energy", "restrictions": {"min_value": least}}
+    output = {"name": "flux", "kind": "ascii_table", "columns": columns}
+    return {
+        "instrument": "tel",
+        "prod_dict": {"spectrum": "spectrum_query"},
+        "queries": [
+            {"query_name": "src_query", "parameters": [{"name": "RA", "units": "deg", "value": 1.0}]},
+            {"query_name": "spectrum_query", "product_name": "spectrum", "parameters": [energy], "outputs": [output]},
+        ],
+    }
+
+
+def spectrum(mock: oda_proxy.MockControl) -> dict[str, Any]:
+    return get_image(mock.url, instrument="tel", product_type="spectrum", Emin="2")
+
+
+def test_an_instrument_is_described_while_the_mock_runs(mock: oda_proxy.MockControl, tmp_path: Path) -> None:
+    assert mock.describe(telescope({"E": "TeV"})) == "tel"
+    (table,) = spectrum(mock)["products"]["astropy_table_product_ascii_list"]
+    assert "name: E, unit: TeV" in table["ascii"]
+    file = tmp_path / "tel.json"
+    file.write_text(json.dumps({"format": 1, **telescope({"F": "keV"})}))
+    mock.describe(file)
+    assert mock.jobs == []
+    (table,) = spectrum(mock)["products"]["astropy_table_product_ascii_list"]
+    assert "name: F, unit: keV" in table["ascii"]
+    mock.describe(telescope({"F": "keV"}, least=3.0))
+    assert "should be greater or equal than 3.0" in spectrum(mock)["error_message"]
+    mock.reset()
+    assert "tel" not in mock.call("instruments")["instruments"]
+
+
+def test_a_shipped_instrument_is_replaced_until_the_reset(mock: oda_proxy.MockControl) -> None:
+    mock.describe({**telescope({}), "instrument": "isgri"})
+    assert "isgri_image" in get_image(mock.url)["error_message"]
+    mock.reset()
+    assert get_image(mock.url)["query_status"] == "done"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (lambda mock: mock.add_fault(do="explode"), "there is no fault 'explode'"),
+        (lambda mock: mock.describe({}), "the description cannot be read: "),
+        (lambda mock: mock.describe({**telescope({}), "instrument": "../tel"}), "is not a path of 1 names"),
+        (lambda mock: mock.describe({**telescope({}), "queries": []}), "has no description"),
+        (lambda mock: mock.describe({**telescope({}), "prod_dict": {}, "queries": []}), "has no query"),
+        (lambda mock: mock.describe({"instrument": {1, 2}}), "not JSON"),
+        (lambda mock: mock.describe(Path("nosuch.json")), "nosuch.json: no description can be read"),
         (lambda mock: oda_proxy.MockControl("http://127.0.0.1:1").jobs, "there is no mock dispatcher at http"),
         (lambda mock: oda_proxy.MockControl("nonsense").jobs, "there is no mock dispatcher at nonsense"),
     ],
