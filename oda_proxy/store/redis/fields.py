@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.subject import subject_of
 from oda_proxy.store import eviction, rows
+from oda_proxy.store.objects.bodies import is_name
 from oda_proxy.store.search import searchable_text, unit_vector
 
 if TYPE_CHECKING:
@@ -120,3 +121,11 @@ def read_key(member: object) -> Key | None:
     """Return the key of a recording; None for anything else."""
     text = member.decode("utf-8", "replace") if isinstance(member, bytes) else ""
     return Key(text) if _KEY.fullmatch(text) else None
+
+
+def body_name(name: bytes | None, digest: str) -> str:
+    """Return the name of a head with a digest; raises ValueError where it is that of another one, or none."""
+    text = (name or b"").decode("utf-8", "replace")
+    if not is_name(text) or not text.startswith(digest):
+        raise ValueError("its head has no valid name")
+    return text

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 import redis
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store.base import Fault, FencedError, HistoryUsage, OtherRecordings
+from oda_proxy.store.base import FencedError, HistoryUsage, OtherRecordings
 from oda_proxy.store.heads import CompressedHeadWriter, UnwrittenHead
-from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name, new_name
-from oda_proxy.store.redis import searches
-from oda_proxy.store.redis.fields import DAMAGE, fields, read_row
+from oda_proxy.store.objects.bodies import BodiesUnusableError, new_name
+from oda_proxy.store.redis import garbage, searches, verification
+from oda_proxy.store.redis.fields import DAMAGE, body_name, fields, read_row
+from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, advice, reason, redis_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.head import Head
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry, FreeSpace, ProductTotals, Usage
+    from oda_proxy.store.base import Entry, Fault, FreeSpace, ProductTotals, Usage
     from oda_proxy.store.objects.bodies import Bodies
     from oda_proxy.store.redis.address import StoreAddress
     from oda_proxy.store.redis.index import Change, RedisIndex
@@ -46,8 +47,6 @@ _SWEEPER: Final = "sweeper"
 _SWEEPER_TIME: Final = 60
 """Seconds for which a process maintains the store, unless it extends that."""
 
-_ADVICE: Final = "look at the Redis that --store names"
-_BATCH: Final = 100
 _TRIES: Final = 3
 
 
@@ -113,7 +112,7 @@ class RedisStore:
                     return None
                 try:
                     row = read_row(key, found.row, found.check)
-                    name = _body_name(found.body, row.head.name)
+                    name = body_name(found.body, row.head.name)
                     return row.recording(self._bodies.open(name, row.head))
                 except (*DAMAGE, FileNotFoundError) as error:
                     if self._index.read(key) != found:
@@ -121,7 +120,7 @@ class RedisStore:
                     self._note(self._index.remove_damaged(key, found.put))
                     with self._lock:
                         self.damaged += 1
-                    _log.warning("recording %s was damaged and is removed (%s)", key, _reason(error))
+                    _log.warning("recording %s was damaged and is removed (%s)", key, reason(error))
                     return None
         return None
 
@@ -330,8 +329,8 @@ class RedisStore:
     def remove_orphans(self) -> int:
         """Remove heads that crashed writers left, and return their number."""
         with self._translated_errors():
-            removed = self._remove_garbage()
-            for name in self._orphans():
+            removed = garbage.remove_garbage(self._index, self._bodies)
+            for name in garbage.orphans(self._index, self._bodies):
                 self._bodies.remove(name)
                 removed += 1
             return removed + self._bodies.remove_leftovers(before=self._clock() - WRITE_TIME)
@@ -339,89 +338,13 @@ class RedisStore:
     def verify(self, *, fix: bool, checked: Callable[[], None] = lambda: None) -> Iterator[Fault]:
         """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`."""
         with self._translated_errors():
-            for key in self._index.keys_beginning():
-                yield from self._verify(key, fix=fix)
-                checked()
-            for name in self._orphans():
-                yield Fault(name, "a crashed writer left it")
-                if fix:
-                    self._bodies.remove(name)
-            if not self._counts_agree():
-                yield Fault("index", "its counters do not agree with its rows")
-                if fix:
-                    self._index.rebuild()
-            if fix:
-                self._remove_garbage()
-
-    def _verify(self, key: Key, *, fix: bool) -> Iterator[Fault]:
-        """Check one recording to its end."""
-        found = self._index.read(key)
-        try:
-            row = read_row(key, *(found[:2] if found else (None, None)))
-            head = self._bodies.open(_body_name(found.body if found else None, row.head.name), row.head)
-            for _ in head.pieces():
-                pass
-            row.recording(head)
-            head.close()
-        except (*DAMAGE, FileNotFoundError, StoreUnusableError) as error:
-            if self._index.read(key) != found:
-                return  # it was replaced or removed meanwhile
-            yield Fault(key, _reason(error))
-            if fix:
-                self._note(self._index.remove_damaged(key, found.put if found else None))
-
-    def _counts_agree(self) -> bool:
-        """Return whether the counters are those of the rows; while others write, they may differ in between."""
-        for _ in range(_TRIES):
-            version = self._index.version()
-            usage, totals = self._index.usage(), self._index.totals()
-            entries = list(self._index.entries_in_batches(self._index.keys_beginning(), {}))
-            occupied = sum({entry.head_name: entry.stored_size for entry in entries}.values())
-            by_product = sum(one.recordings for one in totals), sum(one.pinned for one in totals)
-            if (usage.recordings, usage.occupied, *by_product) == (
-                len(entries),
-                occupied,
-                len(entries),
-                sum(entry.pinned for entry in entries),
-            ):
-                return True
-            if self._index.version() == version:
-                return False
-        return True
-
-    def _orphans(self) -> Iterator[str]:
-        """Iterate over the names of heads that no recording has or will have."""
-        batch: list[str] = []
-        for name in self._bodies.names():
-            batch.append(name)
-            if len(batch) == _BATCH:
-                yield from self._index.orphans(batch)
-                batch = []
-        if batch:
-            yield from self._index.orphans(batch)
-
-    def _remove_garbage(self) -> int:
-        """Remove the heads that nothing needs any more; return their number."""
-        removed = 0
-        while names := self._index.garbage():
-            for name in names:
-                if is_name(name):
-                    self._bodies.remove(name)
-            self._index.forget_garbage(names)
-            removed += len(names)
-        return removed
+            yield from verification.verify(self._index, self._bodies, self._note, fix=fix, checked=checked)
 
     def _note(self, change: Change) -> bool:
         """Note a change by this process, and remove the head that nothing needs any more."""
         if self.watcher is not None and change.version:
             self.watcher.note(change.version)
-        if is_name(change.unneeded):
-            try:
-                self._bodies.remove(change.unneeded)
-                self._index.forget_garbage([change.unneeded])
-            except (BodiesUnusableError, redis.RedisError) as error:
-                reason = _redis_reason(error) if isinstance(error, redis.RedisError) else _reason(error)
-                _log.warning("a head without a recording is removed later: %s", reason)
+        garbage.discard(self._index, self._bodies, change.unneeded)
         return change.is_done
 
     @contextmanager
@@ -431,24 +354,16 @@ class RedisStore:
         While the watcher finds Redis away, nothing waits for it.
         """
         if self.watcher is not None and not self.watcher.is_connected:
-            raise StoreUnusableError(str(self._address.redis), "Redis cannot be reached", _ADVICE)
+            raise StoreUnusableError(str(self._address.redis), "Redis cannot be reached", DEFAULT_ADVICE)
         try:
             yield
         except redis.RedisError as error:
             if self.watcher is not None and isinstance(error, redis.ConnectionError | redis.TimeoutError):
                 self.watcher.note_failure()
-            raise StoreUnusableError(str(self._address.redis), _redis_reason(error), _advice(error)) from error
+            raise StoreUnusableError(str(self._address.redis), redis_reason(error), advice(error)) from error
         except BodiesUnusableError as error:
-            advice = "look at the folder or the bucket that --store names"
-            raise StoreUnusableError(str(self._address.bodies), _reason(error), advice) from error
-
-
-def _body_name(name: bytes | None, digest: str) -> str:
-    """Return the name of a head with a digest; raises ValueError where it is that of another one, or none."""
-    text = (name or b"").decode("utf-8", "replace")
-    if not is_name(text) or not text.startswith(digest):
-        raise ValueError("its head has no valid name")
-    return text
+            bodies_advice = "look at the folder or the bucket that --store names"
+            raise StoreUnusableError(str(self._address.bodies), reason(error), bodies_advice) from error
 
 
 def _compressed(head: Head) -> UnwrittenHead:
@@ -458,31 +373,3 @@ def _compressed(head: Head) -> UnwrittenHead:
     for piece in head.pieces():
         writer.write(piece)
     return writer.finish()
-
-
-def _reason(error: Exception) -> str:
-    """Return the message of an error of a medium."""
-    return "its head is missing" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
-
-
-def _redis_reason(error: redis.RedisError) -> str:
-    """Return what is wrong with Redis: messages of the library may have parts of commands, and are not shown whole."""
-    match error:
-        case redis.AuthenticationError():
-            return "Redis refuses the user or the password"
-        case redis.TimeoutError():
-            return "Redis does not respond in time"
-        case redis.ConnectionError():
-            return "Redis cannot be reached"
-        case redis.ReadOnlyError():
-            return "this Redis is a replica, which cannot be written to"
-        case _:
-            return f"Redis reports an error ({str(error).partition(' ')[0][:40]})"
-
-
-def _advice(error: redis.RedisError) -> str:
-    if isinstance(error, redis.AuthenticationError):
-        return "correct the credentials in --store"
-    if isinstance(error, redis.ResponseError) and str(error).startswith("OOM"):
-        return "raise maxmemory of Redis, or evict recordings with oda-proxy prune --max-size SIZE"
-    return _ADVICE

@@ -1,0 +1,58 @@
+"""Removal of heads that no row names."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import redis
+
+from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name
+from oda_proxy.store.redis.medium_errors import reason, redis_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oda_proxy.store.objects.bodies import Bodies
+    from oda_proxy.store.redis.index import RedisIndex
+
+_log = logging.getLogger(__name__)
+
+_BATCH: Final = 100
+"""Heads that Redis is asked about at once."""
+
+
+def discard(index: RedisIndex, bodies: Bodies, name: str) -> None:
+    """Remove a head that nothing needs any more; one that cannot be removed is garbage for the next sweeper."""
+    if not is_name(name):
+        return
+    try:
+        bodies.remove(name)
+        index.forget_garbage([name])
+    except (BodiesUnusableError, redis.RedisError) as error:
+        cause = redis_reason(error) if isinstance(error, redis.RedisError) else reason(error)
+        _log.warning("a head without a recording is removed later: %s", cause)
+
+
+def remove_garbage(index: RedisIndex, bodies: Bodies) -> int:
+    """Remove the heads that nothing needs any more; return their number."""
+    removed = 0
+    while names := index.garbage():
+        for name in names:
+            if is_name(name):
+                bodies.remove(name)
+        index.forget_garbage(names)
+        removed += len(names)
+    return removed
+
+
+def orphans(index: RedisIndex, bodies: Bodies) -> Iterator[str]:
+    """Iterate over the names of heads that no recording has or will have."""
+    batch: list[str] = []
+    for name in bodies.names():
+        batch.append(name)
+        if len(batch) == _BATCH:
+            yield from index.orphans(batch)
+            batch = []
+    if batch:
+        yield from index.orphans(batch)
