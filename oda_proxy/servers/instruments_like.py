@@ -55,7 +55,7 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
     """
     if source.startswith(_SCHEMES):
         return await _of_dispatcher(source)
-    return await asyncio.to_thread(_of_folder, Path(source))
+    return await asyncio.to_thread(_of_folder, source)
 
 
 async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
@@ -116,10 +116,11 @@ def _list(text: bytes) -> list[Any]:
     return names
 
 
-def _of_folder(folder: Path) -> tuple[Instrument, ...]:
+def _of_folder(path: str) -> tuple[Instrument, ...]:
     """Read the newest description of each instrument in any `descriptions` folder, with the outputs of recordings."""
+    folder = Path(path)
     if not folder.is_dir():
-        raise UsageError(f"--like {folder}: give the URL of a dispatcher, beginning with http, or an existing folder")
+        raise UsageError(f"--like {path}: give the URL of a dispatcher, beginning with http, or an existing folder")
     found: dict[str, Instrument] = {}
     for file in sorted(folder.rglob("descriptions/*.json")):
         with naming_file(file):
