@@ -54,7 +54,7 @@ def history(key: str, *, options: StoreOptions, as_json: bool) -> int:
     if as_json:
         print_json({"versions": [_version_json(*one) for one in zip(versions, changes, strict=True)]})
         return 0
-    print_lines(_lines(versions, changes))
+    print_lines(history_lines(versions, changes))
     return 0
 
 
@@ -73,10 +73,22 @@ def find_version(store: Store, name: str) -> Entry:
     """Return the metadata of a version, `KEY@DATE`, or of the recording KEY. Raises OdaProxyError."""
     beginning, at, date = name.partition(AT)
     versions = find_versions(store, beginning)
-    if not at:
-        if versions[-1].valid_until is not None:
-            raise UnknownKeyError(beginning, 0)
-        return versions[-1]
+    if at:
+        return _version_at(versions, beginning, date)
+    if versions[-1].valid_until is not None:
+        raise UnknownKeyError(beginning, 0)
+    return versions[-1]
+
+
+def find_earlier(versions: Sequence[Entry], beginning: str, date: str) -> Entry:
+    """Return the version of a date, which is not today's. Raises NoVersionError and UsageError."""
+    found = _version_at(versions, beginning, date)
+    if found.valid_until is None:
+        raise UsageError(f"{short_key(found.key)} is today's answer at that date: name it without @DATE")
+    return found
+
+
+def _version_at(versions: Sequence[Entry], beginning: str, date: str) -> Entry:
     if (found := version_at(versions, AsOf.parse(date).time)) is None:
         raise NoVersionError(beginning, date, versions)
     return found
@@ -101,13 +113,18 @@ def remove_versions(
     with open_store(options) as store:
         chosen: list[Entry] = []
         for name in names:
-            chosen += find_versions(store, name) if all_versions else [find_version(store, name)]
-        if not all_versions and (current := [one for one in chosen if one.valid_until is None]):
-            raise UsageError(f"{short_key(current[0].key)} is today's answer at that date: name it without @DATE")
+            beginning, _, date = name.partition(AT)
+            versions = find_versions(store, beginning)
+            chosen += versions if all_versions else [find_earlier(versions, beginning, date)]
         if not dry_run:
             earlier = store.remove_versions([one for one in chosen if one.valid_until is not None])
             recordings = list(store.remove_each(one.key for one in chosen if one.valid_until is None))
             chosen = [one for one in chosen if one in earlier or one.key in recordings]
+    return print_removed(chosen, dry_run=dry_run, as_json=as_json)
+
+
+def print_removed(chosen: Sequence[Entry], *, dry_run: bool, as_json: bool) -> int:
+    """Print which versions were removed, or would be; the exit status is 0."""
     texts = [f"{one.key}{AT}{_moment(one.valid_from)}" for one in chosen]
     if as_json:
         print_json({"removed": [], "would_be_removed": texts} if dry_run else {"removed": texts})
@@ -139,7 +156,8 @@ def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
     return Drift(name, Outcome.DIFFERS if differs else Outcome.SAME, "", products, parameters)
 
 
-def _lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) -> Iterator[str]:
+def history_lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) -> Iterator[str]:
+    """Return lines about versions in order of time, each with what changed since the one before, if that is known."""
     last = versions[-1]
     what = f" {short_name(last.query)}" if last.query else ""
     yield printable(f"{short_key(last.key)}{what}: {formatting.number(len(versions), 'version')}")

@@ -72,8 +72,7 @@ def rm(
     if capsule is not None:
         return _rm_from_capsule(capsule, keys, filters, dry_run=dry_run, as_json=as_json)
     if all_versions or any(AT in key for key in keys):
-        if filters or not keys or (all_versions and any(AT in key for key in keys)):
-            raise UsageError("--all-versions takes keys without a date, and no filters; KEY@DATE names one version")
+        check_versions(keys, filters, all_versions=all_versions)
         from oda_proxy.commands.history import remove_versions
 
         return remove_versions(keys, all_versions=all_versions, dry_run=dry_run, options=options, as_json=as_json)
@@ -87,6 +86,12 @@ def rm(
         status = print_keys("removed", removed, as_json=as_json)
         _warn_of_remaining_versions(store, [entry.key for entry in entries])
         return status
+
+
+def check_versions(keys: Sequence[str], filters: Filters, *, all_versions: bool) -> None:
+    """Raise UsageError unless keys name either all versions, or one with its date each."""
+    if filters or not keys or any((AT in key) == all_versions for key in keys):
+        raise UsageError("--all-versions takes keys without a date, and no filters; KEY@DATE names one version")
 
 
 def _warn_of_remaining_versions(store: Store, keys: Sequence[Key]) -> None:

@@ -33,7 +33,7 @@ _PAGE: Final = "500"
 
 def ls(server: Server, *, filters: Filters, as_json: bool) -> int:
     """List recordings of a proxy, the one used last first."""
-    entries = _run(server, lambda api: _selected(api, filters))
+    entries = use_proxy(server, lambda api: _selected(api, filters))
     if as_json:
         print_json_list(members for members, _ in entries)
     elif entries:
@@ -49,7 +49,7 @@ def show(server: Server, key: str, *, as_json: bool) -> int:
     async def get(api: ProxyApi) -> tuple[Any, Entry]:
         return await _one(api, key)
 
-    members, entry = _run(server, get)
+    members, entry = use_proxy(server, get)
     if as_json:
         print_json(members)
     else:
@@ -75,7 +75,7 @@ def rm(
         removed = [await _change(api, "DELETE", entry, "removed") for entry in entries]
         return print_keys("removed", removed, as_json=as_json)
 
-    return _run(server, remove)
+    return use_proxy(server, remove)
 
 
 def pin(server: Server, keys: Sequence[str], *, filters: Filters, dry_run: bool, pinned: bool, as_json: bool) -> int:
@@ -89,7 +89,7 @@ def pin(server: Server, keys: Sequence[str], *, filters: Filters, dry_run: bool,
         done = [await _change(api, "POST", entry, name, action) for entry in entries]
         return print_keys(name, done, as_json=as_json)
 
-    return _run(server, change)
+    return use_proxy(server, change)
 
 
 def refresh(server: Server, keys: Sequence[str], *, as_json: bool) -> int:
@@ -106,13 +106,13 @@ def refresh(server: Server, keys: Sequence[str], *, as_json: bool) -> int:
             print_lines(f"{short_key(key)} is {_STATES[state]}" for key, state in states.items())
         return 0
 
-    return _run(server, compute)
+    return use_proxy(server, compute)
 
 
 _STATES: Final = {"running": "being computed again; oda-proxy jobs shows its state", "done": "computed again"}
 
 
-def _run(server: Server, use: Callable[[ProxyApi], Awaitable[T]]) -> T:
+def use_proxy(server: Server, use: Callable[[ProxyApi], Awaitable[T]]) -> T:
     """Use the client of a proxy. Raises ProxyError, also for responses that are not those of the API."""
 
     async def run() -> T:
@@ -121,7 +121,7 @@ def _run(server: Server, use: Callable[[ProxyApi], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProxyError(f"the response of {server.url} is not that of oda-proxy ({type(error).__name__})") from error
 
 
@@ -133,7 +133,7 @@ async def _selected(api: ProxyApi, filters: Filters) -> list[tuple[Any, Entry]]:
         page = await api.send("GET", _RECORDINGS, query=query)
         before = len(found)
         for members in page["recordings"]:
-            entry = _entry(members)
+            entry = read_entry_of(members)
             found.setdefault(entry.key, (members, entry))  # one may move from page to page
         query = (page["next"] or "").removeprefix("?") if len(found) > before else ""
     return list(found.values())
@@ -156,7 +156,7 @@ async def _one(api: ProxyApi, key: str) -> tuple[Any, Entry]:
     if not _KEY.fullmatch(key):
         raise UsageError(f"{key!r:.80} is not the key of a recording; see oda-proxy ls")
     members = await api.send("GET", f"{_RECORDINGS}/{key.casefold()}")
-    return members, _entry(members)
+    return members, read_entry_of(members)
 
 
 async def recording_of(api: ProxyApi, key: str) -> Entry:
@@ -171,7 +171,7 @@ async def _change(api: ProxyApi, method: str, entry: Entry, name: str, action: s
     return _key(key)
 
 
-def _entry(members: Any) -> Entry:
+def read_entry_of(members: Any) -> Entry:
     """Return the metadata of a recording from JSON. Raises ValueError, or as `read_entry`."""
     entry = read_entry(members)
     _key(entry.key)

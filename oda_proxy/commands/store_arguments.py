@@ -60,7 +60,7 @@ def add_commands(add: AddCommand) -> None:
                 "--capsule", type=argument_types.path, metavar="DIR", help="remove from a capsule instead of the store"
             )
         _json(own)
-    history = add("history", _history, STORE, "show the versions of a recording, and what changed")
+    history = add("history", _history, _LOCAL_OR_REMOTE, "show the versions of a recording, and what changed")
     history.add("key", **_KEYS)
     _json(history)
     show = add("show", _show, _LOCAL_OR_REMOTE, "show a recording, with a plot on a terminal")
@@ -164,15 +164,21 @@ def _rm(values: dict[str, Any]) -> int:
     if server := _pop_server(values):
         if values.pop("capsule") is not None:
             raise UsageError("a capsule is on this machine: rm --capsule does not work with --server")
-        if values.pop("all_versions"):
-            raise UsageError("rm --all-versions works on this machine; see DELETE .../versions in docs/api.md")
+        if (all_versions := values.pop("all_versions")) or any(recordings.AT in key for key in values["keys"]):
+            from oda_proxy.commands import remote_versions
+
+            recordings.check_versions(values["keys"], filters, all_versions=all_versions)
+            del values["is_confirmed"]
+            return remote_versions.remove_versions(server, values.pop("keys"), all_versions=all_versions, **values)
         return remote_recordings.rm(server, filters=filters, **values)
     return recordings.rm(filters=filters, options=StoreOptions.pop(values), **values)
 
 
 def _history(values: dict[str, Any]) -> int:
-    from oda_proxy.commands import history
+    from oda_proxy.commands import history, remote_versions
 
+    if server := _pop_server(values):
+        return remote_versions.history(server, **values)
     return history.history(options=StoreOptions.pop(values), **values)
 
 

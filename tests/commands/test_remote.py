@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,32 @@ def test_recordings_are_shown_pinned_refreshed_and_removed(server: str, capsys: 
     assert output(capsys, "--server", server, "rm", key[:10]) == {"removed": [key]}
     assert names(output(capsys, "--server", server, "ls")) == ["Vega", "Vela"]
     assert set(output(capsys, "--server", server, "refresh", KEYS[1][:10])["refreshed"]) == {KEYS[1]}
+
+
+@pytest.mark.usefixtures("_admin")
+def test_versions_are_listed_and_removed(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = KEYS[0]
+    with closing(DiskStore(cache_folder(tmp_path / "c", mock_status(server)["upstream"]))) as store:
+        first = store.versions(key)[0].valid_from
+        for day in (1, 2, 3):
+            store.put(recording(key, b"y" * day, stored_at=first + day * 86400.0))
+    dates = [f"{datetime.fromtimestamp(first + day * 86400.0, UTC):%Y-%m-%dT%H:%M:%S}" for day in range(4)]
+
+    assert main(["--server", server, "history", key[:10]]) == 0
+    shown = capsys.readouterr()
+    assert [line.partition("Z until ")[0] for line in shown.out.splitlines()[1:5]] == dates
+    assert "compared on the machine of the server" in shown.err
+    assert len(output(capsys, "--server", server, "history", key[:10])["versions"]) == 4
+
+    rm = ("--server", server, "rm")
+    assert "today's answer" in error(capsys, *rm, f"{key}@{dates[0]}", f"{key}@{dates[3]}")
+    assert "is not a date" in error(capsys, *rm, f"{key}@May")
+    assert "--all-versions takes keys" in error(capsys, *rm, "--all-versions", "--source", "Crab")
+    assert len(output(capsys, *rm, "--all-versions", "--dry-run", key)["would_be_removed"]) == 4
+    assert output(capsys, *rm, f"{key}@{dates[1]}") == {"removed": [f"{key}@{dates[1]}Z"]}
+    assert len(output(capsys, "--server", server, "history", key)["versions"]) == 3
+    assert len(output(capsys, *rm, "--all-versions", key)["removed"]) == 3
+    assert "no recording has the key" in error(capsys, "--server", server, "history", key)
 
 
 @pytest.mark.usefixtures("_admin")
