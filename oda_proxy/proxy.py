@@ -140,11 +140,12 @@ class Proxy:
             policy,
             runtime,
             self._tally,
+            capsules=self.capsules,
             is_online=upstream is not None,
             is_observed=services.observer is not None,
         )
         self._past = past_answers.PastAnswerHandler(
-            store, self.store_faults, self._hits, self._observer, default=policy.as_of, clock=clock
+            store, self.capsules, self.store_faults, self._hits, self._observer, default=policy.as_of, clock=clock
         )
         job_services = JobServices(
             relay=self._upstream_relay,

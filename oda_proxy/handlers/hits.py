@@ -18,6 +18,7 @@ from oda_proxy.store.freshness import FOR_EVER, Freshness, Rule
 from oda_proxy.store.recording_cache import answer_from
 
 if TYPE_CHECKING:
+    from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
     from oda_proxy.handlers.policy import Policy
     from oda_proxy.handlers.query_tally import QueryTally
     from oda_proxy.http.answer import Answer
@@ -44,6 +45,7 @@ class HitHandler:
         runtime: Runtime,
         tally: QueryTally,
         *,
+        capsules: CapsuleRecordings,
         is_online: bool,
         is_observed: bool,
     ) -> None:
@@ -53,9 +55,8 @@ class HitHandler:
         self._new_session = runtime.new_session
         self._tally = tally
         self._is_online = is_online
-        self._repeater = HitRepeater(
-            cache, resolver, self._rules(policy.freshness), clock=runtime.clock, count=tally.count_repeated
-        )
+        rules = self._rules(policy.freshness)
+        self._repeater = HitRepeater(cache, resolver, rules, capsules, clock=runtime.clock, count=tally.count_repeated)
         self._may_repeat = not is_observed and (is_online or policy.jobs.time_scale == 0)
 
     def set_freshness(self, freshness: Freshness) -> None:

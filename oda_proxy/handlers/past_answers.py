@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
+from oda_proxy.handlers.capsule_recordings import CAPSULE
 from oda_proxy.handlers.request_notes import note_person
 from oda_proxy.http.cache_status import CacheStatus
 from oda_proxy.http.memento import TimeLine, accept_datetime, without_date
@@ -19,6 +20,7 @@ from oda_proxy.store.near_misses import NearMissHandler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
     from oda_proxy.handlers.hits import HitHandler
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
@@ -66,6 +68,7 @@ class PastAnswerHandler:
     def __init__(
         self,
         store: Store,
+        capsules: CapsuleRecordings,
         faults: StoreFaults,
         hits: HitHandler,
         observer: QueryObserver,
@@ -75,6 +78,7 @@ class PastAnswerHandler:
     ) -> None:
         """Take what answers clients from recordings, and the scope of requests that name no date."""
         self._store = store
+        self._capsules = capsules
         self._faults = faults
         self._hits = hits
         self._observer = observer
@@ -105,6 +109,9 @@ class PastAnswerHandler:
                 await self._observer.served(found.recording)
                 return self._served(found, client, as_of)
             found.recording.head.close()
+        elif recording := await self._find_in_capsules(resolved, as_of):
+            await self._observer.served(recording)
+            return self._hits.answer(recording, client, AS_OF_THEN)
         if scope.only:
             try:
                 await self._near_misses.answer(resolved, envelope, as_of)
@@ -124,6 +131,14 @@ class PastAnswerHandler:
                 found.recording.head.close()
         except StoreUnusableError as error:
             self._faults.note_failure("read", error)
+        return None
+
+    async def _find_in_capsules(self, resolved: ResolvedQuery, as_of: AsOf) -> Recording | None:
+        """Return what a capsule recorded by a time, or at any time where that is a preference."""
+        if self._capsules.capsules and (recording := await self._capsules.find(resolved.query)):
+            if as_of.is_negotiated or recording.stored_at <= as_of.time:
+                return recording
+            recording.head.close()
         return None
 
     def _read(self, key: Key, as_of: AsOf) -> PastAnswer | None:
@@ -150,7 +165,7 @@ class PastAnswerHandler:
 def remark(answer: Answer, request: Request) -> Answer:
     """Return an answer of today that says so, where the request names a past time."""
     status = answer.cache_status
-    if request.scope.as_of is None or status.detail:
+    if request.scope.as_of is None or status.detail not in {"", CAPSULE.detail}:
         return answer
     return replace(answer, cache_status=replace(status, detail=NOT_RECORDED_THEN))
 

@@ -15,6 +15,7 @@ from oda_proxy.recordings.recording import BEGIN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
     from oda_proxy.http.cache_status import CacheStatus
     from oda_proxy.jobs.client import Client
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
@@ -32,6 +33,7 @@ class HitRepeater:
         cache: RecordingCache,
         resolver: QueryResolver,
         freshness: Freshness,
+        capsules: CapsuleRecordings,
         *,
         clock: Callable[[], float],
         count: Callable[[ResolvedQuery, Recording, str, CacheStatus], None],
@@ -40,6 +42,7 @@ class HitRepeater:
         self.cache = cache
         self.resolver = resolver
         self.freshness = freshness
+        self.capsules = capsules
         self.clock = clock
         self.count = count
 
@@ -65,6 +68,7 @@ class RepeatableHit:
     """A recording that was served from memory, or the page cache, to a client without a token."""
 
     __slots__ = (
+        "_capsules",
         "_coding",
         "_freshness",
         "_is_encoded",
@@ -93,6 +97,8 @@ class RepeatableHit:
         self._status = status
         self._resolved = resolved
         self._freshness = repeater.freshness
+        self._capsules = repeater.capsules.capsules
+        """Those that had no recording of the query: others, which were read since, may have one."""
         self._lifetime = repeater.freshness.lifetime(recording)
         self._tail = recording.template.for_sessions(client.envelope, client.base_url)
         self._coding = coding
@@ -106,6 +112,8 @@ class RepeatableHit:
         """
         repeater = self._repeater
         if repeater.freshness is not self._freshness or not repeater.resolver.is_current(self._resolved):
+            return None
+        if repeater.capsules.capsules is not self._capsules:
             return None
         recording = repeater.cache.find_at_once(self._resolved.key)
         if recording is None or recording.template is not self._template():

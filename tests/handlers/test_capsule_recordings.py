@@ -16,10 +16,11 @@ from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.message import Request
+from oda_proxy.http.scope import AsOf
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
 from oda_proxy.store.collection_index import RECORDING, CollectionIndex
-from oda_proxy.store.freshness import Freshness, Rule
+from oda_proxy.store.freshness import FOR_EVER, Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
 from tests.support import capsules
 from tests.support.dispatcher_responses import SESSION, answer
@@ -144,6 +145,43 @@ async def test_a_capsule_of_another_dispatcher_and_a_damaged_one_are_refused(tmp
     with pytest.raises(CapsuleError, match="this is no zip file"):
         await team.capsules.load([capsule])
     await team.capsules.close()
+
+
+async def test_no_hit_is_repeated_after_capsules_were_read_that_may_have_another_answer(
+    team: Team, capsule: Path
+) -> None:
+    team.proxy.set_freshness(Freshness((Rule("*", "*", FOR_EVER),)))
+    team.upstream.then(answer())
+    for _ in range(3):
+        response = await team.proxy.answer(request(), origin="http://here")
+    assert response.repeatable is not None
+    hit = response.repeatable()
+    assert hit.repeat("S") is not None
+
+    await team.capsules.load([capsule])
+
+    assert hit.repeat("S") is None
+
+
+@pytest.mark.parametrize(
+    ("date", "status"),
+    [("2026-11-29/only", "hit; detail=as-of"), ("1971-01-01/only", "detail=no-recording")],
+)
+async def test_a_capsule_answers_as_of_what_it_had_recorded_by_then(
+    team: Team, capsule: Path, date: str, status: str
+) -> None:
+    team.clock.now = AsOf.parse("2027-01-01").time
+    await team.capsules.load([capsule])
+
+    assert (await team.get(path=f"/as-of/{date}/run_analysis"))[0] == f"oda-proxy; {status}"
+
+
+async def test_an_answer_of_a_capsule_from_a_later_time_says_so(team: Team, capsule: Path) -> None:
+    await team.capsules.load([capsule])
+
+    status, _ = await team.get(path="/as-of/1971-01-01/run_analysis")
+
+    assert status == "oda-proxy; hit; detail=not-recorded-then"
 
 
 async def test_a_recording_of_a_capsule_may_belong_to_a_collection(team: Team, capsule: Path) -> None:

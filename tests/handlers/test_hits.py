@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
 from oda_proxy.handlers.hits import HitHandler
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.query_tally import HOT, QueryTally
@@ -44,7 +45,14 @@ def is_repeatable(
     clock, resolver, store = Clock(), QueryResolver(None), MemoryStore()
     cache = RecordingCache(store, StoreFaults(clock), resolver, clock, ProcessingBudget())
     settings = {"policy": Policy(), "is_online": True, "is_observed": False, **changes}
-    handler = HitHandler(cache, resolver, runtime=Runtime(clock=clock), tally=QueryTally(resolver), **settings)
+    handler = HitHandler(
+        cache,
+        resolver,
+        runtime=Runtime(clock=clock),
+        tally=QueryTally(resolver),
+        capsules=CapsuleRecordings(),
+        **settings,
+    )
     return handler.answer(found, client, HOT, resolved).repeatable is not None
 
 
