@@ -95,16 +95,14 @@ def _read_value(name: str, text: str) -> Any:
 def _is_nested_deeper(value: Any, limit: int) -> bool:
     """Return whether lists and objects are nested in more than `limit` levels; no recursion."""
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [
             member
             for one in level
             if isinstance(one, list | dict)
             for member in (one.values() if isinstance(one, dict) else one)
         ]
-        if not level:
-            return False
-    return True
+    return any(isinstance(one, list | dict) for one in level)
 
 
 def check(arguments: Mapping[str, Any], description: Description, product: str) -> Parameters:

@@ -119,12 +119,6 @@ async def test_a_value_that_the_description_forbids_is_refused_with_the_dispatch
     assert message in answer["error_message"]
 
 
-async def test_a_structure_that_is_nested_too_deeply_is_refused(mock: TestClient[Any, Any]) -> None:
-    for value in ('{"a":' * 300 + "{}" + "}" * 300, "[" * 101 + "]" * 101):
-        status, answer = await sent(mock, table=value)
-        assert (status, answer["error_message"]) == (400, "Wrong value of structured parameter table")
-
-
 @pytest.mark.parametrize("restrictions", [{"min_value": "low"}, {"max_value": [1]}, {"allowed_values": 5}])
 async def test_restrictions_that_make_no_sense_are_named_in_the_response(restrictions: dict[str, Any]) -> None:
     source = [SOURCE[0], {"name": "n", "units": None, "value": 1.0, "restrictions": restrictions}]

@@ -270,3 +270,11 @@ def test_in_2019_a_refusal_is_an_exception_of_python_2(arguments: dict[str, str]
     with pytest.raises(BadParameter2019Error) as raised:
         check_2019(arguments, INSTRUMENT, "isgri_image")
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":[', "]}")])
+def test_what_is_nested_too_deeply_stays_text(start: str, end: str) -> None:
+    levels = 100 // len(end)
+    allowed, deeper = (start * number + end * number for number in (levels, levels + 1))
+    read = read_arguments([("allowed", allowed), ("deeper", deeper)], [])
+    assert read == {"allowed": json.loads(allowed), "deeper": deeper}
