@@ -21,6 +21,10 @@ class CapsuleError(FixtureError):
     """A file of a capsule is missing, changed, or not in the format; the message begins with the name of the file."""
 
 
+class UnwritableCapsuleError(CapsuleError):
+    """A file of a capsule cannot be written, such as on a full disk."""
+
+
 class NoCapsuleError(CapsuleError):
     """A folder without a capsule."""
 
@@ -41,4 +45,4 @@ def capsule_errors(file: Path) -> Iterator[None]:
     except OdaProxyError as error:
         raise CapsuleError(file, str(error)) from None
     except OSError as error:
-        raise CapsuleError(file, f"cannot be written: {error.strerror or error}") from None
+        raise UnwritableCapsuleError(file, f"cannot be written: {error.strerror or error}") from None

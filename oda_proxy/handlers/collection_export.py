@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from oda_proxy.capsule import layout
-from oda_proxy.capsule.errors import capsule_errors
+from oda_proxy.capsule.errors import UnwritableCapsuleError, capsule_errors
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.codec import json_text
 from oda_proxy.errors import OdaProxyError
@@ -67,6 +67,8 @@ def export_collection(
         try:
             if instrument := _save(member, store, dispatcher, exported):
                 instruments.add(instrument)
+        except UnwritableCapsuleError:
+            raise  # on a full disk, what is left must not replace a whole capsule
         except OdaProxyError as error:
             exported.missing[member.key] = str(error)
     for name, content in index.descriptions(collection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -10,10 +11,15 @@ import pytest
 
 import oda_proxy
 from oda_proxy.capsule.capsule import open_capsule
+from oda_proxy.capsule.errors import capsule_errors
+from oda_proxy.capsule.writer import DispatcherWriter
 from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
+from oda_proxy.files.trees import FolderTree
+from oda_proxy.files.zip_writing import write_zip_file
 from oda_proxy.store.collection_index import RECORDING, CollectionIndex, Member
 from oda_proxy.store.disk import DiskStore
+from tests.support import capsules
 from tests.support.image_query import get_image
 from tests.support.recordings import KEYS, recording
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.recording import Recording
 
 URL = "http://dispatcher.example"
 
@@ -67,6 +74,28 @@ def test_collections_of_another_dispatcher_are_not_said_to_be_none(
     assert main([*command, *options[2:]]) != 0
 
     assert f"but beside it those of {URL}; use --upstream" in capsys.readouterr().err
+
+
+def test_an_export_that_fills_the_disk_replaces_nothing(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note(cache_folder(tmp_path / "caches", URL), KEYS[0])
+    target = tmp_path / "paper.zip"
+    capsules.write_capsule(tmp_path / "capsule")
+    write_zip_file(FolderTree(tmp_path / "capsule"), target)
+    before = target.read_bytes()
+
+    def save(_: DispatcherWriter, recording: Recording) -> bool:
+        with capsule_errors(tmp_path / recording.key):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(DispatcherWriter, "save_recording", save)
+
+    assert main(["export", "--collection", "paper", str(target), "--replace", *options]) == 1
+
+    assert capsys.readouterr().err.endswith("cannot be written: No space left on device\n")
+    assert target.read_bytes() == before
+    assert list(tmp_path.glob("paper.zip-*")) == []
 
 
 @pytest.mark.slow
