@@ -71,16 +71,21 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     def __init__(self, folder: Path) -> None:
         index = folder / INDEX
         make_folder(index, mode=0o755)
-        super().__init__(
-            str(index),
-            timeout=_LOCK_TIMEOUT,
-            disk=_TextOnly,
-            disk_min_file_size=_MAX_ROW_SIZE,
-            sqlite_synchronous=2,  # FULL: a stored recording survives a loss of power
-            eviction_policy="none",
-            size_limit=_MAX_INDEX_SIZE,
-            cull_limit=0,
-        )
+        try:
+            super().__init__(
+                str(index),
+                timeout=_LOCK_TIMEOUT,
+                disk=_TextOnly,
+                disk_min_file_size=_MAX_ROW_SIZE,
+                sqlite_synchronous=2,  # FULL: a stored recording survives a loss of power
+                eviction_policy="none",
+                size_limit=_MAX_INDEX_SIZE,
+                cull_limit=0,
+            )
+        except BaseException:
+            with suppress(AttributeError):  # it failed before it had connections
+                self.close()  # else one stays open until garbage is collected, and SQLite shares its read-only log
+            raise
         for file in index.iterdir():
             match_owner(file, folder)
         self._database = str(index / DBNAME)

@@ -152,7 +152,11 @@ class StoreFolder:
         layout.prepare(self.path)
         try:
             index = open_index(self.path, counters.restore, is_suspect=self._is_suspect)
-            secondary_index.create(index)
+            try:
+                secondary_index.create(index)
+            except BaseException:
+                index.close_all()
+                raise
         except (OSError, sqlite3.OperationalError) as error:
             if not is_unwritable(error) or not (self.path / INDEX).is_dir():
                 raise
