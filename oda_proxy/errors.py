@@ -182,6 +182,10 @@ class FixtureError(OdaProxyError):
         self.file = file
 
 
+class UnwritableFixtureError(FixtureError):
+    """A file of a fixture cannot be written, such as on a full disk."""
+
+
 class CodecError(OdaProxyError):
     """A product cannot be encoded or decoded."""
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from oda_proxy.capsule.layout import MANIFEST
-from oda_proxy.errors import FixtureError, OdaProxyError, UsageError
+from oda_proxy.errors import FixtureError, OdaProxyError, UnwritableFixtureError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,8 @@ def capsule_errors(file: Path) -> Iterator[None]:
         yield
     except (CapsuleError, NotACapsuleError):
         raise
+    except UnwritableFixtureError as error:
+        raise UnwritableCapsuleError(error.file, str(error).removeprefix(f"{error.file}: ")) from None
     except FixtureError as error:
         raise CapsuleError(error.file, str(error).removeprefix(f"{error.file}: ")) from None
     except OdaProxyError as error:

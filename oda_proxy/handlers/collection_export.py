@@ -11,7 +11,7 @@ from oda_proxy.capsule import layout
 from oda_proxy.capsule.errors import UnwritableCapsuleError, capsule_errors
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.codec import json_text
-from oda_proxy.errors import OdaProxyError
+from oda_proxy.errors import OdaProxyError, UnwritableFixtureError
 from oda_proxy.files import atomic
 from oda_proxy.recordings import failures
 from oda_proxy.store.collection_index import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
@@ -67,7 +67,7 @@ def export_collection(
         try:
             if instrument := _save(member, store, dispatcher, exported):
                 instruments.add(instrument)
-        except UnwritableCapsuleError:
+        except (UnwritableCapsuleError, UnwritableFixtureError):
             raise  # on a full disk, what is left must not replace a whole capsule
         except OdaProxyError as error:
             exported.missing[member.key] = str(error)

@@ -17,6 +17,7 @@ from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
+from oda_proxy.fixture import writing
 from oda_proxy.store.collection_index import RECORDING, CollectionIndex, Member
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
@@ -101,7 +102,7 @@ def test_an_export_that_fills_the_disk_replaces_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["capsule", "capsule.zip"])
 def test_an_export_of_a_collection_replaces_a_capsule_on_request(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / name
 
@@ -118,11 +119,22 @@ def test_an_export_of_a_collection_replaces_a_capsule_on_request(
         assert recorded(target) == 1
         assert export("--replace") == 0
         assert recorded(target) == 2
+        if name == "capsule.zip":
+            with monkeypatch.context() as full:
+                full.setattr(writing, "_write", no_space)
+                assert export("--replace") == 1
+            assert "cannot be written: No space left on device" in capsys.readouterr().err
+            assert recorded(target) == 2
         shutil.rmtree(tmp_path / "caches")
         assert export("--replace") != 0
         assert recorded(target) == 2
     with oda_proxy.replaying(target) as url:
         assert get_image(url, RA="250")["query_status"] == "done"
+
+
+def no_space(file: Path, content: bytes) -> None:
+    """Write no file: the disk is full."""
+    raise OSError(errno.ENOSPC, "No space left on device", f"{file} ({len(content)})")
 
 
 def recorded(path: Path) -> int:
