@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from oda_proxy.cli import main
+from oda_proxy.commands import recordings, remote_recordings, verify_files
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import read_only_index, store_folder
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UPSTREAM = "http://dispatcher.example"
+IMPORTED_BY_COMMANDS = (recordings, remote_recordings, verify_files)
+"""Imported here: the user nobody may be unable to read the interpreter of root."""
 
 
 @pytest.fixture
