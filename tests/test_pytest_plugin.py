@@ -1201,14 +1201,14 @@ def test_the_examples_run_as_the_workflow_runs_them(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, client_python: Callable[[str], Path], upstream: str
 ) -> None:
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    first, configuration, control, second, script = blocks("python")
+    first, configuration, control, description, second, script = blocks("python")
     (client,) = (client_python("1.3.5").parent.parent / "lib").glob("python3*/site-packages")
     project.makeconftest(f"import sys\nimport pytest\nsys.path.append({str(client)!r})\n{configuration}")
-    project.makepyfile(test_images=f"{first}\n\n{control}\n\n{second}")
+    project.makepyfile(test_images=f"{first}\n\n{control}\n\n{description}\n\n{second}")
 
     once = project.runpytest_subprocess("--oda-record-mode=once", f"--oda-upstream={upstream}")
-    once.assert_outcomes(passed=5)
-    project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=5)
+    once.assert_outcomes(passed=6)
+    project.runpytest_subprocess(*commands()[1][3:]).assert_outcomes(passed=6)
     assert mock_status(upstream)["runs"] == 1
 
     assert script.startswith("import oda_proxy")

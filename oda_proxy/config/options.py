@@ -180,7 +180,8 @@ SECRETS = (_SECRET_KEY, _ADMIN_TOKEN, _READ_TOKEN)
 AS_OF = Option(
     "as-of",
     parse_as_of,
-    "a date such as 2026-03-01, or a time (UTC) such as 2026-03-01T12-30-00, with /only at its end or without",
+    "a date that is not in the future, such as 2026-03-01, or a time (UTC) such as 2026-03-01T12-30-00, with /only "
+    "at its end or without",
     "answer as it was then; what was not recorded by then is requested now, or fails with /only",
     metavar="DATE",
 )

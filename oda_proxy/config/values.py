@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,9 +161,11 @@ def parse_as_of(value: str) -> Scope:
     if slash and only != ONLY:
         raise ValueError(value)
     try:
-        return Scope(AsOf.parse(date), only=bool(slash))
+        as_of = AsOf.parse(date)
+        as_of.check(time.time())
     except OdaProxyError as error:
         raise ValueError(value) from error
+    return Scope(as_of, only=bool(slash))
 
 
 def parse_address(value: str) -> str:
