@@ -69,12 +69,21 @@ def count(text: str) -> int:
 
 def days(text: str) -> float:
     """Parse a number of days, from 0."""
+    return _number_from_0(text, "days")
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds, from 0."""
+    return _number_from_0(text, "seconds")
+
+
+def _number_from_0(text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ArgumentTypeError(f"must be a number of days from 0, not {text!r}")
+        raise ArgumentTypeError(f"must be a number of {unit} from 0, not {text!r}")
     return value
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.commands import argument_types
@@ -33,19 +31,13 @@ def add_commands(add: AddCommand) -> None:
     own.add("--name", metavar="NAME", help="name of the product (default: that of its file)")
     own.add("--slug", metavar="NAME", help="name of the fixture (default: the source of the query)")
     own.add(
-        "--seconds", type=_seconds, default=0.0, metavar="X", help="duration of its job, in s (default: done at once)"
+        "--seconds",
+        type=argument_types.seconds,
+        default=0.0,
+        metavar="X",
+        help="duration of its job, in s (default: done at once)",
     )
     own.add("--replace", action="store_true", help="replace the fixture of that name")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ArgumentTypeError(f"must be a number of seconds from 0, not {text!r}")
-    return seconds
 
 
 def _fixture(values: dict[str, Any]) -> int:

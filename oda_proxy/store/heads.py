@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import xxhash
 import zstandard
@@ -58,6 +58,13 @@ SMALL = 256 * 1024
 """Bytes of a head that is read at once: each call that leaves the interpreter waits for the event loop."""
 
 
+class Readable(Protocol):
+    """What is read from its beginning to its end."""
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes, none at the end."""
+
+
 @dataclass(frozen=True)
 class StoredHead:
     """A head whose file was checked; the file stays open, so that it can be read after it is removed."""
@@ -77,18 +84,7 @@ class StoredHead:
 
     def pieces(self) -> Iterator[bytes]:
         """Iterate over the uncompressed head; raises StoreUnusableError where the file cannot be read."""
-        decompressor = zstandard.ZstdDecompressor(max_window_size=2**_WINDOW_LOG)
-        remaining = self.head_file.size
-        try:
-            with decompressor.stream_reader(cast("IO[bytes]", _Reader(self._file)), read_size=_READ_SIZE) as text:
-                while chunk := text.read(min(_PIECE_SIZE, remaining + 1)):
-                    if (remaining := remaining - len(chunk)) < 0:
-                        break
-                    yield chunk
-        except (OSError, ValueError, zstandard.ZstdError) as error:
-            raise StoreUnusableError(self._folder, f"a head cannot be read ({error})") from error
-        if remaining:
-            raise StoreUnusableError(self._folder, "a head has not the size that the index states")
+        return uncompressed(_Reader(self._file), self.head_file, self._folder)
 
     def close(self) -> None:
         """Close the file."""
@@ -97,6 +93,22 @@ class StoredHead:
     @property
     def _folder(self) -> Path:
         return Path(str(self._file.name)).parent
+
+
+def uncompressed(compressed: Readable, head_file: HeadFile, place: Path | str) -> Iterator[bytes]:
+    """Iterate over the text of a compressed head. Raises StoreUnusableError, which names `place`."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=2**_WINDOW_LOG)
+    remaining = head_file.size
+    try:
+        with decompressor.stream_reader(cast("IO[bytes]", compressed), read_size=_READ_SIZE) as text:
+            while chunk := text.read(min(_PIECE_SIZE, remaining + 1)):
+                if (remaining := remaining - len(chunk)) < 0:
+                    break
+                yield chunk
+    except (OSError, ValueError, zstandard.ZstdError) as error:
+        raise StoreUnusableError(place, f"a head cannot be read ({error})") from error
+    if remaining:
+        raise StoreUnusableError(place, "a head has not the size that the index states")
 
 
 @dataclass(frozen=True)

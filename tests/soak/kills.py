@@ -33,6 +33,8 @@ from tests.support.recordings import recording
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oda_proxy.store.base import Store
+
 WRITERS = 2
 KEYS_OF_EACH = 8
 VERSIONS = 3
@@ -107,18 +109,24 @@ def expected(journals: list[Path]) -> dict[Key, Expected]:
     return known
 
 
+def compare_recordings(store: Store, journals: list[Path]) -> None:
+    """See that a store has each recording as it was acknowledged, or begun since."""
+    for key, may in expected(journals).items():
+        found = store.get(key)
+        number = NOTHING
+        if found is not None:
+            number = int(found.stored_at)
+            with closing(found.head) as head:
+                assert b"".join(head.pieces()) == text_of(number), f"{key}: a wrong body"
+        allowed = {may.acknowledged, *may.begun}
+        assert number in allowed, f"{key}: found {number}, acknowledged {may.acknowledged}, begun {may.begun}"
+
+
 def compare(folder: Path, journals: list[Path], *, thorough: bool) -> None:
     """See that the store has what it must have, and nothing else."""
     with closing(DiskStore(folder)) as store:
-        for key, may in expected(journals).items():
-            found = store.get(key)
-            number = NOTHING
-            if found is not None:
-                number = int(found.stored_at)
-                with closing(found.head) as head:
-                    assert b"".join(head.pieces()) == text_of(number), f"{key}: a wrong body"
-            allowed = {may.acknowledged, *may.begun}
-            assert number in allowed, f"{key}: found {number}, acknowledged {may.acknowledged}, begun {may.begun}"
+        compare_recordings(store, journals)
+        for key in expected(journals):
             compare_versions(store, key)
         if thorough:
             damage = [fault for fault in store.verify(fix=False) if fault.message != LEFT_BY_A_CRASH]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
-from tests.soak.kills import KEYS_OF_EACH, NOTHING, WRITERS, child, done, expected, key_of, text_of, wait_for
+from tests.soak.kills import KEYS_OF_EACH, NOTHING, WRITERS, child, compare_recordings, done, key_of, text_of, wait_for
 from tests.support.object_server import ObjectServer
 from tests.support.recordings import recording
 from tests.support.redis_server import RedisServer
@@ -76,15 +76,7 @@ def write(url: str, journal: Path, writer: int, seed: int) -> None:
 def compare(url: str, journals: list[Path], *, thorough: bool) -> None:
     """See that the store has what it must have, and nothing else."""
     with closing(opened(url)) as store:
-        for key, may in expected(journals).items():
-            found = store.get(key)
-            number = NOTHING
-            if found is not None:
-                number = int(found.stored_at)
-                with closing(found.head) as head:
-                    assert b"".join(head.pieces()) == text_of(number), f"{key}: a wrong body"
-            allowed = {may.acknowledged, *may.begun}
-            assert number in allowed, f"{key}: found {number}, acknowledged {may.acknowledged}, begun {may.begun}"
+        compare_recordings(store, journals)
         assert not store.damaged, "a recording was damaged"
         if thorough:
             faults = [fault for fault in store.verify(fix=False) if "crashed writer" not in fault.message]

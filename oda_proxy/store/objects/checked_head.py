@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final, Protocol, cast
-
-import zstandard
+from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.recordings.head import MemoryHead
+from oda_proxy.store.heads import uncompressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
 
 SMALL: Final = 256 * 1024
 """Bytes of a head that is decompressed at once."""
-
-_PIECE: Final = 256 * 1024
-_WINDOW: Final = 2**17
-"""Bytes that a reader needs for decompression."""
 
 
 class Content(Protocol):
@@ -56,18 +51,7 @@ class CheckedHead:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the text from its beginning; may be called again. Raises StoreUnusableError."""
-        remaining = self.head_file.size
-        try:
-            decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-            with decompressor.stream_reader(cast("IO[bytes]", _Reader(self._content)), read_size=_PIECE) as text:
-                while piece := text.read(min(_PIECE, remaining + 1)):
-                    if (remaining := remaining - len(piece)) < 0:
-                        break
-                    yield piece
-        except (OSError, ValueError, zstandard.ZstdError) as error:
-            raise StoreUnusableError(self._place, f"a head cannot be read ({error})") from error
-        if remaining:
-            raise StoreUnusableError(self._place, "a head has not the size that the index states")
+        return uncompressed(_Reader(self._content), self.head_file, self._place)
 
     def close(self) -> None:
         """Release the bytes."""
