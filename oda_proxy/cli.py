@@ -23,6 +23,7 @@ from oda_proxy.commands import (
 )
 from oda_proxy.commands.output import warn
 from oda_proxy.commands.serve_options import resolve_serve
+from oda_proxy.commands.signals import ended_by_signals
 from oda_proxy.config.options import MOCK, SERVE
 from oda_proxy.config.settings import MockOptions, ServeOptions
 from oda_proxy.config.sources import resolve_options
@@ -80,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             own["read_options"] = lambda: ServeOptions(
                 **_by_name(read_from(refuse_emptied(config, was_empty=was_empty)))
             )
-        status = command(_by_name(read_from(config)) | own)
-        sys.stdout.flush()
+        with ended_by_signals():
+            status = command(_by_name(read_from(config)) | own)
+            sys.stdout.flush()
     except OdaProxyError as error:
         print(f"oda-proxy: {error}", file=sys.stderr)  # noqa: T201 - the message
         return error.exit_status

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from os import PathLike
-    from tempfile import TemporaryDirectory
 
     from _pytest.terminal import TerminalReporter
 
+    from oda_proxy.files.temporary import TemporaryFolder
     from oda_proxy.testing.cassette import Cassette, CassetteOptions
     from oda_proxy.testing.leftovers import Collected, Layout
     from oda_proxy.testing.mock_control import MockControl
@@ -74,7 +74,7 @@ _OWNERS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _READERS = frozenset({"oda_proxy", "oda_dispatcher_url"})
 """The fixtures that read the marker."""
 _NOTES = "oda_proxy_notes"
-_NOTES_FOLDER: pytest.StashKey[TemporaryDirectory[str]] = pytest.StashKey()
+_NOTES_FOLDER: pytest.StashKey[TemporaryFolder] = pytest.StashKey()
 """The folder for notes of the workers of pytest-xdist to each other."""
 _EXISTED: pytest.StashKey[dict[Path, bool]] = pytest.StashKey()
 """For each shared cassette: whether it existed when this run began."""
@@ -585,10 +585,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Give the workers of pytest-xdist a folder for notes to each other."""
-    import tempfile
+    from oda_proxy.files.temporary import TemporaryFolder
 
     if _NOTES_FOLDER not in node.config.stash:
-        node.config.stash[_NOTES_FOLDER] = tempfile.TemporaryDirectory(prefix="oda-proxy-")
+        node.config.stash[_NOTES_FOLDER] = TemporaryFolder("notes")
     node.workerinput[_NOTES] = node.config.stash[_NOTES_FOLDER].name
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from oda_proxy.drawing.product_list import NoProductError
 from oda_proxy.drawing.samp_messages import messages_for
 from oda_proxy.drawing.summaries import summaries_of
 from oda_proxy.errors import CodecError, OdaProxyError, UsageError
+from oda_proxy.files.temporary import readable_folder
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.store.selection import find_entries
 
@@ -59,7 +59,7 @@ def open_in_programs(
         raise UsageError("--all and --product exclude each other")
     products = remote_products(source, key) if isinstance(source, Server) else _stored_products(source, key)
     chosen = _chosen(products.summaries, numbers, is_all=is_all)
-    folder = Path(tempfile.mkdtemp(prefix="oda-proxy-open-"))
+    folder = readable_folder()
     files = {summary["number"]: _write(folder, products, summary) for summary in chosen}
     wrote = "1 FITS file" if len(files) == 1 else f"{len(files)} FITS files"
     print_lines([f"wrote {wrote} to {folder}, which may be removed when no program needs them"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import zipfile
 from dataclasses import replace
@@ -20,6 +19,7 @@ from oda_proxy.drawing.file_names import safe_name
 from oda_proxy.drawing.product_list import Catalog, NoProductError, find_product, list_products, name_of
 from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.files.git_attributes import write_git_attributes
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.message_text import shorten
 
@@ -106,7 +106,7 @@ def write_fixture_archive(file: IO[bytes], recording: Recording, source: str) ->
     """
     path, query, answer = fixture_from_recording(recording)
     date = time.gmtime(max(recording.stored_at, 315_532_800.0))[:6]
-    with tempfile.TemporaryDirectory(prefix="oda-proxy-fixture-") as name:
+    with TemporaryFolder("fixture") as name:
         folder = Path(name)
         try:
             write_fixture(folder, path, query, answer)

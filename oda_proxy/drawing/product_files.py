@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from copy import copy
@@ -26,6 +25,7 @@ from oda_proxy.drawing.process import (
     UnavailableError,
 )
 from oda_proxy.drawing.tasks import CONTENT_TYPES, Kind, Task
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.store.layout import PICTURES
 from oda_proxy.web.visible_recordings import visible_entry
 
@@ -64,10 +64,7 @@ async def open_product_files(store: Store, folder: Path | None, *, upstream: str
     `folder` is that of the store; None for one in memory. `upstream` is the address of the dispatcher.
     """
     with ExitStack() as stack:
-        if folder is None:
-            pictures = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-pictures-")))
-        else:
-            pictures = folder / PICTURES
+        pictures = Path(stack.enter_context(TemporaryFolder("pictures"))) if folder is None else folder / PICTURES
         process = DrawingProcess(font_folder=pictures / FONTS)
         files = ProductFiles(store, process, PictureStore(pictures), upstream=upstream)
         try:
@@ -85,7 +82,7 @@ class ProductFiles:
         self._pictures = pictures
         self._upstream = upstream
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawing")
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._running: dict[str, asyncio.Task[bytes]] = {}
         self._waiting = 0
         self._failures: TTLCache[str, DrawingFailedError] = TTLCache(_MAX_FAILURES, _FAILURE_TTL)
@@ -186,7 +183,7 @@ class ProductFiles:
             raise NotThereError("the recording was removed meanwhile")
         with closing(recording.head):
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="oda-proxy-drawing-")
+                self._folder = TemporaryFolder("drawing")
             output = Path(self._folder.name) / "output"
             try:
                 self._process.perform(task, recording, output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from contextlib import ExitStack, closing
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from oda_proxy.errors import FixtureError
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree, ZipTree
 from oda_proxy.files.zip_extraction import SPARE
 from oda_proxy.files.zip_members import (
@@ -143,7 +143,7 @@ class _Bounded:
 
 def _unpacked(path: Path, file: BinaryIO, limits: ZipLimits) -> FolderTree:
     """Unpack a compressed tar file into a temporary folder. Raises ZipError, FixtureError and OSError."""
-    temporary = tempfile.TemporaryDirectory(prefix="oda-proxy-")
+    temporary = TemporaryFolder("archive")
     with ExitStack() as stack:
         stack.callback(temporary.cleanup)
         folder = Path(temporary.name, "content")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.errors import FixtureError
 from oda_proxy.files import atomic
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.zip_members import ZipError, zip_errors
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class FolderTree:
         folder: Path,
         *,
         shown: Path | None = None,
-        temporary: tempfile.TemporaryDirectory[str] | None = None,
+        temporary: TemporaryFolder | None = None,
     ) -> None:
         self._folder = folder
         self._temporary = temporary
@@ -164,7 +164,7 @@ class ZipTree:
         self.size = sum(member.file_size for member in members.values())
         self._archive = archive
         self._members = members
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryFolder | None = None
 
     def has(self, relative: str) -> bool:
         """Return whether there is a file of this name."""
@@ -197,7 +197,7 @@ class ZipTree:
     def on_disk(self, folder: str) -> Path:
         """Write the files that lie directly in a folder to a temporary one, and return that. Raises FixtureError."""
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="oda-proxy-")
+            self._temporary = TemporaryFolder("descriptions")
         target = Path(self._temporary.name, folder)
         target.mkdir(parents=True, exist_ok=True)
         for path in self.files_below(folder):

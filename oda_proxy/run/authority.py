@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import trustme
 
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.files.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def temporary_authority(*, clock: Callable[[], float] = time.time, trusted: byte
 
     `clock` returns s since 1970; `trusted` are other certificates for the bundle (PEM).
     """
-    with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+    with TemporaryFolder("authority") as folder:
         yield Authority(Path(folder) / "trusted.pem", clock=clock, trusted=trusted)
 
 

@@ -123,7 +123,8 @@ class _SignalForwarder:
     @contextmanager
     def handlers(self) -> Iterator[None]:
         """Handle all signals except those that this process was started to ignore: the command ignores them, too."""
-        handled = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.getsignal(number) for number in _FORWARDED}
+        handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
         for number in handled:
             self._loop.add_signal_handler(number, self._receive, number)
         try:
@@ -131,6 +132,7 @@ class _SignalForwarder:
         finally:
             for number in handled:
                 self._loop.remove_signal_handler(number)
+                signal.signal(number, previous[number] or signal.SIG_DFL)  # not to be the default again
             for timer in self._escalations:
                 timer.cancel()
 

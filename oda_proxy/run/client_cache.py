@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from oda_proxy.files.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ def empty_client_cache() -> Iterator[Path | None]:
     threads: the one that began last counts. Another value that is set within the block stays.
     """
     replaced = folder_of(os.environ)
-    with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+    with TemporaryFolder("cache") as folder:
         with _lock:
             _replaced[folder] = os.environ.get(VARIABLE)
             os.environ[VARIABLE] = folder

@@ -7,13 +7,13 @@ the author's machine only.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.run import client_cache
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def empty_caches(environ: Mapping[str, str]) -> Iterator[RunHome]:
     """
     home = Path(environ.get("HOME") or "~").expanduser()
     base = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    with tempfile.TemporaryDirectory(prefix="oda-proxy-") as name:
+    with TemporaryFolder("home") as name:
         folder = Path(name)
         (folder / "oda-api").mkdir()
         for program in _DOWNLOADS:

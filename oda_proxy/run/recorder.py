@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
@@ -18,6 +17,7 @@ from oda_proxy.capsule.errors import CapsuleError
 from oda_proxy.capsule.secrets import credentials_in
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config.options import PRODUCTION
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.proxy import Proxy
@@ -166,7 +166,7 @@ class Recorder:
 
     async def _make_proxy(self, url: str, writer: DispatcherWriter, *, is_named: bool) -> Proxy:
         """Make a proxy whose recordings last as long as the run, on disk since they may be large."""
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
+        folder = Path(self._stack.enter_context(TemporaryFolder("record")))
         store = self._stack.enter_context(closing(DiskStore(folder)))
         # A command that named a dispatcher has checked its certificate, or does not want to.
         verify = not (is_named and url.startswith("https:") and await self._servers.is_untrusted(_origin(url)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -18,6 +17,7 @@ from oda_proxy.capsule.readme import describe
 from oda_proxy.capsule.secrets import may_hold_secret
 from oda_proxy.config.options import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.answer import Answer
@@ -137,7 +137,7 @@ class Replayer:
         for dispatcher in self.capsule.dispatchers:
             store: Store = MemoryStore()
             if is_large:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-"))
+                folder = stack.enter_context(TemporaryFolder("replay"))
                 store = stack.enter_context(closing(DiskStore(Path(folder))))
             proxy = await self._load_dispatcher(dispatcher, store)
             stack.push_async_callback(proxy.close)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from oda_proxy.files.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from oda_proxy.config.settings import ServeOptions
@@ -37,5 +38,5 @@ def _make_store(size: int, stack: AsyncExitStack) -> Store:
 
     if size <= MAX_IN_MEMORY:
         return MemoryStore()
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-"))
+    folder = stack.enter_context(TemporaryFolder("capsule"))
     return stack.enter_context(closing(DiskStore(Path(folder))))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.servers.background import running_in_background
 from oda_proxy.servers.capsules import open_capsules
 from oda_proxy.servers.mock import mock_app
@@ -199,7 +199,7 @@ def _collections(options: ServeOptions, folder: Path | None, stack: AsyncExitSta
     from oda_proxy.store.collection_index import CollectionIndex
 
     if folder is None:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oda-proxy-")))
+        folder = Path(stack.enter_context(TemporaryFolder("collections")))
     return CollectionIndex(folder, time.time, max_size=options.collections)
 
 

@@ -6,7 +6,6 @@ import copy
 import errno
 import shutil
 import sqlite3
-import tempfile
 import threading
 import time
 import weakref
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from diskcache.core import DBNAME, MODE_PICKLE
 
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.store.data_version import DataVersion
 
 if TYPE_CHECKING:
@@ -135,13 +135,13 @@ def without_frames(error: Exception) -> Exception:
     return copy.copy(error)
 
 
-def _close(connection: sqlite3.Connection, folder_of_copy: tempfile.TemporaryDirectory[str] | None) -> None:
+def _close(connection: sqlite3.Connection, folder_of_copy: TemporaryFolder | None) -> None:
     connection.close()
     if folder_of_copy is not None:
         folder_of_copy.cleanup()
 
 
-def connect(folder: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
+def connect(folder: Path) -> tuple[sqlite3.Connection, TemporaryFolder | None]:
     """Open the database in a folder for reading; raises sqlite3.Error or OSError.
 
     SQLite needs a write-ahead log and its index beside the database, and creates them where they are missing. Where it
@@ -153,7 +153,7 @@ def connect(folder: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirecto
         return _connect(database, "mode=ro"), None
     log = Path(f"{database}-wal")
     if log.exists() and log.stat().st_size:
-        folder_of_copy = tempfile.TemporaryDirectory(prefix="oda-proxy-index-")
+        folder_of_copy = TemporaryFolder("index")
         try:
             for file in (database, log):
                 shutil.copy(file, folder_of_copy.name)

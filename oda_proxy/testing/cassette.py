@@ -7,7 +7,6 @@ interrupted changes nothing.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -21,6 +20,7 @@ from oda_proxy.capsule.errors import NotACapsuleError
 from oda_proxy.config.options import AS_OF, PRODUCTION, RECORD, REPLAY
 from oda_proxy.config.sources import value_of
 from oda_proxy.errors import NoRecordingError, OdaProxyError, UsageError
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.in_process import in_thread
@@ -226,7 +226,7 @@ def open_cassette(options: CassetteOptions) -> Iterator[Cassette]:
         raise NotACapsuleError(f"{options.folder} exists and holds no recordings; choose another folder")
     if options.merges:
         options = _with_recorded_upstream(options)
-    with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+    with TemporaryFolder("cassette") as folder:
         new = Path(folder) / "capsule"
         with empty_client_cache(), in_thread(_serve(options, new)) as cassette:
             yield cassette

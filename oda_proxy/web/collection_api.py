@@ -12,6 +12,7 @@ from aiohttp import web
 
 from oda_proxy.access.roles import Action, Role
 from oda_proxy.errors import BadQueryError
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
@@ -111,7 +112,7 @@ class _CollectionApi:
             return response
 
     def _export(self, one: Collection) -> BinaryIO:
-        with tempfile.TemporaryDirectory(prefix="oda-proxy-") as folder:
+        with TemporaryFolder("export") as folder:
             export_collection(
                 self._index,
                 one,

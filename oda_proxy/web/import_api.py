@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError, OdaProxyError, StoreUnusableError
+from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_extraction import NoSpaceError, extract
 from oda_proxy.files.zip_members import ZipLimits
@@ -54,7 +54,7 @@ def routes(store: Store, descriptions: Descriptions, urls: Sequence[str]) -> Seq
         if request.content_type not in MEDIA_TYPES:
             raise WrongMediaTypeError("send the zip file as it is, with Content-Type: application/zip")
         async with importing:
-            with tempfile.TemporaryDirectory(prefix="oda-proxy-import-") as folder:
+            with TemporaryFolder("import") as folder:
                 imported = await _import(request, Path(folder), store, descriptions, urls)
         note_changed(request, imported["stored"].values())
         return json_response(imported)

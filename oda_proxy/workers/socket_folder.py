@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from oda_proxy.files.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +22,12 @@ MAX_PATH: Final = 90
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """Create a folder that is removed at the end of the block; in `/tmp` where the path would be too long."""
-    folder = Path(tempfile.mkdtemp(prefix="oda-proxy-"))
-    if len(str(folder).encode()) > MAX_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="oda-proxy-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        remove(folder)
+    temporary = TemporaryFolder("sockets")
+    if len(temporary.name.encode()) > MAX_PATH:
+        temporary.cleanup()
+        temporary = TemporaryFolder("sockets", within="/tmp")  # noqa: S108 - the folder is made there by mkdtemp
+    with temporary as folder:
+        yield Path(folder)
 
 
 def remove(folder: Path) -> None:
