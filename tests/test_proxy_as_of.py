@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http import headers
+from oda_proxy.http.memento import TimeLine
 from oda_proxy.http.message import Request
 from oda_proxy.http.scope import AsOf, Scope
 from oda_proxy.jobs.runtime import Runtime
@@ -231,6 +233,20 @@ async def test_links_name_the_original_the_timemap_and_the_neighbours(proxy: Pro
     ]
     for secret in (SESSION, "session_id", "token", "query_status"):
         assert secret not in header(result, "Link")
+
+
+async def test_versions_of_one_second_have_addresses_of_their_own(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    for fraction in (0.0, 0.25, 0.25, 0.75):  # two at one instant
+        clock.now = at("2026-07-02T00:00:00") + fraction
+        upstream.then(product(f"at {fraction}, of {clock.now} and request {len(upstream.asked)}"))
+        await body_of(await proxy.answer(refreshing(), origin=ORIGIN))
+    (key,) = proxy.store.keys()
+    line = TimeLine(ORIGIN, "/run_analysis", "", tuple(one.valid_from for one in proxy.store.versions(key)))
+    prefixes = re.findall(r"<[^>]*(/as-of/\d+)/run_analysis>", line.document())
+
+    assert len(set(prefixes)) == 7
+    assert prefixes[2:5] == ["/as-of/20260610120000", "/as-of/20260702000000000000", "/as-of/20260702000000250000"]
+    assert len({await value(await ask(proxy, prefix)) for prefix in prefixes}) == 7
 
 
 @pytest.mark.parametrize("preferred", ["", "yesterday", "2026-03-01", "Thu, 31 May 2007", "Thu, 31 May 2007 20:35:00"])

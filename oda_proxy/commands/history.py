@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from oda_proxy.drift.differences import EXACT, Tolerance, members
 from oda_proxy.drift.drifts import Drift, Outcome
 from oda_proxy.drift.sources import short_name
 from oda_proxy.errors import CodecError, OdaProxyError, UsageError
-from oda_proxy.http.scope import AsOf
+from oda_proxy.http.scope import AsOf, time_texts
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable
 from oda_proxy.query.query import CLIENT_DEFAULTS
@@ -42,7 +41,7 @@ class NoVersionError(OdaProxyError):
     """There is no version of a recording at a time."""
 
     def __init__(self, key: str, date: str, versions: Sequence[Entry]) -> None:
-        since = ", ".join(_moment(one.valid_from) for one in versions)
+        since = ", ".join(time_texts([one.valid_from for one in versions]))
         super().__init__(f"there is no version of {key} at {date}; there are versions since {since}")
 
 
@@ -125,18 +124,20 @@ def remove_versions(
 
 def print_removed(chosen: Sequence[Entry], *, dry_run: bool, as_json: bool) -> int:
     """Print which versions were removed, or would be; the exit status is 0."""
-    texts = [f"{one.key}{AT}{_moment(one.valid_from)}" for one in chosen]
+    moments = time_texts([one.valid_from for one in chosen])
     if as_json:
+        texts = [f"{one.key}{AT}{moment}" for one, moment in zip(chosen, moments, strict=True)]
         print_json({"removed": [], "would_be_removed": texts} if dry_run else {"removed": texts})
         return 0
     verb = "would remove" if dry_run else "removed"
-    print_lines(f"{verb} {short_key(one.key)}{AT}{_moment(one.valid_from)}" for one in chosen)
+    print_lines(f"{verb} {short_key(one.key)}{AT}{moment}" for one, moment in zip(chosen, moments, strict=True))
     return 0
 
 
 def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
     """Compare two versions. Raises StoreUnusableError."""
-    name = f"{short_key(was.key)}{AT}{_moment(was.valid_from)} -> {AT}{_moment(now.valid_from)}"
+    begin, end = time_texts([was.valid_from, now.valid_from])
+    name = f"{short_key(was.key)}{AT}{begin} -> {AT}{end}"
     recorded, later = store.get_version(was), store.get_version(now)
     if recorded is None or later is None:
         for one in filter(None, (recorded, later)):
@@ -159,16 +160,18 @@ def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
 def history_lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) -> Iterator[str]:
     """Return lines about versions in order of time, each with what changed since the one before, if that is known."""
     last = versions[-1]
+    times = sorted({time for one in versions for time in (one.valid_from, one.valid_until) if time is not None})
+    moments = dict(zip(times, time_texts(times), strict=True))
     what = f" {short_name(last.query)}" if last.query else ""
     yield printable(f"{short_key(last.key)}{what}: {formatting.number(len(versions), 'version')}")
     for entry, change in zip(versions, changes, strict=True):
-        until = "now" if entry.valid_until is None else _moment(entry.valid_until)
+        until = "now" if entry.valid_until is None else moments[entry.valid_until]
         flags = "".join(f", {name}" for name, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so)
-        yield f"{_moment(entry.valid_from)} until {until}, {formatting.size(entry.size)}{flags}"
+        yield f"{moments[entry.valid_from]} until {until}, {formatting.size(entry.size)}{flags}"
         if change is not None:
             yield from (f"{_INDENT}{line}" for line in _changes(change))
     if len(versions) > 1:
-        was, now = (f"{short_key(last.key)}{AT}{_moment(one.valid_from)}" for one in (versions[0], last))
+        was, now = (f"{short_key(last.key)}{AT}{moments[one.valid_from]}" for one in (versions[0], last))
         yield f"oda-proxy diff {was} {now} compares two of them"
 
 
@@ -188,8 +191,3 @@ def _changes(drift: Drift) -> list[str]:
 def _version_json(entry: Entry, change: Drift | None) -> dict[str, Any]:
     changed = None if change is None else drift_json(change)
     return {**entry_json(entry), "valid_from": entry.valid_from, "change": changed}
-
-
-def _moment(time: float) -> str:
-    """Return a time, in s since 1970 (UTC), as it can be given after `@`."""
-    return f"{datetime.fromtimestamp(int(time), UTC).isoformat(timespec='seconds').removesuffix('+00:00')}Z"

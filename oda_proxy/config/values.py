@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from oda_proxy.store.amounts import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oda_proxy.http.front_end_headers import Network
     from oda_proxy.http.scope import Scope
     from oda_proxy.store.freshness import Rule
@@ -152,8 +154,11 @@ def parse_history(value: str) -> HistoryLimits:
     return HistoryLimits.parse(value)
 
 
-def parse_as_of(value: str) -> Scope:
-    """Return the past time for requests that name none, with `/only` where nothing else may be requested."""
+def parse_as_of(value: str, *, clock: Callable[[], float] = time.time) -> Scope:
+    """Return the past time for requests that name none, with `/only` where nothing else may be requested.
+
+    `clock` returns s since 1970 (UTC): a time in its future is refused.
+    """
     from oda_proxy.errors import OdaProxyError
     from oda_proxy.http.scope import ONLY, AsOf, Scope  # imported only if the option is set
 
@@ -162,7 +167,7 @@ def parse_as_of(value: str) -> Scope:
         raise ValueError(value)
     try:
         as_of = AsOf.parse(date)
-        as_of.check(time.time())
+        as_of.check(clock())
     except OdaProxyError as error:
         raise ValueError(value) from error
     return Scope(as_of, only=bool(slash))

@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.http.headers import has_any, values
-from oda_proxy.http.scope import AS_OF, ONLY, AsOf, ScopeError
+from oda_proxy.http.scope import AS_OF, ONLY, AsOf, ScopeError, time_texts
 
 if TYPE_CHECKING:
     from oda_proxy.http.message import Headers
@@ -26,7 +26,6 @@ _HEADER: Final = "accept-datetime"
 _NAMES: Final = frozenset({_HEADER})
 _FORMAT: Final = "%a, %d %b %Y %H:%M:%S GMT"
 _MAX_LENGTH: Final = 40
-_URI_TIME: Final = "%Y%m%d%H%M%S"
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]|[<>\"]")
 
 
@@ -107,7 +106,8 @@ class TimeLine:
         return f'<{self._address(number)}>; rel="{" ".join(relations)}"; datetime="{http_date(self.times[number])}"'
 
     def _address(self, number: int) -> str:
-        moment = datetime.fromtimestamp(math.floor(self.times[number]), UTC).strftime(_URI_TIME)
+        near = self.times[max(number - 1, 0) : number + 2]  # a second may have several versions
+        moment = time_texts(near, is_compact=True)[min(number, 1)]
         return _safe(f"{self.base_url}/{AS_OF}/{moment}{self.target}")
 
 

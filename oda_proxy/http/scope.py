@@ -7,9 +7,12 @@ only letters, digits, hyphens and slashes in the path of an address, so that tim
 
 from __future__ import annotations
 
+import math
 import re
+from calendar import monthrange
+from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import BadQueryError
@@ -27,13 +30,14 @@ MAX_NAME: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 _TIME: Final = re.compile(
     r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
-    r"(?:[Tt]?(?P<hour>\d\d)[:-]?(?P<minute>\d\d)(?:[:-]?(?P<second>\d\d))?)?[Zz]?",
+    r"(?:[Tt]?(?P<hour>\d\d)(?P<colon>[:-]?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d)(?:\.?(?P<fraction>\d{6}))?)?)?"
+    r"[Zz]?",
     re.ASCII,
 )
+_MONTH: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)", re.ASCII)
+_WITH_OFFSET: Final = re.compile(r".+[Tt]\d\d:?\d\d(?::?\d\d)? ?[+-]\d\d:?\d\d", re.ASCII)
 _MAX_TEXT: Final = 40
 """Characters of a date or a name that are repeated in a message."""
-_LAST: Final = 1e-6
-"""Seconds by which the last moment of a day lies before the next one."""
 
 
 class ScopeError(BadQueryError):
@@ -44,8 +48,8 @@ class ScopeError(BadQueryError):
 class AsOf:
     """A past time, in s since 1970 (UTC).
 
-    It is the last moment of the day, minute or second that was named, so that what was recorded on that day is part of
-    it; `begin` is the first one.
+    It is the last moment of the month, day, minute, second or microsecond that was named, so that what was recorded on
+    that day is part of it; `begin` is the first one.
     """
 
     time: float
@@ -57,23 +61,25 @@ class AsOf:
 
     @classmethod
     def parse(cls, text: str) -> AsOf:
-        """Parse a date or a time (UTC): `2026-03-01`, `2026-03-01T12:30Z`, `2026-03-01T12-30-05`, `20260301123005`.
+        """Parse a date or a time (UTC).
 
-        Raises ScopeError for another text.
+        These are `2026-03`, `2026-03-01`, `2026-03-01T12:30Z`, `2026-03-01T12-30-05` and `20260301123005`, and with
+        microseconds `2026-03-01T12:30:05.000001` and `20260301123005000001`. Raises ScopeError for another text.
         """
         try:
-            begin, duration = _read(text)
+            begin, end = _read(text)
         except ValueError:
+            where = ", without an offset," if _WITH_OFFSET.fullmatch(text[:_MAX_TEXT]) else ""
             raise ScopeError(
-                f"{_shown(text)} is not a date: write one such as 2026-03-01, or a time (UTC) such as "
+                f"{_shown(text)} is not a date: write one such as 2026-03-01, or a time (UTC){where} such as "
                 "2026-03-01T12-30-00"
             ) from None
-        return cls(begin + duration - _LAST, begin, text)
+        return cls(_last_before(end), begin, text)
 
     @classmethod
     def of_second(cls, begin: float, text: str, *, is_negotiated: bool = False) -> AsOf:
         """Return a time that was named with seconds."""
-        return cls(begin + 1.0 - _LAST, begin, text, is_negotiated)
+        return cls(_last_before(begin + 1.0), begin, text, is_negotiated)
 
     def check(self, now: float) -> None:
         """Raise ScopeError for a time in the future of `now`, in s since 1970."""
@@ -83,14 +89,42 @@ class AsOf:
 
 
 def _read(text: str) -> tuple[float, float]:
-    """Return the begin, in s since 1970 (UTC), and the duration, in s, of what a text names; raises ValueError."""
+    """Return the begin and the end, in s since 1970 (UTC), of what a text names; raises ValueError."""
+    if found := _MONTH.fullmatch(text):
+        begin = datetime(int(found["year"]), int(found["month"]), 1, tzinfo=UTC)
+        return begin.timestamp(), begin.timestamp() + 86400.0 * monthrange(begin.year, begin.month)[1]
     if (found := _TIME.fullmatch(text)) is None:
         raise ValueError(text)
     begin = datetime(int(found["year"]), int(found["month"]), int(found["day"]), tzinfo=UTC)
     if found["hour"] is None:
-        return begin.timestamp(), 86400.0
+        return begin.timestamp(), begin.timestamp() + 86400.0
     begin = begin.replace(hour=int(found["hour"]), minute=int(found["minute"]), second=int(found["second"] or "0"))
-    return begin.timestamp(), 60.0 if found["second"] is None else 1.0
+    if found["fraction"] is not None:
+        begin = begin.replace(microsecond=int(found["fraction"]))
+        return begin.timestamp(), (begin + timedelta(microseconds=1)).timestamp()
+    return begin.timestamp(), begin.timestamp() + (60.0 if found["second"] is None else 1.0)
+
+
+def time_text(time: float, *, is_exact: bool = False, is_compact: bool = False) -> str:
+    """Return a time, in s since 1970 (UTC), as `AsOf.parse` reads it: its second, or its microsecond if `is_exact`.
+
+    A compact one has only digits, which all clients accept in an address.
+    """
+    second = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(time))
+    text = second.strftime("%Y%m%d%H%M%S" if is_compact else "%Y-%m-%dT%H:%M:%S")
+    fraction = f"{min(round((time - math.floor(time)) * 1e6), 999_999):06}" if is_exact else ""
+    return f"{text}{'.' if fraction and not is_compact else ''}{fraction}{'' if is_compact else 'Z'}"
+
+
+def time_texts(times: Sequence[float], *, is_compact: bool = False) -> list[str]:
+    """Return times as `time_text` does, with microseconds where a second has several of them."""
+    seconds = Counter(map(math.floor, times))
+    return [time_text(one, is_exact=seconds[math.floor(one)] > 1, is_compact=is_compact) for one in times]
+
+
+def _last_before(time: float) -> float:
+    """Return the last moment before a time: none that a clock returns lies between, in any century."""
+    return math.nextafter(time, -math.inf)
 
 
 @dataclass(frozen=True, slots=True)

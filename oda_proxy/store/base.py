@@ -152,7 +152,8 @@ class Store(Protocol):
     def versions(self, key: Key) -> list[Entry]:
         """Return the metadata of the earlier versions of a recording, and last its own, in order of time.
 
-        Earlier versions may exist without a recording. Their times do not overlap; between them there may be gaps.
+        Earlier versions may exist without a recording. Their times do not overlap, also where a clock was set back:
+        what is stored then is the answer after what was stored before. Between them there may be gaps.
         """
 
     def version_keys_beginning(self, text: str) -> list[Key]:
@@ -168,9 +169,9 @@ class Store(Protocol):
         """Remove earlier versions, and return those that existed."""
 
     def expire_versions(self, now: float) -> int:
-        """Remove the earlier versions that are older than the limits of the history allow; return their number.
+        """Remove the earlier versions that are more, or older, than the limits of the history allow.
 
-        Those of pinned recordings stay.
+        Those of pinned recordings stay. Returns their number.
         """
 
     def history_usage(self) -> HistoryUsage:

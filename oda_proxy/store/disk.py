@@ -182,8 +182,7 @@ class DiskStore:
                 writable.set(row_key, rows.dumps(recording, pending.head_file, first_stored_at))
                 counters.count_references(writable, pending.head_file, 1)
                 secondary_index.add(writable, row_key)
-                if first_stored_at is None:
-                    discarded += self._history.remove_surplus(writable, recording.key)
+                discarded += self._history.remove_surplus(writable, recording.key)
         except (OSError, sqlite3.Error):
             with suppress(OSError, sqlite3.Error):  # the head may have its name already, and be an orphan
                 self._folder.unlink_orphan(index, pending.head_file.name)

@@ -10,7 +10,7 @@ from oda_proxy.store import counters, disk_versions, index_keys, secondary_index
 from oda_proxy.store.base import HistoryUsage
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.disk_removal import BATCH
-from oda_proxy.store.history_limits import STEP
+from oda_proxy.store.history_limits import after
 from oda_proxy.store.medium_errors import reason
 from oda_proxy.store.read_only_index import ReadOnlyIndex
 
@@ -40,7 +40,7 @@ class DiskHistory:
             row_key, _ = index_keys.find_row_unchecked(writable, key)
             replaced = counters.row(writable, row_key)
             if replaced is not None:
-                disk_versions.add(writable, row_key, replaced, max(valid_until, replaced.valid_from + STEP))
+                disk_versions.add(writable, row_key, replaced, max(valid_until, after(replaced.valid_from)))
 
     def remove_surplus(self, index: Index, key: Key) -> list[str | None]:
         """Remove versions of a recording beyond their number, in a transaction; return heads without references."""
@@ -80,17 +80,28 @@ class DiskHistory:
     def expire(self, now: float) -> int:
         """Remove the earlier versions beyond the limits of the history, without pinned ones; return their number."""
         removed = 0
-        if math.isinf(self._limits.max_age):
-            return removed
         with self._folder.open_index() as index:
-            if isinstance(index, ReadOnlyIndex) or not self._folder.is_indexed(index):
+            if isinstance(index, ReadOnlyIndex):
+                return removed
+            for key in self._keys_with_surplus(index):
+                surplus = self._limits.exceeding(disk_versions.versions(index, key), -math.inf)
+                removed += self._evict([one for one in surplus if not one.pinned])
+            if math.isinf(self._limits.max_age) or not self._folder.is_indexed(index):
                 return removed
             expired = secondary_index.versions_replaced_before(index, now - self._limits.max_age)
             for at in range(0, len(expired), BATCH):
                 found = secondary_index.read(index, expired[at : at + BATCH])
-                batch = [row.entry(used_at=row.stored_at, pinned=pinned) for row, _, pinned in found]
-                removed += len(self._removal.remove_versions(batch, is_evicted=True))
+                removed += self._evict([row.entry(used_at=row.stored_at, pinned=pinned) for row, _, pinned in found])
         return removed
+
+    def _keys_with_surplus(self, index: Index) -> list[Key]:
+        """Return the keys with more versions than the limits allow: they were lower when those were stored."""
+        if math.isinf(self._limits.max_versions):
+            return []
+        return index_keys.keys_with_versions(index, more_than=int(self._limits.max_versions))
+
+    def _evict(self, entries: list[Entry]) -> int:
+        return len(self._removal.remove_versions(entries, is_evicted=True))
 
     def usage(self) -> HistoryUsage:
         """Return the usage of earlier versions."""

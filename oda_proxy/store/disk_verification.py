@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store import counters, index_keys, rows, secondary_index
+from oda_proxy.http.scope import time_text
+from oda_proxy.store import counters, disk_versions, index_keys, rows, secondary_index
 from oda_proxy.store.base import Fault
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.index import INDEX, check
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from oda_proxy.store.read_only_index import ReadOnlyIndex
     from oda_proxy.store.store_folder import StoreFolder
 
+_CLOCK_SKEW: Final = 3600.0
+"""Seconds in the future that are no fault: clocks of several hosts differ."""
 PENDING_AGE = 3600.0
 """Age, in s, from which a head under a temporary name is that of a crashed writer."""
 
@@ -31,8 +35,8 @@ PENDING_AGE = 3600.0
 def verify(folder: StoreFolder, *, now: float, fix: bool, checked: Callable[[], None]) -> Iterator[Fault]:
     """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`.
 
-    Removed are damaged recordings and orphaned files; a damaged index is replaced. What cannot be read is reported
-    and stays, and recordings of other releases are left alone.
+    Removed are damaged recordings and orphaned files; a damaged index is replaced. What cannot be read, or has a wrong
+    time, is reported and stays, and recordings of other releases are left alone.
     """
     with folder.translated_errors():
         fault = check(folder.path) if (folder.path / INDEX).is_dir() else ""
@@ -45,6 +49,7 @@ def verify(folder: StoreFolder, *, now: float, fix: bool, checked: Callable[[], 
         yield from _verify_recording(folder, key, fix=fix)
         checked()
     yield from _verify_versions(folder, fix=fix, checked=checked)
+    yield from _wrong_times(folder, now)
     for name, error in orphans(folder, now=now, remove=fix):
         cause = f", and cannot be removed: {error.strerror or error}" if error else ""
         yield Fault(name, f"a crashed writer left it{cause}")
@@ -126,6 +131,27 @@ def _verify_versions(folder: StoreFolder, *, fix: bool, checked: Callable[[], No
             if fault:
                 yield fault
             checked()
+
+
+def _wrong_times(folder: StoreFolder, now: float) -> Iterator[Fault]:
+    """Report recordings of the future, and versions whose times overlap: a clock was wrong. They stay, and answer."""
+    with folder.open_index() as index:
+        keys = dict.fromkeys(
+            [*index_keys.recording_keys(index), *(key for _, key, _ in index_keys.version_rows(index))]
+        )
+        for key in keys:
+            current = counters.row(index, index_keys.find_row_unchecked(index, key)[0])
+            times = [(one.valid_from, one.valid_until) for one in disk_versions.versions(index, key)]
+            times += [] if current is None else [(current.valid_from, None)]
+            if times and times[-1][0] > now + _CLOCK_SKEW:
+                since = time_text(times[-1][0])
+                yield Fault(key, f"a clock was ahead: it is the answer since {since}, and not as of earlier times")
+            if any(end is not None and end > begin for (_, end), (begin, _) in pairwise(times)) or any(
+                end is not None and end <= begin for begin, end in times
+            ):
+                yield Fault(
+                    key, "a clock was set back: the times of its versions overlap; as of those, the first answers"
+                )
 
 
 def _differences(index: Index | ReadOnlyIndex) -> list[Fault]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from oda_proxy.store import counters, index_keys, rows, secondary_index
 from oda_proxy.store.counters import DAMAGE
-from oda_proxy.store.history_limits import next_valid_from
+from oda_proxy.store.history_limits import next_valid_from, not_before
 from oda_proxy.store.index_keys import pin_key
 
 if TYPE_CHECKING:
@@ -30,14 +30,21 @@ def archive(index: Index, row_key: str, recording: Recording, same_as: Entry | N
 
     Nothing is made of it where it is `same_as`, or damaged. Returns the `first_stored_at` of the recording.
     """
-    replaced = counters.row(index, row_key)
+    replaced, end = counters.row(index, row_key), _end(index, recording.key)
     if same_as is not None and (replaced is None or replaced.stored_at == same_as.stored_at):
-        return min(same_as.valid_from, recording.stored_at)
-    if replaced is None:
-        return None
-    begin = next_valid_from(replaced.entry(used_at=0.0, pinned=False), recording.stored_at)
-    add(index, row_key, replaced, begin)
+        begin = not_before(end, min(same_as.valid_from, recording.stored_at))
+    elif replaced is None:
+        begin = not_before(end, recording.stored_at)
+    else:
+        begin = next_valid_from(replaced.entry(used_at=0.0, pinned=False), recording.stored_at)
+        add(index, row_key, replaced, begin)
     return None if begin == recording.stored_at else begin
+
+
+def _end(index: Index, key: Key) -> float | None:
+    """Return when the last of the earlier versions of a recording was replaced; None where there is none."""
+    entries = versions(index, key)
+    return entries[-1].valid_until if entries else None
 
 
 def add(index: Index, row_key: str, replaced: rows.Row, valid_until: float) -> None:

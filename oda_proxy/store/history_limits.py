@@ -70,7 +70,20 @@ def next_valid_from(replaced: Entry, stored_at: float) -> float:
     """
     if stored_at > replaced.valid_from:
         return stored_at
-    return max(replaced.valid_from, replaced.stored_at) + STEP
+    return after(max(replaced.valid_from, replaced.stored_at))
+
+
+def not_before(end: float | None, begin: float) -> float:
+    """Return since when a recording is the answer that would be since `begin`, where versions were until `end`.
+
+    That is later only where a clock was set back since: the times of versions do not overlap.
+    """
+    return begin if end is None else max(begin, end)
+
+
+def after(time: float) -> float:
+    """Return a time, in s since 1970 (UTC), that is later by `STEP`, or as little as floats of its century allow."""
+    return max(time + STEP, math.nextafter(time, math.inf))
 
 
 def version_at(versions: Iterable[Entry], time: float) -> Entry | None:

@@ -50,6 +50,10 @@ _VERSIONS_BETWEEN = (
     "SELECT key, value FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND typeof(value) = 'text' "
     "AND key >= ? AND key < ? ORDER BY key"
 )
+_KEYS_WITH_VERSIONS = (
+    "SELECT substr(key, ?, 64) AS own, count(*) FROM Cache WHERE raw = 1 AND key >= ? AND key < ? GROUP BY own "
+    "HAVING count(*) > ?"
+)
 _LAST = "\U0010ffff"
 """A character that sorts after those of keys."""
 
@@ -95,6 +99,13 @@ def version_rows(index: Index | ReadOnlyIndex, text: str = "") -> Iterator[tuple
     for row_key, value in index.select(_VERSIONS_BETWEEN, prefix, f"{prefix}{_LAST}"):
         if (key := key_of_version(row_key)) is not None:
             yield row_key, key, value
+
+
+def keys_with_versions(index: Index | ReadOnlyIndex, *, more_than: int) -> list[Key]:
+    """Return the keys of recordings that have more earlier versions than a number."""
+    begin, end = VERSION_PREFIX, f"{VERSION_PREFIX}{_LAST}"
+    found = index.select(_KEYS_WITH_VERSIONS, len(VERSION_PREFIX) + 1, begin, end, more_than)
+    return [Key(own) for own, _ in found if isinstance(own, str) and _KEY.fullmatch(own)]
 
 
 def count_versions(index: Index | ReadOnlyIndex) -> int:

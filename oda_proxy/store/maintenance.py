@@ -115,7 +115,7 @@ async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, 
                 _log.warning("%s", await asyncio.to_thread(_excess_warning, store, excess))
             had_excess = excess > 0
             if remove_orphans and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
-                _log.info("removed %d versions of recordings that are older than --history allows", expired)
+                _log.info("removed %d earlier versions, which are more or older than --history allows", expired)
             faults.note_success("maintained")
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from oda_proxy.recordings.head import MemoryHeadWriter
 from oda_proxy.store import eviction, scans
 from oda_proxy.store.base import Entry, FreeSpace, HistoryUsage, OtherRecordings, Usage
-from oda_proxy.store.history_limits import HistoryLimits, next_valid_from
+from oda_proxy.store.history_limits import HistoryLimits, next_valid_from, not_before
 from oda_proxy.store.search import scan
 
 if TYPE_CHECKING:
@@ -75,13 +75,15 @@ class MemoryStore:
 
     def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         """Store a recording; the one that it replaces becomes an earlier version, unless it is `same_as`."""
-        replaced, first_stored_at = self.entry(recording.key), None
+        replaced = self.entry(recording.key)
+        end = max((one.valid_until or 0.0 for one, _ in self._versions.get(recording.key, ())), default=None)
+        begin = not_before(end, recording.stored_at)
         if same_as is not None and (replaced is None or replaced.stored_at == same_as.stored_at):
-            first_stored_at = min(same_as.valid_from, recording.stored_at)
+            begin = not_before(end, min(same_as.valid_from, recording.stored_at))
         elif replaced is not None:
             begin = next_valid_from(replaced, recording.stored_at)
             self._archive(replaced, begin)
-            first_stored_at = None if begin == recording.stored_at else begin
+        first_stored_at = None if begin == recording.stored_at else begin
         self._recordings[recording.key] = recording
         self._first_stored_at[recording.key] = first_stored_at
         self._version = self._changed[recording.key] = next(self._changes)

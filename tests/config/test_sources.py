@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.config.options import KEY, MOCK, OPEN, PRODUCTION, PRUNE, RECORD, SERVE
 from oda_proxy.config.sources import resolve_options
+from oda_proxy.config.values import parse_as_of
 from oda_proxy.errors import UsageError
 from oda_proxy.files.config_file import FILE
 from tests.support.paths import DOCS
@@ -257,3 +259,15 @@ def test_a_public_url_has_no_slash_at_its_end(text: str, url: str) -> None:
 def test_a_public_url_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--public-url must be a URL such as"):
         resolve_options(SERVE, {"public-url": text}, {}, None, warn=pytest.fail)
+
+
+def test_a_past_time_is_compared_with_the_clock_that_is_passed_in() -> None:
+    noon = datetime(2026, 6, 15, 12, tzinfo=UTC).timestamp()
+
+    assert parse_as_of("2026-06-15/only", clock=lambda: noon).only
+    assert parse_as_of("2026-06-15", clock=lambda: noon) == parse_as_of("2026-06-15")
+    for future in ("2026-06-16", "2026-06-15T12-01", "2026-07"):
+        with pytest.raises(ValueError, match=future):
+            parse_as_of(future, clock=lambda: noon)
+    with pytest.raises(ValueError, match="2026-06-15"):
+        parse_as_of("2026-06-15", clock=lambda: noon - 86400)

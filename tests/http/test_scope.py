@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.errors import BadQueryError
 from oda_proxy.http.routes import Kind, Route, find
-from oda_proxy.http.scope import EVERYTHING, AsOf, Scope, ScopeError, parse_name
+from oda_proxy.http.scope import EVERYTHING, AsOf, Scope, ScopeError, parse_name, time_texts
 
 NOON = datetime(2026, 6, 15, 12, 0, tzinfo=UTC).timestamp()
 DAY = AsOf.parse("2026-03-01")
@@ -33,13 +34,30 @@ def _seconds(text: str) -> float:
         ("2026-03-01T12:30:05Z", "2026-03-01T12:30:05Z", "2026-03-01T12:30:05.999999Z"),
         ("20260301T123005Z", "2026-03-01T12:30:05Z", "2026-03-01T12:30:05.999999Z"),
         ("20260301123005", "2026-03-01T12:30:05Z", "2026-03-01T12:30:05.999999Z"),
+        ("20260301123005000001", "2026-03-01T12:30:05.000001Z", "2026-03-01T12:30:05.000001Z"),
+        ("2026-03-01T12:30:05.000001Z", "2026-03-01T12:30:05.000001Z", "2026-03-01T12:30:05.000001Z"),
+        ("2026-03-01t12:30z", "2026-03-01T12:30:00Z", "2026-03-01T12:30:59.999999Z"),
+        ("2026-02", "2026-02-01T00:00:00Z", "2026-02-28T23:59:59.999999Z"),
+        ("2024-02", "2024-02-01T00:00:00Z", "2024-02-29T23:59:59.999999Z"),
+        ("1969-12-31", "1969-12-31T00:00:00Z", "1969-12-31T23:59:59.999999Z"),
+        ("9999-12-31", "9999-12-31T00:00:00Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
 def test_a_time_is_the_last_moment_of_what_is_named(text: str, begin: str, last: str) -> None:
     as_of = AsOf.parse(text)
 
     assert as_of.begin == _seconds(begin)
-    assert as_of.time == pytest.approx(_seconds(last), abs=1e-6, rel=0)
+    assert as_of.time == pytest.approx(_seconds(last), abs=1e-4, rel=0)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31", "2026-03-01", "2514-06-01", "9999-12-30"])
+def test_no_moment_lies_between_two_days_of_any_century(text: str) -> None:
+    """Near the year 2514, floats begin to differ by more than a microsecond."""
+    day = AsOf.parse(text)
+
+    assert day.begin < day.time < day.begin + 86400
+    assert math.nextafter(day.time, math.inf) == day.begin + 86400
+    assert math.nextafter(AsOf.of_second(day.begin, text).time, math.inf) == day.begin + 1
 
 
 @pytest.mark.parametrize(
@@ -47,6 +65,16 @@ def test_a_time_is_the_last_moment_of_what_is_named(text: str, begin: str, last:
     [
         *("", "yesterday", "2026-13-01", "2026-02-30", "2026-3-1", "2026-03-01T25-00", "2026-03-01T12-30-60"),
         *("2026-0301", "2026-03-01T12:30+01:00", "2026-03-01T12", "٢٠٢٦-03-01", "0000-01-01", "2026-03-01\n"),
+        *("2026", "202603", "2026-00", "2026-13", "2016-12-31T23:59:60Z", "2026-03-01T12:30-00", "2026-03-01T12-30:00"),
+        *(" 2026-03-01", "2026-03-01 12:30", "2026-W09-7", "2026-060", "61100", "MJD61100", "61100.5", "1.7e9", "now"),
+        *(
+            "2026-03-01%2012:30",
+            "2026-03-01T12%3A30",
+            "+2026-03-01",
+            "-2026-03-01",
+            "02026-03-01",
+            "2026-03-01T12:30.5",
+        ),
         "x" * 4000,
     ],
 )
@@ -55,6 +83,46 @@ def test_another_text_is_no_date(text: str) -> None:
         AsOf.parse(text)
     assert len(str(caught.value)) < 200
     assert str(caught.value).isprintable()
+
+
+@given(st.lists(st.floats(0, 4e9), min_size=1, max_size=4, unique_by=math.floor), st.booleans())
+def test_a_time_that_is_written_names_the_moment_and_no_other_version(times: list[float], is_compact: bool) -> None:
+    times = sorted({one // 1 + number * 2.5e-6 + one % 1 * 1e-9 for one in times for number in range(3)})
+    for time, text in zip(times, time_texts(times, is_compact=is_compact), strict=True):
+        as_of = AsOf.parse(text)
+
+        assert max(one for one in times if one <= as_of.time) == time
+
+
+@pytest.mark.parametrize(
+    ("text", "has_offset"),
+    [
+        ("2026-03-01T12:30+01:00", True),
+        ("2026-03-01T12:30:05-0100", True),
+        ("2026-03-01T12:30-01:00", True),
+        ("2026-03-01T12-30-60", False),
+        ("2026-1301", False),
+    ],
+)
+def test_a_time_with_an_offset_is_refused_with_that_reason(text: str, *, has_offset: bool) -> None:
+    with pytest.raises(ScopeError) as caught:
+        AsOf.parse(text)
+    assert ("(UTC), without an offset, such as" in str(caught.value)) is has_offset
+
+
+@pytest.mark.parametrize(
+    ("path", "begin"),
+    [
+        ("/as-of/2026-03-01T12%3A30/run_analysis", "2026-03-01T12:30:00Z"),
+        ("/as-of/2026-03-01T12:30:05Z/run_analysis", "2026-03-01T12:30:05Z"),
+        ("/as-of/2026-03/only/run_analysis", "2026-03-01T00:00:00Z"),
+    ],
+)
+def test_colons_may_be_encoded(path: str, begin: str) -> None:
+    as_of = find(path).valid_scope(NOON).as_of
+
+    assert as_of is not None
+    assert as_of.begin == _seconds(begin)
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "..", "a.b", "a_b", "-a", "a-", "a" * 65, "ä", "a b", "my-paper\n"])

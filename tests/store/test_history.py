@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -397,6 +399,110 @@ def new_store(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
     if kind == "disk":
         return DiskStore(folder)
     return CombinedStore(DiskStore(folder / "first"), [DiskStore(folder / "former")])
+
+
+# -- clocks that jump -------------------------------------------------------------------------------
+
+CLOCK_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "put", "same", "remove"]),
+        st.sampled_from([0.0, 100.0, 100.0 + 1e-7, 200.0, 1.8e9, 1.8e9 - 63e6, 1.8e10, 9e10]) | st.floats(0, 9e10),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(steps=CLOCK_STEPS)
+def test_whatever_clocks_show_versions_are_in_order_and_none_is_lost(
+    steps: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Times of NTP steps back, of two versions at one instant, and of a machine that was two years ahead."""
+    on_disk = DiskStore(tmp_path_factory.mktemp("store"))
+    stores: list[Store] = [MemoryStore(), on_disk]
+    texts: list[bytes] = []
+    for number, (name, at) in enumerate(steps):
+        current = stores[0].entry(KEY)
+        if name == "remove":
+            texts = texts[:-1] if current else texts
+        elif name == "same" and current:
+            texts[-1] = b"version %d" % number
+        else:
+            texts.append(b"version %d" % number)
+        for store in stores:
+            if name == "remove":
+                store.remove(KEY)
+            else:
+                same_as = store.entry(KEY) if name == "same" else None
+                store.put(recording(KEY, texts[-1], stored_at=at), same_as=same_as)
+    for store in stores:
+        found = times(store)
+        assert all(end is None or begin < end for begin, end in found)
+        assert all(end is not None and end <= begin for (_, end), (begin, _) in pairwise(found))
+        assert [text_at(store, begin) for begin, _ in found] == texts
+        assert [text_at(store, math.nextafter(end, 0.0)) for _, end in found if end is not None] == texts[: len(found)][
+            : sum(end is not None for _, end in found)
+        ]
+    assert times(stores[0]) == times(stores[1])
+    with closing(on_disk):
+        assert all("a clock was ahead" in fault.message for fault in on_disk.verify(fix=False))
+
+
+def test_verify_reports_recordings_of_the_future_and_they_stay(tmp_path: Path) -> None:
+    """A store that was filled on a machine whose clock was two years ahead."""
+    now = 1.8e9
+    with closing(DiskStore(tmp_path, clock=lambda: now)) as store:
+        store.put(recording(KEY, b"ahead", stored_at=now + 63e6))
+        store.put(recording(KEYS[1], b"skewed by a minute", stored_at=now + 60.0))
+        store.put(recording(KEY, b"corrected", stored_at=now))
+        for _ in range(2):
+            (fault,) = store.verify(fix=True)
+            assert fault.subject == KEY
+            assert fault.message.startswith("a clock was ahead: it is the answer since 2029-01-13T")
+        assert text_at(store, now) is None
+        assert text_at(store, now + 63e6) == b"ahead"
+        assert text_at(store, now + 64e6) == b"corrected"
+
+
+def test_verify_reports_versions_whose_times_overlap(tmp_path: Path) -> None:
+    """An earlier release wrote them, where a clock was set back after a recording was removed."""
+    with closing(DiskStore(tmp_path)) as store:
+        store.put(recording(KEY, b"one", stored_at=200.0))
+        store.put(recording(KEY, b"two", stored_at=300.0))
+        store.remove(KEY)
+        store.put(recording(KEY, b"three", stored_at=400.0))
+        index = index_of(store)
+        row = json.loads(index.get(KEY))
+        with index.writing() as writable:
+            writable.set(KEY, json.dumps({**row, "stored_at": 100.0, "first_stored_at": 100.0}))
+
+        assert [fault.message for fault in store.verify(fix=True)][:1] == [
+            "a clock was set back: the times of its versions overlap; as of those, the first answers"
+        ]
+        assert {text_at(store, 250.0) for _ in range(3)} == {b"one"}
+        assert text_at(store, 150.0) == text_at(store, 350.0) == b"three"
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_lower_limit_removes_the_surplus_that_exists_and_counts_it(kind: str, tmp_path: Path) -> None:
+    limits = HistoryLimits(1)
+    before: Store = MemoryStore() if kind == "memory" else DiskStore(tmp_path)
+    for key in KEYS[:3]:
+        for at in range(5 if key != KEYS[2] else 2):
+            before.put(recording(key, b"%d" % at, stored_at=float(at)))
+    before.pin(KEYS[1], pinned=True)
+    if isinstance(before, MemoryStore):
+        before._history = limits
+        store: Store = before
+    else:
+        store = DiskStore(tmp_path, history=limits)
+
+    assert store.expire_versions(100.0) == 3
+    assert [len(store.versions(key)) for key in KEYS[:3]] == [2, 5, 2]
+    assert store.expire_versions(100.0) == 0
+    if isinstance(store, DiskStore):
+        assert list(store.verify(fix=False)) == []
 
 
 # -- on disk ----------------------------------------------------------------------------------------
