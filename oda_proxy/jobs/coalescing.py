@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from cachetools import TTLCache
@@ -57,6 +57,8 @@ SILENCE = 30.0
 """Seconds without news of a job after which a `new` from its owner goes to the dispatcher."""
 RETRY_AFTER = 5.0
 """Seconds after which a client with too many jobs may ask again."""
+MAX_UNREADABLE: Final = 60.0
+"""Seconds for which clients wait for the recording of an ended job that cannot be read, before it is run again."""
 MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
 """Queries whose answers could not be shared, so that each client gets a job: how many are remembered, how long in s."""
 
@@ -356,14 +358,17 @@ class Jobs:
             return json_answer(OK, text, replace(status, detail="running"))
         if answer := running.take_answer(client):
             return await self._adapted_for_owner(answer, running, client, replace(envelope, job_id=job_id))
+        recording = outcome.recording
+        if outcome.stored:
+            recording = recording or await self._services.cache.get(running.resolved.key)
+        if outcome.stored and recording is None and self._may_become_readable(running):
+            text = self._running_answer(running, client, envelope, job_id)
+            return json_answer(OK, text, replace(status, detail="running"))
         envelope = replace(envelope, job_id=job_id)
         if outcome.error:  # the job has ended: after a 502 a client would poll for another half hour
             raise outcome.error if client.envelope.awaits_products else GivenUpError(str(outcome.error))
         if outcome.failure:
             return await self._respond_failed(running, outcome.failure, replace(client, envelope=envelope), status)
-        recording = outcome.recording
-        if outcome.stored:
-            recording = recording or await self._services.cache.get(running.resolved.key)
         if recording:
             return answer_from(recording, envelope, client.base_url, now=now, status=status)
         if not outcome.is_done:
@@ -371,6 +376,14 @@ class Jobs:
         if not outcome.stored:  # a stored one has just been evicted
             self._unshared[running.resolved.key] = None
         return await self.join(running.resolved, replace(client, envelope=envelope), "uri-miss")
+
+    def _may_become_readable(self, running: RunningJob) -> bool:
+        """Return whether clients wait for the recording of an ended job: the store is away, and perhaps soon back."""
+        if not self._services.cache.is_unreadable:
+            return False
+        now = self._runtime.clock()
+        running.times.unreadable = min(running.times.unreadable, now)
+        return now - running.times.unreadable < MAX_UNREADABLE
 
     async def _adapted_for_owner(
         self, answer: Answer, running: RunningJob, client: Client, envelope: Envelope

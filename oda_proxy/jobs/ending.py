@@ -74,7 +74,7 @@ async def outcome_of(
     kept = await services.cache.store(answer, running.resolved, envelope, job, recorder, fence=running.fence)
     status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
     answer = replace(answer, cache_status=status)
-    return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored)
+    return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored, store_failed=kept.failed)
 
 
 async def _last_error(

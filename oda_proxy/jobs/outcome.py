@@ -27,3 +27,5 @@ class Outcome:
     recording: Recording | None = None
     failure: Failure | None = None
     stored: bool = False
+    store_failed: bool = False
+    """Whether it may be shared, and could not be stored."""

@@ -52,6 +52,8 @@ class Timestamps:
     """The first poll since which the dispatcher has had no record of the job; 0 where it has one."""
     refreshed: float = float("-inf")
     """A client wanted it to be computed again."""
+    unreadable: float = float("inf")
+    """The first request since its end for which its recording could not be read; infinity where there is none."""
 
 
 class RunningJob:

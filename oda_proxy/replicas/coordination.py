@@ -131,7 +131,9 @@ class Coordination:
         except RedisAwayError:
             return None
         outcome = None if published.is_led else _outcome(published)
-        return None if outcome is not None and outcome.stored else outcome  # a recording was just looked for
+        if outcome is not None and (outcome.stored or outcome.store_failed):
+            return None  # a recording was just looked for
+        return outcome
 
     # -- leading -----------------------------------------------------------------------------------
 
@@ -221,8 +223,9 @@ class Coordination:
     # -- following ---------------------------------------------------------------------------------
 
     async def _follow(self, running: RunningJob, fence: int) -> Outcome | None:
-        """Show the state of a job that another replica leads; return its end, or None once its lease is free.
+        """Show the state of a job that another replica leads; return its end, or None where this one may lead it.
 
+        That is once its lease is free, and where its leader could not store the result, which is fetched again.
         `fence` is the fencing token of its lease: earlier ends do not count.
         """
         key, former = running.resolved.key, None
@@ -242,7 +245,7 @@ class Coordination:
                 else:
                     away_since = None
                     if published.ended_fence >= fence and (outcome := _outcome(published)) is not None:
-                        return outcome
+                        return None if outcome.store_failed else outcome  # its leader alone has the result
                     if not published.is_led:
                         return None
                     former = _show(running, published, former)

@@ -18,6 +18,8 @@ _MAX_MESSAGE: Final = 2000
 def serialise(outcome: Outcome) -> bytes:
     """Return an outcome as JSON: that there is a recording, the failure, or the message of an error."""
     members: dict[str, Any] = {"done": outcome.is_done, "stored": outcome.stored}
+    if outcome.store_failed:
+        members["store_failed"] = True
     if outcome.error is not None:
         members["error"] = str(outcome.error)[:_MAX_MESSAGE]
     if outcome.failure is not None:
@@ -40,6 +42,7 @@ def parse(text: bytes) -> Outcome:
         return Outcome(
             is_done=members["done"] is True,
             stored=members["stored"] is True,
+            store_failed=members.get("store_failed") is True,
             error=None if error is None else GivenUpError(str(error)[:_MAX_MESSAGE]),
             failure=None if failure is None else failures.parse(str(failure).encode("utf-8", "surrogatepass")),
         )

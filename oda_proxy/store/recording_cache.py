@@ -61,6 +61,8 @@ class StoreResult:
     recording: Recording | None = None
     stored: bool = False
     detail: str = ""
+    failed: bool = False
+    """Whether the store has failed."""
 
 
 class Recorder:
@@ -164,6 +166,11 @@ class RecordingCache:
         """How often a job_id of the dispatcher named another query than before."""
         return self._job_ids.count
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the last recording that was to be read could not be."""
+        return any(fault.operation == "read" for fault in self._faults)
+
     async def look_up(self, resolved: ResolvedQuery) -> Recording | None:
         """Return the recording of a query; the echo of one under an earlier key must match the query of today."""
         if recording := await self.get(resolved.key):
@@ -262,7 +269,7 @@ class RecordingCache:
             return StoreResult(await _in_file(recording), detail=error.detail)
         except StoreUnusableError as error:
             self._faults.note_failure("stored", error)
-            return StoreResult(await _in_file(recording), detail=error.detail)
+            return StoreResult(await _in_file(recording), detail=error.detail, failed=True)
         self._faults.note_success("stored")
         return StoreResult(recording, stored=True)
 

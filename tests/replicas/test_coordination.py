@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.policy import JobPolicy
@@ -24,6 +25,10 @@ from tests.support.scripted import KEY, QUERY, Client, Dispatcher, elapsed, now,
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry
 
 HEARTBEAT = Timing().heartbeat
 
@@ -57,10 +62,10 @@ def replica(name: str, dispatcher: Dispatcher, store: MemoryStore, table: Table,
 
 @asynccontextmanager
 async def replicas(
-    dispatcher: Dispatcher, *, count: int = 3, policy: Policy | None = None
+    dispatcher: Dispatcher, *, count: int = 3, policy: Policy | None = None, store: MemoryStore | None = None
 ) -> AsyncIterator[list[Replica]]:
     """Run replicas over one store until the block ends."""
-    store, table = MemoryStore(clock=now), Table(now)
+    store, table = store or MemoryStore(clock=now), Table(now)
     async with AsyncExitStack() as stack:
         every = [replica(name, dispatcher, store, table, policy or Policy()) for name in "ABC"[:count]]
         for one in every:
@@ -286,6 +291,57 @@ async def test_a_replica_without_redis_still_answers() -> None:
 
     assert responses[0].state == "done"
     assert len(dispatcher.submissions) == 1
+
+
+class FailingStore(MemoryStore):
+    """A store to which nothing can be written."""
+
+    def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
+        raise StoreUnusableError("s3://recordings", "it cannot be reached", "look at it")
+
+
+@simulated
+async def test_servers_fetch_a_result_that_cannot_be_stored_once_each_and_submit_no_other_job() -> None:
+    dispatcher = Dispatcher({0.0: "submitted", 30.0: "ready"})
+    async with replicas(dispatcher, store=FailingStore(clock=now)) as every:
+        clients = [every[number % 3].client(f"SESSION{number:09}") for number in range(12)]
+        responses = await asyncio.gather(*(client.get_product() for client in clients))
+
+    assert {response.state for response in responses} == {"done"}
+    assert len({response.number for response in responses}) == 1
+    assert len(dispatcher.submissions) == 1
+
+
+class AbsentStore(MemoryStore):
+    """A store that cannot be read between two times, in s since the beginning."""
+
+    def __init__(self, begin: float, end: float) -> None:
+        super().__init__(clock=now)
+        self._absence = begin, end
+
+    def get(self, key: Key) -> Recording | None:
+        begin, end = self._absence
+        if begin <= elapsed() < end:
+            raise StoreUnusableError("redis://redis.example", "Redis cannot be reached", "look at it")
+        return super().get(key)
+
+
+@pytest.mark.parametrize(("absence", "submissions"), [(40.0, 1), (200.0, 3)])
+def test_clients_wait_a_minute_for_a_recording_that_cannot_be_read_and_then_have_a_job_again(
+    absence: float, submissions: int
+) -> None:
+    dispatcher = Dispatcher({0.0: "submitted", 30.0: "ready"})
+
+    @simulated
+    async def scenario() -> None:
+        async with replicas(dispatcher, store=AbsentStore(20.0, 20.0 + absence)) as every:
+            clients = [one.client(f"SESSION{number}") for number, one in enumerate(every)]
+            responses = await asyncio.gather(*(client.get_product() for client in clients))
+        assert {response.state for response in responses} == {"done"}
+
+    scenario()
+
+    assert len(dispatcher.submissions) == submissions
 
 
 @simulated

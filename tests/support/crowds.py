@@ -70,8 +70,10 @@ class Result:
 class Process:
     """Some clients in one process, which wait until they are started."""
 
-    def __init__(self, python: Path, folder: Path, url: str, count: int) -> None:
+    def __init__(self, python: Path, folder: Path, url: str, count: int, *, authority: Path | None = None) -> None:
+        """Start the clients of one environment; `authority` is the certificate that they trust."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
+        env |= {"REQUESTS_CA_BUNDLE": str(authority)} if authority else {}
         self._process = subprocess.Popen(
             [python, CLIENTS / "crowd.py", url, str(count), str(PAUSE), json.dumps(QUERY)],
             cwd=folder,

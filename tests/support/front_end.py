@@ -19,7 +19,7 @@ from tests.support.paths import CHECKOUT
 from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SITE = CHECKOUT / "deploy/nginx/oda-proxy.conf"
@@ -67,8 +67,8 @@ def free_port() -> int:
     return port
 
 
-def prepare(folder: Path, upstream: str, port: int, plain_port: int) -> Path:
-    """Write the site for an upstream and ports of 127.0.0.1, with a certificate, and return the configuration."""
+def prepare(folder: Path, upstreams: Sequence[str], port: int, plain_port: int) -> Path:
+    """Write the site for upstreams and ports of 127.0.0.1, with a certificate, and return the configuration."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(folder / "authority.pem")
@@ -76,6 +76,7 @@ def prepare(folder: Path, upstream: str, port: int, plain_port: int) -> Path:
     for number, pem in enumerate(certificate.cert_chain_pems):
         pem.write_to_path(folder / "fullchain.pem", append=number > 0)
     site = SITE.read_text()
+    servers = [f"server {urllib.parse.urlsplit(upstream).netloc} max_fails=0;\n" for upstream in upstreams]
     for pattern, replacement in (
         (r"listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;"),
         (r"listen 80;", f"listen 127.0.0.1:{plain_port};"),
@@ -83,7 +84,9 @@ def prepare(folder: Path, upstream: str, port: int, plain_port: int) -> Path:
         (r"server_name oda\.example\.org;", "server_name localhost;"),
         (r"/etc/letsencrypt/live/oda\.example\.org/", f"{folder}/"),
         (r"/var/log/nginx/", f"{folder}/"),
-        (r"server 127\.0\.0\.1:8400", f"server {urllib.parse.urlsplit(upstream).netloc}"),
+        (r"server 127\.0\.0\.1:8400 max_fails=0;\n", servers[0])
+        if len(servers) == 1
+        else (r"(?: *server 127\.0\.0\.1:8400 max_fails=0;\n){2}", "".join(servers)),
     ):
         site, count = re.subn(pattern, replacement, site)
         assert count, pattern
@@ -93,11 +96,11 @@ def prepare(folder: Path, upstream: str, port: int, plain_port: int) -> Path:
 
 
 @contextmanager
-def front_end(folder: Path, upstream: str) -> Iterator[FrontEnd]:
-    """Run nginx with the site before an upstream until the block ends."""
+def front_end(folder: Path, *upstreams: str) -> Iterator[FrontEnd]:
+    """Run nginx with the site before one or several upstreams until the block ends."""
     program, port = nginx(), free_port()
     folder.mkdir()
-    configuration = prepare(folder, upstream, port, free_port())
+    configuration = prepare(folder, upstreams, port, free_port())
     command = [program, "-e", str(folder / "start.log"), "-p", str(folder), "-c", str(configuration)]
     with subprocess.Popen(command) as process:
         try:

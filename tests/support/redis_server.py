@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PROGRAM = shutil.which("redis-server")
@@ -26,8 +26,10 @@ _PATIENCE = 30.0
 class RedisServer:
     """A Redis that listens on 127.0.0.1, and writes each change to its append-only file before it acknowledges it."""
 
-    def __init__(self, folder: Path, *, fsync: str = "always") -> None:
+    def __init__(self, folder: Path, *, fsync: str = "always", options: Mapping[str, object] | None = None) -> None:
+        """Take the folder of its files, and further options of its configuration."""
         self.folder = folder
+        self._options = options or {}
         self.port = free_port()
         self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,8 +44,8 @@ class RedisServer:
         assert PROGRAM is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "yes"}
-        options |= {"appendfsync": self._fsync, "daemonize": "no"}
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        options |= {"appendfsync": self._fsync, "daemonize": "no", **self._options}
+        words = [word for name, value in options.items() for word in (f"--{name}", *str(value).split(" "))]
         self._process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _PATIENCE
         while not self._responds():
@@ -79,7 +81,7 @@ class RedisServer:
         try:
             with closing(socket.create_connection(("127.0.0.1", self.port), 1)) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16) == b"+PONG\r\n"
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
@@ -92,14 +94,21 @@ def free_port() -> int:
         return number
 
 
-@contextmanager
-def running_redis(folder: Path, *, fsync: str = "always") -> Iterator[RedisServer]:
-    """Run a Redis until the block ends; skip the test where the program is not installed."""
+def require_redis() -> None:
+    """Skip the test where the program is not installed."""
     if PROGRAM is None:
         if os.environ.get("ODA_PROXY_REQUIRE_REAL"):
             pytest.fail("redis-server is not installed")
         pytest.skip("redis-server is not installed")
-    server = RedisServer(folder, fsync=fsync)
+
+
+@contextmanager
+def running_redis(
+    folder: Path, *, fsync: str = "always", options: Mapping[str, object] | None = None
+) -> Iterator[RedisServer]:
+    """Run a Redis until the block ends; skip the test where the program is not installed."""
+    require_redis()
+    server = RedisServer(folder, fsync=fsync, options=options)
     server.start()
     try:
         yield server

@@ -12,7 +12,7 @@ from tests.support.crowds import page, wait_until
 from tests.support.servers import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.support.redis_server import RedisServer
@@ -23,6 +23,8 @@ _QUICK_PROGRAM = (
     "replicas.TIMING = Timing(heartbeat=1.0, lease=1.6, look=0.3); replicas.ORPHANS_EVERY = 1.0;"
     "from oda_proxy.cli import main; sys.exit(main())"
 )
+REAL = ("-m", "oda_proxy.cli")
+"""A server as it is."""
 QUICK = ("-c", _QUICK_PROGRAM)
 """A server that notices within a second or two what others do."""
 
@@ -83,6 +85,10 @@ class Replicas:
     servers: list[Server]
     relays: list[CuttableRelay]
 
+    def living(self) -> list[Server]:
+        """Return the servers that run."""
+        return [server for server in self.servers if server.process.poll() is None]
+
     def leader(self) -> int:
         """Wait until one of them leads a job; return its number."""
         found: list[int] = []
@@ -108,6 +114,8 @@ def replicas_running(
     count: int = 3,
     heads: Path | None = None,
     env: Mapping[str, str] | None = None,
+    program: Sequence[str] = QUICK,
+    options: Sequence[str] = (),
 ) -> Iterator[Replicas]:
     """Run servers that share a store until the block ends; some may have been killed by then."""
     heads = heads or folder / "heads"
@@ -120,7 +128,7 @@ def replicas_running(
             relays.append(relay)
             store = f"redis://127.0.0.1:{relay.port}/0?bodies=file://{heads}"
             cache = str(folder / f"cache-{number}")
-            options = ("serve", "--upstream", upstream, "--port", "0", "--store", store, "--cache-dir", cache)
+            words = ("serve", "--upstream", upstream, "--port", "0", "--store", store, "--cache-dir", cache, *options)
             log = folder / f"replica-{number}.log"
-            servers.append(stack.enter_context(running(log, *options, program=QUICK, env=env)))
+            servers.append(stack.enter_context(running(log, *words, program=program, env=env)))
         yield Replicas(servers, relays)
