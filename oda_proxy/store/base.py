@@ -133,6 +133,12 @@ class Store(Protocol):
         Takes some microseconds, does not wait for other processes, and may be called in an event loop.
         """
 
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:
+        """Return whether the recording of a key may be another one than at a version; does not block.
+
+        Where a store does not know which recordings have changed, all may have.
+        """
+
     def fingerprint(self, key: Key) -> str | None:
         """Return a text that is another one after the recording of a key was replaced; None where there is none."""
 

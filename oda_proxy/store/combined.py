@@ -96,6 +96,17 @@ class CombinedStore:
         versions = tuple(store.version() for store in self._all)
         return None if None in versions else versions
 
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:
+        """Return whether the recording of a key may be another one than at a version."""
+        if not isinstance(since, tuple) or len(since) != len(self._all):
+            return True
+        now = self.version()
+        versions = now if isinstance(now, tuple) else (None,) * len(self._all)
+        return any(
+            one != then and store.may_have_changed(key, then)
+            for store, one, then in zip(self._all, versions, since, strict=True)
+        )
+
     def fingerprint(self, key: Key) -> str | None:
         """Return a text that is another one after the recording of a key was replaced; None where there is none."""
         for number, store in enumerate(self._all):

@@ -134,6 +134,10 @@ class DiskStore:
         """Return a value that is another one after any change to the index, or to the folder of heads."""
         return self._folder.version()
 
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:  # noqa: ARG002 - of the protocol
+        """Return True: it is not known which recordings have changed."""
+        return True
+
     def fingerprint(self, key: Key) -> str | None:
         """Return a digest of the row of a recording, and the state of its head; None where either is missing."""
         with self._folder.open_index() as index:

@@ -1,7 +1,8 @@
 """The recordings that were requested lately, in memory, ready to send.
 
-What is in memory is served only while the store has not changed since it was read, or its row was found unchanged
-after the last change: so nothing is served that was removed or replaced, whichever process did so.
+What is in memory is served only while the store has not changed since it was read, the store knows that the changes
+since then were of others, or its row was found unchanged after the last change: so nothing is served that was removed
+or replaced, whichever process did so.
 """
 
 from __future__ import annotations
@@ -83,8 +84,13 @@ class HotTier:
     def find(self, key: Key) -> LoadedRecording | None:
         """Return a recording that is in memory and certainly stored; call it in the event loop. Does not block."""
         entry = self._entries.get(key)
-        if entry is None or entry.version != self._current_version():
+        if entry is None:
             return None
+        version = self._current_version()
+        if entry.version != version:
+            if version is None or self._store.may_have_changed(key, entry.version):
+                return None
+            entry.version = version
         self._note_use(key)
         return entry.recording
 

@@ -14,7 +14,7 @@ from oda_proxy.store.history_limits import HistoryLimits, next_valid_from, not_b
 from oda_proxy.store.search import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
@@ -59,6 +59,10 @@ class MemoryStore:
     def version(self) -> int:
         """Return the number of changes."""
         return self._version
+
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:  # noqa: ARG002 - of the protocol
+        """Return True: it is not known which recordings have changed."""
+        return True
 
     def fingerprint(self, key: Key) -> str | None:
         """Return the number of the change that stored the recording of a key, or None where there is none."""

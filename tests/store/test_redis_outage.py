@@ -54,9 +54,9 @@ def is_connected(store: SpoolingStore) -> bool:
 
 async def test_what_is_in_memory_is_served_without_redis(server: RedisServer, store: SpoolingStore) -> None:
     store.put(recording())
+    until(lambda: store.version() == 2)  # it has noted the change, and heard of it
     tier = HotTier(store)
     tier.read(KEYS[0])
-    until(lambda: store.version() == 1)
 
     server.kill()
     until(lambda: not is_connected(store))

@@ -14,13 +14,15 @@
 --   evict           sorted set: heads without pinned recordings, by the last of these times
 --   pending         sorted set: bodies that are being written, by the time at which that is given up
 --   garbage         set: bodies to be removed
---   version         the number of changes so far; each is published in the channel `changes`
+--   version         the number of changes so far
+--   changes         stream: the keys that were changed last; each ID is the version, and the time in microseconds
 --   fence:KEY       the highest fencing token of the lease of a query
 
 local PREFIX = KEYS[1]
 local ORDERS = {'used', 'stored', 'size', 'cost', 'begin'}
 local FIELDS = {'head', 'stored_size', 'size', 'microseconds', 'pinned', 'totals', 'text_id', 'used_at'}
 local BEING_REPLACED = '+'
+local CHANGES = 1000
 local commands = {}
 
 local function k(...)
@@ -40,9 +42,15 @@ local function now()
   return number(time[1]) + number(time[2]) / 1e6
 end
 
-local function changed(what, key)
+-- Note that the recording of a key, or with an empty one any, is another one now; returns the version.
+local function changed(key)
   local version = redis.call('INCR', k('version'))
-  redis.call('PUBLISH', k('changes'), whole(version) .. ' ' .. what .. ' ' .. key)
+  local id = whole(version) .. '-' .. whole(now() * 1e6)
+  local added = redis.pcall('XADD', k('changes'), 'MAXLEN', '~', CHANGES, id, 'key', key)
+  if type(added) == 'table' and added.err then  -- the version was lost, and begins again
+    redis.call('DEL', k('changes'))
+    redis.call('XADD', k('changes'), id, 'key', key)
+  end
   return version
 end
 
@@ -175,7 +183,7 @@ function commands.put(key, body, fence, ...)
     end
     one.pinned = replaced.pinned
   end
-  local version = changed('put', key)
+  local version = changed(key)
   one.put = whole(version)
   add(key, one)
   return {'stored', version, unneeded or ''}
@@ -196,7 +204,7 @@ end
 
 local function removed(key)
   local one, body = drop(key)
-  return {one and 1 or 0, changed('removed', key), body or ''}
+  return {one and 1 or 0, changed(key), body or ''}
 end
 
 -- Remove a recording; returns whether it existed, the version, and the body that nothing needs any more.
@@ -226,6 +234,16 @@ function commands.remove_damaged(key, put)
   local result = removed(key)
   result[1] = 1
   return result
+end
+
+-- Return the version, and the last changes, beginning with the one that has an ID: IDs and keys in turn.
+function commands.changes(first)
+  local found = {redis.call('GET', k('version')) or '0'}
+  for _, change in ipairs(redis.call('XRANGE', k('changes'), first, '+')) do
+    found[#found + 1] = change[1]
+    found[#found + 1] = change[2][2] or ''
+  end
+  return found
 end
 
 -- Exempt a recording from eviction, or no longer; returns whether it exists.
@@ -344,7 +362,7 @@ function commands.rebuild()
       redis.call('SADD', k('garbage'), body)
     end
   end
-  return changed('rebuilt', '')
+  return changed('')
 end
 
 return commands[ARGV[1]](unpack(ARGV, 2))

@@ -130,6 +130,16 @@ class RedisIndex:
         """Return the number of changes so far."""
         return int(self._client.get(self._key("version")) or 0)
 
+    def changes(self, first: str) -> tuple[int, list[tuple[str, str]]]:
+        """Return the version, and the last changes, beginning with the one that has an ID: their IDs and keys."""
+        version, *rest = self._call("changes", first)
+        texts = iter([_text(one) for one in rest])
+        return int(version), list(zip(texts, texts, strict=True))
+
+    def wait_for_change(self, last: str, seconds: float) -> None:
+        """Wait for a change after the one that has an ID, at most some s."""
+        self._client.xread({self._key("changes"): last}, count=1, block=max(round(seconds * 1000), 1))
+
     def fingerprint(self, key: Key) -> str | None:
         """Return a text that is another one after a recording was replaced; None where there is none."""
         [(_, values)] = self.values([key], ("put", "check"))

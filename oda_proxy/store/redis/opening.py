@@ -43,7 +43,7 @@ def open_store(
 
     keys = Keyspace.of(upstream)
     index = RedisIndex(client, keys)
-    watcher = ChangeWatcher(client, index, keys) if follow else None
+    watcher = ChangeWatcher(index) if follow else None
     parts = (address, index, _bodies(address.bodies, upstream), watcher)
     if spool is None:
         store = RedisStore(*parts, clock=clock, track_use=track_use)

@@ -117,7 +117,7 @@ class RedisStore:
                 except (*DAMAGE, FileNotFoundError) as error:
                     if self._index.read(key) != found:
                         continue  # another writer replaced or removed it meanwhile
-                    self._note(self._index.remove_damaged(key, found.put))
+                    self._note(key, self._index.remove_damaged(key, found.put))
                     with self._lock:
                         self.damaged += 1
                     _log.warning("recording %s was damaged and is removed (%s)", key, reason(error))
@@ -126,7 +126,11 @@ class RedisStore:
 
     def version(self) -> Hashable | None:
         """Return the number of changes, as this process knows it; while Redis is away, the last one."""
-        return None if self.watcher is None else self.watcher.version
+        return None if self.watcher is None else self.watcher.moment
+
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:
+        """Return whether the recording of a key may be another one than at a version, as this process knows it."""
+        return self.watcher is None or self.watcher.may_have_changed(key, since)
 
     def fingerprint(self, key: Key) -> str | None:
         """Return a text that is another one after the recording of a key was replaced; None where there is none."""
@@ -167,7 +171,7 @@ class RedisStore:
                 self._index.begin(name, WRITE_TIME)
                 self._bodies.write(name, head.content)
                 result, change = self._index.put(recording.key, name, values, fence)
-                self._note(change)
+                self._note(recording.key, change)
                 if result == "stored":
                     return
                 with suppress(BodiesUnusableError):  # the sweeper finds it
@@ -214,7 +218,7 @@ class RedisStore:
     def remove(self, key: Key) -> bool:
         """Remove a recording; return whether it existed."""
         with self._translated_errors():
-            return self._note(self._index.remove(key))
+            return self._note(key, self._index.remove(key))
 
     def remove_each(self, keys: Iterable[Key]) -> Iterator[Key]:
         """Remove recordings while their keys are iterated over; the keys of those that did not exist are left out."""
@@ -223,7 +227,7 @@ class RedisStore:
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
         with self._translated_errors():
-            return self._note(self._index.evict(entry))
+            return self._note(entry.key, self._index.evict(entry))
 
     def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
         """Remove recordings to free space, as `evict`; return those that were removed."""
@@ -340,10 +344,10 @@ class RedisStore:
         with self._translated_errors():
             yield from verification.verify(self._index, self._bodies, self._note, fix=fix, checked=checked)
 
-    def _note(self, change: Change) -> bool:
+    def _note(self, key: Key, change: Change) -> bool:
         """Note a change by this process, and remove the head that nothing needs any more."""
         if self.watcher is not None and change.version:
-            self.watcher.note(change.version)
+            self.watcher.note(key)
         garbage.discard(self._index, self._bodies, change.unneeded)
         return change.is_done
 

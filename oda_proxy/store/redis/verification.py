@@ -22,7 +22,7 @@ _TRIES: Final = 3
 
 
 def verify(
-    index: RedisIndex, bodies: Bodies, note: Callable[[Change], bool], *, fix: bool, checked: Callable[[], None]
+    index: RedisIndex, bodies: Bodies, note: Callable[[Key, Change], bool], *, fix: bool, checked: Callable[[], None]
 ) -> Iterator[Fault]:
     """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`.
 
@@ -44,7 +44,7 @@ def verify(
 
 
 def _verify_recording(
-    index: RedisIndex, bodies: Bodies, note: Callable[[Change], bool], key: Key, *, fix: bool
+    index: RedisIndex, bodies: Bodies, note: Callable[[Key, Change], bool], key: Key, *, fix: bool
 ) -> Iterator[Fault]:
     """Check one recording to its end."""
     found = index.read(key)
@@ -60,7 +60,7 @@ def _verify_recording(
             return  # it was replaced or removed meanwhile
         yield Fault(key, reason(error))
         if fix:
-            note(index.remove_damaged(key, found.put if found else None))
+            note(key, index.remove_damaged(key, found.put if found else None))
 
 
 def _counts_agree(index: RedisIndex) -> bool:

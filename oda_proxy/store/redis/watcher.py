@@ -1,46 +1,51 @@
-"""Hears of changes of an index in Redis, in a thread: from a channel, and by looking, lest a message be lost."""
+"""Follows the changes of an index in Redis, in a thread.
+
+Redis has the last changes as a stream, each under the version and its time. A change that was missed, whatever the
+reason, shows in a gap between versions: then every recording counts as changed once. (The client-side caching of
+redis-py has no such numbers: what is lost with a connection does not show before that is found broken.)
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from oda_proxy.store.redis.recent_changes import RecentChanges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Hashable, Sequence
 
-    from redis import Redis
-
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.store.redis.index import RedisIndex
-    from oda_proxy.store.redis.keyspace import Keyspace
 
 _log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 0.5
-"""Seconds between two looks at the version: a lost message costs no more."""
+"""Seconds between two looks at the changes where nothing wakes the thread."""
 
 
 class ChangeWatcher:
-    """Follows the version of an index, and whether Redis can be reached."""
+    """Follows which recordings of an index have changed, and whether Redis can be reached."""
 
-    def __init__(self, client: Redis, index: RedisIndex, keys: Keyspace) -> None:
-        self._client: Any = client
-        self._index = index
-        self._channel = keys.key("changes")
-        self._stopping = threading.Event()
-        self._listeners: list[Callable[[str, str], None]] = []
-        self._back: list[Callable[[], None]] = []
-        self._thread = threading.Thread(target=self._run, name="redis-changes", daemon=True)
-        self.version: int | None = None
-        """The last version that was seen; None before the first. While Redis is away, it stays."""
+    def __init__(self, index: RedisIndex) -> None:
         self.is_connected = True
         """Whether the last look succeeded."""
+        self._index = index
+        self._changes = RecentChanges()
+        self._last = ""
+        """The ID of the last change that is known; empty before the first look."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="redis-changes", daemon=True)
+
+    @property
+    def moment(self) -> Hashable | None:
+        """The number of changes that were noted here; None before the first look. While Redis is away, it stays."""
+        return self._changes.moment if self._last else None
 
     def start(self) -> None:
         """Look once, and begin to follow."""
-        self.version = self._index.version()
+        self.look()
         self._thread.start()
 
     def stop(self) -> None:
@@ -49,60 +54,52 @@ class ChangeWatcher:
         if self._thread.is_alive():
             self._thread.join(2 * LOOK_EVERY + 1)
 
-    def on_change(self, listener: Callable[[str, str], None]) -> None:
-        """Call a listener in the thread after each message, with what happened (`put`, `removed`) and the key."""
-        self._listeners.append(listener)
+    def may_have_changed(self, key: Key, since: Hashable) -> bool:
+        """Return whether a recording may have been replaced or removed since a moment; does not block."""
+        return self._changes.may_have_changed(key, since)
 
-    def on_return(self, listener: Callable[[], None]) -> None:
-        """Call a listener in the thread after each time that Redis can be reached again."""
-        self._back.append(listener)
-
-    def note(self, version: int) -> None:
-        """Note the version after a change by this process."""
-        if self.version is not None and version > self.version:
-            self.version = version
+    def note(self, key: Key) -> None:
+        """Note a change by this process, which is heard of again later."""
+        self._changes.note(key)
 
     def note_failure(self) -> None:
         """Note that a command failed: until the next look, others need not wait for the same."""
         self.is_connected = False
 
+    def look(self) -> None:
+        """Read the changes since the last look. Raises redis.RedisError."""
+        version, found = self._index.changes(self._last or "-")
+        newest = found[-1][0] if found else ""
+        if not found or _number(newest) < version:  # another release, say, has changed it, which writes no stream
+            newest = f"{version}-0"
+        if newest != self._last:
+            if self._last:
+                self._note_each(found, version)
+            self._last = newest
+        self.is_connected = True
+
+    def _note_each(self, found: Sequence[tuple[str, str]], version: int) -> None:
+        """Note the changes after the first one, which is the last known; where any is missing, that all may have."""
+        is_complete = bool(found) and found[0][0] == self._last and len(found) - 1 == version - _number(self._last)
+        keys = [key for _, key in found[1:]]
+        if not is_complete or "" in keys:
+            _log.debug("not all changes in Redis are known: recordings in memory are compared once")
+            self._changes.note_all()
+            return
+        for key in keys:
+            self._changes.note(key)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._follow()
+                self._index.wait_for_change(self._last, LOOK_EVERY)
+                self.look()
             except Exception as error:  # noqa: BLE001 - whatever the library raises, the next look may succeed
                 if self.is_connected:
                     _log.debug("cannot follow the changes in Redis: %s", type(error).__name__)
                 self.is_connected = False
                 self._stopping.wait(LOOK_EVERY)
 
-    def _follow(self) -> None:
-        """Follow the changes until that fails, or it is to stop."""
-        with self._client.pubsub(ignore_subscribe_messages=True) as messages:
-            messages.subscribe(self._channel)
-            self._look()
-            looked_at = time.monotonic()
-            while not self._stopping.is_set():
-                if message := messages.get_message(timeout=LOOK_EVERY):
-                    self._hear(message.get("data"))
-                if time.monotonic() - looked_at >= LOOK_EVERY or not self.is_connected:
-                    self._look()
-                    looked_at = time.monotonic()
 
-    def _look(self) -> None:
-        """Read the version; one that is lower belongs to an index that was restored."""
-        self.version = self._index.version()
-        if not self.is_connected:
-            self.is_connected = True
-            for listener in self._back:
-                listener()
-
-    def _hear(self, data: object) -> None:
-        """Take a message: the version, what happened, and the key."""
-        if not isinstance(data, bytes):
-            return
-        version, what, key = (*data.decode("utf-8", "replace").split(" ", 2), "", "")[:3]
-        with suppress(ValueError):
-            self.note(int(version))
-        for listener in self._listeners:
-            listener(what, key)
+def _number(change: str) -> int:
+    return int(change.partition("-")[0])
