@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -23,6 +24,7 @@ from mock_server import fixtures_folder
 from oda_proxy.capsule.capsule import open_capsule
 from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
 from oda_proxy.errors import FixtureError, ListenError, OdaProxyError, UpstreamUnreachableError, UsageError
+from oda_proxy.fixture import writing
 from tests.support.image_query import IMAGE, get_image, get_image_and_headers, mock_status, run_image
 
 if TYPE_CHECKING:
@@ -304,9 +306,26 @@ def test_an_existing_capsule_is_replaced_only_with_replace(tmp_path: Path) -> No
         with pytest.raises(NotACapsuleError), oda_proxy.recording(tmp_path, upstream=mock):
             pytest.fail("the context was entered")
         with oda_proxy.recording(tmp_path, upstream=mock, replace=True):
-            pass
+            assert len(open_capsule(tmp_path).dispatchers) == 1
 
     assert open_capsule(tmp_path).dispatchers == ()
+
+
+def test_a_capsule_is_not_replaced_by_one_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(file: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{file} ({len(content)})")
+
+    with oda_proxy.mocking() as mock:
+        with oda_proxy.recording(tmp_path / "paper", upstream=mock) as url:
+            get_image(url)
+        monkeypatch.setattr(writing, "_write", no_space)
+        recording = oda_proxy.recording(tmp_path / "paper", upstream=mock, replace=True)
+        with pytest.raises(CapsuleError, match=r"is not replaced: .* No space left on device"), recording as url:
+            get_image(url)
+
+    assert len(open_capsule(tmp_path / "paper").dispatchers[0].fixtures) == 1
 
 
 @pytest.mark.parametrize("include_private", [False, True])

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from oda_proxy.capsule.layout import MANIFEST
-from oda_proxy.errors import FixtureError, OdaProxyError, UnwritableFixtureError, UsageError
+from oda_proxy.errors import FixtureError, OdaProxyError, StoreUnusableError, UnwritableFixtureError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ class CapsuleError(FixtureError):
 
 
 class UnwritableCapsuleError(CapsuleError):
-    """A file of a capsule cannot be written, such as on a full disk."""
+    """A file of a capsule cannot be written: the disk is full, or what it would hold cannot be read from a store."""
 
 
 class NoCapsuleError(CapsuleError):
@@ -42,6 +42,8 @@ def capsule_errors(file: Path) -> Iterator[None]:
         raise
     except UnwritableFixtureError as error:
         raise UnwritableCapsuleError(error.file, str(error).removeprefix(f"{error.file}: ")) from None
+    except StoreUnusableError as error:
+        raise UnwritableCapsuleError(file, str(error)) from None
     except FixtureError as error:
         raise CapsuleError(error.file, str(error).removeprefix(f"{error.file}: ")) from None
     except OdaProxyError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shutil
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from oda_proxy._version import __version__
 from oda_proxy.capsule import command_line, conversion, crate, layout, manifest, readme
-from oda_proxy.capsule.capsule import unlisted_files
 from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError, capsule_errors
 from oda_proxy.capsule.exchange import body_file, to_json
 from oda_proxy.capsule.layout import (
@@ -36,10 +34,8 @@ from oda_proxy.capsule.layout import (
     kind_of,
 )
 from oda_proxy.codec import json_text
-from oda_proxy.errors import CodecError, FixtureError
 from oda_proxy.files import atomic, digests
 from oda_proxy.files.git_attributes import write_git_attributes
-from oda_proxy.files.trees import FolderTree
 from oda_proxy.fixture import json_files
 from oda_proxy.fixture.writing import write_fixture, write_manifest
 from oda_proxy.query.cache_key import KEY_VERSION, short_key
@@ -70,16 +66,14 @@ class CapsuleWriter:
         command: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         include_private: bool = False,
-        replace: bool = False,
         rewritten: Manifest | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Begin a capsule in a folder that does not exist, is empty, or holds the capsule of a run without results.
+        """Begin a capsule in a folder that does not exist or is empty.
 
-        With `replace` the folder may hold any capsule: its files are removed, other files stay. `environment` may
-        hold tokens that the command repeats; `rewritten` is the manifest of a run whose capsule is written again, and
-        whose times and packages stay; `clock` returns s since 1970 (UTC). Raises NotACapsuleError for any
-        other folder, CapsuleError where it cannot be written.
+        `environment` may hold tokens that the command repeats; `rewritten` is the manifest of a run whose capsule is
+        written again, and whose times and packages stay; `clock` returns s since 1970 (UTC). Raises NotACapsuleError
+        for any other folder, CapsuleError where it cannot be written.
         """
         self.folder = folder
         self._include_private = include_private
@@ -94,7 +88,7 @@ class CapsuleWriter:
             self._manifest.rewrite(rewritten)
             self.note_packages(rewritten.packages)
         with capsule_errors(folder):
-            _prepare_folder(folder, replace=replace)
+            _begin_folder(folder)
             write_git_attributes(folder)
             self._manifest.write()
 
@@ -395,37 +389,17 @@ class ManifestWriter:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _prepare_folder(folder: Path, *, replace: bool) -> None:
-    """Create the folder of a capsule; remove the capsule in it where `replace` says so or it has no results."""
+def _begin_folder(folder: Path) -> None:
+    """Create the folder of a capsule with an empty manifest. Raises NotACapsuleError unless it is new or empty."""
     if folder.exists() and not folder.is_dir():
         raise NotACapsuleError(f"{folder} is not a folder; name another one for the capsule")
     folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
-        return
-    if not (folder / MANIFEST).exists():
-        raise NotACapsuleError(f"{folder} is not empty, and holds no capsule; name another folder")
+    if any(folder.iterdir()):
+        raise NotACapsuleError(f"{folder} is not empty; name another folder for the capsule")
     try:
-        is_empty = _has_no_results(folder, manifest.read(FolderTree(folder)))
-    except (CodecError, FixtureError) as error:
-        raise NotACapsuleError(f"{folder} is not replaced, it holds no capsule of a known format: {error}") from None
-    if not (replace or is_empty):
-        raise NotACapsuleError(
-            f"{folder} holds a capsule; name another folder, or replace it (--replace, or replace=True)"
-        )
-    for own in layout.FOLDERS:
-        if (folder / own).exists():
-            shutil.rmtree(folder / own)
-    for name in (CRATE, MANIFEST):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _has_no_results(folder: Path, listed: Manifest) -> bool:
-    """Tell whether the run of a capsule ended with nothing but descriptions."""
-    if listed.ended is None:  # the run may still go on
-        return False
-    return all(kind_of(path) == DESCRIPTIONS for path in listed.files) and not any(
-        unlisted_files(FolderTree(folder), listed)
-    )
+        (folder / MANIFEST).touch(exist_ok=False)
+    except FileExistsError:
+        raise NotACapsuleError(f"another process writes a capsule to {folder}; name another folder") from None
 
 
 MAX_DISPATCHER_NAME = 18

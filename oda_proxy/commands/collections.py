@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from oda_proxy.capsule.errors import UnwritableCapsuleError
+from oda_proxy.capsule.output import capsule_output
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import check_store, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.config.folders import cache_folder
-from oda_proxy.errors import UnwritableFixtureError, UsageError
+from oda_proxy.errors import UsageError
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
 from oda_proxy.http.scope import parse_name
 from oda_proxy.query.cache_key import short_key
@@ -67,8 +66,6 @@ def export(
 
     Raises UsageError for keys or filters, which select recordings of a store.
     """
-    from oda_proxy.capsule.zip_output import folder_for
-
     if keys or filters:
         raise UsageError("a collection is exported as a whole: name no keys and no filters with --collection")
     index = _index(options)
@@ -76,23 +73,16 @@ def export(
     if dry_run:
         return print_list([collection_json(collection)], as_json=as_json)
     store_folder = cache_folder(options.cache_dir, options.upstream)
-    with open_store(options) as store, folder_for(target, replace=replace) as folder:
-        try:
-            exported = export_collection(
-                index,
-                collection,
-                store,
-                folder,
-                url=options.upstream,
-                store_folder=store_folder,
-                include_private=include_private,
-                replace=replace and folder == target,
-            )
-        except (UnwritableCapsuleError, UnwritableFixtureError):
-            if folder != target:  # nothing is to be packed, least of all in place of a whole capsule
-                shutil.rmtree(folder)
-                folder.mkdir()
-            raise
+    with open_store(options) as store, capsule_output(target, replace=replace) as folder:
+        exported = export_collection(
+            index,
+            collection,
+            store,
+            folder,
+            url=options.upstream,
+            store_folder=store_folder,
+            include_private=include_private,
+        )
     for key, reason in exported.missing.items():
         warn(printable(f"{short_key(key)} is not in the capsule: {reason}"))
     if exported.private:

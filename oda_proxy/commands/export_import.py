@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from oda_proxy.capsule.conversion import fixture_from_recording
-from oda_proxy.capsule.zip_output import folder_for
+from oda_proxy.capsule.output import fixtures_output
 from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn, warn_of_no_match
@@ -44,7 +44,7 @@ def export(
     Without keys, all public recordings that meet the filters are written: a private one is published only if its key is
     named.
     """
-    with folder_for(target) as folder:
+    with fixtures_output(target) as folder:
         return _export_to(folder, keys, filters, dry_run=dry_run, options=options, as_json=as_json)
 
 

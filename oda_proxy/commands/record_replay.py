@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oda_proxy.capsule.writer import SOURCE_DATE_EPOCH
-from oda_proxy.capsule.zip_output import folder_for
 from oda_proxy.commands import formatting
 from oda_proxy.commands.output import warn
 from oda_proxy.config.options import PRODUCTION
@@ -62,12 +61,12 @@ def record(
 
     async def run() -> int:
         async with recording(
-            written,
+            folder,
             command=program,
             environment=os.environ,
             upstream=upstream,
             include_private=include_private,
-            replace=replace and written == folder,
+            replace=replace,
             pages=PagePolicy(max_page, frozenset(keep_post)),
         ) as recorder:
             with empty_caches(os.environ) as home:
@@ -77,8 +76,7 @@ def record(
         return result.status
 
     _prepare(program)
-    with folder_for(folder, replace=replace) as written:
-        return asyncio.run(run())
+    return asyncio.run(run())
 
 
 def replay(

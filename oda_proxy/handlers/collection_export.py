@@ -11,7 +11,7 @@ from oda_proxy.capsule import layout
 from oda_proxy.capsule.errors import UnwritableCapsuleError, capsule_errors
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.codec import json_text
-from oda_proxy.errors import OdaProxyError, UnwritableFixtureError
+from oda_proxy.errors import OdaProxyError, StoreUnusableError, UnwritableFixtureError
 from oda_proxy.files import atomic
 from oda_proxy.recordings import failures
 from oda_proxy.store.collection_index import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
@@ -47,15 +47,14 @@ def export_collection(
     url: str,
     store_folder: Path | None,
     include_private: bool,
-    replace: bool = False,
 ) -> ExportedCollection:
-    """Write a collection of the dispatcher at `url` as a capsule into a new folder, or in place of one. Blocks.
+    """Write a collection of the dispatcher at `url` as a capsule into a new folder. Blocks.
 
     Descriptions of instruments, which say what their parameters mean, are read from `store_folder`. Raises
     NotACapsuleError, CapsuleError and StoreUnusableError; a recording that cannot be read is left out.
     """
     moment = collection.created
-    writer = CapsuleWriter(folder, include_private=include_private, replace=replace, clock=lambda: moment)
+    writer = CapsuleWriter(folder, include_private=include_private, clock=lambda: moment)
     dispatcher = writer.dispatcher(url)
     for address in index.facts(collection, ADDRESS):
         dispatcher.add_address(address)
@@ -67,8 +66,8 @@ def export_collection(
         try:
             if instrument := _save(member, store, dispatcher, exported):
                 instruments.add(instrument)
-        except (UnwritableCapsuleError, UnwritableFixtureError):
-            raise  # on a full disk, what is left must not replace a whole capsule
+        except (StoreUnusableError, UnwritableCapsuleError, UnwritableFixtureError):
+            raise  # part of a collection is not to be taken for all of it
         except OdaProxyError as error:
             exported.missing[member.key] = str(error)
     for name, content in index.descriptions(collection):

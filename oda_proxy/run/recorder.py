@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from oda_proxy.capsule.errors import CapsuleError
+from oda_proxy.capsule.errors import CapsuleError, UnwritableCapsuleError
+from oda_proxy.capsule.output import run_output
 from oda_proxy.capsule.secrets import credentials_in
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.config.options import PRODUCTION
@@ -194,7 +195,7 @@ async def recording(
     pages: PagePolicy | None = None,
     listen: OpenListeners | None = None,
 ) -> AsyncIterator[Recorder]:
-    """Record into a capsule in `folder` until the block ends.
+    """Record into a capsule in `folder`, or in a zip file, until the block ends.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ async def recording(
     include_private
         Also record answers that were requested with a token.
     replace
-        The folder may hold a capsule, which is removed.
+        The folder may hold a capsule, which is replaced at the end.
     pages
         Which answers of other servers are recorded.
     listen
@@ -221,14 +222,24 @@ async def recording(
         The environment names a proxy that is not supported.
     """
     check_proxies()
-    writer = CapsuleWriter(
-        folder, command=command, environment=environment, include_private=include_private, replace=replace
-    )
+    with run_output(folder, replace=replace) as written:
+        writer = CapsuleWriter(written, command=command, environment=environment, include_private=include_private)
+        async with _recorder(writer, upstream, pages or PagePolicy(), listen) as recorder:
+            yield recorder
+        if written != folder and recorder.summary.unwritable:
+            raise CapsuleError(folder, f"is not replaced: {recorder.summary.unwritable}")
+
+
+@asynccontextmanager
+async def _recorder(
+    writer: CapsuleWriter, upstream: str | None, pages: PagePolicy, listen: OpenListeners | None
+) -> AsyncIterator[Recorder]:
+    """Record with a writer until the block ends."""
     recorder: Recorder | None = None
     try:
         async with AsyncExitStack() as stack:
             servers = await stack.enter_async_context(AnyServer(use_env_proxies=True))
-            recorder = Recorder(writer, upstream, servers, stack, pages or PagePolicy())
+            recorder = Recorder(writer, upstream, servers, stack, pages)
             if listen is None:
                 bundle = await asyncio.to_thread(trusted_bundle, os.environ)
                 listen = partial(command_listeners, trusted=bundle, is_untrusted=recorder.is_untrusted)
@@ -279,6 +290,8 @@ class _RecordingObserver:
             return await asyncio.to_thread(save, item)
         except CapsuleError as error:
             self._summary.note_not_recorded("an answer", error)
+            if isinstance(error, UnwritableCapsuleError):
+                self._summary.unwritable = str(error)
             return False
 
 

@@ -40,6 +40,9 @@ class RunSummary:
     not_recorded: Counter[str] = field(default_factory=Counter)
     """Answers that were not recorded, with the reason, one line each, and how often."""
 
+    unwritable: str = ""
+    """Why an answer could not be written, such as on a full disk."""
+
     def note_not_recorded(self, what: str, reason: object) -> None:
         """Count an answer that was not recorded; `reason` is a short word, or an error."""
         word = str(reason)

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.capsule.capsule import open_capsule, verify
-from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
-from oda_proxy.capsule.zip_output import folder_for
 from oda_proxy.cli import main
-from oda_proxy.errors import FixtureError, UsageError
+from oda_proxy.errors import FixtureError
 from oda_proxy.files.archives import LIMITS, open_tree
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
@@ -298,63 +296,3 @@ def test_a_file_that_was_changed_in_an_archive_is_named(made: Path, tmp_path: Pa
     (error,) = verify(file)
     assert "paper.zip/dispatchers/" in str(error)
     assert "was changed" in str(error)
-
-
-def test_a_zip_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "paper.zip"
-
-    with folder_for(target) as folder:
-        capsules.write_capsule(folder)
-        assert not target.exists()
-        assert folder.parent == tmp_path
-
-    assert verify(target) == []
-    assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(NotACapsuleError, match="exists"), folder_for(target):
-        pass
-    with folder_for(target, replace=True) as folder:
-        capsules.write_capsule(folder)
-    assert verify(target) == []
-
-
-def interrupted(target: Path) -> None:
-    with folder_for(target) as folder:
-        _, dispatcher = capsules.begun(folder)
-        dispatcher.save_recording(capsules.with_arrays())
-        raise KeyboardInterrupt
-
-
-def test_what_a_failed_run_wrote_is_packed_and_an_empty_one_leaves_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "paper.zip"
-    with pytest.raises(KeyboardInterrupt), folder_for(target):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(target)
-    with closing(open_capsule(target)) as opened:
-        assert opened.ended is None
-        assert len(list(opened.dispatchers[0].recordings())) == 1
-
-
-def test_a_zip_file_that_cannot_be_written_leaves_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("oda_proxy.capsule.zip_output.write_zip_file", fail)
-    with (
-        pytest.raises(CapsuleError, match="No space left on device; what it would hold is in") as error,
-        folder_for(tmp_path / "paper.zip") as folder,
-    ):
-        capsules.write_capsule(folder)
-    assert str(folder) in str(error.value)
-    assert verify(folder) == []
-
-
-def test_other_files_are_not_replaced_and_tar_files_not_written(tmp_path: Path) -> None:
-    (tmp_path / "paper.zip").write_text("mine")
-    with pytest.raises(NotACapsuleError, match="no capsule"), folder_for(tmp_path / "paper.zip", replace=True):
-        pass
-    with pytest.raises(UsageError, match=r"as a folder or as a \.zip file"), folder_for(tmp_path / "paper.tar.gz"):
-        pass
-    assert (tmp_path / "paper.zip").read_text() == "mine"

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule, open_capsule
 from oda_proxy.capsule.capsule import verify as verify_capsule
-from oda_proxy.capsule.errors import CapsuleError, NotACapsuleError
+from oda_proxy.capsule.errors import CapsuleError
+from oda_proxy.capsule.output import capsule_output
 from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.files import digests
 from oda_proxy.fixture import writing
@@ -450,7 +451,8 @@ def test_a_readme_of_the_author_stays(tmp_path: Path, own: bool, text: str) -> N
     if own:
         (tmp_path / "c" / "README.md").write_text("# Mine\n")
 
-    capsules.write_capsule(tmp_path / "c", replace=True)
+    with capsule_output(tmp_path / "c", replace=True) as folder:
+        capsules.write_capsule(folder)
 
     assert (tmp_path / "c" / "README.md").read_text().startswith(text)
 
@@ -469,76 +471,6 @@ def test_no_path_is_longer_than_120_characters(tmp_path: Path) -> None:
     writer.finish(0)
 
     assert max(len(path) for path in open_capsule(tmp_path / "c").files) <= 120
-
-
-# -- the folder ------------------------------------------------------------------------------------
-
-
-def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
-    (tmp_path / "paper.tex").touch()
-    for replacing in (False, True):
-        with pytest.raises(NotACapsuleError, match="is not empty, and holds no capsule"):
-            CapsuleWriter(tmp_path, replace=replacing)
-    with pytest.raises(NotACapsuleError, match="is not a folder"):
-        CapsuleWriter(tmp_path / "paper.tex")
-    assert [file.name for file in tmp_path.iterdir()] == ["paper.tex"]
-
-
-def test_a_capsule_is_replaced_only_on_request(folder: Path) -> None:
-    (folder / "notebook.ipynb").write_text("{}")
-    (folder / HERE / "descriptions" / "left").write_text("{}")
-    with pytest.raises(NotACapsuleError, match=r"or replace it \(--replace, or replace=True\)"):
-        CapsuleWriter(folder)
-    assert len(read_all(folder)) == 2
-
-    CapsuleWriter(folder, replace=True)
-
-    assert sorted(file.name for file in folder.iterdir()) == [
-        ".gitattributes",
-        "README.md",
-        "capsule.json",
-        "notebook.ipynb",
-    ]
-
-
-def test_a_capsule_without_results_is_replaced(tmp_path: Path) -> None:
-    writer = CapsuleWriter(tmp_path)
-    described = writer.dispatcher("https://a.example").folder / "descriptions" / "isgri.json"
-    described.parent.mkdir(parents=True)
-    described.write_text('{"format": 1}')
-    writer.finish(1)
-
-    CapsuleWriter(tmp_path, command=["again"]).finish(0)
-
-    assert open_capsule(tmp_path).command == ("again",)
-    assert not described.exists()
-
-
-def test_a_capsule_of_an_unfinished_run_is_not_replaced(tmp_path: Path) -> None:
-    CapsuleWriter(tmp_path)
-
-    with pytest.raises(NotACapsuleError, match="holds a capsule"):
-        CapsuleWriter(tmp_path)
-
-
-@pytest.mark.parametrize("path", ["dispatchers/notes.txt", "exchanges/notes.txt"])
-def test_other_files_in_a_capsule_without_results_are_not_removed(tmp_path: Path, path: str) -> None:
-    CapsuleWriter(tmp_path).finish(0)
-    (tmp_path / path).parent.mkdir()
-    (tmp_path / path).touch()
-
-    with pytest.raises(NotACapsuleError, match="holds a capsule"):
-        CapsuleWriter(tmp_path)
-    assert (tmp_path / path).exists()
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"format": 3}', "{"])
-def test_what_only_looks_like_a_capsule_is_not_replaced(tmp_path: Path, content: str) -> None:
-    (tmp_path / "capsule.json").write_text(content)
-
-    with pytest.raises(NotACapsuleError, match="no capsule of a known format"):
-        CapsuleWriter(tmp_path, replace=True)
-    assert (tmp_path / "capsule.json").read_text() == content
 
 
 # -- refusals --------------------------------------------------------------------------------------

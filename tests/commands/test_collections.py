@@ -15,6 +15,7 @@ from oda_proxy.capsule.errors import capsule_errors
 from oda_proxy.capsule.writer import DispatcherWriter
 from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
 from oda_proxy.fixture import writing
@@ -99,6 +100,23 @@ def test_an_export_that_fills_the_disk_replaces_nothing(
     assert list(tmp_path.glob("paper.zip-*")) == []
 
 
+@pytest.mark.parametrize("name", ["paper", "paper.zip"])
+def test_an_export_from_a_store_that_cannot_be_read_writes_nothing(
+    tmp_path: Path, options: list[str], name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note(cache_folder(tmp_path / "caches", URL), KEYS[0])
+
+    def peek(store: DiskStore, key: Key) -> Recording | None:
+        raise StoreUnusableError(tmp_path, f"Input/output error at {key}")
+
+    monkeypatch.setattr(DiskStore, "peek", peek)
+
+    assert main(["export", "--collection", "paper", str(tmp_path / name), *options]) == 1
+
+    assert "cannot use the recordings in" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["caches"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["capsule", "capsule.zip"])
 def test_an_export_of_a_collection_replaces_a_capsule_on_request(
@@ -119,12 +137,11 @@ def test_an_export_of_a_collection_replaces_a_capsule_on_request(
         assert recorded(target) == 1
         assert export("--replace") == 0
         assert recorded(target) == 2
-        if name == "capsule.zip":
-            with monkeypatch.context() as full:
-                full.setattr(writing, "_write", no_space)
-                assert export("--replace") == 1
-            assert "cannot be written: No space left on device" in capsys.readouterr().err
-            assert recorded(target) == 2
+        with monkeypatch.context() as full:
+            full.setattr(writing, "_write", no_space)
+            assert export("--replace") == 1
+        assert "cannot be written: No space left on device" in capsys.readouterr().err
+        assert recorded(target) == 2
         shutil.rmtree(tmp_path / "caches")
         assert export("--replace") != 0
         assert recorded(target) == 2
