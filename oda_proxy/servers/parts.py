@@ -175,16 +175,16 @@ def _store_folder(options: ServeOptions) -> Path | None:
 def _open_store(
     folder: Path | None, former_folders: Sequence[Path], options: ServeOptions, stack: AsyncExitStack
 ) -> Store:
+    from oda_proxy.store.history_limits import HistoryLimits
+
+    history = options.history or HistoryLimits()
     if options.store is not None:
         from oda_proxy.store.redis import opening
 
         upstreams = ["http://mock"] if options.mock else [options.upstream, *options.former_url]
         spool = folder / "waiting" if folder else None
-        store = opening.open_stores(options.store, upstreams, follow=True, spool=spool)
+        store = opening.open_stores(options.store, upstreams, follow=True, spool=spool, history=history)
         return stack.enter_context(closing(store))
-    from oda_proxy.store.history_limits import HistoryLimits
-
-    history = options.history or HistoryLimits()
     if folder is None:
         from oda_proxy.store.memory import MemoryStore
 

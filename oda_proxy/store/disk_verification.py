@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import zstandard
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.http.scope import time_text
-from oda_proxy.store import counters, disk_versions, index_keys, rows, secondary_index
+from oda_proxy.store import counters, disk_versions, index_keys, rows, secondary_index, version_times
 from oda_proxy.store.base import Fault
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.index import INDEX, check
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from oda_proxy.store.read_only_index import ReadOnlyIndex
     from oda_proxy.store.store_folder import StoreFolder
 
-_CLOCK_SKEW: Final = 3600.0
-"""Seconds in the future that are no fault: clocks of several hosts differ."""
 PENDING_AGE = 3600.0
 """Age, in s, from which a head under a temporary name is that of a crashed writer."""
 
@@ -134,7 +130,7 @@ def _verify_versions(folder: StoreFolder, *, fix: bool, checked: Callable[[], No
 
 
 def _wrong_times(folder: StoreFolder, now: float) -> Iterator[Fault]:
-    """Report recordings of the future, and versions whose times overlap: a clock was wrong. They stay, and answer."""
+    """Report times of versions that cannot be: a clock was wrong. They stay, and answer."""
     with folder.open_index() as index:
         keys = dict.fromkeys(
             [*index_keys.recording_keys(index), *(key for _, key, _ in index_keys.version_rows(index))]
@@ -143,15 +139,7 @@ def _wrong_times(folder: StoreFolder, now: float) -> Iterator[Fault]:
             current = counters.row(index, index_keys.find_row_unchecked(index, key)[0])
             times = [(one.valid_from, one.valid_until) for one in disk_versions.versions(index, key)]
             times += [] if current is None else [(current.valid_from, None)]
-            if times and times[-1][0] > now + _CLOCK_SKEW:
-                since = time_text(times[-1][0])
-                yield Fault(key, f"a clock was ahead: it is the answer since {since}, and not as of earlier times")
-            if any(end is not None and end > begin for (_, end), (begin, _) in pairwise(times)) or any(
-                end is not None and end <= begin for begin, end in times
-            ):
-                yield Fault(
-                    key, "a clock was set back: the times of its versions overlap; as of those, the first answers"
-                )
+            yield from version_times.faults(key, times, now)
 
 
 def _differences(index: Index | ReadOnlyIndex) -> list[Fault]:

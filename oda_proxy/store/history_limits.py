@@ -68,7 +68,7 @@ def next_valid_from(replaced: Entry, stored_at: float) -> float:
 
     One that was recorded earlier than what it replaces, such as an imported one, is the answer after that.
     """
-    if stored_at > replaced.valid_from:
+    if stored_at >= after(replaced.valid_from):
         return stored_at
     return after(max(replaced.valid_from, replaced.stored_at))
 

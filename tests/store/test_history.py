@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from oda_proxy.store import disk_versions
@@ -20,7 +20,11 @@ from oda_proxy.store.eviction import Limits
 from oda_proxy.store.history_limits import HistoryLimits, version_at
 from oda_proxy.store.maintenance import prune
 from oda_proxy.store.memory import MemoryStore
+from oda_proxy.store.redis.address import StoreAddress
+from oda_proxy.store.redis.opening import open_store
+from oda_proxy.store.redis.store import RedisStore
 from tests.support.recordings import KEYS, into_memory, recording
+from tests.support.redis_server import running_redis
 from tests.support.stores import index_of
 
 if TYPE_CHECKING:
@@ -30,14 +34,35 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.index import Index
+    from tests.support.redis_server import RedisServer
 
 KEY = KEYS[0]
 DAY = 86400.0
 
 
-@pytest.fixture(params=["memory", "disk", "combined"])
+REDIS = pytest.param("redis", marks=pytest.mark.real)
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
+        yield server
+
+
+def redis_store(request: pytest.FixtureRequest, folder: Path, **options: Any) -> RedisStore:
+    """Open an empty store in Redis, with its heads in a folder."""
+    server: RedisServer = request.getfixturevalue("redis_server")
+    address = StoreAddress.parse(f"{server.url}?bodies=file://{folder}/heads")
+    return open_store(address, f"http://{folder.parent.name}-{folder.name}", **options)
+
+
+@pytest.fixture(params=["memory", "disk", "combined", REDIS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "memory":
+    if request.param == "redis":
+        with closing(redis_store(request, tmp_path)) as in_redis:
+            yield in_redis
+            assert list(in_redis.verify(fix=False)) == []
+    elif request.param == "memory":
         yield MemoryStore()
     elif request.param == "combined":
         with closing(CombinedStore(DiskStore(tmp_path / "first"), [DiskStore(tmp_path / "former")])) as combined:
@@ -273,11 +298,15 @@ def test_other_texts_are_no_limits(text: str) -> None:
         HistoryLimits.parse(text)
 
 
-@pytest.mark.parametrize("kind", ["memory", "disk"])
+@pytest.mark.parametrize("kind", ["memory", "disk", REDIS])
 @pytest.mark.parametrize("pinned", [False, True])
-def test_the_history_is_limited(kind: str, pinned: bool, tmp_path: Path) -> None:
+def test_the_history_is_limited(kind: str, pinned: bool, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     limits = HistoryLimits(2, 15.0)
-    store: Store = MemoryStore(history=limits) if kind == "memory" else DiskStore(tmp_path, history=limits)
+    store: Store
+    if kind == "redis":
+        store = redis_store(request, tmp_path, history=limits)
+    else:
+        store = MemoryStore(history=limits) if kind == "memory" else DiskStore(tmp_path, history=limits)
     store.put(recording(KEY, b"at 0", stored_at=0.0))
     store.pin(KEY, pinned=pinned)
     for at in (10.0, 20.0, 30.0):
@@ -338,13 +367,17 @@ class PlainList:
         return found[0] if found else None
 
 
-@pytest.mark.parametrize("kind", ["memory", "disk", "combined"])
+@pytest.mark.parametrize("kind", ["memory", "disk", "combined", REDIS])
 @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(steps=STEPS, moments=st.lists(st.floats(0, 40), min_size=5, max_size=5))
 def test_any_steps_leave_what_a_plain_list_has(
-    kind: str, steps: list[Step], moments: list[float], tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    steps: list[Step],
+    moments: list[float],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    model, store = PlainList(), new_store(kind, tmp_path_factory)
+    model, store = PlainList(), new_store(kind, request, tmp_path_factory)
     for at, (name, key, *text) in enumerate(steps):
         if name in {"put", "same"}:
             same_as = store.entry(key) if name == "same" else None
@@ -358,7 +391,7 @@ def test_any_steps_leave_what_a_plain_list_has(
         assert times(store, key) == [(begin, end) for begin, end, _ in model.versions[key]]
         for time in moments:
             assert text_at(store, time, key) == model.at(key, time)
-    if isinstance(store, DiskStore | CombinedStore):
+    if isinstance(store, DiskStore | CombinedStore | RedisStore):
         assert list(store.verify(fix=False)) == []
         store.close()
 
@@ -392,10 +425,12 @@ def prune_both(store: Store, model: PlainList, fraction: float) -> None:
         model.versions[one.key] = [version for version in model.versions[one.key] if version[0] != one.valid_from]
 
 
-def new_store(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def new_store(kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     if kind == "memory":
         return MemoryStore()
     folder = tmp_path_factory.mktemp("store")
+    if kind == "redis":
+        return redis_store(request, folder)
     if kind == "disk":
         return DiskStore(folder)
     return CombinedStore(DiskStore(folder / "first"), [DiskStore(folder / "former")])
@@ -413,14 +448,19 @@ CLOCK_STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("kind", ["disk", REDIS])
 @settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(steps=CLOCK_STEPS)
+@example(steps=[("put", 100.0), ("put", 100.0 + 1e-7), ("put", 200.0)])
 def test_whatever_clocks_show_versions_are_in_order_and_none_is_lost(
-    steps: list[tuple[str, float]], tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    steps: list[tuple[str, float]],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Times of NTP steps back, of two versions at one instant, and of a machine that was two years ahead."""
-    on_disk = DiskStore(tmp_path_factory.mktemp("store"))
-    stores: list[Store] = [MemoryStore(), on_disk]
+    durable = new_store(kind, request, tmp_path_factory)
+    stores: list[Store] = [MemoryStore(), durable]
     texts: list[bytes] = []
     for number, (name, at) in enumerate(steps):
         current = stores[0].entry(KEY)
@@ -445,14 +485,20 @@ def test_whatever_clocks_show_versions_are_in_order_and_none_is_lost(
             : sum(end is not None for _, end in found)
         ]
     assert times(stores[0]) == times(stores[1])
-    with closing(on_disk):
-        assert all("a clock was ahead" in fault.message for fault in on_disk.verify(fix=False))
+    assert isinstance(durable, DiskStore | RedisStore)
+    with closing(durable):
+        assert all("a clock was ahead" in fault.message for fault in durable.verify(fix=False))
 
 
-def test_verify_reports_recordings_of_the_future_and_they_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["disk", REDIS])
+def test_verify_reports_recordings_of_the_future_and_they_stay(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """A store that was filled on a machine whose clock was two years ahead."""
     now = 1.8e9
-    with closing(DiskStore(tmp_path, clock=lambda: now)) as store:
+    options: dict[str, Any] = {"clock": lambda: now}
+    on_disk = kind == "disk"
+    with closing(DiskStore(tmp_path, **options) if on_disk else redis_store(request, tmp_path, **options)) as store:
         store.put(recording(KEY, b"ahead", stored_at=now + 63e6))
         store.put(recording(KEYS[1], b"skewed by a minute", stored_at=now + 60.0))
         store.put(recording(KEY, b"corrected", stored_at=now))
@@ -484,10 +530,16 @@ def test_verify_reports_versions_whose_times_overlap(tmp_path: Path) -> None:
         assert text_at(store, 150.0) == text_at(store, 350.0) == b"three"
 
 
-@pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_a_lower_limit_removes_the_surplus_that_exists_and_counts_it(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "disk", REDIS])
+def test_a_lower_limit_removes_the_surplus_that_exists_and_counts_it(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     limits = HistoryLimits(1)
-    before: Store = MemoryStore() if kind == "memory" else DiskStore(tmp_path)
+    before: Store
+    if kind == "redis":
+        before = redis_store(request, tmp_path)
+    else:
+        before = MemoryStore() if kind == "memory" else DiskStore(tmp_path)
     for key in KEYS[:3]:
         for at in range(5 if key != KEYS[2] else 2):
             before.put(recording(key, b"%d" % at, stored_at=float(at)))
@@ -495,13 +547,15 @@ def test_a_lower_limit_removes_the_surplus_that_exists_and_counts_it(kind: str, 
     if isinstance(before, MemoryStore):
         before._history = limits
         store: Store = before
+    elif kind == "redis":
+        store = redis_store(request, tmp_path, history=limits)
     else:
         store = DiskStore(tmp_path, history=limits)
 
     assert store.expire_versions(100.0) == 3
     assert [len(store.versions(key)) for key in KEYS[:3]] == [2, 5, 2]
     assert store.expire_versions(100.0) == 0
-    if isinstance(store, DiskStore):
+    if isinstance(store, DiskStore | RedisStore):
         assert list(store.verify(fix=False)) == []
 
 

@@ -17,7 +17,7 @@ from oda_proxy.store.eviction import Limits
 from oda_proxy.store.maintenance import prune
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.objects import folder as folder_module
-from oda_proxy.store.redis import store as store_module
+from oda_proxy.store.redis import writing
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.clients import sync_client
 from oda_proxy.store.redis.keyspace import Keyspace, folder_of
@@ -164,7 +164,7 @@ def test_a_writer_that_was_given_up_writes_its_head_again(
         if len(calls) == 1:
             other.remove_orphans()  # meanwhile it is taken for crashed
 
-    monkeypatch.setattr(store_module, "WRITE_TIME", 0)
+    monkeypatch.setattr(writing, "WRITE_TIME", 0)
     monkeypatch.setattr(folder_module.FolderBodies, "write", slow)
     store.put(recording())
 

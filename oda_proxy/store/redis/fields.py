@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.query.cache_key import Key
@@ -25,10 +26,15 @@ MAX_ROW: Final = 64 * 1024 * 1024
 _MAX_SIZE: Final = 2**53
 _MICROSECONDS: Final = 1_000_000
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
+_VERSION: Final = re.compile(r"([0-9a-f]{64}):(\d{11}\.\d{6})")
+_MAX_TIME: Final = 1e11
+"""Seconds since 1970 below which a time has a place in the order of versions."""
 _TIME: Final = re.compile(r"\d{1,18}(\.\d{1,18})?")
 
 DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading a damaged row raises."""
+
+Fields = Mapping[str, str | bytes]
 
 ProductId = tuple[str | None, str | None, bool]
 """Instrument, product, and whether its recordings are private."""
@@ -70,11 +76,29 @@ def check_of(key: Key, row: bytes) -> str:
 
 def read_row(key: Key, row: bytes | None, check: bytes | None) -> Row:
     """Parse a row; raises one of DAMAGE where it is damaged, or that of another key."""
+    return _checked(rows.loads(key, _read_text(key, row, check)))
+
+
+def read_version_row(key: Key, time: str, row: bytes | None, check: bytes | None) -> Row:
+    """Parse the row of the earlier version with the name `time`, as `read_row`."""
+    found = _checked(rows.loads_version(key, _read_text(key, row, check)))
+    if not (has_place(found.valid_from) and found.valid_until is not None and math.isfinite(found.valid_until)):
+        raise ValueError("its times are no numbers")
+    if version_time(found.valid_from) != time:
+        raise ValueError("its row is that of another version")
+    return found
+
+
+def _read_text(key: Key, row: bytes | None, check: bytes | None) -> str:
     if not isinstance(row, bytes) or not isinstance(check, bytes) or len(row) > MAX_ROW:
         raise ValueError("its row is incomplete or too large")
     if check != check_of(key, row).encode():
         raise ValueError("its row was changed, or is that of another key")
-    found = rows.loads(key, row.decode("utf-8"))
+    return row.decode("utf-8")
+
+
+def _checked(found: Row) -> Row:
+    """Return a row whose numbers are valid; raises ValueError for another one."""
     if not (0 <= found.head.size <= _MAX_SIZE and 0 <= found.head.stored_size <= _MAX_SIZE):
         raise ValueError("its head has no valid size")
     if not (math.isfinite(found.stored_at) and math.isfinite(found.cost)):
@@ -100,6 +124,49 @@ def read_entry(key: Key, values: object, *, used_at: float) -> Entry | None:
 
 ENTRY_FIELDS: Final = ("row", "check", "used_at", "pinned")
 """The fields that `read_entry` reads."""
+
+
+def version_fields(key: Key, row: str | bytes, *, valid_from: float, valid_until: float) -> dict[str, str | bytes]:
+    """Return the fields of what the recording with a row becomes when it is replaced, which is not damaged."""
+    text = row.decode() if isinstance(row, bytes) else row
+    row = rows.dumps_version(text, valid_from=valid_from, valid_until=valid_until).encode()
+    head = rows.loads_version(key, row.decode()).head
+    return {
+        "time": version_time(valid_from),
+        "row": row,
+        "check": check_of(key, row),
+        "head": head.name,
+        "stored_size": str(head.stored_size),
+        "valid_until": repr(valid_until),
+    }
+
+
+def has_place(time: float) -> bool:
+    """Return whether a time, in s since 1970 (UTC), has a place in the order of versions."""
+    return 0 <= time < _MAX_TIME
+
+
+def version_time(valid_from: float) -> str:
+    """Return the name of the version of a recording that was the answer since a time."""
+    return f"{valid_from:018.6f}"
+
+
+def read_version_entry(key: Key, time: str, values: list[bytes | None] | None, *, pinned: bool) -> Entry | None:
+    """Return the metadata in the fields `row` and `check` of an earlier version; None where they are damaged."""
+    if values is None:
+        return None
+    try:
+        row = read_version_row(key, time, *values)
+    except DAMAGE:
+        return None
+    return row.entry(used_at=row.stored_at, pinned=pinned)
+
+
+def read_version_place(member: object) -> tuple[Key, str] | None:
+    """Return the key and the time in the name of a version, KEY:TIME; None for anything else."""
+    text = member.decode("utf-8", "replace") if isinstance(member, bytes) else ""
+    found = _VERSION.fullmatch(text)
+    return (Key(found[1]), found[2]) if found else None
 
 
 def product_id(instrument: str | None, product: str | None, *, private: bool) -> str:

@@ -11,7 +11,7 @@ from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name
 from oda_proxy.store.redis.medium_errors import reason, redis_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from oda_proxy.store.objects.bodies import Bodies
     from oda_proxy.store.redis.index import RedisIndex
@@ -22,13 +22,12 @@ _BATCH: Final = 100
 """Heads that Redis is asked about at once."""
 
 
-def discard(index: RedisIndex, bodies: Bodies, name: str) -> None:
-    """Remove a head that nothing needs any more; one that cannot be removed is garbage for the next sweeper."""
-    if not is_name(name):
-        return
+def discard(index: RedisIndex, bodies: Bodies, names: Sequence[str]) -> None:
+    """Remove heads that nothing needs any more; those that cannot be removed are garbage for the next sweeper."""
     try:
-        bodies.remove(name)
-        index.forget_garbage([name])
+        for name in filter(is_name, names):
+            bodies.remove(name)
+            index.forget_garbage([name])
     except (BodiesUnusableError, redis.RedisError) as error:
         cause = redis_reason(error) if isinstance(error, redis.RedisError) else reason(error)
         _log.warning("a head without a recording is removed later: %s", cause)
@@ -47,7 +46,7 @@ def remove_garbage(index: RedisIndex, bodies: Bodies) -> int:
 
 
 def orphans(index: RedisIndex, bodies: Bodies) -> Iterator[str]:
-    """Iterate over the names of heads that no recording has or will have."""
+    """Iterate over the names of heads that no recording or earlier version has or will have."""
     batch: list[str] = []
     for name in bodies.names():
         batch.append(name)

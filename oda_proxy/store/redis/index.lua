@@ -1,4 +1,5 @@
 -- The changes of the index of recordings: each call is atomic, and takes the same time however many recordings there are.
+-- A pin, and the removal of a pinned recording, take longer where it has many earlier versions.
 --
 -- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
 --
@@ -8,10 +9,17 @@
 --   product:ID      sorted sets: the keys of [instrument, product, private], by time of storing
 --   texts, text:ID  the texts in which words are searched, and the keys that have each
 --   totals          hash: ID|what -> the totals of a product
---   usage           hash: the number of recordings, and the bytes of their heads
---   head:DIGEST     hash: the name of the body, its size, how many of its recordings are pinned
---   members:DIGEST  sorted set: the recordings that have a head, by the time at which they are evicted
+--   usage           hash: the number of recordings, and the bytes of their heads; the number of earlier versions
+--                   (`versions`), and the bytes of heads that no recording has (`past`). The bytes include the latter
+--   head:DIGEST     hash: the name of the body, its size, how many of its recordings are pinned, whether it is `past`
+--   members:DIGEST  sorted set: the recordings and versions that have a head, by the time at which they are evicted;
+--                   of versions it is negative, so that they come first
 --   evict           sorted set: heads without pinned recordings, by the last of these times
+--   earlier:KEY:TIME  hash: the row of an earlier version of a recording, which was the answer since this time
+--   history:KEY     sorted set: these times
+--   histories       sorted set: the keys of recordings with earlier versions, by name
+--   counts          sorted set: the same keys, by the number of their versions
+--   replaced        sorted set: KEY:TIME of all versions, by the time until which they were the answer
 --   pending         sorted set: bodies that are being written, by the time at which that is given up
 --   garbage         set: bodies to be removed
 --   version         the number of changes so far
@@ -23,6 +31,7 @@ local ORDERS = {'used', 'stored', 'size', 'cost', 'begin'}
 local FIELDS = {'head', 'stored_size', 'size', 'microseconds', 'pinned', 'totals', 'text_id', 'used_at'}
 local BEING_REPLACED = '+'
 local CHANGES = 1000
+local FUTURE = 1e12  -- is subtracted from the times of versions in members:DIGEST
 local commands = {}
 
 local function k(...)
@@ -54,6 +63,10 @@ local function changed(key)
   return version
 end
 
+local function is_hash(place)
+  return redis.call('TYPE', place).ok == 'hash'
+end
+
 local function add_totals(id, one, sign)
   local function add(name, value)
     return redis.call('HINCRBY', k('totals'), id .. '|' .. name, whole(sign * value))
@@ -66,7 +79,7 @@ local function add_totals(id, one, sign)
   end
 end
 
--- Sort a head by the time at which the last of its recordings is evicted, unless one is pinned.
+-- Sort a head by the time at which the last of its recordings or versions is evicted, unless one is pinned.
 local function rank(head)
   local last = redis.call('ZREVRANGE', k('members', head), 0, 0, 'WITHSCORES')
   if #last == 0 or number(redis.call('HGET', k('head', head), 'pinned')) > 0 then
@@ -76,16 +89,133 @@ local function rank(head)
   end
 end
 
--- Remove a recording; return what it was, or nil, and the body that nothing needs any more, or nil.
-local function drop(key)
+-- Rank a head after recordings or versions that have it have changed, and count its bytes as those of either.
+local function settle(head)
+  rank(head)
+  local place = k('head', head)
+  local is_past = redis.call('ZCOUNT', k('members', head), 0, '+inf') == 0
+  local values = redis.call('HMGET', place, 'past', 'stored_size')
+  if is_past ~= (values[1] == '1') then
+    redis.call('HSET', place, 'past', is_past and '1' or '0')
+    redis.call('HINCRBY', k('usage'), 'past', whole((is_past and 1 or -1) * number(values[2])))
+  end
+end
+
+-- Take a recording or a version from a head; add the body to `unneeded` where it was the last one.
+local function leave(head, member, is_pinned, stored_size, unneeded)
+  local place = k('head', head)
+  redis.call('ZREM', k('members', head), member)
+  if is_pinned then
+    redis.call('HINCRBY', place, 'pinned', -1)
+  end
+  if redis.call('ZCARD', k('members', head)) > 0 then
+    settle(head)
+    return
+  end
+  local values = redis.call('HMGET', place, 'body', 'past')
+  redis.call('DEL', place)
+  redis.call('ZREM', k('evict'), head)
+  redis.call('HINCRBY', k('usage'), 'occupied', whole(-number(stored_size)))
+  if values[2] == '1' then
+    redis.call('HINCRBY', k('usage'), 'past', whole(-number(stored_size)))
+  end
+  if values[1] then
+    redis.call('SADD', k('garbage'), values[1])
+    unneeded[#unneeded + 1] = values[1]
+  end
+end
+
+local function is_pinned(key)
+  return is_hash(k('recording', key)) and redis.call('HGET', k('recording', key), 'pinned') == '1'
+end
+
+-- Note that the versions of a recording are pinned as it is: they count as such for their heads.
+local function pin_versions(key, change)
+  for _, time in ipairs(redis.call('ZRANGE', k('history', key), 0, -1)) do
+    local place = k('earlier', key, time)
+    local head = is_hash(place) and redis.call('HGET', place, 'head')
+    if head then
+      redis.call('HINCRBY', k('head', head), 'pinned', change)
+      rank(head)
+    end
+  end
+end
+
+-- Note how many versions a recording has.
+local function count_versions(key)
+  local count = redis.call('ZCARD', k('history', key))
+  if count == 0 then
+    redis.call('ZREM', k('histories'), key)
+    redis.call('ZREM', k('counts'), key)
+  else
+    redis.call('ZADD', k('histories'), 0, key)
+    redis.call('ZADD', k('counts'), count, key)
+  end
+end
+
+-- Remove an earlier version; return whether it existed.
+local function drop_version(key, time, unneeded)
+  local place = k('earlier', key, time)
+  local existed = redis.call('ZREM', k('history', key), time) == 1
+  redis.call('ZREM', k('replaced'), key .. ':' .. time)
+  if existed then
+    redis.call('HINCRBY', k('usage'), 'versions', -1)
+    count_versions(key)
+  end
+  if is_hash(place) then
+    local values = redis.call('HMGET', place, 'head', 'stored_size')
+    if values[1] then
+      leave(values[1], key .. ':' .. time, is_pinned(key), values[2], unneeded)
+    end
+  end
+  redis.call('DEL', place)
+  return existed
+end
+
+-- Add an earlier version, whose head has a body, in place of one of the same time.
+local function add_version(key, one, unneeded)
+  local member = key .. ':' .. one.time
+  if redis.call('EXISTS', k('earlier', key, one.time)) == 1 then
+    redis.call('ZADD', k('members', one.head), '-inf', BEING_REPLACED)
+    drop_version(key, one.time, unneeded)
+  end
+  redis.call('HSET', k('earlier', key, one.time), 'row', one.row, 'check', one.check, 'head', one.head,
+    'stored_size', one.stored_size, 'valid_until', one.valid_until)
+  redis.call('ZADD', k('history', key), one.time, one.time)
+  count_versions(key)
+  redis.call('ZADD', k('replaced'), one.valid_until, member)
+  redis.call('HINCRBY', k('usage'), 'versions', 1)
+  redis.call('ZADD', k('members', one.head), number(one.valid_until) - FUTURE, member)
+  redis.call('ZREM', k('members', one.head), BEING_REPLACED)
+  if is_pinned(key) then
+    redis.call('HINCRBY', k('head', one.head), 'pinned', 1)
+  end
+  settle(one.head)
+end
+
+-- Remove the first versions of a recording beyond a number, unless it is pinned; an empty text is no limit.
+local function trim(key, limit, unneeded)
+  if limit == '' or is_pinned(key) then
+    return
+  end
+  local surplus = redis.call('ZCARD', k('history', key)) - number(limit)
+  if surplus > 0 then
+    for _, time in ipairs(redis.call('ZRANGE', k('history', key), 0, surplus - 1)) do
+      drop_version(key, time, unneeded)
+    end
+  end
+end
+
+-- Remove a recording; return what it was, or nil. One that is replaced leaves its pin to its versions.
+local function drop(key, is_replaced, unneeded)
   local place = k('recording', key)
   redis.call('ZREM', k('keys'), key)
   for _, order in ipairs(ORDERS) do
     redis.call('ZREM', k('by', order), key)
   end
-  if redis.call('TYPE', place).ok ~= 'hash' then
+  if not is_hash(place) then
     redis.call('DEL', place)
-    return nil, nil
+    return nil
   end
   local one = {}
   local values = redis.call('HMGET', place, unpack(FIELDS))
@@ -100,27 +230,16 @@ local function drop(key)
   end
   add_totals(one.totals, one, -1)
   redis.call('HINCRBY', k('usage'), 'recordings', -1)
-  redis.call('ZREM', k('members', one.head), key)
-  if one.pinned == '1' then
-    redis.call('HINCRBY', k('head', one.head), 'pinned', -1)
+  leave(one.head, key, one.pinned == '1', one.stored_size, unneeded)
+  if one.pinned == '1' and not is_replaced then
+    pin_versions(key, -1)
   end
-  if redis.call('ZCARD', k('members', one.head)) > 0 then
-    rank(one.head)
-    return one, nil
-  end
-  local body = redis.call('HGET', k('head', one.head), 'body')
-  redis.call('DEL', k('head', one.head))
-  redis.call('ZREM', k('evict'), one.head)
-  redis.call('HINCRBY', k('usage'), 'occupied', whole(-number(one.stored_size)))
-  if body then
-    redis.call('SADD', k('garbage'), body)
-  end
-  return one, body or nil
+  return one
 end
 
 -- Add a recording whose fields are complete.
 local function add(key, one)
-  local priority = number(one.used_at) + number(one.bonus)
+  local priority = math.max(number(one.used_at) + number(one.bonus), 0)
   local fields = {}
   for name, value in pairs(one) do
     fields[#fields + 1] = name
@@ -143,7 +262,41 @@ local function add(key, one)
   if one.pinned == '1' then
     redis.call('HINCRBY', k('head', one.head), 'pinned', 1)
   end
-  rank(one.head)
+  settle(one.head)
+end
+
+local function named(...)
+  local arguments, values = {...}, {}
+  for at = 1, #arguments, 2 do
+    values[arguments[at]] = arguments[at + 1]
+  end
+  return values
+end
+
+-- Give a head a body that was written; one that it had before is garbage.
+local function take_body(head, stored_size, body, unneeded)
+  local former = redis.call('HGET', k('head', head), 'body')
+  if former then
+    redis.call('SADD', k('garbage'), former)
+    unneeded[#unneeded + 1] = former
+  else
+    redis.call('HINCRBY', k('usage'), 'occupied', stored_size)
+  end
+  redis.call('ZADD', k('members', head), '-inf', BEING_REPLACED)
+  redis.call('HSET', k('head', head), 'body', body, 'stored_size', stored_size)
+end
+
+-- Return what shows whether a recording was replaced: the number of its put; empty where there is none.
+local function put_of(key)
+  local place = k('recording', key)
+  return is_hash(place) and redis.call('HGET', place, 'put') or ''
+end
+
+-- Return until when the last version of a recording was the answer; empty where there is none.
+local function end_of(key)
+  local last = redis.call('ZREVRANGE', k('history', key), 0, 0)
+  local place = k('earlier', key, last[1] or '')
+  return is_hash(place) and redis.call('HGET', place, 'valid_until') or ''
 end
 
 -- Announce a body before it is written.
@@ -151,31 +304,27 @@ function commands.begin(body, seconds)
   redis.call('ZADD', k('pending'), now() + number(seconds), body)
 end
 
--- Store a recording whose body was written. `fence` is the fencing token of the writer, or empty.
--- Returns a word, the version, and the body that nothing needs any more, or an empty text.
-function commands.put(key, body, fence, ...)
+-- Store a recording whose body was written. `fence` is the fencing token of the writer, or empty; `former` the number of
+-- the put of the recording that it replaces, `ended` when the last version was replaced, as `read_former` returns them.
+-- `limit` is that of earlier versions. The first `count` of the other arguments are the fields of what that recording
+-- becomes: a version, if any.
+-- Returns a word, the version of the index, and the bodies that nothing needs any more.
+function commands.put(key, body, fence, former, ended, limit, count, ...)
   if fence ~= '' and number(redis.call('GET', k('fence', key))) > number(fence) then
-    return {'fenced', 0, ''}
+    return {'fenced', 0}
+  end
+  if put_of(key) ~= former or end_of(key) ~= ended then
+    return {'changed', 0}
   end
   if redis.call('ZREM', k('pending'), body) == 0 then
-    return {'expired', 0, ''}
+    return {'expired', 0}
   end
-  local arguments, one = {...}, {}
-  for at = 1, #arguments, 2 do
-    one[arguments[at]] = arguments[at + 1]
+  local one, unneeded = named(select(count + 1, ...)), {}
+  if number(count) > 0 then
+    add_version(key, named(unpack({...}, 1, count)), unneeded)
   end
-  local former = redis.call('HGET', k('head', one.head), 'body')
-  if former then
-    redis.call('ZADD', k('members', one.head), '-inf', BEING_REPLACED)
-  end
-  local replaced, unneeded = drop(key)
-  if former then
-    unneeded = former
-    redis.call('SADD', k('garbage'), former)
-  else
-    redis.call('HINCRBY', k('usage'), 'occupied', one.stored_size)
-  end
-  redis.call('HSET', k('head', one.head), 'body', body, 'stored_size', one.stored_size)
+  take_body(one.head, one.stored_size, body, unneeded)
+  local replaced = drop(key, true, unneeded)
   one.used_at, one.pinned = one.stored_at, '0'
   if replaced then
     if number(replaced.used_at) > number(one.stored_at) then
@@ -186,7 +335,96 @@ function commands.put(key, body, fence, ...)
   local version = changed(key)
   one.put = whole(version)
   add(key, one)
-  return {'stored', version, unneeded or ''}
+  trim(key, limit, unneeded)
+  return {'stored', version, unpack(unneeded)}
+end
+
+-- Store an earlier version whose body was written; returns as `put`.
+function commands.put_version(key, body, ...)
+  if redis.call('ZREM', k('pending'), body) == 0 then
+    return {'expired', 0}
+  end
+  local one, unneeded = named(...), {}
+  take_body(one.head, one.stored_size, body, unneeded)
+  add_version(key, one, unneeded)
+  return {'stored', changed(key), unpack(unneeded)}
+end
+
+-- Make a recording an earlier version, unless it was replaced since; returns as `put`.
+function commands.archive(key, former, limit, ...)
+  if put_of(key) ~= former then
+    return {'changed', 0}
+  end
+  local unneeded = {}
+  add_version(key, named(...), unneeded)
+  drop(key, false, unneeded)
+  trim(key, limit, unneeded)
+  return {'stored', changed(key), unpack(unneeded)}
+end
+
+-- Remove versions, KEY:TIME each; to free space only those of recordings that are not pinned.
+-- Returns the version of the index, those that existed, and the bodies that nothing needs any more.
+function commands.remove_versions(is_evicted, ...)
+  local found, unneeded, version = {}, {}, 0
+  for _, member in ipairs({...}) do
+    local key, time = string.sub(member, 1, 64), string.sub(member, 66)
+    if not (is_evicted == '1' and is_pinned(key)) and drop_version(key, time, unneeded) then
+      found[#found + 1] = member
+      version = changed(key)
+    end
+  end
+  return {version, found, unneeded}
+end
+
+-- Remove the first versions of a recording beyond a number, unless it is pinned; returns their number, the version of the
+-- index, and the bodies that nothing needs any more.
+function commands.trim(key, limit)
+  local before, unneeded = redis.call('ZCARD', k('history', key)), {}
+  trim(key, limit, unneeded)
+  local removed = before - redis.call('ZCARD', k('history', key))
+  return {removed, removed > 0 and changed(key) or 0, unpack(unneeded)}
+end
+
+-- Remove a damaged version unless its row was replaced since; `check` is that of the row.
+function commands.remove_damaged_version(key, time, check)
+  local place, unneeded = k('earlier', key, time), {}
+  if is_hash(place) and (redis.call('HGET', place, 'check') or '') ~= check then
+    return {0, 0}
+  end
+  local existed = drop_version(key, time, unneeded)
+  return {existed and 1 or 0, changed(key), unpack(unneeded)}
+end
+
+-- Return the row of a version, its check, and the name of its body; all empty for a damaged one.
+function commands.read_version(key, time)
+  local place = k('earlier', key, time)
+  if not is_hash(place) then
+    return redis.call('ZSCORE', k('history', key), time) and {'', '', ''} or {false, false, false}
+  end
+  local values = redis.call('HMGET', place, 'row', 'check', 'head')
+  if values[3] then
+    values[3] = redis.call('HGET', k('head', values[3]), 'body')
+  end
+  return values
+end
+
+-- Return time, row and check of each version of a recording, in order of time; last row, check, time of use and pin of its
+-- own.
+function commands.versions(key)
+  local found = {}
+  for _, time in ipairs(redis.call('ZRANGE', k('history', key), 0, -1)) do
+    local place = k('earlier', key, time)
+    if is_hash(place) then
+      found[#found + 1] = {time, unpack(redis.call('HMGET', place, 'row', 'check'))}
+    end
+  end
+  local place = k('recording', key)
+  if is_hash(place) then
+    found[#found + 1] = redis.call('HMGET', place, 'row', 'check', 'used_at', 'pinned')
+  else
+    found[#found + 1] = {false, false, false, false}
+  end
+  return found
 end
 
 -- Return the row of a recording, its check, the number of its put, and the name of its body; all empty for a damaged one.
@@ -202,15 +440,26 @@ function commands.read(key)
   return values
 end
 
-local function removed(key)
-  local one, body = drop(key)
-  return {one and 1 or 0, changed(key), body or ''}
+-- Return the row of a recording, its check, the number of its put, and when its last version was replaced.
+function commands.read_former(key)
+  local place, values = k('recording', key), {'', '', ''}
+  if is_hash(place) then
+    values = redis.call('HMGET', place, 'row', 'check', 'put')
+  end
+  values[4] = end_of(key)
+  return values
 end
 
--- Remove a recording; returns whether it existed, the version, and the body that nothing needs any more.
+local function removed(key)
+  local unneeded = {}
+  local one = drop(key, false, unneeded)
+  return {one and 1 or 0, changed(key), unpack(unneeded)}
+end
+
+-- Remove a recording; returns whether it existed, the version of the index, and the bodies that nothing needs any more.
 function commands.remove(key)
   if redis.call('EXISTS', k('recording', key)) == 0 then
-    return {0, 0, ''}
+    return {0, 0}
   end
   return removed(key)
 end
@@ -219,7 +468,7 @@ end
 function commands.evict(key, stored_at)
   local values = redis.call('HMGET', k('recording', key), 'stored_at', 'pinned')
   if not values[1] or number(values[1]) ~= number(stored_at) or values[2] == '1' then
-    return {0, 0, ''}
+    return {0, 0}
   end
   return removed(key)
 end
@@ -228,8 +477,8 @@ end
 function commands.remove_damaged(key, put)
   local place = k('recording', key)
   local kind = redis.call('TYPE', place).ok
-  if kind == 'none' or (kind == 'hash' and (redis.call('HGET', place, 'put') or '') ~= put) then
-    return {0, 0, ''}
+  if kind == 'none' or put_of(key) ~= put then
+    return {0, 0}
   end
   local result = removed(key)
   result[1] = 1
@@ -259,6 +508,7 @@ function commands.pin(key, pinned)
     redis.call('HINCRBY', k('head', values[2]), 'pinned', change)
     redis.call('HINCRBY', k('totals'), values[3] .. '|pinned', change)
     rank(values[2])
+    pin_versions(key, change)
   end
   return 1
 end
@@ -272,7 +522,7 @@ function commands.use(...)
     if values[3] and number(used_at) > number(values[1]) then
       redis.call('HSET', k('recording', key), 'used_at', used_at)
       redis.call('ZADD', k('by', 'used'), used_at, key)
-      redis.call('ZADD', k('members', values[3]), number(used_at) + number(values[2]), key)
+      redis.call('ZADD', k('members', values[3]), math.max(number(used_at) + number(values[2]), 0), key)
       rank(values[3])
     end
   end
@@ -288,7 +538,7 @@ function commands.garbage(limit)
   return redis.call('SRANDMEMBER', k('garbage'), limit)
 end
 
--- Return those of some bodies that no recording has or will have.
+-- Return those of some bodies that no recording or version has or will have.
 function commands.orphans(...)
   local found = {}
   for _, body in ipairs({...}) do
@@ -310,28 +560,41 @@ function commands.claim(name, owner, seconds)
   return 1
 end
 
--- Compute everything again from the recordings, in one go: others wait for it.
-function commands.rebuild()
-  local cursor, keys, bodies = '0', {}, {}
-  local start = #k('recording', '') + 1
+-- Return what follows a name in the keys of Redis.
+local function all_of(name)
+  local found, cursor, start = {}, '0', #k(name, '') + 1
   repeat
-    local found = redis.call('SCAN', cursor, 'MATCH', k('recording', '*'), 'COUNT', 1000)
-    cursor = found[1]
-    for _, place in ipairs(found[2]) do
-      keys[string.sub(place, start)] = true
+    local scanned = redis.call('SCAN', cursor, 'MATCH', k(name, '*'), 'COUNT', 1000)
+    cursor = scanned[1]
+    for _, place in ipairs(scanned[2]) do
+      found[string.sub(place, start)] = true
     end
   until cursor == '0'
-  local derived = {}
-  cursor = '0'
+  return found
+end
+
+local function add_head(head, stored_size, body)
+  if redis.call('EXISTS', k('head', head)) == 0 then
+    redis.call('HSET', k('head', head), 'body', body, 'stored_size', stored_size)
+    redis.call('HINCRBY', k('usage'), 'occupied', stored_size)
+  end
+end
+
+local DERIVED = {keys = 1, by = 1, product = 1, texts = 1, text = 1, totals = 1, usage = 1, head = 1, members = 1, evict = 1,
+  history = 1, histories = 1, counts = 1, replaced = 1}
+
+-- Compute everything again from the rows, in one go: others wait for it.
+function commands.rebuild()
+  local keys, versions, bodies, derived, cursor = all_of('recording'), all_of('earlier'), {}, {}, '0'
   repeat
     local found = redis.call('SCAN', cursor, 'MATCH', k('*'), 'COUNT', 1000)
     cursor = found[1]
     for _, place in ipairs(found[2]) do
       local name = string.match(string.sub(place, #PREFIX + 2), '^[a-z]+')
-      if name == 'head' and redis.call('TYPE', place).ok == 'hash' then
+      if name == 'head' and is_hash(place) then
         bodies[string.sub(place, #k('head', '') + 1)] = redis.call('HGET', place, 'body')
       end
-      if ({keys = 1, by = 1, product = 1, texts = 1, text = 1, totals = 1, usage = 1, head = 1, members = 1, evict = 1})[name] then
+      if DERIVED[name] then
         derived[#derived + 1] = place
       end
     end
@@ -341,20 +604,29 @@ function commands.rebuild()
   end
   for key in pairs(keys) do
     local place, one = k('recording', key), {}
-    if redis.call('TYPE', place).ok == 'hash' then
+    if is_hash(place) then
       local values = redis.call('HGETALL', place)
       for at = 1, #values, 2 do
         one[values[at]] = values[at + 1]
       end
     end
     if one.head and bodies[one.head] and one.totals and one.text_id and one.stored_at then
-      if redis.call('EXISTS', k('head', one.head)) == 0 then
-        redis.call('HSET', k('head', one.head), 'body', bodies[one.head], 'stored_size', one.stored_size)
-        redis.call('HINCRBY', k('usage'), 'occupied', one.stored_size)
-      end
+      add_head(one.head, one.stored_size, bodies[one.head])
       add(key, one)
     else
       redis.call('DEL', place)
+    end
+  end
+  for member in pairs(versions) do
+    local place, one = k('earlier', member), {}
+    if is_hash(place) then
+      one = named(unpack(redis.call('HGETALL', place)))
+    end
+    redis.call('DEL', place)
+    one.time = string.sub(member, 66)
+    if one.row and one.check and one.valid_until and bodies[one.head] and tonumber(one.time) then
+      add_head(one.head, one.stored_size, bodies[one.head])
+      add_version(string.sub(member, 1, 64), one, {})
     end
   end
   for head, body in pairs(bodies) do

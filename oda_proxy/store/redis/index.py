@@ -6,12 +6,20 @@ are read in batches, and totals are counted while rows change. Each method raise
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oda_proxy.store.base import ProductTotals, Usage
-from oda_proxy.store.redis.fields import ENTRY_FIELDS, read_entry, read_key, read_product_id
+from oda_proxy.store.base import HistoryUsage, ProductTotals, Usage
+from oda_proxy.store.redis.fields import (
+    ENTRY_FIELDS,
+    read_entry,
+    read_key,
+    read_product_id,
+    read_version_entry,
+    read_version_place,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry
-    from oda_proxy.store.redis.fields import ProductId
+    from oda_proxy.store.redis.fields import Fields, ProductId
     from oda_proxy.store.redis.keyspace import Keyspace
 
 BATCH: Final = 500
@@ -38,12 +46,21 @@ class StoredRow(NamedTuple):
     body: bytes | None
 
 
+class FormerRow(NamedTuple):
+    """What a put replaces: a row, empty where there is none, and when the last version of the key was replaced."""
+
+    row: bytes | None
+    check: bytes | None
+    put: bytes | None
+    ended: bytes
+
+
 class Change(NamedTuple):
-    """What a script did: whether it changed something, the version since, and a body that nothing needs any more."""
+    """What a script did: whether it changed something, the version since, and bodies that nothing needs any more."""
 
     is_done: bool
     version: int
-    unneeded: str
+    unneeded: Sequence[str]
 
 
 class RedisIndex:
@@ -59,11 +76,38 @@ class RedisIndex:
         """Announce a body that is to be written within some s."""
         self._call("begin", body, seconds)
 
-    def put(self, key: Key, body: str, fields: Mapping[str, str | bytes], fence: int | None) -> tuple[str, Change]:
-        """Store a recording whose body was written; return `stored`, `expired` or `fenced`, and the change."""
-        flat = [part for pair in fields.items() for part in pair]
-        word, version, unneeded = self._call("put", key, body, "" if fence is None else fence, *flat)
-        return word.decode(), Change(word == b"stored", int(version), _text(unneeded))
+    def put(
+        self,
+        key: Key,
+        body: str,
+        fields: Fields,
+        *,
+        former: FormerRow,
+        version: Fields | None,
+        fence: int | None,
+        max_versions: float,
+    ) -> tuple[str, Change]:
+        """Store a recording whose body was written, in place of the one that `read_former` has returned.
+
+        `version` are the fields of what that one becomes. Returns `stored`, `expired`, `changed` where it was replaced
+        since, or `fenced`, and the change.
+        """
+        was = _flat(version or {})
+        replaced = former.put or b"", former.ended
+        fencing, limit = "" if fence is None else fence, _limit(max_versions)
+        return self._put("put", key, body, fencing, *replaced, limit, len(was), *was, *_flat(fields))
+
+    def read_former(self, key: Key) -> FormerRow:
+        """Return what a put of a recording will replace."""
+        return FormerRow(*self._call("read_former", key))
+
+    def put_version(self, key: Key, body: str, fields: Fields) -> tuple[str, Change]:
+        """Store an earlier version whose body was written; returns `stored` or `expired`, and the change."""
+        return self._put("put_version", key, body, *_flat(fields))
+
+    def archive(self, key: Key, fields: Fields, *, former: FormerRow, max_versions: float) -> tuple[str, Change]:
+        """Make a recording an earlier version; returns `stored` or `changed`, and the change, as `put`."""
+        return self._put("archive", key, former.put or b"", _limit(max_versions), *_flat(fields))
 
     def read(self, key: Key) -> StoredRow | None:
         """Return the row of a recording, or None."""
@@ -81,6 +125,51 @@ class RedisIndex:
     def remove_damaged(self, key: Key, put: bytes | None) -> Change:
         """Remove a damaged recording unless it was replaced since."""
         return self._change("remove_damaged", key, put or b"")
+
+    def read_version(self, key: Key, time: str) -> StoredRow | None:
+        """Return the row of the earlier version that was the answer since a time, without `put`, or None."""
+        row, check, body = self._call("read_version", key, time)
+        return None if row is check is body is None else StoredRow(row, check, None, body)
+
+    def versions(self, key: Key) -> tuple[list[list[bytes | None]], list[bytes | None]]:
+        """Return times, rows and checks of earlier versions, in order, and `ENTRY_FIELDS` of the recording."""
+        *earlier, current = self._call("versions", key)
+        return earlier, current
+
+    def remove_versions(self, members: Sequence[str], *, is_evicted: bool) -> tuple[set[str], Change]:
+        """Remove earlier versions, KEY:TIME each; return those that existed.
+
+        To free space, only those of recordings that are not pinned are removed.
+        """
+        version, found, unneeded = self._call("remove_versions", int(is_evicted), *members)
+        return set(map(_text, found)), Change(bool(found), int(version), list(map(_text, unneeded)))
+
+    def remove_damaged_version(self, key: Key, time: str, check: bytes | None) -> Change:
+        """Remove a damaged version unless it was replaced since."""
+        return self._change("remove_damaged_version", key, time, check or b"")
+
+    def version_keys_beginning(self, beginning: str = "") -> Iterator[Key]:
+        """Iterate over the keys with earlier versions that begin with a text, in order."""
+        return self._beginning("histories", beginning)
+
+    def version_times(self, key: Key) -> list[str]:
+        """Return the times since which the earlier versions of a recording were the answer."""
+        return list(map(_text, self._client.zrange(self._key("history", key), 0, -1)))
+
+    def keys_with_versions(self, *, more_than: int) -> list[Key]:
+        """Return the keys of recordings that have more earlier versions than a number."""
+        members = self._client.zrangebyscore(self._key("counts"), f"({more_than}", "+inf")
+        return [key for member in members if (key := read_key(member)) is not None]
+
+    def trim(self, key: Key, max_versions: float) -> tuple[int, Change]:
+        """Remove the first versions of a recording beyond a number, unless it is pinned; return their number."""
+        removed, version, *unneeded = self._call("trim", key, _limit(max_versions))
+        return removed, Change(bool(removed), int(version), list(map(_text, unneeded)))
+
+    def replaced_before(self, time: float, offset: int) -> list[str]:
+        """Return some of the versions, KEY:TIME each, that were replaced before a time, after the first `offset`."""
+        found = self._client.zrangebyscore(self._key("replaced"), "-inf", f"({time!r}", start=offset, num=BATCH)
+        return list(map(_text, found))
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
@@ -146,6 +235,11 @@ class RedisIndex:
         put, check = values or (None, None)
         return None if put is None or check is None else f"{_text(put)} {_text(check)}"
 
+    def history_usage(self) -> HistoryUsage:
+        """Return the number of earlier versions, and the bytes of their heads that no recording has."""
+        versions, occupied = self._client.hmget(self._key("usage"), "versions", "past")
+        return HistoryUsage(max(_whole(versions), 0), max(_whole(occupied), 0))
+
     def usage(self) -> Usage:
         """Return the number of recordings, and the bytes of their heads."""
         recordings, occupied = self._client.hmget(self._key("usage"), "recordings", "occupied")
@@ -172,8 +266,11 @@ class RedisIndex:
 
     def keys_beginning(self, beginning: str = "") -> Iterator[Key]:
         """Iterate over the keys that begin with a text, in order."""
+        return self._beginning("keys", beginning)
+
+    def _beginning(self, name: str, beginning: str) -> Iterator[Key]:
         start = b"[" + beginning.encode("utf-8", "replace")
-        while members := self._client.zrangebylex(self._key("keys"), start, "+", start=0, num=BATCH):
+        while members := self._client.zrangebylex(self._key(name), start, "+", start=0, num=BATCH):
             for member in members:
                 if not member.startswith(beginning.encode("utf-8", "replace")):
                     return
@@ -243,14 +340,30 @@ class RedisIndex:
                 yield _text(member)
             seen, lowest = {member for member, _ in found}, repr(float(found[-1][1]))
 
-    def with_head(self, head: str) -> list[Key]:
-        """Return the keys of the recordings that have a head."""
+    def with_head(self, head: str, uses: Mapping[Key, float]) -> list[Entry]:
+        """Return the metadata of the recordings that have a head, and then of the versions; `uses` as in `entries`."""
         members = self._client.zrange(self._key("members", head), 0, -1)
-        return [key for member in members if (key := read_key(member)) is not None]
+        keys = [key for member in members if (key := read_key(member)) is not None]
+        places = [place for member in members if (place := read_version_place(member)) is not None]
+        return [*self.entries(keys, uses), *self._version_entries(places)]
+
+    def _version_entries(self, places: Sequence[tuple[Key, str]]) -> Iterator[Entry]:
+        """Iterate over the metadata of versions of recordings without pins; those that cannot be read are left out."""
+        for batch in _batches(places):
+            pipeline = self._client.pipeline(transaction=False)
+            for key, time in batch:
+                pipeline.hmget(self._key("earlier", key, time), "row", "check")
+            for (key, time), values in zip(batch, pipeline.execute(raise_on_error=False), strict=True):
+                if (entry := read_version_entry(key, time, _checked(values), pinned=False)) is not None:
+                    yield entry
 
     def _change(self, *arguments: str | bytes) -> Change:
-        done, version, unneeded = self._call(*arguments)
-        return Change(bool(done), int(version), _text(unneeded))
+        done, version, *unneeded = self._call(*arguments)
+        return Change(bool(done), int(version), list(map(_text, unneeded)))
+
+    def _put(self, *arguments: str | bytes | int) -> tuple[str, Change]:
+        word, version, *unneeded = self._call(*arguments)
+        return _text(word), Change(word == b"stored", int(version), list(map(_text, unneeded)))
 
     def _call(self, *arguments: Any) -> Any:
         return self._script(keys=[self._keys.prefix], args=arguments)
@@ -261,6 +374,15 @@ class RedisIndex:
 
 def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _flat(fields: Fields) -> list[str | bytes]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _limit(number: float) -> str:
+    """Return a number of versions for a script; an empty text for no limit."""
+    return "" if math.isinf(number) else str(int(number))
 
 
 def _checked(values: Any) -> list[bytes | None] | None:

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.objects.folder import FolderBodies
 from oda_proxy.store.redis.address import FolderAddress
 from oda_proxy.store.redis.clients import sync_client
@@ -29,6 +30,7 @@ def open_store(
     spool: Path | None = None,
     clock: Callable[[], float] = time.time,
     track_use: bool = True,
+    history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
 ) -> RedisStore:
     """Open the store of a dispatcher, and check that it can be used.
 
@@ -46,11 +48,11 @@ def open_store(
     watcher = ChangeWatcher(index) if follow else None
     parts = (address, index, _bodies(address.bodies, upstream), watcher)
     if spool is None:
-        store = RedisStore(*parts, clock=clock, track_use=track_use)
+        store = RedisStore(*parts, clock=clock, track_use=track_use, history=history)
     else:
         from oda_proxy.store.redis.spooling import SpoolingStore  # imports SQLite
 
-        store = SpoolingStore(*parts, folder=spool, clock=clock, track_use=track_use)
+        store = SpoolingStore(*parts, folder=spool, clock=clock, track_use=track_use, history=history)
     store.probe()
     return store
 
@@ -62,6 +64,7 @@ def open_stores(
     follow: bool = False,
     spool: Path | None = None,
     track_use: bool = True,
+    history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
 ) -> ManagedStore:
     """Open the store of a dispatcher, the first of `upstreams`, and those of its former addresses as one.
 
@@ -72,7 +75,16 @@ def open_stores(
     with ExitStack() as stack:
         first, *others = [
             stack.enter_context(
-                closing(open_store(address, one, follow=follow, spool=None if number else spool, track_use=track_use))
+                closing(
+                    open_store(
+                        address,
+                        one,
+                        follow=follow,
+                        spool=None if number else spool,
+                        track_use=track_use,
+                        history=history,
+                    )
+                )
             )
             for number, one in enumerate(upstreams)
         ]

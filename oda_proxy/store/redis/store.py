@@ -9,28 +9,28 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import redis
 
 from oda_proxy.errors import StoreUnusableError
-from oda_proxy.store.base import FencedError, HistoryUsage, OtherRecordings
-from oda_proxy.store.heads import CompressedHeadWriter, UnwrittenHead
-from oda_proxy.store.objects.bodies import BodiesUnusableError, new_name
-from oda_proxy.store.redis import garbage, searches, verification
-from oda_proxy.store.redis.fields import DAMAGE, body_name, fields, read_row
+from oda_proxy.store.base import OtherRecordings
+from oda_proxy.store.heads import CompressedHeadWriter
+from oda_proxy.store.history_limits import HistoryLimits
+from oda_proxy.store.objects.bodies import BodiesUnusableError
+from oda_proxy.store.redis import garbage, history, searches, verification
 from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, advice, reason, redis_reason
+from oda_proxy.store.redis.reading import RecordingReader
+from oda_proxy.store.redis.writing import WRITE_TIME, RecordingWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.recordings.head import Head
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry, Fault, FreeSpace, ProductTotals, Usage
+    from oda_proxy.store.base import Entry, Fault, FreeSpace, HistoryUsage, ProductTotals, Usage
     from oda_proxy.store.objects.bodies import Bodies
     from oda_proxy.store.redis.address import StoreAddress
     from oda_proxy.store.redis.index import Change, RedisIndex
@@ -40,14 +40,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-WRITE_TIME: Final = 3600
-"""Seconds after which a writer of a head is given up."""
-
 _SWEEPER: Final = "sweeper"
 _SWEEPER_TIME: Final = 60
 """Seconds for which a process maintains the store, unless it extends that."""
-
-_TRIES: Final = 3
 
 
 class RedisStore:
@@ -62,6 +57,7 @@ class RedisStore:
         *,
         clock: Callable[[], float] = time.time,
         track_use: bool = True,
+        history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
     ) -> None:
         """Take the parts; `clock` returns s since 1970 (UTC). Without a watcher, its version cannot be told."""
         self._address = address
@@ -69,13 +65,18 @@ class RedisStore:
         self._bodies = bodies
         self._clock = clock
         self._track_use = track_use
+        self._history = history
+        self._reader = RecordingReader(index, bodies, self._note)
+        self._writer = RecordingWriter(str(address), index, bodies, history, self._note)
         self._uses: dict[Key, float] = {}
-        self._lock = threading.Lock()
         self._owner = secrets.token_hex(16)
         self.watcher = watcher
         """What follows the changes by other processes."""
-        self.damaged = 0
+
+    @property
+    def damaged(self) -> int:
         """How many recordings were found damaged since the start."""
+        return self._reader.damaged
 
     def probe(self) -> None:
         """Check that Redis and the medium of the heads can be used, and begin to follow changes."""
@@ -106,23 +107,7 @@ class RedisStore:
     def peek(self, key: Key) -> Recording | None:
         """Return the recording for a key as `get` does, without noting a use."""
         with self._translated_errors():
-            for _ in range(_TRIES):
-                found = self._index.read(key)
-                if found is None:
-                    return None
-                try:
-                    row = read_row(key, found.row, found.check)
-                    name = body_name(found.body, row.head.name)
-                    return row.recording(self._bodies.open(name, row.head))
-                except (*DAMAGE, FileNotFoundError) as error:
-                    if self._index.read(key) != found:
-                        continue  # another writer replaced or removed it meanwhile
-                    self._note(key, self._index.remove_damaged(key, found.put))
-                    with self._lock:
-                        self.damaged += 1
-                    _log.warning("recording %s was damaged and is removed (%s)", key, reason(error))
-                    return None
-        return None
+            return self._reader.recording(key)
 
     def version(self) -> Hashable | None:
         """Return the number of changes, as this process knows it; while Redis is away, the last one."""
@@ -149,8 +134,8 @@ class RedisStore:
     def put(self, recording: Recording, *, same_as: Entry | None = None) -> None:
         """Store a recording, replacing any with its key; once this returns, it survives a crash.
 
-        The replaced one does not become an earlier version: a store in Redis has no history. Where it is `same_as`,
-        whose content was found equal, the recording has been the answer since that one was.
+        The replaced one becomes an earlier version, as far as the limits of the history allow. Where it is `same_as`,
+        whose content was found equal, both are one version that has been the answer since that one was.
         """
         self._put(recording, same_as, None)
 
@@ -162,58 +147,51 @@ class RedisStore:
         self._put(recording, same_as, fence)
 
     def _put(self, recording: Recording, same_as: Entry | None, fence: int | None) -> None:
-        head = _compressed(recording.head)
-        first_stored_at = None if same_as is None else min(same_as.valid_from, recording.stored_at)
-        values = fields(recording, head.head_file, first_stored_at)
         with self._translated_errors():
-            for _ in range(_TRIES):
-                name = new_name(head.head_file.name)
-                self._index.begin(name, WRITE_TIME)
-                self._bodies.write(name, head.content)
-                result, change = self._index.put(recording.key, name, values, fence)
-                self._note(recording.key, change)
-                if result == "stored":
-                    return
-                with suppress(BodiesUnusableError):  # the sweeper finds it
-                    self._bodies.remove(name)
-                if result == "fenced":
-                    raise FencedError
-        raise StoreUnusableError(
-            str(self._address), f"writing a head took more than {WRITE_TIME} s", "look at the network"
-        )
+            self._writer.put(recording, same_as, fence)
 
-    def archive(self, key: Key, valid_until: float) -> bool:  # noqa: ARG002 - of the protocol
-        """Remove the recording of a key, and return whether it existed: there are no earlier versions."""
-        return self.remove(key)
+    def restore(self, recording: Recording, entry: Entry) -> None:
+        """Store a recording of another store with the times of its metadata there, as an earlier version or as today's.
+
+        Where it is today's, the one that it replaces becomes an earlier version, unless that is not older.
+        """
+        with self._translated_errors():
+            self._writer.restore(recording, entry)
+
+    def archive(self, key: Key, valid_until: float) -> bool:
+        """Make the recording of a key an earlier version, which was the answer until then; return whether it exists."""
+        with self._translated_errors():
+            return self._note(key, history.archive(self._index, key, valid_until, self._history))
 
     def versions(self, key: Key) -> list[Entry]:
-        """Return the metadata of the recording: there are no earlier versions."""
-        entry = self.entry(key)
-        return [] if entry is None else [entry]
+        """Return the metadata of the earlier versions of a recording, and last its own, in order of time."""
+        with self._translated_errors():
+            return history.versions(self._index, key, self._uses)
 
-    def version_keys_beginning(self, text: str) -> list[Key]:  # noqa: ARG002 - of the protocol
-        """Return nothing: there are no earlier versions."""
-        return []
+    def version_keys_beginning(self, text: str) -> list[Key]:
+        """Return the keys with earlier versions that begin with a text, in order."""
+        with self._translated_errors():
+            return list(self._index.version_keys_beginning(text))
 
     def get_version(self, entry: Entry) -> Recording | None:
-        """Return the recording with the metadata that `versions` has returned; None if it was replaced since."""
-        recording = self.peek(entry.key)
-        if recording is not None and recording.stored_at != entry.stored_at:
-            recording.head.close()
-            return None
-        return recording
+        """Return the recording with the metadata that `versions` has returned; None if it was removed since."""
+        with self._translated_errors():
+            return self._reader.version(entry)
 
-    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:  # noqa: ARG002 - of the protocol
-        """Return nothing: there are no earlier versions."""
-        return []
+    def remove_versions(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Remove earlier versions, and return those that existed."""
+        with self._translated_errors():
+            return history.remove(self._index, entries, self._discard, is_evicted=False)
 
-    def expire_versions(self, now: float) -> int:  # noqa: ARG002 - of the protocol
-        """Return 0: there are no earlier versions."""
-        return 0
+    def expire_versions(self, now: float) -> int:
+        """Remove the earlier versions beyond the limits of the history, without pinned ones; return their number."""
+        with self._translated_errors():
+            return history.expire(self._index, self._history, now, self._discard)
 
     def history_usage(self) -> HistoryUsage:
-        """Return the usage of no versions."""
-        return HistoryUsage()
+        """Return the usage of earlier versions, in constant time."""
+        with self._translated_errors():
+            return self._index.history_usage()
 
     def remove(self, key: Key) -> bool:
         """Remove a recording; return whether it existed."""
@@ -227,11 +205,16 @@ class RedisStore:
     def evict(self, entry: Entry) -> bool:
         """Remove a recording to free space, unless it was replaced or pinned since; return whether it was removed."""
         with self._translated_errors():
+            if entry.valid_until is not None:
+                return bool(history.remove(self._index, [entry], self._discard, is_evicted=True))
             return self._note(entry.key, self._index.evict(entry))
 
     def evict_all(self, entries: Sequence[Entry]) -> list[Entry]:
         """Remove recordings to free space, as `evict`; return those that were removed."""
-        return [entry for entry in entries if self.evict(entry)]
+        versions = [entry for entry in entries if entry.valid_until is not None]
+        removed = [entry for entry in entries if entry.valid_until is None and self.evict(entry)]
+        with self._translated_errors():
+            return [*removed, *history.remove(self._index, versions, self._discard, is_evicted=True)]
 
     def pin(self, key: Key, *, pinned: bool) -> bool:
         """Exempt a recording from eviction, or no longer; return whether it exists."""
@@ -278,14 +261,14 @@ class RedisStore:
             return searches.find(self._index, search, self._uses, offset=offset, limit=limit)
 
     def groups_to_evict(self) -> Iterator[list[Entry]]:
-        """Iterate over the recordings in the order of eviction, those that share a head together, without pinned ones.
+        """Iterate over what may be evicted in order, those that share a head together, without what is pinned.
 
         Times of use are written before.
         """
         self.save_use_times()
         with self._translated_errors():
             for head in self._index.heads_to_evict():
-                if group := list(self._index.entries(self._index.with_head(head), self._uses)):
+                if group := self._index.with_head(head, self._uses):
                     yield group
 
     def totals(self) -> list[ProductTotals]:
@@ -342,14 +325,19 @@ class RedisStore:
     def verify(self, *, fix: bool, checked: Callable[[], None] = lambda: None) -> Iterator[Fault]:
         """Check everything and report faults; with `fix`, remove what is damaged. Each recording calls `checked`."""
         with self._translated_errors():
-            yield from verification.verify(self._index, self._bodies, self._note, fix=fix, checked=checked)
+            now = self._clock()
+            yield from verification.verify(self._index, self._bodies, self._note, now=now, fix=fix, checked=checked)
 
     def _note(self, key: Key, change: Change) -> bool:
-        """Note a change by this process, and remove the head that nothing needs any more."""
+        """Note a change by this process to a recording, and remove the heads that nothing needs any more."""
         if self.watcher is not None and change.version:
             self.watcher.note(key)
-        garbage.discard(self._index, self._bodies, change.unneeded)
+        self._discard(change)
         return change.is_done
+
+    def _discard(self, change: Change) -> None:
+        """Remove the heads that nothing needs after a change."""
+        garbage.discard(self._index, self._bodies, change.unneeded)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -368,12 +356,3 @@ class RedisStore:
         except BodiesUnusableError as error:
             bodies_advice = "look at the folder or the bucket that --store names"
             raise StoreUnusableError(str(self._address.bodies), reason(error), bodies_advice) from error
-
-
-def _compressed(head: Head) -> UnwrittenHead:
-    if isinstance(head, UnwrittenHead):
-        return head
-    writer = CompressedHeadWriter(head.size)
-    for piece in head.pieces():
-        writer.write(piece)
-    return writer.finish()
