@@ -28,7 +28,6 @@ from oda_proxy.errors import (
     OdaProxyError,
     UpstreamUnreachableError,
 )
-from oda_proxy.handlers import past_answers
 from oda_proxy.handlers.capsule_recordings import CAPSULE, CapsuleRecordings
 from oda_proxy.handlers.collecting import CollectionHandler
 from oda_proxy.handlers.counts import Counts, Outcomes, count
@@ -37,6 +36,7 @@ from oda_proxy.handlers.fresh_recordings import FreshnessHandler
 from oda_proxy.handlers.hits import HitHandler
 from oda_proxy.handlers.limits import LimitHandler
 from oda_proxy.handlers.other_routes import OtherRouteHandler
+from oda_proxy.handlers.past_answers import PastAnswerHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
 from oda_proxy.handlers.query_tally import COLD, HOT, QueryTally
@@ -144,8 +144,15 @@ class Proxy:
             is_online=upstream is not None,
             is_observed=services.observer is not None,
         )
-        self._past = past_answers.PastAnswerHandler(
-            store, self.capsules, self.store_faults, self._hits, self._observer, default=policy.as_of, clock=clock
+        self._past = PastAnswerHandler(
+            store,
+            self.capsules,
+            self.store_faults,
+            self._hits,
+            self._observer,
+            miss_handler=self._miss_handler,
+            default=policy.as_of,
+            clock=clock,
         )
         job_services = JobServices(
             relay=self._upstream_relay,
@@ -290,10 +297,10 @@ class Proxy:
                 return await self._analysis(request, route, base_url)
             request = self._scoped(request, route)
             if route.kind in _DESCRIPTIONS and request.method == "GET":
-                return past_answers.remark(await self.collections.describe(request, route, base_url), request)
+                return self._past.remark(await self.collections.describe(request, route, base_url), request, route)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
-            return await self._other_routes.answer(request, route, base_url)
+            return self._past.remark(await self._other_routes.answer(request, route, base_url), request, route)
         except OdaProxyError as error:
             return text_error(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, clients receive a failure they can read
@@ -316,7 +323,7 @@ class Proxy:
                 answer = await self._relay.send(request, base_url, "bypass", api_client, detail="not-a-query")
             else:
                 request = self._scoped(request, route)
-                answer = past_answers.remark(await self._query(query, envelope, request, base_url), request)
+                answer = await self._query(query, envelope, request, base_url)
                 answer = await self.collections.note_query(request, query, envelope, answer, base_url)
         except OdaProxyError as error:
             return self._failure(error, query, envelope)
@@ -324,7 +331,7 @@ class Proxy:
             _log.error("%s", (internal := InternalError(error)).log_line)
             return self._failure(internal, query, envelope)
         self._tally.count(query, envelope, answer.cache_status)
-        return answer
+        return self._past.remark(answer, request, route)
 
     def _failure(self, error: OdaProxyError, query: Query | None, envelope: Envelope) -> Answer:
         """Count an error, and return it as a failed job."""
@@ -334,7 +341,8 @@ class Proxy:
 
     async def _query(self, query: Query, envelope: Envelope, request: Request, base_url: str) -> Answer:
         """Answer a query from its recording, or from its job."""
-        if reason := analysis_request.bypass_reason(query, request):
+        reason, scope = analysis_request.bypass_reason(query, request), request.scope
+        if reason and not (scope.as_of and reason == analysis_request.CREDENTIALS):
             api_client = envelope if query.api else None
             return await self._relay.send(request, base_url, "bypass", api_client, detail=reason)
         if error := analysis_request.state_error(envelope):
@@ -343,11 +351,14 @@ class Proxy:
             return await self._relay.send(request, base_url, "bypass", envelope, detail="state")
         if (audience := self._token_checker.audience(envelope)) is None:
             return await self._relay.send(request, base_url, "bypass", envelope, detail="token")
-        resolved = await self._resolver.resolve(query, audience=audience)
+        resolved = await self._resolver.resolve(query, audience=audience, may_request=not scope.only)
         note_query(request, resolved)
         client = Client(request, envelope, base_url)
-        past = await self._past.answer(resolved, client, self._token_checker.is_verified)
-        return past or await self._answer_today(resolved, client)
+        if past := await self._past.answer(resolved, client, self._token_checker.is_verified):
+            return past
+        if reason:
+            return await self._relay.send(request, base_url, "bypass", envelope, detail=reason)
+        return await self._answer_today(resolved, client)
 
     async def _answer_today(self, resolved: ResolvedQuery, client: Client) -> Answer:
         """Answer a query of a known audience as of now."""

@@ -460,7 +460,7 @@ class Described:
         self._schemas = tuple(read_schema(text) for text in texts)
         self.invalidated: list[str] = []
 
-    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
+    async def schemas(self, instrument: str, *, may_request: bool = True) -> tuple[Schema, ...]:
         return self._schemas
 
     def invalidate(self, instrument: str) -> None:

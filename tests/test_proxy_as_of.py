@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 
 from oda_proxy.handlers.policy import Policy
@@ -17,6 +18,8 @@ from oda_proxy.http.message import Request
 from oda_proxy.http.scope import AsOf, Scope
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
+from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import SESSION, answer
 from tests.support.scripted_upstream import ORIGIN, QUERY, Clock, Script, at_once, body_of, request
@@ -186,6 +189,79 @@ async def test_a_server_may_have_a_past_time_for_all(proxy: Proxy, upstream: Scr
     assert not upstream.asked
 
 
+CREDENTIALS = [(("Cookie", "_oauth2_proxy=T"),), (("Authorization", "Bearer T"),)]
+
+
+@pytest.mark.parametrize("sent", CREDENTIALS)
+async def test_a_client_with_credentials_receives_the_version_that_everyone_may_read(
+    proxy: Proxy, upstream: Script, sent: Headers
+) -> None:
+    for prefix in ("/as-of/2026-02-01", "/as-of/2026-02-01/only"):
+        result = await ask(proxy, prefix, sent=sent)
+        assert (str(result.cache_status), await value(result)) == ("oda-proxy; hit; detail=as-of", "one")
+    assert (await ask(proxy, "/as-of/2026-01-09/only", sent=sent)).status == 400
+    assert not upstream.asked
+    upstream.then(product("for this client"))
+    result = await ask(proxy, "/as-of/2026-01-09", sent=sent)
+    assert str(result.cache_status) == "oda-proxy; fwd=bypass; fwd-status=200; detail=not-recorded-then"
+    assert await value(result) == "for this client"
+    assert upstream.asked[0].headers[: len(sent)] == sent
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("run_analysis", "&return_progress=True"), ("run_analysis", "no api"), ("download_products", ""), ("any", "")],
+)
+async def test_what_is_relayed_says_that_it_is_of_today(proxy: Proxy, upstream: Script, path: str, fields: str) -> None:
+    plain = request(f"{QUERY}{fields}".replace("&api=Trueno api", ""), path=f"/as-of/2026-02-01/{path}")
+    upstream.then(product("today"))
+    result = await proxy.answer(plain, origin=ORIGIN)
+
+    assert str(result.cache_status) == "oda-proxy; fwd=bypass; fwd-status=200; detail=not-recorded-then"
+    assert len(upstream.asked) == 1
+
+
+async def test_nothing_is_sent_under_only(proxy: Proxy, upstream: Script, clock: Clock) -> None:
+    """Neither to describe an instrument, nor to verify a token, nor for pages of the frontend."""
+    descriptions = Descriptions(upstream, None, ttl=300.0, clock=clock)
+    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=None, trust=0.0, clock=clock)
+    services = Services(instruments=descriptions, tokens=tokens)
+    online = Proxy(proxy.store, upstream, Policy(), services=services, runtime=Runtime(clock=clock, sleep=at_once))
+    claims = {"sub": "someone", "exp": clock.now + 3600, "roles": "general"}
+    token = jwt.encode(claims, "k" * 32, algorithm="HS256")
+
+    assert await value(await ask(online, "/as-of/2026-02-01/only")) == "one"
+    for fields, words in (
+        ("&instrument=unknown", "as of 2026-02-01: there is no recording of "),
+        (f"&token={token}", "as of 2026-02-01: the token has not been verified"),
+        ("&return_progress=True", "as of 2026-02-01: there is no recording of this"),
+        ("&query_status=ready", "as of 2026-02-01: there is no recording of this"),
+    ):
+        plain = request(QUERY.replace("instrument=isgri", "instrument=unknown") if "unknown" in fields else QUERY)
+        query_string = f"{plain.query_string}{'' if 'unknown' in fields else fields}"
+        if "query_status" in fields:
+            query_string = query_string.replace("query_status=new&", "")
+        result = await online.answer(Request("GET", "/as-of/2026-02-01/only/run_analysis", query_string), origin=ORIGIN)
+        assert result.status == 400
+        assert json.loads(await body_of(result))["error"].startswith(words)
+    for path in ("api/instr-list", "api/meta-data", "download_products", "resolve_name", "call_back", "x/y"):
+        result = await online.answer(Request("GET", f"/as-of/2026-02-01/only/{path}", "token=x"), origin=ORIGIN)
+        assert result.status in {403, 404}
+    assert not upstream.asked
+
+
+async def test_a_preference_is_not_forwarded(proxy: Proxy, upstream: Script) -> None:
+    """An upstream that is such a proxy would answer as of then, and that would be stored as the answer of today."""
+    upstream.then(product("today"))
+    sent = (("Accept-Datetime", "Sun, 01 Feb 2026 00:00:00 GMT"),)
+
+    result = await ask(proxy, fields="&E1_keV=99", sent=sent)
+
+    assert str(result.cache_status).endswith("stored; detail=not-recorded-then")
+    assert not headers.values(upstream.asked[0].headers, "Accept-Datetime")
+    assert await value(await ask(proxy, fields="&E1_keV=99")) == "today"
+
+
 # -- RFC 7089 ---------------------------------------------------------------------------------------
 
 
@@ -194,7 +270,7 @@ async def test_a_server_may_have_a_past_time_for_all(proxy: Proxy, upstream: Scr
     [
         ("Sun, 01 Feb 2026 00:00:00 GMT", "one", "Sat, 10 Jan 2026 12:00:00 GMT"),
         ("Wed, 10 Jun 2026 11:59:59 GMT", "two", "Tue, 10 Mar 2026 12:00:00 GMT"),
-        ("Thu, 31 May 2007 20:35:00 GMT", "one", "Sat, 10 Jan 2026 12:00:00 GMT"),  # before the first: section 4.5.1
+        ("Thu, 31 May 2007 20:35:00 GMT", "one", "Sat, 10 Jan 2026 12:00:00 GMT"),  # before the first: section 4.5.3
         ("Mon, 31 Dec 2040 00:00:00 GMT", "three", "Wed, 10 Jun 2026 12:00:00 GMT"),  # after the last
     ],
 )
@@ -215,6 +291,7 @@ async def test_a_client_that_prefers_a_time_receives_the_memento_of_it(
     assert header(again, "Memento-Datetime") == memento
     assert not headers.values(again.headers, "Vary")
     assert await value(again) == text
+    assert header(await ask(proxy), "Vary") == "accept-datetime"
 
 
 async def test_links_name_the_original_the_timemap_and_the_neighbours(proxy: Proxy) -> None:

@@ -149,7 +149,8 @@ class CollectionHandler:
         audience = self._tokens.audience(envelope.token)
         if audience is None or not self._tokens.is_verified(envelope.token):
             return  # the dispatcher refused the token, or does not know it: nothing was stored for its audience
-        resolved = await self._resolver.resolve(query, audience=audience)
+        may_request = not request.scope.only
+        resolved = await self._resolver.resolve(query, audience=audience, may_request=may_request)
         use = _Use(request, envelope, audience, base_url)
         if status.hit or status.stored or (status.collapsed and not status.detail):
             await self._note_recording(use, resolved)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import NoRecordingError
+from oda_proxy.handlers.mementos import as_memento
 from oda_proxy.http.cache_control import cache_control
 from oda_proxy.http.routes import Kind
 from oda_proxy.query import analysis_request
@@ -39,7 +40,7 @@ class DescriptionHandler:
             pairs = sorted(parse_fields(request.query_string))
             fields = [f"{name}={value}" for name, value in pairs if name != "token"]
             if past := await self._cache.get_as_of((route.path, *fields), as_of):
-                return past
+                return as_memento(past.answer, request, base_url, past.times, past.number)
             if request.scope.only:
                 what = "".join(f", {field}" for field in fields)[:100]
                 raise NoRecordingError(f"as of {as_of.text}: no description is recorded ({route.path}{what})")

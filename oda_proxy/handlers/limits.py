@@ -68,7 +68,9 @@ class LimitHandler:
             audience = self.tokens.audience(envelope.token)
             job_id = ""
             if not envelope.job_id and audience is not None:
-                job_id = provisional_job_id(await self.resolver.resolve(query, audience=audience))
+                may_request = not routes.find(request.path).scope.only
+                resolved = await self.resolver.resolve(query, audience=audience, may_request=may_request)
+                job_id = provisional_job_id(resolved)
             answer = limit_answer(envelope, job_id=job_id, reason=refusal.reason, retry_after=seconds, now=self.clock())
         else:
             error = TooManyRequestsError(f"{refusal.reason}; send the request again in {seconds} s")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlencode
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
-from oda_proxy.handlers.capsule_recordings import CAPSULE
+from oda_proxy.handlers.mementos import as_memento, fixed, varying
 from oda_proxy.handlers.request_notes import note_person
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.memento import TimeLine, accept_datetime, without_date
+from oda_proxy.http.memento import accept_datetime
+from oda_proxy.http.routes import Kind
 from oda_proxy.http.scope import EVERYTHING
-from oda_proxy.query.query import ENVELOPE, parse_fields
 from oda_proxy.store.history_limits import version_at
-from oda_proxy.store.near_misses import NearMissHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,16 +32,19 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry, Store
     from oda_proxy.store.faults import StoreFaults
+    from oda_proxy.store.near_misses import MissHandler
 
 AS_OF_THEN = CacheStatus(hit=True, detail="as-of")
+FAILED_THEN = CacheStatus(hit=True, detail="failed")
 NOT_RECORDED_THEN = "not-recorded-then"
 """The detail in `Cache-Status` of the answer of today, where none was recorded at the time that was named."""
+_UNVERIFIED = (
+    "as of {}: the token has not been verified, and nothing is sent to the dispatcher to verify it; send a query with "
+    "it to an address without /only before"
+)
 
-TIMEMAP = "/-/timemap/"
-"""Where the list of the versions of a key is."""
-
-_MAX_TARGET = 4096
-"""Characters of a query up to which links repeat it."""
+_INTERMEDIATE = frozenset({AS_OF_THEN.detail, "not-done", "running"})
+"""Details in `Cache-Status` that stay: of past answers, and of those that others follow."""
 
 
 class IsVerified(Protocol):
@@ -73,6 +74,7 @@ class PastAnswerHandler:
         hits: HitHandler,
         observer: QueryObserver,
         *,
+        miss_handler: MissHandler,
         default: Scope,
         clock: Callable[[], float],
     ) -> None:
@@ -84,7 +86,7 @@ class PastAnswerHandler:
         self._observer = observer
         self._default = default
         self._clock = clock
-        self._near_misses = NearMissHandler(store, clock=clock)
+        self._miss_handler = miss_handler
 
     def scoped(self, request: Request, route: Route) -> Request:
         """Return a request with the scope that its prefix names, or its header; raises ScopeError."""
@@ -103,22 +105,31 @@ class PastAnswerHandler:
         scope, envelope = client.request.scope, client.envelope
         if (as_of := scope.as_of) is None:
             return None
+        is_known = await is_verified(envelope, resolved, saves_query=False)
         if found := await self._find(resolved, as_of):
-            if await is_verified(envelope, resolved, saves_query=True):
+            if is_known or (not scope.only and await is_verified(envelope, resolved, saves_query=True)):
                 note_person(client.request, envelope.token)
                 await self._observer.served(found.recording)
-                return self._served(found, client, as_of)
+                return self._served(found, client)
             found.recording.head.close()
         elif recording := await self._find_in_capsules(resolved, as_of):
             await self._observer.served(recording)
-            return self._hits.answer(recording, client, AS_OF_THEN)
-        if scope.only:
-            try:
-                await self._near_misses.answer(resolved, envelope, as_of)
-            except NoRecordingError as error:
-                await self._observer.missed(resolved, str(error))
-                raise
-        return None
+            answer = self._hits.answer(recording, client, AS_OF_THEN)
+            return as_memento(answer, client.request, client.base_url, (recording.stored_at,), 0)
+        if not scope.only:
+            return None
+        if not is_known:
+            raise NoRecordingError(_UNVERIFIED.format(as_of.text))
+        return await self._miss(resolved, client, as_of)
+
+    async def _miss(self, resolved: ResolvedQuery, client: Client, as_of: AsOf) -> Answer:
+        """Answer a query that has no recording of a time: it may have failed then."""
+        try:
+            answer = await self._miss_handler.answer(resolved, client.envelope, as_of)
+        except NoRecordingError as error:
+            await self._observer.missed(resolved, str(error))
+            raise
+        return answer
 
     async def _find(self, resolved: ResolvedQuery, as_of: AsOf) -> PastAnswer | None:
         """Return the answer to a query at a time; None where there is none, or the store cannot be read."""
@@ -151,34 +162,27 @@ class PastAnswerHandler:
             return None
         return PastAnswer(recording, versions.index(entry), versions)
 
-    def _served(self, found: PastAnswer, client: Client, as_of: AsOf) -> Answer:
+    def _served(self, found: PastAnswer, client: Client) -> Answer:
         """Answer a client with a version, and say which it is (RFC 7089)."""
-        answer, request = self._hits.answer(found.recording, client, AS_OF_THEN), client.request
-        origin = client.base_url.removesuffix(request.prefix)
-        base_url = origin + without_date(request.prefix, as_of)
+        answer = self._hits.answer(found.recording, client, AS_OF_THEN)
         times = tuple(one.valid_from for one in found.versions)
-        line = TimeLine(base_url, _target(request), f"{origin}{TIMEMAP}{found.recording.key}", times)
-        fields = line.headers(found.number, is_negotiated=as_of.is_negotiated)
-        return replace(answer, headers=(*answer.headers, *fields))
+        key = found.recording.key
+        return as_memento(answer, client.request, client.base_url, times, found.number, key=key)
 
+    def remark(self, answer: Answer, request: Request, route: Route) -> Answer:
+        """Return an answer that says whether it depends on the time that its client prefers.
 
-def remark(answer: Answer, request: Request) -> Answer:
-    """Return an answer of today that says so, where the request names a past time."""
-    status = answer.cache_status
-    if request.scope.as_of is None or status.detail not in {"", CAPSULE.detail}:
-        return answer
-    return replace(answer, cache_status=replace(status, detail=NOT_RECORDED_THEN))
+        One of today says so, where the request names a past time.
+        """
+        if route.kind is not Kind.RELAY:
+            answer = varying(answer) if route.scope.as_of is None else fixed(answer)
+        status = answer.cache_status
+        if request.scope.as_of is None or status.detail in _INTERMEDIATE or status == FAILED_THEN:
+            return answer
+        return replace(answer, cache_status=replace(status, detail=NOT_RECORDED_THEN))
 
 
 def _nearest(versions: tuple[Entry, ...], time: float) -> Entry | None:
-    """Return the last version before a time, or else the first (RFC 7089, section 4.5.1)."""
+    """Return the last version before a time, or else the first (RFC 7089, section 4.5.3)."""
     earlier = [one for one in versions if one.valid_from <= time]
     return earlier[-1] if earlier else next(iter(versions), None)
-
-
-def _target(request: Request) -> str:
-    """Return the path of a request, with its fields but for those that name the client."""
-    form = request.body if isinstance(request.body, bytes) and len(request.body) <= _MAX_TARGET else b""
-    fields = [(name, value) for name, value in parse_fields(request.query_string, form) if name not in ENVELOPE]
-    target = f"{request.path}?{urlencode(fields, errors='surrogateescape')}"
-    return target if len(target) <= _MAX_TARGET else request.path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from oda_proxy.errors import UpstreamPausedError
 from oda_proxy.http import headers
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.scope import ScopeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -92,7 +93,8 @@ class _PartlyRead:
 
 def text_error(error: OdaProxyError) -> Answer:
     """Return an error as plain text: clients before 1.1.46 would take JSON for the description they requested."""
-    status = 404 if error.http_status == 400 else error.http_status  # noqa: PLR2004 - as in RFC 9110
+    is_bad = error.http_status == 400 and not isinstance(error, ScopeError)  # noqa: PLR2004 - as in RFC 9110
+    status = 404 if is_bad else error.http_status
     return error_answer(status, "text/plain; charset=utf-8", f"{error}\n".encode(), error)
 
 

@@ -32,7 +32,7 @@ _UNSAFE: Final = re.compile(r"[^\x21-\x7e]|[<>\"]")
 def accept_datetime(headers: Headers) -> AsOf | None:
     """Return the time that a request prefers; None where it names none.
 
-    Raises ScopeError for a header that is no date of RFC 1123 (RFC 7089, section 4.5.2: the answer is 400).
+    Raises ScopeError for a header that is no date of RFC 1123 (RFC 7089, section 4.5.3: the answer is 400).
     """
     if not has_any(headers, _NAMES):
         return None
@@ -56,8 +56,8 @@ class TimeLine:
     """The versions of one answer.
 
     `base_url` is the address of the proxy without `/as-of/`, `target` the path and the query of the request, without
-    what names the client, and `timemap` the address of the list of versions. `times` are those since which each version
-    is the answer, in s since 1970 (UTC), in order.
+    what names the client, and `timemap` the address of the list of versions, empty where there is none. `times` are
+    those since which each version is the answer, in s since 1970 (UTC), in order.
     """
 
     base_url: str
@@ -70,7 +70,7 @@ class TimeLine:
         described = (("Memento-Datetime", http_date(self.times[number])), ("Link", ", ".join(self._links(number))))
         if not is_negotiated:
             return described
-        return (*described, ("Content-Location", self._address(number)), ("Vary", "accept-datetime"))
+        return (*described, ("Content-Location", self._address(number)))
 
     def document(self) -> str:
         """Return the list of all versions, a TimeMap (RFC 7089, section 5)."""
@@ -88,9 +88,10 @@ class TimeLine:
         last = len(self.times) - 1
         others = sorted({0, number - 1, number, number + 1, last} & set(range(last + 1)))
         period = f'from="{http_date(self.times[0])}"; until="{http_date(self.times[-1])}"'
+        timemap = f'<{_safe(self.timemap)}>; rel="timemap"; type="{MEDIA_TYPE}"; {period}'
         return [
             f'<{self._original}>; rel="original timegate"',
-            f'<{_safe(self.timemap)}>; rel="timemap"; type="{MEDIA_TYPE}"; {period}',
+            *([timemap] if self.timemap else []),
             *(self._memento(one, of=number) for one in others),
         ]
 

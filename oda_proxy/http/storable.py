@@ -20,11 +20,11 @@ _CACHE_HEADERS: Final = frozenset({"cache-control", "vary"})
 _STATUS_HEADERS: Final = frozenset({"location", "retry-after", "www-authenticate"})
 """Headers that belong to a status."""
 
-_NORMALISED: Final = frozenset({"accept-encoding", "authorization", "cookie", "origin"})
+_NORMALISED: Final = frozenset({"accept-datetime", "accept-encoding", "authorization", "cookie", "origin"})
 """Request headers in `Vary` by which no stored response varies.
 
-Bodies are stored uncompressed, requests with credentials are not answered from a cache, and headers for one origin are
-not stored.
+Bodies are stored uncompressed, requests with credentials are not answered from a cache, headers for one origin are not
+stored, and `Accept-Datetime` is not forwarded.
 """
 
 

@@ -59,11 +59,15 @@ def api_envelope(request: Request) -> Envelope | None:
 
 def bypass_reason(query: Query, request: Request) -> str:
     """Return why a request must bypass the recordings, as a word for `Cache-Status`; "" where it need not."""
-    if has_credentials(request):
-        return "credentials"
     if not query.api:
         return "not-api"  # pages for the web frontend name files that belong to one session
-    return "partial" if query.is_partial else ""
+    if query.is_partial:
+        return "partial"
+    return CREDENTIALS if has_credentials(request) else ""
+
+
+CREDENTIALS = "credentials"
+"""Why a request bypasses the recordings of today: the dispatcher may know its client."""
 
 
 JOB_STATES = frozenset({"new", "submitted", "progress", "ready", "done", "failed", "prepared", "not-prepared"})

@@ -94,11 +94,11 @@ class Descriptions:
             return None
         return versions.schemas
 
-    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
+    async def schemas(self, instrument: str, *, may_request: bool = True) -> tuple[Schema, ...]:
         """Return every known description of an instrument, newest first.
 
         A description that is no longer fresh is fetched again, once for all requests that wait for it, at most
-        `PATIENCE` s; after that the cached ones are returned.
+        `PATIENCE` s; after that the cached ones are returned. Unless it `may_request`, these are returned at once.
         """
         if (schemas := self.current_schemas(instrument)) is not None:
             return schemas
@@ -108,6 +108,8 @@ class Descriptions:
         if versions is None:
             stored = await asyncio.to_thread(self._read, instrument)
             self._cached.setdefault(instrument, stored)  # another request may have read and refreshed it meanwhile
+        if not may_request:
+            return self._cached.get(instrument, _Versions()).schemas
         if self._upstream and instrument not in self._refreshing and self._is_due(instrument):
             self._start_refresh(instrument, self._upstream)
         if instrument in self._refreshing:

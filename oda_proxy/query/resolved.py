@@ -71,9 +71,14 @@ class QueryResolver:
         self._memo: LRUCache[tuple[Query, str], ResolvedQuery] = LRUCache(MAX_RESOLVED)
         self._described: set[str] = set()
 
-    async def resolve(self, query: Query, *, audience: str = PUBLIC) -> ResolvedQuery:
-        """Find the descriptions and keys of a query of an audience; waits for nothing where they are memoised."""
-        schemas = await self._descriptions.schemas(query.instrument) if self._descriptions else ()
+    async def resolve(self, query: Query, *, audience: str = PUBLIC, may_request: bool = True) -> ResolvedQuery:
+        """Find the descriptions and keys of a query of an audience; waits for nothing where they are memoised.
+
+        Unless it `may_request` descriptions from the dispatcher, those that are stored are used.
+        """
+        schemas: tuple[Schema, ...] = ()
+        if self._descriptions:
+            schemas = await self._descriptions.schemas(query.instrument, may_request=may_request)
         resolved = self._memo.get((query, audience))
         if resolved is not None and resolved.schemas is schemas:
             return resolved

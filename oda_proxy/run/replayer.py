@@ -22,6 +22,7 @@ from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.memento import http_date
 from oda_proxy.http.scope import EVERYTHING
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.proxy import Proxy
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
     from oda_proxy.capsule.exchange import Exchange
-    from oda_proxy.http.message import Request
-    from oda_proxy.http.scope import Scope
+    from oda_proxy.http.message import Headers, Request
+    from oda_proxy.http.scope import AsOf, Scope
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Token
     from oda_proxy.query.resolved import ResolvedQuery
@@ -336,14 +337,19 @@ class _RecordedFailures:
         self._address = address
         self._otherwise = otherwise
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
-        """Return the failure of a query. Raises NoRecordingError, with the nearest recording, where there is none."""
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope, as_of: AsOf | None = None) -> Answer:
+        """Return the failure of a query, if it was recorded by then.
+
+        Raises NoRecordingError, with the nearest recording, where there is none.
+        """
         failure = self._recorded.get(resolved.key)
-        if failure is None:
-            return await self._otherwise.answer(resolved, envelope)
+        if failure is None or (as_of is not None and failure.failed_at > as_of.time):
+            return await self._otherwise.answer(resolved, envelope, as_of)
         self._items[resolved.key].uses += 1
         body = failures.render(failure, envelope, now=time.time(), address=self._address)
-        headers = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
+        headers: Headers = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
+        if as_of is not None:  # RFC 7089, section 4.5.5
+            headers = (*headers, ("Memento-Datetime", http_date(failure.failed_at)))
         return Answer(failure.status, headers, (body,), CacheStatus(hit=True, detail="failed"))
 
 
@@ -353,7 +359,12 @@ class _NothingRecorded:
 
     message: str
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - the same for all
+    async def answer(
+        self,
+        resolved: ResolvedQuery,  # noqa: ARG002 - the same for all
+        envelope: Envelope,  # noqa: ARG002
+        as_of: AsOf | None = None,  # noqa: ARG002
+    ) -> NoReturn:
         """Raise NoRecordingError."""
         raise NoRecordingError(self.message)
 

@@ -51,8 +51,11 @@ _MAX_PRODUCTS: Final = 20
 class MissHandler(Protocol):
     """Answers queries without a recording, offline."""
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> Answer:
-        """Answer a query; raises NoRecordingError, with a message for a person, where there is no answer."""
+    async def answer(self, resolved: ResolvedQuery, envelope: Envelope, as_of: AsOf | None = None) -> Answer:
+        """Answer a query; raises NoRecordingError, with a message for a person, where there is no answer.
+
+        With `as_of`, only what was recorded at that time counts.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -377,8 +377,9 @@ def answer_from(
         else:
             body = ReadAheadBody(spliced, recording.head.close)
     content = (("Content-Type", "application/json"), ("Content-Length", str(size)), *coding)
-    headers = (*content, age(recording.stored_at, now), *(_VARY if varies else ()))
+    headers = (*content, age(recording.stored_at, now), *(_VARY_BY_CODING if varies else _VARY))
     return Answer(OK, headers, body, status, repeatable)
 
 
-_VARY: Headers = (("Vary", "Accept-Encoding"),)
+_VARY: Headers = (("Vary", "accept-datetime"),)  # it may be a version of another time: RFC 7089, section 2.1.2
+_VARY_BY_CODING: Headers = (("Vary", "Accept-Encoding, accept-datetime"),)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
+    from oda_proxy.http.scope import AsOf
     from oda_proxy.query.query import Envelope
     from oda_proxy.query.resolved import ResolvedQuery
     from oda_proxy.run.listeners import CommandHandler
@@ -278,7 +279,12 @@ class _NoRecordings:
     folder: Path
     queries: Counter[str]
 
-    async def answer(self, resolved: ResolvedQuery, envelope: Envelope) -> NoReturn:  # noqa: ARG002 - interface
+    async def answer(
+        self,
+        resolved: ResolvedQuery,
+        envelope: Envelope,  # noqa: ARG002 - interface
+        as_of: AsOf | None = None,  # noqa: ARG002
+    ) -> NoReturn:
         """Count a query as missed. Raises NoRecordingError."""
         query = resolved.query
         self.queries[f"{shorten(query.instrument)} {shorten(query.product_type)}: there are no recordings"] += 1

@@ -25,7 +25,6 @@ from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_control import CacheControl
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.memento import http_date
 from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
 from oda_proxy.upstream.description_history import DescriptionHistory, EarlierDescription
 
@@ -79,6 +78,15 @@ class _Description:
     def suits(self, request_headers: Headers) -> bool:
         """Return whether it is the answer to a request with these headers."""
         return variant(request_headers, frozenset(name for name, _ in self.varying)) == self.varying
+
+
+@dataclass(frozen=True, slots=True)
+class PastDescription:
+    """The answer with the description of a past time, its number, and since when each is, or was, the description."""
+
+    answer: Answer
+    number: int
+    times: tuple[float, ...]
 
 
 class DescriptionCache:
@@ -139,27 +147,28 @@ class DescriptionCache:
             return await self._get(name, fetch, request_headers, control)
         return replace(answer, headers=shared_headers(answer.headers))
 
-    async def get_as_of(self, name: tuple[str, ...], as_of: AsOf) -> Answer | None:
+    async def get_as_of(self, name: tuple[str, ...], as_of: AsOf) -> PastDescription | None:
         """Return the description of a past time; None where none was cached then."""
         current = self._cached.get(name) or await asyncio.to_thread(self._read, name)
-        if current is not None and not current.varying and current.valid_from <= as_of.time:
-            return self._past(current, current.valid_from)
+        if current is not None and current.varying:
+            current = None
         folders = [folder for folder in (self._folder, *self._former_folders) if folder is not None]
         files: list[Path | None] = [self._file(name, folder) for folder in folders] or [None]
         earlier = [one for file in files for one in await asyncio.to_thread(self._history.earlier, name, file)]
-        found = next((one for one in earlier if one.covers(as_of.time)), None)
-        if found is None and as_of.is_negotiated:
-            found = min(earlier, key=lambda one: one.valid_from, default=None)
-            if found is None and current is not None:
-                return self._past(current, current.valid_from)
-        if found is None:
+        versions = [
+            *(_Description(one.valid_from, (("Content-Type", one.content_type),), (one.body,)) for one in earlier),
+            *([] if current is None else [current]),
+        ]
+        if current is not None and current.valid_from <= as_of.time:
+            number = len(earlier)
+        else:
+            number = next((number for number, one in enumerate(earlier) if one.covers(as_of.time)), -1)
+        if number < 0 and as_of.is_negotiated and versions:
+            number = max((number for number, one in enumerate(versions) if one.valid_from <= as_of.time), default=0)
+        if number < 0:
             return None
-        content_type = ("Content-Type", found.content_type)
-        return self._past(_Description(found.valid_from, (content_type,), (found.body,)), found.valid_from)
-
-    def _past(self, description: _Description, valid_from: float) -> Answer:
-        answer = self._hit(description, detail="as-of")
-        return replace(answer, headers=(*answer.headers, ("Memento-Datetime", http_date(valid_from))))
+        answer = self._hit(versions[number], detail="as-of")
+        return PastDescription(answer, number, tuple(one.valid_from for one in versions))
 
     async def _stale_if_slow(
         self, name: tuple[str, ...], task: asyncio.Task[Answer], request_headers: Headers, control: CacheControl

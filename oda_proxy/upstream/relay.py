@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_RETURNED = ("x-request-id",)
 """Headers that the proxy sets itself."""
-_NOT_FORWARDED = ("host", "expect", *front_end_headers.HEADERS, *front_end_headers.OTHER_HEADERS)
-"""`Host` names the upstream, our server has already responded to `Expect`, and front ends address this server alone."""
+_NOT_FORWARDED = ("host", "expect", "accept-datetime", *front_end_headers.HEADERS, *front_end_headers.OTHER_HEADERS)
+"""`Host` names the upstream, our server has already responded to `Expect`, and front ends address this server alone.
+
+An upstream that is a proxy like this one would answer `Accept-Datetime`, which would be stored as the answer of today.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError
-from oda_proxy.handlers.past_answers import TIMEMAP
+from oda_proxy.handlers.mementos import TIMEMAP
 from oda_proxy.http.memento import MEDIA_TYPE, TimeLine
 from oda_proxy.http.scope import AsOf
 from oda_proxy.query.query import query_fields

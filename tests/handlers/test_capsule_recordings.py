@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -174,6 +175,27 @@ async def test_a_capsule_answers_as_of_what_it_had_recorded_by_then(
     await team.capsules.load([capsule])
 
     assert (await team.get(path=f"/as-of/{date}/run_analysis"))[0] == f"oda-proxy; {status}"
+
+
+async def test_an_answer_of_a_capsule_is_a_memento(team: Team, capsule: Path) -> None:
+    team.clock.now = AsOf.parse("2027-01-01").time
+    await team.capsules.load([capsule])
+    sent = request(RECORDED, path="/as-of/2026-11-30/run_analysis")
+    negotiated = replace(request(RECORDED), headers=(("Accept-Datetime", "Fri, 01 Jan 2027 00:00:00 GMT"),))
+    for one in (sent, negotiated):
+        found = dict((await team.proxy.answer(one, origin="http://here")).headers)
+
+        recorded = found["Memento-Datetime"]
+        original, memento = found["Link"].split(", <")
+        assert original.startswith("<http://here/run_analysis?")
+        assert original.endswith('>; rel="original timegate"')
+        assert memento.endswith(f'rel="first last memento"; datetime="{recorded}"')
+        assert ("Content-Location" in found) == (one is negotiated)
+        again = await team.proxy.answer(
+            request(RECORDED, path=f"/{memento.split('/run_analysis')[0].removeprefix('http://here/')}/run_analysis"),
+            origin="http://here",
+        )
+        assert dict(again.headers)["Memento-Datetime"] == recorded
 
 
 async def test_an_answer_of_a_capsule_from_a_later_time_says_so(team: Team, capsule: Path) -> None:

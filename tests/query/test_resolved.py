@@ -23,7 +23,7 @@ class Known:
 
     current: tuple[Schema, ...] = (SCHEMA,)
 
-    async def schemas(self, _: str) -> tuple[Schema, ...]:
+    async def schemas(self, _: str, *, may_request: bool = True) -> tuple[Schema, ...]:
         return self.current
 
 

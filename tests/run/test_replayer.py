@@ -80,3 +80,25 @@ async def test_what_was_recorded_after_a_date_counts_as_missing(tmp_path: Path, 
     message = f"as of {date}: there is no recording of isgri isgri_image as requested: it was recorded later, on "
     assert (message in (await read(answer)).decode()) == (status == 400)
     assert bool(replayed.missed) == (status == 400)
+
+
+@pytest.mark.parametrize(("date", "is_replayed"), [("2023-11-13", False), ("2023-11-15", True)])
+async def test_a_query_that_failed_by_then_fails_as_it_did(tmp_path: Path, date: str, *, is_replayed: bool) -> None:
+    """A notebook runs as it did then: its failures have the dispatcher's words (RFC 7089, section 4.5.5)."""
+    capsules.write_capsule(tmp_path / "capsule")
+    query = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&RA=1&query_status=new"
+
+    async with replaying(tmp_path / "capsule", as_of=Scope(AsOf.parse(date)), listen=no_listener) as replayed:
+        sent = Request("GET", "/run_analysis", f"{query}&session_id={SESSION}")
+        answer = await replayed.answer_dispatcher(capsules.URL, sent, origin="http://here")
+
+    fields, text = dict(answer.headers), (await read(answer)).decode()
+    if is_replayed:
+        assert (answer.status, str(answer.cache_status)) == (200, "oda-proxy; hit; detail=failed")
+        assert json.loads(text)["query_status"] == "failed"
+        assert fields["Memento-Datetime"] == "Tue, 14 Nov 2023 22:13:20 GMT"
+        assert not replayed.missed
+    else:
+        assert answer.status == 400
+        assert "as of 2023-11-13: there is no recording of isgri isgri_image" in text
+        assert "Memento-Datetime" not in fields

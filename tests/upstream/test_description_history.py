@@ -84,6 +84,35 @@ async def test_an_address_has_the_descriptions_of_its_date(server: Server, date:
     assert not server.upstream.asked
 
 
+async def test_descriptions_are_mementos(server: Server) -> None:
+    """The headers of RFC 7089, section 4.1.2: a description is its own TimeGate, and its versions have addresses."""
+    sent = (("Accept-Datetime", "Fri, 20 Feb 2026 00:00:00 GMT"),)
+    result = await server.proxy.answer(Request("GET", f"/p{LIST}", "", sent), origin=ORIGIN)
+    found = dict(result.headers)
+
+    assert found["Vary"] == "accept-datetime"
+    assert found["Memento-Datetime"] == "Sat, 31 Jan 2026 00:00:00 GMT"
+    assert found["Content-Location"] == f"{ORIGIN}/p/as-of/20260131000000{LIST}"
+    assert found["Link"].split(", <") == [
+        f'<{ORIGIN}/p{LIST}>; rel="original timegate"',
+        f'{ORIGIN}/p/as-of/20260101000000{LIST}>; rel="first prev memento"; datetime="Thu, 01 Jan 2026 00:00:00 GMT"',
+        f'{ORIGIN}/p/as-of/20260131000000{LIST}>; rel="memento"; datetime="Sat, 31 Jan 2026 00:00:00 GMT"',
+        f'{ORIGIN}/p/as-of/20260302000000{LIST}>; rel="next last memento"; datetime="Mon, 02 Mar 2026 00:00:00 GMT"',
+    ]
+    result = await server.proxy.answer(Request("GET", f"/p/as-of/20260131000000{LIST}"), origin=ORIGIN)
+    assert {name: value for name, value in result.headers if name in {"Link", "Memento-Datetime"}} == {
+        name: found[name] for name in ("Link", "Memento-Datetime")
+    }
+    assert not {"Vary", "Content-Location"} & dict(result.headers).keys()
+    today = await server.proxy.answer(Request("GET", f"/as-of/2025-12-31/only{LIST}"), origin=ORIGIN)
+    assert today.status == 404
+    for text in ("yesterday", "2026-02-20"):
+        refused = await server.proxy.answer(Request("GET", LIST, "", (("Accept-Datetime", text),)), origin=ORIGIN)
+        assert refused.status == 400
+        assert (await body_of(refused)).startswith(b"Accept-Datetime: '")
+    assert not server.upstream.asked
+
+
 async def test_a_token_does_not_prevent_it(server: Server) -> None:
     assert json.loads((await server.get(LIST, "token=abc", "/as-of/2026-01-20/only"))[0]) == ["one"]
 

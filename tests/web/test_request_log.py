@@ -58,7 +58,7 @@ class Described:
     def __init__(self) -> None:
         self._schemas = (read_schema(meta_data()),)
 
-    async def schemas(self, instrument: str) -> tuple[Schema, ...]:
+    async def schemas(self, instrument: str, *, may_request: bool = True) -> tuple[Schema, ...]:
         return self._schemas if instrument == "isgri" else ()
 
     def invalidate(self, instrument: str) -> None:
