@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oda_proxy.errors import OdaProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import redis.asyncio
 
     from oda_proxy.store.redis.keyspace import Keyspace
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,21 @@ class RedisAwayError(OdaProxyError):
     """Redis cannot be reached."""
 
     detail = "redis-away"
+
+
+async def not_swallowing_cancellation(call: Awaitable[T]) -> T:
+    """Await a call of redis-py; raise CancelledError where it drops that.
+
+    redis-py sends commands with `asyncio.wait_for`, which in Python 3.11 returns as if nothing had happened where it is
+    cancelled just when they were sent (https://github.com/python/cpython/issues/86296).
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        return await call
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class Connection:
@@ -61,7 +78,7 @@ class Connection:
             self._scripts[script] = self.client.register_script(script)
         try:
             async with asyncio.timeout(TIMEOUT):
-                result = await self._scripts[script]([self.keys.prefix], arguments)
+                result = await not_swallowing_cancellation(self._scripts[script]([self.keys.prefix], arguments))
         except Exception as error:
             self._note_failure(error)
             raise RedisAwayError(f"cannot reach {self._name}") from error

@@ -10,6 +10,8 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from oda_proxy.replicas.connection import not_swallowing_cancellation
+
 if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.replicas.connection import Connection
@@ -55,9 +57,10 @@ class JobNews:
         while True:
             messages: Any = connection.client.pubsub(ignore_subscribe_messages=True)
             try:
-                await messages.subscribe(channel)
+                await not_swallowing_cancellation(messages.subscribe(channel))
                 while True:
-                    if message := await messages.get_message(timeout=_QUIET):
+                    message = await not_swallowing_cancellation(messages.get_message(timeout=_QUIET))
+                    if message:
                         self.note(bytes(message["data"]).decode("ascii", "replace").partition(" ")[2])
             except Exception as error:  # noqa: BLE001 - whatever the library raises, jobs are read each second
                 _log.debug("cannot hear of jobs in Redis: %s", type(error).__name__)
