@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import LRUCache
 
-from oda_proxy.errors import BadQueryError
 from oda_proxy.handlers.descriptions import has_token
 from oda_proxy.http.answer import OK
 from oda_proxy.jobs.observer import NullObserver
+from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import replace_fields
 from oda_proxy.recordings import failures
 from oda_proxy.store.collection_index import (
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from oda_proxy.http.routes import Route
     from oda_proxy.jobs.observer import QueryObserver
     from oda_proxy.query.audience import TokenVerifier
-    from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Query
     from oda_proxy.query.resolved import QueryResolver, ResolvedQuery
     from oda_proxy.recordings.failures import Failure
@@ -47,6 +46,14 @@ _INTERMEDIATE: Final = frozenset({"running", "poll", "not-done", "state"})
 """`Cache-Status` details of answers that others follow."""
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 _REMOVED: Final = "the recording was removed meanwhile, and is not in the collection; request it again"
+_ONLY_EARLIER: Final = (
+    "the recording of today was removed, and its earlier versions cannot be protected from eviction; send the query to "
+    "an address without /as-of/ before"
+)
+_OF_CAPSULE: Final = (
+    "the answer of that time is in a capsule that this server serves, beside a later one in its store, and cannot be "
+    "noted; use that capsule"
+)
 _VERSION: Final = "oda_api_version"
 _MAX_VERSION: Final = 40
 
@@ -117,14 +124,9 @@ class CollectionHandler:
         self._descriptions = descriptions
 
     def checked(self, request: Request) -> Request:
-        """Return a request, without its collection where there are none: a capsule was recorded at such an address.
-
-        Raises BadQueryError where it names a collection that cannot note it.
-        """
+        """Return a request, without its collection where there are none: a capsule was recorded at such an address."""
         if request.scope.collection and self.index is None:
             return replace(request, scope=replace(request.scope, collection=None))
-        if request.scope.collection and request.scope.as_of:
-            raise BadQueryError("a collection notes the recordings of now; use /as-of/ and /in/ in two addresses")
         return request
 
     async def note_query(
@@ -152,7 +154,9 @@ class CollectionHandler:
         may_request = not request.scope.only
         resolved = await self._resolver.resolve(query, audience=audience, may_request=may_request)
         use = _Use(request, envelope, audience, base_url)
-        if status.hit or status.stored or (status.collapsed and not status.detail):
+        if answer.version is not None:
+            await self._note_version(use, resolved, *answer.version)
+        elif status.hit or status.stored or (status.collapsed and not status.detail):
             await self._note_recording(use, resolved)
         elif content := self.observer.find(resolved.key):
             await self._note(use, _member(FAILURE, resolved.key, content))
@@ -170,6 +174,18 @@ class CollectionHandler:
         else:
             raise CollectionError(_REMOVED)
         await self._note(use, replace(_member(RECORDING, key), was_pinned=entry.pinned), size=entry.stored_size)
+
+    async def _note_version(self, use: _Use, resolved: ResolvedQuery, key: str, since: float) -> None:
+        """Note the version of a recording that a client receives, and exempt it from eviction, with all others."""
+        if self._capsules and (found := await self._capsules.find(resolved.query)):
+            await asyncio.to_thread(self._store_copy, replace(found, key=resolved.key))
+        versions = await asyncio.to_thread(self._store.versions, Key(key))
+        if (entry := next((one for one in versions if one.valid_from == since), None)) is None:
+            raise CollectionError(_OF_CAPSULE if versions else _REMOVED)
+        if versions[-1].valid_until is not None:
+            raise CollectionError(_ONLY_EARLIER)
+        member = _member(RECORDING, entry.key, repr(since).encode())
+        await self._note(use, replace(member, was_pinned=entry.pinned), size=entry.stored_size)
 
     def _store_copy(self, recording: Recording) -> None:
         """Store a recording of a capsule, unless there is one: a collection is exported from the store."""
@@ -209,6 +225,9 @@ class CollectionHandler:
     async def _note_description(self, request: Request, route: Route, answer: Answer, base_url: str) -> None:
         name, index = request.scope.collection, self.index
         if name is None or index is None:
+            return
+        if past := await self._descriptions.past_file(request, route):
+            await asyncio.to_thread(index.note_description, name, *past)
             return
         if has_token(request):
             query_string = replace_fields(request.query_string, token="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.capsule.writer import DispatcherWriter
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
     from oda_proxy.store.collection_index import Collection, CollectionIndex, Member
 
@@ -88,7 +90,7 @@ def _save(member: Member, store: Store, dispatcher: DispatcherWriter, exported: 
     """Save a member, and return the name of its instrument, "" where it is unknown. Raises OdaProxyError."""
     query, is_saved = None, False
     if member.kind == RECORDING:
-        if (recording := store.peek(member.key)) is None:
+        if (recording := _read(member, store)) is None:
             exported.missing[member.key] = "it was removed from the store"
             return ""
         with closing(recording.head):
@@ -103,6 +105,17 @@ def _save(member: Member, store: Store, dispatcher: DispatcherWriter, exported: 
     if is_saved:
         dispatcher.count_use(member.key, member.uses)
     return query.instrument if query else ""
+
+
+def _read(member: Member, store: Store) -> Recording | None:
+    """Return the recording of a member, or the version of it that was noted; None where that was removed."""
+    if member.version is None:
+        return store.peek(member.key)
+    found = (one for one in store.versions(member.key) if one.valid_from == member.version)
+    if (entry := next(found, None)) is None or (recording := store.get_version(entry)) is None:
+        return None
+    # An equal answer may have been recorded later: a replay at the same date needs the time of the first.
+    return replace_fields(recording, stored_at=min(member.version, recording.stored_at))
 
 
 def _write_description(dispatcher: DispatcherWriter, name: str, content: bytes) -> None:
@@ -127,4 +140,5 @@ def collection_json(collection: Collection) -> dict[str, Any]:
 
 def member_json(member: Member) -> dict[str, Any]:
     """Return a member of a collection as the members of a JSON object."""
-    return {"key": member.key, "kind": member.kind, "uses": member.uses, "first": member.first}
+    version = {} if member.version is None else {"valid_from": member.version}
+    return {"key": member.key, "kind": member.kind, "uses": member.uses, "first": member.first, **version}

@@ -37,12 +37,10 @@ class DescriptionHandler:
         """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client."""
         send = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
         if (as_of := request.scope.as_of) is not None:
-            pairs = sorted(parse_fields(request.query_string))
-            fields = [f"{name}={value}" for name, value in pairs if name != "token"]
-            if past := await self._cache.get_as_of((route.path, *fields), as_of):
+            if past := await self._cache.get_as_of(_public_name_of(request, route), as_of):
                 return as_memento(past.answer, request, base_url, past.times, past.number)
             if request.scope.only:
-                what = "".join(f", {field}" for field in fields)[:100]
+                what = "".join(f", {field}" for field in _public_name_of(request, route)[1:])[:100]
                 raise NoRecordingError(f"as of {as_of.text}: no description is recorded ({route.path}{what})")
         outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
         if has_token(request):
@@ -62,6 +60,12 @@ class DescriptionHandler:
         """Return the file of the cached description that a request is for, as `DescriptionCache.cached_file`."""
         return self._cache.cached_file(_name_of(request, route))
 
+    async def past_file(self, request: Request, route: Route) -> tuple[str, float, bytes] | None:
+        """Return the file of the description that answers a request for a past time; None where none does."""
+        if (as_of := request.scope.as_of) is None:
+            return None
+        return await self._cache.past_file(_public_name_of(request, route), as_of)
+
 
 def has_token(request: Request) -> bool:
     """Return whether the answer to a request may be for its client alone."""
@@ -72,3 +76,9 @@ def has_token(request: Request) -> bool:
 def _name_of(request: Request, route: Route) -> tuple[str, ...]:
     """Return the name of a description in the cache."""
     return (route.path, *(f"{name}={value}" for name, value in sorted(parse_fields(request.query_string))))
+
+
+def _public_name_of(request: Request, route: Route) -> tuple[str, ...]:
+    """Return the name of the description that everyone receives: past ones are the same for all."""
+    pairs = sorted(parse_fields(request.query_string))
+    return (route.path, *(f"{name}={value}" for name, value in pairs if name != "token"))

@@ -115,6 +115,7 @@ class PastAnswerHandler:
         elif recording := await self._find_in_capsules(resolved, as_of):
             await self._observer.served(recording)
             answer = self._hits.answer(recording, client, AS_OF_THEN)
+            answer = replace(answer, version=(resolved.key, recording.stored_at))
             return as_memento(answer, client.request, client.base_url, (recording.stored_at,), 0)
         if not scope.only:
             return None
@@ -167,6 +168,7 @@ class PastAnswerHandler:
         answer = self._hits.answer(found.recording, client, AS_OF_THEN)
         times = tuple(one.valid_from for one in found.versions)
         key = found.recording.key
+        answer = replace(answer, version=(key, times[found.number]))
         return as_memento(answer, client.request, client.base_url, times, found.number, key=key)
 
     def remark(self, answer: Answer, request: Request, route: Route) -> Answer:

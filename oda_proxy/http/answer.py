@@ -38,6 +38,9 @@ class Answer:
     repeatable: Callable[[], Repeatable] | None = field(default=None, repr=False, compare=False)
     """Returns what repeats the answer; None where that is not possible."""
 
+    version: tuple[str, float] | None = field(default=None, repr=False, compare=False)
+    """The key of the recording that answers a request for a past time, and since when it was the answer."""
+
     async def close(self) -> None:
         """Close a streamed body that is not read any further."""
         if not isinstance(self.body, tuple):

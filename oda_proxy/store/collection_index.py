@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import OdaProxyError, StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
+from oda_proxy.http.scope import time_text
 from oda_proxy.query.cache_key import PUBLIC, Key
 
 if TYPE_CHECKING:
@@ -93,7 +94,12 @@ class Member:
     was_pinned: bool
     """Whether somebody had pinned it before."""
     content: bytes | None
-    """The text of a failure."""
+    """The text of a failure; of a recording, which version it is, None for the last one."""
+
+    @property
+    def version(self) -> float | None:
+        """Since when the version of a recording was the answer, in s since 1970 (UTC); None for the last one."""
+        return float(self.content) if self.kind == RECORDING and self.content else None
 
 
 def owner_of(audience: str | None) -> str:
@@ -129,6 +135,7 @@ class CollectionIndex:
                     " < ?",
                     (number, *fact, number, MAX_FACTS),
                 )
+            self._check_version(rows, name, number, member)
             known = rows.execute(
                 "UPDATE members SET uses = uses + 1, content = COALESCE(?, content)"
                 " WHERE collection = ? AND kind = ? AND key = ?",
@@ -152,6 +159,20 @@ class CollectionIndex:
             "INSERT INTO collections (name, owner, created, changed) VALUES (?, ?, ?, ?)", (name, owner, now, now)
         )
         return int(cursor.lastrowid or 0)
+
+    @staticmethod
+    def _check_version(rows: sqlite3.Connection, name: str, number: int, member: Member) -> None:
+        """Raise CollectionError where a collection has another version of a recording: a capsule has one answer."""
+        found = rows.execute(
+            "SELECT content FROM members WHERE collection = ? AND kind = ? AND key = ?",
+            (number, member.kind, member.key),
+        ).fetchone()
+        if member.kind != RECORDING or found is None or found[0] == member.content:
+            return
+        has = "the answer of today" if found[0] is None else f"the version of {time_text(float(found[0]))}"
+        raise CollectionError(
+            f"the collection {name} has {has} to this query, and a capsule has one: use a collection for each date"
+        )
 
     def _check_room(self, rows: sqlite3.Connection, name: str, number: int, member: Member, size: int) -> None:
         counted = "SELECT COUNT(*) FROM members WHERE collection = ? AND kind = ?"

@@ -236,6 +236,16 @@ class DescriptionCache:
         except UnicodeDecodeError:
             return None
 
+    async def past_file(self, name: tuple[str, ...], as_of: AsOf) -> tuple[str, float, bytes] | None:
+        """Return the file of the description of a past time as `cached_file`; None where none was cached then."""
+        if (past := await self.get_as_of(name, as_of)) is None or not isinstance(past.answer.body, tuple):
+            return None
+        since, body = past.times[past.number], tuple(map(bytes, past.answer.body))
+        try:
+            return _file_name(name), since, _file_content(name, _Description(since, past.answer.headers, body))
+        except UnicodeDecodeError:
+            return None
+
     def _hit(self, cached: _Description, *, detail: str = "") -> Answer:
         length = ("Content-Length", str(sum(map(len, cached.body))))
         vary = (("Vary", ", ".join(name for name, _ in cached.varying)),) if cached.varying else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,25 @@ from oda_proxy.capsule.capsule import open_capsule, verify
 from oda_proxy.handlers.collection_export import export_collection
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
+from oda_proxy.http.message import Request
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
+from oda_proxy.run.replayer import replaying
 from oda_proxy.store import eviction
 from oda_proxy.store.collection_index import FAILURE, LEFT_OUT, RECORDING, CollectionIndex
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.sample_descriptions import meta_data
-from tests.support.scripted_upstream import JSON, ORIGIN, QUERY, Clock, Script, at_once, request, told
+from tests.support.scripted_upstream import JSON, ORIGIN, QUERY, Clock, Script, at_once, body_of, request, told
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from oda_proxy.store.collection_index import Collection, Member
 
+DAY = 86400.0
 IN = "/in/my-paper/run_analysis"
 KEY = "a key of a dispatcher that is long enough for HS256"
 
@@ -250,3 +254,134 @@ async def test_a_pin_of_somebody_is_remembered(team: Team) -> None:
     await team.get()
 
     assert team.index.unpinned_by_removal(team.index.find("my-paper")) == []
+
+
+# -- as of then -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def no_listener(_: Any) -> AsyncIterator[Any]:
+    yield None
+
+
+async def with_versions(team: Team, *texts: str) -> None:
+    """Have an answer replaced each day since 2023-11-14, and go on to the next day."""
+    for text in texts:
+        plain = request(path="/run_analysis")
+        team.upstream.then(of_text(text))
+        sent = Request("GET", plain.path, plain.query_string, (("Cache-Control", "no-cache"),))
+        await told(team.proxy, sent)
+        team.clock.now += DAY
+    team.upstream.asked.clear()
+
+
+def of_text(text: str) -> Any:
+    return answer(products={"text_product_list": [{"name": "t", "value": text, "meta_data": {}}]})
+
+
+def exported_texts(team: Team, folder: Path, name: str = "my-paper") -> list[str]:
+    """Return the texts in the capsule of a collection."""
+    exported = team.export(team.index.find(name), folder)
+    assert not exported.missing
+    with closing(open_capsule(folder)) as capsule:
+        recordings = [one for dispatcher in capsule.dispatchers for one in dispatcher.recordings()]
+        return [word for one in recordings for word in TEXTS if f'"{word}"'.encode() in b"".join(one.head.pieces())]
+
+
+TEXTS = ("one", "two", "three", "four")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/as-of/2023-11-15/in/my-paper", "/in/my-paper/as-of/2023-11-15", "/as-of/2023-11-15/only/in/my-paper"]
+)
+async def test_a_collection_has_the_version_that_was_served(team: Team, tmp_path: Path, prefix: str) -> None:
+    await with_versions(team, "one", "two", "three")
+
+    for uses in (1, 2):
+        _, status, body = await team.get(path=f"{prefix}/run_analysis")
+        assert status == "oda-proxy; hit; detail=as-of"
+        assert body["products"]["text_product_list"][0]["value"] == "two"
+        assert [(one.kind, one.uses, one.version) for one in team.members()] == [(RECORDING, uses, 1_700_000_000 + DAY)]
+    await with_versions(team, "four")
+
+    assert exported_texts(team, tmp_path / "paper") == ["two"]
+    assert all(entry.pinned for entry in team.store.versions(team.members()[0].key)), "none is evicted"
+    async with replaying(tmp_path / "paper", listen=no_listener) as replayed:
+        for path in (f"{prefix}/run_analysis", "/run_analysis"):
+            result = await replayed.answer_dispatcher("http://dispatcher", request(path=path), origin="http://here")
+            assert b'"two"' in await body_of(result)
+        assert not replayed.missed
+
+
+async def test_an_equal_answer_that_was_recorded_later_is_the_same_version(team: Team, tmp_path: Path) -> None:
+    await with_versions(team, "one", "one", "one")
+    await team.get(path="/as-of/2023-11-14/only/in/my-paper/run_analysis")
+    assert exported_texts(team, tmp_path / "paper") == ["one"]
+
+    async with replaying(tmp_path / "paper", listen=no_listener) as replayed:
+        sent = request(path="/as-of/2023-11-14/only/in/my-paper/run_analysis")
+        result = await replayed.answer_dispatcher("http://dispatcher", sent, origin="http://here")
+        assert str(result.cache_status) == "oda-proxy; hit; detail=as-of"
+
+
+async def test_what_was_not_recorded_then_is_noted_as_of_today(team: Team, tmp_path: Path) -> None:
+    await with_versions(team, "one", "two")
+
+    assert (await team.get(path="/as-of/2023-11-13/in/my-paper/run_analysis"))[1].endswith("not-recorded-then")
+
+    assert [one.version for one in team.members()] == [None]
+    assert exported_texts(team, tmp_path / "paper") == ["two"]
+
+
+async def test_two_versions_of_an_answer_are_not_in_one_collection(team: Team) -> None:
+    await with_versions(team, "one", "two", "three")
+    await team.get(path="/as-of/2023-11-14/in/my-paper/run_analysis")
+
+    for path in ("/as-of/2023-11-15/in/my-paper/run_analysis", IN):
+        status, _, body = await team.get(path=path)
+        assert status == 400
+        assert "my-paper has the version of 2023-11-14T22:13:20Z to this query" in body["error"]
+    assert (await team.get(path="/as-of/2023-11-15/in/other/run_analysis"))[0] == 200
+    assert (await team.get(path="/in/third/run_analysis"))[0] == 200
+    _, _, body = await team.get(path="/as-of/2023-11-15/in/third/run_analysis")
+    assert "third has the answer of today to this query" in body["error"]
+    assert [one.uses for one in team.members()] == [1]
+
+
+async def test_a_version_without_a_recording_of_today_cannot_be_protected(team: Team) -> None:
+    await with_versions(team, "one", "two")
+    (key,) = team.store.keys()
+    team.store.remove(key)
+
+    status, _, body = await team.get(path="/as-of/2023-11-14/in/my-paper/run_analysis")
+
+    assert status == 400
+    assert "cannot be protected from eviction" in body["error"]
+    assert team.index.list() == []
+
+
+async def test_a_removed_version_is_named_by_the_export(team: Team, tmp_path: Path) -> None:
+    await with_versions(team, "one", "two")
+    await team.get(path="/as-of/2023-11-14/in/my-paper/run_analysis")
+    (member,) = team.members()
+    team.store.remove_versions(team.store.versions(member.key)[:1])
+
+    assert team.export(team.index.find("my-paper"), tmp_path / "paper").missing == {
+        member.key: "it was removed from the store"
+    }
+
+
+async def test_descriptions_are_noted_as_of_then(team: Team, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        team.upstream.then([text])
+        await told(team.proxy, Request("GET", "/api/instr-list"))
+        team.clock.now += DAY
+    sent = Request("GET", "/as-of/2023-11-14/in/my-paper/api/instr-list", "token=x")
+    assert (await told(team.proxy, sent))[2] == b'["one"]\n'
+    team.upstream.then(answer())
+    await team.get()
+    team.export(team.index.find("my-paper"), tmp_path / "paper")
+
+    (file,) = (tmp_path / "paper").rglob("api_instr-list*.json")
+    members = json.loads(file.read_bytes())
+    assert (json.loads(members["body"]), members["told_at"]) == (["one"], 1_700_000_000)
