@@ -40,6 +40,7 @@ soak: .venv/test  ## what takes long: many kills of writers, two programs on one
 	$(BIN)/python -m tests.soak.many_clients
 	$(BIN)/python -m tests.soak.behind_front_end
 	$(BIN)/python -m tests.soak.replicas_behind_front_end --runs 3
+	$(BIN)/python -m tests.soak.sentinel_failover
 	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest --timeout=3600 tests/query/test_cache_key.py tests/web/test_malformed.py
 
 bench: .venv/test  ## measure, as ratios

@@ -156,6 +156,8 @@ def _redis_address(scheme: str, parts: SplitResult, parameters: dict[str, str]) 
     tls = {name: _file(name, parameters.pop(name)) for name in _TLS if name in parameters}
     if tls and protocol != "rediss":
         raise InvalidPartError(f"has {min(tls)}, which needs rediss:// in place of {scheme}://")
+    if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
+        raise InvalidPartError("has ssl_keyfile, which needs the certificate of the client: ssl_certfile")
     files = TlsFiles(tls.get("ssl_ca_certs"), tls.get("ssl_certfile"), tls.get("ssl_keyfile"))
     own = RedisAddress(
         Topology(kind or "single"),

@@ -38,7 +38,7 @@ def sync_client(address: RedisAddress, *, timeout: float = TIMEOUT) -> Redis:
 
     `timeout` is in s. Raises RedisMissingError.
     """
-    _require_library()
+    require_library()
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -60,7 +60,7 @@ def async_client(address: RedisAddress, *, timeout: float = TIMEOUT) -> redis.as
 
     `timeout` is in s. Raises RedisMissingError.
     """
-    _require_library()
+    require_library()
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -77,7 +77,8 @@ def async_client(address: RedisAddress, *, timeout: float = TIMEOUT) -> redis.as
     return redis.asyncio.Redis(**place, db=database, max_connections=MAX_CONNECTIONS, **options)
 
 
-def _require_library() -> None:
+def require_library() -> None:
+    """Raise RedisMissingError where redis-py is not installed."""
     if find_spec("redis") is None:
         raise RedisMissingError
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-import redis
-
 from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name
-from oda_proxy.store.redis.medium_errors import reason, redis_reason
+from oda_proxy.store.redis.medium_errors import REDIS_ERRORS, reason, redis_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +26,8 @@ def discard(index: RedisIndex, bodies: Bodies, names: Sequence[str]) -> None:
         for name in filter(is_name, names):
             bodies.remove(name)
             index.forget_garbage([name])
-    except (BodiesUnusableError, redis.RedisError) as error:
-        cause = redis_reason(error) if isinstance(error, redis.RedisError) else reason(error)
+    except (BodiesUnusableError, *REDIS_ERRORS) as error:
+        cause = reason(error) if isinstance(error, BodiesUnusableError) else redis_reason(error)
         _log.warning("a head without a recording is removed later: %s", cause)
 
 

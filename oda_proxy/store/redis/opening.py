@@ -6,10 +6,11 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.objects.folder import FolderBodies
-from oda_proxy.store.redis.address import FolderAddress
-from oda_proxy.store.redis.clients import sync_client
+from oda_proxy.store.redis.address import FolderAddress, TlsFiles
+from oda_proxy.store.redis.clients import require_library, sync_client
 from oda_proxy.store.redis.keyspace import Keyspace, folder_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.store.base import ManagedStore
     from oda_proxy.store.objects.bodies import Bodies
-    from oda_proxy.store.redis.address import BucketAddress, StoreAddress
+    from oda_proxy.store.redis.address import BucketAddress, RedisAddress, StoreAddress
     from oda_proxy.store.redis.store import RedisStore
 
 
@@ -38,12 +39,19 @@ def open_store(
     while the store is away. `clock` returns s since 1970 (UTC).
     Raises StoreUnusableError where it cannot be used, OdaProxyError where a library is missing.
     """
-    client = sync_client(address.redis)  # before the imports: it reports a library that is missing
+    require_library()  # before the imports that need it
     from oda_proxy.store.redis.index import RedisIndex
+    from oda_proxy.store.redis.medium_errors import translated
+    from oda_proxy.store.redis.probing import check_server
     from oda_proxy.store.redis.store import RedisStore
     from oda_proxy.store.redis.watcher import ChangeWatcher
 
     keys = Keyspace.of(upstream)
+    _check_files(address.redis)
+    with translated(address.redis):
+        client = sync_client(address.redis)
+        if follow:
+            check_server(client, address.redis, keys)
     index = RedisIndex(client, keys)
     watcher = ChangeWatcher(index) if follow else None
     parts = (address, index, _bodies(address.bodies, upstream), watcher)
@@ -90,6 +98,18 @@ def open_stores(
         ]
         stack.pop_all()
     return CombinedStore(first, others) if others else first
+
+
+def _check_files(address: RedisAddress) -> None:
+    """Check that the files for TLS can be read. Raises StoreUnusableError."""
+    files = {} if address.tls is None else {name: getattr(address.tls, name) for name in TlsFiles.__slots__}
+    for name, file in files.items():
+        try:
+            if file is not None:
+                file.open("rb").close()
+        except OSError as error:
+            problem = f"ssl_{name}={file} cannot be read ({error.strerror})"
+            raise StoreUnusableError(str(address), problem, "correct it in --store") from error
 
 
 def _bodies(address: FolderAddress | BucketAddress, upstream: str) -> Bodies:

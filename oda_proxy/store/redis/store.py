@@ -21,7 +21,7 @@ from oda_proxy.store.heads import CompressedHeadWriter
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.objects.bodies import BodiesUnusableError
 from oda_proxy.store.redis import garbage, history, searches, verification
-from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, advice, reason, redis_reason
+from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, REDIS_ERRORS, advice, reason, redis_reason
 from oda_proxy.store.redis.reading import RecordingReader
 from oda_proxy.store.redis.writing import WRITE_TIME, RecordingWriter
 
@@ -349,7 +349,7 @@ class RedisStore:
             raise StoreUnusableError(str(self._address.redis), "Redis cannot be reached", DEFAULT_ADVICE)
         try:
             yield
-        except redis.RedisError as error:
+        except REDIS_ERRORS as error:
             if self.watcher is not None and isinstance(error, redis.ConnectionError | redis.TimeoutError):
                 self.watcher.note_failure()
             raise StoreUnusableError(str(self._address.redis), redis_reason(error), advice(error)) from error
