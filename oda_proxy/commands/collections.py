@@ -1,4 +1,4 @@
-"""The command `collections`, and `export --collection`, for the collections of a store on this machine."""
+"""The command `collections`, and `export --collection`, for the collections of a store."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.config.settings import StoreOptions
+    from oda_proxy.store.collections import Collections
     from oda_proxy.store.selection import Filters
 
 _OWNER: int = 12
@@ -116,8 +117,7 @@ def export(
 
 def warn_of_members(keys: Sequence[str], options: StoreOptions) -> None:
     """Warn that recordings of collections, which are no longer pinned, may be evicted."""
-    folder = cache_folder(options.cache_dir, options.upstream)
-    if names := CollectionIndex(folder, time.time).names_with(keys):
+    if names := open_collections(options).names_with(keys):
         what = "the collections" if len(names) > 1 else "the collection"
         warn(
             f"recordings of {what} {', '.join(names)} may be evicted now, and are missing in an export then; pin, or a "
@@ -178,9 +178,18 @@ def _member_lines(members: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield printable(f"  {short_key(one['key'])}  {one['kind']}, {formatting.number(int(one['uses']), 'use')}")
 
 
-def _index(options: StoreOptions) -> CollectionIndex:
+def open_collections(options: StoreOptions) -> Collections:
+    """Open the collections of a dispatcher, of which there may be none."""
+    if options.store is not None:
+        from oda_proxy.store.redis import opening
+
+        return opening.open_collections(options.store, options.upstream, time.time)
+    return CollectionIndex(cache_folder(options.cache_dir, options.upstream), time.time)
+
+
+def _index(options: StoreOptions) -> Collections:
     """Open the collections of a dispatcher. Raises NoStoreError where it has no recordings either."""
     folder = cache_folder(options.cache_dir, options.upstream)
     if options.store is None and not (folder / FILE).exists():
         check_store(folder)
-    return CollectionIndex(folder, time.time)
+    return open_collections(options)

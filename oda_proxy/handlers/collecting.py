@@ -15,16 +15,7 @@ from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import replace_fields
 from oda_proxy.recordings import failures
-from oda_proxy.store.collection_index import (
-    ADDRESS,
-    CLIENT,
-    FAILURE,
-    LEFT_OUT,
-    RECORDING,
-    CollectionError,
-    Member,
-    owner_of,
-)
+from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING, CollectionError, Member, owner_of
 
 if TYPE_CHECKING:
     from oda_proxy.handlers.descriptions import DescriptionHandler

@@ -15,7 +15,7 @@ from oda_proxy.codec import json_text
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UnwritableFixtureError
 from oda_proxy.files import atomic
 from oda_proxy.recordings import failures
-from oda_proxy.store.collection_index import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
+from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
-    from oda_proxy.store.collection_index import Collection, CollectionIndex, Member
+    from oda_proxy.store.collections import Collection, Collections, Member
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class ExportedCollection:
 
 
 def export_collection(
-    index: CollectionIndex,
+    index: Collections,
     collection: Collection,
     store: Store,
     folder: Path,

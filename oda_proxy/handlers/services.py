@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.audience import TokenVerifier
     from oda_proxy.query.descriptions import Descriptions
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.collection_index import CollectionIndex
+    from oda_proxy.store.collections import Collections
     from oda_proxy.store.near_misses import MissHandler
     from oda_proxy.upstream.description_cache import DescriptionCache
 
@@ -50,7 +50,7 @@ class Services:
     """Whether two answers are equal but for what is volatile; without it, their products are compared byte by byte."""
     capsules: CapsuleRecordings | None = None
     """Recordings that answer before those of the store; None for none."""
-    collections: CollectionIndex | None = None
+    collections: Collections | None = None
     """The collections that clients choose by their address; None for none."""
     replicas: Replicas | None = None
     """Servers on other hosts that share the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.servers.replicas import ReplicaParts
     from oda_proxy.store.base import Store
-    from oda_proxy.store.collection_index import CollectionIndex
+    from oda_proxy.store.collections import Collections
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.upstream.throttling import ThrottledUpstream
     from oda_proxy.web.guarding import SharedAccess
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from oda_proxy.web.reloading import Reloads
     from oda_proxy.web.server_state import ServerState
 
+
+_log = logging.getLogger(__name__)
 
 HOUR = 3600.0
 
@@ -194,13 +197,32 @@ def _open_store(
     return stack.enter_context(closing(open_stores(folder, former_folders, history=history)))
 
 
-def _collections(options: ServeOptions, folder: Path | None, stack: AsyncExitStack) -> CollectionIndex:
+def _collections(options: ServeOptions, folder: Path | None, stack: AsyncExitStack) -> Collections:
     """Return the collections of a store; those of a store in memory end with it."""
     from oda_proxy.store.collection_index import CollectionIndex
 
+    if options.store is not None:
+        from oda_proxy.store.redis import opening
+
+        upstream = "http://mock" if options.mock else options.upstream
+        shared = opening.open_collections(options.store, upstream, time.time, max_size=options.collections)
+        if folder is not None:
+            _warn_of_local_collections(CollectionIndex(folder, time.time), shared)
+        return shared
     if folder is None:
         folder = Path(stack.enter_context(TemporaryFolder("collections")))
     return CollectionIndex(folder, time.time, max_size=options.collections)
+
+
+def _warn_of_local_collections(local: Collections, shared: Collections) -> None:
+    """Say which collections an earlier release noted on this machine, beside a store in Redis, that this has not."""
+    present = {(one.owner, one.name) for one in shared.list()}
+    if missing := sorted({one.name for one in local.list() if (one.owner, one.name) not in present}):
+        _log.warning(
+            "collections that were noted on this machine are not in the store: %s; "
+            "oda-proxy copy --from CACHE_DIR --to STORE copies them (docs/scale.md)",
+            ", ".join(missing),
+        )
 
 
 async def _connect(
@@ -230,7 +252,7 @@ def _make_proxy(
     miss_handler: NearMissHandler,
     describing: Upstream | None,
     others: OtherProcesses | None,
-    collections: CollectionIndex,
+    collections: Collections,
     capsules: CapsuleRecordings,
     replicas: ReplicaParts | None,
 ) -> Proxy:

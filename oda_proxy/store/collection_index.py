@@ -7,16 +7,27 @@ callers: other releases do not evict them either.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from oda_proxy.errors import OdaProxyError, StoreUnusableError
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.ownership import make_folder, match_owner
-from oda_proxy.http.scope import time_text
-from oda_proxy.query.cache_key import PUBLIC, Key
+from oda_proxy.query.cache_key import Key
+from oda_proxy.store import collections
+from oda_proxy.store.collections import (
+    RECORDING,
+    Collection,
+    CollectionError,
+    Member,
+    NoCollectionError,
+    choose,
+    full_collection,
+    full_collections,
+    no_collections,
+    other_version,
+    too_many_collections,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,16 +35,6 @@ if TYPE_CHECKING:
 
 FILE: Final = "collections.sqlite3"
 FORMAT: Final = 1
-MAX_COLLECTIONS: Final = 1000
-"""Collections of one owner; those without an owner count together."""
-MAX_MEMBERS: Final = 10_000
-"""Recordings and failures of a collection, each."""
-MAX_DESCRIPTIONS: Final = 1024
-"""Descriptions of a name, as many as a server has in memory."""
-MAX_FACTS: Final = 100
-"""Addresses, and versions of the client, that are noted of a collection."""
-MAX_LONE: Final = 5_000
-"""Descriptions under names of which there is no collection yet."""
 _TIMEOUT: Final = 10.0
 _SCHEMA: Final = """
 CREATE TABLE collections (id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, created REAL NOT NULL,
@@ -47,64 +48,6 @@ CREATE TABLE facts (collection INTEGER NOT NULL REFERENCES collections ON DELETE
 CREATE TABLE descriptions (name TEXT NOT NULL, file TEXT NOT NULL, fetched REAL NOT NULL, content BLOB NOT NULL,
     PRIMARY KEY (name, file)) WITHOUT ROWID;
 """
-
-RECORDING: Final = "recording"
-FAILURE: Final = "failure"
-LEFT_OUT: Final = "answer that was not stored"
-CLIENT: Final = "oda_api"
-ADDRESS: Final = "address"
-
-
-class CollectionError(OdaProxyError):
-    """A collection cannot take what is requested through its address, or cannot be changed so."""
-
-    http_status = 400
-    detail = "collection"
-
-
-class NoCollectionError(CollectionError):
-    """There is no collection of a name, as far as one may see."""
-
-    http_status = 404
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A collection; times are in s since 1970 (UTC), sizes in bytes as stored."""
-
-    id: int = field(repr=False)
-    name: str
-    owner: str
-    """A digest of the audience that it belongs to; empty where requests had no token."""
-    created: float
-    changed: float
-    recordings: int
-    failures: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A recording or a failure of a collection: its key, how often it was requested, and when first."""
-
-    kind: str
-    key: Key
-    uses: int
-    first: float
-    was_pinned: bool
-    """Whether somebody had pinned it before."""
-    content: bytes | None
-    """The text of a failure; of a recording, which version it is, None for the last one."""
-
-    @property
-    def version(self) -> float | None:
-        """Since when the version of a recording was the answer, in s since 1970 (UTC); None for the last one."""
-        return float(self.content) if self.kind == RECORDING and self.content else None
-
-
-def owner_of(audience: str | None) -> str:
-    """Return the owner for an audience: nothing else tells who it is."""
-    return "" if audience in {None, PUBLIC} else hashlib.sha256(str(audience).encode()).hexdigest()[:32]
 
 
 class CollectionIndex:
@@ -133,7 +76,7 @@ class CollectionIndex:
                 rows.execute(
                     "INSERT OR IGNORE INTO facts SELECT ?, ?, ? WHERE (SELECT COUNT(*) FROM facts WHERE collection = ?)"
                     " < ?",
-                    (number, *fact, number, MAX_FACTS),
+                    (number, *fact, number, collections.MAX_FACTS),
                 )
             self._check_version(rows, name, number, member)
             known = rows.execute(
@@ -152,9 +95,9 @@ class CollectionIndex:
 
     def _make(self, rows: sqlite3.Connection, name: str, owner: str, now: float) -> int:
         if self.max_size == 0:
-            raise CollectionError("this server makes no collections (--collections 0); use its address without /in/")
-        if _number(rows, "SELECT COUNT(*) FROM collections WHERE owner = ?", owner) >= MAX_COLLECTIONS:
-            raise CollectionError(f"there are {MAX_COLLECTIONS} collections, which is the limit; remove one")
+            raise no_collections()
+        if _number(rows, "SELECT COUNT(*) FROM collections WHERE owner = ?", owner) >= collections.MAX_COLLECTIONS:
+            raise too_many_collections()
         cursor = rows.execute(
             "INSERT INTO collections (name, owner, created, changed) VALUES (?, ?, ?, ?)", (name, owner, now, now)
         )
@@ -169,23 +112,17 @@ class CollectionIndex:
         ).fetchone()
         if member.kind != RECORDING or found is None or found[0] == member.content:
             return
-        has = "the answer of today" if found[0] is None else f"the version of {time_text(float(found[0]))}"
-        raise CollectionError(
-            f"the collection {name} has {has} to this query, and a capsule has one: use a collection for each date"
-        )
+        raise other_version(name, found[0])
 
     def _check_room(self, rows: sqlite3.Connection, name: str, number: int, member: Member, size: int) -> None:
         counted = "SELECT COUNT(*) FROM members WHERE collection = ? AND kind = ?"
-        if _number(rows, counted, number, member.kind) >= MAX_MEMBERS:
-            raise CollectionError(f"the collection {name} has {MAX_MEMBERS} {member.kind}s, which is the limit")
+        if _number(rows, counted, number, member.kind) >= collections.MAX_MEMBERS:
+            raise full_collection(name, member.kind, collections.MAX_MEMBERS)
         if self.max_size is None or member.kind != RECORDING or self._is_member(rows, member.key):
             return
         summed = "SELECT COALESCE(SUM(size), 0) FROM (SELECT MAX(size) AS size FROM members GROUP BY kind, key)"
         if _number(rows, summed) + size > self.max_size:
-            raise CollectionError(
-                f"the recordings of all collections would take more than {self.max_size} bytes (--collections); remove "
-                "a collection, or use the address without /in/"
-            )
+            raise full_collections(self.max_size)
 
     def note_description(self, name: str, file: str, fetched: float, content: bytes) -> None:
         """Note a description that was requested through the address of a collection, with its file.
@@ -197,15 +134,38 @@ class CollectionIndex:
             lone = "SELECT COUNT(*) FROM descriptions WHERE name NOT IN (SELECT name FROM collections)"
             is_new = not _number(rows, "SELECT COUNT(*) FROM descriptions WHERE name = ? AND file = ?", name, file)
             if is_new and self.max_size == 0:
-                raise CollectionError("this server makes no collections (--collections 0); use it without /in/")
-            if is_new and _number(rows, lone) >= MAX_LONE:
+                raise no_collections()
+            if is_new and _number(rows, lone) >= collections.MAX_LONE:
                 rows.execute("DELETE FROM descriptions WHERE name NOT IN (SELECT name FROM collections)")
-            if is_new and taken >= MAX_DESCRIPTIONS:
-                raise CollectionError(f"the collection {name} has {MAX_DESCRIPTIONS} descriptions, which is the limit")
+            if is_new and taken >= collections.MAX_DESCRIPTIONS:
+                raise full_collection(name, "description", collections.MAX_DESCRIPTIONS)
             rows.execute(
                 "INSERT INTO descriptions VALUES (?, ?, ?, ?) ON CONFLICT (name, file) DO UPDATE SET"
                 " fetched = excluded.fetched, content = excluded.content WHERE fetched != excluded.fetched",
                 (name, file, fetched, content),
+            )
+
+    def merge(
+        self, collection: Collection, members: Sequence[tuple[Member, int]], facts: Sequence[tuple[str, str]]
+    ) -> None:
+        """Add what a collection of another store has, as `Collections.merge`."""
+        with self._writing() as rows:
+            place = collection.owner, collection.name
+            rows.execute(
+                "INSERT INTO collections (owner, name, created, changed) VALUES (?, ?, ?, ?) ON CONFLICT (owner, name)"
+                " DO UPDATE SET created = MIN(created, excluded.created), changed = MAX(changed, excluded.changed)",
+                (*place, collection.created, collection.changed),
+            )
+            number = _number(rows, "SELECT id FROM collections WHERE owner = ? AND name = ?", *place)
+            rows.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", [(number, *fact) for fact in facts])
+            rows.executemany(
+                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, kind, key) DO UPDATE SET"
+                " uses = MAX(uses, excluded.uses), first = MIN(first, excluded.first),"
+                " was_pinned = MAX(was_pinned, excluded.was_pinned), content = COALESCE(content, excluded.content)",
+                [
+                    (number, one.kind, one.key, one.uses, one.first, size, one.was_pinned, one.content)
+                    for one, size in members
+                ],
             )
 
     def list(self, owner: str | None = None) -> Sequence[Collection]:
@@ -228,13 +188,7 @@ class CollectionIndex:
 
         Raises NoCollectionError where there is none, CollectionError for several.
         """
-        found = [one for one in self.list(owner) if one.name == name and one.owner.startswith(beginning or "")]
-        if not found:
-            raise NoCollectionError(f"there is no collection {name}; requests to the address with /in/{name} make it")
-        if len(found) > 1:
-            owners = ", ".join(one.owner[:12] or "nobody" for one in found)
-            raise CollectionError(f"several owners have a collection {name}: name one with --owner ({owners})")
-        return found[0]
+        return choose(self.list(owner), name, beginning)
 
     def members(self, collection: Collection) -> Sequence[Member]:
         """Return the recordings and failures of a collection, in the order of their first use."""

@@ -16,7 +16,7 @@ from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
-from oda_proxy.store.collection_index import NoCollectionError, owner_of
+from oda_proxy.store.collections import NoCollectionError, owner_of
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.recording_api import json_response
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oda_proxy.proxy import Proxy
-    from oda_proxy.store.collection_index import Collection, CollectionIndex
+    from oda_proxy.store.collections import Collection, Collections
 
 COLLECTIONS: Final = "/-/api/collections"
 _NAME: Final = "{collection:[A-Za-z0-9-]{1,64}}"
@@ -33,7 +33,7 @@ ONE: Final = f"{COLLECTIONS}/{_NAME}"
 _PIECE: Final = 256 * 1024
 
 
-def routes(proxy: Proxy, index: CollectionIndex, url: str, folder: Path | None) -> Sequence[OwnRoute]:
+def routes(proxy: Proxy, index: Collections, url: str, folder: Path | None) -> Sequence[OwnRoute]:
     """Return the routes; `url` is the address of the dispatcher, `folder` that of the store."""
     api = _CollectionApi(proxy, index, url, folder)
     return (
@@ -56,7 +56,7 @@ def routes(proxy: Proxy, index: CollectionIndex, url: str, folder: Path | None) 
 class _CollectionApi:
     """Reads and changes the collections of a proxy for a visitor, to whom those of others do not exist."""
 
-    def __init__(self, proxy: Proxy, index: CollectionIndex, url: str, folder: Path | None) -> None:
+    def __init__(self, proxy: Proxy, index: Collections, url: str, folder: Path | None) -> None:
         self._proxy = proxy
         self._index = index
         self._url = url

@@ -19,7 +19,8 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
 from oda_proxy.fixture import writing
-from oda_proxy.store.collection_index import RECORDING, CollectionIndex, Member
+from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collections import RECORDING, Member
 from oda_proxy.store.disk import DiskStore
 from tests.support import capsules
 from tests.support.image_query import get_image

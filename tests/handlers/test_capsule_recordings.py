@@ -20,7 +20,8 @@ from oda_proxy.http.message import Request
 from oda_proxy.http.scope import AsOf
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
-from oda_proxy.store.collection_index import RECORDING, CollectionIndex
+from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collections import RECORDING
 from oda_proxy.store.freshness import FOR_EVER, Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
 from tests.support import capsules

@@ -20,7 +20,8 @@ from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.run.replayer import replaying
 from oda_proxy.store import eviction
-from oda_proxy.store.collection_index import FAILURE, LEFT_OUT, RECORDING, CollectionIndex
+from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collections import FAILURE, LEFT_OUT, RECORDING
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.sample_descriptions import meta_data
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from oda_proxy.store.collection_index import Collection, Member
+    from oda_proxy.store.collections import Collection, Member
 
 DAY = 86400.0
 IN = "/in/my-paper/run_analysis"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Store
-    from oda_proxy.store.collection_index import CollectionIndex
+    from oda_proxy.store.collections import Collections
 
 KEY: Final = "a key of more than thirty-two bytes"
 ADMIN, READ, METRICS = "the administration token", "the reading token", "the metrics token"
@@ -78,7 +78,7 @@ class AccessServer:
     store: Store
     public: str
     private: str
-    collections: CollectionIndex | None = None
+    collections: Collections | None = None
 
     async def send(self, method: str, path: str | URL, headers: Mapping[str, str], **more: Any) -> tuple[int, str]:
         """Send a request for a path, or a whole URL, and return the status and the text of the response."""

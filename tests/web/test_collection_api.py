@@ -11,7 +11,7 @@ import pytest
 
 from oda_proxy.capsule.capsule import verify
 from oda_proxy.query.audience import Claims, Sharing
-from oda_proxy.store.collection_index import RECORDING, Member, owner_of
+from oda_proxy.store.collections import RECORDING, Member, owner_of
 from tests.support.access_servers import ADMIN, READ, AccessServer, access_server, bearer, person
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import ManagedStore
     from oda_proxy.store.objects.bodies import Bodies
     from oda_proxy.store.redis.address import BucketAddress, RedisAddress, StoreAddress
+    from oda_proxy.store.redis.collections import RedisCollections
     from oda_proxy.store.redis.store import RedisStore
 
 
@@ -98,6 +99,20 @@ def open_stores(
         ]
         stack.pop_all()
     return CombinedStore(first, others) if others else first
+
+
+def open_collections(
+    address: StoreAddress, upstream: str, clock: Callable[[], float], *, max_size: int | None = None
+) -> RedisCollections:
+    """Open the collections of a dispatcher; `max_size` is as for RedisCollections. Raises OdaProxyError."""
+    require_library()  # before the imports that need it
+    from oda_proxy.store.redis.collections import RedisCollections
+    from oda_proxy.store.redis.medium_errors import translated
+
+    _check_files(address.redis)
+    with translated(address.redis):
+        client = sync_client(address.redis)
+    return RedisCollections(address.redis, client, Keyspace.of(upstream), clock, max_size=max_size)
 
 
 def _check_files(address: RedisAddress) -> None:
