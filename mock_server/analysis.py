@@ -12,14 +12,15 @@ from urllib.parse import urlencode
 
 from mock_server import responses, roles
 from mock_server.catalog_files import FILE as CATALOG_FILE
-from mock_server.catalog_files import CatalogFileError, check_catalog_file
+from mock_server.catalog_files import CatalogFileError, read_catalog_file
+from mock_server.catalogs import SELECTION, CatalogError, read_selection
 from mock_server.descriptions import checked_parameters
 from mock_server.job_folders import folder_name
 from mock_server.job_id import job_id, job_id_2019
 from mock_server.jobs import Job, request_kind
 from mock_server.matching import NormalisedQuery
 from mock_server.near_misses import explain_miss
-from mock_server.parameter_values import BadParameterError
+from mock_server.parameter_values import BadParameterError, BadUnitsError
 from mock_server.parameters import (
     COMMENT_ON_ARGUMENTS,
     BadParameter2019Error,
@@ -27,7 +28,7 @@ from mock_server.parameters import (
     check_2019,
     time_format_of,
 )
-from mock_server.request_context import RefusedError
+from mock_server.request_context import RefusedError, constructor_failed
 from mock_server.responses import ExitStatus, Response
 from mock_server.scenarios import Polls
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
@@ -36,8 +37,9 @@ from mock_server.times import needs_astropy
 from mock_server.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from mock_server.dummy_back_end import DummyBackEnd
     from mock_server.fixture_library import FixtureLibrary, ProductSource
     from mock_server.job_folders import JobFolders
     from mock_server.jobs import JobTable, Reply
@@ -72,7 +74,7 @@ class EncodedResponse:
 class _CheckedRequest:
     """A request whose parameters were checked.
 
-    `argument_names` are the names in the request; `wants_progress` requests the products of a running job.
+    `arguments` are those of the request; `wants_progress` requests the products of a running job.
     `computed_job_id` is the job_id of the query; `shown_job_id` is the one in the response, for polls that of the
     request.
     """
@@ -80,7 +82,7 @@ class _CheckedRequest:
     context: RequestContext
     parameters: Parameters
     query: NormalisedQuery
-    argument_names: frozenset[str]
+    arguments: Mapping[str, Any]
     wants_progress: bool
     computed_job_id: str
     shown_job_id: str
@@ -88,7 +90,7 @@ class _CheckedRequest:
     @property
     def is_from_1_0(self) -> bool:
         """Whether `oda_api` 1.0 sent it: without the version of later releases, and with what it always sends."""
-        return "oda_api_version" not in self.argument_names and {"verbose", "dry_run"} <= self.argument_names
+        return "oda_api_version" not in self.arguments and {"verbose", "dry_run"} <= self.arguments.keys()
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Analysis:
     jobs: JobTable
     reader: RequestReader
     faults: FaultPlan
+    back_end: DummyBackEnd
     folders: JobFolders | None = None
     uploads: Uploads = field(default_factory=Uploads)
     served: Counter[str] = field(default_factory=Counter)
@@ -122,14 +125,14 @@ class Analysis:
     async def _answer(self, request: AnalysisRequest) -> EncodedResponse:
         context = self.reader.context(request.arguments, request.products_url)
         try:
-            if CATALOG_FILE in request.files:
-                await asyncio.to_thread(check_catalog_file, request.files[CATALOG_FILE])
-            arguments = {**with_scw_list(request.arguments, request.files), "session_id": context.session_id}
-            arguments |= self.uploads.store(
-                request.files, context.description.names(), request.products_url, context.subject
-            )
+            arguments = await self._arguments(request, context)
             parameters = await self._check(arguments, context)
-        except (CatalogFileError, ScwListError, BadParameterError) as error:
+            if CATALOG_FILE in request.files:
+                catalog = await asyncio.to_thread(read_catalog_file, request.files[CATALOG_FILE])
+                parameters = replace(parameters, echo={**parameters.echo, "selected_catalog": catalog})
+        except BadUnitsError as error:
+            raise RefusedError("RequestNotUnderstood", constructor_failed(context.description.name, error)) from None
+        except (CatalogError, CatalogFileError, ScwListError, BadParameterError) as error:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
             return self._failed(context, "", ExitStatus("failed", 1, "failed: setting form parameters", str(error)))
@@ -147,12 +150,22 @@ class Analysis:
             context=context,
             parameters=parameters,
             query=query,
-            argument_names=frozenset(arguments),
+            arguments=arguments,
             wants_progress=arguments.get("return_progress") == "True",
             computed_job_id=computed_job_id,
             shown_job_id=self._shown_job_id(context, arguments.get("job_id"), computed_job_id),
         )
         return self._forbidden(checked) or await self._run(checked)
+
+    async def _arguments(self, request: AnalysisRequest, context: RequestContext) -> dict[str, Any]:
+        """Return the arguments of a request, its session, and the values that its files become."""
+        description = context.description
+        if not self._is_2019 and request.arguments.get(SELECTION) is not None:
+            read_selection(request.arguments[SELECTION])
+        arguments = with_scw_list(request.arguments, request.files, description.input_list_name)
+        stored = self.uploads.store(request.files, description.names(), request.products_url, context.subject)
+        unknown = dict.fromkeys(request.files.keys() - stored.keys() - {CATALOG_FILE, SCW_LIST_FILE}, "")
+        return {**arguments, "session_id": context.session_id, **stored, **unknown}
 
     async def _check(self, arguments: Mapping[str, Any], context: RequestContext) -> Parameters:
         checker = check_2019 if self._is_2019 else check
@@ -220,7 +233,10 @@ class Analysis:
             self.jobs.note_poll(key, checked.shown_job_id)
         if self._is_2019 and request_kind(status) == "poll" and self.jobs.is_ready(key, checked.shown_job_id):
             status = "ready"  # the headers in the notebook show that its clients went from `submitted` to products
-        job, reply = self.jobs.handle(key, self._job(checked, fixture), status, checked.shown_job_id)
+        new_job = self._job(checked, fixture)
+        if request_kind(status) != "poll":
+            self._follow_back_end(checked.query, fixture, (new_job, self.jobs.find(key, checked.shown_job_id)))
+        job, reply = self.jobs.handle(key, new_job, status, checked.shown_job_id)
         monitor = responses.job_monitor(
             job,
             job_id=checked.shown_job_id,
@@ -232,6 +248,10 @@ class Analysis:
         if checked.wants_progress and reply.query_status in ("submitted", "progress"):
             has_products = reply.query_status == "progress"
             reply = replace(reply, query_status="submitted", ran=True)
+        plugin = self.library.dummy_plugin
+        if checked.wants_progress and plugin is not None and plugin.returns_progress(checked.query):
+            reply = replace(reply, query_status="submitted", job_status="submitted")
+            monitor["status"] = "submitted"
         response = self._response(context, reply.query_status, _exit_status(job, reply, comment), monitor)
         if not reply.ran:
             return _encoded(response)
@@ -249,13 +269,27 @@ class Analysis:
             checked.query,
             ((other, fixture.path) for other, fixture in self.library.index.queries),
             units={parameter.name: parameter.units for parameter in parameters},
-            argument_names=checked.argument_names,
+            argument_names=checked.arguments.keys(),
         )
+
+    def _follow_back_end(self, query: NormalisedQuery, fixture: ProductSource, jobs: Iterable[Job | None]) -> None:
+        """Set the state of jobs of a dummy instrument to that in the file of its back end, if there is one."""
+        plugin = self.library.dummy_plugin
+        if plugin is None or not plugin.waits_for_reports(query, fixture):
+            return
+        state = self.back_end.state()
+        for job in jobs:
+            if job is not None and state is not None:
+                job.reported_state = state
 
     def _job(self, checked: _CheckedRequest, fixture: ProductSource) -> Job:
         """Return the job that a query starts if there is none."""
         context = checked.context
         recorded = self.library.answer(fixture)
+        plugin = self.library.dummy_plugin
+        comment = None if plugin is None else plugin.comment(checked.query, context.products_url)
+        if comment is not None:
+            recorded = replace(recorded, exit_status={**recorded.exit_status, "comment": comment})
         if self.scenario.outcome == "failed":
             recorded = replace(recorded, query_status="failed", exit_status={"status": 1})
         scale = self.settings.time_scale * self.scenario.time_scale
@@ -299,19 +333,18 @@ class Analysis:
         bookkeeping: dict[str, Any] = {}
         if has_products:
             plugin = self.library.dummy_plugin
-            of_plugin = None if plugin is None else plugin.members(checked.query, checked.context.token_text)
+            of_plugin = None
+            if plugin is not None:
+                of_plugin = plugin.members(checked.query, checked.arguments, echo, self.back_end.current_p())
             bookkeeping |= {"prod_process_message": ""} if of_plugin is None else of_plugin
             bookkeeping |= {"session_id": job.session_id, "job_id": checked.shown_job_id}
         if reply.query_status != "failed":
             default = echo.get("scw_list") or []
             bookkeeping["input_prod_list"] = job.recorded.products.get("input_prod_list", default)
         bookkeeping["analysis_paramters" if self._is_2019 else "analysis_parameters"] = echo
-        bookkeeping["api_code"] = responses.api_code(echo, self._code_url(checked.context))
+        address = self.settings.products_url or checked.context.products_url.rstrip("/")
+        bookkeeping["api_code"] = responses.api_code(echo, address)
         return bookkeeping
-
-    def _code_url(self, context: RequestContext) -> str:
-        """Return the address in code: that of the settings as it is, or that of the request."""
-        return self.settings.products_url or context.products_url.rstrip("/")
 
     def _failed(
         self, context: RequestContext, shown_job_id: str, exit_status: ExitStatus, status: int = 200

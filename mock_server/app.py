@@ -19,6 +19,7 @@ from mock_server.analysis import Analysis, AnalysisRequest
 from mock_server.control import Control
 from mock_server.control_routes import control, own_route
 from mock_server.descriptions import UnknownProductError, meta_data, source_meta_data
+from mock_server.dummy_back_end import DummyBackEnd
 from mock_server.dummy_plugin import DummyPlugin
 from mock_server.error_pages import NOT_FOUND, SERVER_ERROR
 from mock_server.faults import respond_with_fault
@@ -98,7 +99,7 @@ def make_app(
     library = FixtureLibrary.open(
         settings.folders,
         settings.seed if settings.synthetic else None,
-        dummy_plugin=DummyPlugin.open() if settings.dummy_instruments else None,
+        dummy_plugin=DummyPlugin.open(settings.dummy_release) if settings.dummy_instruments else None,
         described=(
             *settings.described,
             *(one for folder in settings.description_folders for one in read_descriptions(folder)),
@@ -111,7 +112,8 @@ def make_app(
     jobs = JobTable(clock)
     faults = FaultPlan((*scenario.faults, *read_faults(settings.faults)), chances)
     folders = None if settings.job_folders is None else JobFolders(settings.job_folders)
-    analysis = Analysis(settings, scenario, library, jobs, reader, faults, folders)
+    back_end = DummyBackEnd(settings.job_folders)
+    analysis = Analysis(settings, scenario, library, jobs, reader, faults, back_end, folders)
     requests: Counter[str] = Counter()
     query_statuses: Counter[str] = Counter()
     dispatcher = MockDispatcher(
@@ -285,9 +287,9 @@ class MockDispatcher:
         return await self.instr_list(incoming)
 
     async def instr_list(self, incoming: Incoming) -> web.Response:
-        """List the instruments for requests without a token or with a valid one."""
-        self.analysis.reader.service_token(incoming.query.get("token"))
-        return json_response(self.library.instruments)
+        """List the instruments that requests without a token, or with this valid one, can use."""
+        token = self.analysis.reader.service_token(incoming.query.get("token"))
+        return json_response(self.analysis.reader.visible_instruments(token))
 
     async def meta_data(self, incoming: Incoming) -> web.Response:
         """Describe an instrument, or one product of it."""
@@ -317,10 +319,10 @@ class MockDispatcher:
 
     def _description(self, incoming: Incoming) -> Description:
         """Return the requested description; raises RefusedError, or UnknownProductError for the instrument `mock`."""
-        self.analysis.reader.token(incoming.query.get("token"), is_description=True)
+        token = self.analysis.reader.token(incoming.query.get("token"), is_description=True)
         if incoming.query.get("instrument") == "mock":
             raise UnknownProductError("mock", {})  # the default of clients; the dispatcher fails on it
-        return self.analysis.reader.description(incoming.arguments)
+        return self.analysis.reader.description(incoming.arguments, token)
 
     async def download_products(self, incoming: Incoming) -> web.Response:
         """Send files of a job to the session that started it, or an uploaded file to those who may read it."""

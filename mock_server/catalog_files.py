@@ -1,11 +1,15 @@
-"""Checks that an uploaded file is a catalogue that the dispatcher can read (protocol: dispatcher 1.3.6)."""
+"""Reads an uploaded catalogue as the dispatcher does (protocol: dispatcher 1.3.6)."""
 
 from __future__ import annotations
 
 import io
-from typing import Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.errors import BadQueryError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 FILE: Final = "user_catalog_file"
 _FORMATS: Final = ("ascii.ecsv", "fits")
@@ -26,8 +30,14 @@ class CatalogFileError(BadQueryError):
         super().__init__(_MESSAGE)
 
 
-def check_catalog_file(content: bytes) -> None:
-    """Raise CatalogFileError unless a file is an ECSV or FITS table with names, positions and significances."""
+def read_catalog_file(content: bytes) -> str:
+    """Return the catalogue in an ECSV or FITS table as the JSON of `selected_catalog`.
+
+    Raises
+    ------
+    CatalogFileError
+        The file is not a table with names, positions and significances.
+    """
     from astropy.table import Table  # imported only if it is needed
 
     for name in _FORMATS:
@@ -37,5 +47,24 @@ def check_catalog_file(content: bytes) -> None:
             continue
         has_columns = set(_COLUMNS) <= set(table.colnames)
         if has_columns and set(_META_DATA) <= set(table.meta):
-            return
+            return json.dumps(_dictionary(table))
     raise CatalogFileError
+
+
+def _dictionary(table: Table) -> dict[str, Any]:
+    """Return a catalogue in the order of the dispatcher's members; NaN is null."""
+    return {
+        "cat_frame": table.meta["FRAME"],
+        "cat_coord_units": table.meta["COORD_UNIT"],
+        "cat_column_list": [[_value(value) for value in table[name].tolist()] for name in table.colnames],
+        "cat_column_names": table.colnames,
+        "cat_column_descr": table.dtype.descr,
+        "cat_lat_name": table.meta["LAT_NAME"],
+        "cat_lon_name": table.meta["LON_NAME"],
+    }
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes):  # of FITS
+        return value.decode(errors="replace")
+    return None if value != value else value  # noqa: PLR0124 - NaN

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from oda_proxy.fixture.model import Instrument, QueryDescription
 
 # Parameters that list input data; their defaults are never filled in.
-INPUT_LISTS: Final = frozenset({"scw_list"})
+_SCW_LIST: Final = "scw_list"
+INPUT_LISTS: Final = frozenset({_SCW_LIST})
+_INPUT_URI: Final = "http://odahub.io/ontology#InputProdList"
 _INPUT_UNITS: Final = "names_list"
 _FORMAT: Final = "_format"  # suffix of parameters with the format of another parameter
 _NEVER_FILLED_IN: Final = frozenset({"user_catalog"})
@@ -56,6 +58,18 @@ class Description:
         query_names = self.instrument.prod_dict.values()
         return tuple(query for query in self.instrument.queries[1:] if query.query_name not in query_names)
 
+    @property
+    def access_roles(self) -> frozenset[str]:
+        """The roles that a token needs for the instrument; dispatchers hide it from others."""
+        return frozenset(role for query in self.instrument_queries for role in query.roles)
+
+    @property
+    def input_list_name(self) -> str:
+        """The parameter that an uploaded list of input data becomes."""
+        shared = [parameter for query in self.instrument_queries for parameter in query.parameters]
+        names = [one.name for one in shared if is_input_list(one) or _INPUT_URI in one.owl_uris]
+        return names[0] if names else _SCW_LIST
+
     def product_query(self, product: str) -> QueryDescription:
         """Return the query of a product; raises UnknownProductError."""
         for query in self.instrument.queries:
@@ -89,9 +103,8 @@ class Description:
                     kind = "catalog" if name == "selected_catalog" else "text"
                     yield ParameterDescription(name=name, units="str", value=value, kind=kind)
             if parameter.units_argument is not None:
-                yield ParameterDescription(
-                    name=parameter.units_argument, units="str", value=parameter.units, kind="text"
-                )
+                units = parameter.echo_units or parameter.units
+                yield ParameterDescription(name=parameter.units_argument, units="str", value=units, kind="text")
         if query is self.source_query and "token" not in described:
             yield ParameterDescription(name="token", units="str", value=None, kind="text")
 

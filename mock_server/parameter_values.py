@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mock_server.catalogs import CatalogError, check_catalog
 from mock_server.descriptions import is_input_list, is_optional
 from mock_server.schema_check import TIME_LIMIT, check_with_schema
 from mock_server.times import BadTimeError, isot
@@ -19,16 +21,14 @@ _KINDS_BY_NAME: Final = {"T1": "time", "T2": "time", "selected_catalog": "catalo
 _KINDS_BY_TYPE: Final = {bool: "boolean", int: "integer", float: "float", list: "list", dict: "structured"}
 _TRUE: Final = frozenset({"True", "true", "yes", "1"})
 _FALSE: Final = frozenset({"False", "false", "no", "0"})
-_CATALOG_KEYS: Final = frozenset({"cat_frame", "cat_coord_units", "cat_column_list", "cat_column_names"})
-_BAD_CATALOG: Final = "Error while setting catalog object , content of the temporary directory is []"
 _NUMBERS: Final = frozenset({"float", "angle", "energy", "time_interval", "integer"})
-# Factors to the first unit of each dimension.
-_UNITS: Final[tuple[Mapping[str, float], ...]] = (
-    {"keV": 1.0, "eV": 1e-3, "MeV": 1e3, "GeV": 1e6, "TeV": 1e9},
-    {"Hz": 1.0, "MHz": 1e6, "GHz": 1e9},
-    {"s": 1.0, "sec": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "year": 31557600.0},
-    {"deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "hourangle": 15.0, "rad": 57.29577951308232},
-)
+# Factors to the first unit of each dimension, by its name.
+_UNITS: Final[Mapping[str, Mapping[str, float]]] = {
+    "energy/torque/work": {"keV": 1.0, "eV": 1e-3, "MeV": 1e3, "GeV": 1e6, "TeV": 1e9},
+    "frequency": {"Hz": 1.0, "MHz": 1e6, "GHz": 1e9},
+    "time": {"s": 1.0, "sec": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "year": 31557600.0},
+    "angle": {"deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "hourangle": 15.0, "rad": 57.29577951308232},
+}
 _ALLOWED_UNITS: Final = {
     "energy": ["keV", "eV", "MeV", "GeV", "TeV", "Hz", "MHz", "GHz"],
     "time_interval": ["s", "minute", "hour", "day", "year"],
@@ -42,6 +42,10 @@ class BadParameterError(BadQueryError):
         super().__init__(message)
         self.name = parameter.name
         self.kind = kind_of(parameter)
+
+
+class BadUnitsError(BadParameterError):
+    """Units that do not fit their parameter; the dispatcher finds them while it sets up a query."""
 
 
 def kind_of(parameter: ParameterDescription) -> str:
@@ -69,7 +73,8 @@ def normal_value(  # noqa: PLR0911 - one for each kind
     time_format
         Format of times, a name of astropy.
     units
-        Units of the value, if the request states them; the result is in those of the description.
+        Units of the value, if the request states them; the result is in those of the description, or in its
+        `echo_units`.
     """
     kind = kind_of(parameter)
     if value is None and kind not in ("catalog", "boolean") and parameter.name != "T_format":
@@ -105,9 +110,12 @@ def _read_plain(parameter: ParameterDescription, kind: str, value: Any, units: s
         normal = _READERS[kind](value)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadParameterError(parameter, f"Parameter {parameter.name} wrong value {value}. {error}") from None
-    if units is not None and kind in _NUMBERS and normal is not None:
+    is_number = kind in _NUMBERS and normal is not None
+    if is_number and units is not None:
         normal *= _factor(parameter, units)
     _check_restrictions(parameter, normal)
+    if is_number and parameter.echo_units is not None and parameter.units is not None:
+        normal *= _factor(replace(parameter, units=parameter.echo_units), parameter.units)
     return normal
 
 
@@ -148,11 +156,9 @@ def _read_boolean(parameter: ParameterDescription, value: Any) -> bool | None:
 def _read_catalog(parameter: ParameterDescription, value: Any) -> Any:
     """Check that a text is a catalogue, and return it unchanged."""
     try:
-        catalog = json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        catalog = None
-    if not isinstance(catalog, dict) or not catalog.keys() >= _CATALOG_KEYS:
-        raise BadParameterError(parameter, _BAD_CATALOG)
+        check_catalog(value)
+    except CatalogError as error:
+        raise BadParameterError(parameter, str(error)) from None
     return value
 
 
@@ -179,16 +185,20 @@ def _factor(parameter: ParameterDescription, units: str) -> float:
     """Return the factor that converts from some units to those of a parameter."""
     allowed = _ALLOWED_UNITS.get(kind_of(parameter))
     if allowed is not None and units not in allowed:
-        raise BadParameterError(parameter, f"wrong units for par: {parameter.name}, found: {units}, allowed: {allowed}")
+        raise BadUnitsError(parameter, f"wrong units for par: {parameter.name}, found: {units}, allowed: {allowed}")
     if units == parameter.units:
         return 1.0
     own = parameter.units or ""
-    for factors in _UNITS:
+    for factors in _UNITS.values():
         if units in factors and own in factors:
             return factors[units] / factors[own]
-    raise BadParameterError(
-        parameter, f"Parameter {parameter.name}: '{units}' and '{parameter.units}' are not convertible"
-    )
+    texts = " and ".join(f"'{one}' ({_dimension(one)})" for one in (units, parameter.echo_units or own))
+    raise BadUnitsError(parameter, f"{texts} are not convertible")
+
+
+def _dimension(units: str) -> str:
+    """Return the name of the dimension of units, as astropy writes it."""
+    return next((dimension for dimension, factors in _UNITS.items() if units in factors), "unknown")
 
 
 def _check_restrictions(parameter: ParameterDescription, value: Any) -> None:

@@ -130,7 +130,9 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
     if arguments.get("allow_unknown_args") == "True":
         unused = ()
     time_format = time_format_of(arguments)
-    units = {one.units_argument: one.units for one in described.values() if one.units_argument is not None}
+    units = {
+        one.units_argument: one.echo_units or one.units for one in described.values() if one.units_argument is not None
+    }
     echo: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in _IGNORED or name in unused:
@@ -139,7 +141,7 @@ def check(arguments: Mapping[str, Any], description: Description, product: str) 
         if parameter is None or name == "token":
             echo[name] = value
         elif name in units:
-            echo[name] = units[name]  # values are echoed in the units of the description
+            echo[name] = units[name]  # of the echoed value
         else:
             stated = None if parameter.units_argument is None else arguments.get(parameter.units_argument)
             echo[name] = normal_value(parameter, value, time_format, None if stated in (None, "") else str(stated))

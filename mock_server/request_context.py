@@ -25,6 +25,7 @@ _SESSION_LENGTH: Final = 16
 _TOKENS_CHECKED_LATE: Final = ("", "None")
 _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500
+_NO_ACCESS: Final = "Unfortunately, your priviledges are not sufficient to make the request for this instrument.\n"
 _RESUBMIT: Final = "The token provided is expired, please resubmit you request with a valid token."
 
 
@@ -148,7 +149,12 @@ class RequestReader:
             if error.status == _FORBIDDEN:
                 raise RefusedError("RequestNotAuthorized", _RESUBMIT, status=_FORBIDDEN) from None
 
-    def description(self, arguments: Mapping[str, Any]) -> Description:
+    def visible_instruments(self, token: Token | None) -> list[str]:
+        """Return the names of the instruments that the user of a token can use, sorted."""
+        roles = frozenset(() if token is None else token.roles)
+        return [name for name in self.library.instruments if self.library.descriptions[name].access_roles <= roles]
+
+    def description(self, arguments: Mapping[str, Any], token: Token | None) -> Description:
         """Return the description of the instrument that a request names; raises RefusedError."""
         if "instrument" not in arguments:
             names = list(dict.fromkeys((*arguments, "session_id")))  # the dispatcher has added a session by then
@@ -158,13 +164,15 @@ class RequestReader:
         if description is None:
             instruments = self.library.instruments
             raise RefusedError("InstrumentNotRecognized", f'instrument: "{name}", known: {instruments}')
+        if not description.access_roles <= frozenset(() if token is None else token.roles):
+            raise RefusedError("RequestNotAuthorized", _NO_ACCESS, status=_FORBIDDEN, debug_message="")
         return description
 
     def context(self, arguments: Mapping[str, Any], products_url: str) -> RequestContext:
         """Read the context of a request for an analysis; raises RefusedError."""
         token_text = None if arguments.get("token") is None else str(arguments["token"])
         token = None if token_text in _TOKENS_CHECKED_LATE else self.token(token_text)
-        description = self.description(arguments)
+        description = self.description(arguments, token)
         if token_text in _TOKENS_CHECKED_LATE:
             token = self.token(token_text, description.name)
         if arguments.get("run_asynch", "True") not in ("True", "False"):

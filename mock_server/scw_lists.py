@@ -15,6 +15,7 @@ _MISSING: Final = "was expected to be passed, but it has not been found, please 
 _BLANKS: Final = (
     "a space separated science windows list is an unsupported format, please provide it as a comme separated list"
 )
+_IN_FILE: Final = "Error while setting input scw_list file : "
 _UNREADABLE: Final = f"Error while setting input scw_list file , content of the temporary directory is ['{FILE}']"
 _NOT_ANNOUNCED: Final = "despite use_scws was indicating this was not provided, please check the inputs"
 
@@ -23,8 +24,8 @@ class ScwListError(BadQueryError):
     """Field, file and `use_scws` contradict each other; the message is the dispatcher's."""
 
 
-def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the arguments of a request with the list of its file as `scw_list`.
+def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes], name: str = _FIELD) -> dict[str, Any]:
+    """Return the arguments of a request with the list of its file as the argument `name` of its instrument.
 
     Raises
     ------
@@ -46,7 +47,9 @@ def with_scw_list(arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> d
         if isinstance(field, str) and " " in field.strip():
             raise ScwListError(_BLANKS)
         return dict(arguments)
-    lines = files[FILE].decode(errors="replace").split()
+    lines = files[FILE].decode(errors="replace").splitlines()
     if not lines:
         raise ScwListError(_UNREADABLE)
-    return {**arguments, _FIELD: [word for line in lines for word in line.split(",")]}
+    if any(len(line.split()) > 1 for line in lines):
+        raise ScwListError(f"{_IN_FILE}{_BLANKS}")
+    return {**arguments, name: [word.strip() for line in lines for word in line.split(",")]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from oda_proxy.errors import UsageError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oda_proxy.fixture.model import Instrument
 
 Generation: TypeAlias = Literal["today", "2019"]
+DummyRelease: TypeAlias = Literal["1.3.3", "1.3.6"]
 
 _PUBLIC_INSTRUMENTS: Final = Path(__file__).parent / "public_instruments"
 
@@ -59,11 +60,14 @@ class MockSettings:
     public_instruments
         Add the shipped descriptions of public instruments: gw, legacysurvey, magic and others.
     dummy_instruments
-        Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async` and `empty-semi-async`.
+        Add the instruments of the dispatcher's dummy plugin: `empty`, `empty-async`, `empty-semi-async` and others.
+    dummy_release
+        The release of the dispatcher whose dummy instruments to add.
     pages
         Files with pages of services around the dispatcher, which are tried before those of the shipped `pages.toml`.
     job_folders
-        Write a folder for each job into this folder, as a dispatcher does, for suites that read them. None: write none.
+        Write a folder for each job into this folder, as a dispatcher does, for suites that read them, and serve files
+        that they put there. None: write none.
     redirect_instr_list
         Redirect `/api/instr-list` to this absolute URL, as 1.3.6 does. None: return the list.
     """
@@ -83,6 +87,7 @@ class MockSettings:
     descriptions: tuple[Path, ...] = ()
     public_instruments: bool = False
     dummy_instruments: bool = False
+    dummy_release: DummyRelease = "1.3.6"
     pages: tuple[Path, ...] = ()
     job_folders: Path | None = None
 
@@ -95,6 +100,9 @@ class MockSettings:
             raise UsageError("the secret key is empty: use a key, or None to accept any signature")
         if self.job_folders is not None and not self.job_folders.is_dir():
             raise UsageError(f"the folder for jobs does not exist: {self.job_folders}")
+        if self.dummy_release not in get_args(DummyRelease):
+            known = " or ".join(map(repr, get_args(DummyRelease)))
+            raise UsageError(f"there are no dummy instruments of the release {self.dummy_release!r}: choose {known}")
         if self.generation not in ("today", "2019"):
             raise UsageError(f"there is no generation {self.generation!r}: choose 'today' or '2019'")
 

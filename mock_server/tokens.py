@@ -129,4 +129,4 @@ def _read_segment(segment: str, name: str) -> dict[str, Any]:
 
 def _read_roles(roles: Any) -> tuple[str, ...]:
     names = roles.split(",") if isinstance(roles, str) else roles if isinstance(roles, list) else []
-    return tuple(name.strip() for name in names if isinstance(name, str) and name.strip())
+    return tuple(name.strip() for name in names if isinstance(name, str))  # an empty text is one empty role

@@ -12,6 +12,7 @@ from oda_proxy.config.values import (
     parse_as_of,
     parse_compress,
     parse_count,
+    parse_dummy_release,
     parse_generation,
     parse_history,
     parse_host_name,
@@ -557,8 +558,16 @@ MOCK = (
         "dummy-instruments",
         parse_switch,
         "yes or no",
-        "add the dispatcher's dummy instruments: empty, empty-async and empty-semi-async",
+        "add the dispatcher's dummy instruments: empty, empty-async, empty-semi-async and others",
         False,
+    ),
+    Option(
+        "dummy-release",
+        parse_dummy_release,
+        "1.3.3 or 1.3.6",
+        "release of the dispatcher whose dummy instruments to add",
+        "1.3.6",
+        metavar="X",
     ),
     Option(
         "job-folders", parse_path, "a folder", "write a folder for each job, as a dispatcher does", None, metavar="DIR"

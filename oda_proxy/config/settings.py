@@ -112,6 +112,7 @@ class MockOptions:
     descriptions: tuple[Path, ...]
     public_instruments: bool
     dummy_instruments: bool
+    dummy_release: str
     pages: tuple[Path, ...]
     job_folders: Path | None
     generation: str

@@ -99,6 +99,13 @@ def parse_generation(value: str) -> str:
     return value
 
 
+def parse_dummy_release(value: str) -> str:
+    """Return the release of the dispatcher whose dummy instruments a mock has."""
+    if value not in {"1.3.3", "1.3.6"}:
+        raise ValueError(value)
+    return value
+
+
 def parse_size_or_none(value: str) -> int:
     """Parse a size, or 0."""
     return 0 if value.strip() == "0" else parse_size(value)

@@ -32,6 +32,7 @@ async def mock(options: MockOptions) -> None:
         time_scale=options.time_scale,
         synthetic=options.synthetic,
         dummy_instruments=options.dummy_instruments,
+        dummy_release=options.dummy_release,
         pages=options.pages,
         job_folders=options.job_folders,
         scenario=options.scenario,

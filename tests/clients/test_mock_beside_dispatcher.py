@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 DOCUMENT = "docs/mock.md"
-DUMMIES = Path(mock_server.__file__).parent / "dummy_instruments"
+DUMMIES = Path(mock_server.__file__).parent / "dummy_instruments" / "1.3.3"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ async def test_the_differences_are_exactly_those_in_the_list(exchanges: Exchange
 
 async def test_the_dummy_instruments_of_the_mock_differ_exactly_as_listed(exchanges: Exchanges, tmp_path: Path) -> None:
     write_manifest(tmp_path, {})
-    settings = MockSettings(fixtures=(tmp_path,), dummy_instruments=True, secret_key=KEY)
+    settings = MockSettings(fixtures=(tmp_path,), dummy_instruments=True, dummy_release="1.3.3", secret_key=KEY)
     names = {request.name for request, _ in exchanges.answers}
     expected = listed(DIFFERENCES, DUMMY_INSTRUMENTS, OF_INSTRUMENTS)
     assert await exchanges.differences(settings, names) == expected

@@ -7,7 +7,7 @@ import io
 import pytest
 from astropy.table import Table
 
-from mock_server.catalog_files import CatalogFileError, check_catalog_file
+from mock_server.catalog_files import CatalogFileError, read_catalog_file
 
 META = {"FRAME": "fk5", "COORD_UNIT": "deg", "LON_NAME": "ra", "LAT_NAME": "dec"}
 
@@ -23,12 +23,12 @@ def written(name: str, meta: dict[str, str]) -> bytes:
 @pytest.mark.filterwarnings("ignore:Keyword name")  # COORD_UNIT is longer than a keyword of FITS
 @pytest.mark.parametrize("name", ["ascii.ecsv", "fits"])
 def test_a_table_with_names_and_positions_is_a_catalogue(name: str) -> None:
-    check_catalog_file(written(name, META))
+    read_catalog_file(written(name, META))
     with pytest.raises(CatalogFileError, match="format not valid, a catalog should be provided"):
-        check_catalog_file(written(name, {"FRAME": "fk5"}))
+        read_catalog_file(written(name, {"FRAME": "fk5"}))
 
 
 @pytest.mark.parametrize("content", [b"", b"no catalogue", b"\x00" * 3000, b"SIMPLE  =                    T"])
 def test_other_files_are_refused(content: bytes) -> None:
     with pytest.raises(CatalogFileError):
-        check_catalog_file(content)
+        read_catalog_file(content)

@@ -50,7 +50,8 @@ async def test_the_descriptions_of_a_dispatcher_are_served_byte_for_byte_from_th
 ) -> None:
     instruments = await instruments_like(str(dispatcher.make_url("/dispatch-data")))
     names = [instrument.name for instrument in instruments]
-    assert names == ["empty", "empty-async", "empty-semi-async", "isgri", "jemx", "polar", "spi_acs"]
+    assert names[:2] == ["empty", "empty-async"]
+    assert {"empty-with-posix-path", "isgri", "spi_acs"} <= set(names)
     await asyncio.to_thread(write_descriptions, tmp_path, instruments)
     served = await descriptions(make_app(MockSettings(descriptions=(tmp_path,))), *names)
     assert served == await descriptions(make_app(MockSettings(dummy_instruments=True)), *names)

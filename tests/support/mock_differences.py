@@ -48,7 +48,7 @@ DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
     "an empty number is null for 1.3.6, and the default for 1.3.3": {
         ("products.analysis_parameters.RA",): ("RA is empty",),
     },
-    "1.3.6 ignores arguments that are unknown to the instrument (here also units), and names them in a comment": {
+    "1.3.6 ignores arguments that the instrument does not have (also units and files), and names them in a comment": {
         ("exit_status.comment", "job_monitor.job_id", "products.analysis_parameters.energ_units"): (
             "energ in default units",
             "energ in MeV",
@@ -66,6 +66,7 @@ DIFFERENCES: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
             "products.analysis_parameters.ang_deg_units",
         ): ("ang_deg in arcminutes",),
         ("exit_status.comment", "job_monitor.job_id", "products.analysis_parameters.RA_units"): ("RA in radians",),
+        ("exit_status.comment",): ("form in parts",),
         ("exit_status.comment", "job_monitor.job_id", "products.analysis_parameters.colour", "products.job_id"): (
             "unknown argument",
             "unknown argument not allowed",
