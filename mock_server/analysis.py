@@ -74,15 +74,16 @@ class EncodedResponse:
 class _CheckedRequest:
     """A request whose parameters were checked.
 
-    `arguments` are those of the request; `wants_progress` requests the products of a running job.
-    `computed_job_id` is the job_id of the query; `shown_job_id` is the one in the response, for polls that of the
-    request.
+    `arguments` are those of the request, `files` its catalogue and list of input data; `wants_progress` requests the
+    products of a running job. `computed_job_id` is the job_id of the query; `shown_job_id` is the one in the response,
+    for polls that of the request.
     """
 
     context: RequestContext
     parameters: Parameters
     query: NormalisedQuery
     arguments: Mapping[str, Any]
+    files: Mapping[str, bytes]
     wants_progress: bool
     computed_job_id: str
     shown_job_id: str
@@ -151,6 +152,7 @@ class Analysis:
             parameters=parameters,
             query=query,
             arguments=arguments,
+            files={name: request.files[name] for name in request.files.keys() & {CATALOG_FILE, SCW_LIST_FILE}},
             wants_progress=arguments.get("return_progress") == "True",
             computed_job_id=computed_job_id,
             shown_job_id=self._shown_job_id(context, arguments.get("job_id"), computed_job_id),
@@ -159,13 +161,11 @@ class Analysis:
 
     async def _arguments(self, request: AnalysisRequest, context: RequestContext) -> dict[str, Any]:
         """Return the arguments of a request, its session, and the values that its files become."""
-        description = context.description
         if not self._is_2019 and request.arguments.get(SELECTION) is not None:
             read_selection(request.arguments[SELECTION])
-        arguments = with_scw_list(request.arguments, request.files, description.input_list_name)
-        stored = self.uploads.store(request.files, description.names(), request.products_url, context.subject)
-        unknown = dict.fromkeys(request.files.keys() - stored.keys() - {CATALOG_FILE, SCW_LIST_FILE}, "")
-        return {**arguments, "session_id": context.session_id, **stored, **unknown}
+        arguments = with_scw_list(request.arguments, request.files, context.description.input_list_name)
+        stored = self.uploads.store(request.files, request.products_url, context.token)
+        return {**arguments, "session_id": context.session_id, **stored}
 
     async def _check(self, arguments: Mapping[str, Any], context: RequestContext) -> Parameters:
         checker = check_2019 if self._is_2019 else check
@@ -260,7 +260,7 @@ class Analysis:
         if self.folders is not None:
             is_aliased = job.session_id != context.session_id
             name = folder_name(context.session_id, checked.shown_job_id, is_aliased=is_aliased)
-            self.folders.write_response(name, response, products, checked.parameters.echo)
+            self.folders.write_response(name, response, products, checked.parameters.echo, checked.files)
         return _encoded(response, products)
 
     def _explain_miss(self, checked: _CheckedRequest) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from mock_server.downloads import pack
-from mock_server.job_folders import folder_name
+from mock_server.job_folders import folder_name, is_file_name
+from mock_server.job_id import job_id as computed_job_id
 from mock_server.job_records import records
+from mock_server.jobs import foreign_reason
 from mock_server.request_context import RefusedError, constructor_failed
 from mock_server.responses import ExitStatus, Response
 from oda_proxy.errors import BadQueryError
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from mock_server.job_folders import JobFolders
     from mock_server.jobs import Job, JobTable, State
     from mock_server.request_context import RequestReader
+    from mock_server.tokens import Token
     from mock_server.uploads import Uploads
 
 _LINK_PARAMETERS: Final = ("job_id", "session_id", "token")
+_ARCHIVE: Final = "download.tar.gz"
 _RECORDS_ROLE: Final = "job manager"
 _REPORTED_STATES: Final[dict[str, State]] = {"done": "ready", "failed": "failed"}
 
@@ -51,7 +55,7 @@ class JobRoutes:
 
         Returns
         -------
-        Name of the download, its content, and whether the content is packed.
+        Name of the download, its content, and whether it is one gzipped file.
 
         Raises
         ------
@@ -64,21 +68,43 @@ class JobRoutes:
         if "query_status" not in arguments:
             raise RefusedError("RequestNotUnderstood", constructor_failed("mock", "'query_status'"))
         job_id = str(arguments.get("job_id") or "")
-        job = self.jobs.by_id.get(job_id)
-        if job is None:
-            raise RefusedError("InvalidJobIDProvided", f"unable to find any record for {job_id}")
         session_id = str(arguments.get("session_id"))
-        if job.subject != (None if token is None else token.subject):
-            raise self._no_file(job_id, session_id, "Request not authorized", job.foreign_reason(job_id, token))
+        job = self.jobs.by_id.get(job_id)
+        self._check_owner(job_id, session_id, job, token)
         names = str(arguments.get("file_list", "")).split(",")
-        files = job.fixture.files.keys() - {QUERY_FILE, ANSWER_FILE}
-        if session_id != job.session_id or not files.issuperset(names):
-            raise self._no_file(job_id, session_id, "No such file")
-        contents = {name: await asyncio.to_thread(job.fixture.read_file, name) for name in names}
-        download = str(arguments.get("download_file_name") or names[0])
+        download = str(arguments.get("download_file_name") or (names[0] if len(names) == 1 else _ARCHIVE))
+        download = download.replace(" ", "_")
+        contents = {}
+        for name in names:
+            content = await asyncio.to_thread(self._file, job_id, session_id, job, name)
+            if content is None or not is_file_name(download):
+                raise self._no_file(job_id, session_id, "No such file")
+            contents[name] = content
         if arguments.get("return_archive") == "False" and len(contents) == 1:
             return download, contents[names[0]], False
-        return download, await asyncio.to_thread(pack, contents), True
+        return download, await asyncio.to_thread(pack, contents, download), len(contents) == 1
+
+    def _check_owner(self, job_id: str, session_id: str, job: Job | None, token: Token | None) -> None:
+        """Raise RefusedError if there is no such job, or NoFileError if it is of another user."""
+        if job is not None:
+            if job.subject == (None if token is None else token.subject):
+                return
+            reason = job.foreign_reason(job_id, token)
+        else:
+            parameters = None if self.folders is None else self.folders.parameters(job_id)
+            if parameters is None:
+                raise RefusedError("InvalidJobIDProvided", f"unable to find any record for {job_id}")
+            reason = foreign_reason(parameters, job_id, token)
+            if computed_job_id(parameters, None if token is None else token.subject) == job_id:
+                return
+        raise self._no_file(job_id, session_id, "Request not authorized", reason)
+
+    def _file(self, job_id: str, session_id: str, job: Job | None, name: str) -> bytes | None:
+        """Return a file of the products of a job, for its session, or one in the folder of the session, or None."""
+        of_products = set() if job is None else job.fixture.files.keys() - {QUERY_FILE, ANSWER_FILE}
+        if job is not None and job.session_id == session_id and name in of_products:
+            return job.fixture.read_file(name)
+        return None if self.folders is None else self.folders.read(session_id, job_id, name)
 
     def uploaded_file(self, query: Mapping[str, str], uploads: Uploads) -> tuple[str, bytes, bool]:
         """Return an uploaded file as `files` does; raises RefusedError, or NoFileError if the user may not read it."""
@@ -89,7 +115,7 @@ class JobRoutes:
             raise self._no_file(query.get("job_id", ""), query.get("session_id", ""), "No such file")
         name = query.get("download_file_name", digest)
         if query.get("return_archive", "True") == "True":
-            return name, pack({digest: content}), True
+            return name, pack({digest: content}, name), True
         return name, content, False
 
     def _no_file(self, job_id: str, session_id: str, message: str, reason: str = "") -> NoFileError:

@@ -87,6 +87,16 @@ def request_kind(query_status: str) -> RequestKind:
     return "other"
 
 
+def foreign_reason(parameters: Mapping[str, Any], shown_job_id: str, token: Token | None) -> str:
+    """Return the dispatcher's reason to refuse the job of a query to somebody else, with or without a token."""
+    derived = job_id(parameters, None if token is None else token.subject)
+    account = "" if token is None else " for your user account email"
+    return (
+        f"The provided job_id={shown_job_id} does not match with the job_id={derived} derived from the "
+        f"request parameters{account}; parameters are derived from recorded job state"
+    )
+
+
 @dataclass
 class Job:
     """One job, started by the session that requested it first.
@@ -146,12 +156,7 @@ class Job:
 
     def foreign_reason(self, shown_job_id: str, token: Token | None) -> str:
         """Return the dispatcher's reason to refuse the job to somebody else, with or without a token."""
-        derived = job_id(self.echo, None if token is None else token.subject)
-        account = "" if token is None else " for your user account email"
-        return (
-            f"The provided job_id={shown_job_id} does not match with the job_id={derived} derived from the "
-            f"request parameters{account}; parameters are derived from recorded job state"
-        )
+        return foreign_reason(self.echo, shown_job_id, token)
 
     def state(self, now: float) -> State:
         """Return the state at a time of the clock."""

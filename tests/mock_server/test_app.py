@@ -597,8 +597,14 @@ async def test_files_of_a_job_are_packed_for_the_session_that_began_it(start: St
     assert await download(mock, job_id, file_list="a.fits", return_archive="False") == (200, b"A")
     _, content = await download(mock, job_id, file_list="a.fits,b.fits")
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        assert archive.getnames() == ["a.fits", "b.fits"]
-    for refused in ({"file_list": "nosuch"}, {"file_list": "query.json"}, {"file_list": "a.fits", "session_id": "S2"}):
+        assert archive.getnames() == ["a/a.fits", "a/b.fits"]
+    outside = {"file_list": "a.fits", "download_file_name": "../a"}
+    for refused in (
+        outside,
+        {"file_list": "nosuch"},
+        {"file_list": "query.json"},
+        {"file_list": "a.fits", "session_id": "S2"},
+    ):
         status, body = await download(mock, job_id, **refused)
         assert status == 403
         assert json.loads(body)["exit_status"]["message"] == "No such file"

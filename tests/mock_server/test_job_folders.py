@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import FormData
 from aiohttp.test_utils import TestClient, TestServer
 
 from mock_server.app import make_app
+from mock_server.job_id import job_id
 from mock_server.settings import MockSettings
 from mock_server.tokens import make_token
 from oda_proxy.errors import UsageError
@@ -134,3 +138,87 @@ async def test_a_user_sees_own_jobs_only(mock: Any) -> None:
     assert len((await get(mock, "/inspect-user-state", token=USER))["records"]) == 1
     assert (await get(mock, "/inspect-user-state", token=MANAGER))["records"] == []
     assert len((await get(mock, "/inspect-state", token=MANAGER))["records"]) == 2
+
+
+async def download(mock: Any, **query: str) -> tuple[int, bytes]:
+    async with mock.get(
+        "/download_products", params={"session_id": "S9", "query_status": "ready", **query}
+    ) as response:
+        return response.status, await response.read()
+
+
+def put_folder(jobs: Path, job: str) -> None:
+    """Make the folder of a job as a suite does, and a file outside."""
+    folder = jobs / f"scratch_sid_S9_jid_{job}"
+    folder.mkdir()
+    (folder / "test.fits.gz").write_bytes(b"content")
+    (folder / "analysis_parameters.json").write_text(json.dumps(NEW))
+    (jobs / "secret").write_bytes(b"secret")
+
+
+@pytest.mark.parametrize("subject", [None, "user@example.org"])
+async def test_a_file_that_a_suite_put_into_the_folder_of_a_job_is_sent_to_its_owner(
+    mock: Any, jobs: Path, subject: str | None
+) -> None:
+    job = job_id(NEW, subject)
+    put_folder(jobs, job)
+    query = {"job_id": job, "file_list": "test.fits.gz", "download_file_name": "output test"}
+    owner, other = ({"token": USER}, {}) if subject else ({}, {"token": MANAGER})
+    status, content = await download(mock, **query, **owner)
+    assert (status, gzip.decompress(content)) == (200, b"content")
+    assert b"output_test" in content[:30]
+    head = await mock.head("/download_products", params={"session_id": "S9", "query_status": "ready", **query, **owner})
+    assert head.content_length == len(content)
+    status, content = await download(mock, **query, **other)
+    assert (status, json.loads(content)["exit_status"]["message"]) == (403, "Request not authorized")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"file_list": "../secret"},
+        {"file_list": "/etc/passwd"},
+        {"file_list": ".."},
+        {"file_list": "nosuch"},
+        {"file_list": "test.fits.gz", "download_file_name": "../output"},
+        {"file_list": "test.fits.gz", "session_id": "../x"},
+    ],
+)
+async def test_nothing_outside_the_folder_of_a_job_is_sent(mock: Any, jobs: Path, query: dict[str, str]) -> None:
+    job = job_id(NEW, None)
+    put_folder(jobs, job)
+    status, content = await download(mock, job_id=job, **query)
+    assert (status, json.loads(content)["exit_status"]["message"]) == (403, "No such file")
+
+
+async def test_a_job_without_a_folder_is_unknown(mock: Any, jobs: Path) -> None:
+    put_folder(jobs, "0")
+    for unknown in ("1", "*", "../x"):
+        status, content = await download(mock, job_id=unknown, file_list="test.fits.gz")
+        assert (status, json.loads(content)["error_message"]) == (400, f"unable to find any record for {unknown}")
+
+
+async def test_uploaded_files_are_in_a_folder_with_the_users_who_may_read_them(mock: Any, jobs: Path) -> None:
+    for token in (USER, MANAGER):
+        form = FormData({**NEW, "instrument": "empty", "product_type": "file_dummy", "query_type": "Dummy"})
+        form.add_field("token", token)
+        form.add_field("dummy_file", b"5", filename="file")
+        async with mock.post("/run_analysis", data=form) as response:
+            address = (await response.json())["products"]["analysis_parameters"]["dummy_file"]
+    digest = hashlib.md5(b"5", usedforsecurity=False).hexdigest()
+    assert f"file_list={digest}" in address
+    owners = json.loads((jobs / "request_files" / f"{digest}_ownerships.json").read_text())
+    assert owners == {"user_emails": ["user@example.org", "m@example.org"], "user_roles": ["general", "job manager"]}
+
+
+async def test_a_file_that_a_suite_put_among_the_uploaded_ones_is_sent_to_its_users(mock: Any, jobs: Path) -> None:
+    folder = jobs / "request_files"
+    folder.mkdir()
+    for name, owner in (("aa", "public"), ("bb", "user@example.org")):
+        (folder / name).write_bytes(name.encode())
+        (folder / f"{name}_ownerships.json").write_text(json.dumps({"user_emails": [owner], "user_roles": []}))
+    uploaded = {"from_request_files_dir": "True", "return_archive": "False"}
+    assert await download(mock, **uploaded, file_list="aa") == (200, b"aa")
+    assert (await download(mock, **uploaded, file_list="bb"))[0] == 403
+    assert await download(mock, **uploaded, file_list="bb", token=USER) == (200, b"bb")
+    assert (await download(mock, **uploaded, file_list="../aa"))[0] == 403

@@ -132,9 +132,10 @@ async def test_terms_of_the_gallery_need_its_role_and_come_from_pages(tmp_path: 
         contributor = make_token({"sub": "a", "roles": "gallery contributor"}, "")
         assert (await client.get("/get_list_terms")).status == 403
         assert (await client.get("/get_parents_term", params={"token": make_token({"sub": "a"}, "")})).status == 403
-        instruments = await get(client, "/x/get_list_terms", group="instruments", token=contributor)
-        assert instruments == (200, ["isgri"])
-        assert await get(client, "/get_parents_term", term="isgri", token=contributor) == (200, [])
+        query = {"token": contributor}
+        terms = await client.get("/x/get_list_terms", params={**query, "group": "instruments"})
+        assert (terms.status, terms.content_type, await terms.text()) == (200, "text/html", '["isgri"]')
+        assert await (await client.get("/get_parents_term", params={**query, "term": "isgri"})).text() == "[]"
 
 
 async def test_parameters_are_the_arguments_with_a_session(mock: Any) -> None:
