@@ -110,7 +110,7 @@ def images() -> Iterator[str]:
     """Yield images, all different, with the headers of a shipped one."""
     random = np.random.default_rng(2)
     folder = fixtures_folder() / "isgri" / "isgri_image" / "4u1700-377"
-    primary, first = fits.read((folder / "mosaic_image.fits").read_bytes())[:2]
+    primary, *_, first = fits.read((folder / "mosaic_image.fits").read_bytes())
     number = 0
     while True:
         number += 1

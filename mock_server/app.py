@@ -77,7 +77,7 @@ def make_app(
             *settings.described,
             *(one for folder in settings.description_folders for one in read_descriptions(folder)),
         ),
-        as_in_2019=settings.generation == "2019",
+        generation=settings.generation,
     )
     scenario = find_scenario(settings.scenario, settings.scenario_files)
     sessions, chances = (random.Random(settings.seed) for _ in range(2))  # noqa: S311 - a mock has no secrets

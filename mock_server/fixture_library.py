@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mock_server.descriptions import Description
-from mock_server.matching import FixtureIndex, NormalisedQuery
+from mock_server.matching import DUMMY, FixtureIndex, NormalisedQuery
 from mock_server.parameter_values import BadParameterError
 from mock_server.parameters import check
 from oda_proxy.errors import FixtureError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mock_server.dummy_plugin import DummyPlugin
+    from mock_server.settings import Generation
     from mock_server.synthetic.described_fixture import DescribedFixture
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.fixture.model import FixtureAnswer, Instrument
@@ -47,7 +48,7 @@ _MAX_SYNTHETIC: Final = 16
 class FixtureLibrary:
     """The fixtures that a mock serves.
 
-    With a `seed`, also synthetic data for queries without a fixture, in the form of today or of 2019; with a
+    With a `seed`, also synthetic data for queries without a fixture, in the form of the `generation`; with a
     `dummy_plugin`, its instruments, unless a folder describes an instrument of the same name.
     """
 
@@ -55,7 +56,7 @@ class FixtureLibrary:
     index: FixtureIndex
     seed: int | None = None
     dummy_plugin: DummyPlugin | None = None
-    as_in_2019: bool = False
+    generation: Generation = "today"
     fixtures: tuple[tuple[Fixture, Path], ...] = ()
     _first: tuple[Mapping[str, Description], FixtureIndex, DummyPlugin | None] = field(init=False)
     _answers: dict[int, FixtureAnswer] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class FixtureLibrary:
         *,
         dummy_plugin: DummyPlugin | None = None,
         described: Iterable[Instrument] = (),
-        as_in_2019: bool = False,
+        generation: Generation = "today",
     ) -> FixtureLibrary:
         """Read the manifests, descriptions and queries of folders, but no arrays.
 
@@ -103,7 +104,7 @@ class FixtureLibrary:
             query = _normalised_query(fixture, descriptions, place)
             if query is not None:
                 queries.append((query, fixture))
-        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, as_in_2019, fixtures)
+        return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, generation, fixtures)
 
     def describe(self, instrument: Instrument) -> bool:
         """Add the description of an instrument, or replace it, and return whether there was one.
@@ -144,8 +145,13 @@ class FixtureLibrary:
         return sorted(self.descriptions)
 
     def find(self, query: NormalisedQuery) -> Fixture | None:
-        """Return the fixture with this query, or the result of a dummy instrument, or None."""
+        """Return the fixture with this query, or the result of a dummy instrument, or None.
+
+        The plugins of the modelled instruments return the same dummy product to every query of the type `Dummy`.
+        """
         found = self.index.find(query)
+        if found is None and query.query_type == DUMMY and query.instrument in MODELLED:
+            return self.index.find_dummy(query)
         if found is None and self.dummy_plugin is not None:
             return self.dummy_plugin.find(query)
         return found
@@ -157,7 +163,7 @@ class FixtureLibrary:
         from mock_server.synthetic.described_fixture import described_fixture  # imported only if they are needed
         from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 
-        modelled = synthetic_fixture(query, self.seed, as_in_2019=self.as_in_2019)
+        modelled = synthetic_fixture(query, self.seed, self.generation)
         if modelled is not None or query.instrument in MODELLED or self._is_of_dummy_plugin(query):
             return modelled
         return described_fixture(query, self.descriptions[query.instrument], self.seed)

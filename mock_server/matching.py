@@ -69,6 +69,14 @@ class FixtureIndex:
         """Return the first fixture with this query, or None."""
         return self._fixtures.get(query.key())
 
+    def find_dummy(self, query: NormalisedQuery) -> Fixture | None:
+        """Return the first fixture with a dummy product of the query's kind, whatever its parameters, or None."""
+        wanted = (query.instrument, query.product, DUMMY, query.api)
+        for other, fixture in self.queries:
+            if (other.instrument, other.product, other.query_type, other.api) == wanted:
+                return fixture
+        return None
+
 
 def _comparable(value: Any) -> Hashable:
     value = _read_catalog(value)

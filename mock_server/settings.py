@@ -26,6 +26,12 @@ def fixtures_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "fixtures"
 
 
+def folders_of_generation(generation: Generation) -> tuple[Path, ...]:
+    """Return the folders of the shipped fixtures for a generation: those of 2019 come before those that both answer."""
+    folder = fixtures_folder()
+    return (folder / "2019", folder) if generation == "2019" else (folder,)
+
+
 @dataclass(frozen=True)
 class MockSettings:
     """The settings of a mock dispatcher.
@@ -33,7 +39,8 @@ class MockSettings:
     Attributes
     ----------
     fixtures
-        Folders of fixtures; if two have the same query, the first folder wins. Empty: the shipped ones.
+        Folders of fixtures; if two have the same query, the first folder wins. Empty: the shipped ones
+        of the generation.
     time_scale
         Factor for all times of the fixtures; with 0, jobs take no time.
     scenario
@@ -114,4 +121,4 @@ class MockSettings:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of fixtures to serve."""
-        return self.fixtures or (fixtures_folder(),)
+        return self.fixtures or folders_of_generation(self.generation)

@@ -39,6 +39,7 @@ def test_a_wheel_holds_our_packages_and_nothing_beside_them(installed: Path) -> 
 
 def test_the_fixtures_of_a_wheel_are_whole(installed: Path) -> None:
     assert verify(installed / "mock_server" / "fixtures") == []
+    assert verify(installed / "mock_server" / "fixtures" / "2019") == []
     for release in ("1.3.3", "1.3.6"):
         assert verify(installed / "mock_server" / "dummy_instruments" / release) == []
 

@@ -1,25 +1,31 @@
-"""A mosaic of ISGRI in today's form: a list of its maps, and intensity, variance, significance and exposure."""
+"""The maps of a mosaic of ISGRI in today's form, from its significance: intensity, variance, significance, exposure."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from oda_proxy.codec.product import Card, DataUnit
+from mock_server.synthetic import sky
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from oda_proxy.codec.product import HeaderValue
-
-_TYPES: Final = ("INTENSITY", "VARIANCE", "SIGNIFICANCE", "EXPOSURE")
-_UNITS: Final = ("count/s", "(count/s)**2", "", "s")
-_NAME: Final = "ISGR-MOSA-IMA"
-_PART_IN_EDGE: Final = 0.1
+MAP_UNITS: Final[Mapping[str, str]] = {
+    "INTENSITY": "count/s",
+    "VARIANCE": "(count/s)**2",
+    "SIGNIFICANCE": "no units",
+    "EXPOSURE": "s",
+}
+"""The kinds of maps, as in IMATYPE, in their order, and their BUNIT."""
+MAP_NAME: Final = "ISGR-MOSA-IMA"
+_SHARE_AT_EDGE: Final = 0.1
 """The exposure at the edge of the field relative to its centre."""
-_GROUPING: Final = np.dtype(
+_QUANTUM: Final = 1 / 256
+"""Exposures are rounded to this, in s, because the last bit of a cosine differs between machines."""
+_INDEX: Final = np.dtype(
     [
         ("MEMBER_XTENSION", "S8"),
         ("MEMBER_NAME", "S32"),
@@ -37,59 +43,43 @@ _GROUPING: Final = np.dtype(
 )
 
 
-def units_of_today(
-    primary: DataUnit, significance: DataUnit, exposed: float, background: float, band: tuple[float, float]
-) -> tuple[DataUnit, ...]:
-    """Return the six HDUs: primary, GROUPING, and four maps in the order of `_TYPES`.
+def maps(
+    significance: NDArray[Any], header: Mapping[str, Any], exposed: float, background: float
+) -> tuple[NDArray[np.float32], ...]:
+    """Return four maps in the order of `MAP_UNITS`, NaN outside the field of view.
 
     Parameters
     ----------
-    primary, significance
-        The HDUs of the form of 2019.
+    significance
+        Map of significance, of shape (NAXIS2, NAXIS1).
+    header
+        Its cards with celestial coordinates.
     exposed
         Exposure time in the centre, in s.
     background
-        Counts per second in the band.
-    band
-        Energies in keV.
+        Counts per second in the energy band.
     """
-    values = significance.data
-    assert values is not None  # noqa: S101 - it was just generated
-    seen = values != 0
-    exposure = np.where(seen, exposed * _vignetting(values.shape), 0.0)
-    variance = np.divide(background, exposure, out=np.zeros(values.shape), where=seen)
-    maps = (values * np.sqrt(variance), variance, values, exposure)
-    images = tuple(_image(significance, array, number) for number, array in enumerate(maps))
-    return primary, _grouping(band), *images
+    distance = sky.off_axis(sky.ISGRI, header)
+    lasting = np.rint(exposed * (1 - (1 - _SHARE_AT_EDGE) * distance) / _QUANTUM) * _QUANTUM
+    exposure = np.where(distance < 1, lasting, np.nan).astype(np.float32)
+    variance = (background / exposure).astype(np.float32)
+    seen = np.where(distance < 1, significance, np.nan).astype(np.float32)
+    return seen * np.sqrt(variance), variance, seen, exposure
 
 
-def _vignetting(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    lines, columns = np.indices(shape, dtype=float)
-    rows, width = shape
-    distance = np.maximum(np.abs(2 * lines / (rows - 1) - 1), np.abs(2 * columns / (width - 1) - 1))
-    return np.asarray(1 - (1 - _PART_IN_EDGE) * distance)
-
-
-def _image(template: DataUnit, values: NDArray[Any], number: int) -> DataUnit:
-    changes = {"IMATYPE": _TYPES[number], "EXTVER": number + 1}
-    header = tuple(card._replace(value=changes.get(card.keyword, card.value)) for card in template.header)
-    if _UNITS[number]:
-        header = (*header, Card("BUNIT", _UNITS[number]))
-    return replace(template, header=header, data=values.astype(">f4"))
-
-
-def _grouping(band: tuple[float, float]) -> DataUnit:
+def index_table(band: tuple[float, float]) -> NDArray[Any]:
+    """Return the table of GROUPING: a row for each map, with its kind and its energies in keV."""
     low, high = band
-    table = np.zeros(len(_TYPES), _GROUPING)
-    table["MEMBER_XTENSION"], table["MEMBER_NAME"], table["MEMBER_URI_TYPE"] = b"IMAGE", _NAME.encode(), b"URL"
-    table["MEMBER_VERSION"] = table["MEMBER_POSITION"] = np.arange(1, len(_TYPES) + 1)
-    table["IMATYPE"] = [kind.encode() for kind in _TYPES]
+    table = np.zeros(len(MAP_UNITS), _INDEX)
+    table["MEMBER_XTENSION"], table["MEMBER_NAME"], table["MEMBER_URI_TYPE"] = b"IMAGE", MAP_NAME.encode(), b"URL"
+    table["MEMBER_VERSION"] = np.arange(1, len(MAP_UNITS) + 1)
+    table["MEMBER_POSITION"] = table["MEMBER_VERSION"] + 2  # HDUs of the file, of which the first is the primary one
+    table["IMATYPE"] = [kind.encode() for kind in MAP_UNITS]
     table["CHANMIN"], table["CHANMAX"] = int(low), int(high)
     table["E_MIN"], table["E_MEAN"], table["E_MAX"] = low, (low + high) / 2, high
-    cards: dict[str, HeaderValue] = {
-        "EXTNAME": "GROUPING",
-        "EXTVER": 1,
-        "GRPNAME": "ISGR-MOSA-IMA-IDX",
-        "BASETYPE": "DAL_GROUP",
-    }
-    return DataUnit("GROUPING", tuple(Card(name, value) for name, value in cards.items()), table, "bintable")
+    return table
+
+
+def index_cards() -> dict[str, str | int]:
+    """Return the cards of GROUPING, but for those that describe its columns."""
+    return {"EXTNAME": "GROUPING", "EXTVER": 1, "GRPNAME": f"{MAP_NAME}-IDX", "BASETYPE": "DAL_GROUP"}

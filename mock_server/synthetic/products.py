@@ -1,13 +1,11 @@
 """Generates data products for an observation, with the templates of the shipped ones.
 
-A source is a power law whose flux depends on the mock's seed, its name and its position, so that it is the same in
-mosaics, light curves and spectra. Half of a coded mask is open: half of the detector sees the source, the other half
-measures the background, and the noise of both differs from query to query.
+Half of a coded mask is open: half of the detector sees the source, the other half measures the background, and the
+noise of both differs from query to query.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,31 +13,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mock_server.synthetic import light_curves, sky
-from mock_server.synthetic.isgri_mosaic import units_of_today
-from mock_server.synthetic.observation import DAY, Place, revolution
+from mock_server.synthetic import isgri_mosaic, light_curves, sky
+from mock_server.synthetic.observation import DAY, revolution
 from mock_server.synthetic.random_numbers import random_state
 from mock_server.synthetic.root_file import histogram_file
+from mock_server.synthetic.sources import in_field, resolved, seed_of, significance_of, sources_of
 from mock_server.synthetic.templates import detector, product_template
 from oda_proxy.codec.product import Card, DataProduct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from mock_server.settings import Generation
     from mock_server.synthetic.observation import Observation
+    from mock_server.synthetic.sources import Source
     from mock_server.synthetic.templates import Detector, ProductTemplate
     from oda_proxy.codec.product import DataUnit, HeaderValue
 
     Array = NDArray[np.float64]
 
-_CRAB: Final = (9.7, 2.1)
-"""Photons/(cm2 s keV) at 1 keV and index (A. Toor and F. Seward 1974, AJ 79, 995)."""
-_FIELD_SOURCES: Final = 3
 _ACS_RATE: Final = 75_700.0
 _STRUCTURE: Final = frozenset({"SIMPLE", "BITPIX", "NAXIS", "EXTEND"})
 _CHECKSUMS: Final = frozenset({"CHECKSUM", "DATASUM"})
+_OF_ONE_MAP: Final = frozenset({"IMATYPE", "EXTVER", "BUNIT"})
+"""Cards in which the maps of a mosaic differ."""
 _MAX_TEXT: Final = 60
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _JEMX_2: Final = "JMX2"
@@ -55,18 +54,7 @@ class GeneratedProducts:
     binaries: Mapping[str, bytes] | None = None
 
 
-@dataclass(frozen=True)
-class _Source:
-    place: Place
-    norm: float
-    index: float
-    number: int
-
-    def rates(self, instrument: Detector) -> Array:
-        return instrument.fold(lambda energy: np.asarray(self.norm * energy**-self.index))
-
-
-def generate(observation: Observation, *, as_in_2019: bool = True) -> GeneratedProducts:
+def generate(observation: Observation, generation: Generation) -> GeneratedProducts:
     """Generate the products of an observation.
 
     Mosaics of ISGRI had a map of significance only in 2019, and have four maps today.
@@ -76,10 +64,10 @@ def generate(observation: Observation, *, as_in_2019: bool = True) -> GeneratedP
     FixtureError
         A shipped fixture that is used as a template is damaged.
     """
-    pattern = product_template(observation.instrument, observation.product)
+    pattern = product_template(observation.instrument, observation.product, generation)
     match observation.product.removeprefix(f"{observation.instrument}_"):
         case "image":
-            return _image(observation, pattern, as_in_2019=as_in_2019)
+            return _image(observation, pattern)
         case "spectrum":
             return _spectra(observation, pattern)
     match observation.instrument:
@@ -93,10 +81,10 @@ def generate(observation: Observation, *, as_in_2019: bool = True) -> GeneratedP
 # -- products -------------------------------------------------------------------------------------
 
 
-def _image(observation: Observation, pattern: ProductTemplate, *, as_in_2019: bool) -> GeneratedProducts:
+def _image(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
     instrument = detector(observation.instrument)
     (template,) = pattern.products
-    primary, image = template.units
+    *_, image = template.units
     header = {card.keyword: card.value for card in image.header}
     columns, rows = int(str(header["NAXIS1"])), int(str(header["NAXIS2"]))
     header |= {
@@ -107,10 +95,10 @@ def _image(observation: Observation, pattern: ProductTemplate, *, as_in_2019: bo
         "CRPIX1": (columns + 1) / 2,
         "CRPIX2": (rows + 1) / 2,
     }
-    seen = _apart(
-        _in_field(_sources(observation, instrument), header, instrument.telescope), header, instrument.telescope
+    seen = resolved(
+        in_field(sources_of(observation, instrument), header, instrument.telescope), header, instrument.telescope
     )
-    significances = [_significance(source, instrument, observation) for source in seen]
+    significances = [significance_of(source, instrument, observation) for source in seen]
     catalog = {
         "cat_column_names": ("ra", "dec", "significance"),
         "cat_column_list": (
@@ -125,15 +113,30 @@ def _image(observation: Observation, pattern: ProductTemplate, *, as_in_2019: bo
         meta_data["query_parameters"] = _repeated(str(meta_data["query_parameters"]), observation.parameters)
     threshold = observation.parameters.get("detection_threshold") or 0.0
     found = [(source, value) for source, value in zip(seen, significances, strict=True) if value >= threshold]
-    first, mosaic = _primary(primary, observation), _filled(image, data, header)
-    units: tuple[DataUnit, ...] = (first, mosaic)
-    if observation.instrument == "isgri" and not as_in_2019:
-        background = float(instrument.background @ instrument.shares(observation.band))
-        units = units_of_today(first, mosaic, observation.exposed, background, observation.band)
+    if len(template.units) > 2:  # noqa: PLR2004 - a primary HDU and the map
+        units = _units_of_maps(template, observation, data, header)
+    else:
+        units = (_primary(template.units[0], observation), _filled(image, data, header))
     return GeneratedProducts(
         products=(_of_unit(replace(template, meta_data=meta_data, units=units), observation),),
         files=pattern.files,
         catalog=_catalog(pattern.answer.products["catalog"], found),
+    )
+
+
+def _units_of_maps(
+    template: DataProduct, observation: Observation, significance: NDArray[Any], header: Mapping[str, Any]
+) -> tuple[DataUnit, ...]:
+    """Return the units of a mosaic of ISGRI with four maps."""
+    instrument = detector(observation.instrument)
+    background = float(instrument.background @ instrument.shares(observation.band))
+    primary, index, *images = template.units
+    common = {name: value for name, value in header.items() if name not in _OF_ONE_MAP}
+    maps = isgri_mosaic.maps(significance, header, observation.exposed, background)
+    return (
+        primary,
+        _filled(index, isgri_mosaic.index_table(observation.band), {}),
+        *(_filled(image, pixels.astype(_type(image)), common) for image, pixels in zip(images, maps, strict=True)),
     )
 
 
@@ -147,9 +150,9 @@ def _light_curves(observation: Observation, pattern: ProductTemplate) -> Generat
     shares = instrument.shares(observation.band)
     background = float(instrument.background @ shares)
     products = []
-    for source in _sources(observation, instrument):
+    for source in sources_of(observation, instrument):
         rate = float(source.rates(instrument) @ shares)
-        seed = observation.random_seed ^ _number(source.place.name)
+        seed = observation.random_seed ^ seed_of(source.place.name)
         curve = np.zeros(observation.bins, _type(template.units[1]))
         if observation.instrument == "jemx":
             curve[:] = light_curves.jemx(times, widths, rate, background, seed)
@@ -183,7 +186,7 @@ def _fill_isgri(curve: NDArray[Any], times: Array, widths: Array, rates: tuple[f
 def _spectra(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
     instrument = detector(observation.instrument)
     spectrum, *responses = pattern.products
-    sources: list[_Source | None] = [*_sources(observation, instrument)]
+    sources: list[Source | None] = [*sources_of(observation, instrument)]
     if observation.instrument == "isgri":
         sources.append(None)  # the background
     products = []
@@ -204,14 +207,14 @@ def _spectra(observation: Observation, pattern: ProductTemplate) -> GeneratedPro
     return GeneratedProducts(tuple(products), pattern.files * len(sources))
 
 
-def _counted(source: _Source | None, instrument: Detector, observation: Observation, name: str) -> tuple[Array, Array]:
+def _counted(source: Source | None, instrument: Detector, observation: Observation, name: str) -> tuple[Array, Array]:
     """Return rates and errors in each channel, in counts per second."""
     background = instrument.background
     if source is None:
         return background, np.sqrt(background / observation.exposed)
     rates = source.rates(instrument)
     errors = np.sqrt((rates + 2 * background) / observation.exposed)
-    return random_state(observation.random_seed ^ _number(name)).normal(rates, errors), errors
+    return random_state(observation.random_seed ^ seed_of(name)).normal(rates, errors), errors
 
 
 def _acs(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:
@@ -245,80 +248,6 @@ def _polar(observation: Observation, pattern: ProductTemplate) -> GeneratedProdu
     product = replace(template, meta_data={**template.meta_data, "time_bin": width}, units=units)
     root = histogram_file("lc.root", "lc", (0.0, bins * width), rates["rate"], rates["rate_err"], created=begin)
     return GeneratedProducts((product,), pattern.files, binaries={"lc.root": root})
-
-
-# -- sources --------------------------------------------------------------------------------------
-
-
-def _sources(observation: Observation, instrument: Detector) -> list[_Source]:
-    """Return the selected sources; without a selection the source of the query, and some more in its field."""
-    if observation.selected is not None:
-        places = list(observation.selected)
-        return [_source(observation, place, number) for number, place in enumerate(places, 1)]
-    target = observation.target
-    random = random_state(_number(f"{observation.seed} {observation.instrument} {target.ra} {target.dec}"))
-    reach = 0.35 * instrument.telescope.field_of_view_deg
-    offsets = random.uniform(-reach, reach, (_FIELD_SOURCES, 2))
-    field = [_beside(target, f"NEW_{number}", *offset) for number, offset in enumerate(offsets, 1)]
-    named = Place(target.name or "query", target.ra, target.dec)
-    faint = [_source(observation, place, number, brightest=-1.5) for number, place in enumerate(field, 2)]
-    return [_source(observation, named, 1), *faint]
-
-
-def _source(observation: Observation, place: Place, number: int, *, brightest: float = 0.0) -> _Source:
-    """Draw brightness, within a decade below a power of ten of the Crab's, and index of a source."""
-    random = random_state(_number(f"{observation.seed} {place.name} {place.ra:.3f} {place.dec:.3f}"))
-    return _Source(
-        place=place,
-        norm=_CRAB[0] * 10 ** round(random.uniform(brightest - 1, brightest), 3),
-        index=round(random.uniform(1.8, 2.8), 3),
-        number=number,
-    )
-
-
-def _beside(centre: Place, name: str, east: float, north: float) -> Place:
-    """Return the position at an offset in degrees in the tangent plane at the centre."""
-    x, y = np.radians([east, north])
-    dec = np.radians(centre.dec)
-    depth = np.cos(dec) - y * np.sin(dec)
-    ra = np.degrees(np.arctan2(x, depth))
-    up = np.degrees(np.arctan2(np.sin(dec) + y * np.cos(dec), np.hypot(x, depth)))
-    return Place(name, round(float(centre.ra + ra) % 360, 4), round(float(up), 4))
-
-
-def _in_field(sources: Iterable[_Source], header: Mapping[str, Any], telescope: sky.Telescope) -> list[_Source]:
-    """Return the sources in the field of view."""
-    ra, dec = np.radians([header["CRVAL1"], header["CRVAL2"]])
-    seen = []
-    for source in sources:
-        a, d = np.radians([source.place.ra, source.place.dec])
-        away = np.degrees(np.arccos(np.clip(np.sin(d) * np.sin(dec) + np.cos(d) * np.cos(dec) * np.cos(a - ra), -1, 1)))
-        if away < 0.47 * telescope.field_of_view_deg:
-            seen.append(source)
-    return seen
-
-
-def _apart(sources: Iterable[_Source], header: Mapping[str, Any], telescope: sky.Telescope) -> list[_Source]:
-    """Return the sources that the mosaic resolves from earlier ones."""
-    resolved: list[_Source] = []
-    places: list[tuple[float, float]] = []
-    least = telescope.psf_fwhm_arcmin / 60 / float(header["CD2_2"])
-    for source in sources:
-        x, y = sky.pixels(header, np.array([source.place.ra]), np.array([source.place.dec]))
-        if all(np.hypot(x[0] - other[0], y[0] - other[1]) > 2 * least + 3 for other in places):
-            resolved.append(source)
-            places.append((float(x[0]), float(y[0])))
-    return resolved
-
-
-def _significance(source: _Source, instrument: Detector, observation: Observation) -> float:
-    shares = instrument.shares(observation.band)
-    rate = float(source.rates(instrument) @ shares)
-    return round(rate / float(np.sqrt((rate + 2 * instrument.background @ shares) / observation.exposed)), 4)
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 # -- headers and meta data ------------------------------------------------------------------------
@@ -371,7 +300,7 @@ def _band(observation: Observation) -> dict[str, HeaderValue]:
     return {"E_MIN": low, "E_MAX": high, "E_MEAN": (low + high) / 2, "CHANMIN": int(low), "CHANMAX": int(high)}
 
 
-def _object(source: _Source | None) -> dict[str, HeaderValue]:
+def _object(source: Source | None) -> dict[str, HeaderValue]:
     if source is None:
         return {"NAME": "Background", "RA_OBJ": 0.0, "DEC_OBJ": 0.0, "SOURCEID": ""}
     place = source.place
@@ -408,7 +337,7 @@ def _repeated(text: str, parameters: Mapping[str, Any]) -> str:
     return json.dumps(items)
 
 
-def _catalog(template: Mapping[str, Any], found: list[tuple[_Source, float]]) -> dict[str, Any]:
+def _catalog(template: Mapping[str, Any], found: list[tuple[Source, float]]) -> dict[str, Any]:
     columns: dict[str, list[Any]] = {
         "meta_ID": [source.number for source, _ in found],
         "src_names": [source.place.name for source, _ in found],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mock_server.matching import DUMMY
 from mock_server.synthetic.observation import ImpossibleQueryError, observe
 from oda_proxy.fixture.model import FixtureAnswer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mock_server.matching import NormalisedQuery
+    from mock_server.settings import Generation
     from mock_server.synthetic.observation import Observation
     from mock_server.synthetic.products import GeneratedProducts
 
@@ -40,8 +42,9 @@ class SyntheticFixture:
     path: str
     files: Mapping[str, None]
     observation: Observation | None
-    refusal: str = ""
-    as_in_2019: bool = True
+    refusal: str
+    generation: Generation
+    is_dummy: bool
 
     def answer(self) -> FixtureAnswer:
         """Return the result of the query; impossible observations fail at once."""
@@ -49,7 +52,7 @@ class SyntheticFixture:
         if self.observation is None:
             texts |= {"message": self.refusal, "error_message": self.refusal}
             return FixtureAnswer("failed", {"status": 1, **texts}, (), {})
-        return FixtureAnswer("done", {"status": 0, **texts}, _TIMELINE, {})
+        return FixtureAnswer("done", {"status": 0, **texts}, () if self.is_dummy else _TIMELINE, {})
 
     def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
         """Return `products` as on the wire; slow.
@@ -91,11 +94,13 @@ class SyntheticFixture:
         if self.observation is None:
             raise ImpossibleQueryError(self.refusal)
         with _generating:
-            return products.generate(self.observation, as_in_2019=self.as_in_2019)
+            return products.generate(self.observation, self.generation)
 
 
-def synthetic_fixture(query: NormalisedQuery, seed: int, *, as_in_2019: bool = True) -> SyntheticFixture | None:
+def synthetic_fixture(query: NormalisedQuery, seed: int, generation: Generation) -> SyntheticFixture | None:
     """Return synthetic data for a query; they are the same for the same query and seed.
+
+    Dummy products come at once, and have the form of 2019 in every generation.
 
     None for queries without synthetic data: other instruments than those of the shipped fixtures, products without a
     shipped fixture, pages (queries without `api`), and queries with files.
@@ -103,9 +108,12 @@ def synthetic_fixture(query: NormalisedQuery, seed: int, *, as_in_2019: bool = T
     files = _FILES.get((query.instrument, query.product))
     if files is None or not query.api or query.files:
         return None
+    is_dummy = query.query_type == DUMMY
+    if is_dummy:
+        generation = "2019"
     path = f"{query.instrument}/{query.product}/synthetic-{query.digest(seed)[:16]}"
     try:
         contents = MappingProxyType(dict.fromkeys(files))
-        return SyntheticFixture(path, contents, observe(query, seed), as_in_2019=as_in_2019)
+        return SyntheticFixture(path, contents, observe(query, seed), "", generation, is_dummy)
     except ImpossibleQueryError as error:
-        return SyntheticFixture(path, MappingProxyType({}), None, str(error))
+        return SyntheticFixture(path, MappingProxyType({}), None, str(error), generation, is_dummy)

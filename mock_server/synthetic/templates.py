@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mock_server.settings import fixtures_folder
+from mock_server.settings import folders_of_generation
 from mock_server.synthetic.sky import ISGRI, JEMX
 from oda_proxy.codec import fits, product_description
 from oda_proxy.codec.json_text import JsonObject
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mock_server.settings import Generation
     from mock_server.synthetic.sky import Telescope
     from oda_proxy.codec.product import DataProduct
     from oda_proxy.fixture.model import FixtureAnswer
@@ -70,9 +71,9 @@ class Detector:
 
 
 @functools.cache
-def product_template(instrument: str, product: str) -> ProductTemplate:
+def product_template(instrument: str, product: str, generation: Generation) -> ProductTemplate:
     """Return the template of a product from its first shipped fixture; raises FixtureError if it is damaged."""
-    fixture = _shipped(instrument, product)
+    fixture = _shipped(instrument, product, generation)
     answer = fixture.answer()
     entries = answer.products[_PRODUCTS][:_DISTINCT_PRODUCTS]
     return ProductTemplate(
@@ -83,7 +84,7 @@ def product_template(instrument: str, product: str) -> ProductTemplate:
 @functools.cache
 def detector(instrument: str) -> Detector:
     """Return the response of ISGRI or JEM-X from the shipped spectra; raises FixtureError if they are damaged."""
-    fixture = _shipped(instrument, f"{instrument}_spectrum")
+    fixture = _shipped(instrument, f"{instrument}_spectrum", "today")
     entries = fixture.answer().products[_PRODUCTS]
     _, areas, matrices = (_read(fixture, entry) for entry in entries[:_DISTINCT_PRODUCTS])
     area, matrix, bounds = (
@@ -108,9 +109,10 @@ def detector(instrument: str) -> Detector:
     )
 
 
-def _shipped(instrument: str, product: str) -> Fixture:
-    shipped = open_folder(fixtures_folder())
-    return next(fixture for fixture in shipped.fixtures if fixture.path.startswith(f"{instrument}/{product}/"))
+def _shipped(instrument: str, product: str, generation: Generation) -> Fixture:
+    folders = [open_folder(folder) for folder in folders_of_generation(generation)]
+    fixtures = (fixture for folder in folders for fixture in folder.fixtures)
+    return next(fixture for fixture in fixtures if fixture.path.startswith(f"{instrument}/{product}/"))
 
 
 def _read(fixture: Fixture, entry: Mapping[str, Any]) -> DataProduct:

@@ -13,6 +13,7 @@ from oda_proxy.commands import formatting
 from oda_proxy.commands.open_store import open_recording, open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
 from oda_proxy.commands.products import decode_products
+from oda_proxy.drawing.images import image_type
 from oda_proxy.drawing.product_list import name_of
 from oda_proxy.errors import CodecError, OdaProxyError
 from oda_proxy.query.message_text import printable, shorten
@@ -132,7 +133,8 @@ def _unit(unit: DataUnit) -> str:
     assert unit.data is not None  # noqa: S101 - called for units with data
     if unit.data.dtype.names is not None:
         return f"{unit.name} (table of {unit.data.size} rows: {' '.join(unit.data.dtype.names)[:60]})"
-    return f"{unit.name} ({' x '.join(map(str, unit.data.shape[::-1]))})"
+    kind = image_type(unit).casefold()
+    return f"{unit.name} ({kind}{', ' if kind else ''}{' x '.join(map(str, unit.data.shape[::-1]))})"
 
 
 def _counted(value: Any) -> str:

@@ -30,8 +30,9 @@ def summaries_of(products: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Members: `number`; `kind` (`image`, `curve`, `spectrum`, `response`, `table`, `catalogue`, `picture`, `text`, `file`
     or `damaged`); `name`; `source`; `file` (its name in products.zip); `has_picture`; `has_fits`; `error` of a damaged
-    one; `units`, each with `name`, `shape`, `columns`, `units` of columns and the number of `cards`; and `preview`: the
-    first `rows` of a table with its `columns` and their `units`, or the first `lines` of a text; with `notes`.
+    one; `units`, each with `name`, `kind` of an image (`significance`), `shape`, `columns`, `units` of columns and the
+    number of `cards`; and `preview`: the first `rows` of a table with its `columns` and their `units`, or the first
+    `lines` of a text; with `notes`.
     """
     everything = list_products(products)
     found = [(listed, _summary(listed.number, _decoded(listed))) for listed in everything]
@@ -119,6 +120,7 @@ def _unit(unit: DataUnit) -> dict[str, Any]:
     names = list((unit.data.dtype.names or ()) if unit.data is not None else ())[:_MAX_COLUMNS]
     return {
         "name": shorten(unit.name),
+        "kind": shorten(images.image_type(unit).casefold()) if images.is_image(unit) else "",
         "shape": [] if unit.data is None else list(unit.data.shape),
         "columns": [shorten(name) for name in names],
         "units": [headers.column_unit(unit, name) for name in names],

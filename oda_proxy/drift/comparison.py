@@ -155,6 +155,12 @@ def _limited(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
 # -- products with arrays -------------------------------------------------------------------------
 
 
+def _unit_name(unit: DataUnit) -> str:
+    """Name a data unit, an image of INTEGRAL also by what it shows: the maps of a mosaic have the same name."""
+    kind = next((card.value for card in unit.header if card.keyword == "IMATYPE"), None)
+    return " ".join(filter(None, (unit.name or "unnamed", kind if isinstance(kind, str) else "")))
+
+
 def _product_name(product: DataProduct) -> str:
     """Name a product by its name, or else by its first data unit with data, and by its source."""
     source = product.meta_data.get("src_name")
@@ -169,7 +175,7 @@ def _products(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Itera
 
 def _product_differences(was: DataProduct, now: DataProduct, tolerance: Tolerance) -> Iterator[Difference]:
     found = [*differences.members("meta_data", dict(was.meta_data), dict(now.meta_data), tolerance)]
-    for unit in _pairs(was.units, now.units, lambda one: one.name or "unnamed", _with(_units, tolerance)):
+    for unit in _pairs(was.units, now.units, _unit_name, _with(_units, tolerance)):
         match unit.verdict:
             case Verdict.NEW | Verdict.GONE:
                 found.append(Difference(unit.name, f"this data unit is {unit.verdict}", of_array=True))

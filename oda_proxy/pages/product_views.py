@@ -124,7 +124,9 @@ def _unit(place: int, unit: Mapping[str, Any]) -> UnitView:
         rows = quantities.plural(shape[0] if shape else 0, "row")
         content = f"{rows}: {printable(', '.join(named))}{more}"
     elif shape:
-        content = f"{' × '.join(quantities.number(length) for length in reversed(shape))}"  # noqa: RUF001 - a product
+        size = " × ".join(quantities.number(length) for length in reversed(shape))  # noqa: RUF001 - a product
+        kind = printable(str(unit.get("kind", "")))
+        content = f"{kind}, {size}" if kind else size
     else:
         content = "header only"
     return UnitView(

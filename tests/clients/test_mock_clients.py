@@ -121,8 +121,8 @@ async def test_a_client_follows_a_job_to_its_products(ask: Request, version: str
     answer = await ask(version, "get_product.py", IMAGE, time_scale=0.1)
     (got,) = answer["answers"]
     image, catalog = got["products"]
-    assert [unit["name"] for unit in image["units"]] == ["Primary", "ISGR-MOSA-IMA"]
-    assert image["units"][1]["data"][:2] == [[455, 455], "float32"]
+    assert [unit["name"] for unit in image["units"]] == ["Primary", "GROUPING", *["ISGR-MOSA-IMA"] * 4]
+    assert [unit["data"][:2] for unit in image["units"][2:]] == [[[455, 455], "float32"]] * 4
     assert len(catalog["rows"]) == 4
 
 

@@ -40,7 +40,7 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
         _, catalog, _ = await read(server, f"{key}/products/1.fits")
         _, archive, _ = await read(server, f"{key}/products.zip")
         _, fixture, _ = await read(server, f"{key}/fixture.zip")
-        _, header, _ = await read(server, f"{key}/header/0.1")
+        _, header, _ = await read(server, f"{key}/header/0.4")
         missing = [await read(server, f"{key}/{path}") for path in ("products/9.png", "products/9.fits", "header/0.9")]
         async with server.client.head(f"{server.url}/-/recordings/{key}/products.zip") as response:
             assert response.status == 200
@@ -55,11 +55,13 @@ async def test_each_product_is_a_picture_and_a_file(tmp_path: Path) -> None:
     assert headers["Content-Security-Policy"].endswith("sandbox")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert file_headers["Content-Disposition"] == f'attachment; filename="isgri_image-{key[:12]}-0.fits"'
-    expected = drawn.fixture_pixels(drawn.MOSAIC)
+    expected = drawn.fixture_maps(drawn.MOSAIC)
     for content in (file, zipfile.ZipFile(io.BytesIO(archive)).read("000-mosaic_image.fits")):
         with fits.open(io.BytesIO(content)) as opened:
             opened.verify("exception")
-            assert np.array_equal(opened[1].data, expected, equal_nan=True)
+            maps = [hdu.data for hdu in opened[1:] if hdu.is_image]
+            assert len(maps) == 4
+            assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(maps, expected, strict=True))
     with fits.open(io.BytesIO(catalog)) as opened:
         opened.verify("exception")
         assert opened[1].data["src_names"].tolist() == ["OAO 1657-415", "4U 1700-377", "GX 349+2", "GX 354-0"]

@@ -502,3 +502,15 @@ def test_a_product_without_a_name_is_named_by_its_data_unit() -> None:
     nameless = arrays(product(unit(None, "Primary"), unit(IMAGE, "ISGR-MOSA-IMA"), name="", src_name="Crab"))
 
     assert [one.name for one in compare(nameless, nameless)] == ["ISGR-MOSA-IMA Crab"]
+
+
+def test_maps_of_a_mosaic_with_the_same_name_are_named_and_paired_by_what_they_show() -> None:
+    intensity, significance = (unit(IMAGE, "MOSA", IMATYPE=kind) for kind in ("INTENSITY", "SIGNIFICANCE"))
+    other = unit(changed(IMAGE, (2, 1), 9.5), "MOSA", IMATYPE="SIGNIFICANCE")
+
+    [compared] = compare(arrays(product(significance)), arrays(product(intensity, other)))
+
+    assert [(one.where, one.of_array) for one in compared.differences] == [
+        ("MOSA SIGNIFICANCE", True),
+        ("MOSA INTENSITY", True),
+    ]

@@ -73,7 +73,7 @@ def query_with(product: str, **changes: Any) -> NormalisedQuery:
 
 
 def products_json(query: NormalisedQuery, seed: int = 0) -> dict[str, Any]:
-    answer = synthetic_fixture(query, seed)
+    answer = synthetic_fixture(query, seed, "today")
     assert answer is not None
     assert answer.observation is not None, answer.refusal
     return answer.wire_products()
@@ -83,12 +83,16 @@ def products_of(query: NormalisedQuery) -> list[DataProduct]:
     return [wire.decode_product(product) for product in products_json(query)["numpy_data_product_list"]]
 
 
+def significance_of(mosaic: DataProduct) -> DataUnit:
+    return next(unit for unit in mosaic.units if cards(unit).get("IMATYPE") == "SIGNIFICANCE")
+
+
 def cards(unit: DataUnit) -> dict[str, Any]:
     return {card.keyword: card.value for card in unit.header}
 
 
 def failure_message(query: NormalisedQuery) -> str:
-    answer = synthetic_fixture(query, 0)
+    answer = synthetic_fixture(query, 0, "today")
     assert answer is not None
     assert answer.observation is None
     assert answer.answer().query_status == "failed"
@@ -199,7 +203,7 @@ def test_time_bins_cover_the_time_range(product: str, begin: int, lasting: int, 
 @settings(max_examples=examples(10), deadline=None)
 def test_a_mosaic_is_centred_on_the_position_of_the_source(ra: float, dec: float, product: str) -> None:
     answer = products_json(query_with(product, RA=ra, DEC=dec, detection_threshold=0.0))
-    unit = wire.decode_product(answer["numpy_data_product_list"][0]).units[1]
+    unit = significance_of(wire.decode_product(answer["numpy_data_product_list"][0]))
     assert unit.data is not None
     rows, columns = unit.data.shape
     coordinates = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CD")
@@ -236,7 +240,7 @@ def test_the_query_is_in_the_headers() -> None:
     primary = cards(product.units[0])
     assert (primary["RA"], primary["product_type"], primary["time_bin"]) == ("83.63", "isgri_lc", "100.0")
     mosaic = products_of(query_with("isgri_image", detection_threshold=7.0))[0]
-    assert cards(mosaic.units[1])["DATE-OBS"] == "2004-03-15T23:27:40.000"
+    assert cards(significance_of(mosaic))["DATE-OBS"] == "2004-03-15T23:27:40.000"
     repeated = json.loads(mosaic.meta_data["query_parameters"])
     assert {"units": "sigma", "name": "detection_threshold", "value": "7.0"} in repeated
 
@@ -279,7 +283,7 @@ def test_the_requested_unit_of_jemx_is_named() -> None:
 
 
 def test_a_source_name_that_does_not_fit_into_a_header_is_accepted() -> None:
-    answer = synthetic_fixture(query_with("isgri_lc", src_name="Čerenkov ☉" * 50), 0)
+    answer = synthetic_fixture(query_with("isgri_lc", src_name="Čerenkov ☉" * 50), 0, "today")
     assert answer is not None
     assert len(fits.read(answer.read_file("isgri_lc.fits"))) == 5
 
@@ -340,7 +344,7 @@ def test_a_catalogue_of_too_many_sources_fails() -> None:
     ],
 )
 def test_queries_without_a_template_have_no_synthetic_data(query: NormalisedQuery) -> None:
-    assert synthetic_fixture(query, 0) is None
+    assert synthetic_fixture(query, 0, "today") is None
 
 
 # -- served ---------------------------------------------------------------------------------------

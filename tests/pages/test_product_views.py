@@ -74,6 +74,7 @@ def test_units_have_their_shape_or_their_columns_with_units() -> None:
                     unit(shape=[12], columns=["TIME", "RATE"], units=["d", "count/s"]),
                     unit(shape=[1], columns=many, units=[""] * 30, cards=1),
                     unit(name=""),
+                    unit(shape=[4, 5], kind="significance"),
                 ]
             )
         ]
@@ -86,6 +87,7 @@ def test_units_have_their_shape_or_their_columns_with_units() -> None:
     ]
     assert plain(view.units[3].content).endswith("C23 and 6 more")
     assert view.units[4].name == "unit 4"
+    assert plain(view.units[5].content) == "significance, 5 \N{MULTIPLICATION SIGN} 4"
 
 
 def test_a_table_and_a_text_are_shown_as_such_and_not_as_pictures() -> None:

@@ -85,8 +85,7 @@ def places_of(figure: Figure, colour: tuple[float, ...], *, tolerance: int = 6) 
     return np.asarray(axes.transData.inverted().transform(display[inside]))
 
 
-def fixture_pixels(path: str) -> Array:
-    """Return the image in the first product of a shipped fixture."""
+def fixture_maps(path: str) -> list[Array]:
+    """Return the images in the first product of a shipped fixture."""
     product = wire.decode_product(fixture_products(path)["numpy_data_product_list"][0])
-    (image,) = [one.data for one in product.units if one.data is not None]
-    return image
+    return [one.data for one in product.units if one.data is not None and one.hdu_type == "image"]

@@ -79,7 +79,7 @@ def plotted(name, tool, collection, product, **later):
     """
     plt.close("all")
     if "data" in inspect.signature(tool.show).parameters:
-        tool(product).show(unit_ID=1)
+        tool(product).show(unit_ID=later.get("unit_ID", 1))
     else:
         tool(collection).show(**later)
     plt.savefig(f"{name}.png")
@@ -108,14 +108,15 @@ def isgri_image(disp, cells):
     api_cat = cells.run("image_catalog", data.dispatcher_catalog_1.get_api_dictionary)
     data = cells.run("selected", disp.get_product, **IMAGE, selected_catalog=api_cat)
     image = data._p_list[0]
+    significance = 4 if len(image.data_unit) == 6 else 1  # today's dispatchers send an index and four maps
     cells.run("selected_show", image.show)
     cells.run("selected_meta", image.show_meta)
-    cells.run("selected_data", lambda: image.data_unit[1].data)
+    cells.run("selected_data", lambda: image.data_unit[significance].data)
     cells.run("selected_hdus", lambda: len(image.to_fits_hdu_list()))
-    cells.run("selected_shape", lambda: image.data_unit[1].data.shape)
+    cells.run("selected_shape", lambda: image.data_unit[significance].data.shape)
     cells.run("selected_written", image.write_fits_file, "test.fits", overwrite=True)
-    cells.run("selected_plot", plotted, "image", plot_tools.OdaImage, data, image, unit_ID=1)
-    cells.run("selected_header", lambda: image.data_unit[1].header)
+    cells.run("selected_plot", plotted, "image", plot_tools.OdaImage, data, image, unit_ID=significance)
+    cells.run("selected_header", lambda: image.data_unit[significance].header)
 
 
 def isgri_lc(disp, cells):
