@@ -9,7 +9,7 @@ from oda_proxy.query.message_text import shorten
 from oda_proxy.recordings.redaction import REMOVED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from oda_proxy.query.query import Query
@@ -38,8 +38,11 @@ def describe(query: Query | None) -> str:
     return f"{shorten(query.instrument)} {shorten(query.product_type)} ({parameters})"
 
 
-def render(manifest: Mapping[str, Any], contents: Mapping[str, str]) -> str:
-    """Return the README of a capsule: `manifest` is the content of capsule.json, `contents` has a line per entry."""
+def render(manifest: Mapping[str, Any], contents: Mapping[str, str], missing: Sequence[str] = ()) -> str:
+    """Return the README of a capsule: `manifest` is the content of capsule.json, `contents` has a line per entry.
+
+    `missing` are lines about what is not in the capsule.
+    """
     recorder = f"oda-proxy {manifest['versions'].get('oda_proxy', '')}"
     lines = [
         _MARK,
@@ -61,6 +64,7 @@ def render(manifest: Mapping[str, Any], contents: Mapping[str, str]) -> str:
         "| what | where | from | size |",
         "|---|---|---|---|",
         *_rows(manifest, contents),
+        *_missing(missing),
         "",
         "`capsule.json` has the digests of all files, `ro-crate-metadata.json` describes them for repositories.",
         *_versions(manifest),
@@ -95,6 +99,14 @@ def _rows(manifest: Mapping[str, Any], contents: Mapping[str, str]) -> list[str]
     if len(rows) > _MAX_ROWS:
         rows[_MAX_ROWS:] = [f"| and {len(rows) - _MAX_ROWS} more | | | |"]
     return rows
+
+
+def _missing(lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    shown = [f"- {_cell(line)}" for line in lines[:_MAX_ROWS]]
+    more = [f"- and {len(lines) - _MAX_ROWS} more"] if len(lines) > _MAX_ROWS else []
+    return ["", "## Not in this capsule", "", *shown, *more]
 
 
 def _versions(manifest: Mapping[str, Any]) -> list[str]:

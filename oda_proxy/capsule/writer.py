@@ -81,6 +81,7 @@ class CapsuleWriter:
         self._command = tuple(command)
         self._environment = dict(environment or {})
         self._credentials: set[str] = set()
+        self._missing: list[str] = []
         self._manifest = ManifestWriter(folder, self._redacted_command(), clock)
         if (epoch := self._environment.get(SOURCE_DATE_EPOCH, "")).isdecimal():
             self._manifest.source_date_epoch = int(epoch)
@@ -169,6 +170,10 @@ class CapsuleWriter:
                 else:
                     self._manifest.packages.setdefault(name, {}).update(dict.fromkeys(versions))
 
+    def note_missing(self, line: str) -> None:
+        """Note for the README, in a line, something that is not in the capsule."""
+        self._missing.append(line)
+
     def finish(self, exit_status: int) -> None:
         """List all files with the exit status of the command, and write the RO-Crate."""
         with self._manifest.changing(self.folder / CRATE):
@@ -177,7 +182,7 @@ class CapsuleWriter:
             metadata = crate.metadata(document, manifest_file=manifest_file)
             atomic.write(self.folder / CRATE, json_text.dumps(metadata).encode())
             if not (file := self.folder / layout.README).exists() or readme.is_generated(file):
-                atomic.write(file, readme.render(document, self._manifest.contents).encode())
+                atomic.write(file, readme.render(document, self._manifest.contents, self._missing).encode())
             for path in (MANIFEST, CRATE, *layout.GENERATED, *document["files"]):  # others may read a capsule
                 (self.folder / path).chmod(self.folder.stat().st_mode & 0o666)
 

@@ -84,11 +84,10 @@ def export(
             store_folder=store_folder,
             include_private=include_private,
         )
-    for key, reason in exported.missing.items():
-        warn(printable(f"{short_key(key)} is not in the capsule: {reason}"))
+    for line in exported.missing_lines():
+        warn(printable(line))
     if exported.private:
-        private = formatting.number(exported.private, "answer that was", "answers that were")
-        warn(f"left out: {private} requested with a token; --include-private writes such answers")
+        warn("--include-private writes answers that were requested with a token")
     if as_json:
         print_json(
             {
@@ -117,7 +116,12 @@ def export(
 
 def warn_of_members(keys: Sequence[str], options: StoreOptions) -> None:
     """Warn that recordings of collections, which are no longer pinned, may be evicted."""
-    if names := open_collections(options).names_with(keys):
+    warn_of_collections(open_collections(options).names_with(keys))
+
+
+def warn_of_collections(names: Sequence[str]) -> None:
+    """Warn that recordings of these collections, which are no longer pinned, may be evicted."""
+    if names:
         what = "the collections" if len(names) > 1 else "the collection"
         warn(
             f"recordings of {what} {', '.join(names)} may be evicted now, and are missing in an export then; pin, or a "

@@ -11,6 +11,7 @@ from oda_proxy.commands.proxy_api import ProxyError, connected
 from oda_proxy.commands.recordings import print_dry_run, print_keys, recording_table
 from oda_proxy.commands.show import metadata_lines
 from oda_proxy.errors import UsageError
+from oda_proxy.http.scope import parse_name
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.store.entry_json import read_entry
 
@@ -72,7 +73,7 @@ def rm(
         if filters:
             answer = await api.send("DELETE", _RECORDINGS, query={**filters.texts(), "confirm": "yes"})
             return print_keys("removed", [_key(one) for one in answer["removed"]], as_json=as_json)
-        removed = [await _change(api, "DELETE", entry, "removed") for entry in entries]
+        removed = [await _remove(api, entry) for entry in entries]
         return print_keys("removed", removed, as_json=as_json)
 
     return use_proxy(server, remove)
@@ -86,7 +87,15 @@ def pin(server: Server, keys: Sequence[str], *, filters: Filters, dry_run: bool,
         entries = await _chosen(api, keys, filters)
         if dry_run:
             return print_dry_run(entries, name, "without --dry-run, they are", as_json=as_json)
-        done = [await _change(api, "POST", entry, name, action) for entry in entries]
+        done, collections = list[str](), set[str]()
+        for entry in entries:
+            answer = await api.send("POST", f"{_RECORDINGS}/{entry.key}/{action}")
+            done += [_key(key) for key in answer[name]]
+            collections |= {parse_name(one) for one in answer.get("collections", ())}
+        if collections:
+            from oda_proxy.commands.collections import warn_of_collections
+
+            warn_of_collections(sorted(collections))
         return print_keys(name, done, as_json=as_json)
 
     return use_proxy(server, change)
@@ -164,10 +173,9 @@ async def recording_of(api: ProxyApi, key: str) -> Entry:
     return (await _one(api, key))[1]
 
 
-async def _change(api: ProxyApi, method: str, entry: Entry, name: str, action: str = "") -> str:
-    """Change one recording, and return its key."""
-    path = f"{_RECORDINGS}/{entry.key}{f'/{action}' if action else ''}"
-    (key,) = (await api.send(method, path))[name]
+async def _remove(api: ProxyApi, entry: Entry) -> str:
+    """Remove one recording, and return its key."""
+    (key,) = (await api.send("DELETE", f"{_RECORDINGS}/{entry.key}"))["removed"]
     return _key(key)
 
 

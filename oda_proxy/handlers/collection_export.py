@@ -14,10 +14,12 @@ from oda_proxy.capsule.writer import CapsuleWriter
 from oda_proxy.codec import json_text
 from oda_proxy.errors import OdaProxyError, StoreUnusableError, UnwritableFixtureError
 from oda_proxy.files import atomic
+from oda_proxy.query.cache_key import short_key
 from oda_proxy.recordings import failures
 from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from oda_proxy.capsule.writer import DispatcherWriter
@@ -38,6 +40,14 @@ class ExportedCollection:
     """Recordings and failures that were left out because they were requested with a token."""
     missing: dict[Key, str] = field(default_factory=dict)
     """Why a member was not written, by its key."""
+
+    def missing_lines(self) -> Sequence[str]:
+        """Return a line about each member that was not written, and one about the private ones."""
+        lines = [f"{short_key(key)} is not in the capsule: {reason}" for key, reason in self.missing.items()]
+        if self.private:
+            answers = "1 answer that was" if self.private == 1 else f"{self.private} answers that were"
+            lines.append(f"left out: {answers} requested with a token")
+        return lines
 
 
 def export_collection(
@@ -72,15 +82,12 @@ def export_collection(
             raise  # part of a collection is not to be taken for all of it
         except OdaProxyError as error:
             exported.missing[member.key] = str(error)
-    for name, content in index.descriptions(collection):
-        _write_description(dispatcher, name, content)
-        exported.descriptions += 1
-    for instrument in sorted(instruments):
-        name = f"{quote(instrument, safe='')}.json"
-        if store_folder and (file := store_folder / layout.DESCRIPTIONS / name).is_file():
-            with capsule_errors(file):
-                _write_description(dispatcher, name, file.read_bytes())
+    exported.descriptions = _write_descriptions(
+        dispatcher, index.descriptions(collection), sorted(instruments), store_folder
+    )
     exported.private = writer.private_left_out
+    for line in exported.missing_lines():
+        writer.note_missing(line)
     moment = collection.changed
     writer.finish(0)
     return exported
@@ -116,6 +123,23 @@ def _read(member: Member, store: Store) -> Recording | None:
         return None
     # An equal answer may have been recorded later: a replay at the same date needs the time of the first.
     return replace_fields(recording, stored_at=min(member.version, recording.stored_at))
+
+
+def _write_descriptions(
+    dispatcher: DispatcherWriter,
+    descriptions: Sequence[tuple[str, bytes]],
+    instruments: Sequence[str],
+    store_folder: Path | None,
+) -> int:
+    """Write the descriptions of a collection, and those of its instruments; return the number of the former."""
+    for name, content in descriptions:
+        _write_description(dispatcher, name, content)
+    for instrument in instruments:
+        name = f"{quote(instrument, safe='')}.json"
+        if store_folder and (file := store_folder / layout.DESCRIPTIONS / name).is_file():
+            with capsule_errors(file):
+                _write_description(dispatcher, name, file.read_bytes())
+    return len(descriptions)
 
 
 def _write_description(dispatcher: DispatcherWriter, name: str, content: bytes) -> None:

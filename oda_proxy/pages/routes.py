@@ -26,11 +26,13 @@ from oda_proxy.pages import (
     rendering,
     status_page,
 )
+from oda_proxy.pages.collection_pages import CollectionPages
 from oda_proxy.pages.search_form import PAGE_SIZE, read_form
 from oda_proxy.store.search import Found
 from oda_proxy.upstream.throttling import ThrottledUpstream
 from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
+from oda_proxy.web.visible_collections import visible_names
 from oda_proxy.web.visible_recordings import KEY_PATTERN, RecordingNotFoundError, visible_entry
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from oda_proxy.proxy import Proxy
     from oda_proxy.query.schema import Schema
     from oda_proxy.store.base import Entry, ProductTotals
+    from oda_proxy.store.collections import Collections
     from oda_proxy.store.near_misses import NearMissHandler
     from oda_proxy.web.metrics_page import GetSnapshot
     from oda_proxy.web.pages import Status
@@ -86,7 +89,12 @@ class Pages:
             ),
             *job_stop.routes(self.proxy),
             *changes.routes(self.proxy.store, changes.changes_of(self.proxy)),
+            *(CollectionPages(self.proxy, index, self.clock).routes() if (index := self._collections) else ()),
         )
+
+    @property
+    def _collections(self) -> Collections | None:
+        return self.proxy.collections.index
 
     async def overview(self, request: web.Request) -> web.Response:
         """Respond with the overview."""
@@ -152,6 +160,7 @@ class Pages:
                 **rendering.header_of(request),
                 notice=changes.notice_of(request),
                 recording=view,
+                collections=visible_names(index, visitor, entry.key) if (index := self._collections) else (),
                 versions=recording_page.version_rows(self.proxy.store.versions(entry.key)),
                 products=products,
                 products_note=note,

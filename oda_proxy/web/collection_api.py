@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from aiohttp import web
 
-from oda_proxy.access.roles import Action, Role
+from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError
 from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
-from oda_proxy.store.collections import NoCollectionError, owner_of
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.recording_api import json_response
+from oda_proxy.web.visible_collections import remove_collection, visible_collection, visible_collections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 COLLECTIONS: Final = "/-/api/collections"
 _NAME: Final = "{collection:[A-Za-z0-9-]{1,64}}"
 ONE: Final = f"{COLLECTIONS}/{_NAME}"
+MISSING: Final = "Oda-Proxy-Missing"
+"""The header that says how many answers of the collection a capsule lacks; its README.md names them."""
 _PIECE: Final = 256 * 1024
 
 
@@ -65,7 +67,8 @@ class _CollectionApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """Respond with the collections that the visitor may see."""
-        return json_response({"collections": [collection_json(one) for one in await self._visible(request)]})
+        found = await asyncio.to_thread(visible_collections, self._index, request[VISITOR])
+        return json_response({"collections": [collection_json(one) for one in found]})
 
     async def show(self, request: web.Request) -> web.Response:
         """Respond with a collection and its members."""
@@ -76,7 +79,7 @@ class _CollectionApi:
     async def remove(self, request: web.Request) -> web.Response:
         """Remove a collection; its recordings may be evicted then."""
         one = await self._one(request)
-        await asyncio.to_thread(self._remove, one)
+        await asyncio.to_thread(remove_collection, self._index, self._proxy.store, one)
         note_changed(request, [one.name])
         return json_response({"removed": [one.name]})
 
@@ -93,13 +96,14 @@ class _CollectionApi:
         """Respond with a capsule of a collection; with its private recordings for who may see them."""
         one = await self._one(request)
         async with self._exporting:
-            file = await asyncio.to_thread(self._export, one)
+            file, missing = await asyncio.to_thread(self._export, one)
         with closing(file):
             response = web.StreamResponse(
                 headers={
                     "Content-Type": "application/zip",
                     "Content-Disposition": f'attachment; filename="{one.name}.zip"',
                     "Cache-Control": "no-store",
+                    MISSING: str(missing),
                 }
             )
             response.content_length = file.seek(0, 2)
@@ -111,9 +115,10 @@ class _CollectionApi:
             await response.write_eof()
             return response
 
-    def _export(self, one: Collection) -> BinaryIO:
+    def _export(self, one: Collection) -> tuple[BinaryIO, int]:
+        """Return the zip file of a capsule, without a name, and how many members of the collection it lacks."""
         with TemporaryFolder("export") as folder:
-            export_collection(
+            exported = export_collection(
                 self._index,
                 one,
                 self._proxy.store,
@@ -128,34 +133,9 @@ class _CollectionApi:
             except BaseException:
                 file.close()
                 raise
-            return file
-
-    def _remove(self, one: Collection) -> None:
-        for key in self._index.unpinned_by_removal(one):
-            self._proxy.store.pin(key, pinned=False)
-        self._index.remove(one)
-
-    async def _visible(self, request: web.Request) -> Sequence[Collection]:
-        visitor = request[VISITOR]
-        found = await asyncio.to_thread(self._index.list)
-        if Role.ADMIN in visitor.roles:
-            return found
-        owners = {"", owner_of(visitor.audience)}
-        return [one for one in found if one.owner in owners]
+            return file, len(exported.missing) + exported.private
 
     async def _one(self, request: web.Request) -> Collection:
-        """Return the collection that the path names: the visitor's own, or else one without an owner.
-
-        An administrator names the owner, or its beginning, with `?owner=` where there are several. Raises
-        NoCollectionError.
-        """
+        """Return the collection that the path names. Raises NoCollectionError."""
         name, beginning = request.match_info["collection"], request.query.get("owner", "")
-        found = [one for one in await self._visible(request) if one.name == name and one.owner.startswith(beginning)]
-        own = owner_of(request[VISITOR].audience)
-        chosen = [one for one in found if one.owner == own] or found
-        if not chosen:
-            raise NoCollectionError(f"there is no collection {name}; {COLLECTIONS} lists them")
-        if len(chosen) > 1:
-            owners = ", ".join(one.owner[:12] or "nobody" for one in chosen)
-            raise BadQueryError(f"several owners have a collection {name}: name one with ?owner= ({owners})")
-        return chosen[0]
+        return await asyncio.to_thread(visible_collection, self._index, request[VISITOR], name, beginning)

@@ -124,7 +124,7 @@ class _RecordingApi:
 
     async def unpin(self, request: web.Request) -> web.Response:
         """End the exemption of a recording from eviction."""
-        return json_response({"unpinned": [await self._pin(request, pinned=False)]})
+        return json_response(await self._unpinned([await self._pin(request, pinned=False)]))
 
     async def pin_selected(self, request: web.Request) -> web.Response:
         """Exempt the recordings that filters select from eviction, and respond with their keys."""
@@ -132,7 +132,13 @@ class _RecordingApi:
 
     async def unpin_selected(self, request: web.Request) -> web.Response:
         """End the exemption of the recordings that filters select, and respond with their keys."""
-        return json_response({"unpinned": await self._pin_selected(request, pinned=False)})
+        return json_response(await self._unpinned(await self._pin_selected(request, pinned=False)))
+
+    async def _unpinned(self, keys: Sequence[Key]) -> dict[str, Sequence[str]]:
+        """Return the members of a response: the keys, and the collections that relied on their exemption, if any."""
+        index = self._proxy.collections.index
+        names = await asyncio.to_thread(index.names_with, keys) if index else ()
+        return {"unpinned": keys, **({"collections": names} if names else {})}
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Have a recording computed again."""

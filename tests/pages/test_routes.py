@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from oda_proxy.pages.routes import Pages
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
+from oda_proxy.store.collection_index import CollectionIndex
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.store.near_misses import NearMissHandler
 from oda_proxy.web.app import make_app
@@ -37,6 +39,7 @@ from tests.support.recordings import recording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from oda_proxy.http.message import Upstream
     from oda_proxy.store.base import Entry
@@ -98,10 +101,15 @@ async def summaries(_: Entry) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def serving(
-    store: MemoryStore, products: Any = summaries, *, upstream: Upstream | None = None
+    store: MemoryStore,
+    products: Any = summaries,
+    *,
+    upstream: Upstream | None = None,
+    collections: CollectionIndex | None = None,
 ) -> AsyncIterator[Browser]:
     misses = NearMissHandler(store)
-    proxy = Proxy(store, upstream, Policy(), services=Services(miss_handler=misses))
+    services = Services(miss_handler=misses, collections=collections)
+    proxy = Proxy(store, upstream, Policy(), services=services)
     server = ServerState()
     status, metrics = partial(status_of, proxy, server), partial(snapshot_of, proxy, server)
     app = make_app(
@@ -117,8 +125,8 @@ async def serving(
 
 
 @pytest.fixture
-async def browser(store: MemoryStore) -> AsyncIterator[Browser]:
-    async with serving(store) as browser:
+async def browser(store: MemoryStore, tmp_path: Path) -> AsyncIterator[Browser]:
+    async with serving(store, collections=CollectionIndex(tmp_path, time.time)) as browser:
         yield browser
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oda_proxy.capsule.capsule import verify
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.query.audience import Claims, Sharing
 from oda_proxy.store.collections import RECORDING, Member, owner_of
+from oda_proxy.web.collection_api import MISSING
 from tests.support.access_servers import ADMIN, READ, AccessServer, access_server, bearer, person
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.recording import Recording
 
 A = owner_of(Claims("a@example.org", ("general",), None).audience(Sharing.SUBJECT))
 
@@ -91,3 +94,33 @@ async def test_a_capsule_is_downloaded_by_who_may_see_it(server: AccessServer, t
         (tmp_path / f"{name}.zip").write_bytes(content)
         assert verify(tmp_path / f"{name}.zip") == []
         assert "capsule.json" in zipfile.ZipFile(io.BytesIO(content)).namelist()
+
+
+async def test_a_capsule_that_lacks_something_says_so(server: AccessServer) -> None:
+    async def download() -> tuple[str, str]:
+        address = f"{server.url}/-/collections/paper/capsule.zip"
+        async with server.client.get(address, headers=bearer(READ)) as response:
+            with zipfile.ZipFile(io.BytesIO(await response.read())) as capsule:
+                return response.headers[MISSING], capsule.read("README.md").decode()
+
+    number, readme = await download()
+    assert number == "0"
+    assert "Not in this capsule" not in readme
+
+    removed = member(server, server.public).key
+    server.store.remove(removed)
+    number, readme = await download()
+    assert number == "1"
+    assert f"## Not in this capsule\n\n- {removed[:12]} is not in the capsule: it was removed from the store" in readme
+
+
+async def test_a_store_that_cannot_be_read_is_an_error_and_no_smaller_capsule(
+    server: AccessServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peek(key: Key) -> Recording | None:
+        raise StoreUnusableError("the disk", f"Input/output error at {key[:4]}")
+
+    monkeypatch.setattr(server.store, "peek", peek)
+    async with server.client.get(f"{server.url}/-/collections/paper/capsule.zip", headers=bearer(READ)) as response:
+        assert response.status == 500
+        assert "Input/output error" in (await response.json())["detail"]
