@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.capsule.conversion import wire_products
 from oda_proxy.commands import formatting
 from oda_proxy.commands.diff import drift_json, print_drift
 from oda_proxy.commands.open_store import open_store
-from oda_proxy.commands.output import print_json, print_lines
+from oda_proxy.commands.output import print_flushed, print_json, print_lines
 from oda_proxy.commands.recordings import AT
 from oda_proxy.drift.comparison import Verdict, compare
 from oda_proxy.drift.differences import EXACT, Tolerance, members
@@ -26,13 +27,14 @@ from oda_proxy.store.history_limits import version_at
 from oda_proxy.store.selection import UnknownKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from oda_proxy.config.settings import StoreOptions
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.base import Entry, Store
 
 _INDENT: Final = " " * 4
+_DAY: Final = len("2026-03-01")
 _MOST: Final = 6
 """Differences that are listed between two versions."""
 
@@ -49,11 +51,11 @@ def history(key: str, *, options: StoreOptions, as_json: bool) -> int:
     """Print the versions of a recording: since when, and what changed since the one before."""
     with open_store(options) as store:
         versions = find_versions(store, key)
-        changes = [None, *(_drift(store, was, now, EXACT) for was, now in pairwise(versions))]
-    if as_json:
-        print_json({"versions": [_version_json(*one) for one in zip(versions, changes, strict=True)]})
-        return 0
-    print_lines(history_lines(versions, changes))
+        changes = chain([None], (_drift(store, was, now, EXACT) for was, now in pairwise(versions)))
+        if as_json:
+            print_json({"versions": [_version_json(*one) for one in zip(versions, changes, strict=True)]})
+        else:
+            print_flushed(history_lines(versions, changes))
     return 0
 
 
@@ -157,7 +159,7 @@ def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
     return Drift(name, Outcome.DIFFERS if differs else Outcome.SAME, "", products, parameters)
 
 
-def history_lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) -> Iterator[str]:
+def history_lines(versions: Sequence[Entry], changes: Iterable[Drift | None]) -> Iterator[str]:
     """Return lines about versions in order of time, each with what changed since the one before, if that is known."""
     last = versions[-1]
     times = sorted({time for one in versions for time in (one.valid_from, one.valid_until) if time is not None})
@@ -171,8 +173,11 @@ def history_lines(versions: Sequence[Entry], changes: Sequence[Drift | None]) ->
         if change is not None:
             yield from (f"{_INDENT}{line}" for line in _changes(change))
     if len(versions) > 1:
-        was, now = (f"{short_key(last.key)}{AT}{moments[one.valid_from]}" for one in (versions[0], last))
-        yield f"oda-proxy diff {was} {now} compares two of them"
+        days = Counter(moments[one.valid_from][:_DAY] for one in versions)
+        dates = [moments[one.valid_from] for one in (versions[0], last)]
+        was, now = (date[:_DAY] if days[date[:_DAY]] == 1 else date for date in dates)
+        yield "two of them are compared by"
+        yield f"{_INDENT}oda-proxy diff {short_key(last.key)}{AT}{was} {short_key(last.key)}{AT}{now}"
 
 
 def _changes(drift: Drift) -> list[str]:
@@ -180,7 +185,11 @@ def _changes(drift: Drift) -> list[str]:
     if drift.outcome is Outcome.FAILED:
         return [f"not compared: {printable(drift.reason)}"]
     lines = [f"{one.name} is {one.verdict}" for one in drift.products if one.verdict in {Verdict.NEW, Verdict.GONE}]
-    lines += [f"{product.name}: {one}" for product in drift.products for one in product.differences]
+    differences = [(product.name, one) for product in drift.products for one in product.differences]
+    differences.sort(
+        key=lambda pair: pair[1].count is None
+    )  # values before cards: these have the same change many times
+    lines += [f"{name}: {one}" for name, one in differences]
     lines += [f"parameter {one}" for one in drift.parameters]
     if not lines:
         return ["no difference, but for what is volatile"]

@@ -70,7 +70,60 @@ def test_history_lists_versions_with_what_changed(capsys: pytest.CaptureFixture[
     assert "was 5.0, is 6.0" in lines[3]
     assert lines[4].startswith("2026-06-10T12:00:00Z until now, ")
     assert lines[5].startswith("    parameter RA: ")
-    assert lines[-1] == f"oda-proxy diff {SHORT}@2026-01-10T12:00:00Z {SHORT}@2026-06-10T12:00:00Z compares two of them"
+    assert lines[-2:] == [
+        "two of them are compared by",
+        f"    oda-proxy diff {SHORT}@2026-01-10 {SHORT}@2026-06-10",
+    ]
+    assert len(lines[-1]) < 80
+    assert main(lines[-1].split()[1:]) == 1
+
+
+def test_versions_of_a_day_or_of_a_second_are_named_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(DiskStore(folder)) as store:
+        for flux, seconds in ((7.0, 10.0), (8.0, 10.25)):
+            store.put(recording(KEY, head(flux), stored_at=at("2026-06-10T12:00:00") + seconds, query=QUERY))
+    main(["history", "aaa"])
+    lines = capsys.readouterr().out.splitlines()
+    dates = [line.partition(" ")[0] for line in lines if line.startswith("2026")]
+
+    assert dates[2:] == ["2026-06-10T12:00:00Z", "2026-06-10T12:00:10.000000Z", "2026-06-10T12:00:10.250000Z"]
+    assert lines[-1].endswith(f"diff {SHORT}@2026-01-10 {SHORT}@2026-06-10T12:00:10.250000Z")
+    assert main(["diff", *(f"{KEY}@{date}" for date in dates[3:])]) == 1
+    assert "was 7.0, is 8.0" in capsys.readouterr().out
+
+
+def test_changed_values_come_before_changed_cards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image of six HDUs whose cards all changed: what changed by how much is among the first lines."""
+    import numpy as np
+
+    names = ("INTENSITY", "VARIANCE", "RESIDUAL", "SIGNIFICANCE", "EXPOSURE")
+    with closing(DiskStore(folder)) as store:
+        for number in range(2):
+            units = [
+                DataUnit(
+                    name,
+                    (Card("TELAPSE", 100.0 + number),),
+                    np.full((3, 4), float(name == "EXPOSURE") * number),
+                    "image",
+                )
+                for name in names
+            ]
+            rows = np.array([(b"Crab", 83.5 + number)], dtype=[("NAME", "S8"), ("RA", ">f8")])
+            product = DataProduct("mosaic", {}, (*units, DataUnit("SOURCES", (), rows, "bintable")))
+            products = {
+                "numpy_data_product_list": [wire.encode_product(product)],
+                "text_product_list": [{"name": "log", "value": f"same\nline {number}", "meta_data": {}}],
+            }
+            text = json.dumps(products)[1:-1].encode()
+            store.put(recording(KEYS[2], text, stored_at=at("2026-02-01T00:00:00") + number, query=QUERY))
+    main(["history", KEYS[2]])
+    lines = capsys.readouterr().out.splitlines()[3:10]
+
+    assert lines[0] == ("    mosaic: EXPOSURE: 12 of 12 values differ, by up to 1 (at pixel (1, 1): was 0.0, is 1.0)")
+    assert lines[1].startswith("    mosaic: SOURCES, column RA: 1 of 1 values differ, by up to 1 (at row 1: was 83.5,")
+    assert lines[2].startswith("    text_product log: ")
+    assert lines[3] == "    mosaic: INTENSITY, TELAPSE: was 100.0, is 101.0"
+    assert lines[-1] == "    and 2 more differences"
 
 
 def test_history_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,15 @@ async def test_the_page_of_a_recording_shows_its_versions(browser: Browser) -> N
     assert f"<dt>{second}</dt><dd>until today" in text
     assert f"<dt>{first}</dt><dd>until {second}" in text
     assert f"oda-proxy history {PUBLIC[:12]}" in text
+    assert "<summary>" not in text.partition(">Versions<")[2].partition("</section>")[0]
+    for days in range(2, 300):
+        store.put(replace(current, stored_at=current.stored_at + days * 86400))
+
+    _, text = await browser.get(f"/-/recordings/{PUBLIC}")
+
+    versions = text.partition(">Versions<")[2].partition("</section>")[0]
+    assert versions.count("<dt>") == 300
+    assert versions.partition("<details><summary>290 earlier ones</summary>")[0].count("<dt>") == 10
 
 
 async def test_the_page_of_a_recording_shows_its_products_and_how_to_request_it(browser: Browser) -> None:
