@@ -29,6 +29,7 @@ from oda_proxy.jobs.polling import Poller
 from oda_proxy.jobs.registry import JobRegistry
 from oda_proxy.jobs.replay import replay
 from oda_proxy.jobs.running_job import ANONYMOUS, RunningJob
+from oda_proxy.jobs.stopping import JobStopper
 from oda_proxy.query.client_name import client_name
 from oda_proxy.query.query import FORM, Envelope, query_fields
 from oda_proxy.recordings import failures
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
 
-REFRESH_INTERVAL = 60.0
-"""Seconds in which one resubmission of a running job serves all clients that want a refresh."""
 MAX_AGE, FRESH_TIMEOUT = 1.5, 2.0
 """Seconds since the last answer of the dispatcher after which a poll waits for the next one, and for how long."""
 SILENCE = 30.0
@@ -72,9 +71,11 @@ class Jobs:
         self._services = services
         self._policy = policy
         self._runtime = runtime
-        self._poller = Poller(services, policy, runtime, self.estimates)
+        self._poller = Poller(services, policy, runtime, self.estimates, self.counts)
         self._pauses = PollPauses(runtime.clock)
         self._registry = JobRegistry(runtime.clock)
+        self.stopper = JobStopper(self._registry, services)
+        """Stops jobs, whichever server runs them."""
         self._unshared: TTLCache[Key, None] = TTLCache(MAX_UNSHARED, ttl=UNSHARED_TTL, timer=runtime.clock)
         self._replayed: set[Key] = set()
         self._without_files: dict[Key, JournalEntry] = {}
@@ -149,12 +150,6 @@ class Jobs:
         """Answer all waiting clients, and later requests, at once: the server stops."""
         self._registry.release_waiters()
 
-    async def stop(self, running: RunningJob, stopped_by: str) -> None:
-        """Give a job up; its clients receive a failure that says who stopped it."""
-        error = GivenUpError(f"the job was stopped by {stopped_by}; ask again to start it once more")
-        await self._registry.stop(running, error)
-        await self._services.journal.remove(running.resolved.key)
-
     async def close(self, grace: float) -> None:
         """Cancel the running jobs; first submissions have `grace` s to be answered: named jobs can be resumed."""
         await self._registry.close(grace if self._services.journal.is_durable else 0.0)
@@ -191,7 +186,6 @@ class Jobs:
             if running.is_shared and (entry := self._without_files.pop(resolved.key, None)):
                 _continue(running, entry)
             self._registry.start(key, running, partial(self._run, running))
-            self.counts.started += 1
         elif client.envelope.session_id in ANONYMOUS and not running.is_owner(client):
             client = self._with_session(client)
         self._resubmit(running, client, is_refresh=resubmit)
@@ -259,13 +253,11 @@ class Jobs:
         That is so for a refresh, each time for the owner, and once in a while for all others; and for `new` from the
         owner of a job of which the dispatcher has reported nothing for a while: its end may have been lost.
         """
-        now, is_owner = self._runtime.clock(), running.is_owner(client)
+        is_owner = running.is_owner(client)
         if is_refresh:
-            if is_owner or now - running.times.refreshed > REFRESH_INTERVAL:
-                running.times.refreshed = now
-                if running.client is not client:
-                    running.request_resubmission()
-        elif is_owner and now - max(running.times.changed, running.times.submitted) > SILENCE:
+            if running.note_refresh(is_owner=is_owner) and running.client is not client:
+                running.request_resubmission()
+        elif is_owner and self._runtime.clock() - max(running.times.changed, running.times.submitted) > SILENCE:
             running.request_resubmission()
 
     def _is_old(self, running: RunningJob) -> bool:
@@ -321,7 +313,8 @@ class Jobs:
         try:
             outcome = await self._poller.run(running)
         finally:
-            if outcome is not None or not running.closing:  # a server that stops leaves jobs for the next one
+            # A server that stops leaves jobs for the next one; those of other servers are counted there.
+            if running.was_run_here and (outcome is not None or not running.closing):
                 is_known = running.seen_running or not running.resumed
                 duration = self._runtime.clock() - running.job.started_at
                 self.counts.note_end(outcome, max(duration, 0.0) if is_known else None)

@@ -40,6 +40,11 @@ class GivenUpError(OdaProxyError):
     detail = "given-up"
 
 
+def stop_error(stopped_by: str) -> GivenUpError:
+    """Return the end of a job that somebody has stopped, as its clients receive it."""
+    return GivenUpError(f"the job was stopped by {stopped_by}; ask again to start it once more")
+
+
 async def outcome_of(
     running: RunningJob, client: Client, response: Response, services: JobServices, *, now: float
 ) -> Outcome:
@@ -74,7 +79,14 @@ async def outcome_of(
     kept = await services.cache.store(answer, running.resolved, envelope, job, recorder, fence=running.fence)
     status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
     answer = replace(answer, cache_status=status)
-    return Outcome(answer, is_done=True, recording=kept.recording, stored=kept.stored, store_failed=kept.failed)
+    return Outcome(
+        answer,
+        is_done=True,
+        recording=kept.recording,
+        stored=kept.stored,
+        store_failed=kept.failed,
+        fenced=kept.fenced,
+    )
 
 
 async def _last_error(

@@ -29,3 +29,5 @@ class Outcome:
     stored: bool = False
     store_failed: bool = False
     """Whether it may be shared, and could not be stored."""
+    fenced: bool = False
+    """Whether another replica has taken the lease of the job before the answer was stored: that one has the answer."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oda_proxy.jobs.client import Client
+    from oda_proxy.jobs.counts import JobCounts
     from oda_proxy.jobs.estimates import Estimates
     from oda_proxy.jobs.exchange import Response
     from oda_proxy.jobs.notices import Notices
@@ -54,12 +55,15 @@ MIN_STALLED, STALLED_RUNS = 300.0, 3.0
 class Poller:
     """Runs jobs, at most `policy.max_jobs` at once."""
 
-    def __init__(self, services: JobServices, policy: JobPolicy, runtime: Runtime, estimates: Estimates) -> None:
+    def __init__(
+        self, services: JobServices, policy: JobPolicy, runtime: Runtime, estimates: Estimates, counts: JobCounts
+    ) -> None:
         self.places = Places(policy.max_jobs)
         self._services = services
         self._limits = policy.limits
         self._runtime = runtime
         self._estimates = estimates
+        self._counts = counts
         self._exchange = Exchange(services, policy.limits, runtime)
         self._locks = JobLocks(services.journal.folder, runtime)
 
@@ -101,6 +105,9 @@ class Poller:
             running.job = replace(running.job, started_at=entry.started_at, state=State.SUBMITTED, job_id=entry.job_id)
 
     async def _run_here(self, running: RunningJob) -> Outcome:
+        running.was_run_here = True
+        if not running.resumed:
+            self._counts.started += 1
         running.is_queued = self.places.is_full
         running.notify()
         place = await self.places.take(_owner(running.client), running)

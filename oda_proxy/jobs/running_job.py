@@ -28,6 +28,8 @@ MAX_SESSIONS: Final = 10_000
 """Sessions of one job for which the last response is remembered."""
 MAX_SUCCESSORS: Final = 16
 """Clients with tokens of their own that can take a job over."""
+REFRESH_INTERVAL: Final = 60.0
+"""Seconds in which one resubmission of a running job serves all clients that want a refresh."""
 WATCHED_FOR: Final = 30.0
 """Seconds after its last response for which a client counts as waiting."""
 
@@ -89,16 +91,16 @@ class RunningJob:
         """The fencing token of the lease under which this replica runs it; None where there is none."""
         self.is_shared = True
         """Whether it is the job of all clients of the query, and not of one token or session."""
-        self.resumed, self.seen_running = False, False
-        """Whether an earlier process started it, and whether this process has seen the dispatcher work on it."""
+        self.resumed, self.seen_running, self.was_run_here = False, False, False
+        """Whether an earlier process started it, whether this process has seen the dispatcher work on it, and whether
+        this process has sent requests for it since another one did."""
         self.outcome: Outcome | None = None
         self.stopped_by: OdaProxyError | None = None
         """Why it was cancelled before its end."""
         self.job_id = ""
         """The name under which clients know it, once one was sent."""
-        self.polls = 0
-        self.sessions = 0
-        """How many sessions have joined it."""
+        self.polls, self.sessions = 0, 0
+        """How many polls were sent, and how many sessions have joined it."""
         self.closing, self.completion = False, 0
         """Its place among the jobs that have ended, as `JobRegistry.completions` counts."""
         self._clock = clock
@@ -111,6 +113,8 @@ class RunningJob:
         self._refused: set[Token | None] = set()
         self._sent: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
         self._joined: LRUCache[str, int] = LRUCache(MAX_SESSIONS)
+        self.joined_sessions: list[str] = []
+        """The sessions that have joined it, in order; of very many, the first ones."""
         self._version, self._answers = 0, 0
         self._answered_polls, self._outdated_polls = 0, -1
         self._waiting = 0
@@ -135,12 +139,17 @@ class RunningJob:
             self._sent[client.envelope.session_id] = -1
             self._joined[client.envelope.session_id] = self._answers
             self.sessions += 1
+            self._note_session(client.envelope.session_id)
         token = client.envelope.token
         self._tokens.add(token)
         successors = {one.envelope.token for one in (self.client, *self._successors)}
         if token is not None and token not in successors | self._refused:
             self._successors.append(client)
         return is_new
+
+    def _note_session(self, session_id: str) -> None:
+        if session_id not in ANONYMOUS and len(self.joined_sessions) < MAX_SESSIONS:
+            self.joined_sessions.append(session_id)
 
     def has_session(self, session_id: str) -> bool:
         """Return whether a session has joined."""
@@ -172,6 +181,11 @@ class RunningJob:
         """Return whether a session owns the job, and no other has joined it."""
         return session_id in self._owner_sessions and set(self._sent) <= self._owner_sessions | ANONYMOUS
 
+    @property
+    def owner_sessions(self) -> frozenset[str]:
+        """The sessions of its owner."""
+        return frozenset(self._owner_sessions)
+
     def adopt_session(self, session_id: str) -> None:
         """Continue in the session that the dispatcher created for a client without one."""
         client, envelope = self.client, self.client.envelope
@@ -182,7 +196,9 @@ class RunningJob:
     def add_owner_session(self, session_id: str) -> None:
         """Add a session id under which the owner polls."""
         self._owner_sessions.add(session_id)
-        self._sent.setdefault(session_id, -1)
+        if session_id not in self._sent:
+            self._sent[session_id] = -1
+            self._note_session(session_id)
 
     def job_id_for(self, envelope: Envelope, *, default: str) -> str:
         """Return the job_id for a client, always the same: the one it sent, or the one that all others received."""
@@ -208,6 +224,17 @@ class RunningJob:
         self.owner_reports = self.reports
         self.notices, self.submission = self.notices.without_owner(), self.submission.without_owner()
         self._owner_sessions = {self.client.envelope.session_id} - ANONYMOUS
+        return True
+
+    def note_refresh(self, *, is_owner: bool) -> bool:
+        """Note that a client wants it computed again; return whether it is, for that.
+
+        It is each time for the owner, and once in a while for all others.
+        """
+        now = self._clock()
+        if not is_owner and now - self.times.refreshed <= REFRESH_INTERVAL:
+            return False
+        self.times.refreshed = now
         return True
 
     def request_resubmission(self) -> None:

@@ -99,6 +99,7 @@ METRICS: Final = (
     _counter("answers_stored_total", "Answers that were stored, replaced recordings included."),
     _gauge("jobs_inflight", "Jobs that run at the dispatcher.", total=Total.SUM),
     _gauge("jobs_queued", "Jobs that wait until fewer run at the dispatcher.", total=Total.SUM),
+    _gauge("jobs_followed", "Jobs that another server runs, and whose clients wait at this one.", total=Total.SUM),
     _gauge("jobs_limit", "Jobs that may run at once."),
     _counter("jobs_started_total", "Jobs that clients have started."),
     _counter("jobs_ended_total", "Jobs that have ended, by result.", "result"),

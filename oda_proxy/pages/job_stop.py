@@ -9,6 +9,7 @@ from aiohttp import web
 
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import OdaProxyError
+from oda_proxy.jobs.stopping import StoppableJob
 from oda_proxy.pages import rendering
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import OwnRoute
@@ -51,7 +52,7 @@ def routes(proxy: Proxy) -> Sequence[OwnRoute]:
     async def stop(request: web.Request) -> web.Response:
         running = _running(proxy, request)
         note_changed(request, [running.resolved.key])
-        await proxy.jobs.stop(running, "the administrator")
+        await proxy.jobs.stopper.stop(StoppableJob(running.resolved.key, running), "the administrator")
         headers = {"Location": "../../jobs", "Cache-Control": "no-store"}
         return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)
 

@@ -13,49 +13,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from oda_proxy.errors import CodecError, InternalError, OdaProxyError
-from oda_proxy.jobs.job import Job, State
+from oda_proxy.errors import InternalError, OdaProxyError
+from oda_proxy.jobs.ending import close, stop_error
+from oda_proxy.jobs.replicas import StopNotConfirmedError
 from oda_proxy.replicas import ending, snapshot
 from oda_proxy.replicas.connection import RedisAwayError
+from oda_proxy.replicas.following import Follower, outcome_of, restart
+from oda_proxy.replicas.leases import Beat
+from oda_proxy.replicas.places import RELEASE_TIMEOUT, SharedPlaces
+from oda_proxy.replicas.session_marks import UnpublishedMarks, marks_of
+from oda_proxy.replicas.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Awaitable, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
 
+    from oda_proxy.jobs.ending import GivenUpError
     from oda_proxy.jobs.outcome import Outcome
     from oda_proxy.jobs.replicas import Lead
     from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.jobs.runtime import Runtime
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.replicas.leases import LeaseTable, Published
+    from oda_proxy.replicas.leases import LeaseTable
     from oda_proxy.replicas.news import JobNews
-    from oda_proxy.replicas.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How soon replicas notice what happens; in s."""
-
-    heartbeat: float = 5.0
-    """Between two extensions of a lease."""
-    lease: float = 8.0
-    """For how long a lease is held without one: less than two heartbeats."""
-    look: float = 1.0
-    """Between two looks at a job that another replica leads: a lost message costs no more."""
-    outage: float = 60.0
-    """For how long a job is followed while Redis is away, before it is led here."""
-    settle: float = 0.1
-    """Between two publications of a state."""
-
-
-PLACES: Final = "jobs"
-RELEASE_TIMEOUT: Final = 2.0
-"""Seconds that a job which is cancelled has to release its lease."""
+TIMING: Final = Timing()
 
 
 class _LostLeaseError(Exception):
@@ -68,10 +57,15 @@ class _Lease:
 
     key: Key
     fence: int | None
+    marks: UnpublishedMarks
+    """Of the sessions that have joined the job at this replica."""
 
 
 class Coordination:
-    """One job for each query over all replicas; `limit` returns how many jobs may run at once."""
+    """One job for each query over all replicas.
+
+    `owner` names this process, and `limit` returns how many jobs may run at once.
+    """
 
     def __init__(
         self,
@@ -81,9 +75,8 @@ class Coordination:
         *,
         owner: str,
         limit: Callable[[], int],
-        timing: Timing = Timing(),
+        timing: Timing = TIMING,
     ) -> None:
-        self.limit = limit
         self.leads = 0
         """How many jobs this replica leads now."""
         self.follows = 0
@@ -91,8 +84,8 @@ class Coordination:
         self._leases = leases
         self._news = news
         self._runtime = runtime
-        self._owner = owner
         self._timing = timing
+        self.places = SharedPlaces(leases, runtime, owner=owner, limit=limit, timing=timing)
 
     async def has_job(self, key: Key) -> bool:
         """Return whether a replica leads a job, it can be continued, or has just ended."""
@@ -101,26 +94,84 @@ class Coordination:
         except RedisAwayError:
             return False
 
+    async def jobs(self) -> list[Key]:
+        """Return the keys of the jobs that any replica leads; none where Redis is away."""
+        try:
+            return await self._leases.led()
+        except RedisAwayError:
+            return []
+
+    async def is_alone(self, key: Key, sessions: Collection[str]) -> bool:
+        """Return whether some sessions have joined a job, and no other ones; where Redis is away, none are known."""
+        try:
+            marks = await self._leases.sessions(key)
+        except RedisAwayError:
+            return True
+        return bool(marks) and marks <= marks_of(key, sessions)
+
+    async def stop(self, key: Key, stopped_by: str) -> None:
+        """Have the replica that leads a job stop it, and wait for that. Raises StopNotConfirmedError."""
+        timeout = self._timing.heartbeat + 2 * self._timing.look  # the message to the leader may be lost
+        try:
+            before = await self._leases.read(key, is_watched=False)
+            if not await self._leases.request(key, "stop", stopped_by):
+                return
+            async with asyncio.timeout(timeout):
+                while (await self._leases.read(key, is_watched=False)).ended_fence <= before.ended_fence:
+                    await self._news.wait(key, self._timing.look)
+        except RedisAwayError as error:
+            raise StopNotConfirmedError(
+                "another server runs the job, and cannot be told to stop it while Redis is away; try again later"
+            ) from error
+        except TimeoutError as error:
+            raise StopNotConfirmedError(
+                f"the server that runs the job was told to stop it, and has not done so within {timeout:.0f} s; "
+                "oda-proxy jobs shows whether it runs"
+            ) from error
+
+    def place(self, running: RunningJob) -> AbstractAsyncContextManager[None]:
+        """Hold one of the places for jobs of all replicas; where Redis is away, those of this one alone count."""
+        return self.places.hold(running)
+
     async def run(self, running: RunningJob, lead: Lead) -> Outcome:
         """Return the outcome of a job, which `lead` runs here unless another replica leads it."""
-        key = running.resolved.key
+        key, marks = running.resolved.key, UnpublishedMarks(running)
         if (outcome := await self._ended_before(running)) is not None:
             return outcome
+        refreshed = float("-inf")  # the last refresh that this replica has begun as the leader
+        was_elsewhere = True
         while True:
             try:
                 held, fence = await self._leases.acquire(key, self._timing.lease)
             except RedisAwayError:
                 held, fence = True, 0
             if not held:
-                outcome = await self._follow(running, fence)
-                if outcome is not None:
+                parts = (running, self._leases, self._news, marks)
+                follower = Follower(
+                    *parts, fence=fence, refreshed=refreshed, runtime=self._runtime, timing=self._timing
+                )
+                if (outcome := await self._follow(follower)) is not None:
                     return outcome
+                was_elsewhere = not follower.has_missed_refresh
                 continue
+            lease = _Lease(key, fence or None, marks)
             try:
-                return await self._lead(running, _Lease(key, fence or None), lead)
+                return await self._lead(running, lease, partial(lead, running, was_elsewhere=was_elsewhere))
             except _LostLeaseError:
                 _log.warning("another server leads the job %.12s now: this one follows it", key)
-                _restart(running)
+                refreshed, was_elsewhere = running.times.refreshed, True
+                running.was_run_here = False
+                restart(running)
+                if (outcome := await self._ended_later(key, lease.fence)) is not None:
+                    return outcome
+
+    async def _follow(self, follower: Follower) -> Outcome | None:
+        """Follow a job, and return its end; None where it may be led here."""
+        self.follows += 1
+        try:
+            return await follower.follow()
+        finally:
+            self.follows -= 1
 
     async def _ended_before(self, running: RunningJob) -> Outcome | None:
         """Return the end of a job that a client polls, and of which it has not heard that it has ended."""
@@ -130,26 +181,38 @@ class Coordination:
             published = await self._leases.read(running.resolved.key, is_watched=False)
         except RedisAwayError:
             return None
-        outcome = None if published.is_led else _outcome(published)
+        outcome = None if published.is_led else outcome_of(published)
         if outcome is not None and (outcome.stored or outcome.store_failed):
             return None  # a recording was just looked for
         return outcome
 
+    async def _ended_later(self, key: Key, fence: int | None) -> Outcome | None:
+        """Return the end of a job under a later lease than the one that was lost; None where it has not ended."""
+        try:
+            published = await self._leases.read(key, is_watched=False)
+        except RedisAwayError:
+            return None
+        outcome = outcome_of(published) if published.ended_fence > (fence or 0) else None
+        return None if outcome is None or outcome.store_failed else outcome
+
     # -- leading -----------------------------------------------------------------------------------
 
-    async def _lead(self, running: RunningJob, lease: _Lease, lead: Lead) -> Outcome:
+    async def _lead(self, running: RunningJob, lease: _Lease, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Run a job here while its lease is held. Raises _LostLeaseError."""
         running.fence = lease.fence
         self.leads += 1
-        work = asyncio.ensure_future(lead(running, was_elsewhere=True))
+        work = asyncio.ensure_future(run())
         beat = asyncio.create_task(self._beat(running, lease))
         ended: bytes | None = b""
+        is_lost = False
         try:
             await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 ended = await _end(work)
+            elif (stopped := beat.result()) is not None:  # an error in it is not hidden
+                ended = ending.of_error(stopped)
+                raise stopped
             else:
-                beat.result()  # an error in it is not hidden
                 ended = None
         except asyncio.CancelledError:
             ended = b"" if running.stopped_by is None else ending.of_error(running.stopped_by)
@@ -160,48 +223,59 @@ class Coordination:
             beat.cancel()
             await asyncio.gather(work, beat, return_exceptions=True)
             running.fence = None
-            if ended is not None:
-                await self._release(lease, ended)
-        if ended is None:
+            is_lost = ended is None or not await self._release(lease, ended)
+        if is_lost or work.result().fenced:
+            await _discard(work)
             raise _LostLeaseError
         return work.result()
 
-    async def _release(self, lease: _Lease, ended: bytes) -> None:
-        """Release a lease; where that fails, it expires."""
+    async def _release(self, lease: _Lease, ended: bytes) -> bool:
+        """Release a lease, which expires where that fails; return False where another replica has it."""
         if lease.fence is None:
-            return
+            return True
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._leases.release(lease.key, lease.fence, ended)
+                return await self._leases.release(lease.key, lease.fence, ended)
         except (RedisAwayError, TimeoutError):
             _log.warning("cannot release the lease of the job %.12s: others wait until it expires", lease.key)
+            return True
 
-    async def _beat(self, running: RunningJob, lease: _Lease) -> None:
-        """Extend a lease and publish the state of its job; return once another replica has the lease."""
+    async def _beat(self, running: RunningJob, lease: _Lease) -> GivenUpError | None:
+        """Extend a lease and publish the state of its job.
+
+        Return once another replica has the lease, or with an error once the job is stopped through another replica.
+        """
         published = -1
         while True:
             changes = running.changes
             state = b"" if changes == published else snapshot.serialise(snapshot.snapshot_of(running))
             try:
-                if not await self._extend(running, lease, state):
-                    return
+                beat = await self._extend(running, lease, state)
+                if not beat.is_held:
+                    return None
+                if beat.stopped_by:
+                    return stop_error(beat.stopped_by)
+                if beat.is_refresh_requested and running.note_refresh(is_owner=False):
+                    running.request_resubmission()
                 published = changes
             except RedisAwayError:
                 pass
             await self._runtime.sleep(self._timing.settle)
             await self._wait_for_change(running, published)
 
-    async def _extend(self, running: RunningJob, lease: _Lease, state: bytes) -> bool:
-        """Extend a lease, or take it where Redis was away before; return whether it is held."""
+    async def _extend(self, running: RunningJob, lease: _Lease, state: bytes) -> Beat:
+        """Extend a lease, or take it where Redis was away before."""
         if lease.fence is None:
             held, fence = await self._leases.acquire(lease.key, self._timing.lease)
             if not held:
-                return False
+                return Beat(is_held=False)
             lease.fence = running.fence = fence
-        held, is_watched = await self._leases.publish(lease.key, lease.fence, self._timing.lease, state)
-        if is_watched:
+        marks = lease.marks.under(lease.fence)
+        beat = await self._leases.publish(lease.key, lease.fence, self._timing.lease, state, marks)
+        lease.marks.note_published(marks)
+        if beat.is_watched:
             running.note_watched()
-        return held
+        return beat
 
     async def _wait_for_change(self, running: RunningJob, published: int) -> None:
         """Wait until a job has changed, a client of another replica waits for it, or the next heartbeat."""
@@ -220,79 +294,6 @@ class Coordination:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    # -- following ---------------------------------------------------------------------------------
-
-    async def _follow(self, running: RunningJob, fence: int) -> Outcome | None:
-        """Show the state of a job that another replica leads; return its end, or None where this one may lead it.
-
-        That is once its lease is free, and where its leader could not store the result, which is fetched again.
-        `fence` is the fencing token of its lease: earlier ends do not count.
-        """
-        key, former = running.resolved.key, None
-        away_since: float | None = None
-        self.follows += 1
-        running.is_elsewhere = True
-        running.notify()
-        try:
-            while True:
-                try:
-                    published = await self._leases.read(key, is_watched=running.is_watched)
-                except RedisAwayError:
-                    now = self._runtime.clock()
-                    away_since = now if away_since is None else away_since
-                    if now - away_since > self._timing.outage:
-                        return None
-                else:
-                    away_since = None
-                    if published.ended_fence >= fence and (outcome := _outcome(published)) is not None:
-                        return None if outcome.store_failed else outcome  # its leader alone has the result
-                    if not published.is_led:
-                        return None
-                    former = _show(running, published, former)
-                await self._news.wait(key, self._timing.look)
-        finally:
-            self.follows -= 1
-            running.is_elsewhere = False
-            _restart(running)
-
-    # -- places ------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def place(self, running: RunningJob) -> AsyncIterator[None]:
-        """Hold one of the places for jobs of all replicas; where Redis is away, those of this one alone count."""
-        holder, ttl = f"{self._owner} {running.resolved.key} {id(running)}", self._timing.lease
-        try:
-            while not await self._leases.take_place(PLACES, holder, self.limit(), ttl):
-                if not running.is_queued:
-                    running.is_queued = True
-                    running.notify()
-                await self._runtime.sleep(self._timing.look)
-        except RedisAwayError:
-            pass
-        if running.is_queued:
-            running.is_queued = False
-            running.notify()
-        keeping = asyncio.create_task(self._keep_place(holder, ttl))
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-            try:
-                async with asyncio.timeout(RELEASE_TIMEOUT):
-                    await self._leases.leave_place(PLACES, holder)
-            except (RedisAwayError, TimeoutError):
-                _log.debug("cannot leave a place: it expires")
-
-    async def _keep_place(self, holder: str, ttl: float) -> None:
-        """Keep a place; one that was lost while Redis was away is taken again as soon as there is one."""
-        while True:
-            await self._runtime.sleep(self._timing.heartbeat)
-            try:
-                await self._leases.take_place(PLACES, holder, self.limit(), ttl)
-            except RedisAwayError:
-                continue
-
 
 async def _end(work: asyncio.Future[Outcome]) -> bytes:
     """Return the end of a job for other replicas."""
@@ -304,35 +305,11 @@ async def _end(work: asyncio.Future[Outcome]) -> bytes:
     return ending.of_error(InternalError(error)) if isinstance(error, Exception) else b""
 
 
-def _restart(running: RunningJob) -> None:
-    """Have the next leader continue a job: in its own session, if the dispatcher's name for the job is public."""
-    job = running.job
-    state = State.SUBMITTED if job.job_id and not running.client.envelope.token else State.NEW
-    job_id = job.job_id if state is State.SUBMITTED else ""
-    running.job, running.resumed = Job(job.started_at, state=state, job_id=job_id), True
-    running.take_resubmission()
-    running.end_resubmission()
-
-
-def _show(running: RunningJob, published: Published, former: Snapshot | None) -> Snapshot | None:
-    """Show a published state, if it can be read."""
-    if not published.state:
-        return former
-    try:
-        state = snapshot.parse(published.state)
-    except CodecError as error:
-        _log.warning("%s: the job %.12s is followed without it", error, running.resolved.key)
-        return former
-    snapshot.apply(state, running, former)
-    return state
-
-
-def _outcome(published: Published) -> Outcome | None:
-    """Return how a job ended, if that can be read."""
-    if not published.ended:
-        return None
-    try:
-        return ending.parse(published.ended)
-    except CodecError as error:
-        _log.warning("%s: the job is run again", error)
-        return None
+async def _discard(work: asyncio.Future[Outcome]) -> None:
+    """Close what a job has returned that was led under a lease which another replica has taken."""
+    if work.cancelled() or work.exception() is not None:
+        return
+    outcome = work.result()
+    await close(outcome.answer)
+    if outcome.recording is not None:
+        outcome.recording.head.close()

@@ -7,6 +7,8 @@
 --   state:KEY     the state of the job, as its leader has published it; expires
 --   ended:KEY     the fencing token and the end of the last job; expires
 --   watched:KEY   exists while a client of a replica that does not lead waits for the job
+--   sessions:KEY  set: marks of the sessions that have joined the job, at any replica, under this lease; expires
+--   requests:KEY  hash: what others request of the leader: `refresh`, and `stop` with who stops the job; expires
 --   journal:KEY   how the job is continued; jobs: the set of these keys
 --   place:NAME    sorted set: who holds a place, by the time at which it is free
 
@@ -49,12 +51,24 @@ local function extend(key, owner, fence, ttl)
   return true
 end
 
+-- Note marks of sessions that have joined a job.
+local function add_sessions(key, ttl, ...)
+  for _, mark in ipairs({...}) do
+    redis.call('SADD', k('sessions', key), mark)
+  end
+  redis.call('PEXPIRE', k('sessions', key), ttl)
+end
+
 -- Take a lease; returns whether it is held now, and the fencing token of the lease.
 function commands.acquire(key, owner, ttl)
   local held = redis.call('GET', k('lease', key))
   if held then
     local fence, holder = string.match(held, '^(%d+) (.*)$')
     return {holder == owner and extend(key, owner, fence, ttl) and 1 or 0, number(fence)}
+  end
+  redis.call('DEL', k('sessions', key))
+  if redis.call('EXISTS', k('journal', key)) == 0 then
+    redis.call('DEL', k('requests', key))  -- they were about a job that has ended
   end
   local fence = redis.call('INCR', k('fence', key))
   redis.call('EXPIRE', k('fence', key), WEEK)
@@ -63,23 +77,27 @@ function commands.acquire(key, owner, ttl)
   return {1, fence}
 end
 
--- Extend a lease and publish the state of its job, unless that is empty. Returns whether it is held, and whether the
--- job is watched.
-function commands.publish(key, owner, fence, ttl, state, state_ttl)
+-- Extend a lease and publish the state of its job, unless that is empty; then come marks of sessions. Returns whether
+-- it is held, whether the job is watched, and what others request: whether to refresh it, and who stops it.
+function commands.publish(key, owner, fence, ttl, state, state_ttl, ...)
   if not extend(key, owner, fence, ttl) then
-    return {0, 0}
+    return {0, 0, 0, ''}
   end
+  add_sessions(key, state_ttl, ...)
   if state ~= '' then
     redis.call('SET', k('state', key), state, 'PX', state_ttl)
     announce('state', key)
   else
     redis.call('PEXPIRE', k('state', key), state_ttl)
   end
-  return {1, redis.call('EXISTS', k('watched', key))}
+  local requested = redis.call('HMGET', k('requests', key), 'refresh', 'stop')
+  redis.call('DEL', k('requests', key))
+  return {1, redis.call('EXISTS', k('watched', key)), requested[1] and 1 or 0, requested[2] or ''}
 end
 
--- Return whether a lease is held, its fencing token, the state, the fencing token of the last end, and that end.
-function commands.read(key, watched_ttl)
+-- Return whether a lease is held, its fencing token, the state, the fencing token of the last end, that end, and
+-- whether a refresh is requested. Marks of sessions are noted where the lease has the fencing token before them.
+function commands.read(key, watched_ttl, sessions_ttl, fence, ...)
   if number(watched_ttl) > 0 and redis.call('SET', k('watched', key), '1', 'PX', watched_ttl, 'NX') then
     announce('watched', key)
   elseif number(watched_ttl) > 0 then
@@ -87,14 +105,46 @@ function commands.read(key, watched_ttl)
   end
   local held = redis.call('GET', k('lease', key))
   local ended = redis.call('GET', k('ended', key)) or ''
-  local fence, outcome = string.match(ended, '^(%d+) (.*)$')
+  local ended_fence, outcome = string.match(ended, '^(%d+) (.*)$')
+  local held_fence = held and string.match(held, '^%d+') or '0'
+  if held_fence == fence then
+    add_sessions(key, sessions_ttl, ...)
+  end
   return {
     held and 1 or 0,
-    number(held and string.match(held, '^%d+') or '0'),
+    number(held_fence),
     redis.call('GET', k('state', key)) or '',
-    number(fence),
+    number(ended_fence),
     outcome or '',
+    redis.call('HEXISTS', k('requests', key), 'refresh'),
   }
+end
+
+-- Request something of the leader of a job, or of the next one; returns whether there is a job.
+function commands.request(key, what, text, ttl)
+  if redis.call('EXISTS', k('lease', key), k('journal', key)) == 0 then
+    return 0
+  end
+  redis.call('HSET', k('requests', key), what, text)
+  redis.call('PEXPIRE', k('requests', key), ttl)
+  announce('request', key)
+  return 1
+end
+
+-- Return the marks of the sessions that have joined a job.
+function commands.sessions(key)
+  return redis.call('SMEMBERS', k('sessions', key))
+end
+
+-- Return the keys of the jobs that are led.
+function commands.led()
+  local found = {}
+  for _, key in ipairs(redis.call('SMEMBERS', k('jobs'))) do
+    if redis.call('EXISTS', k('lease', key)) == 1 then
+      found[#found + 1] = key
+    end
+  end
+  return found
 end
 
 -- Release a lease; with an end, publish that the job has ended. Returns whether the lease was held.
@@ -102,8 +152,9 @@ function commands.release(key, owner, fence, ended, ended_ttl)
   if not extend(key, owner, fence, 1000) then
     return 0
   end
-  redis.call('DEL', k('lease', key), k('state', key))
+  redis.call('DEL', k('lease', key), k('state', key), k('sessions', key))
   if ended ~= '' then
+    redis.call('HDEL', k('requests', key), 'stop')
     redis.call('SET', k('ended', key), fence .. ' ' .. ended, 'PX', ended_ttl)
     redis.call('DEL', k('journal', key))
     redis.call('SREM', k('jobs'), key)

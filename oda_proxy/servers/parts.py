@@ -112,7 +112,7 @@ async def build_parts(
         replicas=replicas,
     )
     if replicas is not None:
-        replicas.coordination.limit = lambda: proxy.jobs.max_jobs
+        replicas.coordination.places.limit = lambda: proxy.jobs.max_jobs
     stack.push_async_callback(proxy.close, shutdown_timeout)
     limits = Limits(options.max_size, options.min_free)
     server = ServerState(started_at or time.time(), limits, replicas=replicas.status if replicas else None)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.replicas.connection import TIMEOUT, Connection
-from oda_proxy.replicas.coordination import Coordination, Timing
+from oda_proxy.replicas.coordination import Coordination
 from oda_proxy.replicas.journal import RedisJournal
 from oda_proxy.replicas.leases import RedisLeases
 from oda_proxy.replicas.limits import SharedLimits
 from oda_proxy.replicas.news import JobNews
+from oda_proxy.replicas.timing import Timing
 from oda_proxy.servers.background import running_in_background
 from oda_proxy.store.redis.clients import async_client
 from oda_proxy.store.redis.keyspace import Keyspace

@@ -63,6 +63,8 @@ class StoreResult:
     detail: str = ""
     failed: bool = False
     """Whether the store has failed."""
+    fenced: bool = False
+    """Whether the lease under which it was computed has been taken by another server."""
 
 
 class Recorder:
@@ -266,7 +268,7 @@ class RecordingCache:
         except NotStorableError as reason:
             return StoreResult(await _in_file(recording), detail=str(reason))
         except FencedError as error:
-            return StoreResult(await _in_file(recording), detail=error.detail)
+            return StoreResult(await _in_file(recording), detail=error.detail, fenced=True)
         except StoreUnusableError as error:
             self._faults.note_failure("stored", error)
             return StoreResult(await _in_file(recording), detail=error.detail, failed=True)

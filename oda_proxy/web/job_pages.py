@@ -33,22 +33,20 @@ def routes(proxy: Proxy) -> Sequence[OwnRoute]:
 
     async def stop(request: web.Request) -> web.Response:
         key, session_id = request.match_info["key"], request.headers.get(SESSION_HEADER, "")
-        found = [running for running in proxy.jobs if running.resolved.key.startswith(key)]
         is_admin = request[VISITOR].may(Action.STOP_JOB)
-        if not is_admin:
-            found = [running for running in found if running.is_owned_alone_by(session_id)]
-            if not found:
-                raise NotAuthenticatedError(
-                    "to stop a job, send the administration token (Authorization: Bearer TOKEN), or the session of its "
-                    f"only client ({SESSION_HEADER}: SESSION); a server has such a token with --admin-token-file"
-                )
+        found = await proxy.jobs.stopper.find(key, None if is_admin else session_id)
+        if not found and not is_admin:
+            raise NotAuthenticatedError(
+                "to stop a job, send the administration token (Authorization: Bearer TOKEN), or the session of its "
+                f"only client ({SESSION_HEADER}: SESSION); a server has such a token with --admin-token-file"
+            )
         if len(found) != 1:
             detail = f"{len(found)} running jobs have a key that begins with {key!r}; /-/jobs lists them"
             return problem(HTTPStatus.NOT_FOUND, detail)
-        (running,) = found
-        note_changed(request, [running.resolved.key])
-        await proxy.jobs.stop(running, "the administrator" if is_admin else "its client")
-        return _json({"stopped": running.resolved.key})
+        (job,) = found
+        note_changed(request, [job.key])
+        await proxy.jobs.stopper.stop(job, "the administrator" if is_admin else "its client")
+        return _json({"stopped": job.key})
 
     return (
         OwnRoute("GET", "/-/jobs", Action.READ_JOBS, jobs, "the running jobs"),
@@ -72,5 +70,6 @@ def _job(proxy: Proxy, running: RunningJob) -> dict[str, Any]:
         "sessions": running.sessions,
         "polls": running.polls,
         "watched": running.is_watched,
+        "followed": running.is_elsewhere,
         "remark": "" if private else proxy.jobs.comment_on(running, running.client),
     }

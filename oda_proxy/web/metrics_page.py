@@ -93,12 +93,13 @@ def _of_requests(proxy: Proxy) -> dict[str, Mapping[Labels, Values]]:
 
 
 def _of_jobs(proxy: Proxy) -> dict[str, Mapping[Labels, Values]]:
-    queued = [running.is_queued for running in proxy.jobs]
+    queued = [running.is_queued for running in proxy.jobs if not running.is_elsewhere]
     counts = proxy.jobs.counts
     return {
         "collapsed_requests_total": _one(counts.joined),
         "jobs_inflight": _one(len(queued) - sum(queued)),
         "jobs_queued": _one(sum(queued)),
+        "jobs_followed": _one(sum(running.is_elsewhere for running in proxy.jobs)),
         "jobs_limit": _one(proxy.jobs.max_jobs),
         "jobs_started_total": _one(counts.started),
         "jobs_ended_total": _by_label(counts.ended),

@@ -112,6 +112,7 @@ def test_every_metric_but_a_few_is_shown_or_has_an_alert() -> None:
     assert {metric.short_name for metric in hidden} == {
         "hot_tier_entries",
         "job_ids_shared_total",
+        "jobs_followed",
         "store_failures_total",
     }
 

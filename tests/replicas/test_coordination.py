@@ -14,11 +14,14 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.handlers.services import Services
 from oda_proxy.jobs.policy import JobPolicy
+from oda_proxy.jobs.replicas import StopNotConfirmedError
 from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
 from oda_proxy.query.audience import Sharing, TokenVerifier
-from oda_proxy.replicas.coordination import Coordination, Timing
+from oda_proxy.replicas.coordination import TIMING, Coordination
 from oda_proxy.replicas.news import JobNews
+from oda_proxy.replicas.timing import Timing
+from oda_proxy.store.base import FencedError
 from oda_proxy.store.memory import MemoryStore
 from tests.support.lease_table import MemoryJournal, MemoryLeases, Table
 from tests.support.scripted import KEY, QUERY, Client, Dispatcher, elapsed, now, simulated, token
@@ -26,6 +29,7 @@ from tests.support.scripted import KEY, QUERY, Client, Dispatcher, elapsed, now,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from oda_proxy.jobs.stopping import StoppableJob
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
@@ -44,17 +48,43 @@ class Replica:
     def client(self, session_id: str, *, token: str = "", query: str = QUERY) -> Client:
         return Client(self.proxy, session_id, token, query)
 
+    async def find(self, session_id: str | None = None) -> list[StoppableJob]:
+        """Return the jobs that a session, or the administrator, may stop through it."""
+        return await self.proxy.jobs.stopper.find("", session_id)
+
+    async def stop(self, session_id: str | None = None) -> None:
+        """Stop the only job that a session, or the administrator, may stop through it."""
+        (job,) = await self.find(session_id)
+        await self.proxy.jobs.stopper.stop(job, "the administrator" if session_id is None else "its client")
+
     async def kill(self) -> None:
         """End it without notice: what it has in Redis stays."""
         self.leases.is_cut_off = True
         await self.proxy.close()
 
 
-def replica(name: str, dispatcher: Dispatcher, store: MemoryStore, table: Table, policy: Policy) -> Replica:
+class FencedMemoryStore(MemoryStore):
+    """A store that knows the fencing tokens of leases, as that in Redis does."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(clock=now)
+        self.refused = 0
+        self._table = table
+
+    def put_fenced(self, recording: Recording, fence: int, *, same_as: Entry | None = None) -> None:
+        if self._table.fences[recording.key] > fence:
+            self.refused += 1
+            raise FencedError
+        self.put(recording, same_as=same_as)
+
+
+def replica(
+    name: str, dispatcher: Dispatcher, store: MemoryStore, table: Table, policy: Policy, *, timing: Timing = TIMING
+) -> Replica:
     leases, news = MemoryLeases(table, name), JobNews()
     table.news.append(news)
     runtime = Runtime(clock=now, new_session=lambda: f"SESSIONOFTHE{name}")
-    coordination = Coordination(leases, news, runtime, owner=name, limit=lambda: policy.jobs.max_jobs)
+    coordination = Coordination(leases, news, runtime, owner=name, limit=lambda: policy.jobs.max_jobs, timing=timing)
     tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
     services = Services(tokens=tokens, journal=MemoryJournal(leases), replicas=coordination)
     return Replica(Proxy(store, dispatcher, policy, services=services, runtime=runtime), leases, coordination)
@@ -62,12 +92,21 @@ def replica(name: str, dispatcher: Dispatcher, store: MemoryStore, table: Table,
 
 @asynccontextmanager
 async def replicas(
-    dispatcher: Dispatcher, *, count: int = 3, policy: Policy | None = None, store: MemoryStore | None = None
+    dispatcher: Dispatcher,
+    *,
+    count: int = 3,
+    policy: Policy | None = None,
+    store: MemoryStore | None = None,
+    of_first: Timing = TIMING,
 ) -> AsyncIterator[list[Replica]]:
     """Run replicas over one store until the block ends."""
-    store, table = store or MemoryStore(clock=now), Table(now)
+    table = Table(now)
+    store = store or FencedMemoryStore(table)
     async with AsyncExitStack() as stack:
-        every = [replica(name, dispatcher, store, table, policy or Policy()) for name in "ABC"[:count]]
+        every = [
+            replica(name, dispatcher, store, table, policy or Policy(), timing=of_first if name == "A" else TIMING)
+            for name in "ABC"[:count]
+        ]
         for one in every:
             stack.push_async_callback(one.proxy.close)
         yield every
@@ -368,12 +407,196 @@ async def test_a_job_that_is_stopped_is_stopped_for_the_clients_of_all_replicas(
         await every[0].client("SESSIONOFTHEFIRST").ask()
         waiting = asyncio.create_task(every[1].client("SESSIONOFTHENEXT").get_product())
         await asyncio.sleep(15)
-        (running,) = every[0].proxy.jobs
-        await every[0].proxy.jobs.stop(running, "its administrator")
+        await every[0].stop()
         response = await waiting
 
     assert response.state == "failed"
-    assert "stopped by its administrator" in response.message
+    assert "stopped by the administrator" in response.message
+    assert len(dispatcher.submissions) == 1
+
+
+@simulated
+@pytest.mark.parametrize("through", [0, 1, 2], ids=["its leader", "a follower", "one that has no client of it"])
+async def test_the_administrator_stops_a_job_through_any_replica(through: int) -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        waiting = [
+            asyncio.create_task(one.client(f"SESSION{number}").get_product()) for number, one in enumerate(every[:2])
+        ]
+        await asyncio.sleep(15)
+        begun = elapsed()
+        await every[through].stop()
+        assert elapsed() - begun < 1
+        responses = [await one for one in waiting]
+        assert [list(one.proxy.jobs) for one in every] == [[], [], []]
+        requests = len(dispatcher.requests)
+        await asyncio.sleep(60)
+
+    assert {response.state for response in responses} == {"failed"}
+    assert {response.message for response in responses} == {
+        "the job was stopped by the administrator; ask again to start it once more"
+    }
+    assert len(dispatcher.requests) == requests
+    assert len(dispatcher.submissions) == 1
+
+
+@simulated
+async def test_a_job_is_stopped_through_a_follower_although_the_message_is_lost() -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        waiting = [asyncio.create_task(one.client("SESSION").get_product()) for one in every]
+        await asyncio.sleep(15)
+        every[0].leases.table.news.clear()
+        begun = elapsed()
+        await every[2].stop()
+        assert elapsed() - begun <= HEARTBEAT + TIMING.look
+        responses = [await one for one in waiting]
+
+    assert {response.state for response in responses} == {"failed"}
+
+
+@simulated
+async def test_a_stop_that_the_leader_does_not_hear_of_is_refused_in_words() -> None:
+    dispatcher = Dispatcher({0.0: "submitted", 300.0: "ready"})
+    async with replicas(dispatcher) as every:
+        await every[0].client("SESSIONOFTHEFIRST").ask()
+        await every[1].client("SESSIONOFTHENEXT").ask()
+        await asyncio.sleep(1)
+        every[0].leases.is_cut_off = True
+        with pytest.raises(StopNotConfirmedError, match="has not done so within 7 s"):
+            await every[1].stop()
+        every[1].leases.is_cut_off = True
+        with pytest.raises(StopNotConfirmedError, match="while Redis is away"):
+            await every[1].stop()
+        every[1].leases.is_cut_off = False
+        await asyncio.sleep(2 * HEARTBEAT)  # the next leader hears of it
+        assert list(every[1].proxy.jobs) == []
+
+
+@simulated
+async def test_a_client_stops_its_own_job_through_any_replica() -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        await every[0].client("SESSIONOFTHEFIRST").ask()
+        await every[1].client("SESSIONOFTHEFIRST").ask()  # as behind a balancer
+        await asyncio.sleep(15)
+        assert [len(await one.find("SESSIONOFTHEFIRST")) for one in every] == [1, 1, 1]
+        assert [len(await one.find("SESSIONOFANOTHER")) for one in every] == [0, 0, 0]
+        await every[2].stop("SESSIONOFTHEFIRST")
+        await asyncio.sleep(2)
+        assert [list(one.proxy.jobs) for one in every] == [[], [], []]
+
+
+@simulated
+@pytest.mark.parametrize("other", [0, 1, 2])
+async def test_a_client_does_not_stop_a_job_for_which_another_waits_at_any_replica(other: int) -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        await every[0].client("SESSIONOFTHEFIRST").ask()
+        await asyncio.sleep(15)
+        await every[other].client("SESSIONOFANOTHER").ask()
+        await asyncio.sleep(HEARTBEAT)
+        for session_id in ("SESSIONOFTHEFIRST", "SESSIONOFANOTHER"):
+            assert [len(await one.find(session_id)) for one in every] == [0, 0, 0]
+
+
+@simulated
+async def test_marks_of_sessions_name_none() -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        await every[0].client("SESSIONOFTHEFIRST").ask()
+        await asyncio.sleep(1)
+        table = every[0].leases.table
+        assert [len(mark) for marks in table.sessions.values() for mark in marks] == [8]
+
+
+@simulated
+async def test_a_refresh_at_a_follower_submits_the_job_once_more() -> None:
+    """Once in a minute, whichever replicas the clients reach, as on one server."""
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        waiting = [asyncio.create_task(every[0].client("SESSIONOFTHEFIRST").get_product())]
+        await asyncio.sleep(10)
+        refreshing = [one.client(f"SESSION{number}") for number, one in enumerate(every)]
+        for client in refreshing:
+            client.headers = (("Cache-Control", "no-cache"),)
+        waiting += [asyncio.create_task(client.get_product()) for client in refreshing[1:]]
+        await asyncio.sleep(3)
+        assert len(dispatcher.submissions) == 2
+        waiting += [asyncio.create_task(client.get_product()) for client in refreshing[:1]]
+        responses = await asyncio.gather(*waiting)
+
+    assert {response.state for response in responses} == {"done"}
+    assert len({response.number for response in responses}) == 1
+    assert len(dispatcher.submissions) == 2
+
+
+@simulated
+async def test_refreshes_at_several_replicas_at_once_are_one_submission() -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        clients = [one.client(f"SESSION{number}") for number, one in enumerate(every)]
+        for client in clients:
+            client.headers = (("Cache-Control", "no-cache"),)
+        responses = await asyncio.gather(*(client.get_product() for client in clients))
+
+    assert {response.state for response in responses} == {"done"}
+    assert len(dispatcher.submissions) == 1
+
+
+@simulated
+async def test_a_refresh_of_which_the_leader_hears_too_late_is_a_job_of_its_own() -> None:
+    """Its client never gets the result that was computed before it."""
+    dispatcher = Dispatcher({0.0: "submitted", 20.0: "ready"})
+    async with replicas(dispatcher, of_first=Timing(lease=1000.0, settle=1000.0)) as every:
+        first = asyncio.create_task(every[0].client("SESSIONOFTHEFIRST").get_product())
+        await asyncio.sleep(18.5)
+        client = every[1].client("SESSIONOFTHENEXT")
+        client.headers = (("Cache-Control", "no-cache"),)
+        second = asyncio.create_task(client.get_product())
+        one = await first
+        dispatcher.products = lambda _: {"numpy_data_product_list": ["new"]}
+        other = await second
+
+    assert one.number != other.number == '["new"]'
+    assert len(dispatcher.submissions) == 2
+
+
+@simulated
+async def test_a_job_is_counted_once_over_all_replicas() -> None:
+    dispatcher = Dispatcher()
+    async with replicas(dispatcher) as every:
+        waiting = [asyncio.create_task(one.client(f"SESSION{at}").get_product()) for at, one in enumerate(every)]
+        await asyncio.sleep(10)
+        assert [[running.is_elsewhere for running in one.proxy.jobs] for one in every] == [[False], [True], [True]]
+        await asyncio.gather(*waiting)
+        counts = [one.proxy.jobs.counts for one in every]
+
+    assert [one.started for one in counts] == [1, 0, 0]
+    assert [one.ended["stored"] for one in counts] == [1, 0, 0]
+    assert [sum(one.ended.values()) for one in counts] == [1, 0, 0]
+
+
+@simulated
+async def test_a_late_result_of_a_leader_that_was_suspended_is_refused_and_all_get_that_of_its_successor() -> None:
+    dispatcher = Dispatcher({0.0: "submitted", 30.0: "ready"})
+    dispatcher.products = lambda _: {"numpy_data_product_list": [len(dispatcher.requests)]}
+    without_beats = Timing(settle=1000.0)  # as if it were suspended, but for its requests to the dispatcher
+    async with replicas(dispatcher, of_first=without_beats, count=2) as every:
+        waiting = []
+        for number, one in enumerate(every):
+            waiting.append(asyncio.create_task(one.client(f"SESSION{number}").get_product()))
+            await asyncio.sleep(5)
+        await asyncio.sleep(10)
+        assert [one.coordination.leads for one in every] == [1, 1]
+        responses = [await one for one in waiting]
+        hit = await every[0].client("SESSIONOFANOTHER").ask()
+        store = every[0].proxy.store
+
+    assert {response.state for response in responses} == {"done"}
+    assert len({response.number for response in (*responses, hit)}) == 1
+    assert isinstance(store, FencedMemoryStore)
+    assert store.refused == 1
     assert len(dispatcher.submissions) == 1
 
 

@@ -16,7 +16,7 @@ from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import Query
 from oda_proxy.replicas.connection import Connection, RedisAwayError
 from oda_proxy.replicas.journal import RedisJournal
-from oda_proxy.replicas.leases import RedisLeases
+from oda_proxy.replicas.leases import Beat, RedisLeases
 from oda_proxy.replicas.news import JobNews
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.clients import async_client
@@ -98,11 +98,11 @@ async def test_one_of_two_holds_a_lease(kind: str, request: pytest.FixtureReques
         held, fence = await one.leases.acquire(KEY, LONG)
         assert held
         assert await other.leases.acquire(KEY, LONG) == (False, fence)
-        assert await other.leases.publish(KEY, fence, LONG, b"") == (False, False)
-        assert await one.leases.publish(KEY, fence, LONG, b"state") == (True, False)
+        assert not (await other.leases.publish(KEY, fence, LONG, b"")).is_held
+        assert await one.leases.publish(KEY, fence, LONG, b"state") == Beat(is_held=True)
         found = await other.leases.read(KEY, is_watched=True)
         assert (found.is_led, found.fence, found.state) == (True, fence, b"state")
-        assert await one.leases.publish(KEY, fence, LONG, b"") == (True, True)
+        assert await one.leases.publish(KEY, fence, LONG, b"") == Beat(is_held=True, is_watched=True)
 
 
 @KINDS
@@ -128,8 +128,8 @@ async def test_a_lease_that_has_expired_is_lost_once_another_one_was_taken(
     async with owners(kind, request) as (one, other):
         _, fence = await one.leases.acquire(KEY, 0.02)
         await until(lambda: _is_held(other.leases.acquire(KEY, LONG)))
-        assert await one.leases.publish(KEY, fence, LONG, b"late") == (False, False)
-        await one.leases.release(KEY, fence, b"late")
+        assert await one.leases.publish(KEY, fence, LONG, b"late") == Beat(is_held=False)
+        assert not await one.leases.release(KEY, fence, b"late")
         found = await other.leases.read(KEY, is_watched=False)
         assert (found.is_led, found.state, found.ended) == (True, b"", b"")
 
@@ -141,8 +141,56 @@ async def test_a_lease_that_has_expired_is_extended_where_no_other_was_taken(
     async with owners(kind, request) as (one, other):
         _, fence = await one.leases.acquire(KEY, 0.02)
         await until(lambda: _is_free(one.leases))
-        assert await one.leases.publish(KEY, fence, LONG, b"") == (True, False)
+        assert await one.leases.publish(KEY, fence, LONG, b"") == Beat(is_held=True)
         assert await other.leases.acquire(KEY, LONG) == (False, fence)
+
+
+@KINDS
+async def test_what_others_request_reaches_the_leader_once(kind: str, request: pytest.FixtureRequest) -> None:
+    async with owners(kind, request) as (one, other):
+        assert not await other.leases.request(KEY, "refresh")
+        _, fence = await one.leases.acquire(KEY, LONG)
+        assert await other.leases.request(KEY, "refresh")
+        assert await other.leases.request(KEY, "stop", "the administrator")
+        assert (await other.leases.read(KEY, is_watched=False)).is_refresh_requested
+        beat = await one.leases.publish(KEY, fence, LONG, b"")
+        assert beat == Beat(is_held=True, is_refresh_requested=True, stopped_by="the administrator")
+        assert await one.leases.publish(KEY, fence, LONG, b"") == Beat(is_held=True)
+
+
+@KINDS
+async def test_what_was_requested_of_an_ended_job_is_not_of_the_next_one(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async with owners(kind, request) as (one, other):
+        _, fence = await one.leases.acquire(KEY, LONG)
+        await one.journal.write(ENTRY)
+        await other.leases.request(KEY, "refresh")
+        await other.leases.request(KEY, "stop", "its client")
+        await one.leases.release(KEY, fence)  # it continues elsewhere
+        _, fence = await other.leases.acquire(KEY, LONG)
+        beat = await other.leases.publish(KEY, fence, LONG, b"")
+        assert (beat.is_refresh_requested, beat.stopped_by) == (True, "its client")
+        await one.leases.request(KEY, "refresh")
+        await other.leases.release(KEY, fence, b"the end")
+        assert (await other.leases.read(KEY, is_watched=False)).is_refresh_requested
+        _, fence = await other.leases.acquire(KEY, LONG)
+        assert await other.leases.publish(KEY, fence, LONG, b"") == Beat(is_held=True)
+
+
+@KINDS
+async def test_marks_of_sessions_are_those_of_all_under_one_lease(kind: str, request: pytest.FixtureRequest) -> None:
+    async with owners(kind, request) as (one, other):
+        _, fence = await one.leases.acquire(KEY, LONG)
+        await one.leases.publish(KEY, fence, LONG, b"", ["a", "b"])
+        await other.leases.read(KEY, is_watched=False, fence=fence, marks=["b", "c"])
+        await other.leases.read(KEY, is_watched=False, fence=fence + 1, marks=["of another lease"])
+        assert await one.leases.sessions(KEY) == await other.leases.sessions(KEY) == {"a", "b", "c"}
+        await one.journal.write(ENTRY)
+        assert await other.leases.led() == [KEY]
+        await one.leases.release(KEY, fence)
+        assert await one.leases.sessions(KEY) == set()
+        assert await other.leases.led() == []
 
 
 @KINDS

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from oda_proxy.replicas.connection import RedisAwayError
-from oda_proxy.replicas.leases import ENDED_TTL, Published
+from oda_proxy.replicas.leases import ENDED_TTL, Beat, Published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from oda_proxy.jobs.journal import JournalEntry
     from oda_proxy.query.cache_key import Key
@@ -27,6 +27,8 @@ class Table:
     states: dict[Key, bytes] = field(default_factory=dict)
     ended: dict[Key, tuple[int, bytes, float]] = field(default_factory=dict)
     watched: set[Key] = field(default_factory=set)
+    sessions: dict[Key, set[str]] = field(default_factory=dict)
+    requests: dict[Key, dict[str, str]] = field(default_factory=dict)
     places: dict[str, dict[str, float]] = field(default_factory=dict)
     journal: dict[Key, JournalEntry] = field(default_factory=dict)
     news: list[JobNews] = field(default_factory=list)
@@ -57,19 +59,29 @@ class MemoryLeases:
         self._check()
         if held := self.table.lease(key):
             return held[1] == self.owner, held[0]
+        self.table.sessions.pop(key, None)
+        if key not in self.table.journal:
+            self.table.requests.pop(key, None)
         fence = self.table.fences[key] = self.table.fences.get(key, 0) + 1
         self.table.leases[key] = (fence, self.owner, self.table.clock() + ttl)
         self.table.announce(key)
         return True, fence
 
-    async def publish(self, key: Key, fence: int, ttl: float, state: bytes) -> tuple[bool, bool]:
+    async def publish(self, key: Key, fence: int, ttl: float, state: bytes, marks: Sequence[str] = ()) -> Beat:
         self._check()
         if not self._extend(key, fence, ttl):
-            return False, False
+            return Beat(is_held=False)
+        self.table.sessions.setdefault(key, set()).update(marks)
         if state:
             self.table.states[key] = state
             self.table.announce(key)
-        return True, key in self.table.watched
+        requested = self.table.requests.pop(key, {})
+        return Beat(
+            is_held=True,
+            is_watched=key in self.table.watched,
+            is_refresh_requested="refresh" in requested,
+            stopped_by=requested.get("stop", ""),
+        )
 
     def _extend(self, key: Key, fence: int, ttl: float) -> bool:
         held = self.table.lease(key)
@@ -79,26 +91,49 @@ class MemoryLeases:
         self.table.fences[key] = fence
         return True
 
-    async def read(self, key: Key, *, is_watched: bool) -> Published:
+    async def read(self, key: Key, *, is_watched: bool, fence: int = 0, marks: Sequence[str] = ()) -> Published:
         self._check()
         if is_watched:
             self.table.watched.add(key)
         held = self.table.lease(key)
-        fence, ended, until = self.table.ended.get(key, (0, b"", 0.0))
+        if held and held[0] == fence:
+            self.table.sessions.setdefault(key, set()).update(marks)
+        ended_fence, ended, until = self.table.ended.get(key, (0, b"", 0.0))
         if until <= self.table.clock():
-            fence, ended = 0, b""
-        return Published(held is not None, held[0] if held else 0, self.table.states.get(key, b""), fence, ended)
+            ended_fence, ended = 0, b""
+        state = self.table.states.get(key, b"")
+        is_refresh_requested = "refresh" in self.table.requests.get(key, {})
+        return Published(held is not None, held[0] if held else 0, state, ended_fence, ended, is_refresh_requested)
 
-    async def release(self, key: Key, fence: int, ended: bytes = b"") -> None:
+    async def request(self, key: Key, what: str, text: str = "") -> bool:
+        self._check()
+        if not self.table.lease(key) and key not in self.table.journal:
+            return False
+        self.table.requests.setdefault(key, {})[what] = text or "1"
+        self.table.announce(key)
+        return True
+
+    async def sessions(self, key: Key) -> set[str]:
+        self._check()
+        return set(self.table.sessions.get(key, ()))
+
+    async def led(self) -> list[Key]:
+        self._check()
+        return [key for key in self.table.journal if self.table.lease(key)]
+
+    async def release(self, key: Key, fence: int, ended: bytes = b"") -> bool:
         self._check()
         if not self._extend(key, fence, 1.0):
-            return
+            return False
         del self.table.leases[key]
         self.table.states.pop(key, None)
+        self.table.sessions.pop(key, None)
         if ended:
+            self.table.requests.get(key, {}).pop("stop", None)
             self.table.ended[key] = (fence, ended, self.table.clock() + ENDED_TTL)
             self.table.journal.pop(key, None)
         self.table.announce(key)
+        return True
 
     async def exists(self, key: Key) -> bool:
         self._check()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Server
 
 _QUICK_PROGRAM = (
-    "from oda_proxy.servers import replicas; from oda_proxy.replicas.coordination import Timing; import sys;"
+    "from oda_proxy.servers import replicas; from oda_proxy.replicas.timing import Timing; import sys;"
     "replicas.TIMING = Timing(heartbeat=1.0, lease=1.6, look=0.3); replicas.ORPHANS_EVERY = 1.0;"
     "from oda_proxy.cli import main; sys.exit(main())"
 )

@@ -14,6 +14,7 @@ from oda_proxy.access.authentication import Authentication, Secret, Tokens
 from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.handlers.policy import Policy
 from oda_proxy.in_process import in_thread
+from oda_proxy.jobs.stopping import StoppableJob
 from oda_proxy.proxy import Proxy
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app
@@ -128,7 +129,7 @@ async def test_a_job_that_waits_for_a_place_is_stopped_too(proxy: Proxy) -> None
         await Client(proxy, query=f"{QUERY}&DEC={number}").ask()
     queued = next(running for running in proxy.jobs if running.is_queued)
 
-    await proxy.jobs.stop(queued, "its client")
+    await proxy.jobs.stopper.stop(StoppableJob(queued.resolved.key, queued), "its client")
 
     assert queued not in list(proxy.jobs)
     assert queued.outcome
