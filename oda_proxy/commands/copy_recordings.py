@@ -5,58 +5,88 @@ It can be interrupted and run again: what the target has already, as new or newe
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from oda_proxy.commands import formatting
+from oda_proxy.commands import copy_progress, formatting
 from oda_proxy.commands.open_store import open_store
 from oda_proxy.commands.output import print_json, print_lines, warn
-from oda_proxy.commands.recordings import Progress
 from oda_proxy.config.settings import StoreOptions
-from oda_proxy.errors import UsageError
+from oda_proxy.errors import OdaProxyError, UsageError
 from oda_proxy.query.cache_key import short_key
+from oda_proxy.query.message_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.base import Entry, ManagedStore
     from oda_proxy.store.redis.address import StoreAddress
+
+_AGAIN: Final = "the same command again copies what is missing"
+
+
+class NothingToCopyError(OdaProxyError):
+    """A store has no recordings of a dispatcher."""
+
+    def __init__(self, place: Path | StoreAddress, upstream: str) -> None:
+        super().__init__(
+            f"there are no recordings of {upstream} in {place}; use --upstream as for oda-proxy serve, and the place "
+            "that it has as --cache-dir or --store"
+        )
 
 
 def copy_recordings(source: Path | StoreAddress, target: Path | StoreAddress, *, upstream: str, as_json: bool) -> int:
-    """Copy all recordings with their pins; the exit status is 1 if one cannot be read."""
-    if source == target:
-        raise UsageError("--from and --to name the same place")
-    counts = {"copied": 0, "present": 0, "failed": 0}
+    """Copy all recordings with their pins; the exit status is 1 if one cannot be read.
+
+    Where it is interrupted, or a store fails, it prints how far it came, and raises. Raises UsageError where both are
+    the same place, or share the heads of their recordings.
+    """
+    _check_places(source, target)
+    counts = {"copied": 0, "present": 0, "removed": 0, "failed": 0}
+    failure: BaseException | None = None
     with ExitStack() as stack:
         stored = stack.enter_context(open_store(_options(source, upstream)))
+        _warn_of_others(stored, source)
+        if not (total := stored.usage().recordings):
+            raise NothingToCopyError(source, upstream)
         copies = stack.enter_context(open_store(_options(target, upstream), create=True))
-        count = stack.enter_context(_progress(stored.usage().recordings, is_silent=as_json))
-        for entry in stored.entries():
-            counts[_copy(stored, copies, entry)] += 1
-            count()
-    if as_json:
-        print_json(counts)
-    else:
-        print_lines(
-            [
-                (
-                    f"{formatting.number(counts['copied'], 'recording')} copied, {counts['present']} present already, "
-                    f"{counts['failed']} failed"
-                )
-            ]
-        )
+        try:
+            with copy_progress.showing(total, is_silent=as_json) as count:
+                for entry in stored.entries():
+                    counts[_copy(stored, copies, entry)] += 1
+                    count()
+        except (KeyboardInterrupt, SystemExit, OdaProxyError, OSError) as error:
+            failure = error
+    print_json(counts) if as_json else print_lines([_summary(counts)])
+    if failure is not None:
+        is_signal = isinstance(failure, KeyboardInterrupt | SystemExit)
+        warn(f"{'interrupted' if is_signal else 'ended early'}; {_AGAIN}")
+        raise failure
     return 1 if counts["failed"] else 0
 
 
-def _copy(stored: Store, copies: Store, entry: Entry) -> str:
+def _check_places(source: Path | StoreAddress, target: Path | StoreAddress) -> None:
+    """Raise UsageError where recordings cannot be copied from one place to the other."""
+    if isinstance(source, Path) and isinstance(target, Path):
+        source, target = source.resolve(), target.resolve()
+    if source == target:
+        raise UsageError("--from and --to name the same place")
+    if not isinstance(source, Path) and not isinstance(target, Path) and source.bodies == target.bodies:
+        # Each would remove the heads of the other, which its own index does not name.
+        raise UsageError(
+            f"--from and --to both have bodies={source.bodies}, which belong to one Redis: name another folder, "
+            "or another prefix in the bucket"
+        )
+
+
+def _copy(stored: ManagedStore, copies: ManagedStore, entry: Entry) -> str:
     """Copy one recording, unless the target has it; return the name of its count. Raises StoreUnusableError."""
     present = copies.entry(entry.key)
     outcome = "present"
     if present is None or present.stored_at < entry.stored_at:
+        damaged = stored.damaged
         recording = stored.peek(entry.key)
+        if recording is None and stored.damaged == damaged:
+            return "removed"
         if recording is None:
             warn(f"{short_key(entry.key)} cannot be read, and was not copied")
             return "failed"
@@ -68,29 +98,24 @@ def _copy(stored: Store, copies: Store, entry: Entry) -> str:
     return outcome
 
 
+def _warn_of_others(stored: ManagedStore, place: Path | StoreAddress) -> None:
+    """Print how many recordings of the source belong to other releases, and are not copied."""
+    others = stored.other_recordings()
+    if others.recordings:
+        count = formatting.number(others.recordings, "recording")
+        formats = ", ".join(printable(one) for one in others.formats)
+        warn(f"{count} of another release (format {formats}) in {place} cannot be read, and will not be copied")
+
+
+def _summary(counts: dict[str, int]) -> str:
+    removed = f", {counts['removed']} removed meanwhile" if counts["removed"] else ""
+    return (
+        f"{formatting.number(counts['copied'], 'recording')} copied, {counts['present']} present already{removed}, "
+        f"{counts['failed']} failed"
+    )
+
+
 def _options(place: Path | StoreAddress, upstream: str) -> StoreOptions:
     if isinstance(place, Path):
         return StoreOptions(upstream=upstream, cache_dir=place)
     return StoreOptions(upstream=upstream, store=place)
-
-
-@contextmanager
-def _progress(total: int, *, is_silent: bool) -> Iterator[Callable[[], None]]:
-    """Show progress until the block ends: a bar on a terminal where rich is installed, else a line every few seconds.
-
-    The function that is returned counts one recording.
-    """
-    if is_silent or not sys.stderr.isatty():
-        yield (lambda: None) if is_silent else Progress(total).count
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-    except ImportError:  # pip install 'oda-proxy[progress]'
-        yield Progress(total).count
-        return
-    columns = (TextColumn("recordings"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("recordings", total=total)
-        yield lambda: bar.advance(task)

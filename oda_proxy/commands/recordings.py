@@ -268,10 +268,11 @@ def verify(folder: Path | None, *, fix: bool, options: StoreOptions, as_json: bo
 
 
 class Progress:
-    """Prints on standard error how many recordings are checked, every few seconds."""
+    """Prints on standard error how many recordings are checked, or what else `done` says, every few seconds."""
 
-    def __init__(self, total: int, *, stopwatch: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int, *, done: str = "checked", stopwatch: Callable[[], float] = time.monotonic) -> None:
         self._total = total
+        self._done = done
         self._stopwatch = stopwatch
         self._checked = 0
         self._reported_at = stopwatch()
@@ -281,7 +282,7 @@ class Progress:
         self._checked += 1
         if (now := self._stopwatch()) - self._reported_at >= _REPORT_EVERY:
             self._reported_at = now
-            warn(f"{self._checked} of {formatting.number(self._total, 'recording')} checked")
+            warn(f"{self._checked} of {formatting.number(self._total, 'recording')} {self._done}")
 
 
 def _warn_of_others(store: Store) -> None:

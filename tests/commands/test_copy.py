@@ -10,15 +10,21 @@ import pytest
 
 from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
+from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
+from oda_proxy.store.redis.store import RedisStore
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.recordings.recording import Recording
+    from oda_proxy.store.base import Entry
 
 UPSTREAM = "https://example.org/dispatcher"
 
@@ -29,6 +35,12 @@ def url(tmp_path: Path) -> Iterator[str]:
         yield f"{server.url}?bodies=file://{tmp_path}/heads"
 
 
+def fill(folder: Path, count: int = len(KEYS)) -> None:
+    with closing(DiskStore(cache_folder(folder, UPSTREAM))) as store:
+        for number, key in enumerate(KEYS[:count]):
+            store.put(recording(key, key.encode() * 100, stored_at=float(number)))
+
+
 def copy(capsys: pytest.CaptureFixture[str], source: Path | str, target: Path | str) -> dict[str, int]:
     status = main(["copy", "--upstream", UPSTREAM, "--from", str(source), "--to", str(target), "--json"])
     counts: dict[str, int] = json.loads(capsys.readouterr().out)
@@ -36,19 +48,25 @@ def copy(capsys: pytest.CaptureFixture[str], source: Path | str, target: Path | 
     return counts
 
 
+def counts(copied: int = 0, present: int = 0, removed: int = 0, failed: int = 0) -> dict[str, int]:
+    return {"copied": copied, "present": present, "removed": removed, "failed": failed}
+
+
 @pytest.mark.real
 def test_a_store_moves_to_redis_and_back(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
+    fill(before)
     with closing(DiskStore(cache_folder(before, UPSTREAM))) as store:
-        for key in KEYS:
-            store.put(recording(key, key.encode() * 100, stored_at=float(KEYS.index(key))))
         store.pin(KEYS[2], pinned=True)
     with closing(open_store(StoreAddress.parse(url), UPSTREAM)) as shared:
         shared.put(recording(KEYS[0], b"newer", stored_at=99.0))  # as a copy that was interrupted left it
 
-    assert copy(capsys, before, url) == {"copied": 5, "present": 1, "failed": 0}
-    assert copy(capsys, before, url) == {"copied": 0, "present": 6, "failed": 0}
-    assert copy(capsys, url, after) == {"copied": 6, "present": 0, "failed": 0}
+    assert copy(capsys, before, url) == counts(copied=5, present=1)
+    assert copy(capsys, before, url) == counts(present=6)
+    assert main(["copy", "--upstream", "https://other.org", "--from", url, "--to", str(after)]) == 1
+    assert "there are no recordings of https://other.org in redis://" in capsys.readouterr().err
+    assert not after.exists()
+    assert copy(capsys, url, after) == counts(copied=6)
 
     with closing(DiskStore(cache_folder(after, UPSTREAM))) as store:
         assert into_memory(store.get(KEYS[0])) == recording(KEYS[0], b"newer", stored_at=99.0)
@@ -74,6 +92,127 @@ def test_the_commands_on_recordings_work_on_a_store_in_redis(url: str, capsys: p
     assert json.loads(run("verify", "--json"))["sound"]
     run("prune", "--max-size", "1")
     assert [one["key"] for one in json.loads(run("ls", "--json"))] == KEYS[:1]
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt(), SystemExit(143), StoreUnusableError("here", "full", "free")])
+def test_a_copy_that_is_interrupted_tells_how_far_it_came_and_goes_on_later(
+    signal: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "from")
+    command = ["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", str(tmp_path / "to")]
+    put = DiskStore.put
+
+    def put_four(store: DiskStore, one: Recording, **options: Entry | None) -> None:
+        if store.usage().recordings == 4:
+            raise signal
+        put(store, one, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskStore, "put", put_four)
+        if isinstance(signal, SystemExit):
+            with pytest.raises(SystemExit):
+                main(command)
+        else:
+            assert main(command) == (130 if isinstance(signal, KeyboardInterrupt) else 1)
+    printed = capsys.readouterr()
+    assert printed.out == "4 recordings copied, 0 present already, 0 failed\n"
+    first, *rest = printed.err.splitlines()
+    word = "ended early" if isinstance(signal, StoreUnusableError) else "interrupted"
+    assert first == f"oda-proxy: {word}; the same command again copies what is missing"
+    assert len(rest) == (1 if isinstance(signal, StoreUnusableError) else 0)
+
+    assert copy(capsys, tmp_path / "from", tmp_path / "to") == counts(copied=2, present=4)
+
+
+@pytest.mark.real
+def test_a_copy_ends_in_a_line_where_redis_ends_and_goes_on_once_it_is_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "from")
+    put = RedisStore.put
+    with running_redis(tmp_path / "redis") as server:
+        url = f"{server.url}?bodies=file://{tmp_path}/heads"
+
+        def put_then_kill(store: RedisStore, one: Recording, **options: Entry | None) -> None:
+            put(store, one, **options)
+            if store.usage().recordings == 3:
+                server.kill()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RedisStore, "put", put_then_kill)
+            assert main(["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", url]) == 1
+        printed = capsys.readouterr()
+        assert printed.out == "3 recordings copied, 0 present already, 0 failed\n"
+        assert [line.partition(";")[0] for line in printed.err.splitlines()] == [
+            "oda-proxy: ended early",
+            f"oda-proxy: cannot use the recordings in {server.url}: Redis cannot be reached",
+        ]
+        server.start()
+        assert copy(capsys, tmp_path / "from", url) == counts(copied=3, present=3)
+
+
+def test_recordings_that_are_removed_or_damaged_meanwhile_are_counted_and_the_rest_is_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "from")
+    heads = [file for file in (tmp_path / "from").rglob("heads/**/*") if file.is_file()]
+    max(heads, key=lambda file: file.stat().st_mtime_ns).write_bytes(b"damaged")
+    peek = DiskStore.peek
+
+    def remove_then_peek(store: DiskStore, key: Key) -> Recording | None:
+        if key == KEYS[2]:
+            store.remove(key)
+        return peek(store, key)
+
+    monkeypatch.setattr(DiskStore, "peek", remove_then_peek)
+    command = ["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", str(tmp_path / "to")]
+
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "4 recordings copied, 0 present already, 1 removed meanwhile, 1 failed\n"
+    assert "ffffffff" in printed.err
+    assert "cannot be read, and was not copied" in printed.err
+
+
+@pytest.mark.parametrize(("terminal", "is_shown"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_bar_shows_the_progress_on_a_terminal_that_can_move_its_cursor(
+    terminal: str,
+    is_shown: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("rich", reason="rich is not installed")
+    fill(tmp_path / "from")
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    assert main(["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", str(tmp_path / "to")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "6 recordings copied, 0 present already, 0 failed\n"
+    assert ("copying" in printed.err) is is_shown
+    assert bool(printed.err) is is_shown
+
+
+def test_nothing_is_created_where_there_is_nothing_to_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "from", 1)
+    with closing(DiskStore(cache_folder(tmp_path / "from", UPSTREAM))) as store:
+        store.remove(KEYS[0])
+
+    assert main(["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", str(tmp_path / "to")]) == 1
+    assert f"there are no recordings of {UPSTREAM} in {tmp_path}/from" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_places_that_share_recordings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    bodies = "bodies=s3://bucket/prefix"
+
+    assert main(["copy", "--from", str(tmp_path), "--to", str(tmp_path / "link")]) == 2
+    assert "name the same place" in capsys.readouterr().err
+    assert main(["copy", "--from", f"redis://a/0?{bodies}", "--to", f"redis://a/1?{bodies}"]) == 2
+    assert "both have bodies=s3://bucket/prefix, which belong to one Redis" in capsys.readouterr().err
 
 
 def test_a_place_is_named_in_errors_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
