@@ -25,7 +25,26 @@ _STRAIN: Final = 1e-21
 _TIMES, _FREQUENCIES = 60, 40
 _NSIDE: Final = 8
 _MAX_LEVELS: Final = 10
-_EVENT: Final = "GW000000_000000"
+_UNKNOWN: Final = "GW000000_000000"
+_EVENTS: Final = {
+    "GW150914": 1126259462.4,
+    "GW151012": 1128678900.4,
+    "GW151226": 1135136350.6,
+    "GW170104": 1167559936.6,
+    "GW170608": 1180922494.5,
+    "GW170729": 1185389807.3,
+    "GW170809": 1186302519.8,
+    "GW170814": 1186741861.5,
+    "GW170817": 1187008882.4,
+    "GW170818": 1187058327.1,
+    "GW170823": 1187529256.5,
+    "GW190727_060333": 1248242632.0,
+    "GW190728_064510": 1248331528.5,
+    "GW190731_140936": 1248617394.6,
+    "GW190803_022701": 1248834439.9,
+    "GW190814": 1249852257.0,
+}
+"""GPS times, in s, of the events of the first catalogue (GWTC-1), and of those in the notebook of `oda_api`."""
 
 
 def strain(scene: Scene, random: np.random.RandomState) -> list[dict[str, Any]]:
@@ -67,7 +86,23 @@ def spectrogram(scene: Scene, random: np.random.RandomState) -> dict[str, Any]:
 
 
 def skymap(scene: Scene, levels: str, random: np.random.RandomState) -> dict[str, Any]:
-    """Return the map of one event on a HEALPix grid (768 pixels, nested), and contours around its position."""
+    """Return maps of the events in the times of a query, and contours around their positions.
+
+    Their positions are made up. Without an event in these times, one is made up at the position of the query. Maps are
+    HEALPix grids of 768 pixels, nested.
+    """
+    begin, span = _gps(scene)
+    events = [name for name, time in _EVENTS.items() if begin <= time <= begin + span]
+    numbers = sorted({min(max(float(part), 1.0), 99.9) for part in levels.split(",") if _is_number(part)})[:_MAX_LEVELS]
+    places = [(float(random.uniform(0, 360)), float(random.uniform(-60, 60))) for _ in events]
+    contours = {
+        event: _contours(place, numbers or [50.0, 90.0])
+        for event, place in zip(events or [_UNKNOWN], places or [(scene.ra, scene.dec)], strict=True)
+    }
+    return {"skymaps": {event: _map(event, random) for event in contours}, "contours": contours}
+
+
+def _map(event: str, random: np.random.RandomState) -> dict[str, Any]:
     probability = random.exponential(1.0, 12 * _NSIDE**2)
     table = np.zeros(len(probability), [("PROB", "<f8")])
     table["PROB"] = rounded(probability / probability.sum())
@@ -78,25 +113,23 @@ def skymap(scene: Scene, levels: str, random: np.random.RandomState) -> dict[str
         "COORDSYS": "C",
         "NSIDE": _NSIDE,
         "INDXSCHM": "IMPLICIT",
-        "OBJECT": _EVENT,
+        "OBJECT": event,
         "TUNIT1": "pix-1",
     }
     unit = DataUnit("SKYMAP", tuple(Card(name, value) for name, value in cards.items()), table, "bintable")
-    numbers = sorted({min(max(float(part), 1.0), 99.9) for part in levels.split(",") if _is_number(part)}) or [
-        50.0,
-        90.0,
-    ]
-    contours = [[_ellipse(scene, 2.0 * (level / 50))] for level in numbers]
-    return {
-        "skymaps": {_EVENT: wire.encode_product(DataProduct(f"skymap_{_EVENT}", {}, (unit,)))},
-        "contours": {_EVENT: {"levels": [f"{level:g}" for level in numbers], "contours": contours}},
-    }
+    return wire.encode_product(DataProduct(f"skymap_{event}", {}, (unit,)))
 
 
-def _ellipse(scene: Scene, size: float) -> list[list[float]]:
+def _contours(place: tuple[float, float], levels: list[float]) -> dict[str, Any]:
+    """Return an ellipse around a position (RA and DEC in deg) for each level (percent)."""
+    ellipses = [[_ellipse(place, 2.0 * (level / 50))] for level in levels]
+    return {"levels": [f"{level:g}" for level in levels], "contours": ellipses}
+
+
+def _ellipse(place: tuple[float, float], size: float) -> list[list[float]]:
     angles = np.linspace(0, 2 * np.pi, 37)
-    dec = np.clip(scene.dec + size * np.sin(angles), -89, 89)
-    ra = (scene.ra + 2 * size * np.cos(angles) / np.cos(np.radians(dec))) % 360
+    dec = np.clip(place[1] + size * np.sin(angles), -89, 89)
+    ra = (place[0] + 2 * size * np.cos(angles) / np.cos(np.radians(dec))) % 360
     return [[float(x), float(y)] for x, y in zip(rounded(ra), rounded(dec), strict=True)]
 
 

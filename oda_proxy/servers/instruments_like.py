@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from oda_proxy.codec import json_text
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
+from oda_proxy.files.archives import is_archive, open_tree
 from oda_proxy.fixture.json_files import MANIFEST, naming_file
 from oda_proxy.fixture.meta_data import read_instrument
 from oda_proxy.fixture.outputs import outputs_of
@@ -21,6 +22,7 @@ from oda_proxy.upstream.dispatcher import Dispatcher
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oda_proxy.files.trees import FileTree
     from oda_proxy.fixture.model import Instrument, OutputDescription
     from oda_proxy.fixture.reading import Fixture
 
@@ -30,6 +32,7 @@ _MOST_INSTRUMENTS: Final = 1000
 _HEADERS: Final = (("Accept-Encoding", "identity"), ("Via", "1.1 oda-proxy"))
 _INSTR_LIST: Final = "/instr-list?instrument=mock"
 """With the argument that clients send, because dispatchers up to 1.3.3 need it."""
+_DESCRIPTIONS: Final = "descriptions"
 _SCHEMES: Final = ("http://", "https://")
 
 
@@ -43,8 +46,8 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
     Parameters
     ----------
     source
-        The URL of a dispatcher, or the path of a capsule or of a folder of recordings. Recordings in a capsule also
-        tell the outputs of their products, and whether these come at once.
+        The URL of a dispatcher, or the path of a capsule, packed or not, or of a folder of recordings. Recordings in a
+        capsule also tell the outputs of their products, and whether these come at once.
 
     Raises
     ------
@@ -55,7 +58,7 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
     """
     if source.startswith(_SCHEMES):
         return await _of_dispatcher(source)
-    return await asyncio.to_thread(_of_folder, source)
+    return await asyncio.to_thread(_of_files, source)
 
 
 async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
@@ -116,22 +119,28 @@ def _list(text: bytes) -> list[Any]:
     return names
 
 
-def _of_folder(path: str) -> tuple[Instrument, ...]:
+def _of_files(path: str) -> tuple[Instrument, ...]:
     """Read the newest description of each instrument in any `descriptions` folder, with the outputs of recordings."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UsageError(f"--like {path}: give the URL of a dispatcher, beginning with http, or an existing folder")
+    place = Path(path)
+    if not place.is_dir() and not (place.is_file() and is_archive(place)):
+        raise UsageError(
+            f"--like {path}: give the URL of a dispatcher, beginning with http, or an existing folder or archive"
+        )
     found: dict[str, Instrument] = {}
-    for file in sorted(folder.rglob("descriptions/*.json")):
-        with naming_file(file):
-            texts = _stored_texts(file.read_bytes())
-            if texts:
-                instrument = read_instrument(texts[0])
-                found.setdefault(instrument.name, instrument)
-    recorded = [fixture for manifest in sorted(folder.rglob(MANIFEST)) for fixture in _fixtures(manifest.parent)]
-    if not found:
-        raise NoDescriptionsError(f"there are no descriptions of instruments in {folder}")
-    return tuple(_with_outputs(found[name], recorded) for name in sorted(found))
+    with open_tree(place) as tree:
+        files = [PurePosixPath(relative) for relative in tree.files_below("")]
+        for file in files:
+            if file.suffix == ".json" and file.parent.name == _DESCRIPTIONS:
+                with naming_file(tree.path / file):
+                    texts = _stored_texts(tree.read_start(str(file), _LARGEST)[0])
+                    if texts:
+                        instrument = read_instrument(texts[0])
+                        found.setdefault(instrument.name, instrument)
+        manifests = [file.parent for file in files if file.name == MANIFEST]
+        recorded = [fixture for folder in manifests for fixture in _fixtures(tree.below(str(folder)))]
+        if not found:
+            raise NoDescriptionsError(f"there are no descriptions of instruments in {place}")
+        return tuple(_with_outputs(found[name], recorded) for name in sorted(found))
 
 
 def _stored_texts(content: bytes) -> list[str]:
@@ -141,7 +150,7 @@ def _stored_texts(content: bytes) -> list[str]:
     return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
 
 
-def _fixtures(folder: Path) -> tuple[Fixture, ...]:
+def _fixtures(folder: FileTree) -> tuple[Fixture, ...]:
     """Return the recordings of a folder; none for another kind of manifest."""
     try:
         return open_folder(folder).fixtures

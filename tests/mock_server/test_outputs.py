@@ -130,6 +130,16 @@ def test_strain_covers_the_time_of_the_query() -> None:
     assert measured["t0"] == pytest.approx(1172842026.0)  # GPS time
 
 
+def test_maps_are_those_of_the_events_in_the_times_of_the_query() -> None:
+    times = {"T1": "2019-07-27T06:03:29", "T2": "2019-08-04T00:00:00", "contour_levels": "50,90"}
+    output = OutputDescription("s", "gw_skymap")
+    maps = made(output, query=replace(QUERY, parameters={**PARAMETERS, **times}))["gw_skymap_product"]
+    events = ["GW190727_060333", "GW190728_064510", "GW190731_140936", "GW190803_022701"]
+    assert list(maps["skymaps"]) == list(maps["contours"]) == events
+    assert maps["skymaps"][events[0]]["name"] == "skymap_GW190727_060333"
+    assert list(made(output)["gw_skymap_product"]["skymaps"]) == ["GW000000_000000"]
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
