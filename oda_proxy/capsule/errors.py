@@ -30,7 +30,9 @@ class NoCapsuleError(CapsuleError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / MANIFEST, "is not there")
-        self.args = (f"there is no capsule in {folder}",)
+        is_other = folder.is_file()
+        text = "{} is neither a folder nor a .zip or .tar.gz file of one" if is_other else "there is no capsule in {}"
+        self.args = (text.format(folder),)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PLAIN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._+-]{1,100}")
-INNER_NAME: Final = re.compile(r"(?!\.{1,2}$)[^\0-\x1f\x7f\\/]{1,255}")
-"""Names that do not lead out of a folder."""
-INNER_RULE: Final = "a path may not lead out of its folder"
+INNER_NAME: Final = re.compile(r"(?!\.{1,2}$|[A-Za-z]:)[^\0-\x1f\x7f\\/]{1,255}")
+"""Names that do not lead out of a folder, on any system."""
+INNER_RULE: Final = "a path may not lead out of its folder, and is written with slashes, without a drive"
 _END: Final = b"PK\x05\x06"
 _END_SIZE: Final = 22
 _LOCATOR: Final = b"PK\x06\x07"
@@ -27,6 +27,8 @@ _END64: Final = b"PK\x06\x06"
 _END64_SIZE: Final = 56
 _MAX_COMMENT: Final = 65535
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_OTHER_METHODS: Final = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
+"""Names of methods that are not read (APPNOTE.TXT, section 4.4.5)."""
 _ENCRYPTED: Final = 0x1
 _UNCHECKED: Final = 64 * 2**20
 """Bytes that may be unpacked from any archive, however small it is."""
@@ -118,8 +120,13 @@ def checked_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, archi
         limits.check_name(name)
         if name.endswith("/"):
             continue
-        if mode not in {0, stat.S_IFREG} or member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
-            raise ZipError(f"{name} in the zip file is no regular file, is encrypted, or compressed in an unusual way")
+        if mode not in {0, stat.S_IFREG}:
+            raise ZipError(f"{name} in the zip file is no regular file")
+        if member.flag_bits & _ENCRYPTED:
+            raise ZipError(f"{name} in the zip file is encrypted: pack it again, without a password")
+        if member.compress_type not in _METHODS:
+            how = _OTHER_METHODS.get(member.compress_type, f"the method {member.compress_type}")
+            raise ZipError(f"{name} in the zip file is compressed with {how}: pack it again, with deflate")
         if name.casefold() in names:
             raise ZipError(f"the zip file has two files named {name}")
         total += member.file_size

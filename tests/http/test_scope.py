@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda_proxy.errors import BadQueryError
+from oda_proxy.errors import BadQueryError, RouteClosedError
 from oda_proxy.http.routes import Kind, Route, find
 from oda_proxy.http.scope import EVERYTHING, AsOf, Scope, ScopeError, parse_name, time_texts
 
@@ -214,3 +214,27 @@ def test_today_is_not_in_the_future(path: str) -> None:
 def test_pages_and_encoded_slashes_are_refused_behind_a_prefix(path: str) -> None:
     with pytest.raises(BadQueryError):
         find(path)
+
+
+NAMES = ["only", "in", "as-of", "dispatch-data", "instr-list", "meta-data", "tap", "js9", "inspect-state", "2026-01-01"]
+ROUTES = ["/run_analysis", "/api/instr-list", "/instr-list", "/api/meta-data", "/meta-data", "/inspect-state"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mount", ["", "/mmoda/dispatch-data", "/staging"])
+def test_a_collection_may_be_named_like_a_route_or_a_prefix(name: str, mount: str) -> None:
+    for route in ROUTES:
+        found = find(f"{mount}/in/{name}{route}")
+        assert (found.valid_scope(NOON), found.path) == (Scope(collection=name), route)
+
+
+@pytest.mark.parametrize("path", ["/in/api/run_analysis", "/in/api/instr-list", "/in/api/api/meta-data"])
+def test_no_collection_is_named_like_the_beginning_of_routes(path: str) -> None:
+    with pytest.raises(ScopeError, match="is not the name of a collection"):
+        find(path).valid_scope(NOON)
+
+
+@pytest.mark.parametrize("name", ["reload-plugin", "free-up-space"])
+def test_no_collection_opens_a_closed_route(name: str) -> None:
+    with pytest.raises(RouteClosedError):
+        find(f"/in/{name}/run_analysis")
