@@ -249,6 +249,14 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class RemoteStore(Protocol):
+    """A store whose servers may be away for a while."""
+
+    def check(self) -> None:
+        """Check that recordings can be read and stored. Raises StoreUnusableError."""
+
+
+@runtime_checkable
 class FencedStore(Protocol):
     """A store that several servers write, each under a lease for the key."""
 

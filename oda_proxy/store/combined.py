@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
-from oda_proxy.store.base import FencedStore, HistoryUsage, OtherRecordings, ProductTotals, Usage
+from oda_proxy.store.base import FencedStore, HistoryUsage, OtherRecordings, ProductTotals, RemoteStore, Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.index import INDEX
@@ -82,6 +82,12 @@ class CombinedStore:
     def damaged(self) -> int:
         """How many recordings were found damaged since the start."""
         return sum(store.damaged for store in self._all)
+
+    def check(self) -> None:
+        """Check that recordings can be read and stored, where stores may be away."""
+        for store in self._all:
+            if isinstance(store, RemoteStore):
+                store.check()
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key from the first store that has it, or None."""

@@ -50,6 +50,11 @@ class StoreFaults:
             self._faults[name] = StoreFault(operation, str(error), self._clock())
         self._faults[name].count += 1
 
+    def note_return(self) -> None:
+        """Clear all failures: the store was away, and was found to work."""
+        for operation in {operation for operation, _ in self._faults}:
+            self.note_success(operation)
+
     def note_success(self, operation: str) -> None:
         """Clear the failures of an operation that works again."""
         for name in [name for name in self._faults if name[0] == operation]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction
+from oda_proxy.store.base import RemoteStore
 from oda_proxy.store.eviction import EvictionCounts
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, 
             if remove_orphans and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
                 _log.info("removed %d earlier versions, which are more or older than --history allows", expired)
             faults.note_success("maintained")
+            if any(faults) and isinstance(store, RemoteStore):
+                await asyncio.to_thread(store.check)
+                faults.note_return()
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)
 

@@ -286,7 +286,11 @@ class RecordingCache:
             self._store.put(recording, same_as=same_as)
 
     def _is_equal_to_stored(self, replaced: Entry, recording: Recording) -> bool:
-        if (stored := self._store.get_version(replaced)) is None:
+        try:
+            stored = self._store.get_version(replaced)
+        except StoreUnusableError:  # what replaces it can perhaps be stored
+            return False
+        if stored is None:
             return False
         with closing(stored.head):
             if _has_same_bytes(stored, recording):

@@ -65,6 +65,11 @@ def text_of(number: int) -> bytes:
     return b"%d:" % number + draws.randbytes(draws.choice((10, 300, 5_000, 100_000)))
 
 
+def new_number() -> int:
+    """Return the number of a text, which is greater than those before, and as a time in s before that of today."""
+    return time.monotonic_ns() // 100_000 % 2**30
+
+
 def key_of(writer: int, number: int) -> Key:
     """Name a key of a writer."""
     return Key(f"{writer:x}{number:063x}")
@@ -76,7 +81,7 @@ def write(folder: Path, journal: Path, writer: int, seed: int) -> None:
     lines = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     store = DiskStore(folder, history=HistoryLimits(VERSIONS))
     while True:
-        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), time.monotonic_ns() // 1000 % 2**36
+        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), new_number()
         step = draws.random()
         if step < 0.15:
             if found := store.get(key):
@@ -133,7 +138,7 @@ def compare(folder: Path, journals: list[Path], *, thorough: bool) -> None:
             assert not damage, damage
 
 
-def compare_versions(store: DiskStore, key: Key) -> None:
+def compare_versions(store: Store, key: Key) -> None:
     """See that the earlier versions of a key are whole, in order, and no more than the limit."""
     versions = store.versions(key)
     earlier = [one for one in versions if one.valid_until is not None]

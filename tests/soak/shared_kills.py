@@ -20,9 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
-from tests.soak.kills import KEYS_OF_EACH, NOTHING, WRITERS, child, compare_recordings, done, key_of, text_of, wait_for
+from tests.soak.kills import (
+    KEYS_OF_EACH,
+    NOTHING,
+    VERSIONS,
+    WRITERS,
+    child,
+    compare_recordings,
+    compare_versions,
+    done,
+    expected,
+    key_of,
+    new_number,
+    text_of,
+    wait_for,
+)
 from tests.support.object_server import ObjectServer
 from tests.support.recordings import recording
 from tests.support.redis_server import RedisServer
@@ -42,7 +57,9 @@ def opened(url: str) -> RedisStore:
     """Open the store, as soon as its servers respond."""
     for _ in range(TRIES):
         with suppress(StoreUnusableError):
-            return open_store(StoreAddress.parse(url), UPSTREAM, track_use=False)
+            return open_store(
+                StoreAddress.parse(url), UPSTREAM, track_use=False, history=HistoryLimits(max_versions=VERSIONS)
+            )
         time.sleep(0.05)
     sys.exit("the store cannot be opened")
 
@@ -53,7 +70,7 @@ def write(url: str, journal: Path, writer: int, seed: int) -> None:
     lines = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     store = opened(url)
     while True:
-        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), time.monotonic_ns() // 1000 % 2**36
+        key, number = key_of(writer, draws.randrange(KEYS_OF_EACH)), new_number()
         step = draws.random()
         try:
             if step < 0.15:
@@ -77,6 +94,8 @@ def compare(url: str, journals: list[Path], *, thorough: bool) -> None:
     """See that the store has what it must have, and nothing else."""
     with closing(opened(url)) as store:
         compare_recordings(store, journals)
+        for key in expected(journals):
+            compare_versions(store, key)
         assert not store.damaged, "a recording was damaged"
         if thorough:
             faults = [fault for fault in store.verify(fix=False) if "crashed writer" not in fault.message]

@@ -173,6 +173,21 @@ async def test_a_failing_store_does_not_fail_the_answer() -> None:
     assert await failing.look_up(resolve()) is None
 
 
+class WithoutHeads(MemoryStore):
+    """A store whose bucket is away: rows can be read, heads cannot."""
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        raise StoreUnusableError("s3://recordings", "it cannot be reached")
+
+
+async def test_an_answer_is_stored_although_the_one_that_it_replaces_cannot_be_compared() -> None:
+    refreshed = cache(store := WithoutHeads())
+    await refreshed.store(answered(), resolve(), CLIENT, JOB_OF_9_S)
+
+    assert (await refreshed.store(answered(), resolve(), CLIENT, JOB_OF_9_S)).stored
+    assert len(list(store.keys())) == 1
+
+
 async def test_a_large_answer_that_is_not_stored_does_not_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients of its job read it for two minutes after it has ended."""
     monkeypatch.setattr("oda_proxy.store.recording_cache.MAX_IN_MEMORY", 100)

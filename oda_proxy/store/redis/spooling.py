@@ -9,19 +9,23 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.base import FencedError
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.redis.store import RedisStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Entry
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class SpoolingStore(RedisStore):
         self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._waiting: DiskStore | None = None
+        self._fences: dict[Key, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -60,22 +65,38 @@ class SpoolingStore(RedisStore):
             self._waiting.close()
 
     def peek(self, key: Key) -> Recording | None:
-        """Return the recording for a key; while the store is away, one that waits."""
-        try:
+        """Return the recording for a key: one that waits, if the store is away or has an older one."""
+        if (found := self._read_spool(lambda spool: spool.peek(key))) is None:
             return super().peek(key)
-        except StoreUnusableError:
-            spool = self._spool(create=False)
-            if spool is None or (found := spool.peek(key)) is None:
-                raise
+        if self._is_newest(key, found.stored_at):
             return found
+        found.head.close()
+        return super().peek(key)
 
     def entry(self, key: Key) -> Entry | None:
-        """Return the metadata of a recording; while the store is away, of one that waits, or None."""
+        """Return the metadata of the recording that `peek` returns, or None; also while the store is away."""
+        waiting = self._read_spool(lambda spool: spool.entry(key))
         try:
-            return super().entry(key)
+            stored = super().entry(key)
         except StoreUnusableError:
-            spool = self._spool(create=False)
-            return spool.entry(key) if spool else None
+            return waiting
+        if waiting is not None and (stored is None or stored.stored_at < waiting.stored_at):
+            return waiting
+        return stored
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return a text that is another one after the recording that `peek` returns was replaced; None for none."""
+        if (waiting := self._read_spool(lambda spool: spool.fingerprint(key))) is None:
+            return super().fingerprint(key)
+        try:
+            return f"{super().fingerprint(key)} {waiting}"
+        except StoreUnusableError:
+            return f"- {waiting}"
+
+    def get_version(self, entry: Entry) -> Recording | None:
+        """Return the recording with the metadata that `versions` or `entry` has returned; None if it was removed."""
+        found = self._read_spool(lambda spool: spool.get_version(entry))
+        return super().get_version(entry) if found is None else found
 
     def remove(self, key: Key) -> bool:
         """Remove a recording, also one that waits; return whether it existed."""
@@ -99,13 +120,14 @@ class SpoolingStore(RedisStore):
         written = 0
         try:
             for key in list(spool.keys()):
-                if (recording := spool.peek(key)) is None:
+                if (entry := spool.entry(key)) is None or (recording := spool.get_version(entry)) is None:
                     continue
                 with closing(recording.head):
                     present = RedisStore.entry(self, key)
                     if present is None or present.stored_at < recording.stored_at:
-                        super()._put(recording, None, None)
-                    spool.remove(key)
+                        with suppress(FencedError):  # another server has computed it since
+                            super()._put(recording, None, self._fences.get(key))
+                    spool.evict(entry)
                     written += 1
         finally:
             self._writing.release()
@@ -122,12 +144,32 @@ class SpoolingStore(RedisStore):
             if spool is None or spool.usage().occupied + recording.head.size > self._max_waiting:
                 raise
             spool.put(recording)
+            self._fences.pop(recording.key, None)
+            if fence is not None:
+                self._fences[recording.key] = fence
             raise StoredLaterError(
                 error.place, error.reason, "recordings wait on this machine until it is back"
             ) from error
         if (spool := self._spool(create=False)) is not None:
             with suppress(StoreUnusableError):  # it is older, and dropped when it would be written
                 spool.remove(recording.key)
+
+    def _read_spool(self, read: Callable[[DiskStore], _T | None]) -> _T | None:
+        """Return what is read of the recordings that wait; None where none does, or their disk fails."""
+        try:
+            spool = self._spool(create=False)
+            return read(spool) if spool else None
+        except StoreUnusableError as error:
+            _log.debug("cannot read the recordings that wait: %s", error)
+            return None
+
+    def _is_newest(self, key: Key, stored_at: float) -> bool:
+        """Return whether the store is away, or has no recording that is as new."""
+        try:
+            stored = super().entry(key)
+        except StoreUnusableError:
+            return True
+        return stored is None or stored.stored_at < stored_at
 
     def _spool(self, *, create: bool) -> DiskStore | None:
         """Return the store of waiting recordings; None where nothing has ever waited."""

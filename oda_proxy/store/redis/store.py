@@ -88,6 +88,12 @@ class RedisStore:
                     _log.warning("the Redis at %s: %s (docs/scale.md)", self._address.redis, weakness)
                 self.watcher.start()
 
+    def check(self) -> None:
+        """Check that recordings can be read and stored."""
+        with self._translated_errors():
+            self._index.claim(f"check:{self._owner}", self._owner, 1)
+            self._bodies.probe()
+
     def close(self) -> None:
         """Write the times of use, and stop following changes."""
         try:
