@@ -46,7 +46,7 @@ def work(folder: Path, program: int, until: float) -> dict[str, int]:
     steps = {"put": 0, "hits": 0, "misses": 0, "given up": 0}
     with closing(DiskStore(folder)) as store:
         while time.time() < until:
-            step, number = draws.random(), draws.randrange(2**40)
+            step, number = draws.random(), draws.randrange(2**30)
             if step < 0.15:
                 key = key_of(program, draws.randrange(KEYS_OF_EACH))
                 store.put(recording(key, text_of(number), stored_at=float(number)))
