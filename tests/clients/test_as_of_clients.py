@@ -26,7 +26,7 @@ from oda_proxy.upstream.dispatcher import Dispatcher
 from oda_proxy.web.app import make_app
 from oda_proxy.web.server import listening
 from tests.support.crowds import QUERY
-from tests.support.paths import CLIENT_SCRIPTS
+from tests.support.paths import CLIENT_SCRIPTS, FIXTURES
 from tests.support.scripted_upstream import Clock
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ RELEASES = {"2026-01-10": 1.0, "2026-03-10": 1.1, "2026-06-10": 1.3}
 """The factor by which the values of products are higher since a date."""
 DATES = {"2026-02-01": 1.0, "2026-04-01T12-30-00": 1.1, "20260630": 1.3}
 """Dates in addresses, and the factor of the answer of that time."""
+RESTS = ("", "/", "/only", "/only/")
+"""What may follow a date in an address."""
 SCIENCE_WINDOWS = "010200230010.001"
 SCENARIO = """
 [calibrated]
@@ -84,24 +86,29 @@ async def products(http: aiohttp.ClientSession, url: str, *, refresh: bool = Fal
     raise AssertionError("the job did not end")
 
 
-async def run_clients(pythons: list[Path], folder: Path, runs: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run each client once for all addresses."""
-    (folder / "runs").write_text(json.dumps(runs))
+async def add_instrument(http: aiohttp.ClientSession, mock: str, name: str) -> None:
+    """Add an instrument to a mock."""
+    description = json.loads((FIXTURES / "polar" / "instrument.json").read_text())
+    async with http.post(f"{mock}/-/instruments", json={**description, "instrument": name}) as response:
+        assert response.status in {200, 201}, await response.text()
+
+
+async def run_clients(pythons: list[Path], folder: Path, script: str, *arguments: str) -> list[Any]:
+    """Run a script with each client, and return what it prints."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
 
-    async def run(python: Path) -> dict[str, Any]:
+    async def run(python: Path) -> Any:
         home = folder / python.parent.parent.name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         client = await asyncio.create_subprocess_exec(
-            *(python, CLIENT_SCRIPTS / "each_run.py", folder / "runs"),
+            *(str(python), str(CLIENT_SCRIPTS / script), *arguments),
             env={**env, "HOME": str(home), "MPLBACKEND": "agg"},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         output, errors = await client.communicate()
         assert client.returncode == 0, errors.decode()
-        ends: dict[str, Any] = json.loads(output)
-        return ends
+        return json.loads(output)
 
     return await asyncio.gather(*map(run, pythons))
 
@@ -132,9 +139,12 @@ async def test_addresses_with_a_date_give_each_version_bit_for_bit(
         recorded = {}
         for day, factor in RELEASES.items():
             await switch(http, changing, factor)
+            await add_instrument(http, changing, f"since-{day}")
             for hour in (10, 12):  # the second refresh finds an equal answer
                 clock.now = datetime.fromisoformat(f"{day}T{hour}:00:00").replace(tzinfo=UTC).timestamp()
                 await products(http, url, refresh=True)
+                async with http.get(f"{url}/api/instr-list?instrument=mock") as response:  # as clients request it
+                    assert f"since-{day}" in await response.json()
             recorded[factor] = (await products(http, url))[0]
         clock.now = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
 
@@ -146,11 +156,17 @@ async def test_addresses_with_a_date_give_each_version_bit_for_bit(
             assert found.replace(f"/as-of/{date}".encode(), b"") == recorded[factor], "but for the address in api_code"
             assert status == "oda-proxy; hit; detail=as-of"
         query = {"arguments": QUERY, "method": "GET"}
-        runs = {f"as of {date}": {**query, "url": f"{url}/as-of/{date}/only"} for date in DATES}
+        addresses = {f"{date}{rest}": f"{url}/as-of/{date}{rest}" for date in DATES for rest in RESTS}
+        runs = {f"as of {name}": {**query, "url": address} for name, address in addresses.items()}
         runs |= {f"direct {factor}": {**query, "url": address} for factor, address in direct.items()}
-        for ends in await run_clients(pythons, tmp_path, runs):
+        (tmp_path / "runs").write_text(json.dumps(runs))
+        for ends in await run_clients(pythons, tmp_path, "each_run.py", str(tmp_path / "runs")):
             assert {end["end"] for end in ends.values()} == {"data"}, ends
             for date, factor in DATES.items():
-                assert ends[f"as of {date}"]["digest"] == ends[f"direct {factor}"]["digest"]
+                for rest in RESTS:
+                    assert ends[f"as of {date}{rest}"]["digest"] == ends[f"direct {factor}"]["digest"]
             assert len({end["digest"] for end in ends.values()}) == 3
         assert proxy.counts.failed == 0
+        for listed in await run_clients(pythons, tmp_path, "list_instruments.py", *addresses.values()):
+            since = [sum(name.startswith("since-") for name in names) for names in listed]
+            assert since == [number for number in (1, 2, 3) for _ in RESTS]
