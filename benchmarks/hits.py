@@ -20,6 +20,7 @@ import http.client
 import os
 import platform
 import random
+import re
 import shutil
 import socket
 import statistics
@@ -47,7 +48,9 @@ from oda_proxy.store.disk import DiskStore
 from oda_proxy.upstream.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+    from oda_proxy.query.query import Envelope
 
 MB = 1_000_000
 SIZES = {"2 kB": 2_000, "1 MB": MB, "2 MB": 2 * MB, "25 MB": 25 * MB, "57 MB": 57 * MB}
@@ -144,18 +147,28 @@ def path(number: int) -> str:
 
 
 async def fill(folder: Path, upstream: str, sizes: Sequence[int]) -> list[bytes]:
-    """Store a recording for each size, and return their bodies as a client receives them."""
+    """Store a recording for each size in a folder, and return their bodies as a client receives them."""
     bodies = []
+    with closing(DiskStore(folder)) as store:
+        async for made, envelope in recordings(folder, upstream, sizes):
+            store.put(made)
+            if len(sizes) <= len(SIZES):
+                bodies.append(b"".join(splice(made, envelope, now=time.time(), address=upstream)))
+    return bodies
+
+
+async def recordings(
+    folder: Path, upstream: str, sizes: Iterable[int], first: int = 0
+) -> AsyncIterator[tuple[Recording, Envelope]]:
+    """Yield a recording for each size, with what its client gets of its own; descriptions are stored in a folder.
+
+    The numbers of their queries begin with `first`.
+    """
     async with Dispatcher(upstream) as dispatcher:
         resolver = QueryResolver(Descriptions(dispatcher, folder, ttl=300.0, clock=time.monotonic))
-        with closing(DiskStore(folder)) as store:
-            for number, size in enumerate(sizes):
-                query, envelope = split_query(parse_fields(path(number).partition("?")[2] + "A" * 16))
-                made = recording((await resolver.resolve(query)).key, number, size)
-                store.put(made)
-                if len(sizes) <= len(SIZES):
-                    bodies.append(b"".join(splice(made, envelope, now=time.time(), address=upstream)))
-    return bodies
+        for number, size in enumerate(sizes, first):
+            query, envelope = split_query(parse_fields(path(number).partition("?")[2] + "A" * 16))
+            yield recording((await resolver.resolve(query)).key, number, size), envelope
 
 
 def recording(key: str, number: int, size: int) -> Recording:
@@ -182,7 +195,11 @@ def recording(key: str, number: int, size: int) -> Recording:
 @contextmanager
 def program(*command: str, log: Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends; its output goes to a file."""
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=cwd) as process:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # writes half lines
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, cwd=cwd, env=environment) as process,
+    ):
         try:
             yield process
         finally:
@@ -192,8 +209,8 @@ def program(*command: str, log: Path, cwd: Path | None = None) -> Iterator[subpr
 def started(log: Path) -> str:
     """Return the address at which a program of ours listens."""
     for _ in range(int(PATIENCE / 0.05)):
-        if (text := log.read_text()).count("listening on "):
-            return text.partition("listening on ")[2].split()[0]
+        if found := re.search(r"listening on (\S+)\n", log.read_text()):
+            return found[1]
         time.sleep(0.05)
     raise RuntimeError(f"it did not start: {log.read_text()}")
 
@@ -280,7 +297,7 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
     port = free_port()
     user = "user root;\n" if os.geteuid() == 0 else ""  # the workers of root read the folder of root
     (folder / "conf").write_text(NGINX_CONF.format(user=user, folder=folder, port=port, upstream=upstream))
-    with program(_tool("nginx"), "-c", str(folder / "conf"), "-p", str(folder), log=folder / "log"):
+    with program(tool("nginx"), "-c", str(folder / "conf"), "-p", str(folder), log=folder / "log"):
         wait_for(port, folder / "log")
         yield f"http://127.0.0.1:{port}"
 
@@ -302,7 +319,7 @@ def varnish(folder: Path, upstream: str) -> Iterator[str]:
     folder.mkdir()
     port = free_port()
     (folder / "vcl").write_text(VCL.format(port=urlsplit(upstream).port))
-    command = [_tool("varnishd"), "-F", "-j", "none", "-n", str(folder / "run"), "-f", str(folder / "vcl")]
+    command = [tool("varnishd"), "-F", "-j", "none", "-n", str(folder / "run"), "-f", str(folder / "vcl")]
     command += ["-a", f"127.0.0.1:{port}", "-s", "malloc,512m"]
     with program(*command, log=folder / "log"):
         wait_for(port, folder / "log")
@@ -314,7 +331,7 @@ def mitmproxy(folder: Path, upstream: str, count: int) -> Iterator[str]:
     """Record the bodies with mitmproxy, and run it as a server that replays them, whatever the session_id."""
     folder.mkdir()
     port = free_port()
-    flows, common = str(folder / "flows"), [_tool("mitmdump"), "-q", "-p", str(port), "--listen-host", "127.0.0.1"]
+    flows, common = str(folder / "flows"), [tool("mitmdump"), "-q", "-p", str(port), "--listen-host", "127.0.0.1"]
     common += ["--mode", f"reverse:{upstream}", "--set", f"confdir={folder}"]
     with program(*common, "-w", flows, log=folder / "log"):
         wait_for(port, folder / "log")
@@ -326,7 +343,8 @@ def mitmproxy(folder: Path, upstream: str, count: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """Return the path of a program; empty where it is not installed."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin") or ""
 
 
@@ -348,7 +366,7 @@ end
 def load(url: str, number: int, seconds: float, folder: Path) -> float:
     """Return the bytes a second that 16 connections receive; raises RuntimeError where a response is no success."""
     target = f"{url}{path(number)}"
-    if not (wrk := _tool("wrk")):
+    if not (wrk := tool("wrk")):
         return asyncio.run(_load(target, seconds))
     (script := folder / "load.lua").write_text(LUA)
     command = [
@@ -490,11 +508,12 @@ def cpu_time(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def print_heading(left_out: set[str]) -> None:
+def print_heading(left_out: set[str], connections: int = CONNECTIONS) -> None:
     """Print the date and the machine, and which programs are left out because they are not installed."""
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    client = "wrk" if _tool("wrk") else "a client in Python (wrk is not installed)"
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {client}, {CONNECTIONS} connections")
+    client = "wrk" if tool("wrk") else "a client in Python (wrk is not installed)"
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {load}; {client}, {connections} connections")
     if left_out:
         print(f"not installed, left out: {', '.join(sorted(left_out))}")
 
@@ -546,11 +565,11 @@ def references(
     for number in range(2):
         stack.enter_context(program(*command, port, log=folder / f"bare-{number}"))
         started(folder / f"bare-{number}")
-    if _tool("nginx"):
+    if tool("nginx"):
         servers[NGINX] = stack.enter_context(nginx(folder / "nginx", url)) + "/{}"
-    if is_full and _tool("varnishd"):
+    if is_full and tool("varnishd"):
         servers[VARNISH] = stack.enter_context(varnish(folder / "varnish", url)) + "/{}"
-    if is_full and _tool("mitmdump"):
+    if is_full and tool("mitmdump"):
         servers[MITMPROXY] = stack.enter_context(mitmproxy(folder / "mitmproxy", url, len(bodies))) + "/{}"
     return servers, {BARE: process.pid}
 
