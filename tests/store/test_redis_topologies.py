@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.collections import ADDRESS, RECORDING, Member
 from oda_proxy.store.redis.address import StoreAddress
-from oda_proxy.store.redis.opening import open_store
+from oda_proxy.store.redis.opening import open_collections, open_store
 from tests.support.crowds import page
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.redis_server import running_redis
@@ -62,14 +63,33 @@ def check_store(url: str, folder: Path) -> None:
     address = StoreAddress.parse(f"{url}bodies=file://{folder}/heads")
     with ExitStack() as stack:
         one, other = (stack.enter_context(closing(open_store(address, UPSTREAM, follow=True))) for _ in range(2))
+        one.put(recording(text=b"earlier", stored_at=1.0))
         one.put(recording())
         assert into_memory(other.get(KEYS[0])) == recording()
+        earlier, _ = other.versions(KEYS[0])
+        assert into_memory(other.get_version(earlier)) == recording(text=b"earlier", stored_at=1.0)
         assert list(other.verify(fix=True)) == []
         assert other.pin(KEYS[0], pinned=True)
         assert [entry.key for entry in one.entries_by_use()] == [KEYS[0]]
         assert other.claims_maintenance()
         assert other.remove(KEYS[0])
         assert one.get(KEYS[0]) is None
+        assert other.remove_versions([earlier]) == [earlier]
+    check_collections(address)
+
+
+def check_collections(address: StoreAddress) -> None:
+    """Check that two servers see each other's collections."""
+    one, other = (open_collections(address, UPSTREAM, lambda: 100.0) for _ in range(2))
+    one.note(
+        "paper", "", Member(RECORDING, KEYS[0], 1, 0.0, was_pinned=False, content=None), 10, [(ADDRESS, "http://")]
+    )
+    one.note_description("paper", "isgri.json", 1.0, b"{}")
+    other.rename(other.find("paper"), "book")
+    found = one.find("book")
+    assert ([one.key for one in one.members(found)], other.descriptions(found)) == ([KEYS[0]], [("isgri.json", b"{}")])
+    other.remove(found)
+    assert one.list() == []
 
 
 def check_job(url: str, folder: Path, mock: Server) -> None:
