@@ -285,6 +285,13 @@ class ManagedStore(Store, Protocol):
     def remove_each(self, keys: Iterable[Key]) -> Iterator[Key]:
         """Remove recordings while their keys are iterated over; the keys of those that did not exist are left out."""
 
+    def restore(self, recording: Recording, entry: Entry) -> None:
+        """Store a recording of another store with the times of its metadata there.
+
+        It becomes an earlier version, or the recording of today; what it replaces as such becomes an earlier version,
+        unless both have been the answer since the same time.
+        """
+
     def archive(self, key: Key, valid_until: float) -> bool:
         """Make the recording of a key an earlier version, which was the answer until then; return whether it exists.
 

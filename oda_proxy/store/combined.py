@@ -145,6 +145,10 @@ class CombinedStore:
                 elif store.fingerprint(recording.key) is not None:
                     store.remove(recording.key)
 
+    def restore(self, recording: Recording, entry: Entry) -> None:
+        """Store a recording of another store with the times of its metadata there, in the first store."""
+        self._first.restore(recording, entry)
+
     def archive(self, key: Key, valid_until: float) -> bool:
         """Make the recordings of a key earlier versions, which were the answer until then; whether any exists."""
         archived = [store.archive(key, valid_until) for store in self._all]

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 import time
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,11 +23,9 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import (
     counters,
     disk_verification,
-    disk_versions,
     eviction,
     filter_conditions,
     index_keys,
-    layout,
     rows,
     scans,
     search_index,
@@ -39,6 +35,7 @@ from oda_proxy.store.base import FreeSpace, OtherRecordings
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.disk_history import DiskHistory
 from oda_proxy.store.disk_removal import DiskRemoval
+from oda_proxy.store.disk_writing import DiskWriting
 from oda_proxy.store.heads import CompressedHeadWriter
 from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.index_keys import pin_key, used_key
@@ -80,6 +77,7 @@ class DiskStore:
         self._folder = StoreFolder(folder)
         self._removal = DiskRemoval(self._folder)
         self._history = DiskHistory(self._folder, self._removal, history)
+        self._writing = DiskWriting(self._folder, self._history)
         self._clock = clock
         self._track_use = track_use
         self._uses: dict[Key, float] = {}
@@ -166,35 +164,11 @@ class DiskStore:
         A recording of another release under this key stays, too. The replaced one becomes an earlier version, unless it
         is `same_as`.
         """
-        with self._folder.open_index() as index:
-            try:
-                self._put(index, recording, same_as)
-            except FileNotFoundError:  # the folder was removed meanwhile
-                layout.prepare(self._folder.path)
-                self._put(self._folder.index(), recording, same_as)
+        self._writing.put(recording, same_as)
 
-    def _put(self, index: Index | ReadOnlyIndex, recording: Recording, same_as: Entry | None) -> None:
-        if isinstance(index, ReadOnlyIndex):
-            index.writing()
-        pending = self._folder.heads.write(recording.head)
-        try:
-            with index.writing() as writable:
-                pending.commit()
-                row_key, _ = index_keys.find_row_unchecked(writable, recording.key)
-                first_stored_at = disk_versions.archive(writable, row_key, recording, same_as)
-                discarded = [counters.delete_row(writable, row_key)]
-                writable.set(row_key, rows.dumps(recording, pending.head_file, first_stored_at))
-                counters.count_references(writable, pending.head_file, 1)
-                secondary_index.add(writable, row_key)
-                discarded += self._history.remove_surplus(writable, recording.key)
-        except (OSError, sqlite3.Error):
-            with suppress(OSError, sqlite3.Error):  # the head may have its name already, and be an orphan
-                self._folder.unlink_orphan(index, pending.head_file.name)
-            raise
-        finally:
-            pending.discard()
-        for head_name in discarded:
-            self._folder.discard_head(index, head_name)
+    def restore(self, recording: Recording, entry: Entry) -> None:
+        """Store a recording of another store with the times of its metadata there, as `ManagedStore.restore`."""
+        self._writing.restore(recording, entry)
 
     def archive(self, key: Key, valid_until: float) -> bool:
         """Make the recording of a key an earlier version, which was the answer until then; return whether it exists."""

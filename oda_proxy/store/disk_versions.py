@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from oda_proxy.store import counters, index_keys, rows, secondary_index
 from oda_proxy.store.counters import DAMAGE
-from oda_proxy.store.history_limits import next_valid_from, not_before
+from oda_proxy.store.history_limits import next_valid_from, not_before, restored_from
 from oda_proxy.store.index_keys import pin_key
 
 if TYPE_CHECKING:
@@ -39,6 +39,20 @@ def archive(index: Index, row_key: str, recording: Recording, same_as: Entry | N
         begin = next_valid_from(replaced.entry(used_at=0.0, pinned=False), recording.stored_at)
         add(index, row_key, replaced, begin)
     return None if begin == recording.stored_at else begin
+
+
+def archive_for(index: Index, row_key: str, entry: Entry) -> float | None:
+    """Make an earlier version of the row that the recording of another store replaces, within a transaction.
+
+    Nothing is made of it where both have been the answer since the same time. Returns the `first_stored_at` of the
+    recording, whose metadata in the other store are `entry`.
+    """
+    row = counters.row(index, row_key)
+    replaced = None if row is None else row.entry(used_at=0.0, pinned=False)
+    begin = restored_from(entry, replaced, _end(index, entry.key))
+    if row is not None and row.valid_from != entry.valid_from:
+        add(index, row_key, row, begin)
+    return None if begin == entry.stored_at else begin
 
 
 def _end(index: Index, key: Key) -> float | None:

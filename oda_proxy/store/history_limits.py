@@ -73,6 +73,19 @@ def next_valid_from(replaced: Entry, stored_at: float) -> float:
     return after(max(replaced.valid_from, replaced.stored_at))
 
 
+def restored_from(entry: Entry, replaced: Entry | None, end: float | None) -> float:
+    """Return since when the recording of another store, with these metadata there, is the answer in place of another.
+
+    `end` is when the last of the earlier versions was replaced. That is when it was the answer there, unless what it
+    replaces is later: nothing is lost where both stores were written to.
+    """
+    if replaced is None or replaced.valid_from == entry.valid_from:
+        return not_before(end, entry.valid_from)
+    if replaced.valid_from < entry.valid_from:
+        return max(entry.valid_from, after(replaced.valid_from))
+    return next_valid_from(replaced, entry.stored_at)
+
+
 def not_before(end: float | None, begin: float) -> float:
     """Return since when a recording is the answer that would be since `begin`, where versions were until `end`.
 

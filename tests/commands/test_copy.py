@@ -11,9 +11,11 @@ import pytest
 from oda_proxy.cli import main
 from oda_proxy.config.folders import cache_folder
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, RECORDING, Member
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.redis.address import StoreAddress
-from oda_proxy.store.redis.opening import open_store
+from oda_proxy.store.redis.opening import open_collections, open_store
 from oda_proxy.store.redis.store import RedisStore
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.redis_server import running_redis
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.recordings.recording import Recording
-    from oda_proxy.store.base import Entry
+    from oda_proxy.store.base import Entry, ManagedStore
+    from oda_proxy.store.collections import Collections
 
 UPSTREAM = "https://example.org/dispatcher"
 
@@ -48,8 +51,8 @@ def copy(capsys: pytest.CaptureFixture[str], source: Path | str, target: Path | 
     return counts
 
 
-def counts(copied: int = 0, present: int = 0, removed: int = 0, failed: int = 0) -> dict[str, int]:
-    return {"copied": copied, "present": present, "removed": removed, "failed": failed}
+def counts(**some: int) -> dict[str, int]:
+    return dict.fromkeys(("copied", "present", "removed", "failed", "versions", "collections"), 0) | some
 
 
 @pytest.mark.real
@@ -72,6 +75,103 @@ def test_a_store_moves_to_redis_and_back(url: str, tmp_path: Path, capsys: pytes
         assert into_memory(store.get(KEYS[0])) == recording(KEYS[0], b"newer", stored_at=99.0)
         assert into_memory(store.get(KEYS[5])) == recording(KEYS[5], KEYS[5].encode() * 100, stored_at=5.0)
         assert [entry.key for entry in store.entries() if entry.pinned] == [KEYS[2]]
+
+
+def contents(store: ManagedStore) -> dict[Key, list[tuple[object, ...]]]:
+    """Return all versions of each recording with their times, pins and heads."""
+    keys = sorted({*store.keys(), *store.version_keys_beginning("")})
+    return {
+        key: [
+            (one.valid_from, one.valid_until, one.stored_at, one.pinned, into_memory(store.get_version(one)))
+            for one in store.versions(key)
+        ]
+        for key in keys
+    }
+
+
+def noted(index: Collections) -> list[tuple[object, ...]]:
+    """Return all that collections have."""
+    return [
+        (
+            (one.name, one.owner, one.created, one.changed, one.recordings, one.failures),
+            index.members(one),
+            [index.facts(one, kind) for kind in (ADDRESS, CLIENT)],
+            index.descriptions(one),
+        )
+        for one in index.list()
+    ]
+
+
+@pytest.mark.real
+def test_versions_pins_and_collections_move_to_redis_and_back(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    folder = cache_folder(before, UPSTREAM)
+    index = CollectionIndex(folder, lambda: 100.0)
+    with closing(DiskStore(folder)) as store:
+        for text, at in ((b"one", 0.0), (b"two", 1.0), (b"three", 2.0)):
+            store.put(recording(KEYS[0], text, stored_at=at))
+        store.put(recording(KEYS[0], b"THREE", stored_at=9.0), same_as=store.entry(KEYS[0]))
+        for at in (1.0, 2.0):
+            store.put(recording(KEYS[1], b"%d" % at, stored_at=at))
+        store.remove(KEYS[1])
+        store.pin(KEYS[0], pinned=True)
+        for kind, key, content in ((RECORDING, KEYS[0], None), (FAILURE, KEYS[2], b"{}")):
+            index.note(
+                "paper", "", Member(kind, key, 1, 0.0, was_pinned=False, content=content), 9, [(ADDRESS, "http")]
+            )
+        index.note_description("paper", "isgri.json", 1.0, b"{}")
+        expected = contents(store), noted(index)
+
+    assert copy(capsys, before, url) == counts(copied=1, versions=3, collections=1)
+    assert copy(capsys, before, url) == counts(present=1, collections=1)
+    assert main(["copy", "--upstream", UPSTREAM, "--from", url, "--to", str(after)]) == 0
+    line = "1 recording copied, 0 present already, 0 failed; also 3 earlier versions and 1 collection copied\n"
+    assert capsys.readouterr().out == line
+
+    with closing(open_store(StoreAddress.parse(url), UPSTREAM)) as shared:
+        shared_index = open_collections(StoreAddress.parse(url), UPSTREAM, lambda: 100.0)
+        assert (contents(shared), noted(shared_index)) == expected
+        assert list(shared.verify(fix=False)) == []
+    folder = cache_folder(after, UPSTREAM)
+    with closing(DiskStore(folder)) as store:
+        assert (contents(store), noted(CollectionIndex(folder, lambda: 100.0))) == expected
+        assert list(store.verify(fix=False)) == []
+
+
+@pytest.mark.real
+def test_collections_that_were_noted_beside_a_store_in_redis_are_copied_to_it(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A release that had recordings in Redis, and collections in the folder of each machine."""
+    index = CollectionIndex(cache_folder(tmp_path, UPSTREAM), lambda: 100.0)
+    index.note("paper", "", Member(RECORDING, KEYS[0], 1, 0.0, was_pinned=False, content=None), 9, [])
+    with closing(open_store(StoreAddress.parse(url), UPSTREAM)) as shared:
+        shared.put(recording())
+
+    assert copy(capsys, tmp_path, url)["collections"] == 1
+
+    (found,) = open_collections(StoreAddress.parse(url), UPSTREAM, lambda: 100.0).list()
+    assert (found.name, found.recordings) == ("paper", 1)
+
+
+@pytest.mark.real
+def test_a_version_of_the_time_of_another_one_is_not_copied(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(DiskStore(cache_folder(tmp_path, UPSTREAM))) as store:
+        for at in (10.0, 20.0):
+            store.put(recording(text=b"%d" % at, stored_at=at))
+    with closing(open_store(StoreAddress.parse(url), UPSTREAM)) as shared:
+        shared.put(recording(text=b"other", stored_at=15.0))
+
+    assert main(["copy", "--upstream", UPSTREAM, "--from", str(tmp_path), "--to", url]) == 1
+
+    printed = capsys.readouterr()
+    assert "a version of aaaaaaaaaaaa was not copied: the target has another one of the same time" in printed.err
+    with closing(open_store(StoreAddress.parse(url), UPSTREAM)) as shared:
+        assert [(one.valid_from, one.valid_until) for one in shared.versions(KEYS[0])] == [(15.0, 20.0), (20.0, None)]
 
 
 @pytest.mark.real
@@ -100,15 +200,15 @@ def test_a_copy_that_is_interrupted_tells_how_far_it_came_and_goes_on_later(
 ) -> None:
     fill(tmp_path / "from")
     command = ["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", str(tmp_path / "to")]
-    put = DiskStore.put
+    restore = DiskStore.restore
 
-    def put_four(store: DiskStore, one: Recording, **options: Entry | None) -> None:
+    def restore_four(store: DiskStore, one: Recording, entry: Entry) -> None:
         if store.usage().recordings == 4:
             raise signal
-        put(store, one, **options)
+        restore(store, one, entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DiskStore, "put", put_four)
+        patch.setattr(DiskStore, "restore", restore_four)
         if isinstance(signal, SystemExit):
             with pytest.raises(SystemExit):
                 main(command)
@@ -129,17 +229,17 @@ def test_a_copy_ends_in_a_line_where_redis_ends_and_goes_on_once_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "from")
-    put = RedisStore.put
+    restore = RedisStore.restore
     with running_redis(tmp_path / "redis") as server:
         url = f"{server.url}?bodies=file://{tmp_path}/heads"
 
-        def put_then_kill(store: RedisStore, one: Recording, **options: Entry | None) -> None:
-            put(store, one, **options)
+        def restore_then_kill(store: RedisStore, one: Recording, entry: Entry) -> None:
+            restore(store, one, entry)
             if store.usage().recordings == 3:
                 server.kill()
 
         with monkeypatch.context() as patch:
-            patch.setattr(RedisStore, "put", put_then_kill)
+            patch.setattr(RedisStore, "restore", restore_then_kill)
             assert main(["copy", "--upstream", UPSTREAM, "--from", str(tmp_path / "from"), "--to", url]) == 1
         printed = capsys.readouterr()
         assert printed.out == "3 recordings copied, 0 present already, 0 failed\n"

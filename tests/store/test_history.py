@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.store.base import Entry, Store
+    from oda_proxy.store.base import Entry, ManagedStore, Store
     from oda_proxy.store.index import Index
     from tests.support.redis_server import RedisServer
 
@@ -557,6 +557,67 @@ def test_a_lower_limit_removes_the_surplus_that_exists_and_counts_it(
     assert store.expire_versions(100.0) == 0
     if isinstance(store, DiskStore | RedisStore):
         assert list(store.verify(fix=False)) == []
+
+
+# -- copies of another store ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["disk", REDIS])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagedStore]:
+    opened: ManagedStore
+    opened = redis_store(request, tmp_path) if request.param == "redis" else DiskStore(tmp_path / "target")
+    with closing(opened):
+        yield opened
+        assert list(opened.verify(fix=False)) == []
+
+
+def restore(source: Store, target: ManagedStore) -> None:
+    """Copy the last version first, as a copy that is interrupted has it."""
+    for entry in reversed(source.versions(KEY)):
+        recorded = source.get_version(entry)
+        assert recorded is not None
+        with closing(recorded.head):
+            target.restore(recorded, entry)
+
+
+def test_a_copy_has_the_times_of_the_other_store(target: ManagedStore) -> None:
+    source = MemoryStore()
+    source.put(recording(KEY, b"one", stored_at=10.0))
+    source.put(recording(KEY, b"ONE", stored_at=20.0), same_as=source.entry(KEY))
+    source.put(recording(KEY, b"two", stored_at=30.0))
+    source.put(recording(KEY, b"three", stored_at=35.0))
+    source.remove(KEY)
+    source.put(recording(KEY, b"four", stored_at=40.0))
+    source.put(recording(KEY, b"FOUR", stored_at=50.0), same_as=source.entry(KEY))
+
+    for _ in range(2):
+        restore(source, target)
+
+        assert times(target) == times(source) == [(10.0, 30.0), (30.0, 35.0), (40.0, None)]
+        assert [text_at(target, at) for at in (10.0, 32.0, 36.0, 45.0)] == [b"ONE", b"two", None, b"FOUR"]
+    assert target.usage().recordings == 1
+    assert target.history_usage().versions == 2
+
+
+def test_what_a_copy_replaces_becomes_an_earlier_version(target: ManagedStore) -> None:
+    source = MemoryStore()
+    source.put(recording(KEY, b"new", stored_at=40.0))
+    source.put(recording(KEY, b"NEW", stored_at=50.0), same_as=source.entry(KEY))
+    target.put(recording(KEY, b"of the target", stored_at=20.0))
+    target.pin(KEY, pinned=True)
+
+    restore(source, target)
+    assert times(target) == [(20.0, 40.0), (40.0, None)]
+    assert [one.pinned for one in target.versions(KEY)] == [True, True]
+
+    target.put(recording(KEY, b"later", stored_at=45.0))
+    restore(source, target)
+    assert [text_at(target, one.valid_from) for one in target.versions(KEY)] == [
+        b"of the target",
+        b"NEW",
+        b"later",
+        b"NEW",
+    ]
 
 
 # -- on disk ----------------------------------------------------------------------------------------

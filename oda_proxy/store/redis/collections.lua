@@ -223,16 +223,14 @@ function commands.members(id)
   return found
 end
 
--- Return owners and names, in turn, of the collections that have any of some recordings.
+-- Return the names of the collections that have any of some recordings.
 function commands.names_with(...)
   local found, seen = {}, {}
   for _, key in ipairs({...}) do
     for _, id in ipairs(redis.call('SMEMBERS', k('with', key))) do
       if not seen[id] then
         seen[id] = true
-        local values = redis.call('HMGET', k('collection', id), 'owner', 'name')
-        found[#found + 1] = values[1] or ''
-        found[#found + 1] = values[2] or ''
+        found[#found + 1] = redis.call('HGET', k('collection', id), 'name') or nil
       end
     end
   end

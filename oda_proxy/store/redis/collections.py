@@ -15,7 +15,7 @@ from oda_proxy.store.collections import Collection, CollectionError, Member, NoC
 from oda_proxy.store.redis.medium_errors import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from redis import Redis
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.redis.keyspace import Keyspace
 
 BATCH: Final = 100
-"""Members that are merged by one script."""
+"""Members that are merged, or recordings that are looked up, by one script."""
 
 _MEMBER: Final = re.compile(r"(\d{1,15})\|(-?[0-9.e+-]{1,30})\|\d{1,18}\|([01])")
 _KINDS: Final = (collections.RECORDING, collections.FAILURE)
@@ -127,7 +127,9 @@ class RedisCollections:
 
     def names_with(self, keys: Iterable[str]) -> Sequence[str]:
         """Return the names of the collections that have any of these recordings, in order."""
-        return sorted({name for _, name in self._with(list(keys))})
+        wanted = list(keys)
+        batches = (wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH))
+        return sorted({_text(name) for batch in batches for name in self._call("names_with", *batch)})
 
     def is_member(self, key: str) -> bool:
         """Return whether a recording is in any collection."""
@@ -149,12 +151,6 @@ class RedisCollections:
     def remove(self, collection: Collection) -> None:
         """Remove a collection. Callers unpin its recordings before: after a crash it is still there to be removed."""
         self._call("remove", collection.id)
-
-    def _with(self, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Iterate over owners and names of the collections that have any of some recordings."""
-        for start in range(0, len(keys), BATCH):
-            values = iter(map(_text, self._call("names_with", *keys[start : start + BATCH])))
-            yield from zip(values, values, strict=True)
 
     def _raise_limit(self, word: str, name: str, kind: str) -> NoReturn:
         """Raise CollectionError for what a script refuses."""

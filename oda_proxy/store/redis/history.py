@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from oda_proxy.store.history_limits import after, next_valid_from, not_before
+from oda_proxy.store.history_limits import after, next_valid_from, not_before, restored_from
 from oda_proxy.store.redis.fields import (
     DAMAGE,
     has_place,
@@ -53,11 +53,14 @@ def replacement(former: FormerRow, recording: Recording, same_as: Entry | None) 
     return Replacement(former, version, None if begin == recording.stored_at else begin)
 
 
-def replacement_since(former: FormerRow, key: Key, valid_from: float) -> Replacement:
-    """Return what becomes of the row that the recording of another store replaces, which is the answer since a time."""
-    row = _row(key, former)
-    version = _version(former, row, valid_from) if row is not None and row.valid_from < valid_from else None
-    return Replacement(former, version, valid_from)
+def restored(former: FormerRow, entry: Entry) -> Replacement:
+    """Return what becomes of the row that the recording of another store replaces, with its metadata there."""
+    row = _row(entry.key, former)
+    replaced = None if row is None else row.entry(used_at=0.0, pinned=False)
+    begin = restored_from(entry, replaced, _end(former))
+    is_other = row is not None and row.valid_from != entry.valid_from
+    version = _version(former, row, begin) if row is not None and is_other else None
+    return Replacement(former, version, None if begin == entry.stored_at else begin)
 
 
 def archive(index: RedisIndex, key: Key, valid_until: float, limits: HistoryLimits) -> Change:

@@ -157,10 +157,7 @@ class RedisStore:
             self._writer.put(recording, same_as, fence)
 
     def restore(self, recording: Recording, entry: Entry) -> None:
-        """Store a recording of another store with the times of its metadata there, as an earlier version or as today's.
-
-        Where it is today's, the one that it replaces becomes an earlier version, unless that is not older.
-        """
+        """Store a recording of another store with the times of its metadata there, as `ManagedStore.restore`."""
         with self._translated_errors():
             self._writer.restore(recording, entry)
 

@@ -57,8 +57,7 @@ class RecordingWriter:
     def restore(self, recording: Recording, entry: Entry) -> None:
         """Store a recording with the times of its metadata in another store, as `ManagedStore.restore`."""
         if entry.valid_until is None:
-            since = entry.valid_from
-            self._write(recording, lambda former: history.replacement_since(former, recording.key, since), None)
+            self._write(recording, lambda former: history.restored(former, entry), None)
             return
         head = _compressed(recording.head)
         version = version_fields(
