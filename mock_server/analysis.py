@@ -170,7 +170,9 @@ class Analysis:
     async def _check(self, arguments: Mapping[str, Any], context: RequestContext) -> Parameters:
         checker = check_2019 if self._is_2019 else check
         times = [arguments[name] for name in ("T1", "T2") if name in arguments]
-        if needs_astropy(times, time_format_of(arguments)):
+        # What may take long: the import of astropy, and a check against a schema.
+        has_schema = any(one.kind == "structured" for one in context.description.parameters(context.product))
+        if has_schema or needs_astropy(times, time_format_of(arguments)):
             return await asyncio.to_thread(checker, arguments, context.description, context.product)
         return checker(arguments, context.description, context.product)
 

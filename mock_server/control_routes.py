@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ async def control(control: Control, request: web.Request, route: str, instrument
     # Browsers name the origin of each form; other programs send JSON, which pages of other sites cannot.
     is_form = request.method == "POST" and request.content_type == _FORM and "Origin" in request.headers
     try:
+        _check_host(request)
         match request.method:
             case "GET" | "HEAD":
                 return _readable(control, route, instruments)
@@ -111,6 +113,27 @@ def _check_members(body: Mapping[str, Any], required: str = "", optional: str = 
         raise ControlError(f"{required!r} is missing in the JSON object of the request")
     if unknown := sorted(set(body) - {required, optional}):
         raise ControlError(f"there is no {unknown[0][:40]!r}: the JSON object can have {required or 'no members'}")
+
+
+def _check_host(request: web.Request) -> None:
+    """Refuse requests for a name of another site, which may resolve to this machine (DNS rebinding).
+
+    No other site is called by an address, by a name without a dot, or by one below `localhost` (RFC 6761).
+    """
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # brackets in the wrong places
+        name = request.host
+    if "." in name and not name.endswith(".localhost") and not _is_address(name):
+        raise ControlError(f"the mock does not answer as {name[:60]!r} here: use its address, or localhost", 421)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_origin(request: web.Request) -> None:

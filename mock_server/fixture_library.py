@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mock_server.descriptions import Description
 from mock_server.matching import DUMMY, FixtureIndex, NormalisedQuery
 from mock_server.parameter_values import BadParameterError
 from mock_server.parameters import check
+from mock_server.web_products import WebFixture, for_web_page
 from oda_proxy.errors import FixtureError
 from oda_proxy.fixture.reading import Fixture, open_folder
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.fixture.model import FixtureAnswer, Instrument
 
-    ProductSource: TypeAlias = Fixture | SyntheticFixture | DescribedFixture
+    ProductSource: TypeAlias = Fixture | SyntheticFixture | DescribedFixture | WebFixture
 
 log = logging.getLogger(__name__)
 
@@ -144,22 +145,28 @@ class FixtureLibrary:
         """The names of all instruments, sorted."""
         return sorted(self.descriptions)
 
-    def find(self, query: NormalisedQuery) -> Fixture | None:
+    def find(self, query: NormalisedQuery) -> ProductSource | None:
         """Return the fixture with this query, or the result of a dummy instrument, or None.
+
+        For queries without `api`, products for the web page are made from a fixture with it.
 
         The plugins of the modelled instruments return the same dummy product to every query of the type `Dummy`.
         """
-        found = self.index.find(query)
+        found: ProductSource | None = self.index.find(query)
         if found is None and query.query_type == DUMMY and query.instrument in MODELLED:
-            return self.index.find_dummy(query)
+            found = self.index.find_dummy(query)
         if found is None and self.dummy_plugin is not None:
-            return self.dummy_plugin.find(query)
+            found = self.dummy_plugin.find(query)
+        if found is None and not query.api and query.instrument in MODELLED:
+            return for_web_page(self.find(replace(query, api=True)))
         return found
 
-    def synthesise(self, query: NormalisedQuery) -> SyntheticFixture | DescribedFixture | None:
+    def synthesise(self, query: NormalisedQuery) -> ProductSource | None:
         """Return synthetic data for a query, or None if there are none for such queries or they are switched off."""
         if self.seed is None:
             return None
+        if not query.api and query.instrument in MODELLED:
+            return for_web_page(self.synthesise(replace(query, api=True)))
         from mock_server.synthetic.described_fixture import described_fixture  # imported only if they are needed
         from mock_server.synthetic.synthetic_fixture import synthetic_fixture
 
@@ -210,6 +217,8 @@ class FixtureLibrary:
 
 def _identity(fixture: ProductSource) -> int | str:
     """Return an identifier: fixtures live as long as the library, synthetic ones have unique paths."""
+    if isinstance(fixture, WebFixture):
+        return f"{_identity(fixture.source)} for the web page"
     return id(fixture) if isinstance(fixture, Fixture) else fixture.path
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mock_server.synthetic.guessed_outputs import guessed_outputs
+from mock_server.synthetic.output_names import file_names
 from oda_proxy.errors import FixtureError
 from oda_proxy.fixture.model import FixtureAnswer
 
@@ -50,8 +51,13 @@ class DescribedFixture:
             return wire_products(self.query, self.outputs, self.units, int(self.digest[:8], 16), form=form)
 
     def read_file(self, name: str) -> bytes:
-        """Return the content of a file; raises FixtureError, because made-up outputs have none."""
-        raise FixtureError(Path(self.path), f"has no file {name!r}")
+        """Return the content of a file, which is an output in the form that its name tells; raises FixtureError."""
+        from mock_server.synthetic.output_files import output_files
+
+        contents = output_files(self.outputs, self.wire_products())
+        if name not in contents:
+            raise FixtureError(Path(self.path), f"has no file {name!r}")
+        return contents[name]
 
 
 def described_fixture(query: NormalisedQuery, description: Description, seed: int) -> DescribedFixture | None:
@@ -66,7 +72,7 @@ def described_fixture(query: NormalisedQuery, description: Description, seed: in
     digest = query.digest(seed)
     return DescribedFixture(
         path=f"{query.instrument}/{query.product}/synthetic-{digest[:16]}",
-        files=MappingProxyType({}),
+        files=MappingProxyType(dict.fromkeys(filter(None, file_names(outputs)))),
         query=query,
         outputs=outputs,
         units=MappingProxyType({one.name: one.units for one in description.parameters(query.product)}),

@@ -40,7 +40,7 @@ _PICTURES: Final = "binary_image_product_list"
 _TEXTS: Final = "text_product_list"
 _PROGRESS: Final = "progress_product_list"
 _OF_NB2WORKFLOW: Final = (_ARRAYS, _ASCII_TABLES, _BINARIES, _PICTURES, _TEXTS, _PROGRESS)
-_MEMBERS: Final = {
+MEMBERS: Final = {
     "image": _ARRAYS,
     "light_curve": _ARRAYS,
     "spectrum": _ARRAYS,
@@ -53,6 +53,7 @@ _MEMBERS: Final = {
     "parameter": _TEXTS,
     "progress": _PROGRESS,
 }
+"""The list in `products` that has the outputs of a kind."""
 _ROWS: Final = 30
 _PICTURE_WIDTH: Final = 240
 _SPECTRUM: Final = {"ENERGY": "keV", "FLUX": "1 / (keV cm2 s)", "ERROR": "1 / (keV cm2 s)"}
@@ -91,8 +92,8 @@ def wire_products(
         products |= {member: [] for member in _OF_NB2WORKFLOW}
     for number, output in enumerate(outputs):
         maker = _Maker(query, output, read_scene(query, units, output.size), random_state(seed + number), form)
-        if output.kind in _MEMBERS:
-            products.setdefault(_MEMBERS[output.kind], []).append(maker.item())
+        if output.kind in MEMBERS:
+            products.setdefault(MEMBERS[output.kind], []).append(maker.item())
         else:
             products |= maker.member()
     return products

@@ -33,6 +33,15 @@ def curve_png(values: NDArray[Any], width: int) -> bytes:
     return _png(picture)
 
 
+def map_png(values: NDArray[Any]) -> bytes:
+    """Return a picture of a map, bright pixels dark and NaN white, with the first row at the bottom."""
+    seen = np.isfinite(values)
+    low, high = np.percentile(values[seen], (1, 99.9)) if seen.any() else (0.0, 1.0)
+    scaled = (np.where(seen, values, high) - low) / ((high - low) or 1.0)
+    grey = np.rint(_WHITE * (1 - np.clip(scaled, 0, 1))).astype(np.uint8)
+    return _png(np.where(seen, grey, _WHITE).astype(np.uint8)[::-1])
+
+
 def _png(picture: NDArray[np.uint8]) -> bytes:
     """Return a PNG file (ISO 15948) of 8-bit grey values."""
     height, width = picture.shape

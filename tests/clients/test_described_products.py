@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 SETTINGS: Final = MockSettings(public_instruments=True, synthetic=True, time_scale=0)
-IGNORED_BY_1_0: Final = frozenset({"picture", "text", "gw_strain", "gw_spectrogram", "gw_skymap"})
-"""Kinds of outputs that oda_api 1.0 does not know: it returns the others."""
+IGNORED: Final = frozenset({"picture", "text", "gw_strain", "gw_spectrogram", "gw_skymap"})
+"""Kinds of outputs that oda_api does not know up to 1.1.0: it returns the others."""
 TIMES: Final = {"T1": "2004-03-15T23:27:40.000", "T2": "2004-03-16T00:03:15.000"}
 WITHOUT_FRAME: Final = {("gw", "gw_skymap_image"), ("legacysurvey", "legacy_survey_image")}
-"""Products with a catalogue without a frame, as their plugins make it: oda_api 1.0 fails on it."""
+"""Products with a catalogue without a frame, as their plugins make it: oda_api fails on it up to 1.1.0."""
+BINARY_OBJECTS: Final = {("cta", "pre_defined_model"), ("cta", "model_cube_file")}
+"""Products with a file as an object, as nb2workflow makes it: oda_api 1.1.0 wants a text. The mock sends one to 1.0."""
+UNREAD: Final = {"1.0": WITHOUT_FRAME, "1.1.0": WITHOUT_FRAME | BINARY_OBJECTS}
+UNDRAWN: Final = {"1.2.1": "`np.NaN` was removed in the NumPy 2.0 release"}
+"""Why a release cannot draw the mosaic."""
 PRODUCTS: Final = [
     (instrument.name, query)
     for instrument in read_descriptions(SETTINGS.description_folders[0])
@@ -41,8 +46,8 @@ def arguments(instrument: str, query: QueryDescription) -> dict[str, Any]:
 def expected(query: QueryDescription, version: str) -> int:
     """Return how many products a client makes of the outputs."""
     kinds = [output.kind for output in query.outputs or () if output.kind != "comment"]
-    if version == "1.0":
-        return sum(kind not in IGNORED_BY_1_0 for kind in kinds)
+    if version in ("1.0", "1.1.0"):
+        return sum(kind not in IGNORED for kind in kinds)
     return sum({"gw_strain": 2, "gw_skymap": 2}.get(kind, 1) for kind in kinds)
 
 
@@ -54,18 +59,19 @@ async def server() -> AsyncIterator[TestServer]:
     await started.close()
 
 
-@pytest.mark.parametrize("version", ["1.3.5", "1.0"])
+@pytest.mark.parametrize("version", ["1.3.5", "1.2.42", "1.2.1", "1.1.0", "1.0"])
 async def test_every_product_of_every_public_instrument_and_a_mosaic_of_isgri_are_decoded_and_used(
     run_client: Callable[..., Any], server: TestServer, version: str
 ) -> None:
     url, queries = str(server.make_url("/dispatch-data")), [arguments(*one) for one in PRODUCTS]
     queries.append({"instrument": "isgri", "product": "isgri_image", "product_type": "Real", **TIMES})
     *answers, mosaic = await asyncio.to_thread(run_client, version, "described_products.py", url, json.dumps(queries))
-    assert "error" not in mosaic, mosaic
+    assert UNDRAWN.get(version, "") in mosaic.get("error", ""), mosaic
+    assert ("error" in mosaic) == (version in UNDRAWN), mosaic
     got = {(name, query.product_name): answer for (name, query), answer in zip(PRODUCTS, answers, strict=True)}
     assert len({name for name, _ in got}) >= 10
     errors = {place: answer["error"] for place, answer in got.items() if "error" in answer}
-    assert errors.keys() == (WITHOUT_FRAME if version == "1.0" else set()), errors
+    assert errors.keys() == UNREAD.get(version, set()), errors
     counts = {(name, query.product_name): expected(query, version) for name, query in PRODUCTS}
     counted = {place: len(answer["names"]) for place, answer in got.items() if place not in errors}
     assert counted == {place: count for place, count in counts.items() if place not in errors}

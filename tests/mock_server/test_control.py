@@ -268,6 +268,25 @@ async def test_pages_of_other_sites_change_nothing(mock: Mock, headers: dict[str
     assert (await mock.post("reset", {}, **headers))[0] == status
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8401", 200),
+        ("[::1]:8401", 200),
+        ("localhost", 200),
+        ("mock:8401", 200),
+        ("notebook.localhost", 200),
+        ("rebound.example.org:8401", 421),
+        ("127.0.0.1.example.org", 421),
+        ("127.0.0.1]x.org", 421),
+    ],
+)
+async def test_a_name_of_another_site_that_resolves_to_the_mock_is_refused(mock: Mock, host: str, status: int) -> None:
+    assert (await mock.post("reset", {}, Host=host))[0] == status
+    async with mock.client.get("/-/requests", headers={"Host": host}) as response:
+        assert response.status == status
+
+
 async def test_a_form_of_another_site_is_refused_by_its_content_type(mock: Mock) -> None:
     async with mock.client.post("/-/reset", data={"a": "b"}) as response:
         assert response.status == 415

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,3 +164,20 @@ async def test_an_uploaded_file_is_echoed_as_an_address_that_answers_head_and_ge
         assert (response.status, response.headers["Content-Length"]) == (200, "6")
         assert await response.read() == (b"1 2 3\n" if method == "GET" else b"")
     assert (await mock.get(address.replace("f2b3", "0000"))).status == 403
+
+
+async def test_a_slow_check_against_a_schema_holds_up_no_other_request(
+    mock: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_are_answered = threading.Event()
+
+    def check(*_: Any) -> str:
+        return "valid" if others_are_answered.wait(10) else "too long"
+
+    monkeypatch.setattr("mock_server.parameter_values.check_with_schema", check)
+    slow = asyncio.create_task(sent(mock, table='{"a": [2]}'))
+    await asyncio.sleep(0)
+    assert (await mock.get("/instr-list")).status == 200
+    others_are_answered.set()
+    status, _ = await slow
+    assert status == 200
