@@ -230,7 +230,13 @@ async def test_nothing_is_sent_under_only(proxy: Proxy, upstream: Script, clock:
     claims = {"sub": "someone", "exp": clock.now + 3600, "roles": "general"}
     token = jwt.encode(claims, "k" * 32, algorithm="HS256")
 
+    upstream.then([]).then(product("private"))  # the description of the instrument, and the answer
+    assert "stored" in str((await ask(online, fields=f"&token={token}")).cache_status)
+    clock.now += 60.0
+    upstream.asked.clear()
     assert await value(await ask(online, "/as-of/2026-02-01/only")) == "one"
+    result = await ask(online, "/as-of/2026-07-01/only", f"&token={token}")
+    assert "the token has not been verified" in json.loads(await body_of(result))["error"]
     for fields, words in (
         ("&instrument=unknown", "as of 2026-02-01: there is no recording of "),
         (f"&token={token}", "as of 2026-02-01: the token has not been verified"),

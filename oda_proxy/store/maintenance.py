@@ -115,7 +115,8 @@ async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, 
             if excess and not had_excess:
                 _log.warning("%s", await asyncio.to_thread(_excess_warning, store, excess))
             had_excess = excess > 0
-            if remove_orphans and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
+            is_due = number % ORPHANS_EVERY == 1  # soon after a start, whose limits may be lower than before
+            if is_due and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
                 _log.info("removed %d earlier versions, which are more or older than --history allows", expired)
             faults.note_success("maintained")
             if any(faults) and isinstance(store, RemoteStore):

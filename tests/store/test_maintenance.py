@@ -17,6 +17,7 @@ from oda_proxy.store.base import FreeSpace, OtherRecordings, Usage
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.eviction import EvictionCounts, Limits
 from oda_proxy.store.faults import StoreFaults
+from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.maintenance import background_maintenance, maintain, prune
 from oda_proxy.store.memory import MemoryStore
 from tests.support.recordings import KEYS, into_memory, recording
@@ -223,6 +224,30 @@ async def test_in_the_background_it_is_logged_once_that_pinned_recordings_exceed
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == warnings
+
+
+async def test_versions_beyond_a_lower_limit_are_removed_soon_after_a_start_and_counted_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
+    with closing(DiskStore(tmp_path)) as before:
+        for number in range(6):
+            before.put(recording(KEYS[0], b"%d" % number, stored_at=float(number)))
+
+    class Watched(DiskStore):
+        def save_use_times(self) -> None:
+            super().save_use_times()
+            if len(self.versions(KEYS[0])) == 3:  # in the run after the one that removes versions
+                enough.set()
+
+    enough = threading.Event()
+    with closing(Watched(tmp_path, history=HistoryLimits(2))) as store:
+        with caplog.at_level(logging.INFO, "oda_proxy"):
+            faults = StoreFaults(lambda: 0.0)
+            async with background_maintenance(store, lambda: Limits(10**9), faults, EvictionCounts()):
+                await asyncio.to_thread(enough.wait, PATIENCE)
+        assert [one.valid_from for one in store.versions(KEYS[0])] == [3.0, 4.0, 5.0]
+    assert "removed 3 earlier versions, which are more or older than --history allows" in caplog.messages
 
 
 class Unreadable(MemoryStore):
