@@ -40,6 +40,7 @@ from oda_proxy.handlers.past_answers import PastAnswerHandler
 from oda_proxy.handlers.past_durations import add_past_durations
 from oda_proxy.handlers.persons import Persons
 from oda_proxy.handlers.query_tally import COLD, HOT, QueryTally
+from oda_proxy.handlers.recorded_failures import CapsuleFailures
 from oda_proxy.handlers.request_notes import note_person, note_query
 from oda_proxy.handlers.services import Services
 from oda_proxy.handlers.token_checks import TokenChecker
@@ -84,7 +85,6 @@ if TYPE_CHECKING:
     from oda_proxy.store.base import Store
     from oda_proxy.store.freshness import Freshness
     from oda_proxy.store.hot_tier import HotTier
-    from oda_proxy.store.near_misses import MissHandler
 
 _log = logging.getLogger(__name__)
 
@@ -128,10 +128,11 @@ class Proxy:
         self._cache = RecordingCache(
             store, self.store_faults, self._resolver, clock, budget, memory=policy.memory, is_same=services.is_same
         )
-        self._miss_handler: MissHandler = services.miss_handler or NearMissHandler(store, clock=clock)
         describing_relay = Relay(services.describing or upstream)
         self._description_handler = DescriptionHandler(describing_relay, self._pipeline, self._descriptions)
         self.capsules = services.capsules or CapsuleRecordings()
+        near_misses = services.miss_handler or NearMissHandler(store, clock=clock)
+        self._miss_handler = CapsuleFailures(self.capsules, near_misses)
         self.collections = CollectionHandler(services, store, self._resolver, self._tokens, self._description_handler)
         self._observer: QueryObserver = self.collections.observer
         self._hits = HitHandler(
@@ -411,6 +412,8 @@ class Proxy:
         except UpstreamUnreachableError:
             if recording and (recording := await self._cache.look_up(resolved)):
                 return self._hits.answer(recording, client, CacheStatus(hit=True, detail="stale"))  # RFC 5861
+            if failed := await self._miss_handler.find(resolved.query, envelope):
+                return failed
             raise
 
     async def _serve_recording(

@@ -17,11 +17,13 @@ from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.resolved import QueryResolver
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from oda_proxy.capsule.capsule import DispatcherCapsule
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Query
+    from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
 
@@ -48,11 +50,18 @@ class LoadedCapsule:
     recordings: int
     descriptions: Path
     """The folder with its descriptions."""
+    url: str
+    """The address of the dispatcher."""
+    failures: Mapping[Key, Failure]
 
     async def find(self, query: Query) -> Recording | None:
         """Return the recording of a query: everyone with access to the server may read everything in the capsule."""
         resolved = await self.resolver.resolve(query)
         return await asyncio.to_thread(self.store.peek, resolved.key)
+
+    async def find_failure(self, query: Query) -> Failure | None:
+        """Return the failure of a query."""
+        return self.failures.get((await self.resolver.resolve(query)).key) if self.failures else None
 
 
 class CapsuleRecordings:
@@ -74,6 +83,13 @@ class CapsuleRecordings:
                 return recording
         return None
 
+    async def find_failure(self, query: Query) -> tuple[Failure, str] | None:
+        """Return the failure of a query, and the address of its dispatcher, from the first capsule that has one."""
+        for capsule in self.capsules:
+            if failure := await capsule.find_failure(query):
+                return failure, capsule.url
+        return None
+
     async def load(self, paths: Sequence[Path], *, requires_match: bool = True) -> None:
         """Read capsules, in place of those that were read before.
 
@@ -93,8 +109,7 @@ class CapsuleRecordings:
             self.capsules = tuple(loaded)
             await self._replaced.aclose()  # nobody reads any more from those before the last ones
             self._replaced, self._open = self._open, stack.pop_all()
-        for capsule in self.capsules:
-            _log.info("serving %d recordings of the capsule %s", capsule.recordings, capsule.path)
+        await asyncio.to_thread(self._log_loaded)
 
     def reload(self, paths: Sequence[Path], *, requires_match: bool = True) -> None:
         """Read capsules again in the background; where that fails, all stays as it was."""
@@ -116,6 +131,17 @@ class CapsuleRecordings:
             await asyncio.gather(self._reload, return_exceptions=True)
         await self._replaced.aclose()
         await self._open.aclose()
+
+    def _log_loaded(self) -> None:
+        """Log what each capsule has, and how many of its recordings an earlier one answers instead. Blocks."""
+        taken: dict[Key, Path] = {}
+        for capsule in self.capsules:
+            _log.info("serving %d recordings of the capsule %s", capsule.recordings, capsule.path)
+            keys = list(capsule.store.keys())
+            if double := [taken[key] for key in keys if key in taken]:
+                first = ", ".join(sorted({str(path) for path in double}))
+                _log.warning("%d of the recordings of %s are answered from %s", len(double), capsule.path, first)
+            taken = dict.fromkeys(keys, capsule.path) | taken
 
     async def _load(self, path: Path, stack: AsyncExitStack) -> list[LoadedCapsule]:
         """Read the recordings of the dispatchers of a capsule that are at one of our addresses."""
@@ -139,4 +165,8 @@ async def _loaded(path: Path, dispatcher: DispatcherCapsule, store: Store) -> Lo
         key = (await resolver.resolve(recording.query)).key if recording.query else recording.key
         await asyncio.to_thread(store.put, replace(recording, key=key, private=False))
         number += 1
-    return LoadedCapsule(path, store, resolver, number, dispatcher.folder)
+    failures = {
+        (await resolver.resolve(failure.query)).key if failure.query else key: failure
+        for key, failure in dispatcher.failures.items()
+    }
+    return LoadedCapsule(path, store, resolver, number, dispatcher.folder, dispatcher.url, failures)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cachetools import LRUCache
 
 from oda_proxy.handlers.descriptions import has_token
+from oda_proxy.handlers.recorded_failures import FAILED
 from oda_proxy.http.answer import OK
 from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.query.cache_key import Key
@@ -147,6 +148,10 @@ class CollectionHandler:
         use = _Use(request, envelope, audience, base_url)
         if answer.version is not None:
             await self._note_version(use, resolved, *answer.version)
+        elif status == FAILED:
+            if self._capsules and (found := await self._capsules.find_failure(resolved.query)):
+                failed = failures.serialise(replace(found[0], key=resolved.key))
+                await self._note(use, _member(FAILURE, resolved.key, failed.encode()))
         elif status.hit or status.stored or (status.collapsed and not status.detail):
             await self._note_recording(use, resolved)
         elif content := self.observer.find(resolved.key):

@@ -19,10 +19,9 @@ from oda_proxy.config.options import PRODUCTION
 from oda_proxy.errors import NoRecordingError, OdaProxyError
 from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.recorded_failures import failed_answer
 from oda_proxy.handlers.services import Services
-from oda_proxy.http.answer import Answer
 from oda_proxy.http.cache_status import CacheStatus
-from oda_proxy.http.memento import http_date
 from oda_proxy.http.scope import EVERYTHING
 from oda_proxy.jobs.policy import JobPolicy
 from oda_proxy.proxy import Proxy
@@ -31,7 +30,6 @@ from oda_proxy.query.cache_key import PUBLIC
 from oda_proxy.query.descriptions import Descriptions
 from oda_proxy.query.message_text import printable
 from oda_proxy.query.resolved import QueryResolver
-from oda_proxy.recordings import failures
 from oda_proxy.run.dispatcher_requests import forwarded_to, page_below, public_description
 from oda_proxy.run.listeners import command_listeners
 from oda_proxy.store.disk import DiskStore
@@ -44,7 +42,8 @@ if TYPE_CHECKING:
 
     from oda_proxy.capsule.capsule import Capsule, DispatcherCapsule
     from oda_proxy.capsule.exchange import Exchange
-    from oda_proxy.http.message import Headers, Request
+    from oda_proxy.http.answer import Answer
+    from oda_proxy.http.message import Request
     from oda_proxy.http.scope import AsOf, Scope
     from oda_proxy.query.cache_key import Key
     from oda_proxy.query.query import Envelope, Token
@@ -346,11 +345,7 @@ class _RecordedFailures:
         if failure is None or (as_of is not None and failure.failed_at > as_of.time):
             return await self._otherwise.answer(resolved, envelope, as_of)
         self._items[resolved.key].uses += 1
-        body = failures.render(failure, envelope, now=time.time(), address=self._address)
-        headers: Headers = (("Content-Type", failure.content_type), ("Content-Length", str(len(body))))
-        if as_of is not None:  # RFC 7089, section 4.5.5
-            headers = (*headers, ("Memento-Datetime", http_date(failure.failed_at)))
-        return Answer(failure.status, headers, (body,), CacheStatus(hit=True, detail="failed"))
+        return failed_answer(failure, envelope, address=self._address, as_of=as_of)
 
 
 @dataclass(frozen=True, slots=True)

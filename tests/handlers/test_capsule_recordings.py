@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from oda_proxy.capsule.errors import CapsuleError
-from oda_proxy.errors import UsageError
+from oda_proxy.errors import UpstreamUnreachableError, UsageError
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip_file
 from oda_proxy.handlers.capsule_recordings import CapsuleRecordings
@@ -22,6 +24,7 @@ from oda_proxy.jobs.runtime import Runtime
 from oda_proxy.proxy import Proxy
 from oda_proxy.store.collection_index import CollectionIndex
 from oda_proxy.store.collections import RECORDING
+from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.freshness import FOR_EVER, Freshness, Rule
 from oda_proxy.store.memory import MemoryStore
 from tests.support import capsules
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
+    from oda_proxy.handlers.capsule_recordings import MakeStore
     from oda_proxy.store.base import Store
 
 RECORDED = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&RA=83&dry_run=yes"
@@ -45,16 +49,20 @@ def in_memory(size: int, stack: AsyncExitStack) -> Store:
 
 
 class Team:
-    """A proxy that serves capsules, with an empty store and a dispatcher that plays a script."""
+    """A proxy that serves capsules, with an empty store and a dispatcher that plays a script, or offline."""
 
-    def __init__(self, folder: Path, urls: tuple[str, ...] = (f"{capsules.URL}/",)) -> None:
+    def __init__(
+        self, folder: Path, urls: tuple[str, ...] = (f"{capsules.URL}/",), *, is_offline: bool = False
+    ) -> None:
         self.upstream, self.store, self.clock = Script(), MemoryStore(), Clock()
         self.capsules = CapsuleRecordings(urls, in_memory)
         self.index = CollectionIndex(folder / "store", self.clock)
         policy = Policy(freshness=Freshness((Rule("*", "*", 0.0),)))
         services = Services(capsules=self.capsules, collections=self.index)
         runtime = Runtime(clock=self.clock, sleep=at_once)
-        self.proxy = Proxy(self.store, self.upstream, policy, services=services, runtime=runtime)
+        self.proxy = Proxy(
+            self.store, None if is_offline else self.upstream, policy, services=services, runtime=runtime
+        )
 
     async def get(self, query: str = RECORDED, path: str = "/run_analysis", **headers: str) -> tuple[str, Any]:
         sent = Request("GET", path, f"{query}&query_status=new&session_id={SESSION}", tuple(headers.items()))
@@ -214,3 +222,94 @@ async def test_a_recording_of_a_capsule_may_belong_to_a_collection(team: Team, c
 
     assert [one.kind for one in team.index.members(team.index.find("my-paper"))] == [RECORDING]
     assert [entry.pinned for entry in team.store.entries()] == [True]
+
+
+FAILED = "instrument=isgri&product_type=isgri_image&query_type=Real&api=True&RA=a"
+"""A query of the capsule that failed."""
+
+
+async def test_a_recorded_failure_answers_offline_as_it_was(tmp_path: Path, capsule: Path) -> None:
+    team = Team(tmp_path, is_offline=True)
+    await team.capsules.load([capsule])
+
+    status, body = await team.get(FAILED)
+    assert status == "oda-proxy; hit; detail=failed"
+    assert "RA" in body["error"]
+    assert (await team.get(FAILED.replace("RA=a", "RA=b")))[0] != status
+    await team.capsules.close()
+
+
+async def test_a_recorded_failure_answers_while_the_dispatcher_cannot_be_reached_and_not_otherwise(
+    team: Team, capsule: Path
+) -> None:
+    await team.capsules.load([capsule])
+    team.upstream.replies.append(UpstreamUnreachableError("http://h", "refused"))
+    assert (await team.get(FAILED))[0] == "oda-proxy; hit; detail=failed"
+
+    team.upstream.then(answer())
+    assert "hit" not in (await team.get(FAILED))[0], "what failed then may succeed today"
+
+
+async def test_a_recorded_failure_is_noted_in_a_collection(tmp_path: Path, capsule: Path) -> None:
+    team = Team(tmp_path, is_offline=True)
+    await team.capsules.load([capsule])
+
+    await team.get(FAILED, path="/in/paper/run_analysis")
+
+    (one,) = team.index.list()
+    assert (one.name, one.recordings, one.failures) == ("paper", 0, 1)
+    await team.capsules.close()
+
+
+async def test_recordings_that_an_earlier_capsule_has_are_counted_at_the_start(
+    team: Team, capsule: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await team.capsules.load([capsule, tmp_path / "capsule"])
+
+    assert f"2 of the recordings of {tmp_path / 'capsule'} are answered from {capsule}" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["removed", "changed", "replaced by a folder"])
+async def test_a_capsule_that_goes_away_is_served_on(team: Team, capsule: Path, tmp_path: Path, end: str) -> None:
+    await team.capsules.load([capsule])
+    if end == "changed":
+        write(capsule, b"PK" + bytes(1000))
+    else:
+        remove(capsule, is_replaced=end != "removed")
+
+    assert (await team.get())[0] == "oda-proxy; hit; detail=capsule"
+
+
+@pytest.mark.parametrize("name", ["capsule", "paper.zip"])
+async def test_a_large_capsule_that_goes_away_is_served_on(tmp_path: Path, capsule: Path, name: str) -> None:
+    del capsule
+    team = Team(tmp_path)
+    team.capsules = CapsuleRecordings((f"{capsules.URL}/",), on_disk(tmp_path / "unpacked"))
+    await team.capsules.load([tmp_path / name])
+    (loaded,) = team.capsules.capsules
+    remove(tmp_path / name, is_replaced=False)
+
+    for key in loaded.store.keys():  # noqa: SIM118 - no mapping
+        recording = loaded.store.peek(key)
+        assert recording is not None
+        assert b"".join(recording.head.pieces())
+        recording.head.close()
+    await team.capsules.close()
+
+
+def remove(path: Path, *, is_replaced: bool) -> None:
+    """Remove a capsule, and put an empty folder in its place where it is replaced."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if is_replaced:
+        path.mkdir()
+
+
+def on_disk(folder: Path) -> MakeStore:
+    """Return what makes a store as for a large capsule."""
+
+    def make(size: int, stack: AsyncExitStack) -> Store:
+        del size
+        return stack.enter_context(closing(DiskStore(folder)))
+
+    return make
