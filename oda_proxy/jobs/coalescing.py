@@ -103,11 +103,13 @@ class Jobs:
         """Resume the jobs in the journal; one that was submitted with a token waits for a client with a token."""
         for entry in [] if self._registry.is_closing else await self._services.journal.load():
             resolved = await resolver.resolve(entry.query)
+            if self._registry.get((resolved.key,)) is not None:
+                continue  # it runs here
             if self._runtime.clock() - entry.started_at > self._policy.limits.max_duration:
                 await self._services.journal.remove(entry.key)
             elif entry.query.files:  # only a client has the files, which are sent again to fetch the products
                 self._without_files[resolved.key] = entry
-            elif not entry.private and self._registry.get((resolved.key,)) is None:
+            elif not entry.private:
                 client = _client_of(entry, self._runtime.new_session())
                 running = RunningJob(resolved, client, started_at=entry.started_at, clock=self._runtime.clock)
                 _continue(running, entry)

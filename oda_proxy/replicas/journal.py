@@ -45,7 +45,7 @@ class RedisJournal:
         return True
 
     async def write(self, entry: JournalEntry) -> None:
-        """Write an entry; where Redis is away, the job lives as long as this process."""
+        """Write an entry of a job that is led here; where Redis is away, the job lives as long as this process."""
         content, lifetime = journal.serialise(entry), round(self._lifetime * 1000)
         try:
             await self._connection.call(SCRIPT, "write", entry.key, self._owner, content, lifetime)
@@ -71,9 +71,9 @@ class RedisJournal:
             _log.warning("cannot remove an ended job from the journal: %s", error)
 
     async def load(self) -> list[JournalEntry]:
-        """Return the entries of jobs that no replica leads, the oldest first."""
+        """Return the entries of jobs that no other replica leads, the oldest first."""
         try:
-            keys = await self._connection.call(SCRIPT, "orphans", MAX_JOBS)
+            keys = await self._connection.call(SCRIPT, "orphans", MAX_JOBS, self._owner)
         except RedisAwayError:
             return []
         entries = [await self.read(Key(key.decode("ascii", "replace"))) for key in keys]

@@ -168,10 +168,10 @@ function commands.exists(key)
   return redis.call('EXISTS', k('lease', key), k('journal', key), k('ended', key)) > 0 and 1 or 0
 end
 
--- Write how a job is continued, unless another replica leads it.
+-- Write how a job is continued, while this replica leads it: what has no lease is for one client alone.
 function commands.write(key, owner, entry, ttl)
   local held = redis.call('GET', k('lease', key))
-  if held and string.match(held, '^%d+ (.*)$') ~= owner then
+  if not held or string.match(held, '^%d+ (.*)$') ~= owner then
     return 0
   end
   redis.call('SET', k('journal', key), entry, 'PX', ttl)
@@ -190,14 +190,17 @@ function commands.forget(key, owner)
   return 1
 end
 
--- Return the keys of at most `limit` jobs that can be continued, and that no replica leads.
-function commands.orphans(limit)
+-- Return the keys of at most `limit` jobs that can be continued, and that no other replica leads.
+function commands.orphans(limit, owner)
   local found = {}
   for _, key in ipairs(redis.call('SMEMBERS', k('jobs'))) do
     if redis.call('EXISTS', k('journal', key)) == 0 then
       redis.call('SREM', k('jobs'), key)
-    elseif redis.call('EXISTS', k('lease', key)) == 0 and #found < number(limit) then
-      found[#found + 1] = key
+    elseif #found < number(limit) then
+      local held = redis.call('GET', k('lease', key))
+      if not held or string.match(held, '^%d+ (.*)$') == owner then
+        found[#found + 1] = key
+      end
     end
   end
   return found

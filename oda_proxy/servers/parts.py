@@ -79,11 +79,12 @@ async def build_parts(
     describing: Callable[[Upstream], Upstream] = lambda upstream: upstream,
     others: OtherProcesses | None = None,
     started_at: float | None = None,
+    owner: str | None = None,
 ) -> Parts:
     """Build a proxy that asks the dispatcher at an address, with its store and its maintenance.
 
     `describing` returns the upstream that describes instruments; `others` are the other processes of the server, which
-    started at `started_at`, in s since 1970 (UTC).
+    started at `started_at`, in s since 1970 (UTC), and is named `owner` to its replicas.
     """
     from oda_proxy.config.folders import former_folders
     from oda_proxy.drawing.product_files import open_product_files
@@ -95,7 +96,7 @@ async def build_parts(
     folder = _store_folder(options)
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
     store = _open_store(folder, former, options, stack)
-    upstream, replicas = (None, None) if options.offline else await _connect(address, options, stack)
+    upstream, replicas = (None, None) if options.offline else await _connect(address, options, stack, owner)
     near_misses = NearMissHandler(store)
     capsules = await open_capsules(options, stack)
     proxy = _make_proxy(
@@ -226,7 +227,7 @@ def _warn_of_local_collections(local: Collections, shared: Collections) -> None:
 
 
 async def _connect(
-    address: str, options: ServeOptions, stack: AsyncExitStack
+    address: str, options: ServeOptions, stack: AsyncExitStack, owner: str | None
 ) -> tuple[ThrottledUpstream, ReplicaParts | None]:
     """Return the dispatcher at an address, and what connects this server to its replicas, if it may have some."""
     from oda_proxy.upstream.dispatcher import Dispatcher
@@ -237,7 +238,7 @@ async def _connect(
     if options.store is not None:
         from oda_proxy.servers.replicas import connect_replicas
 
-        replicas = await connect_replicas(options, options.store, dispatcher, stack)
+        replicas = await connect_replicas(options, options.store, dispatcher, stack, owner=owner)
     limited = replicas.limits if replicas else dispatcher
     return ThrottledUpstream(limited, max_concurrent=options.max_requests, rate=options.max_rate), replicas
 

@@ -54,13 +54,17 @@ class ReplicaParts:
 
 
 async def connect_replicas(
-    options: ServeOptions, store: StoreAddress, dispatcher: Upstream, stack: AsyncExitStack
+    options: ServeOptions, store: StoreAddress, dispatcher: Upstream, stack: AsyncExitStack, *, owner: str | None
 ) -> ReplicaParts:
-    """Connect to the replicas that send requests to a dispatcher; nothing fails where Redis is away."""
+    """Connect to the replicas that send requests to a dispatcher; nothing fails where Redis is away.
+
+    `owner` names this server to them, by default anew: the workers of one server have the same name, so that the next
+    of them which leads has the leases of the one before at once.
+    """
     client = async_client(store.redis, timeout=TIMEOUT)
     stack.push_async_callback(client.aclose)
     connection = Connection(client, Keyspace.of(dispatcher.url), name=str(store.redis))
-    owner, news = secrets.token_hex(8), JobNews()
+    owner, news = owner or secrets.token_hex(8), JobNews()
     coordination = Coordination(
         RedisLeases(connection, owner), news, Runtime(), owner=owner, limit=lambda: options.max_jobs, timing=TIMING
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOp
     shared, reloads = shared_access(options), Reloads(options, read_options)
     _import_all()
     tls = context_of(options, reloads)
-    started_at = time.time()
+    started_at, owner = time.time(), secrets.token_hex(8)
     passed = passed_sockets(os.environ)
     if passed:
         url = address_of_socket(passed[0], is_tls=tls is not None)
@@ -93,6 +94,7 @@ def serve_with_workers(options: ServeOptions, read_options: Callable[[], ServeOp
                 folder,
                 tls,
                 started_at,
+                owner,
                 replace(shared, tokens=reloads.tokens),
                 current,
                 is_first=is_first,
@@ -118,6 +120,8 @@ class _Worker:
     tls: ssl.SSLContext | None
     server_started_at: float
     """In s since 1970 (UTC)."""
+    owner: str
+    """The name of the server for its replicas."""
     shared: SharedAccess
     reloads: Reloads
     is_first: bool
@@ -165,6 +169,7 @@ async def _worker_app(
         describing=partial(UpstreamOfLeader, forwarder=forwarder, membership=membership),
         others=others,
         started_at=worker.server_started_at,
+        owner=worker.owner,
     )
     await check_parts(parts, contacts_upstream=worker.is_first)
     read = partial(snapshot_of, parts.proxy, parts.server)

@@ -206,14 +206,17 @@ async def test_places_are_those_of_all(kind: str, request: pytest.FixtureRequest
 
 
 @KINDS
-async def test_a_job_that_nobody_leads_is_in_the_journal(kind: str, request: pytest.FixtureRequest) -> None:
+async def test_a_job_that_nobody_leads_any_more_is_in_the_journal(kind: str, request: pytest.FixtureRequest) -> None:
     async with owners(kind, request) as (one, other):
+        await one.journal.write(ENTRY)
+        assert await one.journal.read(KEY) is None, "without a lease, it is for one client alone"
         _, fence = await one.leases.acquire(KEY, LONG)
         await one.journal.write(ENTRY)
         await other.journal.write(JournalEntry(KEY, ENTRY.query, 0.0))
         await other.journal.remove(KEY)
         assert await other.journal.read(KEY) == ENTRY
         assert await other.journal.load() == []
+        assert await one.journal.load() == [ENTRY], "its next process continues it"
         await one.leases.release(KEY, fence)
         assert await other.leases.exists(KEY)
         assert await other.journal.load() == [ENTRY]

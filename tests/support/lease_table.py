@@ -164,7 +164,7 @@ class MemoryJournal:
     is_durable: bool = True
 
     async def write(self, entry: JournalEntry) -> None:
-        if self._may_write(entry.key):
+        if self._may_write(entry.key) and self.leases.table.lease(entry.key):
             self.leases.table.journal[entry.key] = entry
 
     async def read(self, key: Key) -> JournalEntry | None:
@@ -176,7 +176,10 @@ class MemoryJournal:
 
     async def load(self) -> list[JournalEntry]:
         table = self.leases.table
-        return [] if self._is_away else [one for key, one in table.journal.items() if not table.lease(key)]
+        if self._is_away:
+            return []
+        free = (None, self.leases.owner)
+        return [one for key, one in table.journal.items() if (table.lease(key) or (0, None, 0.0))[1] in free]
 
     @property
     def _is_away(self) -> bool:
