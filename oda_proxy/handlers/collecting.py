@@ -16,7 +16,17 @@ from oda_proxy.jobs.observer import NullObserver
 from oda_proxy.query.cache_key import Key
 from oda_proxy.query.query import replace_fields
 from oda_proxy.recordings import failures
-from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, LEFT_OUT, RECORDING, CollectionError, Member, owner_of
+from oda_proxy.store.collections import (
+    ADDRESS,
+    CLIENT,
+    FAILURE,
+    LEFT_OUT,
+    RECORDING,
+    CollectionError,
+    Member,
+    OtherVersionError,
+    owner_of,
+)
 
 if TYPE_CHECKING:
     from oda_proxy.handlers.descriptions import DescriptionHandler
@@ -169,7 +179,14 @@ class CollectionHandler:
                 break
         else:
             raise CollectionError(_REMOVED)
-        await self._note(use, replace(_member(RECORDING, key), was_pinned=entry.pinned), size=entry.stored_size)
+        member = replace(_member(RECORDING, key), was_pinned=entry.pinned)
+        try:
+            await self._note(use, member, size=entry.stored_size)
+        except OtherVersionError as error:
+            if error.version != entry.valid_from:
+                raise
+            content = repr(entry.valid_from).encode()  # as of a date, the same version was noted before
+            await self._note(use, replace(member, content=content), size=entry.stored_size)
 
     async def _note_version(self, use: _Use, resolved: ResolvedQuery, key: str, since: float) -> None:
         """Note the version of a recording that a client receives, and exempt it from eviction, with all others."""

@@ -40,6 +40,17 @@ class CollectionError(OdaProxyError):
     detail = "collection"
 
 
+class OtherVersionError(CollectionError):
+    """A collection has another version of a recording; `version` is since when it was the answer, None for the last."""
+
+    def __init__(self, name: str, version: float | None) -> None:
+        has = "the answer of today" if version is None else f"the version of {time_text(version)}"
+        super().__init__(
+            f"the collection {name} has {has} to this query, and a capsule has one: use a collection for each date"
+        )
+        self.version = version
+
+
 class NoCollectionError(CollectionError):
     """There is no collection of a name, as far as one may see."""
 
@@ -111,12 +122,9 @@ def full_collection(name: str, kind: str, limit: int) -> CollectionError:
     return CollectionError(f"the collection {name} has {limit} {kind}s, which is the limit")
 
 
-def other_version(name: str, content: bytes | None) -> CollectionError:
+def other_version(name: str, content: bytes | None) -> OtherVersionError:
     """Return the error of a collection that has another version of a recording: a capsule has one answer."""
-    has = "the answer of today" if content is None else f"the version of {time_text(float(content))}"
-    return CollectionError(
-        f"the collection {name} has {has} to this query, and a capsule has one: use a collection for each date"
-    )
+    return OtherVersionError(name, float(content) if content else None)
 
 
 def full_collections(max_size: int | None) -> CollectionError:

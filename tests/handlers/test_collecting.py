@@ -343,6 +343,9 @@ async def test_two_versions_of_an_answer_are_not_in_one_collection(team: Team) -
         assert status == 400
         assert "my-paper has the version of 2023-11-14T22:13:20Z to this query" in body["error"]
     assert (await team.get(path="/as-of/2023-11-15/in/other/run_analysis"))[0] == 200
+    for path in ("/as-of/2023-11-16/in/last/run_analysis", "/in/last/run_analysis"):
+        assert (await team.get(path=path))[0] == 200, "it is the same version"
+    assert [(one.uses, one.version) for one in team.members("last")] == [(2, 1_700_000_000 + 2 * DAY)]
     assert (await team.get(path="/in/third/run_analysis"))[0] == 200
     _, _, body = await team.get(path="/as-of/2023-11-15/in/third/run_analysis")
     assert "third has the answer of today to this query" in body["error"]
