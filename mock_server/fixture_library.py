@@ -165,7 +165,7 @@ class FixtureLibrary:
         """Return synthetic data for a query, or None if there are none for such queries or they are switched off."""
         if self.seed is None:
             return None
-        if not query.api and query.instrument in MODELLED:
+        if not query.api:
             return for_web_page(self.synthesise(replace(query, api=True)))
         from mock_server.synthetic.described_fixture import described_fixture  # imported only if they are needed
         from mock_server.synthetic.synthetic_fixture import synthetic_fixture

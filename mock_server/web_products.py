@@ -1,8 +1,8 @@
 """The products of a query without `api`, for the web page of a dispatcher: pictures in HTML, and names of files.
 
 They are made from the products of the same query for clients. Members, their order and their forms are those of
-dispatcher 1.3.6 for its products of INTEGRAL and POLAR; pictures are PNG files in the HTML, where a dispatcher has
-scripts of Bokeh.
+dispatcher 1.3.6 for its products of INTEGRAL and POLAR, and of nb2workflow's plugin for others; pictures are PNG files
+in the HTML, where a dispatcher has scripts of Bokeh.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mock_server.synthetic.described_fixture import DescribedFixture
 from oda_proxy.fixture.reading import Fixture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mock_server.synthetic.described_fixture import DescribedFixture
     from mock_server.synthetic.synthetic_fixture import SyntheticFixture
     from oda_proxy.codec.product import DataProduct
     from oda_proxy.fixture.model import FixtureAnswer
@@ -54,7 +54,12 @@ class WebFixture:
 
     def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
         """Return `products` as on the wire; raises FixtureError."""
-        return _web_products(self.source, self.source.wire_products(form=form))
+        products = self.source.wire_products(form=form)
+        if not isinstance(self.source, DescribedFixture):
+            return _web_products(self.source, products)
+        from mock_server.synthetic.output_pages import web_products
+
+        return web_products(self.source.query.product, self.source.outputs, products)
 
 
 def for_web_page(source: Fixture | SyntheticFixture | DescribedFixture | WebFixture | None) -> WebFixture | None:
@@ -62,7 +67,7 @@ def for_web_page(source: Fixture | SyntheticFixture | DescribedFixture | WebFixt
     return source if source is None or isinstance(source, WebFixture) else WebFixture(source)
 
 
-def _web_products(source: Fixture | SyntheticFixture | DescribedFixture, products: Mapping[str, Any]) -> dict[str, Any]:
+def _web_products(source: Fixture | SyntheticFixture, products: Mapping[str, Any]) -> dict[str, Any]:
     from oda_proxy.codec import wire  # numpy and astropy: imported only for arrays
 
     product = source.path.split("/")[1]
@@ -100,7 +105,7 @@ def _spectra(arrays: list[DataProduct], files: list[str]) -> dict[str, Any]:
     return {**listed, "download_file_name": "spectra.tar.gz"}
 
 
-def _array_files(source: Fixture | SyntheticFixture | DescribedFixture, arrays: list[DataProduct]) -> list[str]:
+def _array_files(source: Fixture | SyntheticFixture, arrays: list[DataProduct]) -> list[str]:
     """Return the name of the file of each product."""
     if isinstance(source, Fixture):
         return [str(entry["file"]) for entry in source.answer().products.get(_PRODUCTS, ())]

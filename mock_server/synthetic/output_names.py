@@ -1,4 +1,4 @@
-"""The names of the files in which the outputs of a product are downloaded."""
+"""The names of the files in which the outputs of a product are downloaded, as in nb2workflow's plugin."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ _ENDINGS: Final[Mapping[str, str]] = {
     "light_curve": ".fits",
     "spectrum": ".fits",
     "table": ".fits",
-    "binary": ".fits",
     "ascii_table": ".ecsv",
     "picture": ".png",
-    "text": ".txt",
-    "progress": ".txt",
-    "parameter": ".json",
+    "binary": "",
+    "text": "",
 }
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]+")
 _MAX_NAME: Final = 60
 
 
 def file_names(outputs: Iterable[OutputDescription]) -> list[str]:
-    """Return the name of the file of each output, `spectrum.fits`; empty for those that are no file.
+    """Return the name of the file of each output, such as `spectrum.fits`; empty for those that are no file.
 
     A name that two outputs have gets a number the second time.
     """
     names: list[str] = []
     for number, output in enumerate(outputs):
-        ending = _ENDINGS.get(output.kind, "")
+        ending = _ENDINGS.get(output.kind)
         stem = _UNSAFE.sub("_", output.name).strip("._")[:_MAX_NAME] or output.kind
-        name = f"{stem}{ending}" if ending else ""
+        name = "" if ending is None else f"{stem}{ending}"
         names.append(f"{stem}_{number}{ending}" if name and name in names else name)
     return names

@@ -28,18 +28,19 @@ def curve_png(values: NDArray[Any], width: int) -> bytes:
     columns = np.arange(left + 1, right)
     heights = np.interp(np.linspace(0, len(values) - 1, len(columns)), np.arange(len(values)), values)
     lines = (bottom - 2 - np.rint((heights - low) / span * (bottom - top - 4))).astype(int)
-    picture[lines, columns] = _BLACK
-    picture[lines + 1, columns] = _BLACK
+    upper, lower = np.minimum(lines, np.roll(lines, 1)), np.maximum(lines, np.roll(lines, 1)) + 1
+    upper[0], lower[0] = lines[0], lines[0] + 1
+    rows = np.arange(height)[:, None]
+    picture[:, left + 1 : right][(rows >= upper) & (rows <= lower)] = _BLACK
     return _png(picture)
 
 
 def map_png(values: NDArray[Any]) -> bytes:
-    """Return a picture of a map, bright pixels dark and NaN white, with the first row at the bottom."""
+    """Return a picture of a map, its first row at the bottom; what is fainter than the median, and NaN, is white."""
     seen = np.isfinite(values)
-    low, high = np.percentile(values[seen], (1, 99.9)) if seen.any() else (0.0, 1.0)
-    scaled = (np.where(seen, values, high) - low) / ((high - low) or 1.0)
-    grey = np.rint(_WHITE * (1 - np.clip(scaled, 0, 1))).astype(np.uint8)
-    return _png(np.where(seen, grey, _WHITE).astype(np.uint8)[::-1])
+    faint, bright = (float(np.median(values[seen])), float(values[seen].max())) if seen.any() else (0.0, 1.0)
+    share = (np.where(seen, values, faint) - faint) / ((bright - faint) or 1.0)
+    return _png(np.rint(_WHITE * (1 - np.sqrt(np.clip(share, 0, 1)))).astype(np.uint8)[::-1])
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
