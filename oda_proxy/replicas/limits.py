@@ -9,18 +9,20 @@ import asyncio
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.replicas.connection import RedisAwayError
+from oda_proxy.upstream.slot_replies import with_slot
 from oda_proxy.upstream.throttling import BURST, BUSY_RETRY_AFTER, GATEWAY_ERRORS, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from oda_proxy.http.message import Body, Headers, Reply, Request, Upstream
+    from oda_proxy.http.message import Reply, Request, Upstream
     from oda_proxy.replicas.connection import Connection
 
 SLOT: Final = 15.0
@@ -88,7 +90,7 @@ class SharedLimits:
         except BaseException:
             await self._leave(name)
             raise
-        return _Reply(reply.status, reply.headers, _SlotBody(reply.body, self, name))
+        return with_slot(reply, partial(self.leave, name))
 
     async def keep_slots(self) -> None:
         """Keep the slots of requests that are under way, until it is cancelled."""
@@ -149,35 +151,3 @@ class SharedLimits:
         """Report to all replicas; while Redis is away, only this one knows."""
         with suppress(RedisAwayError):
             await self._connection.call(SCRIPT, *arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """A reply that holds its slot until its body is read or closed."""
-
-    status: int
-    headers: Headers
-    body: _SlotBody
-
-
-@dataclass(frozen=True, slots=True)
-class _SlotBody:
-    """The body of such a reply."""
-
-    body: Body
-    limits: SharedLimits
-    name: str
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self.body:
-                yield chunk
-        finally:
-            await self.limits.leave(self.name)
-
-    async def aclose(self) -> None:
-        """Close the body and release the slot."""
-        try:
-            await self.body.aclose()
-        finally:
-            await self.limits.leave(self.name)

@@ -29,6 +29,10 @@ class UpstreamCounts:
         if isinstance(request.body, bytes):
             self.sent += len(request.body)
 
+    def note_received(self, size: int) -> None:
+        """Count some bytes of the body of a response."""
+        self.received += size
+
     def note_reply(self, status: int | None, duration: float = 0.0) -> None:
         """Count a response and the s that it took, or that there was none."""
         if status is None:

@@ -21,11 +21,12 @@ from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowE
 from oda_proxy.http import headers
 from oda_proxy.upstream.breaker import Breaker
 from oda_proxy.upstream.counts import UpstreamCounts
+from oda_proxy.upstream.slot_replies import with_slot
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from oda_proxy.http.message import Body, Headers, Reply, Request, Upstream
+    from oda_proxy.http.message import Reply, Request, Upstream
     from oda_proxy.upstream.breaker import Attempt, State
 
 _log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ class ThrottledUpstream:
         except BaseException:
             slot.release()
             raise
-        return _Reply(reply.status, reply.headers, _SlotBody(reply.body, slot, self.counts))
+        return with_slot(reply, slot.aclose, self.counts.note_received)
 
     async def _acquire_slot(self) -> _Slot:
         """Wait for a slot and for the rate limit."""
@@ -313,38 +314,9 @@ class _Slot:
             self._is_held = False
             self._slots.release()
 
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """A reply that holds its slot until its body is read or closed."""
-
-    status: int
-    headers: Headers
-    body: _SlotBody
-
-
-@dataclass(frozen=True, slots=True)
-class _SlotBody:
-    """The body of such a reply."""
-
-    body: Body
-    slot: _Slot
-    counts: UpstreamCounts
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self.body:
-                self.counts.received += len(chunk)
-                yield chunk
-        finally:
-            self.slot.release()
-
     async def aclose(self) -> None:
-        """Close the body and release the slot."""
-        try:
-            await self.body.aclose()
-        finally:
-            self.slot.release()
+        """Release the slot; a second call does nothing."""
+        self.release()
 
 
 def retry_after(reply: Reply, now: float) -> float | None:
