@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.head import Head
     from oda_proxy.store.rows import HeadFile
 
+INDEX_NAME: Final = "index-name"
+"""The file or object that names the index to which the heads belong."""
+MAX_INDEX_NAME: Final = 64
+"""Bytes of its content."""
+
 _NAME: Final = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}")
 
 
@@ -28,6 +33,16 @@ class Bodies(Protocol):
 
     def probe(self) -> None:
         """Check that the medium can be used."""
+
+    @property
+    def index_name_place(self) -> str:
+        """Where the name of the index is, for a person."""
+
+    def index_name(self) -> bytes | None:
+        """Return the name of the index to which the heads belong; None where none was written."""
+
+    def write_index_name(self, name: bytes) -> None:
+        """Write the name of the index to which the heads belong."""
 
     def write(self, name: str, content: Sequence[bytes]) -> None:
         """Write a compressed head; once this returns, it survives a crash. Nobody sees a part of it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oda_proxy.errors import OdaProxyError
 from oda_proxy.http.encrypted_file import EncryptedFile
-from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name
+from oda_proxy.store.objects.bodies import INDEX_NAME, MAX_INDEX_NAME, BodiesUnusableError, is_name
 from oda_proxy.store.objects.checked_head import check, opened
 
 if TYPE_CHECKING:
@@ -73,6 +73,29 @@ class BucketBodies:
 
         with self._translated_errors():
             obstore.put(self._store, "probe", b"oda-proxy", use_multipart=False)
+
+    @property
+    def index_name_place(self) -> str:
+        """Where the name of the index is, for a person."""
+        return f"the object {INDEX_NAME} below {self._place}"
+
+    def index_name(self) -> bytes | None:
+        """Return the name of the index to which the heads belong; None where none was written."""
+        import obstore
+
+        with self._translated_errors():
+            try:
+                found = obstore.get(self._store, INDEX_NAME)
+            except FileNotFoundError:
+                return None
+            return bytes(found.bytes()) if found.meta["size"] <= MAX_INDEX_NAME else b""
+
+    def write_index_name(self, name: bytes) -> None:
+        """Write the name of the index to which the heads belong."""
+        import obstore
+
+        with self._translated_errors():
+            obstore.put(self._store, INDEX_NAME, name, use_multipart=False)
 
     def write(self, name: str, content: Sequence[bytes]) -> None:
         """Write a compressed head."""

@@ -12,8 +12,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.files import atomic
 from oda_proxy.files.ownership import make_folder, match_owner
-from oda_proxy.store.objects.bodies import BodiesUnusableError, is_name
+from oda_proxy.store.objects.bodies import INDEX_NAME, MAX_INDEX_NAME, BodiesUnusableError, is_name
 from oda_proxy.store.objects.checked_head import check, opened
 
 if TYPE_CHECKING:
@@ -39,6 +40,25 @@ class FolderBodies:
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=_PENDING)
             os.close(descriptor)
             Path(name).unlink()
+
+    @property
+    def index_name_place(self) -> str:
+        """Where the name of the index is, for a person."""
+        return str(self._folder / INDEX_NAME)
+
+    def index_name(self) -> bytes | None:
+        """Return the name of the index to which the heads belong; None where none was written."""
+        with self._translated_errors():
+            try:
+                with (self._folder / INDEX_NAME).open("rb") as file:
+                    return file.read(MAX_INDEX_NAME)
+            except FileNotFoundError:
+                return None
+
+    def write_index_name(self, name: bytes) -> None:
+        """Write the name of the index to which the heads belong."""
+        with self._translated_errors():
+            atomic.write(self._folder / INDEX_NAME, name)
 
     def write(self, name: str, content: Sequence[bytes]) -> None:
         """Write a compressed head durably."""

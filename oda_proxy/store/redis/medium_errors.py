@@ -18,11 +18,12 @@ from redis.exceptions import (
 from redis.sentinel import MasterNotFoundError
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.objects.bodies import BodiesUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oda_proxy.store.redis.address import RedisAddress
+    from oda_proxy.store.redis.address import BucketAddress, FolderAddress, RedisAddress
 
 DEFAULT_ADVICE: Final = "look at the Redis that --store names"
 
@@ -105,6 +106,16 @@ def translated(address: RedisAddress) -> Iterator[None]:
         yield
     except REDIS_ERRORS as error:
         raise StoreUnusableError(str(address), redis_reason(error), advice(error)) from error
+
+
+@contextmanager
+def translated_bodies(address: FolderAddress | BucketAddress) -> Iterator[None]:
+    """Raise StoreUnusableError where the medium of the heads fails."""
+    try:
+        yield
+    except BodiesUnusableError as error:
+        bodies_advice = "look at the folder or the bucket that --store names"
+        raise StoreUnusableError(str(address), reason(error), bodies_advice) from error
 
 
 def _meaning(error: Exception) -> tuple[str, str]:

@@ -42,7 +42,8 @@ def open_store(
     """
     require_library()  # before the imports that need it
     from oda_proxy.store.redis.index import RedisIndex
-    from oda_proxy.store.redis.medium_errors import translated
+    from oda_proxy.store.redis.medium_errors import translated, translated_bodies
+    from oda_proxy.store.redis.pairing import check_pair
     from oda_proxy.store.redis.probing import check_server
     from oda_proxy.store.redis.store import RedisStore
     from oda_proxy.store.redis.watcher import ChangeWatcher
@@ -53,9 +54,12 @@ def open_store(
         client = sync_client(address.redis)
         if follow:
             check_server(client, address.redis, keys)
+    bodies = _bodies(address.bodies, upstream)
+    with translated(address.redis), translated_bodies(address.bodies):
+        check_pair(client, keys, bodies, address)
     index = RedisIndex(client, keys)
     watcher = ChangeWatcher(index) if follow else None
-    parts = (address, index, _bodies(address.bodies, upstream), watcher)
+    parts = (address, index, bodies, watcher)
     if spool is None:
         store = RedisStore(*parts, clock=clock, track_use=track_use, history=history)
     else:

@@ -19,9 +19,8 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store.base import OtherRecordings
 from oda_proxy.store.heads import CompressedHeadWriter
 from oda_proxy.store.history_limits import HistoryLimits
-from oda_proxy.store.objects.bodies import BodiesUnusableError
 from oda_proxy.store.redis import garbage, history, searches, verification
-from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, REDIS_ERRORS, advice, reason, redis_reason
+from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, REDIS_ERRORS, advice, redis_reason, translated_bodies
 from oda_proxy.store.redis.reading import RecordingReader
 from oda_proxy.store.redis.writing import WRITE_TIME, RecordingWriter
 
@@ -351,11 +350,9 @@ class RedisStore:
         if self.watcher is not None and not self.watcher.is_connected:
             raise StoreUnusableError(str(self._address.redis), "Redis cannot be reached", DEFAULT_ADVICE)
         try:
-            yield
+            with translated_bodies(self._address.bodies):
+                yield
         except REDIS_ERRORS as error:
             if self.watcher is not None and isinstance(error, redis.ConnectionError | redis.TimeoutError):
                 self.watcher.note_failure()
             raise StoreUnusableError(str(self._address.redis), redis_reason(error), advice(error)) from error
-        except BodiesUnusableError as error:
-            bodies_advice = "look at the folder or the bucket that --store names"
-            raise StoreUnusableError(str(self._address.bodies), reason(error), bodies_advice) from error

@@ -1,0 +1,48 @@
+"""Checks that an index in Redis and the place of its heads belong together: both have the same random name.
+
+With a mistyped folder or prefix, recordings would count as damaged, with another Redis, heads as leftovers; either
+would be removed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.objects.bodies import INDEX_NAME, MAX_INDEX_NAME
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from oda_proxy.store.objects.bodies import Bodies
+    from oda_proxy.store.redis.address import StoreAddress
+    from oda_proxy.store.redis.keyspace import Keyspace
+
+
+def check_pair(client: Redis, keys: Keyspace, bodies: Bodies, address: StoreAddress) -> None:
+    """Give an index and its heads the same name, if neither has one.
+
+    An index without a name that has recordings is that of an earlier release. Raises StoreUnusableError where they do
+    not belong together, BodiesUnusableError, and the errors of redis-py.
+    """
+    any_client: Any = client
+    place = keys.key(INDEX_NAME)
+    # In this order: the name is written to Redis first, perhaps by another server at this moment.
+    named, name = bodies.index_name(), any_client.get(place)
+    if name is not None and name == named:
+        return
+    is_empty = not any_client.exists(keys.key("keys"))
+    if named is not None and is_empty:
+        raise StoreUnusableError(
+            str(address.bodies),
+            f"its heads belong to another Redis than {address.redis}, or to one that lost its data",
+            f"name another place with bodies=, or remove {bodies.index_name_place} if that Redis is gone",
+        )
+    is_of_earlier_release = name is None and named is None and next(bodies.names(), None) is not None
+    if not is_empty and not is_of_earlier_release:
+        raise StoreUnusableError(
+            str(address.redis), f"the heads of its recordings are not in {address.bodies}", "correct bodies= in --store"
+        )
+    any_client.set(place, secrets.token_hex(MAX_INDEX_NAME // 2), nx=True)
+    bodies.write_index_name(any_client.get(place))
