@@ -84,12 +84,17 @@ def control_page(control: Control, instruments: list[str], *, root: str = "", pr
         jobs=jobs,
         shown_jobs=jobs[:_SHOWN_JOBS],
         faults=[
-            {**one, "text": ", ".join(f"{name} = {value}" for name, value in one["fault"].items())} for one in faults
+            {**one, "text": ", ".join(f"{name} = {_text(value)}" for name, value in one["fault"].items())}
+            for one in faults
         ],
         kinds=get_args(FaultKind),
         requests=requests[:_SHOWN_REQUESTS],
         count=logged["dropped"] + len(requests),
     )
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _summary(arguments: Mapping[str, str]) -> str:

@@ -269,8 +269,8 @@ class MockDispatcher:
 
     async def download_file(self, incoming: Incoming) -> web.Response:
         """Redirect to the download of uploaded files."""
-        query = f"{incoming.query_string}&{_UPLOADED}"
-        return redirect(f"{incoming.products_url}dispatch-data/download_products", query)
+        query = f"?{incoming.query_string}" if incoming.query_string else ""  # without one, it has no "?" either
+        return redirect(f"{incoming.products_url}dispatch-data/download_products{query}&{_UPLOADED}")
 
     async def resolve_job_url(self, incoming: Incoming) -> web.Response:
         """Redirect to the page of a job."""

@@ -290,10 +290,10 @@ def _scenario(place: str, name: str, table: Any) -> Scenario:
 
 def _fault(place: str, table: Any) -> Fault:
     _check(f"{place}: a fault", table, _FAULT_KEYS)
-    if table.get("do") not in get_args(FaultKind):
-        raise UsageError(
-            f"{place}: there is no fault {table.get('do')!r}: choose one of {', '.join(get_args(FaultKind))}"
-        )
+    if "do" not in table:
+        raise UsageError(f"{place}: a fault needs 'do': one of {', '.join(get_args(FaultKind))}")
+    if table["do"] not in get_args(FaultKind):
+        raise UsageError(f"{place}: there is no fault {table['do']!r}: choose one of {', '.join(get_args(FaultKind))}")
     values: dict[str, Any] = {_FIELDS.get(key, key): value for key, value in table.items()}
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return Fault(**{**values, **lists})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar, overload
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
@@ -14,7 +15,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from oda_proxy.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -135,6 +136,24 @@ class MockFault:
         return MockFault(**self._control.call(f"faults/{self.number}", {"active": active}), _control=self._control)
 
 
+class _Numbered(list[T]):
+    """The jobs, requests or faults of a mock: an index that is too large says how many there are."""
+
+    def __init__(self, name: str, items: Iterable[T]) -> None:
+        super().__init__(items)
+        self._name = name
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> T | list[T]:
+        try:
+            return super().__getitem__(index)
+        except IndexError:
+            raise IndexError(f"the mock has {len(self)} {self._name} so far, counted from 0: none is {index}") from None
+
+
 @dataclass(frozen=True)
 class MockControl:
     """The control of the mock dispatcher at a URL; every property reads its current state.
@@ -170,15 +189,15 @@ class MockControl:
         """
         return MockFault(**self.call("faults", table), _control=self)
 
-    def describe(self, description: Mapping[str, Any] | Path) -> str:
+    def describe(self, description: Mapping[str, Any] | str | PathLike[str]) -> str:
         """Add the description of an instrument, or replace it and forget its jobs, and return the instrument's name.
 
         Parameters
         ----------
         description
-            The JSON object of an instrument.json (fixtures/README.md), or a file with one.
+            The JSON object of an instrument.json (fixtures/README.md), or the path of a file with one.
         """
-        document = _read_json(description) if isinstance(description, Path) else description
+        document = _read_json(Path(description)) if isinstance(description, str | PathLike) else description
         return str(self.call("instruments", document)["instrument"])
 
     def reset(self) -> None:
@@ -190,7 +209,7 @@ class MockControl:
         answer = self.call(name)
         if not isinstance(answer, dict) or set(answer) != _MEMBERS[name]:
             raise UsageError(f"{self.url}/-/{name} is not that of a mock dispatcher")
-        return [make(item) for item in answer[name]]
+        return _Numbered(name, [make(item) for item in answer[name]])
 
     def call(self, route: str, body: Mapping[str, Any] | None = None) -> Any:
         """Get a route below `/-/`, or post a body to it, and return the JSON of the response."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from mock_server.app import RUNNER_OPTIONS, make_app
 from mock_server.settings import MockSettings
+from mock_server.tokens import make_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -191,3 +193,18 @@ async def test_a_current_client_reports_a_failed_job(ask: Request) -> None:
 async def test_a_current_client_notices_a_changed_job_id(ask: Request) -> None:
     (got,) = (await ask("1.3.5", "get_product.py", IMAGE, scenario="changed-job-id"))["answers"]
     assert got["error"] == "RuntimeError"
+
+
+async def test_the_current_client_sees_what_suites_show_of_the_dummy_instruments(ask: Request) -> None:
+    claims = {"sub": "a@example.org", "email": "a@example.org", "name": "a", "tem": 0, "exp": time.time() + 3600}
+    token = make_token({**claims, "roles": "general, unige-hpc-full, refresh-tokens"}, "")
+    answer = await ask("1.3.5", "suite_stories.py", token, dummy_instruments=True, time_scale=0)
+    assert answer == {
+        "a job that waits": ["submitted", "submitted"],
+        "an image and its catalogue": ["done", 2, "Test A"],
+        "a structured parameter": "done",
+        "the products so far": "submitted",
+        "restricted": "RequestNotUnderstood",
+        "no role": "Unauthorized",
+        "refreshed": 7 * 24 * 3600,
+    }

@@ -615,6 +615,13 @@ async def test_links_lead_to_the_public_site(start: Start) -> None:
     _, answer = await mock.analyse(NEW_LIGHT_CURVE)
     for path, location in (
         (
+            "/download_file",
+            (
+                "https://example.org/mmoda/dispatch-data/download_products&from_request_files_dir=True"
+                "&download_file=True&download_products=False"
+            ),
+        ),
+        (
             "/download_file?file_list=x.fits",
             (
                 "https://example.org/mmoda/dispatch-data/download_products?file_list=x.fits&from_request_files_dir=True"

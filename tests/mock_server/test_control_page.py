@@ -76,7 +76,7 @@ async def test_the_page_holds_jobs_and_changes_faults_and_resets(mock: Client) -
     assert "New jobs stay submitted" in (await post(mock, "jobs", hold="true"))[1]
     assert "New jobs run by themselves" in (await post(mock, "jobs", hold="false"))[1]
     _, text = await post(mock, "faults", do="status", status="503", seconds="", on="1, 3", asked="submitted progress")
-    assert "do = status, asked = [&#39;submitted&#39;, &#39;progress&#39;], on = [1, 3], status = 503" in text
+    assert "do = status, asked = submitted progress, on = 1 3, status = 503" in text
     assert "off, struck 0 requests" in (await post(mock, "faults/1", active="false"))[1]
     _, text = await post(mock, "reset")
     assert "No job so far" in text

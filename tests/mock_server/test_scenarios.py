@@ -64,7 +64,7 @@ def test_a_file_adds_scenarios_and_replaces_shipped_ones(tmp_path: Path) -> None
         ("[a]\noutcome = 'done'", "a: the outcome can be 'failed', not 'done'"),
         ("[a]\nfaults = [1]", "a: a fault should be a table, not 1"),
         ("[[a.faults]]\ndo = 'explode'", "a: there is no fault 'explode': choose one of status, hang,"),
-        ("[[a.faults]]\nstatus = 502", "a: there is no fault None"),
+        ("[[a.faults]]\nstatus = 502", "a: a fault needs 'do': one of status"),
         ("[[a.faults]]\ndo = 'status'\nstatus = true", "a: a fault: status cannot be True"),
         ("[[a.faults]]\ndo = 'status'\non = ['1']", "a: a fault: on cannot be ['1']"),
         ("[[a.faults]]\ndo = 'status'\nsince = 1", "a: a fault has no 'since'"),

@@ -25,8 +25,8 @@ from tests.support.paths import CHECKOUT, NETWORK_GUARD
 
 PLUGIN = "conformance_plugin"
 COMMAND = (sys.executable, "-m", "oda_proxy.cli")
-MOCK = ("mock", "--dummy-instruments", "--secret-key", "secretkey_test", "--time-scale", "0", "--job-folders", ".")
-"""The mock that is like the dispatchers of the suites."""
+MOCK = (sys.executable, str(CHECKOUT / "tests" / "soak" / "conformance_mock.py"))
+"""The command of the mock that is like the dispatchers of the suites."""
 TIMEOUT = 300
 """Seconds for one test."""
 
@@ -99,12 +99,12 @@ def main() -> int:
     parser.add_argument(
         "--refresh", action="store_true", help="send queries with no-cache: what fails no more was joined or a hit"
     )
-    parser.add_argument("--option", action="append", default=[], help="an option for `oda-proxy serve`, or `mock`")
+    parser.add_argument("--option", action="append", default=[], help="an option for `oda-proxy serve`, or the mock")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, arguments = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     # The path of the executable is kept as it is: resolved, it would be the Python that the environment was made with.
     python, suite = options.python.absolute(), options.suite.absolute()
-    server = [*COMMAND, *(MOCK if options.mock else ["serve"]), *options.option]
+    server = [*(MOCK if options.mock else (*COMMAND, "serve")), *options.option]
     other = "over the mock" if options.mock else "through the proxy"
     with tempfile.TemporaryDirectory() as place:
         folder = (options.results or Path(place)).absolute()

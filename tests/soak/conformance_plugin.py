@@ -40,6 +40,11 @@ API = bool(os.environ.get("CONFORMANCE_API"))
 RESULT = Path(os.environ["CONFORMANCE_RESULT"])
 DISPATCHERS = re.compile(r"(gunicorn_)?dispatcher_(live|long_living)_fixture")
 """The names of the fixtures that return the URL of a dispatcher."""
+PRODUCTS_URLS = {
+    "external_products_url": "http://localhost:1234/mmoda/",
+    "default_route_products_url": "http://0.0.0.0:1234/mmoda/",
+}
+"""Public addresses in the configuration of dispatchers, by a part of the names of their fixtures."""
 LISTENING = "listening on "
 PATIENCE = 300.0
 
@@ -103,26 +108,30 @@ def pytest_fixture_setup(
 
 
 class _MockInPlaceOfDispatchers:
-    """Returns the address of one mock from each fixture that starts a dispatcher; it is reset for each test."""
+    """Returns the address of a mock from each fixture that starts a dispatcher; they are reset for each test."""
 
-    url: str = ""
+    def __init__(self) -> None:
+        self.urls: dict[str, str] = {}
+        """Addresses by the public address in the configuration; empty for that of most fixtures."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> object | None:
         """Return the address of the mock, or None for other fixtures."""
         if not DISPATCHERS.match(fixturedef.argname):
             return None
-        if not self.url:
-            self.url, stop = _start(MOCK, "the mock")
+        public = next((url for name, url in PRODUCTS_URLS.items() if name in fixturedef.argname), "")
+        if public not in self.urls:
+            options = ["--products-url", public] if public else []
+            self.urls[public], stop = _start([*MOCK, *options], "the mock")
             request.config.add_cleanup(stop)
-        fixturedef.cached_result = (self.url, fixturedef.cache_key(request), None)
-        return self.url
+        fixturedef.cached_result = (self.urls[public], fixturedef.cache_key(request), None)
+        return self.urls[public]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Reset the mock."""
-        if self.url:
-            _send(requests.Session(), "POST", f"{self.url}/-/reset", json={}, timeout=PATIENCE).raise_for_status()
+        """Reset the mocks."""
+        for url in self.urls.values():
+            _send(requests.Session(), "POST", f"{url}/-/reset", json={}, timeout=PATIENCE).raise_for_status()
 
 
 def _expect_api() -> None:

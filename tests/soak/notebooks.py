@@ -4,8 +4,8 @@
 
 The notebooks are those of another project, which are never part of this one. Addresses of public dispatchers in them
 are replaced by that of a mock that makes up data for every valid query. Other services have stand-ins: SIMBAD finds the
-Crab under every name, HEASARC finds twelve science windows, and who is asked for a token gives none. PYTHON has
-`oda_api`, nbclient and ipykernel.
+Crab under every name, HEASARC finds twelve science windows, and the token that clients find, or ask for, can be
+refreshed. PYTHON has `oda_api`, nbclient and ipykernel.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from mock_server.tokens import make_token
 from tests.support.paths import NETWORK_GUARD
 from tests.support.servers import running
 
@@ -28,8 +30,9 @@ TIMEOUT = 60
 """Seconds for one cell."""
 MOCK = ("mock", "--synthetic", "--public-instruments", "--dummy-instruments", "--time-scale", "0", "--port", "0")
 STAND_INS = """
+import os
 import oda_api.api
-get_ipython().kernel.getpass = lambda *arguments, **options: ""
+get_ipython().kernel.getpass = lambda *arguments, **options: os.environ["ODA_TOKEN"]
 _initialise = oda_api.api.DispatcherAPI.__init__
 def _with_address(self, *arguments, **options):
     if not arguments and not {"url", "host"} & set(options):
@@ -61,11 +64,19 @@ print(json.dumps({"cells": len(cells) - 1, "errors": errors}))
 """
 
 
+def token() -> str:
+    """Return a token that the mock accepts, as it does with any signature."""
+    claims = {"sub": "user@example.org", "email": "user@example.org", "name": "user", "tem": 0}
+    roles = "general, unige-hpc-full, refresh-tokens, job manager"
+    return make_token({**claims, "roles": roles, "exp": time.time() + 24 * 3600}, "")
+
+
 def run(notebook: Path, python: Path, url: str, folder: Path) -> str:
     """Run a notebook with the addresses replaced; return a line for each cell that failed, after one for the whole."""
     copy = folder / notebook.name
     copy.write_text(PUBLIC.sub(url, notebook.read_text("utf-8")), "utf-8")
     env = {**os.environ, "PYTHONPATH": str(NETWORK_GUARD), "HOME": str(folder), "MPLBACKEND": "Agg"}
+    env["ODA_TOKEN"] = token()  # where clients look first
     env["JUPYTER_PATH"] = str(python.parent.parent / "share" / "jupyter")
     command = [str(python), "-c", RUN, str(copy), str(TIMEOUT), f"URL = {url!r}\n{STAND_INS}"]
     result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)

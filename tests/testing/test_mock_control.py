@@ -122,11 +122,13 @@ def test_a_shipped_instrument_is_replaced_until_the_reset(mock: oda_proxy.MockCo
     [
         (lambda mock: mock.add_fault(do="explode"), "there is no fault 'explode'"),
         (lambda mock: mock.describe({}), "the description cannot be read: "),
+        (lambda mock: mock.describe("nosuch.json"), "nosuch.json: no description can be read: "),
+        (lambda mock: mock.describe(Path("nosuch.json")), "nosuch.json: no description can be read: "),
+        (lambda mock: mock.add_fault(status=503), "a fault needs 'do': one of status, "),
         (lambda mock: mock.describe({**telescope({}), "instrument": "../tel"}), "is not a path of 1 names"),
         (lambda mock: mock.describe({**telescope({}), "queries": []}), "has no description"),
         (lambda mock: mock.describe({**telescope({}), "prod_dict": {}, "queries": []}), "has no query"),
         (lambda mock: mock.describe({"instrument": {1, 2}}), "not JSON"),
-        (lambda mock: mock.describe(Path("nosuch.json")), "nosuch.json: no description can be read"),
         (lambda mock: oda_proxy.MockControl("http://127.0.0.1:1").jobs, "there is no mock dispatcher at http"),
         (lambda mock: oda_proxy.MockControl("nonsense").jobs, "there is no mock dispatcher at nonsense"),
     ],
@@ -150,3 +152,11 @@ def test_the_proxy_is_not_taken_for_a_mock(mock: oda_proxy.MockControl, tmp_path
         for read in ("jobs", "requests", "faults"):
             with pytest.raises(UsageError, match=r"not .* of a mock dispatcher"):
                 getattr(oda_proxy.MockControl(url), read)
+
+
+def test_a_job_that_has_not_started_is_named_with_the_number_of_jobs(mock: oda_proxy.MockControl) -> None:
+    with pytest.raises(IndexError, match="the mock has 0 jobs so far, counted from 0: none is 0"):
+        mock.jobs[0].fail()
+    with pytest.raises(IndexError, match="the mock has 0 requests so far"):
+        _ = mock.requests[-1]
+    assert mock.jobs == mock.jobs[:1] == []
