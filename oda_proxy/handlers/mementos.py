@@ -11,9 +11,12 @@ from oda_proxy.http.memento import TimeLine, without_date
 from oda_proxy.query.query import ENVELOPE, parse_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oda_proxy.http.answer import Answer
     from oda_proxy.http.message import Request
 
+ANALYSIS: Final = "/run_analysis"
 TIMEMAP: Final = "/-/timemap/"
 """Where the list of the versions of a key is."""
 
@@ -62,9 +65,17 @@ def fixed(answer: Answer) -> Answer:
 _NAME: Final = "accept-datetime"
 
 
+def analysis_target(fields: Sequence[tuple[str, str]]) -> str:
+    """Return the path of a query with these fields, as a link that can be followed: one that names no client."""
+    return f"{ANALYSIS}?{urlencode([*fields, ('query_status', 'new')], errors='surrogateescape')}"
+
+
 def _target(request: Request) -> str:
     """Return the path of a request, with its fields but for those that name the client."""
     form = request.body if isinstance(request.body, bytes) and len(request.body) <= _MAX_TARGET else b""
     fields = [(name, value) for name, value in parse_fields(request.query_string, form) if name not in ENVELOPE]
-    target = f"{request.path}?{urlencode(fields, errors='surrogateescape')}".removesuffix("?")
+    if request.path == ANALYSIS:
+        target = analysis_target(fields)
+    else:
+        target = f"{request.path}?{urlencode(fields, errors='surrogateescape')}".removesuffix("?")
     return target if len(target) <= _MAX_TARGET else request.path

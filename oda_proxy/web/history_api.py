@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from aiohttp import web
 
 from oda_proxy.access.roles import Action
 from oda_proxy.errors import BadQueryError
-from oda_proxy.handlers.mementos import TIMEMAP
+from oda_proxy.handlers.mementos import TIMEMAP, analysis_target
 from oda_proxy.http.memento import MEDIA_TYPE, TimeLine
 from oda_proxy.http.scope import AsOf
 from oda_proxy.query.query import query_fields
@@ -78,8 +77,7 @@ class _HistoryApi:
         """Respond with the TimeMap of a recording."""
         versions = await self._versions(request)
         base_url, last = public_url(request), versions[-1]
-        fields = urlencode(query_fields(last.query), errors="surrogateescape") if last.query else ""
-        target = f"/run_analysis?{fields}"
+        target = analysis_target(query_fields(last.query) if last.query else ())
         line = TimeLine(base_url, target, f"{base_url}{TIMEMAP}{last.key}", tuple(one.valid_from for one in versions))
         return web.Response(text=line.document(), content_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
