@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 
 _UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
 _OWN_PAGES: Final = "-/"
+_READ_AT_HEAD: Final = SERVICES.keys() | {
+    "download_products",
+    "load_frontend_fits_file_url",
+    "oauth_access_token_request",
+}
+"""Routes for which the dispatcher reads the query string of HEAD."""
 _RELOAD: Final = "reload-plugin"
 _JSON: Final = "application/json"
 _FRONT_PAGE: Final = """<!DOCTYPE html>
@@ -101,8 +107,7 @@ class MockDispatcher:
         if early is not None:
             return self._without_arguments(request, early)
         form, files = await _read_form(request)
-        # The dispatcher reads the query string of HEAD only for downloads.
-        is_read = request.method != "HEAD" or route == "download_products"
+        is_read = request.method != "HEAD" or route in _READ_AT_HEAD
         query = request.query.items() if is_read else ()
         incoming = Incoming(
             path=request.path,
@@ -225,7 +230,8 @@ class MockDispatcher:
 
     async def service(self, incoming: Incoming) -> web.Response:
         """Answer a request for a service behind the dispatcher."""
-        return self.services.respond(_route(incoming.path) or "", incoming.path, incoming.arguments)
+        route = _route(incoming.path) or ""
+        return self.services.respond(route, incoming.path, incoming.query, incoming.arguments)
 
     async def load_file(self, incoming: Incoming) -> web.Response:
         """Answer a request for a file of another site."""
@@ -336,7 +342,7 @@ _ROUTES: Final[dict[str, tuple[tuple[str, ...], Handler]]] = {
     "oauth_access_token_request": (_READ, MockDispatcher.exchange_code),
     _RELOAD: (_READ, MockDispatcher.reload_plugin),
     "download_products": (_READ_OR_POST, MockDispatcher.download_products),
-    "download_file": (_READ, MockDispatcher.download_file),
+    "download_file": (_READ_OR_POST, MockDispatcher.download_file),
     "resolve-job-url": (_READ, MockDispatcher.resolve_job_url),
     "inspect-state": (_READ_OR_POST, MockDispatcher.inspect_state),
     "inspect-user-state": (_READ_OR_POST, MockDispatcher.inspect_user_state),

@@ -120,7 +120,7 @@ class RequestReader:
         purpose: str = "for this type of request",
         is_required: bool = False,
     ) -> Token | None:
-        """Read the token of a service route, and check its role; raises ServiceForbiddenError.
+        """Read the token of a service route, and check its role; raises ServiceForbiddenError, or InternalServerError.
 
         `purpose` is for the message about a missing role. Without a role, a token is optional unless `is_required`.
         """
@@ -134,6 +134,8 @@ class RequestReader:
             raise ServiceForbiddenError("The token provided is expired.") from None
         except (InvalidTokenError, MalformedTokenError):
             raise ServiceForbiddenError("The token provided is not valid.") from None
+        if role is not None and not isinstance(token.claims.get("roles"), str | list):
+            raise InternalServerError("the dispatcher fails on a token without roles where it needs one")
         if role is not None and role not in token.roles:
             raise ServiceForbiddenError(
                 f"Unfortunately, your privileges are not sufficient {purpose}.\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mock_server.http_responses import html_page, json_response
 
@@ -35,14 +35,16 @@ class Service:
     """What a service needs and returns.
 
     `methods` as in Flask; `purpose` is for the message about a missing `role`; `result` is sent if no page fits, a list
-    as text, like the dispatcher does. `needs_token` is False where a request may leave it out.
+    as text, like the dispatcher does. `authentication` is whether a token is checked, and `reads_form` whether it may
+    be in a form.
     """
 
     methods: tuple[str, ...]
     result: Any
     role: str | None = None
     purpose: str = "for this type of request"
-    needs_token: bool = True
+    authentication: Literal["needed", "optional", "ignored"] = "needed"
+    reads_form: bool = True
 
 
 _GET: Final = ("GET", "HEAD", "OPTIONS")
@@ -56,9 +58,9 @@ SERVICES: Final[Mapping[str, Service]] = {
     "get_observation_attachments": Service(_GET, {}, _GALLERY, _TO_POST),
     "get_all_revs": Service(_GET, [], _GALLERY, "to getting all the revolutions from the product gallery"),
     "get_all_astro_entities": Service(_GET, [], _GALLERY, _ENTITIES),
-    "get_astro_entity_info_by_source_name": Service(_GET, {}, needs_token=False),
-    "get_data_product_list_with_conditions": Service(_GET, [], purpose=_ENTITIES, needs_token=False),
-    "get_data_product_list_by_source_name": Service(_GET, [], _GALLERY, _ENTITIES, needs_token=False),
+    "get_astro_entity_info_by_source_name": Service(_GET, {}, authentication="ignored"),
+    "get_data_product_list_with_conditions": Service(_GET, [], purpose=_ENTITIES, authentication="optional"),
+    "get_data_product_list_by_source_name": Service(_GET, [], _GALLERY, _ENTITIES, authentication="optional"),
     "post_astro_entity_to_gallery": Service(_POST, {}, _GALLERY, _TO_POST),
     "post_observation_to_gallery": Service(_POST, {}, _GALLERY, _TO_POST),
     "post_product_to_gallery": Service(_POST, {}, _GALLERY, _TO_POST),
@@ -66,12 +68,13 @@ SERVICES: Final[Mapping[str, Service]] = {
     "post_revolution_processing_log_to_gallery": Service(
         _POST, {}, _GALLERY, "to post revolution processing log on the product gallery"
     ),
-    "report_incident": Service(_POST, _REPORT),
+    "report_incident": Service(_POST, _REPORT, reads_form=False),
     "free-up-space": Service(
         ("GET", "HEAD", "POST", "OPTIONS"),
         {"output_status": "Removed 0 scratch directories, and 0 lock files."},
         "space manager",
         "to free_up space on the server",
+        reads_form=False,
     ),
 }
 """The services whose token is checked before anything else, by route."""
@@ -85,13 +88,16 @@ class ServiceRoutes:
     pages: Pages
     has_dummy_plugin: bool
 
-    def respond(self, route: str, path: str, arguments: Mapping[str, Any]) -> web.Response:
-        """Return the response of a service; raises ServiceForbiddenError."""
+    def respond(self, route: str, path: str, query: Mapping[str, str], arguments: Mapping[str, Any]) -> web.Response:
+        """Return the response of a service; raises ServiceForbiddenError, or InternalServerError.
+
+        `query` are the arguments in the query string, and `arguments` all of them.
+        """
         service = SERVICES[route]
-        token = arguments.get("token")
-        if token is not None or service.needs_token:
+        token = (arguments if service.reads_form else query).get("token")
+        if service.authentication == "needed" or (service.authentication == "optional" and token is not None):
             text = None if token is None else str(token)
-            self.reader.service_token(text, service.role, purpose=service.purpose, is_required=service.needs_token)
+            self.reader.service_token(text, service.role, purpose=service.purpose, is_required=True)
         texts = {name: str(value) for name, value in arguments.items()}
         page = self.pages.find(path, texts)
         result = service.result if page is None else page.filled_in(texts)

@@ -54,7 +54,8 @@ class TokenRoutes:
         token = self.reader.service_token(query.get("token"), "refresh-tokens", purpose="to refresh your token")
         self._check_status(arguments)
         try:
-            interval = int(arguments.get("refresh_interval") or LONGEST_REFRESH)
+            stated = arguments.get("refresh_interval")
+            interval = LONGEST_REFRESH if stated is None else int(stated)
             claims = {} if token is None else token.claims
             expires = claims["exp"] + interval
         except (ValueError, TypeError, KeyError):

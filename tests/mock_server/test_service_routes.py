@@ -42,17 +42,28 @@ async def request(mock: Any, route: str, roles: str | None = None, **query: str)
 async def test_a_service_checks_its_token_and_returns_an_empty_result(mock: Any, route: str) -> None:
     service = SERVICES[route]
     status, _, text = await request(mock, route)
-    assert (status, text) == (403, "A token must be provided.") if service.needs_token else status == 200
+    assert (status, text) == (403, "A token must be provided.") if service.authentication == "needed" else status == 200
     invalid = {"token": "x"}
-    assert await request(mock, route, **invalid) == (403, "text/html", "The token provided is not valid.")
+    status, _, text = await request(mock, route, **invalid)
+    assert status == 200 if service.authentication == "ignored" else text == "The token provided is not valid."
     if service.role is not None:
         status, _, text = await request(mock, route, "general")
         message = f"Unfortunately, your privileges are not sufficient {service.purpose}.\n"
         message += f"Your privilege roles include ['general'], but the following roles are missing: {service.role}."
         assert (status, text) == (403, message)
+        no_roles = make_token({"sub": "a@example.org", "exp": time.time() + 3600}, KEY)
+        without_roles = {"token": no_roles}
+        assert (await request(mock, route, **without_roles))[0] == 500
     status, kind, text = await request(mock, route, service.role or "")
     assert (status, kind) == (200, "text/html" if isinstance(service.result, list) else "application/json")
     assert text.strip()[0] in "[{"
+
+
+async def test_a_token_in_a_form_is_read_where_the_dispatcher_reads_it(mock: Any) -> None:
+    form = {"token": make_token({"sub": "a", "roles": "gallery contributor, space manager"}, KEY)}
+    assert (await mock.post("/post_product_to_gallery", data=form)).status == 200
+    assert (await mock.post("/free-up-space", data=form)).status == 403
+    assert (await mock.post("/report_incident", data=form)).status == 403
 
 
 async def test_a_service_that_changes_something_takes_no_get(mock: Any) -> None:

@@ -67,6 +67,7 @@ async def test_an_expiry_that_is_no_date_becomes_the_last_one_of_the_dispatcher(
         (CLAIMS, {"token": "a.b.c"}, 403, "The token provided is not valid."),
         (CLAIMS, {"query_status": "ready"}, 400, "job_id must be present"),
         (CLAIMS, {"refresh_interval": "a day"}, 500, "Internal Server Error"),
+        (CLAIMS, {"refresh_interval": ""}, 500, "Internal Server Error"),
         ({"roles": "refresh-tokens"}, {}, 500, "Internal Server Error"),
     ],
 )
