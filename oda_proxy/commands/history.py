@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections import Counter
 from contextlib import closing
 from itertools import chain, pairwise
@@ -55,7 +58,8 @@ def history(key: str, *, options: StoreOptions, as_json: bool) -> int:
         if as_json:
             print_json({"versions": [_version_json(*one) for one in zip(versions, changes, strict=True)]})
         else:
-            print_flushed(history_lines(versions, changes))
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print_flushed(history_lines(versions, changes, width=width))
     return 0
 
 
@@ -159,8 +163,13 @@ def _drift(store: Store, was: Entry, now: Entry, tolerance: Tolerance) -> Drift:
     return Drift(name, Outcome.DIFFERS if differs else Outcome.SAME, "", products, parameters)
 
 
-def history_lines(versions: Sequence[Entry], changes: Iterable[Drift | None]) -> Iterator[str]:
-    """Return lines about versions in order of time, each with what changed since the one before, if that is known."""
+def history_lines(
+    versions: Sequence[Entry], changes: Iterable[Drift | None], *, width: int | None = None
+) -> Iterator[str]:
+    """Return lines about versions in order of time, each with what changed since the one before, if that is known.
+
+    On a terminal of this width, changes are broken between words.
+    """
     last = versions[-1]
     times = sorted({time for one in versions for time in (one.valid_from, one.valid_until) if time is not None})
     moments = dict(zip(times, time_texts(times), strict=True))
@@ -171,13 +180,22 @@ def history_lines(versions: Sequence[Entry], changes: Iterable[Drift | None]) ->
         flags = "".join(f", {name}" for name, is_so in (("pinned", entry.pinned), ("private", entry.private)) if is_so)
         yield f"{moments[entry.valid_from]} until {until}, {formatting.size(entry.size)}{flags}"
         if change is not None:
-            yield from (f"{_INDENT}{line}" for line in _changes(change))
+            for line in _changes(change):
+                yield from _indented(line, width)
     if len(versions) > 1:
         days = Counter(moments[one.valid_from][:_DAY] for one in versions)
         dates = [moments[one.valid_from] for one in (versions[0], last)]
         was, now = (date[:_DAY] if days[date[:_DAY]] == 1 else date for date in dates)
         yield "two of them are compared by"
         yield f"{_INDENT}oda-proxy diff {short_key(last.key)}{AT}{was} {short_key(last.key)}{AT}{now}"
+
+
+def _indented(line: str, width: int | None) -> list[str]:
+    """Return an indented line, as several that fit into a width."""
+    if width is None:
+        return [f"{_INDENT}{line}"]
+    wrapper = textwrap.TextWrapper(width, _INDENT, _INDENT * 2, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(line)
 
 
 def _changes(drift: Drift) -> list[str]:

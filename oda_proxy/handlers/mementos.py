@@ -53,13 +53,13 @@ def varying(answer: Answer) -> Answer:
 
 def fixed(answer: Answer) -> Answer:
     """Return an answer of an address that names a time: it is the same whatever time its client prefers."""
-    kept: list[tuple[str, str]] = []
+    fields: list[tuple[str, str]] = []
     for name, value in answer.headers:
         if name.casefold() != "vary":
-            kept.append((name, value))
+            fields.append((name, value))
         elif names := ", ".join(one for one in value.split(", ") if one.casefold() != _NAME):
-            kept.append((name, names))
-    return replace(answer, headers=tuple(kept))
+            fields.append((name, names))
+    return replace(answer, headers=tuple(fields))
 
 
 _NAME: Final = "accept-datetime"

@@ -105,9 +105,9 @@ class PastAnswerHandler:
         scope, envelope = client.request.scope, client.envelope
         if (as_of := scope.as_of) is None:
             return None
-        is_known = await is_verified(envelope, resolved, saves_query=False)
+        was_verified = await is_verified(envelope, resolved, saves_query=False)
         if found := await self._find(resolved, as_of):
-            if is_known or (not scope.only and await is_verified(envelope, resolved, saves_query=True)):
+            if was_verified or (not scope.only and await is_verified(envelope, resolved, saves_query=True)):
                 note_person(client.request, envelope.token)
                 await self._observer.served(found.recording)
                 return self._served(found, client)
@@ -119,7 +119,7 @@ class PastAnswerHandler:
             return as_memento(answer, client.request, client.base_url, (recording.stored_at,), 0)
         if not scope.only:
             return None
-        if not is_known:
+        if not was_verified:
             raise NoRecordingError(_UNVERIFIED.format(as_of.text))
         return await self._miss(resolved, client, as_of)
 

@@ -126,6 +126,23 @@ def test_changed_values_come_before_changed_cards(folder: Path, capsys: pytest.C
     assert lines[-1] == "    and 2 more differences"
 
 
+def test_changes_are_broken_between_words_on_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["history", "aaa"])
+    (piped,) = [line for line in capsys.readouterr().out.splitlines() if "values differ" in line]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    main(["history", "aaa"])
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if "values differ" in line)
+
+    assert len(piped) > 60
+    assert " ".join(line.strip() for line in lines[at : at + 3]).startswith(piped.strip())
+    assert all(len(line) <= 60 for line in lines[1:-1])
+    assert lines[at + 1].startswith(" " * 8)
+
+
 def test_history_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", KEY, "--json"]) == 0
 
