@@ -187,12 +187,17 @@ class Coordination:
         return outcome
 
     async def _ended_later(self, key: Key, fence: int | None) -> Outcome | None:
-        """Return the end of a job under a later lease than the one that was lost; None where it has not ended."""
+        """Return the end of a job under a later lease than the one that was lost; None where it has not ended.
+
+        Without a fencing token (None), it is not known which leases are later.
+        """
+        if fence is None:
+            return None
         try:
             published = await self._leases.read(key, is_watched=False)
         except RedisAwayError:
             return None
-        outcome = outcome_of(published) if published.ended_fence > (fence or 0) else None
+        outcome = outcome_of(published) if published.ended_fence > fence else None
         return None if outcome is None or outcome.store_failed else outcome
 
     # -- leading -----------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from oda_proxy.jobs.running_job import RunningJob
     from oda_proxy.query.cache_key import Key
 
-DIGITS: Final = 8
-"""Hexadecimal digits of a mark. A session has some 80 random bits: very many sessions have the same mark."""
+DIGITS: Final = 16
+"""Hexadecimal digits of a mark: nobody guesses a session that has it, which may stop a job. A session has more bits."""
 MAX_AT_ONCE: Final = 500
 """Marks that are published at once; the others follow."""
 

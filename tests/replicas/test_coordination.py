@@ -507,7 +507,7 @@ async def test_marks_of_sessions_name_none() -> None:
         await every[0].client("SESSIONOFTHEFIRST").ask()
         await asyncio.sleep(1)
         table = every[0].leases.table
-        assert [len(mark) for marks in table.sessions.values() for mark in marks] == [8]
+        assert [len(mark) for marks in table.sessions.values() for mark in marks] == [16]
 
 
 @simulated
@@ -575,6 +575,24 @@ async def test_a_job_is_counted_once_over_all_replicas() -> None:
     assert [one.started for one in counts] == [1, 0, 0]
     assert [one.ended["stored"] for one in counts] == [1, 0, 0]
     assert [sum(one.ended.values()) for one in counts] == [1, 0, 0]
+
+
+@simulated
+async def test_a_leader_without_a_lease_does_not_take_an_earlier_end_for_that_of_its_job() -> None:
+    dispatcher = Dispatcher({0.0: "submitted", 10.0: "failed"})
+    async with replicas(dispatcher) as every:
+        assert (await every[0].client("SESSIONOFTHEFIRST").get_product()).state == "failed"
+        dispatcher.plan = Dispatcher().plan
+        every[1].leases.is_cut_off = True
+        waiting = [asyncio.create_task(every[1].client("SESSIONOFTHENEXT").get_product())]
+        await asyncio.sleep(5)
+        waiting.append(asyncio.create_task(every[2].client("SESSIONOFANOTHER").get_product()))
+        await asyncio.sleep(5)
+        assert [one.coordination.leads for one in every] == [0, 1, 1]
+        every[1].leases.is_cut_off = False
+        responses = await asyncio.gather(*waiting)
+
+    assert {response.state for response in responses} == {"done"}
 
 
 @simulated

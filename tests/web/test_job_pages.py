@@ -13,9 +13,12 @@ from oda_proxy import cli
 from oda_proxy.access.authentication import Authentication, Secret, Tokens
 from oda_proxy.access.hosts import HostPolicy
 from oda_proxy.handlers.policy import Policy
+from oda_proxy.handlers.services import Services
 from oda_proxy.in_process import in_thread
+from oda_proxy.jobs.replicas import NoReplicas, StopNotConfirmedError
 from oda_proxy.jobs.stopping import StoppableJob
 from oda_proxy.proxy import Proxy
+from oda_proxy.query.cache_key import Key
 from oda_proxy.store.memory import MemoryStore
 from oda_proxy.web.app import make_app
 from oda_proxy.web.own_routes import Guard
@@ -25,7 +28,7 @@ from tests.support.scripted import QUERY, Client
 from tests.support.scripted_upstream import Script
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator
     from pathlib import Path
 
     from oda_proxy.http.message import Request
@@ -134,6 +137,62 @@ async def test_a_job_that_waits_for_a_place_is_stopped_too(proxy: Proxy) -> None
     assert queued not in list(proxy.jobs)
     assert queued.outcome
     await proxy.close()
+
+
+# -- jobs of other servers ---------------------------------------------------------------------------
+
+
+class OtherServer(NoReplicas):
+    """Another server that runs one job, and may be suspended."""
+
+    def __init__(self, key: str, *, is_suspended: bool) -> None:
+        self.stopped_by = ""
+        self._key = Key(key)
+        self._is_suspended = is_suspended
+
+    async def jobs(self) -> list[Key]:
+        return [self._key]
+
+    async def is_alone(self, key: Key, sessions: Collection[str]) -> bool:
+        return key == self._key and "SESSIONOFITSCLIENT" in sessions
+
+    async def stop(self, key: Key, stopped_by: str) -> None:
+        assert key == self._key
+        if self._is_suspended:
+            raise StopNotConfirmedError("the server that runs the job does not respond")
+        self.stopped_by = stopped_by
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "stopped_by"),
+    [
+        (bearer(ADMIN), 200, "the administrator"),
+        ({"Oda-Session": "SESSIONOFITSCLIENT"}, 200, "its client"),
+        ({"Oda-Session": "ANOTHER"}, 401, ""),
+        ({}, 401, ""),
+    ],
+)
+async def test_a_job_of_another_server_is_stopped_through_this_one(
+    headers: dict[str, str], status: int, stopped_by: str
+) -> None:
+    other = OtherServer("ab" * 32, is_suspended=False)
+    proxy = Proxy(MemoryStore(), Submitting(), Policy(), services=Services(replicas=other))
+    async with listening(make_app(proxy, guard=GUARD), "127.0.0.1", 0) as url:
+        assert (await delete(url, "abab", headers))[0] == status
+        assert (await delete(url, "cd", bearer(ADMIN)))[0] == 404
+    await proxy.close()
+
+    assert other.stopped_by == stopped_by
+
+
+async def test_a_server_that_does_not_confirm_a_stop_is_a_problem_in_words() -> None:
+    other = OtherServer("ab" * 32, is_suspended=True)
+    proxy = Proxy(MemoryStore(), Submitting(), Policy(), services=Services(replicas=other))
+    async with listening(make_app(proxy, guard=GUARD), "127.0.0.1", 0) as url:
+        status, text = await delete(url, "abab", bearer(ADMIN))
+    await proxy.close()
+
+    assert (status, json.loads(text)["detail"]) == (503, "the server that runs the job does not respond")
 
 
 # -- the command -----------------------------------------------------------------------------------
