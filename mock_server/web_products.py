@@ -87,7 +87,7 @@ def _web_products(source: Fixture | SyntheticFixture, products: Mapping[str, Any
     return {
         "name": names,
         "file_name": files,
-        **({"root_file_name": others} if "binary_data_product_list" in products else {}),
+        **({"root_file_name": others} if others else {}),
         "image": [_drawn(one) for one in arrays],
         "download_file_name": "light_curves.tar.gz" if len(set(files)) + len(others) > 1 else "light_curve.fits.gz",
     }

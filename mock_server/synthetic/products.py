@@ -234,7 +234,7 @@ def _acs(observation: Observation, pattern: ProductTemplate) -> GeneratedProduct
     }
     units = (template.units[0], _filled(template.units[1], curve, header))
     meta_data = {**template.meta_data, "time_bin": width}
-    return GeneratedProducts((replace(template, meta_data=meta_data, units=units),), pattern.files)
+    return GeneratedProducts((replace(template, meta_data=meta_data, units=units),), pattern.files, binaries={})
 
 
 def _polar(observation: Observation, pattern: ProductTemplate) -> GeneratedProducts:

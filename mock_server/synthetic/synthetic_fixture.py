@@ -30,6 +30,8 @@ _FILES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("polar", "polar_lc"): ("polar_lc.fits", "lc.root"),
     ("spi_acs", "spi_acs_lc"): ("spi_acs_lc.fits",),
 }
+_WITHOUT_WINDOWS: Final = frozenset({"polar", "spi_acs"})
+"""Instruments whose plugins list one input, 1, where others list science windows."""
 _TIMELINE: Final = (("submitted", 0.0), ("progress", 2.0), ("ready", 6.0))
 # Only one is generated at a time, because a mosaic needs some hundred megabytes.
 _generating = threading.Lock()
@@ -52,7 +54,9 @@ class SyntheticFixture:
         if self.observation is None:
             texts |= {"message": self.refusal, "error_message": self.refusal}
             return FixtureAnswer("failed", {"status": 1, **texts}, (), {})
-        return FixtureAnswer("done", {"status": 0, **texts}, () if self.is_dummy else _TIMELINE, {})
+        instrument = self.path.split("/")[0]
+        products = {"input_prod_list": [1]} if instrument in _WITHOUT_WINDOWS else {}
+        return FixtureAnswer("done", {"status": 0, **texts}, () if self.is_dummy else _TIMELINE, products)
 
     def wire_products(self, *, form: Literal["pickle", "json"] = "pickle") -> dict[str, Any]:
         """Return `products` as on the wire; slow.
