@@ -33,7 +33,7 @@ lint: .venv/lint .venv/test  ## style, types, and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, three servers whose Redis and network fail, pairs of queries, malformed requests
+soak: .venv/test  ## what takes long: many kills of writers, two programs on one store, 220 clients, three servers whose Redis and network fail, the memory of a replay, pairs of queries, malformed requests
 	$(BIN)/python -m tests.soak.kills --kills 1000
 	$(BIN)/python -m tests.soak.shared_kills --kills 300
 	$(BIN)/python -m tests.soak.sharing --seconds 60
@@ -41,6 +41,7 @@ soak: .venv/test  ## what takes long: many kills of writers, two programs on one
 	$(BIN)/python -m tests.soak.behind_front_end
 	$(BIN)/python -m tests.soak.replicas_behind_front_end --runs 3
 	$(BIN)/python -m tests.soak.sentinel_failover
+	$(BIN)/python -m tests.soak.capsule_memory
 	ODA_PROXY_PAIRS=100000 ODA_PROXY_MALFORMED=10000 $(BIN)/python -m pytest --timeout=3600 tests/query/test_cache_key.py tests/web/test_malformed.py
 
 bench: .venv/test  ## measure, as ratios

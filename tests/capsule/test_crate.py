@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oda_proxy.capsule.crate import metadata
+from oda_proxy.capsule.output import capsule_output
+from oda_proxy.handlers.collection_export import export_collection
+from oda_proxy.recordings import failures
+from oda_proxy.store.collection_index import CollectionIndex
+from oda_proxy.store.collections import ADDRESS, CLIENT, FAILURE, RECORDING, Member
+from oda_proxy.store.memory import MemoryStore
 from tests.support import capsules
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.real_clients import environment
@@ -110,7 +116,32 @@ def test_a_validator_of_the_profile_finds_only_what_is_left_to_the_author(tmp_pa
     writer.note_version("oda_api", "1.3.5")
     writer.finish(exit_status)
 
-    command = [environment("roc-validator-0.13.0"), CLIENTS / "validate_crate.py", tmp_path / "c"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found_by_validator(tmp_path / "c") == LEFT_TO_THE_AUTHOR
 
-    assert {message for _, _, message in json.loads(ended.stdout)} == LEFT_TO_THE_AUTHOR
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["paper", "paper.zip"])
+def test_a_validator_finds_no_more_in_an_exported_collection(tmp_path: Path, name: str) -> None:
+    store, index = MemoryStore(), CollectionIndex(tmp_path / "store", lambda: capsules.STORED_AT)
+    recording = capsules.with_arrays()
+    store.put(recording)
+    failure = capsules.failed("bad_RA.400", capsules.query(RA="a"))
+    for member in (
+        Member(RECORDING, recording.key, 1, 0.0, was_pinned=False, content=None),
+        Member(FAILURE, failure.key, 1, 0.0, was_pinned=False, content=failures.serialise(failure).encode()),
+    ):
+        index.note("paper", "", member, 10, [(CLIENT, "1.3.5"), (ADDRESS, "http://here/in/paper")])
+    with capsule_output(tmp_path / name) as folder:
+        exported = export_collection(
+            index, index.find("paper"), store, folder, url=capsules.URL, store_folder=None, include_private=False
+        )
+
+    assert (exported.recordings, exported.failures, exported.missing) == (1, 1, {})
+    assert found_by_validator(tmp_path / name) == LEFT_TO_THE_AUTHOR
+
+
+def found_by_validator(crate: Path) -> set[str]:
+    """Return the messages of roc-validator about a folder or a zip file."""
+    command = [environment("roc-validator-0.13.0"), CLIENTS / "validate_crate.py", crate]
+    ended = subprocess.run(command, cwd=crate.parent, capture_output=True, text=True, check=True)
+    return {message for _, _, message in json.loads(ended.stdout)}
