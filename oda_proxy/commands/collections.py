@@ -17,6 +17,7 @@ from oda_proxy.http.scope import parse_name
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import printable
 from oda_proxy.store.collection_index import FILE, CollectionIndex
+from oda_proxy.store.collections import remove_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,9 +45,7 @@ def collections(*, action: str, names: Sequence[str], owner: str | None, options
         index.rename(collection, names[1])
         return print_done("renamed", names, as_json=as_json)
     with open_store(options, create=True) as store:
-        for key in index.unpinned_by_removal(collection):
-            store.pin(key, pinned=False)
-        index.remove(collection)
+        remove_collection(index, store, collection)
     return print_done("removed", names, as_json=as_json)
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from oda_proxy.recordings.failures import Failure
     from oda_proxy.recordings.recording import Recording
     from oda_proxy.store.base import Store
+    from oda_proxy.store.collections import Collections
 
 MAX_FAILURES: Final = 16 * 2**20
 """Bytes of the failures that are remembered until the clients of their jobs have received them."""
@@ -216,10 +217,20 @@ class CollectionHandler:
         def note() -> None:
             was_pinned = member.was_pinned and not index.is_member(member.key)
             index.note(name, owner_of(use.audience), replace(member, was_pinned=was_pinned), size, facts)
-            if member.kind == RECORDING and not member.was_pinned and not self._store.pin(member.key, pinned=True):
-                raise CollectionError(_REMOVED)
+            if member.kind == RECORDING:
+                self._pin(index, member.key)
 
         await asyncio.to_thread(note)
+
+    def _pin(self, index: Collections, key: Key) -> None:
+        """Exempt a recording that was noted from eviction, unless its collection was removed meanwhile. Blocks."""
+        entry = self._store.entry(key)  # read again: the pin of another collection may have ended since
+        if entry is not None and entry.pinned:
+            return
+        if entry is None or not self._store.pin(key, pinned=True):
+            raise CollectionError(_REMOVED)
+        if not index.is_member(key):
+            self._store.pin(key, pinned=False)
 
     async def describe(self, request: Request, route: Route, base_url: str) -> Answer:
         """Return the answer to a request for a description, and note it before.

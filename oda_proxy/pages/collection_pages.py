@@ -16,11 +16,11 @@ from oda_proxy.pages import overview, quantities, rendering
 from oda_proxy.query.cache_key import short_key
 from oda_proxy.query.message_text import shorten
 from oda_proxy.recordings import failures
-from oda_proxy.store.collections import FAILURE, LEFT_OUT, RECORDING
+from oda_proxy.store.collections import FAILURE, LEFT_OUT, RECORDING, remove_collection
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.front_end import public_url
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
-from oda_proxy.web.visible_collections import remove_collection, visible_collection, visible_collections
+from oda_proxy.web.visible_collections import visible_collection, visible_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

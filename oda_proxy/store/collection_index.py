@@ -28,6 +28,7 @@ from oda_proxy.store.collections import (
     other_version,
     too_many_collections,
 )
+from oda_proxy.store.medium_errors import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -310,7 +311,8 @@ class CollectionIndex:
                         match_owner(self._file, self._file.parent)
                     yield rows
                 except BaseException:
-                    rows.execute("ROLLBACK")
+                    if rows.in_transaction:  # SQLite has ended it itself where the disk is full
+                        rows.execute("ROLLBACK")
                     raise
                 rows.execute("COMMIT")
 
@@ -326,7 +328,8 @@ class CollectionIndex:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnusableError(self._file.parent, f"its collections cannot be read or written: {error}") from None
+            reason = f"its collections cannot be read or written: {error}"
+            raise StoreUnusableError(self._file.parent, reason, advice(error, self._file.parent)) from None
 
 
 def _number(rows: sqlite3.Connection, statement: str, *values: object) -> int:

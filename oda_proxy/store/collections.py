@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.errors import OdaProxyError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.base import Store
 
 MAX_COLLECTIONS: Final = 1000
 """Collections of one owner; those without an owner count together."""
@@ -135,6 +137,10 @@ def full_collections(max_size: int | None) -> CollectionError:
     )
 
 
+_MAX_SHOWN: Final = 40
+"""Characters of its name that a collection has while it is removed."""
+
+
 class Collections(Protocol):
     """The collections of a store; each method blocks, and raises StoreUnusableError where the medium fails."""
 
@@ -192,3 +198,18 @@ class Collections(Protocol):
 
     def remove(self, collection: Collection) -> None:
         """Remove a collection. Callers unpin its recordings before: after a crash it is still there to be removed."""
+
+
+def remove_collection(index: Collections, store: Store, collection: Collection) -> None:
+    """Remove a collection; recordings that nothing else exempts from eviction may be evicted then. Blocks.
+
+    Requests that are noted meanwhile make a collection of its name again, whose recordings stay pinned.
+    """
+    hidden = replace(collection, name=f"{collection.name[:_MAX_SHOWN]}-removed-{secrets.token_hex(4)}")
+    index.rename(collection, hidden.name)
+    keys = index.unpinned_by_removal(hidden)
+    for key in keys:
+        store.pin(key, pinned=False)
+    index.remove(hidden)
+    for key in filter(index.is_member, keys):
+        store.pin(key, pinned=True)

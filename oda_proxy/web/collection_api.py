@@ -16,10 +16,11 @@ from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
+from oda_proxy.store.collections import remove_collection
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
 from oda_proxy.web.recording_api import json_response
-from oda_proxy.web.visible_collections import remove_collection, visible_collection, visible_collections
+from oda_proxy.web.visible_collections import visible_collection, visible_collections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from oda_proxy.access.visitor import Visitor
     from oda_proxy.query.cache_key import Key
-    from oda_proxy.store.base import Store
     from oda_proxy.store.collections import Collection, Collections
 
 
@@ -46,10 +45,3 @@ def visible_names(index: Collections, visitor: Visitor, key: Key) -> Sequence[st
     names = set(index.names_with([key]))
     visible = [one for one in visible_collections(index, visitor) if one.name in names] if names else ()
     return sorted({one.name for one in visible if any(member.key == key for member in index.members(one))})
-
-
-def remove_collection(index: Collections, store: Store, collection: Collection) -> None:
-    """Remove a collection; recordings that nothing else exempts from eviction may be evicted then. Blocks."""
-    for key in index.unpinned_by_removal(collection):
-        store.pin(key, pinned=False)
-    index.remove(collection)

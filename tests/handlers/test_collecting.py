@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from contextlib import asynccontextmanager, closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -21,17 +23,18 @@ from oda_proxy.query.audience import Sharing, TokenVerifier
 from oda_proxy.run.replayer import replaying
 from oda_proxy.store import eviction
 from oda_proxy.store.collection_index import CollectionIndex
-from oda_proxy.store.collections import FAILURE, LEFT_OUT, RECORDING
+from oda_proxy.store.collections import FAILURE, LEFT_OUT, RECORDING, Member, remove_collection
 from oda_proxy.store.memory import MemoryStore
 from tests.support.dispatcher_responses import answer
 from tests.support.sample_descriptions import meta_data
 from tests.support.scripted_upstream import JSON, ORIGIN, QUERY, Clock, Script, at_once, body_of, request, told
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from oda_proxy.store.collections import Collection, Member
+    from oda_proxy.query.cache_key import Key
+    from oda_proxy.store.collections import Collection
 
 DAY = 86400.0
 IN = "/in/my-paper/run_analysis"
@@ -389,3 +392,92 @@ async def test_descriptions_are_noted_as_of_then(team: Team, tmp_path: Path) -> 
     (file,) = (tmp_path / "paper").rglob("api_instr-list*.json")
     members = json.loads(file.read_bytes())
     assert (json.loads(members["body"]), members["told_at"]) == (["one"], 1_700_000_000)
+
+
+async def test_a_collection_that_is_removed_while_a_recording_is_noted_leaves_no_pin(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.upstream.then(answer())
+    note = CollectionIndex.note
+
+    def note_and_remove(index: CollectionIndex, name: str, *rest: Any) -> bool:
+        is_new = note(index, name, *rest)
+        remove_collection(index, team.store, index.find(name))
+        return is_new
+
+    with monkeypatch.context() as removing:
+        removing.setattr(CollectionIndex, "note", note_and_remove)
+        assert (await team.get())[0] == HTTPStatus.OK
+
+    assert team.index.list() == []
+    assert [entry.pinned for entry in team.store.entries()] == [False]
+    await team.get()
+    assert [entry.pinned for entry in team.store.entries()] == [True]
+
+
+async def test_what_is_noted_while_its_collection_is_removed_stays_pinned_in_a_new_one(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.upstream.then(answer())
+    await team.get()
+    (key,) = team.store.keys()
+    collection, unpinned = team.index.find("my-paper"), CollectionIndex.unpinned_by_removal
+
+    def note_meanwhile(index: CollectionIndex, removed: Collection) -> Sequence[Key]:
+        keys = unpinned(index, removed)
+        index.note("my-paper", "", Member(RECORDING, key, 1, 0.0, was_pinned=False, content=None), 10, [])
+        return keys
+
+    monkeypatch.setattr(CollectionIndex, "unpinned_by_removal", note_meanwhile)
+    remove_collection(team.index, team.store, collection)
+
+    assert [(one.name, one.recordings) for one in team.index.list()] == [("my-paper", 1)]
+    assert [entry.pinned for entry in team.store.entries()] == [True]
+
+
+async def test_a_collection_that_is_renamed_during_a_job_leaves_its_name_to_a_new_one(team: Team) -> None:
+    team.upstream.then(answer()).then(answer())
+    await team.get()
+    team.index.rename(team.index.find("my-paper"), "final")
+
+    await team.get(f"{QUERY}&E1_keV=30.0")
+
+    assert [(one.name, one.recordings) for one in team.index.list()] == [("final", 1), ("my-paper", 1)]
+    assert [entry.pinned for entry in team.store.entries()] == [True, True]
+
+
+async def test_a_full_disk_while_noting_is_a_failed_job_with_the_reason(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.upstream.then(answer())
+    await team.get()
+    before = team.members()
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def connect_full(*words: Any, **options: Any) -> sqlite3.Connection:
+        """Connect to a database that cannot become larger."""
+        rows = connect(*words, **options)
+        rows.execute("PRAGMA max_page_count = 1")
+        return rows
+
+    message = {"status": 1, "message": "x" * 50_000}
+    team.upstream.then(answer(query_status="failed", exit_status={**answer()["exit_status"], **message}))
+    with monkeypatch.context() as full:
+        full.setattr(sqlite3, "connect", connect_full)
+        _, _, body = await team.get(f"{QUERY}&E1_keV=30.0")
+        assert body["query_status"] == "failed"
+        assert "database or disk is full; free space on its disk" in body["exit_status"]["message"]
+        assert (await team.get(path="/run_analysis"))[0] == HTTPStatus.OK
+    assert team.members() == before
+
+
+async def test_two_servers_note_in_one_collection(tmp_path: Path) -> None:
+    first, second = Team(tmp_path / "store"), Team(tmp_path / "store")
+    for team in (first, second):
+        team.upstream.then(answer())
+        await team.get()
+    for _ in range(4):
+        await asyncio.gather(first.get(), second.get())
+
+    assert [(one.kind, one.uses) for one in first.members()] == [(RECORDING, 10)]
+    assert first.members() == second.members()
