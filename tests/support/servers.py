@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE):  # noqa: S310 - an address on this machine
                 return
+        except urllib.error.HTTPError:  # 1.3.6 redirects to an address that it does not serve itself
+            return
         except OSError:  # refused, or reset while it starts
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
