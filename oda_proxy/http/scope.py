@@ -38,6 +38,8 @@ _TIME: Final = re.compile(
 )
 _MONTH: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)", re.ASCII)
 _WITH_OFFSET: Final = re.compile(r".+[Tt]\d\d:?\d\d(?::?\d\d)? ?[+-]\d\d:?\d\d", re.ASCII)
+STEP: Final = 2e-6
+"""Seconds by which two versions differ at least in their times: they are written with microseconds."""
 _MAX_TEXT: Final = 40
 """Characters of a date or a name that are repeated in a message."""
 
@@ -122,6 +124,11 @@ def time_texts(times: Sequence[float], *, is_compact: bool = False) -> list[str]
     """Return times as `time_text` does, with microseconds where a second has several of them."""
     seconds = Counter(map(math.floor, times))
     return [time_text(one, is_exact=seconds[math.floor(one)] > 1, is_compact=is_compact) for one in times]
+
+
+def after(time: float) -> float:
+    """Return the next time, in s since 1970 (UTC), that is written apart from another one, in any century."""
+    return max(time + STEP, math.nextafter(time, math.inf))
 
 
 def _last_before(time: float) -> float:

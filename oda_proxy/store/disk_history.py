@@ -6,11 +6,11 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+from oda_proxy.http.scope import after
 from oda_proxy.store import counters, disk_versions, index_keys, secondary_index
 from oda_proxy.store.base import HistoryUsage
 from oda_proxy.store.counters import DAMAGE
 from oda_proxy.store.disk_removal import BATCH
-from oda_proxy.store.history_limits import after
 from oda_proxy.store.medium_errors import reason
 from oda_proxy.store.read_only_index import ReadOnlyIndex
 

@@ -6,15 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.http.scope import after
 from oda_proxy.store.amounts import parse_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from oda_proxy.store.base import Entry
-
-STEP: Final = 2e-6
-"""Seconds by which two versions differ at least in their times, also where a clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +90,6 @@ def not_before(end: float | None, begin: float) -> float:
     That is later only where a clock was set back since: the times of versions do not overlap.
     """
     return begin if end is None else max(begin, end)
-
-
-def after(time: float) -> float:
-    """Return a time, in s since 1970 (UTC), that is later by `STEP`, or as little as floats of its century allow."""
-    return max(time + STEP, math.nextafter(time, math.inf))
 
 
 def version_at(versions: Iterable[Entry], time: float) -> Entry | None:

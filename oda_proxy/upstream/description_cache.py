@@ -25,6 +25,7 @@ from oda_proxy.http import headers
 from oda_proxy.http.answer import OK, Answer, age, buffered, is_plain
 from oda_proxy.http.cache_control import CacheControl
 from oda_proxy.http.cache_status import CacheStatus
+from oda_proxy.http.scope import after
 from oda_proxy.http.storable import shared_headers, storage_refusal, stored_headers, variant, varying_names
 from oda_proxy.upstream.description_history import DescriptionHistory, EarlierDescription
 
@@ -201,7 +202,8 @@ class DescriptionCache:
             cached = None
         cached_for = self._clock() - cached.fetched_at if cached else 0.0
         is_allowed = control.allows(cached_for)
-        if cached and is_allowed and cached_for < self._ttl and cached.fetched_at > self._expired_at:
+        is_fresh = abs(cached_for) < self._ttl  # one of the future was fetched when the clock was ahead
+        if cached and is_allowed and is_fresh and cached.fetched_at > self._expired_at:
             return self._hit(cached)
         fetched_at = self._clock()
         try:
@@ -257,11 +259,13 @@ class DescriptionCache:
         is_same = cached is not None and b"".join(cached.body) == b"".join(description.body)
         if cached is not None and is_same:
             description = replace(description, first_fetched_at=cached.valid_from)
+        elif cached is not None and description.fetched_at <= cached.valid_from:  # the clock was set back
+            description = replace(description, first_fetched_at=after(max(cached.valid_from, cached.fetched_at)))
         self._cached[name] = description
         if description.varying:
             return
-        if cached is not None and not is_same and cached.valid_from < description.fetched_at:
-            await asyncio.to_thread(self._archive, name, cached, description.fetched_at)
+        if cached is not None and not is_same:
+            await asyncio.to_thread(self._archive, name, cached, description.valid_from)
         await asyncio.to_thread(self._write, name, description)
 
     def _archive(self, name: tuple[str, ...], replaced: _Description, valid_until: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,6 +112,20 @@ async def test_descriptions_are_mementos(server: Server) -> None:
         assert refused.status == 400
         assert (await body_of(refused)).startswith(b"Accept-Datetime: '")
     assert not server.upstream.asked
+
+
+async def test_no_description_is_lost_where_the_clock_was_set_back(server: Server) -> None:
+    await server.refresh(50, "four")  # ten days before `three`
+    await server.refresh(95, "five")
+    server.clock.now = FIRST + 100 * DAY
+
+    for date, text in (("2026-03-01", "two"), ("2026-03-02T00-00-00", "four"), ("2026-04-06", "five")):
+        assert json.loads((await server.get(LIST, prefix=f"/as-of/{date}/only"))[0]) == [text]
+    result = await server.proxy.answer(Request("GET", f"/as-of/2026-04-06/only{LIST}"), origin=ORIGIN)
+    mementos = re.findall(r'<([^>]*)>; rel="(?:first |prev |last )*memento"', dict(result.headers)["Link"])
+    earlier = await server.get(LIST, prefix="/as-of/20260302000000000000/only")
+    assert json.loads(earlier[0]) == ["three"]
+    assert mementos[-1].endswith(f"/as-of/20260406000000{LIST}")
 
 
 async def test_a_token_does_not_prevent_it(server: Server) -> None:

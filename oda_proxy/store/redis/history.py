@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from oda_proxy.store.history_limits import after, next_valid_from, not_before, restored_from
+from oda_proxy.http.scope import after
+from oda_proxy.store.history_limits import next_valid_from, not_before, restored_from
 from oda_proxy.store.redis.fields import (
     DAMAGE,
     has_place,
