@@ -74,7 +74,7 @@ def fetch(site: FrontEnd, path: str, body: bytes | None = None, **headers: str) 
 
 
 def test_nginx_accepts_the_site(tmp_path: Path) -> None:
-    configuration = prepare(tmp_path, "http://127.0.0.1:8400", free_port(), free_port())
+    configuration = prepare(tmp_path, ["http://127.0.0.1:8400"], free_port(), free_port())
     command = [nginx(), "-t", "-e", str(tmp_path / "start.log"), "-p", str(tmp_path), "-c", str(configuration)]
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
