@@ -87,6 +87,13 @@ def test_another_redis_is_used_once_the_file_is_removed_that_the_message_names(u
     assert not is_stored(f"{url}/1?{bodies}")
 
 
+def test_two_servers_that_start_first_with_different_places_are_not_both_accepted(url: str, tmp_path: Path) -> None:
+    with closing(open_store(StoreAddress.parse(f"{url}/0?bodies=file://{tmp_path}/heads"), UPSTREAM)):
+        pass
+    with pytest.raises(StoreUnusableError, match="the heads of its recordings are not in"):
+        is_stored(f"{url}/0?bodies=file://{tmp_path}/mistyped")
+
+
 def test_heads_that_are_gone_do_not_keep_an_empty_index_from_being_used(url: str, tmp_path: Path) -> None:
     place = f"{url}/0?bodies=file://{tmp_path}/heads"
     with closing(open_store(StoreAddress.parse(place), UPSTREAM)):

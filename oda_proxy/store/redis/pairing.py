@@ -29,8 +29,9 @@ def check_pair(client: Redis, keys: Keyspace, bodies: Bodies, address: StoreAddr
     any_client: Any = client
     place = keys.key(INDEX_NAME)
     # In this order: the name is written to Redis first, perhaps by another server at this moment.
-    named, name = bodies.index_name(), any_client.get(place)
-    if name is not None and name == named:
+    named, value = bodies.index_name(), any_client.get(place)
+    name, _, first_bodies = (value or b"").partition(b" ")
+    if name and name == named:
         return
     is_empty = not any_client.exists(keys.key("keys"))
     if named is not None and is_empty:
@@ -39,10 +40,13 @@ def check_pair(client: Redis, keys: Keyspace, bodies: Bodies, address: StoreAddr
             f"its heads belong to another Redis than {address.redis}, or to one that lost its data",
             f"name another place with bodies=, or remove {bodies.index_name_place} if that Redis is gone",
         )
-    is_of_earlier_release = name is None and named is None and next(bodies.names(), None) is not None
-    if not is_empty and not is_of_earlier_release:
+    if is_empty:
+        belongs_here = not name or first_bodies == str(address.bodies).encode()
+    else:  # of an earlier release, if neither has a name
+        belongs_here = not name and named is None and next(bodies.names(), None) is not None
+    if not belongs_here:
         raise StoreUnusableError(
             str(address.redis), f"the heads of its recordings are not in {address.bodies}", "correct bodies= in --store"
         )
-    any_client.set(place, secrets.token_hex(MAX_INDEX_NAME // 2), nx=True)
-    bodies.write_index_name(any_client.get(place))
+    any_client.set(place, f"{secrets.token_hex(MAX_INDEX_NAME // 2)} {address.bodies}", nx=True)
+    bodies.write_index_name(any_client.get(place).partition(b" ")[0])
