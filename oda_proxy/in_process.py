@@ -91,6 +91,7 @@ def mocking(
     descriptions: Folder | Sequence[Folder] = (),
     public_instruments: bool = False,
     dummy_instruments: bool = False,
+    dummy_release: str = "1.3.6",
     pages: Folder | Sequence[Folder] = (),
     time_scale: float = 0.0,
     secret_key: str | None = None,
@@ -120,7 +121,9 @@ def mocking(
     public_instruments
         Add the instruments that are known by their public descriptions: gw, legacysurvey, magic and others.
     dummy_instruments
-        Add the dispatcher's dummy instruments: `empty`, `empty-async` and `empty-semi-async`.
+        Add the dispatcher's dummy instruments: `empty`, `empty-async`, `empty-semi-async` and others.
+    dummy_release
+        The release of the dispatcher whose dummy instruments to add: 1.3.3 or 1.3.6.
     pages
         Files with pages of services around the dispatcher, such as `resolve_name`.
     time_scale
@@ -153,6 +156,7 @@ def mocking(
         descriptions=_folders(descriptions),
         public_instruments=public_instruments,
         dummy_instruments=dummy_instruments,
+        dummy_release=dummy_release,
         pages=_folders(pages),
         time_scale=time_scale,
         secret_key=secret_key,

@@ -35,7 +35,7 @@ RECORD_MODES = ("none", "once", "new_episodes", "all")
 
 _MOCK_KEYWORDS = (
     *("fixtures", "scenario", "scenarios", "faults", "synthetic", "descriptions", "public_instruments"),
-    *("dummy_instruments", "pages", "secret_key", "generation", "seed"),
+    *("dummy_instruments", "dummy_release", "pages", "secret_key", "generation", "seed"),
 )
 """Keywords of the marker that configure the mock."""
 _KEYWORDS = ("recording", "upstream", "include_private", "as_of", *_MOCK_KEYWORDS, "strict", "time_scale", "blocked")

@@ -413,3 +413,12 @@ def test_the_names_at_the_top_are_not_those_of_modules() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'oda_proxy' has no attribute 'nosuch'"):
         _ = oda_proxy.nosuch
+
+
+def test_a_mock_has_the_dummy_instruments_of_a_release() -> None:
+    query = "run_analysis?instrument=empty&product_type=failing&query_type=Dummy&query_status=new&api=True"
+    with (
+        oda_proxy.mocking(dummy_instruments=True, dummy_release="1.3.3") as url,
+        urlopen(f"{url}/{query}") as response,  # noqa: S310 - on this machine
+    ):
+        assert json.load(response)["exit_status"]["message"] == "failing query"
