@@ -293,10 +293,7 @@ class ManagedStore(Store, Protocol):
         """
 
     def archive(self, key: Key, valid_until: float) -> bool:
-        """Make the recording of a key an earlier version, which was the answer until then; return whether it exists.
-
-        A store without a history removes it.
-        """
+        """Make the recording of a key an earlier version, which was the answer until then; return whether it exists."""
 
     def pin_all(self, keys: Iterable[Key], *, pinned: bool) -> list[Key]:
         """Exempt recordings from eviction, or no longer; return the keys of those that exist."""
