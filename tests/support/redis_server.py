@@ -39,6 +39,12 @@ class RedisServer:
         """The beginning of the URL of a store."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def process_id(self) -> int:
+        """Its process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it responds."""
         assert PROGRAM is not None
@@ -46,7 +52,8 @@ class RedisServer:
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "yes"}
         options |= {"appendfsync": self._fsync, "daemonize": "no", **self._options}
         words = [word for name, value in options.items() for word in (f"--{name}", *str(value).split(" "))]
-        self._process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL)
+        # SIGXFSZ stays ignored, as Python has it: a file that may not grow is an error, as on a full disk.
+        self._process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL, restore_signals=False)
         deadline = time.monotonic() + _PATIENCE
         while not self._responds():
             assert time.monotonic() < deadline, "Redis does not start"

@@ -63,6 +63,15 @@ class Bodies(Protocol):
         """Remove what crashed writers left before a time, in s since 1970 (UTC), and return how many."""
 
 
+def confirm(bodies: Bodies) -> None:
+    """Check that a medium is the one with the heads, and no empty one in its place, such as a mount point.
+
+    Raises BodiesUnusableError.
+    """
+    if bodies.index_name() is None:
+        raise BodiesUnusableError(f"{bodies.index_name_place} is missing, and so perhaps all heads are")
+
+
 def new_name(digest: str) -> str:
     """Return a new name for a compressed head with this SHA-256."""
     return f"{digest}-{secrets.token_hex(8)}"

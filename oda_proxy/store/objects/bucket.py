@@ -112,7 +112,7 @@ class BucketBodies:
         """Read a head, check it, and hold it in memory or, if it is large, in an encrypted temporary file."""
         import obstore
 
-        with self._translated_errors():
+        with self._translated_errors(missing=None):
             found = obstore.get(self._store, _path(name))
             if found.meta["size"] != head_file.stored_size:
                 raise ValueError("its head has another size")
@@ -143,13 +143,16 @@ class BucketBodies:
         return 0
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def _translated_errors(self, *, missing: str | None = "fails: it does not exist") -> Iterator[None]:
+        """Raise BodiesUnusableError for an error; `missing` is what an absent object means, None for itself."""
         from obstore.exceptions import BaseError
 
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            if missing is None:
+                raise
+            raise BodiesUnusableError(f"the bucket {self._place} {missing}") from error
         except (BaseError, OSError) as error:
             raise BodiesUnusableError(f"the bucket {self._place} fails: {_reason(error)}") from error
 
@@ -205,6 +208,8 @@ def _path(name: str) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the kind of an error: messages of the library have URLs, and several lines."""
+    if "NoSuchBucket" in str(error):
+        return "it does not exist"
     kinds = {
         "PermissionDeniedError": "it refuses access",
         "UnauthenticatedError": "it refuses the credentials",

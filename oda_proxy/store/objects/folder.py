@@ -65,6 +65,8 @@ class FolderBodies:
         with self._translated_errors():
             subfolder = self._path(name).parent
             is_new = not subfolder.is_dir()
+            if not self._folder.is_dir():  # it is not created again: it may be below a mount point
+                raise FileNotFoundError
             make_folder(subfolder)
             descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=_PENDING)
             try:

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from oda_proxy.store.objects.bodies import confirm
 from oda_proxy.store.redis.fields import DAMAGE, body_name, read_row, read_version_row, version_time
 from oda_proxy.store.redis.medium_errors import reason
 
@@ -95,6 +96,8 @@ class RecordingReader:
             except (*DAMAGE, FileNotFoundError) as error:
                 if read() != found:
                     continue  # another writer replaced or removed it meanwhile
+                if isinstance(error, FileNotFoundError):
+                    confirm(self._bodies)
                 self._note(key, remove(found))
                 with self._lock:
                     self.damaged += 1

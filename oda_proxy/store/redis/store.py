@@ -19,6 +19,7 @@ from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store.base import OtherRecordings
 from oda_proxy.store.heads import CompressedHeadWriter
 from oda_proxy.store.history_limits import HistoryLimits
+from oda_proxy.store.objects.bodies import confirm
 from oda_proxy.store.redis import garbage, history, searches, verification
 from oda_proxy.store.redis.medium_errors import DEFAULT_ADVICE, REDIS_ERRORS, advice, redis_reason, translated_bodies
 from oda_proxy.store.redis.reading import RecordingReader
@@ -91,6 +92,7 @@ class RedisStore:
         """Check that recordings can be read and stored."""
         with self._translated_errors():
             self._index.claim(f"check:{self._owner}", self._owner, 1)
+            confirm(self._bodies)
             self._bodies.probe()
 
     def close(self) -> None:

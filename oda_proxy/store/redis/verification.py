@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import version_times
 from oda_proxy.store.base import Fault, HistoryUsage
+from oda_proxy.store.objects.bodies import confirm
 from oda_proxy.store.redis import garbage, history
 from oda_proxy.store.redis.fields import DAMAGE, body_name, read_row, read_version_row
 from oda_proxy.store.redis.medium_errors import reason
@@ -92,7 +93,7 @@ def _fault(
     found: StoredRow | None,
     parse: Callable[[Key, bytes | None, bytes | None], Row],
 ) -> str | None:
-    """Return what is wrong with a row or its head; None if nothing is."""
+    """Return what is wrong with a row or its head; None if nothing is. Raises BodiesUnusableError."""
     try:
         row = parse(key, *(found[:2] if found else (None, None)))
         head = bodies.open(body_name(found.body if found else None, row.head.name), row.head)
@@ -100,7 +101,10 @@ def _fault(
             row.recording(head)
             for _ in head.pieces():
                 pass
-    except (*DAMAGE, FileNotFoundError, StoreUnusableError) as error:
+    except FileNotFoundError as error:
+        confirm(bodies)
+        return reason(error)
+    except (*DAMAGE, StoreUnusableError) as error:
         return reason(error)
     return None
 
