@@ -67,7 +67,7 @@ def run_output(target: Path, *, replace: bool = False) -> Iterator[Path]:
     elif not _is_to_replace(target, replace=replace):
         yield target
         return
-    with _beside(target, replace=replace or not is_zip, keeps_results=True) as folder:  # one without results, too
+    with _beside(target, replace=replace or not is_zip, keeps_results=True) as folder:
         yield folder
 
 
@@ -114,13 +114,14 @@ def _beside(target: Path, *, replace: bool, keeps_results: bool) -> Iterator[Pat
         place(folder, target, replace=replace)
     except CapsuleError as error:
         if keeps_results:
-            raise CapsuleError(error.file, f"{_reason(error)}; what it would hold is in {folder}") from None
+            reason = str(error).removeprefix(f"{error.file}: ")
+            raise CapsuleError(error.file, f"{reason}; what it would hold is in {folder}") from None
         shutil.rmtree(folder)
         raise
-
-
-def _reason(error: CapsuleError) -> str:
-    return str(error).removeprefix(f"{error.file}: ")
+    except BaseException:
+        if is_zip and not keeps_results:
+            shutil.rmtree(folder)
+        raise
 
 
 def _check_zip(target: Path, *, replace: bool) -> None:
@@ -194,18 +195,26 @@ def _put_in_place(new: Path, target: Path, *, replace: bool) -> None:
 
 
 def _exchange(new: Path, target: Path) -> None:
-    """Move the parts of a capsule from a folder within `target` to it, and those that are there away."""
+    """Move the parts of a capsule from a folder within `target` to it, and those that are there away.
+
+    Where one cannot be moved, all are moved back. Raises OSError.
+    """
     old = new.with_name(f"{new.name}-replaced")
     old.mkdir()
-    for name in _REPLACED:
-        if (target / name).exists():
-            (target / name).rename(old / name)
-    for name in layout.GENERATED:
-        is_own = name == layout.README and (target / name).exists() and readme.is_generated(target / name)
-        if (new / name).exists() and (is_own or not (target / name).exists()):
-            (new / name).replace(target / name)
-    for name in reversed(_REPLACED):
-        if (new / name).exists():
-            (new / name).rename(target / name)
+    moves = [(target / name, old / name) for name in _REPLACED]
+    if readme.is_generated(target / layout.README):
+        moves.append((target / layout.README, old / layout.README))
+    moves += [(new / name, target / name) for name in (*layout.GENERATED, *reversed(_REPLACED))]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, place in moves:
+            if source.exists() and not place.exists():  # a README of the author stays
+                source.rename(place)
+                done.append((source, place))
+    except OSError:
+        for source, place in reversed(done):
+            place.rename(source)
+        old.rmdir()
+        raise
     shutil.rmtree(old)
     shutil.rmtree(new)

@@ -206,6 +206,31 @@ def test_a_zip_file_that_cannot_be_written_leaves_the_folder(target: Path, monke
     assert verify(folder) == []
 
 
+@pytest.mark.parametrize("moves", range(8))
+def test_an_export_that_cannot_replace_a_part_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    target, rename, left = tmp_path / "paper", Path.rename, moves
+    write_small(target)
+    before = sorted(one.name for one in target.iterdir())
+
+    def fail(path: Path, to: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(path, to)
+
+    export = capsule_output(target, replace=True)
+    capsules.write_capsule(export.__enter__())
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(CapsuleError, match="Permission denied"):
+        export.__exit__(None, None, None)
+
+    assert recordings(target) == 1
+    assert sorted(one.name for one in target.iterdir()) == before
+
+
 @pytest.mark.parametrize("moves", range(6))
 def test_an_export_that_is_killed_while_it_replaces_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
