@@ -15,6 +15,7 @@ import pytest
 
 from oda_proxy.store.base import FencedError, HistoryUsage
 from oda_proxy.store.combined import CombinedStore
+from oda_proxy.store.history_limits import HistoryLimits
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.clients import sync_client
 from oda_proxy.store.redis.keyspace import Keyspace
@@ -36,6 +37,8 @@ UPSTREAM = "http://dispatcher.example"
 KEY = KEYS[0]
 HOSTILE = 24
 """Rows and heads of versions that are malformed."""
+MANY = 9000
+"""Versions that are more than Lua returns values."""
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,29 @@ def test_malformed_versions_are_refused_and_never_served(store: RedisStore, clie
         client.flushall()
         shutil.rmtree(tmp_path / "heads", ignore_errors=True)
         store.probe()
+
+
+def test_a_lower_limit_removes_more_versions_than_a_script_may_return(address: StoreAddress, client: Any) -> None:
+    with closing(open_store(address, UPSTREAM)) as store:
+        fill(store, b"one", b"two")
+    keys, tag = Keyspace.of(UPSTREAM), "0" * 16
+    pipeline = client.pipeline(transaction=False)
+    for number in range(MANY):
+        digest = f"{number:064x}"
+        pipeline.hset(keys.key("head", digest), mapping={"body": f"{digest}-{tag}", "stored_size": 1})
+        version = {"row": "", "check": "", "head": digest, "stored_size": 1, "valid_until": repr(number + 1.5)}
+        pipeline.hset(keys.key("earlier", KEY, f"{number + 1:018.6f}"), mapping=version)
+    pipeline.execute()
+    with closing(open_store(address, UPSTREAM, history=HistoryLimits(1))) as store:
+        store._index.rebuild()
+        assert store.history_usage().versions == MANY
+
+        assert store.expire_versions(100.0) == MANY - 1
+
+        assert store.history_usage() == HistoryUsage(1, 1)
+        assert client.scard(keys.key("garbage")) > 0
+        store.remove_orphans()
+        assert client.scard(keys.key("garbage")) == 0
 
 
 def test_a_former_address_keeps_its_versions(address: StoreAddress) -> None:

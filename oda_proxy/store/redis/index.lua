@@ -273,6 +273,11 @@ local function named(...)
   return values
 end
 
+-- Return the first bodies that nothing needs any more; the sweeper removes the others, which may be too many for a response.
+local function some(unneeded)
+  return unpack(unneeded, 1, math.min(#unneeded, 1000))
+end
+
 -- Give a head a body that was written; one that it had before is garbage.
 local function take_body(head, stored_size, body, unneeded)
   local former = redis.call('HGET', k('head', head), 'body')
@@ -336,7 +341,7 @@ function commands.put(key, body, fence, former, ended, limit, count, ...)
   one.put = whole(version)
   add(key, one)
   trim(key, limit, unneeded)
-  return {'stored', version, unpack(unneeded)}
+  return {'stored', version, some(unneeded)}
 end
 
 -- Store an earlier version whose body was written; returns as `put`.
@@ -347,7 +352,7 @@ function commands.put_version(key, body, ...)
   local one, unneeded = named(...), {}
   take_body(one.head, one.stored_size, body, unneeded)
   add_version(key, one, unneeded)
-  return {'stored', changed(key), unpack(unneeded)}
+  return {'stored', changed(key), some(unneeded)}
 end
 
 -- Make a recording an earlier version, unless it was replaced since; returns as `put`.
@@ -359,7 +364,7 @@ function commands.archive(key, former, limit, ...)
   add_version(key, named(...), unneeded)
   drop(key, false, unneeded)
   trim(key, limit, unneeded)
-  return {'stored', changed(key), unpack(unneeded)}
+  return {'stored', changed(key), some(unneeded)}
 end
 
 -- Remove versions, KEY:TIME each; to free space only those of recordings that are not pinned.
@@ -382,7 +387,7 @@ function commands.trim(key, limit)
   local before, unneeded = redis.call('ZCARD', k('history', key)), {}
   trim(key, limit, unneeded)
   local removed = before - redis.call('ZCARD', k('history', key))
-  return {removed, removed > 0 and changed(key) or 0, unpack(unneeded)}
+  return {removed, removed > 0 and changed(key) or 0, some(unneeded)}
 end
 
 -- Remove a damaged version unless its row was replaced since; `check` is that of the row.
@@ -392,7 +397,7 @@ function commands.remove_damaged_version(key, time, check)
     return {0, 0}
   end
   local existed = drop_version(key, time, unneeded)
-  return {existed and 1 or 0, changed(key), unpack(unneeded)}
+  return {existed and 1 or 0, changed(key), some(unneeded)}
 end
 
 -- Return the row of a version, its check, and the name of its body; all empty for a damaged one.
@@ -453,7 +458,7 @@ end
 local function removed(key)
   local unneeded = {}
   local one = drop(key, false, unneeded)
-  return {one and 1 or 0, changed(key), unpack(unneeded)}
+  return {one and 1 or 0, changed(key), some(unneeded)}
 end
 
 -- Remove a recording; returns whether it existed, the version of the index, and the bodies that nothing needs any more.
