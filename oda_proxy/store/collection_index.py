@@ -162,7 +162,8 @@ class CollectionIndex:
             rows.executemany(
                 "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, kind, key) DO UPDATE SET"
                 " uses = MAX(uses, excluded.uses), first = MIN(first, excluded.first),"
-                " was_pinned = MAX(was_pinned, excluded.was_pinned), content = COALESCE(content, excluded.content)",
+                " was_pinned = MAX(was_pinned, excluded.was_pinned), content = CASE kind WHEN 'recording' THEN content"
+                " ELSE COALESCE(content, excluded.content) END",  # another content is another version of a recording
                 [
                     (number, one.kind, one.key, one.uses, one.first, size, one.was_pinned, one.content)
                     for one, size in members

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -306,6 +307,21 @@ def test_a_collection_of_another_store_is_merged_once(index: Collections, tmp_pa
         ("c", FAILURE, 1, 50.0, b"{}"),
     ]
     assert set(index.facts(found, ADDRESS)) == {"http://here/in/paper", "http://there/in/paper"}
+
+
+def test_merging_leaves_the_version_of_a_recording_that_there_is(index: Collections, tmp_path: Path) -> None:
+    other = CollectionIndex(tmp_path / "other", lambda: 50.0)
+    for letter in "ab":
+        other.note("paper", "", replace(member(letter), content=b"5.0"), 10, [])
+    note(index, "a")
+    (copied,) = other.list()
+
+    index.merge(copied, [(one, 10) for one in other.members(copied)], [])
+
+    versions = {one.key[0]: one.version for one in index.members(index.find("paper"))}
+    assert versions == {"a": None, "b": 5.0}
+    with pytest.raises(CollectionError, match="has the version of 1970-01-01T00:00:05"):
+        note(index, "b")
 
 
 def test_the_collections_with_a_recording_are_named(index: Collections) -> None:

@@ -159,7 +159,7 @@ function commands.merge(owner, name, created, changed, max_facts, count, ...)
     else
       add_member(id, kind, key, one)
     end
-    if content ~= '' then
+    if content ~= '' and not (known and kind == RECORDING) then  -- that would be another version of it
       redis.call('HSETNX', k('contents', id), field, content)
     end
   end
