@@ -252,8 +252,11 @@ class Store(Protocol):
 class RemoteStore(Protocol):
     """A store whose servers may be away for a while."""
 
-    def check(self) -> None:
-        """Check that recordings can be read and stored. Raises StoreUnusableError."""
+    def check(self) -> bool:
+        """Check that recordings can be read and stored; return False where that shows only in use.
+
+        Raises StoreUnusableError.
+        """
 
 
 @runtime_checkable

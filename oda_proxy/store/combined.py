@@ -83,11 +83,9 @@ class CombinedStore:
         """How many recordings were found damaged since the start."""
         return sum(store.damaged for store in self._all)
 
-    def check(self) -> None:
-        """Check that recordings can be read and stored, where stores may be away."""
-        for store in self._all:
-            if isinstance(store, RemoteStore):
-                store.check()
+    def check(self) -> bool:
+        """Check that recordings can be read and stored; return False where that shows only in use, as on a disk."""
+        return all(isinstance(store, RemoteStore) and store.check() for store in self._all)
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key from the first store that has it, or None."""

@@ -119,8 +119,7 @@ async def _run(store: Store, limits: Callable[[], Limits], faults: StoreFaults, 
             if is_due and (expired := await asyncio.to_thread(store.expire_versions, time.time())):
                 _log.info("removed %d earlier versions, which are more or older than --history allows", expired)
             faults.note_success("maintained")
-            if any(faults) and isinstance(store, RemoteStore):
-                await asyncio.to_thread(store.check)
+            if any(faults) and isinstance(store, RemoteStore) and await asyncio.to_thread(store.check):
                 faults.note_return()
         except StoreUnusableError as error:
             faults.note_failure("maintained", error)

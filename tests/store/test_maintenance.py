@@ -14,6 +14,7 @@ import pytest
 from oda_proxy.errors import StoreUnusableError
 from oda_proxy.store import eviction, maintenance
 from oda_proxy.store.base import FreeSpace, OtherRecordings, Usage
+from oda_proxy.store.combined import CombinedStore
 from oda_proxy.store.disk import DiskStore
 from oda_proxy.store.eviction import EvictionCounts, Limits
 from oda_proxy.store.faults import StoreFaults
@@ -153,6 +154,44 @@ async def test_in_the_background_a_failure_is_logged_once(
         await asyncio.to_thread(store.enough.wait, PATIENCE)
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+class Remote(MemoryStore):
+    """A store whose servers were away, and which knows whether they are back."""
+
+    def __init__(self, *, is_known: bool) -> None:
+        super().__init__()
+        self.checks = 0
+        self._is_known = is_known
+
+    def check(self) -> bool:
+        self.checks += 1
+        if self.checks == 1:
+            raise StoreUnusableError("s3://recordings", "it cannot be reached")
+        return self._is_known and self.checks == 3
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_failures_of_a_store_that_is_found_to_work_again_are_cleared_without_a_request(
+    monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    monkeypatch.setattr(maintenance, "INTERVAL", 0.0)
+    faults = StoreFaults(lambda: 0.0)
+    for operation in ("read", "stored"):
+        faults.note_failure(operation, StoreUnusableError("redis://redis.example", "Redis cannot be reached"))
+    store = Remote(is_known=is_known)
+    async with background_maintenance(store, lambda: Limits(1000), faults, EvictionCounts()):
+        async with asyncio.timeout(PATIENCE):
+            while any(faults) and store.checks < 10:  # noqa: ASYNC110 - of a task that sets no event
+                await asyncio.sleep(0)
+
+    assert {fault.operation for fault in faults} == (set() if is_known else {"read", "stored"})
+    assert store.checks == 3 if is_known else store.checks >= 10
+
+
+def test_a_disk_among_several_stores_shows_only_in_use_whether_it_works(tmp_path: Path) -> None:
+    with closing(CombinedStore(DiskStore(tmp_path), [])) as store:
+        assert not store.check()
 
 
 def test_eviction_goes_on_where_times_of_use_cannot_be_written() -> None:

@@ -136,7 +136,7 @@ def test_a_redis_that_refuses_to_write_makes_recordings_wait(server: RedisServer
 def test_a_redis_that_loads_its_data_makes_recordings_wait(server: RedisServer, tmp_path: Path) -> None:
     with opened(server, tmp_path) as store, connected(server) as client, connected(server) as other:
         client.config_set("key-load-delay", 20_000)  # in microseconds, for each of some dozens of keys
-        for number in range(150):
+        for number in range(80):
             client.set(f"other-{number}", b"x" * 2048)
         loading = threading.Thread(target=lambda: client.execute_command("DEBUG", "RELOAD"))
         loading.start()

@@ -88,12 +88,13 @@ class RedisStore:
                     _log.warning("the Redis at %s: %s (docs/scale.md)", self._address.redis, weakness)
                 self.watcher.start()
 
-    def check(self) -> None:
-        """Check that recordings can be read and stored."""
+    def check(self) -> bool:
+        """Check that recordings can be read and stored, and return True."""
         with self._translated_errors():
             self._index.claim(f"check:{self._owner}", self._owner, 1)
             confirm(self._bodies)
             self._bodies.probe()
+            return True
 
     def close(self) -> None:
         """Write the times of use, and stop following changes."""
