@@ -119,10 +119,10 @@ class Poller:
                 await self._write_journal(running, running.client)
                 outcome = await self._poll_to_end(running, place)
         except Exception:
-            await self._services.journal.remove(running.resolved.key)
+            await self._remove_from_journal(running)
             raise
         else:
-            await self._services.journal.remove(running.resolved.key)
+            await self._remove_from_journal(running)
             return outcome
         finally:
             place.release()
@@ -215,7 +215,12 @@ class Poller:
             running.notify()
 
     async def _write_journal(self, running: RunningJob, client: Client) -> None:
-        """Write a job to the journal, before its first request and when it has a name, unless it names the client."""
+        """Write a job to the journal, before its first request and when it has a name, unless it names the client.
+
+        The entry of a query is that of the job of all its clients: no other process continues the job of one of them.
+        """
+        if not running.is_shared:
+            return
         envelope, resolved = client.envelope, running.resolved
         try:
             query = redact_query(resolved.query, envelope)
@@ -231,6 +236,11 @@ class Poller:
             version=envelope.client_version or "",
         )
         await self._services.journal.write(entry)
+
+    async def _remove_from_journal(self, running: RunningJob) -> None:
+        """Remove the entry of a job that has ended."""
+        if running.is_shared:
+            await self._services.journal.remove(running.resolved.key)
 
 
 def _is_renamed(before: Job, after: Job) -> bool:

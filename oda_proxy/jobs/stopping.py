@@ -61,4 +61,5 @@ class JobStopper:
             await self._replicas.stop(job.key, stopped_by)
         if running is not None:
             await self._registry.stop(running, stop_error(stopped_by))
-            await self._journal.remove(job.key)
+            if running.is_shared:
+                await self._journal.remove(job.key)

@@ -168,7 +168,7 @@ function commands.exists(key)
   return redis.call('EXISTS', k('lease', key), k('journal', key), k('ended', key)) > 0 and 1 or 0
 end
 
--- Write how a job is continued, while this replica leads it: what has no lease is for one client alone.
+-- Write how a job is continued, while this replica leads it.
 function commands.write(key, owner, entry, ttl)
   local held = redis.call('GET', k('lease', key))
   if not held or string.match(held, '^%d+ (.*)$') ~= owner then

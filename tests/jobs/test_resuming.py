@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,10 +33,16 @@ DAY = 86400.0
 
 @asynccontextmanager
 async def started(
-    folder: Path, dispatcher: Dispatcher, store: MemoryStore, *, grace: float = 0.0, former: Sequence[Path] = ()
+    folder: Path,
+    dispatcher: Dispatcher,
+    store: MemoryStore,
+    *,
+    grace: float = 0.0,
+    former: Sequence[Path] = (),
+    secret_key: str | None = KEY,
 ) -> AsyncIterator[Proxy]:
     """Start a proxy on a folder; at the end it is closed without notice."""
-    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=now)
+    tokens = TokenVerifier(Sharing.SUBJECT, secret_key=secret_key, trust=300.0, clock=now)
     proxy = Proxy(
         store,
         dispatcher,
@@ -139,6 +146,24 @@ async def test_a_job_whose_token_is_gone_waits_for_the_next_client(tmp_path: Pat
 
     assert response.state == "done"
     assert noted(tmp_path) == []
+
+
+@simulated
+async def test_the_end_of_a_job_for_one_client_leaves_the_entry_of_the_job_of_all(tmp_path: Path) -> None:
+    dispatcher, store = Dispatcher(plan={0.0: "done"}), MemoryStore(clock=now)
+    async with started(tmp_path, dispatcher, store, secret_key=None) as proxy:
+        owner, other = Client(proxy, token=token()), Client(proxy, "SESSIONOFTHENEXT", token(expires=2e6))
+        await replace(owner, query=QUERY.replace("83.0", "1.0"), responses=[]).get_product()  # verifies its token
+        dispatcher.plan = {0.0: "submitted", 900.0: "ready"}
+        await owner.ask()
+        (before,) = noted(tmp_path)
+        dispatcher.revoked.add(other.token)
+
+        assert (await other.get_product()).state == "failed"
+
+        assert noted(tmp_path) == [before]
+        assert (await owner.get_product()).state == "done"
+        assert noted(tmp_path) == []
 
 
 @simulated
