@@ -51,12 +51,13 @@ def log_start(options: ServeOptions, every_part: Sequence[Parts], hosts: Sequenc
     for parts in every_part:
         one = parts.options
         what = f"{one.name}, at {one.prefix or '/'}: " if one.name else ""
+        place = one.store or parts.folder or "memory"
         if one.offline:
-            _log.info("%soffline: %d recordings in %s", what, parts.store.usage().recordings, parts.folder or "memory")
+            _log.info("%soffline: %d recordings in %s", what, parts.store.usage().recordings, place)
             if others := [] if one.name else _other_dispatchers(parts.folder):
                 _log.info("there are recordings of other dispatchers, named with --upstream: %s", ", ".join(others))
         elif not one.mock:
-            _log.info("%sdispatcher %s; recordings in %s", what, one.upstream, parts.folder)
+            _log.info("%sdispatcher %s; recordings in %s", what, one.upstream, place)
         _check_sharing(parts.store, parts.folder, one.sharing)
 
 

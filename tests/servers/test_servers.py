@@ -13,7 +13,8 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trustme
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from oda_proxy.servers.parts import Parts
     from tests.support.servers import Server
 
 HEADERS = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "example.org"}
@@ -142,6 +144,21 @@ def test_a_server_that_is_exposed_says_so_at_the_start(
     with caplog.at_level(logging.WARNING):
         asyncio.run(start())
     assert len(caplog.messages) == warnings
+
+
+def test_the_start_names_the_store_that_servers_share_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    values = resolve_options(
+        SERVE, {"store": "redis://:secret@redis.example/0?bodies=file:///heads"}, {}, None, warn=pytest.fail
+    )
+    options = ServeOptions(**{name.replace("-", "_"): value for name, value in values.items()})
+    parts = cast("Parts", SimpleNamespace(options=options, folder=None, store=None))
+
+    async def start() -> None:
+        log_start(options, [parts], ["127.0.0.1"])
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(start())
+    assert caplog.messages[-1].endswith("; recordings in redis://redis.example:6379/0?bodies=file:///heads")
 
 
 async def test_the_collector_leaves_alone_what_is_there_when_a_server_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,3 +114,51 @@ def test_a_store_without_a_name_gets_one_if_it_has_its_heads(url: str, tmp_path:
         is_stored(f"{url}/0?bodies=file://{tmp_path}/mistyped")
     assert is_stored(place)
     assert name.read_bytes()
+
+
+def test_a_server_whose_redis_loses_its_data_stores_and_removes_nothing_until_the_file_is_removed(
+    url: str, tmp_path: Path
+) -> None:
+    place = f"{url}/0?bodies=file://{tmp_path}/heads"
+    with closing(open_store(StoreAddress.parse(place), UPSTREAM)) as store:
+        store.put(recording(KEYS[0], b"text"))
+        client = sync_client(StoreAddress.parse(place).redis)
+        backup = {key: client.dump(key) for key in client.scan_iter()}
+        client.flushall()
+
+        for use in (
+            lambda: store.get(KEYS[0]),
+            lambda: store.put(recording(KEYS[1], b"other")),
+            store.remove_orphans,
+            lambda: store.remove(KEYS[0]),
+        ):
+            with pytest.raises(StoreUnusableError, match="Redis has lost its data, or is not the one of before"):
+                use()
+        with pytest.raises(StoreUnusableError, match=r"or to one that lost its data; .* remove .*index-name"):
+            store.claims_maintenance()
+        assert not client.exists(*backup)
+
+        for key, value in backup.items():
+            client.restore(key, 0, value or b"", replace=True)
+        assert store.claims_maintenance()
+        assert into_memory(store.get(KEYS[0])) == recording(KEYS[0], b"text")
+
+        client.flushall()
+        [name] = (tmp_path / "heads").rglob("index-name")
+        name.unlink()
+        assert store.claims_maintenance()
+        store.put(recording(KEYS[1], b"other"))
+        assert store.remove_orphans() == 1
+
+
+def test_rows_without_the_name_that_the_heads_have_are_refused_with_what_to_do(url: str, tmp_path: Path) -> None:
+    place = f"{url}/0?bodies=file://{tmp_path}/heads"
+    put(place)
+    client = sync_client(StoreAddress.parse(place).redis)
+    client.delete(*client.keys("*index-name"))  # a server of an earlier release stores them after data were lost
+
+    with pytest.raises(StoreUnusableError, match=r"it has no name, and .*; correct --store, or remove .*index-name"):
+        is_stored(place)
+    [name] = (tmp_path / "heads").rglob("index-name")
+    name.unlink()
+    assert is_stored(place)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oda_proxy.store.hot_tier import HotTier
+from oda_proxy.store.objects.bodies import INDEX_NAME
 from oda_proxy.store.objects.folder import FolderBodies
 from oda_proxy.store.redis.address import FolderAddress, StoreAddress
 from oda_proxy.store.redis.clients import sync_client
@@ -175,8 +176,8 @@ def lose_the_version(client: Any, keys: Keyspace) -> None:
     client.delete(keys.key("version"))
 
 
-def flush(client: Any, _: Keyspace) -> None:
-    client.flushall()
+def flush(client: Any, keys: Keyspace) -> None:
+    client.delete(*(key for key in client.scan_iter() if key != keys.key(INDEX_NAME).encode()))
 
 
 @pytest.mark.parametrize(

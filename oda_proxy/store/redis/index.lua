@@ -1,7 +1,8 @@
 -- The changes of the index of recordings: each call is atomic, and takes the same time however many recordings there are.
 -- A pin, and the removal of a pinned recording, take longer where it has many earlier versions.
 --
--- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
+-- KEYS[1] is the prefix of all keys, ARGV[1] the name of the index, empty for any, ARGV[2] the name of a function below, the
+-- rest its arguments. An index with another name has lost its data, or is that of another Redis: nothing is done then.
 --
 --   recording:KEY   hash: the row, and what the other keys need of it
 --   keys            sorted set: all keys, by name
@@ -25,6 +26,7 @@
 --   version         the number of changes so far
 --   changes         stream: the keys that were changed last; each ID is the version, and the time in microseconds
 --   fence:KEY       the highest fencing token of the lease of a query
+--   index-name      the name of the index, which the place of its heads has, too, a space, and that place (pairing.py)
 
 local PREFIX = KEYS[1]
 local ORDERS = {'used', 'stored', 'size', 'cost', 'begin'}
@@ -642,4 +644,7 @@ function commands.rebuild()
   return changed('')
 end
 
-return commands[ARGV[1]](unpack(ARGV, 2))
+if ARGV[1] ~= '' and string.match(redis.call('GET', k('index-name')) or '', '^[^ ]*') ~= ARGV[1] then
+  return redis.error_reply('OTHERINDEX the index has another name')
+end
+return commands[ARGV[2]](unpack(ARGV, 3))

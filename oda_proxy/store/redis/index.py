@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oda_proxy.store.base import HistoryUsage, ProductTotals, Usage
+from oda_proxy.store.objects.bodies import INDEX_NAME
 from oda_proxy.store.redis.fields import (
     ENTRY_FIELDS,
     read_entry,
@@ -67,6 +68,8 @@ class RedisIndex:
     """The index of the recordings of a dispatcher."""
 
     def __init__(self, client: Redis, keys: Keyspace) -> None:
+        self.name = b""
+        """The name of the index, which `pairing` checks; a script of an index with another one fails. Empty for any."""
         self._client: Any = client
         self._keys = keys
         script = files("oda_proxy.store.redis").joinpath("index.lua").read_text("utf-8")
@@ -215,13 +218,18 @@ class RedisIndex:
             found.append(f"its maxmemory-policy is {policy} instead of noeviction, and removes parts of the index")
         return found
 
+    def has_its_name(self) -> bool:
+        """Return whether Redis has the index of this name: it may have lost its data."""
+        name: bytes = (self._client.get(self._key(INDEX_NAME)) or b"").partition(b" ")[0]
+        return name == self.name
+
     def version(self) -> int:
         """Return the number of changes so far."""
         return int(self._client.get(self._key("version")) or 0)
 
     def changes(self, first: str) -> tuple[int, list[tuple[str, str]]]:
         """Return the version, and the last changes, beginning with the one that has an ID: their IDs and keys."""
-        version, *rest = self._call("changes", first)
+        version, *rest = self._script(keys=[self._keys.prefix], args=(b"", "changes", first))  # of any name
         texts = iter([_text(one) for one in rest])
         return int(version), list(zip(texts, texts, strict=True))
 
@@ -366,7 +374,7 @@ class RedisIndex:
         return _text(word), Change(word == b"stored", int(version), list(map(_text, unneeded)))
 
     def _call(self, *arguments: Any) -> Any:
-        return self._script(keys=[self._keys.prefix], args=arguments)
+        return self._script(keys=[self._keys.prefix], args=(self.name, *arguments))
 
     def _key(self, *names: str) -> str:
         return self._keys.key(*names)

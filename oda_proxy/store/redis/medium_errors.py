@@ -71,6 +71,11 @@ _TEXTS: Final = (
     ("Connection reset by peer", *_CLOSED),
     ("MISCONF", "Redis cannot write its data to its disk", "look at its log, and free space on its disk"),
     ("user executing the script can't", *_FORBIDDEN),
+    (
+        "OTHERINDEX",
+        "Redis has lost its data, or is not the one of before",
+        "restore its data, or do what the start of another server says",
+    ),
     ("unknown command", "this server lacks commands that are needed: it may be a sentinel, or none", DEFAULT_ADVICE),
 )
 """The same for parts of messages whose errors the library does not tell from others; they count first."""

@@ -55,11 +55,15 @@ def open_store(
         if follow:
             check_server(client, address.redis, keys)
     bodies = _bodies(address.bodies, upstream)
-    with translated(address.redis), translated_bodies(address.bodies):
-        check_pair(client, keys, bodies, address)
     index = RedisIndex(client, keys)
+
+    def pair() -> None:
+        with translated(address.redis), translated_bodies(address.bodies):
+            index.name = check_pair(client, keys, bodies, address)
+
+    pair()
     watcher = ChangeWatcher(index) if follow else None
-    parts = (address, index, bodies, watcher)
+    parts = (address, index, bodies, watcher, pair)
     if spool is None:
         store = RedisStore(*parts, clock=clock, track_use=track_use, history=history)
     else:

@@ -54,15 +54,20 @@ class RedisStore:
         index: RedisIndex,
         bodies: Bodies,
         watcher: ChangeWatcher | None = None,
+        pair: Callable[[], None] = lambda: None,
         *,
         clock: Callable[[], float] = time.time,
         track_use: bool = True,
         history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
     ) -> None:
-        """Take the parts; `clock` returns s since 1970 (UTC). Without a watcher, its version cannot be told."""
+        """Take the parts; `clock` returns s since 1970 (UTC). Without a watcher, its version cannot be told.
+
+        `pair` checks that the index and the heads belong together, and raises StoreUnusableError.
+        """
         self._address = address
         self._index = index
         self._bodies = bodies
+        self._pair = pair
         self._clock = clock
         self._track_use = track_use
         self._history = history
@@ -303,8 +308,13 @@ class RedisStore:
         return False
 
     def claims_maintenance(self) -> bool:
-        """Return whether this process maintains the store for the next minute; it alone does."""
+        """Return whether this process maintains the store for the next minute; it alone does.
+
+        Where Redis has lost its data, or the heads are gone, StoreUnusableError says what to do.
+        """
         with self._translated_errors():
+            if not self._index.has_its_name():
+                self._pair()
             return self._index.claim(_SWEEPER, self._owner, _SWEEPER_TIME)
 
     def save_use_times(self) -> None:
