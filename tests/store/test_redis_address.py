@@ -116,7 +116,15 @@ def test_credentials_are_never_shown() -> None:
 
     assert PASSWORD not in f"{address} {address!r} {address.redis!r} {sync_client(address.redis)!r}"
     assert str(address) == "redis://h:6379/0?bodies=s3://oda/recordings"
-    for wrong in (f"redis://user:{PASSWORD}@/0?{BODIES}", f"redis://u:{PASSWORD}@h:1x/0", f"redis://u:{PASSWORD}#@h"):
+    for wrong in (
+        f"redis://user:{PASSWORD}@/0?{BODIES}",
+        f"redis://u:{PASSWORD}@h:1x/0",
+        f"redis://u:{PASSWORD}#@h",
+        f"redis://u:{PASSWORD}/x@h/0?{BODIES}",
+        f"redis://u:1/{PASSWORD}@h/0?{BODIES}",
+        f"redis://u:1?{PASSWORD}@h/0?{BODIES}",
+        f"redis+sentinel://u:{PASSWORD}/x@h/service?{BODIES}",
+    ):
         with pytest.raises(UsageError) as error:
             resolve_options(SERVE, {"store": wrong}, {}, None, warn=pytest.fail)
         assert PASSWORD not in str(error.value)

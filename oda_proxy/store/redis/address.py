@@ -131,6 +131,8 @@ class StoreAddress:
         if parts.fragment:
             raise InvalidPartError("has a #, which must be written as %23")
         parameters = _parameters(parts.query)
+        if scheme != "unix" and any("@" in one for one in (parts.path, *parameters)):
+            raise InvalidPartError("has an @ after its host: write / and ? in a password as %2F and %3F")
         redis = _redis_address(scheme, parts, parameters)
         bodies = _bodies(parameters)
         if parameters:

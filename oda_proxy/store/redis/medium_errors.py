@@ -48,7 +48,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
         "no sentinel responds that knows a master of this service",
         "correct the hosts or the service in --store",
     ),
-    (redis.TimeoutError, "Redis does not respond in time", DEFAULT_ADVICE),
+    (redis.TimeoutError, "Redis does not respond in time", f"{DEFAULT_ADVICE}, and whether it uses TLS"),
     (redis.ConnectionError, "Redis cannot be reached", DEFAULT_ADVICE),
     (
         redis.ReadOnlyError,
@@ -76,6 +76,8 @@ _TEXTS: Final = (
         "Redis has lost its data, or is not the one of before",
         "restore its data, or do what the start of another server says",
     ),
+    ("DB index is out of range", "Redis has no database with this number", "correct it in --store"),
+    ("Protocol Error", "this server is no Redis", "correct the host and the port in --store"),
     ("unknown command", "this server lacks commands that are needed: it may be a sentinel, or none", DEFAULT_ADVICE),
 )
 """The same for parts of messages whose errors the library does not tell from others; they count first."""
