@@ -80,3 +80,13 @@ async def test_every_product_of_every_public_instrument_and_a_mosaic_of_isgri_ar
         assert got["legacysurvey", "legacy_survey_image"]["names"] == ["mosaic_image_0_mosaic", "dispatcher_catalog_1"]
         assert got["gw", "gw_strain"]["names"] == ["Strain_0", "Strain_bp_1"]
         assert got["antares", "antares_spectrum"]["names"] == ["src_0", "src_1"]
+
+
+async def test_the_client_draws_spectra_of_isgri_and_jem_x(run_client: Callable[..., Any], server: TestServer) -> None:
+    url = str(server.make_url("/dispatch-data"))
+    queries = [
+        {"instrument": instrument, "product": f"{instrument}_spectrum", "product_type": "Real", **TIMES}
+        for instrument in ("isgri", "jemx")
+    ]
+    answers = await asyncio.to_thread(run_client, "1.3.5", "described_products.py", url, json.dumps(queries))
+    assert [answer.get("error") for answer in answers] == [None, None]

@@ -102,11 +102,21 @@ def draw_mosaic(data):
         OdaImage(data).build_fig(sliders=False)
 
 
+def draw_spectrum(data):
+    """Draw the spectrum of the first source with the client's tool, which looks for the energies in EBOUNDS."""
+    from oda_api.plot_tools import OdaSpectrum
+
+    source = data._p_list[0].meta_data["src_name"]
+    assert OdaSpectrum(data).build_fig(in_source_name=source) is not None
+
+
 def answer(client, query):
     try:
         data = client.get_product(**query)
         if query["product"] == "isgri_image":
             draw_mosaic(data)
+        elif query["product"].endswith("_spectrum") and query["instrument"] in ("isgri", "jemx"):
+            draw_spectrum(data)
         kinds = [type(product).__name__ for product in data._p_list]
         return {"names": list(data._n_list), "kinds": kinds, "used": [used(product) for product in data._p_list]}
     except (Exception, SystemExit) as error:

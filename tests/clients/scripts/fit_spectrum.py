@@ -22,6 +22,7 @@ NAMES = {
     "ISGR-ARF.-RSP": "SPECRESP",
     "ISGR-RMF.-RSP": "MATRIX",
     "ISGR-EBDS-MOD": "EBOUNDS",
+    "SPECRESP MATRIX": "MATRIX",  # today's
 }
 UNITS = {"TUNIT1": "keV", "TUNIT2": "keV", "TUNIT3": "cm**2"}
 
@@ -31,8 +32,8 @@ def read(reader, file):
     renamed = file.with_name(f"ogip-{file.name}")
     with fits.open(file) as hdus:
         for hdu in hdus:
-            if hdu.name in NAMES:
-                hdu.name, hdu.ver = NAMES[hdu.name], 1
+            if hdu.name in (*NAMES, *NAMES.values()):
+                hdu.name, hdu.ver = NAMES.get(hdu.name, hdu.name), 1
             if hdu.name == "SPECRESP":
                 hdu.header.update(UNITS)
         hdus.writeto(renamed, overwrite=True)
