@@ -229,8 +229,7 @@ class Proxy:
             if route.kind is not Kind.ANALYSIS or request.method not in {"GET", "POST"}:
                 return None
             query, envelope = analysis_request.read_query(request, self._query_memo)
-            scope = self._scoped(request, route).scope
-            if scope.as_of is not None or scope.collection:
+            if (scope := self._scoped(request, route).scope).as_of is not None or scope.collection:
                 return None
         except OdaProxyError:
             return None
@@ -253,9 +252,8 @@ class Proxy:
         control = self._freshness.control(request)
         if envelope.query_status != "new" or envelope.job_id or control.refreshes:
             return None
-        if analysis_request.bypass_reason(query, request) or not self._tokens.is_verified(envelope.token):
-            return None
-        if (audience := self._tokens.audience(envelope.token)) is None:
+        is_bypassed, audience = analysis_request.bypass_reason(query, request), self._tokens.audience(envelope.token)
+        if is_bypassed or audience is None or not self._tokens.is_verified(envelope.token):
             return None
         resolved = await self._resolver.resolve(query, audience=audience)
         note_query(request, resolved)
@@ -294,10 +292,10 @@ class Proxy:
             route = routes.find(request.path, open_routes=self._open_routes)
             request = request if request.path == route.path else replace(request, path=route.path)
             base_url = origin + route.prefix
-            if route.kind is Kind.ANALYSIS and request.method in {"GET", "POST"}:
+            if route.kind is Kind.ANALYSIS and request.method in {"GET", "HEAD", "POST"}:
                 return await self._analysis(request, route, base_url)
             request = self._scoped(request, route)
-            if route.kind in _DESCRIPTIONS and request.method == "GET":
+            if route.kind in _DESCRIPTIONS and request.method in {"GET", "HEAD"}:
                 return self._past.remark(await self.collections.describe(request, route, base_url), request, route)
             if request.method == "OPTIONS" and self.upstream is None:
                 return options_answer()
@@ -344,8 +342,7 @@ class Proxy:
         """Answer a query from its recording, or from its job."""
         reason, scope = analysis_request.bypass_reason(query, request), request.scope
         if reason and not (scope.as_of and reason == analysis_request.CREDENTIALS):
-            api_client = envelope if query.api else None
-            return await self._relay.send(request, base_url, "bypass", api_client, detail=reason)
+            return await self._relay.send(request, base_url, "bypass", envelope if query.api else None, detail=reason)
         if error := analysis_request.state_error(envelope):
             if self.upstream is None:
                 raise BadQueryError(error)
@@ -362,10 +359,15 @@ class Proxy:
         return await self._answer_today(resolved, client)
 
     async def _answer_today(self, resolved: ResolvedQuery, client: Client) -> Answer:
-        """Answer a query of a known audience as of now."""
-        if not client.envelope.awaits_products:
+        """Answer a query of a known audience as of now; no job begins for HEAD."""
+        envelope = client.envelope
+        if (request := client.request).method == "HEAD":
+            if found := await self._recording_at_once(resolved.query, envelope, request):
+                return self._hits.answer(found[1], client, found[2])
+            return await self._relay.send(request, client.base_url, "bypass", envelope, detail="head")
+        if not envelope.awaits_products:
             return await self._poll(resolved, client.uncompressed())
-        if client.envelope.job_id and self.upstream and not await self._is_own_job(resolved, client.envelope):
+        if envelope.job_id and self.upstream and not await self._is_own_job(resolved, envelope):
             return await self._relay.send_and_store(resolved, client.uncompressed(), "request")
         return await self._lookup(resolved, client)
 

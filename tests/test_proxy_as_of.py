@@ -145,6 +145,12 @@ async def test_only_fails_in_the_words_of_a_near_miss(
     assert not upstream.asked
 
 
+async def test_a_recording_of_later_that_day_is_named_with_its_time(proxy: Proxy) -> None:
+    result = await ask(proxy, "/as-of/2026-01-10T11-00/only")
+
+    assert json.loads(await body_of(result))["error"].endswith("it was recorded later, at 2026-01-10T12:00:00Z")
+
+
 async def test_near_misses_are_those_of_that_time(proxy: Proxy) -> None:
     result = await ask(proxy, "/as-of/2026-02-01/only", "&src_name=Elsewhere")
     earlier = await ask(proxy, "/as-of/2026-01-01/only", "&src_name=Elsewhere")
@@ -254,6 +260,57 @@ async def test_nothing_is_sent_under_only(proxy: Proxy, upstream: Script, clock:
         result = await online.answer(Request("GET", f"/as-of/2026-02-01/only/{path}", "token=x"), origin=ORIGIN)
         assert result.status in {403, 404}
     assert not upstream.asked
+
+
+async def head(proxy: Proxy, prefix: str = "", fields: str = "", sent: Headers = ()) -> Answer:
+    plain = request(f"{QUERY}{fields}", path=f"{prefix}/run_analysis")
+    return await proxy.answer(Request("HEAD", plain.path, plain.query_string, sent), origin=ORIGIN)
+
+
+async def test_head_has_the_headers_of_the_version_that_get_has(proxy: Proxy, upstream: Script) -> None:
+    """Clients of RFC 7089 begin with HEAD (section 3.1)."""
+    for prefix, sent in (
+        ("", (("Accept-Datetime", "Sun, 01 Feb 2026 00:00:00 GMT"),)),
+        ("/as-of/2026-02-01", ()),
+        ("/as-of/2026-02-01/only", ()),
+        ("", ()),
+    ):
+        one, other = await head(proxy, prefix, sent=sent), await ask(proxy, prefix, sent=sent)
+        assert one.headers == other.headers
+        assert one.cache_status.hit
+    assert (await head(proxy, "/as-of/2026-01-01/only")).status == 400
+    assert not upstream.asked
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent", "detail"),
+    [
+        ("&E1_keV=99", (), "head"),
+        ("", NO_CACHE, "head"),
+        ("&return_progress=True", (), "partial"),
+        ("", (("Cookie", "a=b"),), "credentials"),
+    ],
+)
+async def test_head_without_a_recording_is_relayed_and_begins_no_job(
+    proxy: Proxy, upstream: Script, fields: str, sent: Headers, detail: str
+) -> None:
+    upstream.then(b"")
+    result = await head(proxy, fields=fields, sent=sent)
+
+    assert str(result.cache_status) == f"oda-proxy; fwd=bypass; fwd-status=200; detail={detail}"
+    assert await body_of(result) == b""
+    assert [one.method for one in upstream.asked] == ["HEAD"]
+    assert not [*proxy.jobs]
+
+
+async def test_head_of_a_description_is_answered_as_get(proxy: Proxy, upstream: Script) -> None:
+    upstream.then([{"isgri": []}])
+    one = await proxy.answer(Request("HEAD", "/api/meta-data", "instrument=isgri"), origin=ORIGIN)
+    await body_of(one)
+    other = await proxy.answer(Request("GET", "/api/meta-data", "instrument=isgri"), origin=ORIGIN)
+
+    assert json.loads(await body_of(other)) == [{"isgri": []}]
+    assert [asked.method for asked in upstream.asked] == ["GET"]
 
 
 async def test_a_preference_is_not_forwarded(proxy: Proxy, upstream: Script) -> None:

@@ -137,9 +137,10 @@ class CollectionHandler:
     ) -> Answer:
         """Note the recording, or the failure, that a client is about to receive, and return its answer.
 
-        Nothing is noted for a client that must poll.
+        Nothing is noted for a client that must poll, or receives the headers only.
         """
-        if request.scope.collection is not None and answer.cache_status.detail not in _INTERMEDIATE:
+        is_last = answer.cache_status.detail not in _INTERMEDIATE and request.method != "HEAD"
+        if request.scope.collection is not None and is_last:
             try:
                 await self._note_query(request, query, envelope, answer, base_url)
             except BaseException:

@@ -34,7 +34,10 @@ class DescriptionHandler:
         self._cache = cache
 
     async def answer(self, request: Request, route: Route, base_url: str) -> Answer:
-        """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client."""
+        """Return a description from the cache, or relay the request; `base_url` is the proxy's, for the client.
+
+        The answer to HEAD is that to GET: whoever sends it to the client leaves its body out.
+        """
         send = self._relay.send_instrument_list if route.kind is Kind.INSTRUMENTS else self._relay.send
         if (as_of := request.scope.as_of) is not None:
             if past := await self._cache.get_as_of(_public_name_of(request, route), as_of):
@@ -42,7 +45,7 @@ class DescriptionHandler:
             if request.scope.only:
                 what = "".join(f", {field}" for field in _public_name_of(request, route)[1:])[:100]
                 raise NoRecordingError(f"as of {as_of.text}: no description is recorded ({route.path}{what})")
-        outgoing = replace(analysis_request.uncompressed(request), timeout=DESCRIPTION_TIMEOUT)
+        outgoing = replace(analysis_request.uncompressed(request), method="GET", timeout=DESCRIPTION_TIMEOUT)
         if has_token(request):
             return await self._pipeline.without_configuration(await send(outgoing, base_url, "bypass", detail="token"))
 

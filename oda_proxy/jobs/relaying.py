@@ -39,7 +39,7 @@ class QueryRelay:
     ) -> Answer:
         """Relay a request whose answer is not stored; the answer is repaired for API clients only."""
         send, pipeline = self._services.relay.send, self._services.pipeline
-        if api_client is None:
+        if api_client is None or request.method == "HEAD":
             return await send(request, base_url, forwarded, detail=detail)
         reply = await send(analysis_request.uncompressed(request), base_url, forwarded, detail=detail)
         answer = await spooled(reply, MAX_STORED)

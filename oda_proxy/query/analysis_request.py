@@ -31,8 +31,8 @@ def read_fields(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str
     """
     if (form := _form(request)) is not None:
         return parse_fields(request.query_string, form), []
-    if request.method == "GET":
-        raise BadQueryError("a GET request has a body, which dispatchers do not read")
+    if request.method in _WITHOUT_FORM:
+        raise BadQueryError(f"a {request.method} request has a body, which dispatchers do not read")
     if isinstance(request.body, bytes) and headers.media_type(request.headers) == MULTIPART:
         sent, files = read_form(headers.values(request.headers, "content-type")[0], request.body)
         return [*parse_fields(request.query_string), *sent], files
@@ -43,9 +43,12 @@ def _form(request: Request) -> bytes | None:
     """Return the URL-encoded form of a request, empty where it has no body; None for any other body."""
     if request.body is None or request.body == b"":
         return b""
-    if request.method == "GET" or not isinstance(request.body, bytes) or headers.media_type(request.headers) != FORM:
+    if request.method in _WITHOUT_FORM or not isinstance(request.body, bytes):
         return None
-    return request.body
+    return request.body if headers.media_type(request.headers) == FORM else None
+
+
+_WITHOUT_FORM = frozenset({"GET", "HEAD"})
 
 
 def api_envelope(request: Request) -> Envelope | None:

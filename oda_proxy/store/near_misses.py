@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
+from oda_proxy.http.scope import time_text
 from oda_proxy.query.cache_key import key_of, key_of_normalised, short_key
 from oda_proxy.query.message_text import shorten
 from oda_proxy.query.nearest import join_differences, nearest
@@ -123,8 +124,11 @@ class NearMissHandler:
     def _later(self, resolved: ResolvedQuery, as_of: AsOf) -> str:
         """Return when the query was first recorded, if that was later. Raises StoreUnusableError."""
         versions = [one for key in (resolved.key, *resolved.earlier_keys) for one in self._store.versions(key)]
-        later = [one.valid_from for one in versions if one.valid_from > as_of.time]
-        return f"it was recorded later, on {_day(min(later))}" if later else ""
+        later = min((one.valid_from for one in versions if one.valid_from > as_of.time), default=None)
+        if later is None:
+            return ""
+        is_same_day = _day(later) == _day(as_of.begin)
+        return f"it was recorded later, {f'at {time_text(later)}' if is_same_day else f'on {_day(later)}'}"
 
 
 class _Search:

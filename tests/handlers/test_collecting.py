@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,16 @@ async def test_a_hit_of_what_others_requested_is_noted_and_other_hits_are_not(te
     assert [one.uses for one in team.members()] == [1]
     await team.get(path="/run_analysis")
     assert [one.uses for one in team.members()] == [1]
+
+
+async def test_a_client_that_receives_headers_only_notes_nothing(team: Team) -> None:
+    team.upstream.then(answer())
+    await team.get(path="/run_analysis")
+    plain = request(path=IN)
+    result = await team.proxy.answer(replace(plain, method="HEAD"), origin=ORIGIN)
+
+    assert result.cache_status.hit
+    assert team.index.list() == []
 
 
 async def test_a_collection_that_was_removed_is_made_again_by_a_repeated_hit(team: Team) -> None:
