@@ -24,8 +24,8 @@ AS_OF: Final = "as-of"
 ONLY: Final = "only"
 IN: Final = "in"
 
-_API: Final = "api"
-"""The first segment of routes that the dispatcher also has without it: `/in/api/meta-data` would be two things."""
+_ROUTES: Final = frozenset({"api", "free-up-space", "reload-plugin"})
+"""First segments of routes of the dispatcher that would be names: `/in/api/meta-data` would be two things."""
 MAX_NAME: Final = 64
 """Characters of the name of a collection."""
 
@@ -197,7 +197,7 @@ def _check_case(word: str) -> None:
 
 def parse_name(text: str) -> str:
     """Return the name of a collection; raises ScopeError for a text that is none."""
-    if text == _API:
+    if text in _ROUTES:
         raise ScopeError(f"{text!r} is not the name of a collection: routes of the dispatcher begin with it")
     if len(text) > MAX_NAME or not _NAME.fullmatch(text):
         raise ScopeError(

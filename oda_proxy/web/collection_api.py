@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from aiohttp import web
 
 from oda_proxy.access.roles import Action
-from oda_proxy.errors import BadQueryError
 from oda_proxy.files.temporary import TemporaryFolder
 from oda_proxy.files.trees import FolderTree
 from oda_proxy.files.zip_writing import write_zip
 from oda_proxy.handlers.collection_export import collection_json, export_collection, member_json
+from oda_proxy.http.scope import parse_name
 from oda_proxy.store.collections import remove_collection
 from oda_proxy.web.change_log import note_changed
 from oda_proxy.web.own_routes import VISITOR, OwnRoute
@@ -85,11 +85,9 @@ class _CollectionApi:
         return json_response({"removed": [one.name]})
 
     async def rename(self, request: web.Request) -> web.Response:
-        """Rename a collection."""
+        """Rename a collection. Raises ScopeError for a name that no address may have."""
         one, new = await self._one(request), request.match_info["new"]
-        if new.startswith("-") or new.endswith("-"):
-            raise BadQueryError(f"{new!r} is not the name of a collection: it begins or ends with a hyphen")
-        await asyncio.to_thread(self._index.rename, one, new)
+        await asyncio.to_thread(self._index.rename, one, parse_name(new))
         note_changed(request, [one.name, new])
         return json_response({"renamed": [one.name, new]})
 

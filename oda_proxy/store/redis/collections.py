@@ -81,19 +81,7 @@ class RedisCollections:
         """Add what a collection of another store has, as `Collections.merge`."""
         times = repr(collection.created), repr(collection.changed)
         for start in range(0, max(len(members), 1), BATCH):
-            values = [
-                value
-                for one, size in members[start : start + BATCH]
-                for value in (
-                    one.kind,
-                    one.key,
-                    one.uses,
-                    repr(one.first),
-                    size,
-                    int(one.was_pinned),
-                    one.content or b"",
-                )
-            ]
+            values = [value for one, size in members[start : start + BATCH] for value in _merged(one, size)]
             known = list(map("|".join, facts))
             limits = collections.MAX_FACTS, len(known)
             self._call("merge", collection.owner, collection.name, *times, *limits, *known, *values)
