@@ -20,11 +20,14 @@ from tests.support.examples import examples
 from tests.support.network_guard import loopback_only
 from tests.support.paths import CLIENT_SCRIPTS
 from tests.support.real_clients import environment
+from tests.support.redis_server import running_redis
 from tests.support.servers import PATIENCE, real_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
 
 REAL_TIMEOUT = 600
 """Seconds that a test of real clients may take: some wait for jobs of many clients on a machine that is busy."""
@@ -85,6 +88,13 @@ def client_python() -> Callable[[str], Path]:
 def reader_python() -> Path:
     """Return the Python of the environment with a reader of OGIP files."""
     return environment("pyspextools-0.7.1")
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run a Redis that the tests of one module share."""
+    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

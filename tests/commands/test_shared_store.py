@@ -23,10 +23,8 @@ from oda_proxy.store.redis.clients import sync_client
 from tests.commands.test_history import at, head
 from tests.support.image_query import IMAGE
 from tests.support.recordings import KEYS, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.redis_server import RedisServer
@@ -38,15 +36,9 @@ QUERY = Query("isgri", "isgri_lc", "Real", (("src_name", ("Crab",)),), api=True)
 KEY = KEYS[0]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as running:
-        yield running
-
-
 @pytest.fixture
-def url(server: RedisServer, tmp_path: Path) -> str:
-    url = f"{server.url}?bodies=file://{tmp_path}/heads"
+def url(redis_server: RedisServer, tmp_path: Path) -> str:
+    url = f"{redis_server.url}?bodies=file://{tmp_path}/heads"
     sync_client(StoreAddress.parse(url).redis).flushall()
     return url
 

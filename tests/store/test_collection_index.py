@@ -29,10 +29,8 @@ from oda_proxy.store.collections import (
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.collections import RedisCollections
 from oda_proxy.store.redis.opening import open_collections
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from oda_proxy.store.collections import Collections
@@ -40,12 +38,6 @@ if TYPE_CHECKING:
 
 KINDS = ["file", pytest.param("redis", marks=pytest.mark.real)]
 ALICE, BOB = owner_of("alice"), owner_of("bob")
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
-        yield server
 
 
 @pytest.fixture

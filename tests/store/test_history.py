@@ -24,7 +24,6 @@ from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
 from oda_proxy.store.redis.store import RedisStore
 from tests.support.recordings import KEYS, into_memory, recording
-from tests.support.redis_server import running_redis
 from tests.support.stores import index_of
 
 if TYPE_CHECKING:
@@ -41,12 +40,6 @@ DAY = 86400.0
 
 
 REDIS = pytest.param("redis", marks=pytest.mark.real)
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
-        yield server
 
 
 def redis_store(request: pytest.FixtureRequest, folder: Path, **options: Any) -> RedisStore:

@@ -16,19 +16,17 @@ import pytest
 from oda_proxy.store.base import FencedError, HistoryUsage
 from oda_proxy.store.combined import CombinedStore
 from oda_proxy.store.history_limits import HistoryLimits
-from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.clients import sync_client
 from oda_proxy.store.redis.keyspace import Keyspace
 from oda_proxy.store.redis.opening import open_store, open_stores
 from tests.store.test_history import text_at, times
 from tests.support.recordings import KEYS, into_memory, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oda_proxy.store.redis.address import StoreAddress
     from oda_proxy.store.redis.store import RedisStore
-    from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.real
 
@@ -39,19 +37,6 @@ HOSTILE = 24
 """Rows and heads of versions that are malformed."""
 MANY = 9000
 """Versions that are more than Lua returns values."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as running:
-        yield running
-
-
-@pytest.fixture
-def address(server: RedisServer, tmp_path: Path) -> StoreAddress:
-    address = StoreAddress.parse(f"{server.url}?bodies=file://{tmp_path}/heads")
-    sync_client(address.redis).flushall()
-    return address
 
 
 @pytest.fixture

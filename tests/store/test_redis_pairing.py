@@ -15,28 +15,23 @@ from oda_proxy.store.redis.clients import sync_client
 from oda_proxy.store.redis.opening import open_store
 from tests.support.object_server import running_objects
 from tests.support.recordings import KEYS, into_memory, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.redis_server import RedisServer
 
 UPSTREAM = "http://dispatcher.example"
 
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
-        yield server.url.removesuffix("/0")
-
-
 @pytest.fixture
-def url(redis_url: str) -> str:
+def url(redis_server: RedisServer) -> str:
     """Return the URL of a Redis whose databases are empty, without the number of one."""
-    sync_client(StoreAddress.parse(f"{redis_url}/0?bodies=file:///unused").redis).flushall()
-    return redis_url
+    sync_client(StoreAddress.parse(f"{redis_server.url}?bodies=file:///unused").redis).flushall()
+    return redis_server.url.removesuffix("/0")
 
 
 @pytest.fixture(params=["folder", "bucket"])

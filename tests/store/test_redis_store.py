@@ -25,7 +25,6 @@ from oda_proxy.store.redis.opening import open_store
 from oda_proxy.store.search import Order, Search
 from tests.store.test_search import SEARCHES, fill, own
 from tests.support.recordings import KEYS, into_memory, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,26 +32,12 @@ if TYPE_CHECKING:
 
     from oda_proxy.query.cache_key import Key
     from oda_proxy.store.redis.store import RedisStore
-    from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.real
 
 UPSTREAM = "https://example.org/dispatcher"
 HOSTILE = int(500 * float(os.environ.get("ODA_PROXY_EXAMPLES", "1")))
 """Rows and heads that are malformed."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as running:
-        yield running
-
-
-@pytest.fixture
-def address(server: RedisServer, tmp_path: Path) -> StoreAddress:
-    address = StoreAddress.parse(f"{server.url}?bodies=file://{tmp_path}/heads")
-    sync_client(address.redis).flushall()
-    return address
 
 
 @pytest.fixture

@@ -21,32 +21,16 @@ from oda_proxy.store.redis.opening import open_store
 from oda_proxy.store.redis.store import RedisStore
 from oda_proxy.store.redis.watcher import ChangeWatcher
 from tests.support.recordings import KEYS, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from oda_proxy.query.cache_key import Key
-    from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.real
 
 UPSTREAM = "https://example.org/dispatcher"
 HOT, WARM, OTHER = KEYS[:3]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as running:
-        yield running
-
-
-@pytest.fixture
-def address(redis: RedisServer, tmp_path: Path) -> StoreAddress:
-    address = StoreAddress.parse(f"{redis.url}?bodies=file://{tmp_path}/heads")
-    sync_client(address.redis).flushall()
-    return address
 
 
 @pytest.fixture

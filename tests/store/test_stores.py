@@ -19,7 +19,6 @@ from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
 from tests.support.object_server import running_objects
 from tests.support.recordings import KEYS, into_memory, recording
-from tests.support.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +48,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis"), fsync="no") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
