@@ -253,6 +253,28 @@ def test_malformed_rows_and_heads_are_refused_and_never_served(
     assert store.damaged == HOSTILE
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("used_at", None), ("used_at", "now"), ("stored_at", "nan"), ("size", "1.5"), ("begin", None), ("totals", None)],
+)
+def test_counters_are_repaired_beside_a_recording_whose_fields_are_damaged(
+    store: RedisStore, address: StoreAddress, field: str, value: str | None
+) -> None:
+    client: Any = sync_client(address.redis)
+    keys = Keyspace.of(UPSTREAM)
+    for key in KEYS[:2]:
+        store.put(recording(key))
+    place = keys.key("recording", KEYS[0])
+    client.hdel(place, field) if value is None else client.hset(place, field, value)
+    client.hincrby(keys.key("usage"), "recordings", 40)
+
+    list(store.verify(fix=True))
+
+    assert list(store.verify(fix=False)) == []
+    assert list(store.keys()) == [KEYS[1]]
+    assert store.get(KEYS[1]) is not None
+
+
 def test_lists_leave_out_what_is_malformed(store: RedisStore, address: StoreAddress) -> None:
     store.put(recording(KEYS[0]))
     store.put(recording(KEYS[1], b"other"))

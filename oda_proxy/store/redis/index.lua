@@ -590,6 +590,23 @@ end
 local DERIVED = {keys = 1, by = 1, product = 1, texts = 1, text = 1, totals = 1, usage = 1, head = 1, members = 1, evict = 1,
   history = 1, histories = 1, counts = 1, replaced = 1}
 
+-- Return whether some fields are all there, and numbers as the index needs them: an error would end the script half-way.
+local function are_numbers(one, names, pattern)
+  for _, name in ipairs(names) do
+    if not string.match(one[name] or '', pattern) then
+      return false
+    end
+  end
+  return true
+end
+
+local WHOLE, DECIMAL = '^%d+$', '^-?%d+%.?%d*e?[+-]?%d*$'
+
+local function is_complete(one)
+  return one.totals and one.text and one.text_id and one.begin and are_numbers(one, {'stored_size', 'size', 'microseconds'}, WHOLE)
+    and are_numbers(one, {'stored_at', 'used_at', 'bonus'}, DECIMAL) and (one.begin == '' or are_numbers(one, {'begin'}, DECIMAL))
+end
+
 -- Compute everything again from the rows, in one go: others wait for it.
 function commands.rebuild()
   local keys, versions, bodies, derived, cursor = all_of('recording'), all_of('earlier'), {}, {}, '0'
@@ -617,7 +634,7 @@ function commands.rebuild()
         one[values[at]] = values[at + 1]
       end
     end
-    if one.head and bodies[one.head] and one.totals and one.text_id and one.stored_at then
+    if bodies[one.head or ''] and is_complete(one) then
       add_head(one.head, one.stored_size, bodies[one.head])
       add(key, one)
     else
@@ -631,7 +648,8 @@ function commands.rebuild()
     end
     redis.call('DEL', place)
     one.time = string.sub(member, 66)
-    if one.row and one.check and one.valid_until and bodies[one.head] and tonumber(one.time) then
+    if one.row and one.check and bodies[one.head or ''] and are_numbers(one, {'stored_size'}, WHOLE)
+        and are_numbers(one, {'valid_until', 'time'}, DECIMAL) then
       add_head(one.head, one.stored_size, bodies[one.head])
       add_version(string.sub(member, 1, 64), one, {})
     end
