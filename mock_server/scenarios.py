@@ -217,7 +217,8 @@ class FaultPlan:
             fault = self.next("run_analysis", "GET", query_status)
             if fault is not None:
                 self.note_strike(fault)
-                needed = count
+                if self.faults.index(fault) in waiting:  # else it hides those that wait, whatever the number of polls
+                    needed = count
         return needed
 
 

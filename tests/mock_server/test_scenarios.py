@@ -154,6 +154,12 @@ def test_a_fault_by_chance_has_as_many_polls_as_its_seed_needs() -> None:
         assert requests == [False] * (needed - 1) + [True]
 
 
+def test_a_fault_that_another_hides_is_not_waited_for() -> None:
+    first, second = Fault(kind="recalibrate", factor=1.2), Fault(kind="recalibrate", factor=1.5)
+
+    assert polls(first, second) == polls(first)
+
+
 def test_faults_that_have_struck_need_no_more_polls() -> None:
     plan = FaultPlan((Fault(kind="status", query_statuses=("submitted",), on=(2,)),), chance(0))
     for _ in range(2):
