@@ -135,10 +135,10 @@ class _RecordingApi:
         return json_response(await self._unpinned(await self._pin_selected(request, pinned=False)))
 
     async def _unpinned(self, keys: Sequence[Key]) -> dict[str, Sequence[str]]:
-        """Return the members of a response: the keys, and the collections that relied on their exemption, if any."""
+        """Return the members of a response: the keys, and the collections that relied on their exemption."""
         index = self._proxy.collections.index
         names = await asyncio.to_thread(index.names_with, keys) if index else ()
-        return {"unpinned": keys, **({"collections": names} if names else {})}
+        return {"unpinned": keys, "collections": names}
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Have a recording computed again."""

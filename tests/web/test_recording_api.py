@@ -117,7 +117,7 @@ async def test_a_beginning_that_is_ambiguous_counts_what_the_visitor_sees(server
 async def test_one_recording_is_removed_pinned_and_unpinned(server: AccessServer) -> None:
     assert await call(server, "POST", f"{LIST}/bbbb/pin") == (200, {"pinned": ["b" * 64]})
     assert server.store.entry(Key("b" * 64)).pinned  # type: ignore[union-attr]
-    assert await call(server, "POST", f"{LIST}/bbbb/unpin") == (200, {"unpinned": ["b" * 64]})
+    assert await call(server, "POST", f"{LIST}/bbbb/unpin") == (200, {"unpinned": ["b" * 64], "collections": []})
     assert not server.store.entry(Key("b" * 64)).pinned  # type: ignore[union-attr]
     assert await call(server, "DELETE", f"{LIST}/bbbb") == (200, {"removed": ["b" * 64]})
     assert (await call(server, "DELETE", f"{LIST}/bbbb"))[0] == 404
