@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import real_clients
+from tests.support.client_forks import client_environment, run_forked
 from tests.support.environments import GUARD
 from tests.support.examples import examples
 from tests.support.network_guard import loopback_only
@@ -133,17 +133,9 @@ def run_client_in(client_python: Callable[[str], Path]) -> Callable[..., Any]:
     """Return the function that runs a script of `tests/clients/scripts` in a folder, and its last line as JSON."""
 
     def run(folder: Path, version: str, script: str, *arguments: str, expect: int = 0) -> Any:
-        # Nothing of this run may change what the client does: no token, no address, no configuration.
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
-        result = subprocess.run(
-            [client_python(version), CLIENT_SCRIPTS / script, *arguments],
-            cwd=folder,
-            env={**env, "HOME": str(folder), "MPLBACKEND": "agg"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
-        )
+        env = {**client_environment(), "HOME": str(folder), "MPLBACKEND": "agg"}
+        words = [str(CLIENT_SCRIPTS / script), *arguments]
+        result = run_forked(client_python(version), words, folder, env, PATIENCE * 2)
         assert result.returncode == expect, result.stdout + result.stderr
         return json.loads(result.stdout.splitlines()[-1])
 
