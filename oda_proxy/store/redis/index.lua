@@ -34,18 +34,46 @@ local FIELDS = {'head', 'stored_size', 'size', 'microseconds', 'pinned', 'totals
 local BEING_REPLACED = '+'
 local CHANGES = 1000
 local FUTURE = 1e12  -- is subtracted from the times of versions in members:DIGEST
-local commands = {}
+local KINDS = {keys = 'zset', by = 'zset', product = 'zset', texts = 'hash', text = 'set', totals = 'hash', usage = 'hash',
+  head = 'hash', members = 'zset', evict = 'zset', history = 'zset', histories = 'zset', counts = 'zset', replaced = 'zset',
+  pending = 'zset', garbage = 'set', version = 'string', changes = 'stream', fence = 'string', claim = 'string'}
+local commands, checked = {}, {}
 
-local function k(...)
-  return table.concat({PREFIX, ...}, ':')
+-- Return the key with a name. One of another type, which somebody else wrote, is removed: with it, changes would fail
+-- half-way; `verify` counts again.
+local function k(name, ...)
+  local place, kind = table.concat({PREFIX, name, ...}, ':'), KINDS[name]
+  if kind and not checked[place] then
+    checked[place] = true
+    local found = redis.call('TYPE', place).ok
+    if found ~= 'none' and found ~= kind then
+      redis.call('DEL', place)
+    end
+  end
+  return place
 end
 
 local function number(text)
-  return tonumber(text) or 0
+  local value = tonumber(text)
+  return value and value == value and value or 0
 end
 
 local function whole(value)
   return value == 0 and '0' or string.format('%.0f', value)  -- Redis does not read -0
+end
+
+-- Add to a field of a hash, and return the sum; what is no number there counts as 0.
+local function increase(place, field, change)
+  change = number(change)
+  if math.abs(change) > 2 ^ 53 then
+    change = 0
+  end
+  local sum = redis.pcall('HINCRBY', place, field, whole(change))
+  if type(sum) == 'number' then
+    return sum
+  end
+  redis.call('HSET', place, field, whole(change))
+  return change
 end
 
 local function now()
@@ -55,7 +83,11 @@ end
 
 -- Note that the recording of a key, or with an empty one any, is another one now; returns the version.
 local function changed(key)
-  local version = redis.call('INCR', k('version'))
+  local version = redis.pcall('INCR', k('version'))
+  if type(version) ~= 'number' then  -- somebody else wrote it
+    redis.call('DEL', k('version'))
+    version = redis.call('INCR', k('version'))
+  end
   local id = whole(version) .. '-' .. whole(now() * 1e6)
   local added = redis.pcall('XADD', k('changes'), 'MAXLEN', '~', CHANGES, id, 'key', key)
   if type(added) == 'table' and added.err then  -- the version was lost, and begins again
@@ -71,7 +103,7 @@ end
 
 local function add_totals(id, one, sign)
   local function add(name, value)
-    return redis.call('HINCRBY', k('totals'), id .. '|' .. name, whole(sign * value))
+    return increase(k('totals'), id .. '|' .. name, sign * value)
   end
   add('size', number(one.size))
   add('microseconds', number(one.microseconds))
@@ -99,7 +131,7 @@ local function settle(head)
   local values = redis.call('HMGET', place, 'past', 'stored_size')
   if is_past ~= (values[1] == '1') then
     redis.call('HSET', place, 'past', is_past and '1' or '0')
-    redis.call('HINCRBY', k('usage'), 'past', whole((is_past and 1 or -1) * number(values[2])))
+    increase(k('usage'), 'past', (is_past and 1 or -1) * number(values[2]))
   end
 end
 
@@ -108,7 +140,7 @@ local function leave(head, member, is_pinned, stored_size, unneeded)
   local place = k('head', head)
   redis.call('ZREM', k('members', head), member)
   if is_pinned then
-    redis.call('HINCRBY', place, 'pinned', -1)
+    increase(place, 'pinned', -1)
   end
   if redis.call('ZCARD', k('members', head)) > 0 then
     settle(head)
@@ -117,9 +149,9 @@ local function leave(head, member, is_pinned, stored_size, unneeded)
   local values = redis.call('HMGET', place, 'body', 'past')
   redis.call('DEL', place)
   redis.call('ZREM', k('evict'), head)
-  redis.call('HINCRBY', k('usage'), 'occupied', whole(-number(stored_size)))
+  increase(k('usage'), 'occupied', -number(stored_size))
   if values[2] == '1' then
-    redis.call('HINCRBY', k('usage'), 'past', whole(-number(stored_size)))
+    increase(k('usage'), 'past', -number(stored_size))
   end
   if values[1] then
     redis.call('SADD', k('garbage'), values[1])
@@ -137,7 +169,7 @@ local function pin_versions(key, change)
     local place = k('earlier', key, time)
     local head = is_hash(place) and redis.call('HGET', place, 'head')
     if head then
-      redis.call('HINCRBY', k('head', head), 'pinned', change)
+      increase(k('head', head), 'pinned', change)
       rank(head)
     end
   end
@@ -161,7 +193,7 @@ local function drop_version(key, time, unneeded)
   local existed = redis.call('ZREM', k('history', key), time) == 1
   redis.call('ZREM', k('replaced'), key .. ':' .. time)
   if existed then
-    redis.call('HINCRBY', k('usage'), 'versions', -1)
+    increase(k('usage'), 'versions', -1)
     count_versions(key)
   end
   if is_hash(place) then
@@ -186,11 +218,11 @@ local function add_version(key, one, unneeded)
   redis.call('ZADD', k('history', key), one.time, one.time)
   count_versions(key)
   redis.call('ZADD', k('replaced'), one.valid_until, member)
-  redis.call('HINCRBY', k('usage'), 'versions', 1)
+  increase(k('usage'), 'versions', 1)
   redis.call('ZADD', k('members', one.head), number(one.valid_until) - FUTURE, member)
   redis.call('ZREM', k('members', one.head), BEING_REPLACED)
   if is_pinned(key) then
-    redis.call('HINCRBY', k('head', one.head), 'pinned', 1)
+    increase(k('head', one.head), 'pinned', 1)
   end
   settle(one.head)
 end
@@ -231,7 +263,7 @@ local function drop(key, is_replaced, unneeded)
     redis.call('HDEL', k('texts'), one.text_id)
   end
   add_totals(one.totals, one, -1)
-  redis.call('HINCRBY', k('usage'), 'recordings', -1)
+  increase(k('usage'), 'recordings', -1)
   leave(one.head, key, one.pinned == '1', one.stored_size, unneeded)
   if one.pinned == '1' and not is_replaced then
     pin_versions(key, -1)
@@ -258,11 +290,11 @@ local function add(key, one)
   redis.call('HSET', k('texts'), one.text_id, one.text)
   redis.call('SADD', k('text', one.text_id), key)
   add_totals(one.totals, one, 1)
-  redis.call('HINCRBY', k('usage'), 'recordings', 1)
+  increase(k('usage'), 'recordings', 1)
   redis.call('ZADD', k('members', one.head), priority, key)
   redis.call('ZREM', k('members', one.head), BEING_REPLACED)
   if one.pinned == '1' then
-    redis.call('HINCRBY', k('head', one.head), 'pinned', 1)
+    increase(k('head', one.head), 'pinned', 1)
   end
   settle(one.head)
 end
@@ -287,7 +319,7 @@ local function take_body(head, stored_size, body, unneeded)
     redis.call('SADD', k('garbage'), former)
     unneeded[#unneeded + 1] = former
   else
-    redis.call('HINCRBY', k('usage'), 'occupied', stored_size)
+    increase(k('usage'), 'occupied', stored_size)
   end
   redis.call('ZADD', k('members', head), '-inf', BEING_REPLACED)
   redis.call('HSET', k('head', head), 'body', body, 'stored_size', stored_size)
@@ -512,8 +544,8 @@ function commands.pin(key, pinned)
   if values[1] ~= pinned then
     local change = pinned == '1' and 1 or -1
     redis.call('HSET', place, 'pinned', pinned)
-    redis.call('HINCRBY', k('head', values[2]), 'pinned', change)
-    redis.call('HINCRBY', k('totals'), values[3] .. '|pinned', change)
+    increase(k('head', values[2]), 'pinned', change)
+    increase(k('totals'), values[3] .. '|pinned', change)
     rank(values[2])
     pin_versions(key, change)
   end
@@ -583,7 +615,7 @@ end
 local function add_head(head, stored_size, body)
   if redis.call('EXISTS', k('head', head)) == 0 then
     redis.call('HSET', k('head', head), 'body', body, 'stored_size', stored_size)
-    redis.call('HINCRBY', k('usage'), 'occupied', stored_size)
+    increase(k('usage'), 'occupied', stored_size)
   end
 end
 

@@ -75,6 +75,10 @@ class RedisIndex:
         script = files("oda_proxy.store.redis").joinpath("index.lua").read_text("utf-8")
         self._script = self._client.register_script(script)
 
+    def close(self) -> None:
+        """End the connections; a later command connects again."""
+        self._client.close()
+
     def begin(self, body: str, seconds: int) -> None:
         """Announce a body that is to be written within some s."""
         self._call("begin", body, seconds)
@@ -225,13 +229,13 @@ class RedisIndex:
 
     def version(self) -> int:
         """Return the number of changes so far."""
-        return int(self._client.get(self._key("version")) or 0)
+        return _whole(self._client.get(self._key("version")))
 
     def changes(self, first: str) -> tuple[int, list[tuple[str, str]]]:
         """Return the version, and the last changes, beginning with the one that has an ID: their IDs and keys."""
         version, *rest = self._script(keys=[self._keys.prefix], args=(b"", "changes", first))  # of any name
         texts = iter([_text(one) for one in rest])
-        return int(version), list(zip(texts, texts, strict=True))
+        return _whole(version), list(zip(texts, texts, strict=True))
 
     def wait_for_change(self, last: str, seconds: float) -> None:
         """Wait for a change after the one that has an ID, at most some s."""
@@ -247,6 +251,21 @@ class RedisIndex:
         """Return the number of earlier versions, and the bytes of their heads that no recording has."""
         versions, occupied = self._client.hmget(self._key("usage"), "versions", "past")
         return HistoryUsage(max(_whole(versions), 0), max(_whole(occupied), 0))
+
+    def keys_of_wrong_type(self) -> list[str]:
+        """Return the keys of this dispatcher that are not of their type: somebody else wrote them."""
+        found, keys = list[str](), self._client.scan_iter(match=self._key("*"), count=BATCH)
+        while batch := list(islice(keys, BATCH)):
+            pipeline = self._client.pipeline(transaction=False)
+            for key in batch:
+                pipeline.type(key)
+            types = zip(map(_text, batch), pipeline.execute(), strict=True)
+            found += [key for key, of in types if not self._keys.may_have_type(key, _text(of))]
+        return found
+
+    def delete(self, key: str) -> None:
+        """Delete what `keys_of_wrong_type` has returned."""
+        self._client.delete(key)
 
     def usage(self) -> Usage:
         """Return the number of recordings, and the bytes of their heads."""

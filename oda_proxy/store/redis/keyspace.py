@@ -16,6 +16,17 @@ from oda_proxy.recordings.recording import FORMAT
 LAYOUT: Final = f"1.{FORMAT}"
 """Version of the layout of keys and values in Redis, and the format of recordings in it."""
 
+_TYPES: Final = {
+    "hash": "recording earlier head texts totals usage limits:breaker requests "
+    "collections collection collected contents noted owners names descriptions fetched lone collecting",
+    "zset": "keys by product members evict history histories counts replaced pending place limits:slots",
+    "set": "text garbage facts with sessions jobs",
+    "stream": "changes",
+    "string": "version fence claim index-name lease state ended watched journal limits:due limits:pause",
+}
+"""The names with which keys of each type begin, after the prefix."""
+_TYPE_OF: Final = {name: kind for kind, names in _TYPES.items() for name in names.split()}
+
 
 @dataclass(frozen=True, slots=True)
 class Keyspace:
@@ -31,6 +42,12 @@ class Keyspace:
     def key(self, *names: str) -> str:
         """Return the key with a name."""
         return ":".join((self.prefix, *names))
+
+    def may_have_type(self, key: str, kind: str) -> bool:
+        """Return whether a key of these may have a type of Redis; one without a type is gone."""
+        name = key.removeprefix(f"{self.prefix}:")
+        expected = _TYPE_OF.get(name, _TYPE_OF.get(name.partition(":")[0], kind))
+        return kind in {expected, "none"}
 
 
 def folder_of(upstream: str) -> str:

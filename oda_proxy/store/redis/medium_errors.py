@@ -76,6 +76,7 @@ _TEXTS: Final = (
         "Redis has lost its data, or is not the one of before",
         "restore its data, or do what the start of another server says",
     ),
+    ("WRONGTYPE", "a key in Redis is of another type: somebody else wrote it", "run oda-proxy verify --fix"),
     ("DB index is out of range", "Redis has no database with this number", "correct it in --store"),
     ("Protocol Error", "this server is no Redis", "correct the host and the port in --store"),
     ("unknown command", "this server lacks commands that are needed: it may be a sentinel, or none", DEFAULT_ADVICE),

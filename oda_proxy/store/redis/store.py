@@ -102,13 +102,14 @@ class RedisStore:
             return True
 
     def close(self) -> None:
-        """Write the times of use, and stop following changes."""
+        """Write the times of use, stop following changes, and end the connections."""
         try:
             self.save_use_times()
         except StoreUnusableError as error:
             _log.warning("%s", error)
         if self.watcher is not None:
             self.watcher.stop()
+        self._index.close()
 
     def get(self, key: Key) -> Recording | None:
         """Return the recording for a key, or None; a damaged one is removed, and counts as absent."""

@@ -39,6 +39,32 @@ def verify(
     `now` is in s since 1970 (UTC). Recordings with a wrong time are reported, and stay.
     Changes are passed to `note`. Raises what Redis, or the medium of the heads, raises.
     """
+    wrong = index.keys_of_wrong_type()
+    for place in wrong:
+        yield Fault(place, "this key of Redis is of another type: somebody else wrote it")
+        if fix:
+            index.delete(place)
+    if fix or not wrong:  # else the rest cannot be read
+        yield from _verify_rows(index, bodies, note, now=now, fix=fix, checked=checked)
+        yield from _verify_heads(index, bodies, fix=fix)
+        if wrong or not _counts_agree(index):
+            yield Fault("index", "its counters do not agree with its rows")
+            if fix:
+                index.rebuild()
+    if fix:
+        garbage.remove_garbage(index, bodies)
+
+
+def _verify_rows(
+    index: RedisIndex,
+    bodies: Bodies,
+    note: Callable[[Key, Change], bool],
+    *,
+    now: float,
+    fix: bool,
+    checked: Callable[[], None],
+) -> Iterator[Fault]:
+    """Check recordings and earlier versions."""
     for key in index.keys_beginning():
         yield from _verify_recording(index, bodies, note, key, fix=fix)
         checked()
@@ -49,16 +75,14 @@ def verify(
     for key in sorted({*index.keys_beginning(), *index.version_keys_beginning()}):
         times = [(one.valid_from, one.valid_until) for one in history.versions(index, key, {})]
         yield from version_times.faults(key, times, now)
+
+
+def _verify_heads(index: RedisIndex, bodies: Bodies, *, fix: bool) -> Iterator[Fault]:
+    """Check that each head has a row."""
     for name in garbage.orphans(index, bodies):
         yield Fault(name, "a crashed writer left it")
         if fix:
             bodies.remove(name)
-    if not _counts_agree(index):
-        yield Fault("index", "its counters do not agree with its rows")
-        if fix:
-            index.rebuild()
-    if fix:
-        garbage.remove_garbage(index, bodies)
 
 
 def _verify_recording(
