@@ -208,20 +208,6 @@ class RedisIndex:
         """Compute all but the rows again, in one go: other clients of Redis wait for it."""
         self._call("rebuild")
 
-    def weaknesses(self) -> list[str]:
-        """Return what in the configuration of Redis may lose recordings; nothing where it does not show that."""
-        try:
-            information = self._client.info()
-        except Exception:  # noqa: BLE001 - a service may refuse the command, and a cluster responds for each node
-            return []
-        found = []
-        if information.get("aof_enabled") == 0:
-            found.append("it has no append-only file (appendonly yes), and loses recordings when it ends")
-        policy = information.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and information.get("maxmemory"):
-            found.append(f"its maxmemory-policy is {policy} instead of noeviction, and removes parts of the index")
-        return found
-
     def has_its_name(self) -> bool:
         """Return whether Redis has the index of this name: it may have lost its data."""
         name: bytes = (self._client.get(self._key(INDEX_NAME)) or b"").partition(b" ")[0]

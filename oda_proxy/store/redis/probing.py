@@ -28,7 +28,8 @@ redis.call('PUBLISH', KEYS[1] .. ':probe', '')
 def check_server(client: redis.Redis, address: RedisAddress, keys: Keyspace) -> None:
     """Check that a script may write and publish, and that this process may subscribe.
 
-    A Redis without space for the moment is no obstacle, and is logged: recordings wait. Raises redis.RedisError.
+    A Redis without space for the moment is no obstacle, and is logged: recordings wait. So is a configuration that may
+    lose recordings. Raises redis.RedisError.
     """
     _check_kind(client, address)
     try:
@@ -44,6 +45,8 @@ def check_server(client: redis.Redis, address: RedisAddress, keys: Keyspace) -> 
         messages.subscribe(keys.key("probe"))
         if messages.get_message(timeout=TIMEOUT) is None:
             raise redis.TimeoutError
+    for weakness in _weaknesses(client):
+        _log.warning("the Redis at %s: %s (docs/scale.md)", address, weakness)
 
 
 def _check_kind(client: redis.Redis, address: RedisAddress) -> None:
@@ -60,3 +63,18 @@ def _check_kind(client: redis.Redis, address: RedisAddress) -> None:
         )
     if mode == "cluster":
         raise WrongServerError("this Redis is part of a cluster", "begin the URL in --store with redis+cluster://")
+
+
+def _weaknesses(client: redis.Redis) -> list[str]:
+    """Return what in the configuration of Redis may lose recordings; nothing where it does not show that."""
+    try:
+        information = client.info()  # a cluster responds for each node, and is not looked at
+    except ResponseError:  # a service may refuse the command
+        return []
+    found = []
+    if information.get("aof_enabled") == 0:
+        found.append("it has no append-only file (appendonly yes), and loses recordings when it ends")
+    policy = information.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and information.get("maxmemory"):
+        found.append(f"its maxmemory-policy is {policy} instead of noeviction, and removes parts of the index")
+    return found

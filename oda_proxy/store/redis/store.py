@@ -89,8 +89,6 @@ class RedisStore:
             self._index.version()
             self._bodies.probe()
             if self.watcher is not None:
-                for weakness in self._index.weaknesses():
-                    _log.warning("the Redis at %s: %s (docs/scale.md)", self._address.redis, weakness)
                 self.watcher.start()
 
     def check(self) -> bool:
