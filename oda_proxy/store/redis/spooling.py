@@ -110,7 +110,7 @@ class SpoolingStore(RedisStore):
         self.write_waiting()
 
     def write_waiting(self) -> int:
-        """Store the recordings that wait, and return their number; one that was replaced meanwhile is dropped.
+        """Store the recordings that wait, and return how many; one that was replaced meanwhile is dropped.
 
         Raises StoreUnusableError where the store is still away.
         """
@@ -127,8 +127,8 @@ class SpoolingStore(RedisStore):
                     if present is None or present.stored_at < recording.stored_at:
                         with suppress(FencedError):  # another server has computed it since
                             super()._put(recording, None, self._fences.get(key))
+                            written += 1
                     spool.evict(entry)
-                    written += 1
         finally:
             self._writing.release()
         if written:
