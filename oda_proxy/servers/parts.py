@@ -97,8 +97,8 @@ async def build_parts(
     former = former_folders(options.cache_dir, options.upstream, options.former_url)
     store = _open_store(folder, former, options, stack)
     upstream, replicas = (None, None) if options.offline else await _connect(address, options, stack, owner)
-    near_misses = NearMissHandler(store)
     capsules = await open_capsules(options, stack)
+    near_misses = NearMissHandler(store, others=lambda: [one.store for one in capsules.capsules])
     proxy = _make_proxy(
         store,
         upstream,

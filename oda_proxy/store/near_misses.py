@@ -70,13 +70,19 @@ class Miss:
 
 
 class NearMissHandler:
-    """Answers with the nearest recording of a store."""
+    """Answers with the nearest recording of a store, or of those of capsules that are served beside it."""
 
     def __init__(
-        self, store: Store, *, clock: Callable[[], float] = time.time, stopwatch: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        *,
+        others: Callable[[], Sequence[Store]] = tuple,
+        clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the store; `clock` returns s since 1970 (UTC), `stopwatch` s and is monotonic."""
+        """Take the store, and what returns `others`; `clock` returns s since 1970, `stopwatch` s and is monotonic."""
         self._store = store
+        self._others = others
         self._clock = clock
         self._stopwatch = stopwatch
         self._misses: deque[Miss] = deque(maxlen=MAX_MISSES)
@@ -103,13 +109,14 @@ class NearMissHandler:
         """Return the message: nothing was recorded, and what is nearest."""
         when = "offline" if as_of is None else f"as of {as_of.text}"
         what = f"{when}: there is no recording of {_product(resolved.query)}"
-        search = _Search(self._store, resolved.schemas, self._stopwatch, as_of)
+        stores = (self._store, *self._others())
+        search = _Search(stores, resolved.schemas, self._stopwatch, as_of)
         requested = normalise(resolved.query, resolved.schemas[0] if resolved.schemas else None)
         try:
-            if as_of is not None and (later := self._later(resolved, as_of)):
+            if as_of is not None and (later := _later(stores, resolved, as_of)):
                 return f"{what} as requested: {later}"
             near = nearest(requested, search.candidates(resolved.query))
-            others = "" if near else _other_products(self._store)
+            others = "" if near else _other_products(stores)
         except StoreUnusableError as error:
             _log.warning("cannot search for the nearest recording: %s", error)
             return f"{what} as requested, and the store cannot be read to find the nearest"
@@ -121,25 +128,27 @@ class NearMissHandler:
             f"{what} as requested; the nearest is {name}{rest}: {_difference(near, with_token=_is_private(resolved))}"
         )
 
-    def _later(self, resolved: ResolvedQuery, as_of: AsOf) -> str:
-        """Return when the query was first recorded, if that was later. Raises StoreUnusableError."""
-        versions = [one for key in (resolved.key, *resolved.earlier_keys) for one in self._store.versions(key)]
-        later = min((one.valid_from for one in versions if one.valid_from > as_of.time), default=None)
-        if later is None:
-            return ""
-        is_same_day = _day(later) == _day(as_of.begin)
-        return f"it was recorded later, {f'at {time_text(later)}' if is_same_day else f'on {_day(later)}'}"
+
+def _later(stores: Sequence[Store], resolved: ResolvedQuery, as_of: AsOf) -> str:
+    """Return when the query was first recorded, if that was later. Raises StoreUnusableError."""
+    keys = (resolved.key, *resolved.earlier_keys)
+    versions = [one for store in stores for key in keys for one in store.versions(key)]
+    later = min((one.valid_from for one in versions if one.valid_from > as_of.time), default=None)
+    if later is None:
+        return ""
+    is_same_day = _day(later) == _day(as_of.begin)
+    return f"it was recorded later, {f'at {time_text(later)}' if is_same_day else f'on {_day(later)}'}"
 
 
 class _Search:
     """Reads the recordings of a product for SEARCH_TIME at most."""
 
     def __init__(
-        self, store: Store, schemas: tuple[Schema, ...], stopwatch: Callable[[], float], as_of: AsOf | None
+        self, stores: Sequence[Store], schemas: tuple[Schema, ...], stopwatch: Callable[[], float], as_of: AsOf | None
     ) -> None:
         self.searched = 0
         self.complete = True
-        self._store = store
+        self._stores = stores
         self._schemas = schemas
         self._stopwatch = stopwatch
         self._as_of = as_of
@@ -147,14 +156,17 @@ class _Search:
     def candidates(self, query: Query) -> Iterator[tuple[Entry, NormalisedQuery]]:
         """Iterate over the public recordings of the product. Raises StoreUnusableError."""
         deadline = self._stopwatch() + SEARCH_TIME
-        for entry in self._store.entries_of(query.instrument, query.product_type):
+        found = (
+            (store, one) for store in self._stores for one in store.entries_of(query.instrument, query.product_type)
+        )
+        for store, entry in found:
             if self._stopwatch() > deadline:
                 self.complete = False
                 return
             self.searched += 1
             if self.searched % _PAUSE_EVERY == 0:
                 time.sleep(_PAUSE)
-            if self._as_of is not None and version_at(self._store.versions(entry.key), self._as_of.time) is None:
+            if self._as_of is not None and version_at(store.versions(entry.key), self._as_of.time) is None:
                 continue
             if entry.query is not None:
                 yield entry, _normalised_as_recorded(entry, entry.query, self._schemas)
@@ -195,9 +207,9 @@ def _name(instrument: str, product: str) -> str:
     return f"{shorten(instrument)} {shorten(product)}"
 
 
-def _other_products(store: Store) -> str:
+def _other_products(stores: Sequence[Store]) -> str:
     """Return which products there are public recordings of. Raises StoreUnusableError."""
-    public = [one for one in store.totals() if not one.private]
+    public = [one for store in stores for one in store.totals() if not one.private]
     products = {
         _name(one.instrument, one.product) for one in public if one.instrument is not None and one.product is not None
     }

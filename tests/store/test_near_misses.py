@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oda_proxy.errors import NoRecordingError, StoreUnusableError
+from oda_proxy.http.scope import AsOf
 from oda_proxy.query.cache_key import PUBLIC, key_of, keys_of
 from oda_proxy.query.query import Envelope, Query, Token, parse_fields, split_query
 from oda_proxy.query.resolved import ResolvedQuery
@@ -76,6 +77,18 @@ async def test_without_a_recording_of_the_product_the_recorded_products_are_name
     assert await message_of(handler_for(MemoryStore()), resolved()) == (
         "offline: there is no recording of isgri isgri_image: there are no public recordings at all"
     )
+
+
+async def test_recordings_of_capsules_that_are_served_are_named() -> None:
+    recorded = query("RA=83.5")
+    handler = NearMissHandler(MemoryStore(), others=lambda: [store_with(recorded)], clock=lambda: NOW)
+    name = key_of(recorded, SCHEMA)[:12]
+
+    assert f"the nearest is {name} (of 2026-11-20): in your query RA is 0.5 deg greater" in await message_of(
+        handler, resolved("RA=84")
+    )
+    with pytest.raises(NoRecordingError, match="as requested: it was recorded later, on 2026-11-20"):
+        await handler.answer(resolved(), ANONYMOUS, AsOf.parse("2026-11-19"))
 
 
 async def test_the_list_of_products_is_limited() -> None:
