@@ -6,7 +6,6 @@ import base64
 import json
 import math
 import struct
-import subprocess
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import pytest
 
 from oda_proxy.codec import fits, pickle_writing, wire
 from oda_proxy.codec.product import Card, DataProduct, DataUnit
+from tests.support.client_forks import client_environment, run_forked
 from tests.support.paths import CLIENT_SCRIPTS
 from tests.support.random_arrays import same_bits
 
@@ -147,8 +147,7 @@ def decode(python: Path, folder: Path, answer_products: Mapping[str, Any]) -> De
     }
     (folder / "answer.json").write_text(json.dumps(answer, allow_nan=False))
     script = str(CLIENT_SCRIPTS / "decode_products.py")
-    command = [str(python), script, str(folder / "answer.json"), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = run_forked(python, [script, str(folder / "answer.json"), str(folder)], folder, client_environment(), 120)
     assert result.returncode == 0, result.stderr
     decoded = json.loads(result.stdout.splitlines()[-1])
     assert "error" not in decoded, decoded["error"]

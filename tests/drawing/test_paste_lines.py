@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pytest
 from oda_proxy.drawing.paste_lines import paste_lines
 from oda_proxy.fixture.reading import open_folder
 from tests.support.capsules import query
+from tests.support.client_forks import client_environment, run_forked
 from tests.support.paths import FIXTURES
 from tests.support.real_clients import environment
 from tests.support.servers import PATIENCE, running
@@ -91,9 +91,7 @@ def test_a_client_runs_the_lines_and_gets_the_recording(server: str, version: st
         script.write_text(fetch(f"{server}/-/recordings/{recording['key']}/program.py"))
         before = fetch(f"{server}/-/status")["run_analysis"]
 
-        done = subprocess.run(
-            [environment(f"oda_api-{version}"), script], capture_output=True, text=True, check=False, cwd=tmp_path
-        )
+        done = run_forked(environment(f"oda_api-{version}"), [str(script)], tmp_path, client_environment(), PATIENCE)
 
         after = fetch(f"{server}/-/status")["run_analysis"]
         assert done.returncode == 0, done.stderr

@@ -17,9 +17,11 @@ import subprocess
 import tempfile
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final
 
 from tests.support.paths import CLIENT_SCRIPTS
+from tests.support.servers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,44 +67,77 @@ class ForkServer:
 
 
 class ForkedScript:
-    """A script that was started; `reading` is the pipe with its result."""
+    """A script that was started; `reading` is the descriptor of the pipe with its result."""
 
     def __init__(self, reading: int) -> None:
-        self._reading = reading
-        self._text = b""
+        self._result = open(reading, "rb", buffering=0)  # noqa: SIM115 - a descriptor; closed at the end
+        self._lines: list[bytes] = []
 
     def wait(self, timeout: float) -> int:
         """Return the exit status of the script, negative for a signal; kill it after `timeout` s, and raise."""
         try:
-            while self._text.count(b"\n") < 2:
-                self._read(timeout)
+            self._read(2, timeout)
         except BaseException:
-            self.kill()
+            with suppress(OSError):
+                self.kill()
             raise
-        finally:
-            os.close(self._reading)
-        return int(self._text.split()[1])
+        return int(self._lines[1])
 
     def kill(self) -> None:
-        """Kill the script, if it has started."""
-        if self._text:
+        """Kill the script if it runs, and wait until it has ended."""
+        self._read(1, PATIENCE)
+        if len(self._lines) == 1:
             with suppress(ProcessLookupError):
-                os.kill(int(self._text.split()[0]), signal.SIGKILL)
+                os.kill(int(self._lines[0]), signal.SIGKILL)
+        self._read(2, PATIENCE)
 
-    def _read(self, timeout: float) -> None:
+    def _read(self, number: int, timeout: float) -> None:
+        """Read this number of lines in all: the id of the process, and its exit status."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._reading, selectors.EVENT_READ)
-            if not selector.select(timeout):
-                message = f"the script has not ended after {timeout} s"
-                raise TimeoutError(message)
-        piece = os.read(self._reading, 64)
-        assert piece, "the process that forks ended"
-        self._text += piece
+            while len(self._lines) < number:
+                selector.register(self._result, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    message = f"the script has not ended after {timeout} s"
+                    raise TimeoutError(message)
+                selector.unregister(self._result)
+                if not (line := self._result.readline()):
+                    message = "the process that forks has ended"
+                    raise ChildProcessError(message)
+                self._lines.append(line)
+        if len(self._lines) > 1:
+            self._result.close()
+
+
+@dataclass(frozen=True)
+class PipedScript:
+    """A script with pipes to its standard input and from its standard output."""
+
+    process: ForkedScript
+    stdin: IO[str]
+    stdout: IO[str]
+
+    def close(self) -> None:
+        """Kill the script if it runs, and close the pipes."""
+        self.process.kill()
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+        self.stdout.close()
 
 
 def client_environment() -> dict[str, str]:
     """Return the environment without what changes clients: a token, an address, a configuration."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
+
+
+def start_forked(python: Path, arguments: Sequence[str], folder: Path, environ: Mapping[str, str]) -> PipedScript:
+    """Start a script as `subprocess.Popen` does with pipes, in a fork of the process that has imported the client."""
+    (stdin, writing), (reading, stdout) = os.pipe(), os.pipe()
+    try:
+        process = fork_server(python).start(arguments, folder, environ, (stdin, stdout, 2))
+    finally:
+        os.close(stdin)
+        os.close(stdout)
+    return PipedScript(process, open(writing, "w"), open(reading))  # noqa: PTH123 - descriptors; see `close`
 
 
 @functools.cache

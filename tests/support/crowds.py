@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 import urllib.request
 from collections import Counter
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tests.support.client_forks import client_environment, start_forked
 from tests.support.paths import CLIENT_SCRIPTS as CLIENTS
 from tests.support.servers import PATIENCE, running
 
@@ -72,38 +72,29 @@ class Process:
 
     def __init__(self, python: Path, folder: Path, url: str, count: int, *, authority: Path | None = None) -> None:
         """Start the clients of one environment; `authority` is the certificate that they trust."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
+        env = {**client_environment(), "HOME": str(folder), "MPLBACKEND": "agg"}
         env |= {"REQUESTS_CA_BUNDLE": str(authority)} if authority else {}
-        self._process = subprocess.Popen(
-            [python, CLIENTS / "crowd.py", url, str(count), str(PAUSE), json.dumps(QUERY)],
-            cwd=folder,
-            env={**env, "HOME": str(folder), "MPLBACKEND": "agg"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        words = [str(CLIENTS / "crowd.py"), url, str(count), str(PAUSE), json.dumps(QUERY)]
+        self._script = start_forked(python, words, folder, env)
 
     def wait_until_ready(self) -> None:
         """Wait until all of them are ready to send their query."""
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        assert self._script.stdout.readline() == "ready\n"
 
     def start(self) -> None:
         """Have all of them send their query."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        self._script.stdin.write("go\n")
+        self._script.stdin.flush()
 
     def result(self) -> dict[str, Any]:
         """Wait until all have ended; return how."""
-        output, _ = self._process.communicate(timeout=PATIENCE * 4)
-        result: dict[str, Any] = json.loads(output)
+        self._script.process.wait(PATIENCE * 4)
+        result: dict[str, Any] = json.loads(self._script.stdout.read())
         return result
 
     def kill(self) -> None:
         """Kill the process, whatever its clients do."""
-        self._process.kill()
-        self._process.communicate()
+        self._script.close()
 
 
 @dataclass

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -12,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.support.client_forks import client_environment, start_forked
 from tests.support.crowds import QUERY, page, wait_until
 from tests.support.front_end import front_end
 from tests.support.paths import CLIENT_SCRIPTS
@@ -62,25 +61,17 @@ class Users:
         authority: Path | None,
         once: bool = False,
     ) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("ODA_", "DISP_"))}
-        trust = {"REQUESTS_CA_BUNDLE": str(authority)} if authority else {}
+        env = {**client_environment(), "HOME": str(folder), "MPLBACKEND": "agg"}
+        env |= {"REQUESTS_CA_BUNDLE": str(authority)} if authority else {}
         words = [str(count), str(first), json.dumps(QUERIES), *(["one-pass"] if once else [])]
         self.products = 0
         self._outcomes: list[Counter[str]] = []
-        self._process = subprocess.Popen(
-            [python, CLIENT_SCRIPTS / "users.py", url, *words],
-            cwd=folder,
-            env={**env, **trust, "HOME": str(folder), "MPLBACKEND": "agg"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._script = start_forked(python, [str(CLIENT_SCRIPTS / "users.py"), url, *words], folder, env)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._script.stdout:
             if line == "product\n":
                 self.products += 1
             else:
@@ -89,24 +80,20 @@ class Users:
 
     def send(self, line: str) -> None:
         """Have every other client go on with the second half of the queries (`later`), or all of them end (`stop`)."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+        self._script.stdin.write(f"{line}\n")
+        self._script.stdin.flush()
 
     def outcomes(self) -> list[Counter[str]]:
         """Wait for the end of the clients; return for each query how it ended."""
-        assert self._process.wait(PATIENCE * 4) == 0
+        assert self._script.process.wait(PATIENCE * 4) == 0
         self._reader.join(PATIENCE)
         return self._outcomes
 
     def kill(self) -> None:
         """Kill the process, whatever its clients do."""
-        self._process.kill()
-        self._process.wait()
+        self._script.process.kill()
         self._reader.join(PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        self._script.close()
 
 
 def restart_behind_front_end(
