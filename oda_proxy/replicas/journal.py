@@ -55,7 +55,7 @@ class RedisJournal:
     async def read(self, key: Key) -> JournalEntry | None:
         """Return the entry of a job; None where there is none, or it cannot be read."""
         try:
-            content = await self._connection.call(_GET, key)
+            content = await self._connection.call(SCRIPT, "entry", key)
             return journal.parse(key, content) if content else None
         except RedisAwayError:
             return None
@@ -78,6 +78,3 @@ class RedisJournal:
             return []
         entries = [await self.read(Key(key.decode("ascii", "replace"))) for key in keys]
         return sorted(filter(None, entries), key=lambda entry: entry.started_at)
-
-
-_GET: Final = "return redis.call('GET', KEYS[1] .. ':journal:' .. ARGV[1])"

@@ -1,6 +1,6 @@
 -- Leases on jobs: each call is atomic.
 --
--- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments. Times are in ms.
+-- It follows store/redis/keys.lua. KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments. Times are in ms.
 --
 --   lease:KEY     the fencing token of the lease, a space, and who holds it; expires
 --   fence:KEY     the highest fencing token so far, which the index of recordings checks; expires after a week
@@ -12,17 +12,10 @@
 --   journal:KEY   how the job is continued; jobs: the set of these keys
 --   place:NAME    sorted set: who holds a place, by the time at which it is free
 
-local PREFIX = KEYS[1]
 local WEEK = 604800
+local k = keys_of({lease = 'string', fence = 'string', state = 'string', ended = 'string', watched = 'string',
+  sessions = 'set', requests = 'hash', journal = 'string', jobs = 'set', place = 'zset'})
 local commands = {}
-
-local function k(...)
-  return table.concat({PREFIX, ...}, ':')
-end
-
-local function number(text)
-  return tonumber(text) or 0
-end
 
 local function announce(what, key)
   redis.call('PUBLISH', k('jobs-changed'), what .. ' ' .. key)
@@ -33,10 +26,20 @@ local function now()
   return number(time[1]) * 1000 + math.floor(number(time[2]) / 1000)
 end
 
+-- Return the lease of a job, if it is held. One that does not expire, or is none, was written by somebody else.
+local function lease_of(key)
+  local held = redis.call('GET', k('lease', key))
+  if held and (redis.call('PTTL', k('lease', key)) < 0 or not string.match(held, '^%d+ ')) then
+    redis.call('DEL', k('lease', key))
+    return false
+  end
+  return held
+end
+
 -- Return whether a lease is held, extending it. One that has expired is taken again, unless another was taken since:
 -- Redis may have lost it.
 local function extend(key, owner, fence, ttl)
-  local held = redis.call('GET', k('lease', key))
+  local held = lease_of(key)
   local own = fence .. ' ' .. owner
   if held and held ~= own then
     return false
@@ -61,7 +64,7 @@ end
 
 -- Take a lease; returns whether it is held now, and the fencing token of the lease.
 function commands.acquire(key, owner, ttl)
-  local held = redis.call('GET', k('lease', key))
+  local held = lease_of(key)
   if held then
     local fence, holder = string.match(held, '^(%d+) (.*)$')
     return {holder == owner and extend(key, owner, fence, ttl) and 1 or 0, number(fence)}
@@ -70,7 +73,11 @@ function commands.acquire(key, owner, ttl)
   if redis.call('EXISTS', k('journal', key)) == 0 then
     redis.call('DEL', k('requests', key))  -- they were about a job that has ended
   end
-  local fence = redis.call('INCR', k('fence', key))
+  local fence = redis.pcall('INCR', k('fence', key))
+  if type(fence) ~= 'number' then  -- somebody else wrote it
+    redis.call('DEL', k('fence', key))
+    fence = redis.call('INCR', k('fence', key))
+  end
   redis.call('EXPIRE', k('fence', key), WEEK)
   redis.call('SET', k('lease', key), fence .. ' ' .. owner, 'PX', ttl)
   announce('lease', key)
@@ -103,7 +110,7 @@ function commands.read(key, watched_ttl, sessions_ttl, fence, ...)
   elseif number(watched_ttl) > 0 then
     redis.call('PEXPIRE', k('watched', key), watched_ttl)
   end
-  local held = redis.call('GET', k('lease', key))
+  local held = lease_of(key)
   local ended = redis.call('GET', k('ended', key)) or ''
   local ended_fence, outcome = string.match(ended, '^(%d+) (.*)$')
   local held_fence = held and string.match(held, '^%d+') or '0'
@@ -170,7 +177,7 @@ end
 
 -- Write how a job is continued, while this replica leads it.
 function commands.write(key, owner, entry, ttl)
-  local held = redis.call('GET', k('lease', key))
+  local held = lease_of(key)
   if not held or string.match(held, '^%d+ (.*)$') ~= owner then
     return 0
   end
@@ -179,9 +186,14 @@ function commands.write(key, owner, entry, ttl)
   return 1
 end
 
+-- Return how a job is continued.
+function commands.entry(key)
+  return redis.call('GET', k('journal', key))
+end
+
 -- Forget how a job is continued, unless another replica leads it.
 function commands.forget(key, owner)
-  local held = redis.call('GET', k('lease', key))
+  local held = lease_of(key)
   if held and string.match(held, '^%d+ (.*)$') ~= owner then
     return 0
   end
@@ -197,7 +209,7 @@ function commands.orphans(limit, owner)
     if redis.call('EXISTS', k('journal', key)) == 0 then
       redis.call('SREM', k('jobs'), key)
     elseif #found < number(limit) then
-      local held = redis.call('GET', k('lease', key))
+      local held = lease_of(key)
       if not held or string.match(held, '^%d+ (.*)$') == owner then
         found[#found + 1] = key
       end
@@ -210,6 +222,7 @@ end
 function commands.take(name, holder, limit, ttl)
   local at = now()
   redis.call('ZREMRANGEBYSCORE', k('place', name), '-inf', at)
+  redis.call('ZREMRANGEBYSCORE', k('place', name), at + 2 * math.max(number(ttl), 60000), '+inf')  -- its clock was set back
   if not redis.call('ZSCORE', k('place', name), holder) and redis.call('ZCARD', k('place', name)) >= number(limit) then
     return 0
   end

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from oda_proxy.query.cache_key import Key
+from oda_proxy.store.redis.scripts import read_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ ENDED_TTL: Final = 120.0
 WATCHED: Final = 30.0
 """Seconds for which a job counts as watched after a client of another replica waited for it."""
 
-SCRIPT: Final = Path(__file__).with_name("leases.lua").read_text("utf-8")
+SCRIPT: Final = read_script(Path(__file__).with_name("leases.lua"))
 
 
 @dataclass(frozen=True, slots=True)

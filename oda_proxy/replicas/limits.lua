@@ -1,23 +1,19 @@
 -- Limits on requests to a dispatcher, over all replicas: each call is atomic, and its times are those of Redis in ms.
 --
--- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
+-- It follows store/redis/keys.lua. KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
 --
 --   slots    sorted set: the requests that are under way, by the time at which they count no longer
 --   due      when the next request is due (generic cell rate algorithm, as upstream/throttling.py)
 --   pause    the reason of a pause that the dispatcher requested; expires
 --   breaker  hash: the circuit breaker, as upstream/breaker.py: failures, pause, until, trial, reason
 
-local PREFIX = KEYS[1]
+local KINDS = {slots = 'zset', due = 'string', pause = 'string', breaker = 'hash'}
 local FAILURES, FIRST_PAUSE, MAX_PAUSE, TRIAL_TIMEOUT = 5, 1000, 60000, 30000
 local DAY = 86400
 local commands = {}
 
 local function k(name)
-  return PREFIX .. ':limits:' .. name
-end
-
-local function number(text)
-  return tonumber(text) or 0
+  return typed(PREFIX .. ':limits:' .. name, KINDS[name])
 end
 
 local function now()
@@ -50,6 +46,9 @@ function commands.admit(id, limit, ttl, interval, tolerance)
     return {'paused', rest, redis.call('GET', k('pause')) or ''}
   end
   local state = breaker()
+  if state.ends > at + MAX_PAUSE then  -- the clock of Redis was set back, as below
+    state.ends = at
+  end
   if state.pause > 0 and state.ends > at then
     local wait = state.ends - at
     if state.trial ~= '' then
@@ -57,7 +56,9 @@ function commands.admit(id, limit, ttl, interval, tolerance)
     end
     return {'down', wait, state.reason}
   end
+  local backlog = number(limit) * number(interval) + number(tolerance)
   redis.call('ZREMRANGEBYSCORE', k('slots'), '-inf', at)
+  redis.call('ZREMRANGEBYSCORE', k('slots'), at + number(ttl) + backlog + MAX_PAUSE, '+inf')
   if redis.call('ZCARD', k('slots')) >= number(limit) then
     return {'full', 0, ''}
   end
@@ -66,6 +67,9 @@ function commands.admit(id, limit, ttl, interval, tolerance)
     save(state)
   end
   local due = number(redis.call('GET', k('due')))
+  if due > at + backlog + MAX_PAUSE then
+    due = at
+  end
   local sent = math.max(at, due - number(tolerance))
   redis.call('SET', k('due'), string.format('%.3f', math.max(due, sent) + number(interval)), 'EX', DAY)
   redis.call('ZADD', k('slots'), sent + number(ttl), id)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from oda_proxy.errors import LocalLimitError, UpstreamPausedError, UpstreamSlowError, UpstreamUnreachableError
 from oda_proxy.replicas.connection import RedisAwayError
+from oda_proxy.store.redis.scripts import read_script
 from oda_proxy.upstream.slot_replies import with_slot
 from oda_proxy.upstream.throttling import BURST, BUSY_RETRY_AFTER, GATEWAY_ERRORS, retry_after
 
@@ -30,7 +31,7 @@ SLOT: Final = 15.0
 FULL_PAUSE: Final = 0.1
 """Seconds between two attempts where too many requests are under way."""
 
-SCRIPT: Final = Path(__file__).with_name("limits.lua").read_text("utf-8")
+SCRIPT: Final = read_script(Path(__file__).with_name("limits.lua"))
 _MIN_TIMEOUT: Final = 0.001
 
 

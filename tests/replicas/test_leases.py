@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -273,3 +273,48 @@ async def test_an_entry_that_is_damaged_is_skipped(redis_server: RedisServer) ->
         assert await journal.read(KEY) is None
         assert await journal.load() == []
     await connection.client.aclose()
+
+
+@pytest.mark.real
+async def test_keys_that_somebody_else_wrote_end_with_the_next_lease(redis_server: RedisServer) -> None:
+    keys = Keyspace.of("http://dispatcher.example/damaged")
+    connection = connection_to(redis_server, keys)
+    leases, journal, client = RedisLeases(connection, "A"), RedisJournal(connection, "A", LONG), connection.client
+    any_client: Any = client
+    names = [keys.key(name, KEY) for name in ("lease", "fence", "state", "ended", "watched", "journal")]
+    wrong: list[Callable[[str], Awaitable[object]]] = [
+        lambda name: any_client.sadd(name, "x"),
+        lambda name: any_client.set(name, "abc"),
+        lambda name: any_client.set(name, "9 somebody"),  # and it does not expire
+    ]
+    try:
+        for write in wrong:
+            for name in [*names, keys.key("jobs"), keys.key("place", "jobs")]:
+                await any_client.delete(name)
+                await write(name)
+
+            held, fence = await leases.acquire(KEY, LONG)
+            assert held
+            assert (await leases.publish(KEY, fence, LONG, b"state")).is_held
+            await journal.write(ENTRY)
+            assert await journal.read(KEY) == ENTRY
+            assert await leases.led() == [KEY]
+            assert (await leases.read(KEY, is_watched=True)).state == b"state"
+            assert await leases.take_place("jobs", "one", 1, LONG)
+            assert await leases.release(KEY, fence, b"ended")
+            assert not is_away(connection)
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.real
+async def test_places_are_free_again_after_the_clock_of_redis_was_set_back(redis_server: RedisServer) -> None:
+    keys = Keyspace.of("http://dispatcher.example/clock")
+    connection = connection_to(redis_server, keys)
+    any_client: Any = connection.client
+    try:
+        later = 3e6 + (await any_client.time())[0] * 1e3
+        await any_client.zadd(keys.key("place", "jobs"), {"dead": later})
+        assert await RedisLeases(connection, "A").take_place("jobs", "one", 1, LONG)
+    finally:
+        await connection.client.aclose()

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -176,3 +176,25 @@ async def test_new_limits_are_those_of_the_shared_ones_too(redis_server: RedisSe
         upstream = ThrottledUpstream(each[0], max_concurrent=1, rate=MANY)
         upstream.set_limits(max_concurrent=1, rate=MANY)
         assert await fetched(upstream) == 200
+
+
+@pytest.mark.parametrize("value", ["another type", "the clock of Redis was set back"])
+async def test_what_is_damaged_in_redis_delays_no_request(redis_server: RedisServer, value: str) -> None:
+    dispatcher = Dispatcher()
+    dispatcher.is_released.set()
+    async with two(redis_server, dispatcher, most=2, rate=10) as [limits, _]:
+        assert await fetched(limits) == 200
+        client: Any = limits._connection.client
+        key = limits._connection.keys.key
+        later = 3e6 + (await client.time())[0] * 1e3
+        if value == "another type":
+            for name in ("slots", "due", "pause", "breaker"):
+                await client.delete(key("limits", name))
+                await client.rpush(key("limits", name), "x")
+        else:
+            await client.set(key("limits", "due"), later)
+            await client.zadd(key("limits", "slots"), {"a": later, "b": later})
+            await client.hset(key("limits", "breaker"), mapping={"pause": 1000, "failures": 5, "until": later})
+
+        assert set(await asyncio.gather(fetched(limits, seconds=20), fetched(limits, seconds=20))) == {200}
+        assert limits._connection.away_since is None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oda_proxy.store.collections import RECORDING, Member
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.clients import sync_client
 from oda_proxy.store.redis.keyspace import Keyspace
-from oda_proxy.store.redis.opening import open_store
+from oda_proxy.store.redis.opening import open_collections, open_store
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.redis_server import running_redis
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from oda_proxy.query.cache_key import Key
     from oda_proxy.store.redis.store import RedisStore
 
 pytestmark = pytest.mark.real
@@ -97,6 +99,35 @@ def test_whatever_key_somebody_else_writes_the_next_recording_is_stored_and_veri
             assert list(store.verify(fix=True)) == [], name
             assert {entry.key for entry in store.entries_by_use()} >= {FIRST, THIRD}, name
             assert store.remove(THIRD), name
+
+
+@pytest.mark.parametrize("change", [another_type, another_value])
+def test_whatever_key_of_collections_somebody_else_writes_recordings_are_noted(
+    url: str, client: Any, change: Callable[[Any, bytes], None]
+) -> None:
+    address = StoreAddress.parse(f"{url}?bodies=file:///unused")
+    collections = open_collections(address, UPSTREAM, clock=lambda: 100.0)
+
+    def note(name: str, key: Key) -> None:
+        collections.note(name, "", Member(RECORDING, key, 1, 100.0, was_pinned=False, content=b"1"), 10, [("a", "b")])
+
+    def fill() -> None:
+        client.flushall()
+        note("one", FIRST)
+        note("two", FIRST)
+        collections.note_description("one", "file", 1.0, b"text")
+
+    fill()
+    for place in list(client.scan_iter()):
+        fill()
+        change(client, place)
+
+        note("one", SECOND)
+        note("three", THIRD)
+        collections.note_description("one", "other", 1.0, b"text")
+        three = collections.find("three", "")
+        assert [one.key for one in collections.members(three)] == [THIRD], place
+        collections.remove(three)
 
 
 def test_verify_names_keys_of_another_type_and_leaves_the_rest_alone(url: str, client: Any, tmp_path: Path) -> None:

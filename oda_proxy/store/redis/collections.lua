@@ -1,6 +1,6 @@
 -- The changes of collections: each call is atomic.
 --
--- KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
+-- It follows keys.lua. KEYS[1] is the prefix of all keys, ARGV[1] the name of a function below, the rest its arguments.
 --
 --   collections         hash: OWNER|NAME -> the number of a collection
 --   collection:NUMBER   hash: name, owner, when it was made and changed, the bytes of its recordings, its members of each kind
@@ -15,17 +15,11 @@
 --   lone                hash: NAME -> how many descriptions there are under a name that no collection has
 --   collecting          hash: the last number, bytes of all recordings noted (`size`), descriptions in all of `lone`
 
-local PREFIX = KEYS[1]
 local RECORDING = 'recording'
+local k = keys_of({collections = 'hash', collection = 'hash', collected = 'hash', contents = 'hash', facts = 'set',
+  with = 'set', noted = 'hash', owners = 'hash', names = 'hash', descriptions = 'hash', fetched = 'hash', lone = 'hash',
+  collecting = 'hash'})
 local commands = {}
-
-local function k(...)
-  return table.concat({PREFIX, ...}, ':')
-end
-
-local function number(text)
-  return tonumber(text) or 0
-end
 
 local function split(text)
   local uses, first, size, was_pinned = string.match(text or '', '^([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
@@ -38,11 +32,11 @@ end
 
 -- Note that one more collection has a name.
 local function use_name(name)
-  redis.call('HINCRBY', k('names'), name, 1)
+  increase(k('names'), name, 1)
   local lone = redis.call('HGET', k('lone'), name)
   if lone then
     redis.call('HDEL', k('lone'), name)
-    redis.call('HINCRBY', k('collecting'), 'lone', -number(lone))
+    increase(k('collecting'), 'lone', -number(lone))
   end
 end
 
@@ -53,24 +47,27 @@ local function make(owner, name, created)
   if found then
     return found
   end
-  local id = string.format('%.0f', redis.call('HINCRBY', k('collecting'), 'last', 1))
+  local id
+  repeat
+    id = string.format('%.0f', increase(k('collecting'), 'last', 1))
+  until redis.call('EXISTS', k('collection', id)) == 0
   redis.call('HSET', k('collections'), place, id)
   redis.call('HSET', k('collection', id), 'name', name, 'owner', owner, 'created', created, 'changed', created, 'size', '0')
-  redis.call('HINCRBY', k('owners'), owner, 1)
+  increase(k('owners'), owner, 1)
   use_name(name)
   return id
 end
 
 local function add_member(id, kind, key, one)
   redis.call('HSET', k('collected', id), kind .. '|' .. key, joined(one))
-  redis.call('HINCRBY', k('collection', id), 'count|' .. kind, 1)
-  redis.call('HINCRBY', k('collection', id), 'size', one.size)
+  increase(k('collection', id), 'count|' .. kind, 1)
+  increase(k('collection', id), 'size', one.size)
   if kind == RECORDING then
     local noted = number(redis.call('HGET', k('noted'), key))
     redis.call('SADD', k('with', key), id)
     if one.size > noted then
       redis.call('HSET', k('noted'), key, one.size)
-      redis.call('HINCRBY', k('collecting'), 'size', one.size - noted)
+      increase(k('collecting'), 'size', one.size - noted)
     end
   end
 end
@@ -93,7 +90,7 @@ local function remove_lone(name)
 end
 
 local function forget_name(name)
-  redis.call('HINCRBY', k('names'), name, -1)
+  increase(k('names'), name, -1)
   remove_lone(name)
 end
 
@@ -188,8 +185,8 @@ function commands.describe(name, file, fetched, content, is_off, max_description
       return 'descriptions'
     end
     if number(redis.call('HGET', k('names'), name)) <= 0 then
-      redis.call('HINCRBY', k('lone'), name, 1)
-      redis.call('HINCRBY', k('collecting'), 'lone', 1)
+      increase(k('lone'), name, 1)
+      increase(k('collecting'), 'lone', 1)
     end
   end
   if redis.call('HGET', k('fetched', name), file) ~= fetched then
@@ -284,7 +281,7 @@ function commands.remove(id)
       redis.call('SREM', k('with', key), id)
       local others = redis.call('SMEMBERS', k('with', key))
       if #others == 0 then
-        redis.call('HINCRBY', k('collecting'), 'size', -number(redis.call('HGET', k('noted'), key)))
+        increase(k('collecting'), 'size', -number(redis.call('HGET', k('noted'), key)))
         redis.call('HDEL', k('noted'), key)
       elseif split(members[at + 1]).was_pinned then
         for _, other in ipairs(others) do
@@ -298,7 +295,7 @@ function commands.remove(id)
   redis.call('DEL', k('collection', id), k('collected', id), k('contents', id), k('facts', id))
   if values[2] then
     redis.call('HDEL', k('collections'), values[1] .. '|' .. values[2])
-    if redis.call('HINCRBY', k('owners'), values[1], -1) <= 0 then
+    if increase(k('owners'), values[1], -1) <= 0 then
       redis.call('HDEL', k('owners'), values[1])
     end
     forget_name(values[2])

@@ -6,13 +6,14 @@ What changes several keys is a script (`collections.lua`), which Redis runs atom
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from oda_proxy.query.cache_key import Key
 from oda_proxy.store import collections
 from oda_proxy.store.collections import Collection, CollectionError, Member, NoCollectionError, choose
 from oda_proxy.store.redis.medium_errors import translated
+from oda_proxy.store.redis.scripts import read_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +51,7 @@ class RedisCollections:
         self._client: Any = client
         self._keys = keys
         self._clock = clock
-        script = files("oda_proxy.store.redis").joinpath("collections.lua").read_text("utf-8")
+        script = read_script(Path(__file__).with_name("collections.lua"))
         self._script = self._client.register_script(script)
 
     def note(self, name: str, owner: str, member: Member, size: int, facts: Sequence[tuple[str, str]]) -> bool:

@@ -1,7 +1,7 @@
 -- The changes of the index of recordings: each call is atomic, and takes the same time however many recordings there are.
 -- A pin, and the removal of a pinned recording, take longer where it has many earlier versions.
 --
--- KEYS[1] is the prefix of all keys, ARGV[1] the name of the index, empty for any, ARGV[2] the name of a function below, the
+-- It follows keys.lua. KEYS[1] is the prefix of all keys, ARGV[1] the name of the index, empty for any, ARGV[2] the name of a function below, the
 -- rest its arguments. An index with another name has lost its data, or is that of another Redis: nothing is done then.
 --
 --   recording:KEY   hash: the row, and what the other keys need of it
@@ -28,53 +28,15 @@
 --   fence:KEY       the highest fencing token of the lease of a query
 --   index-name      the name of the index, which the place of its heads has, too, a space, and that place (pairing.py)
 
-local PREFIX = KEYS[1]
 local ORDERS = {'used', 'stored', 'size', 'cost', 'begin'}
 local FIELDS = {'head', 'stored_size', 'size', 'microseconds', 'pinned', 'totals', 'text_id', 'used_at'}
 local BEING_REPLACED = '+'
 local CHANGES = 1000
 local FUTURE = 1e12  -- is subtracted from the times of versions in members:DIGEST
-local KINDS = {keys = 'zset', by = 'zset', product = 'zset', texts = 'hash', text = 'set', totals = 'hash', usage = 'hash',
+local k = keys_of({keys = 'zset', by = 'zset', product = 'zset', texts = 'hash', text = 'set', totals = 'hash', usage = 'hash',
   head = 'hash', members = 'zset', evict = 'zset', history = 'zset', histories = 'zset', counts = 'zset', replaced = 'zset',
-  pending = 'zset', garbage = 'set', version = 'string', changes = 'stream', fence = 'string', claim = 'string'}
-local commands, checked = {}, {}
-
--- Return the key with a name. One of another type, which somebody else wrote, is removed: with it, changes would fail
--- half-way; `verify` counts again.
-local function k(name, ...)
-  local place, kind = table.concat({PREFIX, name, ...}, ':'), KINDS[name]
-  if kind and not checked[place] then
-    checked[place] = true
-    local found = redis.call('TYPE', place).ok
-    if found ~= 'none' and found ~= kind then
-      redis.call('DEL', place)
-    end
-  end
-  return place
-end
-
-local function number(text)
-  local value = tonumber(text)
-  return value and value == value and value or 0
-end
-
-local function whole(value)
-  return value == 0 and '0' or string.format('%.0f', value)  -- Redis does not read -0
-end
-
--- Add to a field of a hash, and return the sum; what is no number there counts as 0.
-local function increase(place, field, change)
-  change = number(change)
-  if math.abs(change) > 2 ^ 53 then
-    change = 0
-  end
-  local sum = redis.pcall('HINCRBY', place, field, whole(change))
-  if type(sum) == 'number' then
-    return sum
-  end
-  redis.call('HSET', place, field, whole(change))
-  return change
-end
+  pending = 'zset', garbage = 'set', version = 'string', changes = 'stream', fence = 'string', claim = 'string'})
+local commands = {}
 
 local function now()
   local time = redis.call('TIME')

@@ -7,8 +7,8 @@ are read in batches, and totals are counted while rows change. Each method raise
 from __future__ import annotations
 
 import math
-from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oda_proxy.store.base import HistoryUsage, ProductTotals, Usage
@@ -21,6 +21,7 @@ from oda_proxy.store.redis.fields import (
     read_version_entry,
     read_version_place,
 )
+from oda_proxy.store.redis.scripts import read_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ class RedisIndex:
         """The name of the index, which `pairing` checks; a script of an index with another one fails. Empty for any."""
         self._client: Any = client
         self._keys = keys
-        script = files("oda_proxy.store.redis").joinpath("index.lua").read_text("utf-8")
+        script = read_script(Path(__file__).with_name("index.lua"))
         self._script = self._client.register_script(script)
 
     def close(self) -> None:
