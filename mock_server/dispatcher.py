@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import logging
 import mimetypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[["MockDispatcher", "Incoming"], Awaitable[web.Response]]
 
+log = logging.getLogger(__name__)
 _UPLOADED: Final = "from_request_files_dir=True&download_file=True&download_products=False"
 _OWN_PAGES: Final = "-/"
 _READ_AT_HEAD: Final = SERVICES.keys() | {
@@ -364,10 +366,16 @@ def _route(path: str) -> str | None:
 
 
 async def _read_form(request: web.Request) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
+    """Return the fields and files of a form; none if it cannot be read, as Werkzeug does for the dispatcher."""
     fields: list[tuple[str, str]] = []
     files: dict[str, bytes] = {}
     if request.method == "POST":
-        for name, value in (await request.post()).items():
+        try:
+            form = await request.post()
+        except (ValueError, LookupError, RuntimeError, web.RequestPayloadError) as error:
+            log.warning("the form of a request to %s cannot be read, and is taken as empty: %s", request.path, error)
+            return fields, files
+        for name, value in form.items():
             if isinstance(value, web.FileField):
                 files[name] = value.file.read()
             elif isinstance(value, str):

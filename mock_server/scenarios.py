@@ -54,6 +54,18 @@ _FAULT_KEYS: Final[dict[str, tuple[type, ...]]] = {
 # Fields of `Fault` with another name than the key in the file.
 _FIELDS: Final = {"do": "kind", "asked": "query_statuses", "from": "since"}
 _ITEM_TYPES: Final[dict[str, type]] = {"methods": str, "asked": str, "on": int}
+_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "time_scale": (0, 1e6),
+    "on": (1, 2**31),
+    "from": (1, 2**31),
+    "chance": (0, 1),
+    "status": (200, 599),
+    "seconds": (0, 86400),
+    "factor": (-1e30, 1e30),
+}
+"""The least and the greatest value of each number, also in a list."""
+_METHODS: Final = ("GET", "HEAD", "POST")
+"""Methods of the routes of a dispatcher."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +307,10 @@ def _fault(place: str, table: Any) -> Fault:
         raise UsageError(f"{place}: a fault needs 'do': one of {', '.join(get_args(FaultKind))}")
     if table["do"] not in get_args(FaultKind):
         raise UsageError(f"{place}: there is no fault {table['do']!r}: choose one of {', '.join(get_args(FaultKind))}")
+    if "on" in table and "from" in table:
+        raise UsageError(f"{place}: a fault can have 'on' or 'from', not both")
+    if wrong := [method for method in table.get("methods", []) if method not in _METHODS]:
+        raise UsageError(f"{place}: a fault: methods can be {', '.join(_METHODS)}, not {wrong[0]!r}")
     values: dict[str, Any] = {_FIELDS.get(key, key): value for key, value in table.items()}
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return Fault(**{**values, **lists})
@@ -307,7 +323,15 @@ def _check(place: str, table: Any, kinds: Mapping[str, tuple[type, ...]]) -> Non
     for key, value in table.items():
         if key not in kinds:
             raise UsageError(f"{place} has no {key!r}: it can have {', '.join(sorted(kinds))}")
-        members = value if isinstance(value, list) else ()
-        fits = isinstance(value, kinds[key]) and not isinstance(value, bool)
-        if not fits or not all(isinstance(member, _ITEM_TYPES.get(key, object)) for member in members):
+        members = value if isinstance(value, list) else [value]
+        types = (_ITEM_TYPES.get(key, object),) if isinstance(value, list) else kinds[key]
+        fits = isinstance(value, kinds[key]) and all(_has_type(member, types) for member in members)
+        if not fits:
             raise UsageError(f"{place}: {key} cannot be {value!r}")
+        bounds = _BOUNDS.get(key)
+        if bounds is not None and not all(bounds[0] <= member <= bounds[1] for member in members):
+            raise UsageError(f"{place}: {key} cannot be {value!r}: it can be from {bounds[0]:g} to {bounds[1]:g}")
+
+
+def _has_type(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (object in types or not isinstance(value, bool))

@@ -17,7 +17,8 @@ from mock_server.app import make_app
 from mock_server.settings import MockSettings
 from oda_proxy.cli import main
 from oda_proxy.codec import wire
-from oda_proxy.fixture.own_files import KINDS
+from oda_proxy.fixture.authoring import NewFixture, parse_query, write_new
+from oda_proxy.fixture.own_files import KINDS, Origin, product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,10 @@ BAD_FILES = {
     "words.csv": b"TIME,RATE,ERROR\n1.0,5.0,0.1\n1.5,high,0.1\n",
     "empty_lc.fits": fits_bytes(fits.PrimaryHDU(), fits.BinTableHDU.from_columns(EMPTY_CURVE)),
     "cut.png": PNG[:20],
+    "cut.fits": IMAGE[:5800],
+    "names.csv": "Größe,Flux\n1,2\n".encode(),
+    "no_names.csv": b"# TIME,RATE,ERROR\n1.0,5.0,0.1\n1.5,6.0,0.1\n",
+    "words.ecsv": "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: a, datatype: string}\na\nü\n".encode(),
 }
 
 
@@ -98,6 +103,23 @@ async def test_a_fixture_with_a_file_of_each_kind_is_served(tmp_path: Path) -> N
     assert wire.decode_binary(products["binary_data_product_list"][0]).data == bytes(range(256))
 
 
+@pytest.mark.parametrize("before", ["\ufeff", "# by hand\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_csv_file_can_have_another_separator_a_byte_order_mark_and_comments(
+    tmp_path: Path, before: str, separator: str
+) -> None:
+    (tmp_path / "lc.csv").write_text(before + CURVE.replace(",", separator), encoding="utf-8")
+    content = (tmp_path / "lc.csv").read_bytes()
+    _, curve = product("light-curve", Origin(tmp_path / "lc.csv", "lc", ""), content)
+    assert curve.units[1].data["RATE"].tolist() == [5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400"])
+async def test_a_parameter_that_is_no_finite_number_is_a_text(tmp_path: Path, value: str) -> None:
+    assert new("--text", "x.txt", query=f"{QUERY}&m={value}") == 0
+    assert (await served(tmp_path / "mine", m=value))["query_status"] == "done"
+
+
 async def test_an_instrument_that_is_shipped_has_its_own_description_and_defaults(tmp_path: Path) -> None:
     query = "http://x/run_analysis?instrument=isgri&product_type=isgri_image&src_name=Crab&token=secret&session_id=S"
     assert new("--image", "my.fits", query=query) == 0
@@ -141,6 +163,10 @@ def test_an_existing_fixture_is_replaced_only_on_request(capsys: pytest.CaptureF
         (["--picture", "my.fits"], "is not a picture"),
         (["--light-curve", "words.csv"], "the column RATE of a light curve has to be numbers"),
         (["--light-curve", "empty_lc.fits"], "the table has no rows"),
+        (["--image", "cut.fits"], "not a valid FITS file: File may have been truncated"),
+        (["--spectrum", "names.csv"], "whose names and texts are ASCII"),
+        (["--spectrum", "words.ecsv"], "whose names and texts are ASCII"),
+        (["--table", "no_names.csv"], "has to be the names of its columns"),
         (["--picture", "cut.png"], "is cut off: the end of the PNG is missing"),
         (["--text", "b.root"], "is not a text in UTF-8"),
         (["--text", "nosuch.txt"], "nosuch.txt: cannot be read: No such file or directory"),
@@ -201,6 +227,21 @@ def test_of_two_at_once_each_adds_its_fixture(tmp_path: Path, monkeypatch: pytes
     new("--picture", "p.png")
     assert checked == [True, True]
     assert not (tmp_path / ".mine.lock").exists()
+
+
+@pytest.mark.parametrize("stopped_in", ["write_fixture", "replace_file"])
+def test_a_command_that_was_stopped_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"oda_proxy.fixture.authoring.{stopped_in}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_new(tmp_path / "mine", NewFixture(parse_query(QUERY), []), None)
+    assert new("--text", "x.txt") == 0
+    assert main(["fixture", "check", "mine"]) == 0
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

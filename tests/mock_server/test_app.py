@@ -342,6 +342,21 @@ async def test_get_and_post_are_the_same_query(mock: Mock) -> None:
     assert by_post["products"]["text_product_list"] == by_get["products"]["text_product_list"]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"\xff\xfe"),
+        ("application/x-www-form-urlencoded; charset=nosuch", b"instrument=isgri"),
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"--b\r\n"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_taken_as_empty(mock: Mock, content_type: str, body: bytes) -> None:
+    async with mock.client.post("/run_analysis", data=body, headers={"Content-Type": content_type}) as response:
+        assert response.status == 400
+        assert (await response.json())["error"].startswith("NoInstrumentSpecified()")
+
+
 async def test_a_request_line_of_a_megabyte_is_read(mock: Mock) -> None:
     status, answer = await mock.analyse(NEW_LIGHT_CURVE, nonsense="x" * 2**20)
     assert status == 200

@@ -68,6 +68,16 @@ def test_a_file_adds_scenarios_and_replaces_shipped_ones(tmp_path: Path) -> None
         ("[[a.faults]]\ndo = 'status'\nstatus = true", "a: a fault: status cannot be True"),
         ("[[a.faults]]\ndo = 'status'\non = ['1']", "a: a fault: on cannot be ['1']"),
         ("[[a.faults]]\ndo = 'status'\nsince = 1", "a: a fault has no 'since'"),
+        ("[a]\ntime_scale = -1", "a: time_scale cannot be -1: it can be from 0 to 1e+06"),
+        ("[[a.faults]]\ndo = 'status'\non = [true]", "a: a fault: on cannot be [True]"),
+        ("[[a.faults]]\ndo = 'status'\non = [0]", "a: a fault: on cannot be [0]: it can be from 1"),
+        ("[[a.faults]]\ndo = 'status'\non = [1]\nfrom = 2", "a: a fault can have 'on' or 'from', not both"),
+        ("[[a.faults]]\ndo = 'status'\nfrom = 0", "a: a fault: from cannot be 0: it can be from 1"),
+        ("[[a.faults]]\ndo = 'status'\nstatus = 99", "a: a fault: status cannot be 99: it can be from 200 to 599"),
+        ("[[a.faults]]\ndo = 'status'\nchance = nan", "a: a fault: chance cannot be nan: it can be from 0 to 1"),
+        ("[[a.faults]]\ndo = 'hang'\nseconds = -1", "a: a fault: seconds cannot be -1: it can be from 0 to 86400"),
+        ("[[a.faults]]\ndo = 'recalibrate'\nfactor = inf", "a: a fault: factor cannot be inf"),
+        ("[[a.faults]]\ndo = 'status'\nmethods = ['post']", "methods can be GET, HEAD, POST, not 'post'"),
     ],
 )
 def test_an_invalid_file_is_an_error_with_the_position(tmp_path: Path, text: str, reason: str) -> None:
