@@ -9,16 +9,20 @@ import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from oda_proxy.web.messages import MAX_FORM
+from oda_proxy.compat.failure_answers import failure_answer
+from oda_proxy.http.scope import ScopeError, scope_length
+from oda_proxy.query.query import Envelope
+from oda_proxy.web.messages import MAX_FORM, send
 from oda_proxy.web.server import DIRECT_HANDLER, UNEXPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 
     from aiohttp.typedefs import Handler
 
@@ -104,6 +108,8 @@ async def mounted(
                 for prefix, handler in handlers.items():
                     if without_prefix(path, prefix) is not None:
                         return handler
+                if meant := _with_prefix_first(path, handlers):
+                    return partial(_refuse, meant=meant)
             return root
 
         async def handle(incoming: web.Request) -> web.StreamResponse:
@@ -122,6 +128,29 @@ async def mounted(
         server[DIRECT_HANDLER] = direct_handler
         server.on_shutdown.append(shut_down)
         yield server
+
+
+def _with_prefix_first(path: str, prefixes: Iterable[str]) -> str:
+    """Return the prefix that an address means which has that of an upstream after a date or a collection; "" for none.
+
+    The upstream at the root would answer it instead of the one that is named.
+    """
+    segments = [unquote(segment) for segment in path.partition("?")[0].split("/") if segment]
+    if not (length := scope_length(segments)):
+        return ""
+    rest = f"/{'/'.join(segments[length:])}"
+    found = (prefix for prefix in prefixes if without_prefix(rest, prefix) is not None)
+    return "".join(f"{prefix}/{'/'.join(segments[:length])}" for prefix in islice(found, 1))
+
+
+async def _refuse(incoming: web.BaseRequest, meant: str) -> web.StreamResponse:
+    """Answer as a failed job, which clients show."""
+    error = ScopeError(f"the prefix of an upstream comes first: write {ascii(meant[:_MAX_SHOWN])[1:-1]}")
+    return await send(failure_answer(error, Envelope()), incoming)
+
+
+_MAX_SHOWN: Final = 200
+"""Characters of an address that a message repeats."""
 
 
 async def _started(app: web.Application, stack: AsyncExitStack) -> Handler:
