@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oda_proxy.handlers.services import OtherProcesses
     from oda_proxy.http.message import Upstream
     from oda_proxy.proxy import Proxy
+    from oda_proxy.recordings.recording import Recording
     from oda_proxy.servers.replicas import ReplicaParts
     from oda_proxy.store.base import Store
     from oda_proxy.store.collections import Collections
@@ -257,7 +258,6 @@ def _make_proxy(
     capsules: CapsuleRecordings,
     replicas: ReplicaParts | None,
 ) -> Proxy:
-    from oda_proxy.drift.equality import is_same_answer
     from oda_proxy.handlers.policy import Compress, Policy
     from oda_proxy.handlers.services import Services
     from oda_proxy.http.cors import CorsPolicy
@@ -299,11 +299,18 @@ def _make_proxy(
         miss_handler=miss_handler,
         describing=describing,
         others=others,
-        is_same=is_same_answer,
+        is_same=_is_same_answer,
         collections=collections,
         capsules=capsules,
     )
     return Proxy(store, upstream, policy, services=services)
+
+
+def _is_same_answer(recorded: Recording, later: Recording) -> bool:
+    """Compare as `is_same_answer` does; numpy and astropy are imported when it is first needed, not at the start."""
+    from oda_proxy.drift.equality import is_same_answer
+
+    return is_same_answer(recorded, later)
 
 
 async def drain(seconds: float, states: Iterable[ServerState], stop: asyncio.Event) -> None:
