@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from oda_proxy.errors import StoreUnusableError
+from oda_proxy.store.objects.bucket import _reason
 from oda_proxy.store.redis.address import StoreAddress
 from oda_proxy.store.redis.opening import open_store
 from oda_proxy.store.redis.spooling import SpoolingStore, StoredLaterError
@@ -210,6 +211,21 @@ def test_a_bucket_that_refuses_is_named_at_the_start(
         open_store(StoreAddress.parse(f"{server.url}?{bucket.parameters}"), UPSTREAM, spool=tmp_path / "waiting")
     assert "\n" not in str(error.value)
     assert "test-secret-key" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_half_a_credential_is_named_at_the_start(
+    server: RedisServer, bucket: FaultyBucket, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(StoreUnusableError, match="only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"):
+        open_store(StoreAddress.parse(f"{server.url}?{bucket.parameters}"), UPSTREAM)
+
+
+def test_credentials_that_are_not_set_are_named() -> None:
+    """The library looks for the role of the machine last, and its message names an address that means nothing here."""
+    found = _reason(OSError("Error performing PUT http://169.254.169.254/latest/api/token in 2 ms"))
+    assert found.startswith("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")
 
 
 def test_a_head_that_arrives_in_part_is_an_error_of_the_bucket_and_no_damage(

@@ -31,6 +31,8 @@ _IN_MEMORY: Final = 8 * 1024 * 1024
 _CONNECT_TIMEOUT: Final = timedelta(seconds=2)
 _READ_TIMEOUT: Final = timedelta(seconds=20)
 """Time to wait for the next bytes."""
+_ROLE_OF_MACHINE: Final = "//169.254.169.254/"
+"""Where the library looks for credentials last: the service of a cloud that knows the role of the machine."""
 _RETRIES: Final = 2
 _RETRY_TIME: Final = timedelta(seconds=5)
 
@@ -43,7 +45,7 @@ class ObstoreMissingError(OdaProxyError):
 
 
 class BucketBodies:
-    """Heads as objects: `FOLDER/ab/abcd...`. Raises ObstoreMissingError."""
+    """Heads as objects: `FOLDER/ab/abcd...`. Raises ObstoreMissingError; BodiesUnusableError for half a credential."""
 
     def __init__(self, address: BucketAddress, folder: str) -> None:
         """Take the address of the bucket, and a folder below its prefix."""
@@ -54,18 +56,19 @@ class BucketBodies:
         self._place = str(address)
         endpoint = address.endpoint or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
         config: dict[str, Any] = {"endpoint": address.endpoint, "region": address.region}
-        self._store = S3Store(
-            address.bucket,
-            prefix="/".join(filter(None, (address.prefix, folder))),
-            config={name: value for name, value in config.items() if value is not None},  # type: ignore[arg-type]
-            client_options={
-                "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": _CONNECT_TIMEOUT,
-                "read_timeout": _READ_TIMEOUT,
-                "timeout": timedelta(hours=1),
-            },
-            retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME},
-        )
+        with self._translated_errors():
+            self._store = S3Store(
+                address.bucket,
+                prefix="/".join(filter(None, (address.prefix, folder))),
+                config={name: value for name, value in config.items() if value is not None},  # type: ignore[arg-type]
+                client_options={
+                    "allow_http": endpoint.startswith("http://"),
+                    "connect_timeout": _CONNECT_TIMEOUT,
+                    "read_timeout": _READ_TIMEOUT,
+                    "timeout": timedelta(hours=1),
+                },
+                retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME},
+            )
 
     def probe(self) -> None:
         """Check that an object can be written, and removed."""
@@ -208,8 +211,13 @@ def _path(name: str) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the kind of an error: messages of the library have URLs, and several lines."""
-    if "NoSuchBucket" in str(error):
+    text = str(error)
+    if "NoSuchBucket" in text:
         return "it does not exist"
+    if "Missing SecretAccessKey" in text or "Missing AccessKeyId" in text:
+        return "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"
+    if _ROLE_OF_MACHINE in text:
+        return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and this machine has no role with credentials"
     kinds = {
         "PermissionDeniedError": "it refuses access",
         "UnauthenticatedError": "it refuses the credentials",

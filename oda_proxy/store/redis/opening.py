@@ -54,7 +54,8 @@ def open_store(
         client = sync_client(address.redis)
         if follow:
             check_server(client, address.redis, keys)
-    bodies = _bodies(address.bodies, upstream)
+    with translated_bodies(address.bodies):
+        bodies = _bodies(address.bodies, upstream)
     index = RedisIndex(client, keys)
 
     def pair() -> None:
