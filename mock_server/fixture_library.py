@@ -91,6 +91,7 @@ class FixtureLibrary:
         descriptions: dict[str, Description] = {}
         for instrument in described:
             descriptions.setdefault(instrument.name, Description(instrument))
+        replaced = frozenset(descriptions)
         for folder in opened:
             for instrument in folder.instruments:
                 if not instrument.queries:
@@ -102,7 +103,7 @@ class FixtureLibrary:
         fixtures = tuple((fixture, folder.path / fixture.path) for folder in opened for fixture in folder.fixtures)
         queries = []
         for fixture, place in fixtures:
-            query = _normalised_query(fixture, descriptions, place)
+            query = _normalised_query(fixture, descriptions, place, replaced)
             if query is not None:
                 queries.append((query, fixture))
         return cls(descriptions, FixtureIndex(tuple(queries)), seed, dummy_plugin, generation, fixtures)
@@ -222,11 +223,19 @@ def _identity(fixture: ProductSource) -> int | str:
     return id(fixture) if isinstance(fixture, Fixture) else fixture.path
 
 
-def _normalised_query(fixture: Fixture, descriptions: Mapping[str, Description], place: Path) -> NormalisedQuery | None:
-    """Return the normalised query of a fixture, or None if the dispatcher would reject the query."""
+def _normalised_query(
+    fixture: Fixture, descriptions: Mapping[str, Description], place: Path, replaced: frozenset[str] = frozenset()
+) -> NormalisedQuery | None:
+    """Return the normalised query of a fixture, or None if the dispatcher would reject the query.
+
+    Instruments whose description was `replaced` need not have the products of their fixtures.
+    """
     recorded = fixture.query()
     description = descriptions.get(recorded.instrument)
     if description is None or recorded.product_type not in description.instrument.prod_dict:
+        if recorded.instrument in replaced:
+            log.warning("%s is never served: the description has no product %s", place, recorded.product_type)
+            return None
         raise FixtureError(place, f"no instrument.json describes {recorded.instrument} {recorded.product_type}")
     if recorded.dry_run:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from oda_proxy.codec import json_text
 from oda_proxy.errors import CodecError, FixtureError, OdaProxyError, UsageError
 from oda_proxy.files.archives import is_archive, open_tree
+from oda_proxy.fixture import json_files
 from oda_proxy.fixture.json_files import MANIFEST, naming_file
 from oda_proxy.fixture.meta_data import read_instrument
 from oda_proxy.fixture.outputs import outputs_of
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
     from oda_proxy.fixture.model import Instrument, OutputDescription
     from oda_proxy.fixture.reading import Fixture
 
+log = logging.getLogger(__name__)
+
 _OK: Final = 200
 _LARGEST: Final = 4 * 2**20
 _MOST_INSTRUMENTS: Final = 1000
+_LONGEST: Final = 120.0
+"""Seconds for the whole of one response."""
 _HEADERS: Final = (("Accept-Encoding", "identity"), ("Via", "1.1 oda-proxy"))
 _INSTR_LIST: Final = "/instr-list?instrument=mock"
 """With the argument that clients send, because dispatchers up to 1.3.3 need it."""
@@ -62,24 +68,35 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
 
 
 async def _of_dispatcher(url: str) -> tuple[Instrument, ...]:
+    """Read the descriptions one by one; an instrument whose description cannot be had is left out with a warning."""
     async with Dispatcher(url, read_timeout=60.0) as upstream:
         # `api/instr-list` of today redirects to the public address, which may be another dispatcher.
         names = await _first_list(upstream, (_INSTR_LIST, f"/api{_INSTR_LIST}"))
+        if len(names) > _MOST_INSTRUMENTS:
+            raise NoDescriptionsError(f"{url} lists {len(names)} instruments, more than {_MOST_INSTRUMENTS}")
         instruments = []
-        for name in sorted(map(str, names))[:_MOST_INSTRUMENTS]:
-            query = f"instrument={quote(name, safe='')}"
-            status, meta_data = await _get(upstream, f"/api/meta-data?{query}")
-            if status != _OK:
-                raise NoDescriptionsError(f"{url} lists the instrument {name[:60]!r}, but answers {status} about it")
-            status, text = await _get(upstream, f"/api/par-names?{query}")
-            par_names = _list(text) if status == _OK else []
+        for name in sorted({str(name) for name in names}):
             try:
-                instruments.append(read_instrument(meta_data, [one for one in par_names if isinstance(one, str)]))
-            except CodecError as error:
-                raise NoDescriptionsError(f"{url}, instrument {name[:60]!r}: {error}") from None
+                instruments.append(await _instrument(upstream, name))
+            except (CodecError, NoDescriptionsError) as error:
+                log.warning("%s: the instrument %r is left out: %s", url, name[:60], error)
     if not instruments:
-        raise NoDescriptionsError(f"{url} lists no instrument")
+        raise NoDescriptionsError(f"{url} describes no instrument")
     return tuple(instruments)
+
+
+async def _instrument(upstream: Dispatcher, name: str) -> Instrument:
+    json_files.check_path(f"{name}.json", parts=1)
+    query = f"instrument={quote(name, safe='')}"
+    status, meta_data = await _get(upstream, f"/api/meta-data?{query}")
+    if status != _OK:
+        raise NoDescriptionsError(f"the dispatcher lists it, but answers {status} about it")
+    status, text = await _get(upstream, f"/api/par-names?{query}")
+    par_names = _list(text, "api/par-names") if status == _OK else []
+    instrument = read_instrument(meta_data, [one for one in par_names if isinstance(one, str)])
+    if instrument.name != name:
+        raise NoDescriptionsError(f"the dispatcher describes {instrument.name[:60]!r} instead")
+    return instrument
 
 
 async def _first_list(upstream: Dispatcher, paths: Iterable[str]) -> list[Any]:
@@ -87,7 +104,7 @@ async def _first_list(upstream: Dispatcher, paths: Iterable[str]) -> list[Any]:
     for path in paths:
         status, text = await _get(upstream, path)
         if status == _OK:
-            return _list(text)
+            return _list(text, f"{upstream.url}{path}")
         statuses.append(f"{status} for {path}")
     raise NoDescriptionsError(
         f"{upstream.url} lists no instruments ({', '.join(statuses)}): give the URL that clients use, which often "
@@ -96,6 +113,14 @@ async def _first_list(upstream: Dispatcher, paths: Iterable[str]) -> list[Any]:
 
 
 async def _get(upstream: Dispatcher, target: str) -> tuple[int, bytes]:
+    try:
+        async with asyncio.timeout(_LONGEST):
+            return await _read(upstream, target)
+    except TimeoutError:
+        raise NoDescriptionsError(f"{upstream.url}{target} was not read within {_LONGEST:g} s") from None
+
+
+async def _read(upstream: Dispatcher, target: str) -> tuple[int, bytes]:
     path, _, query = target.partition("?")
     reply = await upstream.send(Request("GET", path, query, _HEADERS))
     try:
@@ -109,13 +134,13 @@ async def _get(upstream: Dispatcher, target: str) -> tuple[int, bytes]:
         await reply.body.aclose()
 
 
-def _list(text: bytes) -> list[Any]:
+def _list(text: bytes, source: str) -> list[Any]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list):
-        raise NoDescriptionsError(f"expected a list as JSON, found {text[:60]!r}")
+        raise NoDescriptionsError(f"{source}: expected a list as JSON, found {text[:60]!r}")
     return names
 
 
