@@ -21,6 +21,7 @@ from oda_proxy.config.folders import cache_folder
 from oda_proxy.fixture.reading import open_folder
 from oda_proxy.store.disk import DiskStore
 from tests.support import drawn
+from tests.support.crowds import wait_until
 from tests.support.paths import FIXTURES
 from tests.support.servers import running
 
@@ -66,7 +67,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class Receiver:
     """A program that takes messages of some MTypes, and keeps what it has loaded."""
 
-    def __init__(self, samp: Any, name: str, *mtypes: str, error: str = "") -> None:
+    def __init__(self, samp: Any, hub: Any, name: str, *mtypes: str, error: str = "") -> None:
+        self._hub = hub
         self.loaded: list[tuple[str, dict[str, Any], str]] = []
         self._error = error
         self.client = samp.SAMPIntegratedClient(metadata={"samp.name": name}, addr="127.0.0.1")
@@ -78,6 +80,8 @@ class Receiver:
         with fits.open(unquote(urlsplit(parameters["url"]).path)) as opened:
             opened.verify("exception")
             self.loaded.append((mtype, parameters, opened[-1].name))
+        # The hub drops a reply that comes before it has noted whom to wait for, a moment after it has sent the message.
+        wait_until(lambda: message_id in self._hub._sync_msg_ids_heap)
         if self._error:
             self.client.ereply(message_id, "samp.error", error={"samp.errortxt": self._error})
         else:
@@ -99,7 +103,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
         stack.callback(hub.stop)
 
         def connect(name: str, *mtypes: str, **more: Any) -> Receiver:
-            made = Receiver(samp, name, *mtypes, **more)
+            made = Receiver(samp, hub, name, *mtypes, **more)
             stack.callback(made.client.disconnect)
             return made
 
