@@ -106,7 +106,9 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     if server is None:
         return flags
     if not any(option.name == "server" for option in arguments.options):
-        raise UsageError(f"{arguments.command_name} works on this machine, and not with --server")
+        collection = flags.get("collection")
+        other = f"; download {server.rstrip('/')}/-/collections/{collection}/capsule.zip instead" if collection else ""
+        raise UsageError(f"{arguments.command_name} works on this machine, and not with --server{other}")
     if flags["server"] not in {None, server}:
         raise UsageError(f"--server {server} and --server {flags['server']} name two proxies: say one of them")
     return {**flags, "server": server}

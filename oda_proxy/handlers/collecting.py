@@ -153,7 +153,9 @@ class CollectionHandler:
     ) -> None:
         status = answer.cache_status
         audience = self._tokens.audience(envelope.token)
-        if audience is None or not self._tokens.is_verified(envelope.token):
+        is_of_job = status.collapsed and not status.detail
+        has_products = answer.version is not None or status.hit or status.stored or is_of_job
+        if audience is None or not (has_products or self._tokens.is_verified(envelope.token)):
             return  # the dispatcher refused the token, or does not know it: nothing was stored for its audience
         may_request = not request.scope.only
         resolved = await self._resolver.resolve(query, audience=audience, may_request=may_request)
@@ -164,7 +166,7 @@ class CollectionHandler:
             if self._capsules and (found := await self._capsules.find_failure(resolved.query)):
                 failed = failures.serialise(replace(found[0], key=resolved.key))
                 await self._note(use, _member(FAILURE, resolved.key, failed.encode()))
-        elif status.hit or status.stored or (status.collapsed and not status.detail):
+        elif has_products:
             await self._note_recording(use, resolved)
         elif content := self.observer.find(resolved.key):
             await self._note(use, _member(FAILURE, resolved.key, content))

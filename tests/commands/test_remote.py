@@ -229,6 +229,12 @@ def test_a_command_that_reads_this_machine_says_so(command: str, capsys: pytest.
     assert message == f"oda-proxy: {command} works on this machine, and not with --server\n"
 
 
+def test_the_export_of_a_collection_of_a_server_names_its_download(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error(capsys, "--server", "http://proxy.example/", "export", "--collection", "my-paper", "paper.zip")
+
+    assert message.endswith("; download http://proxy.example/-/collections/my-paper/capsule.zip instead\n")
+
+
 @contextmanager
 def another_program(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):

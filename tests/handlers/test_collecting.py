@@ -49,12 +49,13 @@ def token_of(subject: str, key: str = KEY) -> str:
 class Team:
     """A proxy with collections, and a dispatcher that plays a script."""
 
-    def __init__(self, folder: Path, *, max_size: int | None = None) -> None:
+    def __init__(self, folder: Path, *, max_size: int | None = None, secret_key: str | None = KEY) -> None:
         self.clock = Clock()
         self.upstream = Script()
         self.store = MemoryStore()
         self.index = CollectionIndex(folder, self.clock, max_size=max_size)
-        tokens = TokenVerifier(Sharing.SUBJECT, secret_key=KEY, trust=300.0, clock=self.clock)
+        trust = 300.0 if secret_key else 0.0
+        tokens = TokenVerifier(Sharing.SUBJECT, secret_key=secret_key, trust=trust, clock=self.clock)
         services = Services(collections=self.index, tokens=tokens)
         runtime = Runtime(clock=self.clock, sleep=at_once)
         self.proxy = Proxy(self.store, self.upstream, Policy(), services=services, runtime=runtime)
@@ -226,6 +227,17 @@ async def test_a_token_that_is_not_valid_makes_no_collection(team: Team) -> None
     await team.get(f"{QUERY}&token={forged}")
 
     assert team.index.list() == []
+
+
+async def test_the_answer_to_a_token_that_is_not_trusted_for_a_moment_is_noted(tmp_path: Path) -> None:
+    """A token may also cease to be trusted between the answer and its note."""
+    team = Team(tmp_path, secret_key=None)
+    team.upstream.then(answer())
+
+    _, cache_status, _ = await team.get(f"{QUERY}&token={token_of('one')}")
+
+    assert cache_status == "oda-proxy; fwd=request; fwd-status=200; stored"
+    assert [one.kind for one in team.members()] == [RECORDING]
 
 
 async def test_a_full_server_is_a_failed_job_with_a_clear_message(tmp_path: Path) -> None:
