@@ -25,7 +25,7 @@ _OWN_SITE: Final = ("same-origin", "none")
 _FORM: Final = "application/x-www-form-urlencoded"
 _PROBLEM: Final = "application/problem+json"
 _PROBLEM_TYPE: Final = "urn:oda-proxy:mock-control"
-"""Tells the errors of a mock from those of a proxy."""
+"""Distinguishes the errors of a mock from those of a proxy."""
 
 
 def own_route(path: str) -> str | None:

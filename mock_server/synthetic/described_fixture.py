@@ -51,7 +51,7 @@ class DescribedFixture:
             return wire_products(self.query, self.outputs, self.units, int(self.digest[:8], 16), form=form)
 
     def read_file(self, name: str) -> bytes:
-        """Return the content of a file, which is an output in the form that its name tells; raises FixtureError."""
+        """Return the content of a file, which is an output in the form of its ending; raises FixtureError."""
         from mock_server.synthetic.output_files import output_files
 
         contents = output_files(self.outputs, self.wire_products())

@@ -73,7 +73,7 @@ def wire_products(
     Parameters
     ----------
     query
-        The query, whose parameters tell positions, times and energies.
+        The query, whose parameters have positions, times and energies.
     outputs
         What the product consists of.
     units

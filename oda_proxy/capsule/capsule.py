@@ -141,7 +141,7 @@ class Capsule:
 
 
 def is_capsule(tree: FileTree) -> bool:
-    """Tell whether there is a capsule, sound or not."""
+    """Return whether there is a capsule, sound or not."""
     try:
         return tree.has(MANIFEST)
     except (OSError, ValueError):  # opening it reports the reason

@@ -131,7 +131,7 @@ def _has_credential_header(word: str) -> bool:
 
 
 def _is_field(name: str) -> bool:
-    """Tell whether a name is rather one of a field of JSON, whose value is removed, than one of a header."""
+    """Return whether a name is rather one of a field of JSON, whose value is removed, than one of a header."""
     return "-" not in name and not re.fullmatch(r"authorization|cookie2?", name, re.IGNORECASE)
 
 
@@ -151,6 +151,6 @@ def _redacted_assignment(found: re.Match[str]) -> str:
 
 
 def _may_be_left(code: str) -> bool:
-    """Tell whether code names a secret otherwise than by an assignment, whose value was removed."""
+    """Return whether code names a secret otherwise than by an assignment, whose value was removed."""
     rest = re.sub(rf"[\w.-]+[\"']?\s*[=:]\s*{re.escape(REMOVED)}", "", code)
     return bool(_SECRET_WORD.search(rest))

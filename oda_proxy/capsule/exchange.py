@@ -102,7 +102,7 @@ class Exchange:
         return self.method, self.url, self.request_headers, self.request_digest
 
     def matches(self, method: str, url: str, headers: Headers, body: bytes | None = None) -> bool:
-        """Tell whether this exchange answers a request; a HEAD is answered from a GET, too."""
+        """Return whether this exchange answers a request; a HEAD is answered from a GET, too."""
         if url != self.url or method not in {self.method, *({"HEAD"} if self.method == "GET" else ())}:
             return False
         if self.method == "POST" and request_digest(headers, body or b"") != self.request_digest:

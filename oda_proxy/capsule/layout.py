@@ -61,5 +61,5 @@ def body_of(path: str) -> str:
 
 
 def is_exchange(path: str) -> bool:
-    """Tell whether a path names the JSON part of an exchange."""
+    """Return whether a path names the JSON part of an exchange."""
     return kind_of(path) == EXCHANGES and path.endswith(".json")

@@ -163,7 +163,7 @@ def _is_to_replace(folder: Path, *, replace: bool) -> bool:
 
 
 def _has_no_results(folder: Path, listed: Manifest) -> bool:
-    """Tell whether the run of a capsule ended with nothing but descriptions."""
+    """Return whether the run of a capsule ended with nothing but descriptions."""
     if listed.ended is None:  # the run may still go on
         return False
     return all(kind_of(path) == DESCRIPTIONS for path in listed.files) and not any(

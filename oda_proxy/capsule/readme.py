@@ -22,7 +22,7 @@ _KILO: Final = 1000
 
 
 def is_generated(file: Path) -> bool:
-    """Tell whether a README was written by this module, and may be replaced."""
+    """Return whether a README was written by this module, and may be replaced."""
     try:
         with file.open("rb") as stream:
             return stream.readline(200).strip() == _MARK.encode()

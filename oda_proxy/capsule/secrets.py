@@ -116,19 +116,19 @@ _RANDOM = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9_+=-]{32,}(?![\w+/=.-])")
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether an option, variable or field is named like a secret: `--password`, `ODA_TOKEN`, `apiKey`."""
+    """Return whether an option, variable or field is named like a secret: `--password`, `ODA_TOKEN`, `apiKey`."""
     parts = [part.casefold() for part in _PART.findall(name)]
     joined = {"".join(parts[at : at + 2]) for at in range(len(parts))}
     return bool({*parts, *joined, name.strip("-_").casefold()} & _SECRET_WORDS)
 
 
 def is_credential_header(name: str) -> bool:
-    """Tell whether a header holds credentials."""
+    """Return whether a header holds credentials."""
     return bool(_CREDENTIAL_HEADERS.fullmatch(name.strip()))
 
 
 def holds_key(text: str) -> bool:
-    """Tell whether a text holds what looks like a key: the prefix of a well-known service, or random characters."""
+    """Return whether a text holds what looks like a key: the prefix of a well-known service, or random characters."""
     return bool(_KEY.search(text)) or any(_is_random(found[0]) for found in _RANDOM.finditer(text))
 
 
@@ -138,7 +138,7 @@ def _is_random(text: str) -> bool:
 
 
 def may_hold_secret(url: str) -> bool:
-    """Tell whether an address may hold a password, a token or personal data, also percent-encoded.
+    """Return whether an address may hold a password, a token or personal data, also percent-encoded.
 
     True as well for addresses of more than MAX_URL characters, and for those encoded more than MAX_ENCODED times.
     """

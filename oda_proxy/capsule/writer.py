@@ -264,7 +264,7 @@ class DispatcherWriter:
             self._manifest.count_use(f"{self._root}/{FAILURES}/{self._failures[key]}.json", uses)
 
     def _includes(self, *, private: bool) -> bool:
-        """Tell whether an answer may be saved, and count those that may not."""
+        """Return whether an answer may be saved, and count those that may not."""
         left_out = private and not self._include_private
         with self._manifest.lock:
             self.private_left_out += left_out
@@ -310,7 +310,7 @@ class ManifestWriter:
         self._created, self._ended, self.source_date_epoch = earlier.created, earlier.ended, earlier.epoch
 
     def has(self, entry: str) -> bool:
-        """Tell whether there is an entry."""
+        """Return whether there is an entry."""
         return entry in self._entries
 
     def add(self, entry: str, files: Mapping[str, FileDigest], *, in_place_of: str | None = None) -> None:

@@ -72,7 +72,7 @@ _LINE_ENDS = (
 
 
 def _differs_in_line_ends(content: bytes, expected: FileDigest) -> bool:
-    """Tell whether a file would be as expected with other line ends, or with more or fewer of them at its end."""
+    """Return whether a file would be as expected with other line ends, or with more or fewer of them at its end."""
     for text in (content, content.replace(b"\r\n", b"\n"), content.replace(b"\n", b"\r\n")):
         bare = text.rstrip(b"\r\n")
         for candidate in (text, *(bare + end for end in (b"", b"\n", b"\n\n", b"\r\n"))):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from oda_proxy.store.collections import Collections
 
 MAX_FAILURES: Final = 16 * 2**20
-"""Bytes of the failures that are remembered until the clients of their jobs have received them."""
+"""Bytes of the failures that are cached until the clients of their jobs have received them."""
 _INTERMEDIATE: Final = frozenset({"running", "poll", "not-done", "state"})
 """`Cache-Status` details of answers that others follow."""
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
@@ -62,14 +62,14 @@ _MAX_VERSION: Final = 40
 
 
 class FailureMemory:
-    """Remembers the failures of jobs for a while, for the collections of their clients; passes all on."""
+    """Caches the failures of jobs for a while, for the collections of their clients; passes all on."""
 
     def __init__(self, observer: QueryObserver) -> None:
         self._observer = observer
         self._failures: LRUCache[Key, bytes] = LRUCache(MAX_FAILURES, getsizeof=len)
 
     def find(self, key: Key) -> bytes | None:
-        """Return the text of the last failure of a query, if it is remembered."""
+        """Return the text of the last failure of a query, if it is cached."""
         return self._failures.get(key)
 
     async def stored(self, recording: Recording) -> None:
@@ -82,7 +82,7 @@ class FailureMemory:
         await self._observer.served(recording)
 
     async def failed(self, resolved: ResolvedQuery, failure: Failure | None) -> None:
-        """Remember a failure whose text names nobody."""
+        """Cache a failure whose text names nobody."""
         if failure is not None and len(content := failures.serialise(failure).encode()) <= MAX_FAILURES:
             self._failures[resolved.key] = content
         await self._observer.failed(resolved, failure)

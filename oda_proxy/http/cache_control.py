@@ -27,7 +27,7 @@ class CacheControl:
         return self.no_cache or self.no_store
 
     def allows(self, age: float) -> bool:
-        """Tell whether a stored response of this age, in s, may be used; for `max-age=0`, a reload, none may."""
+        """Return whether a stored response of this age, in s, may be used; for `max-age=0`, a reload, none may."""
         return not self.refreshes and (self.max_age is None or age <= self.max_age != 0)
 
 

@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether the name of a host is this machine, without resolving it."""
+    """Return whether the name of a host is this machine, without resolving it."""
     return bool(loopback_addresses(host))
 
 

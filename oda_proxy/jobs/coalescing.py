@@ -59,7 +59,7 @@ RETRY_AFTER = 5.0
 MAX_UNREADABLE: Final = 60.0
 """Seconds for which clients wait for the recording of an ended job that cannot be read, before it is run again."""
 MAX_UNSHARED, UNSHARED_TTL = 4096, 3600.0
-"""Queries whose answers could not be shared, so that each client gets a job: how many are remembered, how long in s."""
+"""Queries whose answers could not be shared, so that each client gets a job: how many are cached, how long in s."""
 
 
 class Jobs:

@@ -76,16 +76,16 @@ async def outcome_of(
         return Outcome(answer, failure=failure)
     # The duration of a job that ended between two processes is not known.
     job = running.job if running.seen_running or not running.resumed else Job(now)
-    kept = await services.cache.store(answer, running.resolved, envelope, job, recorder, fence=running.fence)
-    status = replace(answer.cache_status, stored=kept.stored, detail=kept.detail)
+    result = await services.cache.store(answer, running.resolved, envelope, job, recorder, fence=running.fence)
+    status = replace(answer.cache_status, stored=result.stored, detail=result.detail)
     answer = replace(answer, cache_status=status)
     return Outcome(
         answer,
         is_done=True,
-        recording=kept.recording,
-        stored=kept.stored,
-        store_failed=kept.failed,
-        fenced=kept.fenced,
+        recording=result.recording,
+        stored=result.stored,
+        store_failed=result.failed,
+        fenced=result.fenced,
     )
 
 

@@ -253,7 +253,7 @@ def _is_same_subject(one: Client, other: Client) -> bool:
 
 
 def _owner(client: Client) -> str:
-    """Return a text that tells clients apart: their subject, or their session."""
+    """Return a text that identifies a client: its subject, or its session."""
     token = client.envelope.token
     if token is None:
         return f"session {client.envelope.session_id}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oda_proxy.query.resolved import ResolvedQuery
 
 MAX_SESSIONS: Final = 10_000
-"""Sessions of one job for which the last response is remembered."""
+"""Sessions of one job whose last response is noted."""
 MAX_SUCCESSORS: Final = 16
 """Clients with tokens of their own that can take a job over."""
 REFRESH_INTERVAL: Final = 60.0
@@ -74,7 +74,7 @@ class RunningJob:
         self.client = client
         """Whose session and token the requests to the dispatcher have."""
         self.forwarded = forwarded
-        """Why the dispatcher is asked."""
+        """Why requests are sent to the dispatcher."""
         self.job = Job(started_at)
         self.reports: tuple[Mapping[str, Any], ...] = ()
         self.owner_reports: tuple[Mapping[str, Any], ...] = ()

@@ -1,4 +1,4 @@
-"""The pages of collections: all of them, one, and the page that removes one after it has asked."""
+"""The pages of collections: all of them, one, and the page that removes one after a confirmation."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _failure_texts(content: bytes) -> tuple[str, str, str]:
 
 
 def _message_of(body: Mapping[str, Any] | str) -> str:
-    """Return what the answer of a failure says to people."""
+    """Return the message for people in the answer of a failure."""
     if isinstance(body, str):
         return shorten(body, _MAX_TEXT)
     status = body.get("exit_status")

@@ -1,4 +1,4 @@
-"""The page that stops a running job, after it has asked."""
+"""The page that stops a running job, after a confirmation."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def state_error(envelope: Envelope) -> str:
 
 
 def has_credentials(request: Request) -> bool:
-    """Tell whether the headers identify the client: the answer may then be for it alone (RFC 9111, section 3.5)."""
+    """Return whether the headers identify the client: the answer may then be for it alone (RFC 9111, section 3.5)."""
     return headers.has_any(request.headers, _CREDENTIALS)
 
 
@@ -101,5 +101,5 @@ def uncompressed(request: Request) -> Request:
 
 
 def has_files(request: Request) -> bool:
-    """Tell whether a request may upload files."""
+    """Return whether a request may upload files."""
     return headers.media_type(request.headers) == MULTIPART

@@ -125,7 +125,7 @@ class TokenVerifier:
         return claimed.subject if claimed else ""
 
     def is_verified(self, token: Token | None) -> bool:
-        """Tell whether the signature of a token is verified; a request without a token claims nothing."""
+        """Return whether the signature of a token is verified; a request without a token claims nothing."""
         return token is None or token_digest(token) in self._verified or self._has_our_signature(token)
 
     @property

@@ -138,7 +138,7 @@ def time(text: str, time_format: str) -> str | None:
 
 
 def _is_moment(text: str) -> bool:
-    """Tell whether a text is a valid time; leap seconds, and UTC before 1973, are left to astropy."""
+    """Return whether a text is a valid time; leap seconds, and UTC before 1973, are left to astropy."""
     if text < "1973":
         return False
     try:

@@ -45,7 +45,7 @@ def contradictions(query: Query, schema: Schema | None, echo: Mapping[str, Any])
 
 
 def confirms(query: Query, schema: Schema | None, echo: Mapping[str, Any]) -> bool:
-    """Tell whether an echo has every parameter that the query sends, and contradicts none, defaults included."""
+    """Return whether an echo has every parameter that the query sends, and contradicts none, defaults included."""
     normalised = normalise(query, schema)
     sent = normalised.parameters.keys() - normalised.defaulted
     return bool(echo) and sent <= echo.keys() and not contradictions(query, schema, echo)
@@ -71,7 +71,7 @@ _COMPANIONS: Final = ("_units", "_format")
 
 
 def _is_rewritten(name: str, sent: Mapping[str, Value]) -> bool:
-    """Tell whether a parameter is an undescribed unit or format, or a value that has one.
+    """Return whether a parameter is an undescribed unit or format, or a value that has one.
 
     The dispatcher echoes these in its own unit or format.
     """

@@ -100,7 +100,7 @@ def _values(query: NormalisedQuery) -> dict[str, Value]:
 
 
 def _same(one: Value | None, other: Value | None) -> bool:
-    """Tell whether two values are the same; two descriptions may give one text different tags."""
+    """Return whether two values are the same; two descriptions may give one text different tags."""
     if one is None or other is None:
         return one is other
     return one == other or (len(one) > 1 and one[1:] == other[1:])

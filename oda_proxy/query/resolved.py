@@ -44,7 +44,7 @@ class ResolvedQuery:
         return self.keys[1:]
 
     async def is_confirmed_by(self, parameters: Mapping[str, Any]) -> bool:
-        """Tell whether the parameters that a dispatcher echoed confirm that its answer is to this query.
+        """Return whether the parameters that a dispatcher echoed confirm that its answer is to this query.
 
         A recording under an earlier key answered the same fields; what they mean may have changed since.
         """

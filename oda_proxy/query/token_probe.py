@@ -63,7 +63,7 @@ class TokenProbe:
         self._unverified: TTLCache[bytes, None] = TTLCache(MAX_UNVERIFIED, ttl=UNVERIFIED_TTL, timer=clock)
 
     async def is_verified(self, token: Token | None, instrument: str) -> bool:
-        """Tell whether the signature of a token is verified; the dispatcher is asked once for concurrent requests.
+        """Return whether the signature of a token is verified; the dispatcher is asked once for concurrent requests.
 
         That it is not is cached for a short time.
         """

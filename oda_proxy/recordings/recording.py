@@ -429,7 +429,7 @@ _API_CODE = "api_code"
 
 
 def _is_adapted(name: str, value: Any, size: int) -> bool:
-    """Tell whether a member of `products`, with a text of `size` bytes, is adapted to each client."""
+    """Return whether a member of `products`, with a text of `size` bytes, is adapted to each client."""
     if name == _API_CODE:
         return isinstance(value, str)
     return name in VERSION_DEPENDENT and size <= MAX_SMALL

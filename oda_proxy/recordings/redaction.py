@@ -84,7 +84,7 @@ def _unused_name(name: str, members: dict[str, Any]) -> str:
 
 
 def names_client(name: str) -> bool:
-    """Tell whether members of this name are removed."""
+    """Return whether members of this name are removed."""
     bare = bare_name(name)
     return bare in CLIENT_MEMBERS or letters(bare) in _ALIKE
 

@@ -121,11 +121,11 @@ class Coordination:
                     await self._news.wait(key, self._timing.look)
         except RedisAwayError as error:
             raise StopNotConfirmedError(
-                "another server runs the job, and cannot be told to stop it while Redis is away; try again later"
+                "another server runs the job, and gets no message while Redis is away; try again later"
             ) from error
         except TimeoutError as error:
             raise StopNotConfirmedError(
-                f"the server that runs the job was told to stop it, and has not done so within {timeout:.0f} s; "
+                f"the server that runs the job has not confirmed within {timeout:.0f} s that it has stopped it; "
                 "oda-proxy jobs shows whether it runs"
             ) from error
 

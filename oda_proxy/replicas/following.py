@@ -40,7 +40,7 @@ class Follower:
     ) -> None:
         """Take the job; refreshes that clients want after the time `refreshed`, in s since 1970, are passed on."""
         self.has_missed_refresh = False
-        """Whether the job has ended before its leader heard of a refresh: it is to be run anew."""
+        """Whether the job has ended before its leader heard of a refresh: it is to be run again."""
         self._running = running
         self._leases = leases
         self._news = news
@@ -66,7 +66,7 @@ class Follower:
         finally:
             running.is_elsewhere = False
             restart(running)
-            if running.times.refreshed > self._refreshed:  # nobody could be told
+            if running.times.refreshed > self._refreshed:  # it was passed on to no leader
                 running.request_resubmission()
 
     async def _follow(self) -> Outcome | None:

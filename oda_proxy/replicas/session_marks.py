@@ -1,4 +1,4 @@
-"""Marks of the sessions that have joined a job: replicas compare them, and nobody can tell a session from its mark."""
+"""Marks of the sessions that have joined a job: replicas compare them, and no session can be found from one."""
 
 from __future__ import annotations
 

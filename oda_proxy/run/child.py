@@ -165,7 +165,7 @@ class _SignalForwarder:
 
 
 def _is_in_foreground() -> bool:
-    """Tell whether a terminal sends Ctrl-C to our process group, and so to the command."""
+    """Return whether a terminal sends Ctrl-C to our process group, and so to the command."""
     try:
         terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)
     except OSError:
@@ -234,7 +234,7 @@ async def _end_leftovers(others: set[int]) -> int:
 
 
 def _is_helper(pid: int) -> bool:
-    """Tell whether a process is a resource tracker of Python (multiprocessing, joblib), which ends after its parent."""
+    """Return whether it is a resource tracker of Python (multiprocessing, joblib): that ends after its parent."""
     try:
         return b"resource_tracker" in (Path("/proc") / str(pid) / "cmdline").read_bytes()
     except OSError:  # it has ended by itself

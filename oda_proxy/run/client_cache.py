@@ -46,7 +46,7 @@ def folder_of(environ: Mapping[str, str]) -> Path:
 
 
 def has_files(folder: Path) -> bool:
-    """Tell whether there is a file in a folder or below it."""
+    """Return whether there is a file in a folder or below it."""
     return any(files for _, _, files in os.walk(folder))
 
 

@@ -38,7 +38,7 @@ def dispatcher_prefix(request: Request) -> str | None:
 
 
 def is_description(request: Request) -> bool:
-    """Tell whether a request is for a description of instruments or products."""
+    """Return whether a request is for a description of instruments or products."""
     try:
         return routes.find(request.path, open_routes=frozenset(routes.CLOSED_ROUTES)).kind in _DESCRIPTIONS
     except BadQueryError:

@@ -148,7 +148,7 @@ class Recorder:
                 self.summary.note_not_recorded("the command", error)
 
     async def is_untrusted(self, origin: Origin) -> bool:
-        """Tell whether the certificate of a server is not trusted: then it is up to the program to refuse it."""
+        """Return whether the certificate of a server is not trusted: then it is up to the program to refuse it."""
         return await self._servers.is_untrusted(str(origin))
 
     def note_unfinished_jobs(self) -> None:

@@ -53,7 +53,7 @@ async def instruments_like(source: str) -> tuple[Instrument, ...]:
     ----------
     source
         The URL of a dispatcher, or the path of a capsule, packed or not, or of a folder of recordings. Recordings in a
-        capsule also tell the outputs of their products, and whether these come at once.
+        capsule also have the outputs of their products, and whether these come at once.
 
     Raises
     ------

@@ -58,8 +58,8 @@ async def connect_replicas(
 ) -> ReplicaParts:
     """Connect to the replicas that send requests to a dispatcher; nothing fails where Redis is away.
 
-    `owner` names this server to them, by default anew: the workers of one server have the same name, so that the next
-    of them which leads has the leases of the one before at once.
+    `owner` names this server to them, by default with a new name: the workers of one server have the same name, so that
+    the next of them which leads has the leases of the one before at once.
     """
     client = async_client(store.redis, timeout=TIMEOUT)
     stack.push_async_callback(client.aclose)

@@ -128,7 +128,7 @@ class Store(Protocol):
         """Return the recording for a key as `get` does, without noting that it was requested."""
 
     def version(self) -> Hashable | None:
-        """Return a value that is another one after any change by any process; None where that cannot be told.
+        """Return a value that is another one after any change by any process; None where that is not known.
 
         Takes some microseconds, does not wait for other processes, and may be called in an event loop.
         """

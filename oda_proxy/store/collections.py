@@ -94,7 +94,7 @@ class Member:
 
 
 def owner_of(audience: str | None) -> str:
-    """Return the owner for an audience: nothing else tells who it is."""
+    """Return the owner for an audience: it is stored in no other form."""
     return "" if audience in {None, PUBLIC} else hashlib.sha256(str(audience).encode()).hexdigest()[:32]
 
 

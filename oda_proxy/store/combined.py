@@ -96,7 +96,7 @@ class CombinedStore:
         return next((found for store in self._all if (found := store.peek(key)) is not None), None)
 
     def version(self) -> Hashable | None:
-        """Return a value that is another one after any change to any store; None where one cannot tell."""
+        """Return a value that is another one after any change to any store; None where that is not known."""
         versions = tuple(store.version() for store in self._all)
         return None if None in versions else versions
 

@@ -97,7 +97,7 @@ class Index(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return self._identify() == self._identity
 
     def version(self) -> Hashable | None:
-        """Return a value that is another one after any change; None where that cannot be told. Does not wait."""
+        """Return a value that is another one after any change; None where that is not known. Does not wait."""
         try:
             return self._data_version.read() if self.is_current() else None
         except OSError:

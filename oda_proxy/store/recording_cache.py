@@ -341,7 +341,7 @@ def _refusal(answer: Answer) -> str | None:
 async def _in_file(recording: Recording | None) -> Recording | None:
     """Move the head of a large recording that was not stored to a temporary file, if there is room.
 
-    The clients of its job read it, for as long as the job is remembered.
+    The clients of its job read it, for as long as the job is cached.
     """
     if recording is None or recording.head.size <= MAX_IN_MEMORY:
         return recording

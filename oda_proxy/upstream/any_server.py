@@ -70,7 +70,7 @@ class AnyServer:
         await self._session.close()
 
     async def is_untrusted(self, origin: str) -> bool:
-        """Tell whether the certificate of the server at `origin` is not trusted; from then on it is not checked.
+        """Return whether the certificate of the server at `origin` is not trusted; from then on it is not checked.
 
         A program that checks certificates must be refused by whoever calls this.
         """

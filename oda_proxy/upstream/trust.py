@@ -69,7 +69,7 @@ def trusted_bundle(environ: Mapping[str, str]) -> bytes:
 
 
 def _has_default() -> bool:
-    """Tell whether OpenSSL finds certificates by itself: in its file, or in its folder, which it reads when needed."""
+    """Return whether OpenSSL finds certificates by itself: in its file, or its folder, which it reads when needed."""
     paths = ssl.get_default_verify_paths()
     return Path(paths.openssl_cafile).is_file() or _is_filled(Path(paths.openssl_capath))
 
@@ -117,7 +117,7 @@ def _contents(path: Path) -> list[bytes]:
 
 
 async def is_untrusted(host: str, port: int, context: ssl.SSLContext, *, proxy: URL | None) -> bool:
-    """Tell whether a server presents a certificate that the context does not trust; False where it cannot be reached.
+    """Return whether a server presents a certificate that the context does not trust; False where it cannot be reached.
 
     `proxy` is the proxy of the environment, if any.
     """

@@ -463,7 +463,7 @@ async def test_a_stop_that_the_leader_does_not_hear_of_is_refused_in_words() -> 
         await every[1].client("SESSIONOFTHENEXT").ask()
         await asyncio.sleep(1)
         every[0].leases.is_cut_off = True
-        with pytest.raises(StopNotConfirmedError, match="has not done so within 7 s"):
+        with pytest.raises(StopNotConfirmedError, match="has not confirmed within 7 s"):
             await every[1].stop()
         every[1].leases.is_cut_off = True
         with pytest.raises(StopNotConfirmedError, match="while Redis is away"):

@@ -231,8 +231,8 @@ async def test_a_message_wakes_who_waits_for_a_job(redis_server: RedisServer) ->
     news, leases = JobNews(), RedisLeases(connection, "A")
     listening = asyncio.create_task(news.listen(connection))
     try:
-        waiting = asyncio.create_task(news.wait(KEY, LONG))
-        while not waiting.done():
+        waiting = asyncio.create_task(news.wait(KEY, float("inf")))
+        while not waiting.done():  # without a message, for ever
             _, fence = await leases.acquire(KEY, LONG)
             await leases.release(KEY, fence)
             await asyncio.sleep(0.01)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 100
-"""Heads that Redis is asked about at once."""
+"""Heads that are looked up in Redis at once."""
 
 
 def discard(index: RedisIndex, bodies: Bodies, names: Sequence[str]) -> None:

@@ -81,7 +81,7 @@ _TEXTS: Final = (
     ("Protocol Error", "this server is no Redis", "correct the host and the port in --store"),
     ("unknown command", "this server lacks commands that are needed: it may be a sentinel, or none", DEFAULT_ADVICE),
 )
-"""The same for parts of messages whose errors the library does not tell from others; they count first."""
+"""The same for parts of messages whose errors the library does not distinguish; they count first."""
 
 
 class WrongServerError(redis.RedisError):

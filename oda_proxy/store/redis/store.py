@@ -1,6 +1,6 @@
 """A store whose index is in Redis, and whose heads are in a folder that hosts share, or in a bucket.
 
-A head is written under a new name, which Redis was told before, and named by the row after. A writer that was given up
+A head is written under a new name, noted in Redis before, and named by the row after. A writer that was given up
 (`WRITE_TIME`) cannot name its head any more: it writes it again. What no row names is garbage, which the next sweeper
 removes: a crash leaves nothing else.
 """
@@ -60,7 +60,7 @@ class RedisStore:
         track_use: bool = True,
         history: HistoryLimits = HistoryLimits(),  # noqa: B008 - frozen
     ) -> None:
-        """Take the parts; `clock` returns s since 1970 (UTC). Without a watcher, its version cannot be told.
+        """Take the parts; `clock` returns s since 1970 (UTC). Without a watcher, its version is not known.
 
         `pair` checks that the index and the heads belong together, and raises StoreUnusableError.
         """
