@@ -232,10 +232,11 @@ async def test_a_message_wakes_who_waits_for_a_job(redis_server: RedisServer) ->
     listening = asyncio.create_task(news.listen(connection))
     try:
         waiting = asyncio.create_task(news.wait(KEY, float("inf")))
-        while not waiting.done():  # without a message, for ever
-            _, fence = await leases.acquire(KEY, LONG)
-            await leases.release(KEY, fence)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(LONG):
+            while not waiting.done():
+                _, fence = await leases.acquire(KEY, LONG)
+                await leases.release(KEY, fence)
+                await asyncio.sleep(0.01)
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
