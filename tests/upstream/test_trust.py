@@ -82,6 +82,23 @@ async def test_a_server_that_is_not_trusted_is_told_from_one_that_is(server: Scr
         assert await is_untrusted(url.host or "", url.port or 0, context, proxy=None) == untrusted
 
 
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_certificates_are_read_again_only_when_a_file_of_them_changes(tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "ours.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    environ = {variable: str(tmp_path if variable == "SSL_CERT_DIR" else file)}
+    before = trusting_context(environ)
+    same = trusting_context(environ)
+
+    other = trustme.CA().cert_pem.bytes()
+    file.write_bytes(file.read_bytes() + other)
+    after = trusting_context(environ)
+
+    assert before is same is not after
+    assert after.cert_store_stats()["x509"] == before.cert_store_stats()["x509"] + 1
+    assert trusting_context({}) is not after
+
+
 async def test_a_server_that_is_not_there_is_not_untrusted() -> None:
     assert not await is_untrusted("127.0.0.1", 1, trusting_context({}), proxy=None)
 
