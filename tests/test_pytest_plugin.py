@@ -1073,19 +1073,19 @@ def test_four_workers_record_and_replay(
     assert mock_status(upstream)["runs"] == 8
 
 
-@pytest.mark.slow  # starts four workers, each some times
+@pytest.mark.slow  # starts workers, each some times
 def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.RunResult], upstream: str) -> None:
     run(TWO, "--oda-record-mode=all", f"--oda-upstream={upstream}")
 
-    both = run(TWO, *IN_FOUR, "--oda-fail-on-unused")
+    both = run(TWO, *IN_TWO, "--oda-fail-on-unused")
     both.assert_outcomes(passed=2)
     assert both.ret == 0  # though each worker used but one
 
-    one = run(LEAVES_ONE, *IN_FOUR, "--oda-fail-on-unused")
+    one = run(LEAVES_ONE, *IN_TWO, "--oda-fail-on-unused")
     one.stdout.fnmatch_lines(["*oda-proxy: unused recordings*", "recordings/both: *"])
     assert one.ret == 1
 
-    missed = run(f"{SWALLOWED}    raise ValueError", *IN_FOUR)
+    missed = run(f"{SWALLOWED}    raise ValueError", *IN_TWO)
     missed.stdout.fnmatch_lines(["*- oda-proxy -*", "missed: *"])
 
 
