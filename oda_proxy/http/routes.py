@@ -139,13 +139,13 @@ def _find(path: str, open_routes: frozenset[str]) -> Route:
             raise BadQueryError(f"the path {path!r} is ambiguous; write it without dot segments and encoded separators")
     at, kind = _locate(segments)
     begin, end = _scope_range(segments, at)
-    at = max(at, end)
+    following, at = segments[end:at], max(at, end)
     if segments[:1] == [OWN] or (begin < end and segments[at : at + 1] == [OWN]):
         raise BadQueryError(f"/{OWN}/ begins the routes of the proxy itself, and is written with one slash before it")
     _refuse_closed(segments, open_routes)
     route = Route(kind, prefix=_encoded(segments[:at]), path=_encoded(segments[at:]) or "/")
     try:
-        return replace(route, scope=read_scope(segments[begin:end]))
+        return replace(route, scope=read_scope(segments[begin:end], following))
     except ScopeError as error:
         return replace(route, scope_error=str(error))
 

@@ -153,28 +153,36 @@ EVERYTHING: Final = Scope()
 def scope_length(segments: Sequence[str]) -> int:
     """Return how many of the first decoded segments of a path are prefixes of a scope, whether or not it is valid.
 
-    Those with upper-case letters are prefixes, too: `read_scope` refuses them, since they must not be ignored.
+    Those with upper-case letters are prefixes, too, and `only` that follows no date: `read_scope` refuses them, since
+    they must not be ignored.
     """
     length = 0
-    while length < len(segments) and segments[length].casefold() in {AS_OF, IN}:
-        is_date = segments[length].casefold() == AS_OF
-        has_only = is_date and [one.casefold() for one in segments[length + 2 : length + 3]] == [ONLY]
-        length = min(length + 2 + has_only, len(segments))
+    while length < len(segments):
+        word = segments[length].casefold()
+        if word not in {AS_OF, IN} and (word != ONLY or not length):
+            break
+        length = min(length + (1 if word == ONLY else 2), len(segments))
     return length
 
 
-def read_scope(segments: Sequence[str]) -> Scope:
+def read_scope(segments: Sequence[str], following: Sequence[str] = ()) -> Scope:
     """Return the scope that segments name, all of which belong to its prefixes, in any order.
 
-    Raises ScopeError where one is not valid, or there are two of a kind.
+    Raises ScopeError where one is not valid, or there are two of a kind, or another one is among the `following`
+    segments before the route, where it would be ignored.
     """
     if not segments:
         return EVERYTHING
+    if apart := next((one for one in following if one.casefold() in {AS_OF, IN, ONLY}), ""):
+        raise ScopeError(f"the path has /{apart}/ apart; write dates and collections one after the other")
     as_of, only, collection = None, False, None
     remaining = list(segments)
     while remaining:
-        prefix, value = remaining.pop(0), remaining.pop(0) if remaining else ""
+        prefix = remaining.pop(0)
         _check_case(prefix)
+        if prefix == ONLY:
+            raise ScopeError(f"/{ONLY} belongs directly after a date: write it as in /{AS_OF}/2026-03-01/{ONLY}")
+        value = remaining.pop(0) if remaining else ""
         if prefix == IN:
             if collection is not None:
                 raise ScopeError(f"the path has /{IN}/ twice; name one collection")
