@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,11 +12,11 @@ from mock_server import responses, roles
 from mock_server.catalog_files import FILE as CATALOG_FILE
 from mock_server.catalog_files import CatalogFileError, read_catalog_file
 from mock_server.catalogs import SELECTION, CatalogError, read_selection
+from mock_server.checked_request import CheckedRequest, normalised_query
 from mock_server.descriptions import checked_parameters
 from mock_server.job_folders import folder_name
 from mock_server.job_id import job_id, job_id_2019
-from mock_server.jobs import Job, request_kind
-from mock_server.matching import NormalisedQuery
+from mock_server.jobs import request_kind
 from mock_server.near_misses import explain_miss
 from mock_server.parameter_values import BadParameterError, BadUnitsError
 from mock_server.parameters import (
@@ -30,7 +28,6 @@ from mock_server.parameters import (
 )
 from mock_server.request_context import RefusedError, constructor_failed
 from mock_server.responses import ExitStatus, Response
-from mock_server.scenarios import Polls
 from mock_server.scw_lists import FILE as SCW_LIST_FILE
 from mock_server.scw_lists import ScwListError, with_scw_list
 from mock_server.times import needs_astropy
@@ -42,10 +39,11 @@ if TYPE_CHECKING:
     from mock_server.dummy_back_end import DummyBackEnd
     from mock_server.fixture_library import FixtureLibrary, ProductSource
     from mock_server.job_folders import JobFolders
-    from mock_server.jobs import JobTable, Reply
+    from mock_server.jobs import Job, JobTable, Reply
+    from mock_server.matching import NormalisedQuery
+    from mock_server.new_jobs import NewJobs
     from mock_server.parameters import Parameters
     from mock_server.request_context import RequestContext, RequestReader
-    from mock_server.scenarios import FaultPlan, Scenario
     from mock_server.settings import MockSettings
 
 _BAD_REQUEST: Final = 400
@@ -71,39 +69,14 @@ class EncodedResponse:
 
 
 @dataclass(frozen=True)
-class _CheckedRequest:
-    """A request whose parameters were checked.
-
-    `arguments` are those of the request, `files` its catalogue and list of input data; `wants_progress` requests the
-    products of a running job. `computed_job_id` is the job_id of the query; `shown_job_id` is the one in the response,
-    for polls that of the request.
-    """
-
-    context: RequestContext
-    parameters: Parameters
-    query: NormalisedQuery
-    arguments: Mapping[str, Any]
-    files: Mapping[str, bytes]
-    wants_progress: bool
-    computed_job_id: str
-    shown_job_id: str
-
-    @property
-    def is_from_1_0(self) -> bool:
-        """Whether `oda_api` 1.0 sent it: without the version of later releases, and with what it always sends."""
-        return "oda_api_version" not in self.arguments and {"verbose", "dry_run"} <= self.arguments.keys()
-
-
-@dataclass(frozen=True)
 class Analysis:
     """Answers requests for analyses; `served` counts responses with products by fixture."""
 
     settings: MockSettings
-    scenario: Scenario
     library: FixtureLibrary
     jobs: JobTable
+    new_jobs: NewJobs
     reader: RequestReader
-    faults: FaultPlan
     back_end: DummyBackEnd
     folders: JobFolders | None = None
     uploads: Uploads = field(default_factory=Uploads)
@@ -137,7 +110,7 @@ class Analysis:
             raise RefusedError("RequestNotUnderstood", str(error)) from None
         except BadParameter2019Error as error:
             return self._failed(context, "", ExitStatus("failed", 1, "failed: setting form parameters", str(error)))
-        query = _normalised_query(context, parameters, arguments, request.files)
+        query = normalised_query(context, parameters, arguments, request.files)
         refusal = None if self.library.dummy_plugin is None else self.library.dummy_plugin.refusal(query)
         if refusal is not None:
             raise RefusedError("RequestNotUnderstood", refusal)
@@ -147,7 +120,7 @@ class Analysis:
             monitor = {"job_id": computed_job_id, "session_id": context.session_id, "status": "done"}
             response = self._response(context, "done", ExitStatus("done", message="dry-run"), monitor)
             return _encoded(replace(response, bookkeeping={"instrumet_parameters": parameter_items}))
-        checked = _CheckedRequest(
+        checked = CheckedRequest(
             context=context,
             parameters=parameters,
             query=query,
@@ -195,7 +168,7 @@ class Analysis:
             raise RefusedError("InvalidJobIDProvided", f"unable to find any record for {requested}")
         return str(requested)
 
-    def _forbidden(self, checked: _CheckedRequest) -> EncodedResponse | None:
+    def _forbidden(self, checked: CheckedRequest) -> EncodedResponse | None:
         """Return the response to a request for another user's job or with missing roles; None if it is allowed."""
         if self._is_2019:
             return None
@@ -215,7 +188,7 @@ class Analysis:
             return self._failed(context, checked.shown_job_id, exit_status, _FORBIDDEN)
         return None
 
-    async def _run(self, checked: _CheckedRequest) -> EncodedResponse:
+    async def _run(self, checked: CheckedRequest) -> EncodedResponse:
         """Run the query, or return the state of its job."""
         context, comment = checked.context, checked.parameters.comment
         key = (checked.query.key(), context.subject)
@@ -235,7 +208,7 @@ class Analysis:
             self.jobs.note_poll(key, checked.shown_job_id)
         if self._is_2019 and request_kind(status) == "poll" and self.jobs.is_ready(key, checked.shown_job_id):
             status = "ready"  # the headers in the notebook show that its clients went from `submitted` to products
-        new_job = self._job(checked, fixture)
+        new_job = self.new_jobs.job(checked, fixture)
         if request_kind(status) != "poll":
             self._follow_back_end(checked.query, fixture, (new_job, self.jobs.find(key, checked.shown_job_id)))
         job, reply = self.jobs.handle(key, new_job, status, checked.shown_job_id)
@@ -265,15 +238,6 @@ class Analysis:
             self.folders.write_response(name, response, products, checked.parameters.echo, checked.files)
         return _encoded(response, products)
 
-    def _explain_miss(self, checked: _CheckedRequest) -> str:
-        parameters = checked.context.description.parameters(checked.context.product)
-        return explain_miss(
-            checked.query,
-            ((other, fixture.path) for other, fixture in self.library.index.queries),
-            units={parameter.name: parameter.units for parameter in parameters},
-            argument_names=checked.arguments.keys(),
-        )
-
     def _follow_back_end(self, query: NormalisedQuery, fixture: ProductSource, jobs: Iterable[Job | None]) -> None:
         """Set the state of jobs of a dummy instrument to that in the file of its back end, if there is one."""
         plugin = self.library.dummy_plugin
@@ -284,41 +248,16 @@ class Analysis:
             if job is not None and state is not None:
                 job.reported_state = state
 
-    def _job(self, checked: _CheckedRequest, fixture: ProductSource) -> Job:
-        """Return the job that a query starts if there is none."""
-        context = checked.context
-        recorded = self.library.answer(fixture)
-        plugin = self.library.dummy_plugin
-        comment = None if plugin is None else plugin.comment(checked.query, context.products_url)
-        if comment is not None:
-            recorded = replace(recorded, exit_status={**recorded.exit_status, "comment": comment})
-        if self.scenario.outcome == "failed":
-            recorded = replace(recorded, query_status="failed", exit_status={"status": 1})
-        scale = self.settings.time_scale * self.scenario.time_scale
-        is_synchronous = context.description.product_query(context.product).synchronous
-        has_durations = any(seconds for _, seconds in recorded.timeline)
-        # A job that waits for reports of its back end does so at every time scale.
-        is_timed = not is_synchronous and (scale > 0 if has_durations else bool(recorded.timeline))
-        return Job(
-            job_id=checked.computed_job_id,
-            session_id=context.session_id,
-            token=context.token,
-            echo=checked.parameters.echo,
-            fixture=fixture,
-            recorded=recorded,
-            timeline=tuple((state, seconds * scale) for state, seconds in recorded.timeline) if is_timed else (),
-            needed_polls=Polls() if is_synchronous else self._needed_polls(takes_time=is_timed),
-            begun=self.jobs.clock(),
-            time_request=context.time_request,
+    def _explain_miss(self, checked: CheckedRequest) -> str:
+        parameters = checked.context.description.parameters(checked.context.product)
+        return explain_miss(
+            checked.query,
+            ((other, fixture.path) for other, fixture in self.library.index.queries),
+            units={parameter.name: parameter.units for parameter in parameters},
+            argument_names=checked.arguments.keys(),
         )
 
-    def _needed_polls(self, *, takes_time: bool) -> Polls:
-        """Return the polls that the scenario needs: a slow job is one of several polls if jobs take no time."""
-        needed = self.faults.polls_needed(takes_time=takes_time)
-        is_slow = not takes_time and self.scenario.time_scale > 1
-        return Polls(needed.submitted, max(needed.progress, math.ceil(self.scenario.time_scale) if is_slow else 0))
-
-    async def _products(self, checked: _CheckedRequest, job: Job) -> bytes:
+    async def _products(self, checked: CheckedRequest, job: Job) -> bytes:
         self.served[job.fixture.path] += 1
         echo = checked.parameters.echo
         if not self._is_2019:
@@ -329,7 +268,7 @@ class Analysis:
         cards["url"] = f"{checked.context.products_url}?{urlencode(echo)}"
         return await self.library.products_2019(job.fixture, cards)
 
-    def _bookkeeping(self, checked: _CheckedRequest, job: Job, reply: Reply, *, has_products: bool) -> dict[str, Any]:
+    def _bookkeeping(self, checked: CheckedRequest, job: Job, reply: Reply, *, has_products: bool) -> dict[str, Any]:
         """Return the members of `products` after the data products, for a request that ran its query."""
         echo = checked.parameters.echo
         bookkeeping: dict[str, Any] = {}
@@ -384,17 +323,3 @@ def _exit_status(job: Job, reply: Reply, comment: str) -> ExitStatus:
     refers_to_recorded_request = texts["comment"].startswith(COMMENT_ON_ARGUMENTS)
     texts["comment"] = comment or ("" if refers_to_recorded_request else texts["comment"])
     return ExitStatus(job_status, int(reply.query_status == "failed"), **texts)
-
-
-def _normalised_query(
-    context: RequestContext, parameters: Parameters, arguments: Mapping[str, Any], files: Mapping[str, bytes]
-) -> NormalisedQuery:
-    return NormalisedQuery(
-        instrument=context.description.name,
-        product=context.product,
-        query_type=str(arguments["query_type"]),
-        # An uploaded file is compared by its content, and not by its address.
-        parameters={name: value for name, value in parameters.decisive.items() if name not in files},
-        api="api" in arguments,
-        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != SCW_LIST_FILE},
-    )

@@ -19,6 +19,7 @@ from mock_server.fixture_library import FixtureLibrary
 from mock_server.job_folders import JobFolders
 from mock_server.job_routes import JobRoutes
 from mock_server.jobs import JobTable
+from mock_server.new_jobs import NewJobs
 from mock_server.pages import Pages
 from mock_server.request_context import RequestReader
 from mock_server.request_log import RequestLog
@@ -87,7 +88,8 @@ def make_app(
     folders = None if settings.job_folders is None else JobFolders(settings.job_folders)
     back_end = DummyBackEnd(settings.job_folders)
     uploads = Uploads(None if settings.job_folders is None else UploadFolder(settings.job_folders / UPLOADS))
-    analysis = Analysis(settings, scenario, library, jobs, reader, faults, back_end, folders, uploads)
+    new_jobs = NewJobs(library, scenario, faults, settings.time_scale * scenario.time_scale, jobs.clock)
+    analysis = Analysis(settings, library, jobs, new_jobs, reader, back_end, folders, uploads)
     pages = Pages.read(settings.pages)
     requests: Counter[str] = Counter()
     query_statuses: Counter[str] = Counter()

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 Generation: TypeAlias = Literal["today", "2019"]
 DummyRelease: TypeAlias = Literal["1.3.3", "1.3.6"]
 
+# Types that callers without a type checker mistake, in markers of tests for instance.
+_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
+    "time_scale": (int | float, "a number"),
+    "seed": (int, "a whole number"),
+    "secret_key": (str | None, "a text"),
+    "scenario": (str | None, "a text"),
+    "synthetic": (bool, "True or False"),
+    "public_instruments": (bool, "True or False"),
+    "dummy_instruments": (bool, "True or False"),
+}
+
 _PUBLIC_INSTRUMENTS: Final = Path(__file__).parent / "public_instruments"
 
 
@@ -99,6 +110,10 @@ class MockSettings:
     job_folders: Path | None = None
 
     def __post_init__(self) -> None:
+        for name, (kinds, expected) in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+                raise UsageError(f"{name} cannot be {value!r}: it should be {expected}")
         if not 0 <= self.time_scale < float("inf"):
             raise UsageError(
                 f"the time scale {self.time_scale} is not valid: give 0 for jobs that take no time, 1 for real time"

@@ -124,6 +124,9 @@ def test_a_second_context_reuses_the_port_of_the_first(closed_port: int) -> None
         (lambda: oda_proxy.mocking(scenario="nosuch"), UsageError, "there is no scenario 'nosuch'"),
         (lambda: oda_proxy.mocking(faults={"do": "nosuch"}), UsageError, "there is no fault 'nosuch'"),
         (lambda: oda_proxy.mocking(time_scale=-1.0), UsageError, "the time scale -1.0 is not valid"),
+        (lambda: oda_proxy.mocking(time_scale="fast"), UsageError, "time_scale cannot be 'fast': it should be a num"),  # type: ignore[arg-type]
+        (lambda: oda_proxy.mocking(seed=True), UsageError, "seed cannot be True: it should be a whole number"),
+        (lambda: oda_proxy.mocking(synthetic="no"), UsageError, "synthetic cannot be 'no': it should be True or F"),  # type: ignore[arg-type]
         (lambda: oda_proxy.mocking(fixtures="/nosuch"), FixtureError, "/nosuch"),
         (lambda: oda_proxy.serving(cache="x"), UsageError, "there is no option 'cache': choose from admin_token, "),
         (lambda: oda_proxy.serving(max_rate=-1), UsageError, "max_rate must be a number above 0, not '-1'"),
