@@ -47,6 +47,7 @@ the interval after which Python takes the interpreter from a thread that compute
 
 _MAX_PRODUCTS: Final = 20
 """Products that are listed where there is no recording of the requested one."""
+_NOTHING_THEN: Final = "there was no public recording of this product then"
 
 
 class MissHandler(Protocol):
@@ -116,7 +117,7 @@ class NearMissHandler:
             if as_of is not None and (later := _later(stores, resolved, as_of)):
                 return f"{what} as requested: {later}"
             near = nearest(requested, search.candidates(resolved.query))
-            others = "" if near else _other_products(stores)
+            others = "" if near else _NOTHING_THEN if as_of is not None else _other_products(stores)
         except StoreUnusableError as error:
             _log.warning("cannot search for the nearest recording: %s", error)
             return f"{what} as requested, and the store cannot be read to find the nearest"

@@ -91,6 +91,13 @@ async def test_recordings_of_capsules_that_are_served_are_named() -> None:
         await handler.answer(resolved(), ANONYMOUS, AsOf.parse("2026-11-19"))
 
 
+async def test_where_nothing_of_a_product_was_recorded_by_then_its_later_recordings_are_not_listed() -> None:
+    handler = handler_for(store_with(query("RA=5&DEC=5")))
+
+    with pytest.raises(NoRecordingError, match="isgri isgri_image: there was no public recording of this product then"):
+        await handler.answer(resolved(), ANONYMOUS, AsOf.parse("2026-11-19"))
+
+
 async def test_the_list_of_products_is_limited() -> None:
     many = [query(of=IMAGE_ARGUMENTS.replace("isgri_image", f"product_{number:02}")) for number in range(40)]
 
