@@ -130,6 +130,22 @@ def test_whatever_key_of_collections_somebody_else_writes_recordings_are_noted(
         collections.remove(three)
 
 
+@pytest.mark.parametrize("lists", [("keys", "usage", "totals", "histories"), ("replaced", "histories", "history")])
+def test_verify_finds_rows_that_no_list_has_and_no_counter_counts(
+    url: str, client: Any, tmp_path: Path, lists: tuple[str, ...]
+) -> None:
+    with closing(filled(url, client, tmp_path / "heads")) as store:
+        keys = (key for name in lists for key in client.scan_iter(f"{PREFIX}:{name}*"))
+        client.delete(*keys)
+        client.hset(f"{PREFIX}:usage", mapping={"versions": 0, "past": 0})
+
+        list(store.verify(fix=True))
+
+        assert list(store.verify(fix=False)) == []
+        assert {entry.key for entry in store.entries()} == {FIRST, SECOND}
+        assert len(store.versions(SECOND)) == 2
+
+
 def test_verify_names_keys_of_another_type_and_leaves_the_rest_alone(url: str, client: Any, tmp_path: Path) -> None:
     with closing(filled(url, client, tmp_path / "heads")) as store:
         client.set("somebody-else", "x")

@@ -250,6 +250,19 @@ class RedisIndex:
             found += [key for key, of in types if not self._keys.may_have_type(key, _text(of))]
         return found
 
+    def has_all_rows(self) -> bool:
+        """Return whether the lists have each recording and each earlier version that there is."""
+        return self._has_all("recording", "keys") and self._has_all("earlier", "replaced")
+
+    def _has_all(self, name: str, sorted_set: str) -> bool:
+        rows, beginning = self._client.scan_iter(match=self._key(name, "*"), count=BATCH), len(self._key(name, ""))
+        while batch := list(islice(rows, BATCH)):
+            scores = self._client.zmscore(self._key(sorted_set), [_text(row)[beginning:] for row in batch])
+            absent = [row for row, score in zip(batch, scores, strict=True) if score is None]
+            if any(self._client.exists(row) for row in absent):  # else it was removed meanwhile
+                return False
+        return True
+
     def delete(self, key: str) -> None:
         """Delete what `keys_of_wrong_type` has returned."""
         self._client.delete(key)

@@ -47,7 +47,7 @@ def verify(
     if fix or not wrong:  # else the rest cannot be read
         yield from _verify_rows(index, bodies, note, now=now, fix=fix, checked=checked)
         yield from _verify_heads(index, bodies, fix=fix)
-        if wrong or not _counts_agree(index):
+        if wrong or not index.has_all_rows() or not _counts_agree(index):
             yield Fault("index", "its counters do not agree with its rows")
             if fix:
                 index.rebuild()
