@@ -1046,14 +1046,17 @@ def test_image(oda_proxy):
 
 # -- among others ----------------------------------------------------------------------------------
 
-MANY = """
+SMALL = "product_type='isgri_lc', time_bin='1000'"
+"""Parameters that request a light curve instead of the image, whose recording takes much longer."""
+
+MANY = f"""
 @pytest.mark.parametrize("ra", range(12))
 def test_mock(oda_dispatcher_url, ra):
-    get_image(oda_dispatcher_url)
+    get_image(oda_dispatcher_url, {SMALL})
     assert mock_status(oda_dispatcher_url)["runs"] == 1
 @pytest.mark.parametrize("ra", range(240, 248))
 def test_own(oda_proxy, ra):
-    assert get_image(oda_proxy.url, RA=str(ra))["query_status"] == "done"
+    assert get_image(oda_proxy.url, RA=str(ra), {SMALL})["query_status"] == "done"
 """
 IN_FOUR = ("-p", "xdist", "-n", "4")
 IN_TWO = ("-p", "xdist", "-n", "2")
@@ -1089,7 +1092,7 @@ def test_workers_report_misses_and_unused_recordings(run: Callable[..., pytest.R
     missed.stdout.fnmatch_lines(["*- oda-proxy -*", "missed: *"])
 
 
-SEVEN = TWO.replace('["255.986542", "250"]', "range(240, 247)").replace("RA=ra", "RA=str(ra)")
+SEVEN = TWO.replace('["255.986542", "250"]', "range(240, 247)").replace("RA=ra", f"RA=str(ra), {SMALL}")
 
 
 @pytest.mark.slow  # starts workers, each some times
