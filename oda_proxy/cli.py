@@ -121,7 +121,9 @@ def _by_name(values: dict[str, Any]) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; it raises UsageError where argparse would exit."""
-    all_commands = _Parser(prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.")
+    all_commands = _Parser(
+        prog="oda-proxy", description="Caching proxy and mock dispatcher for ODA/MMODA.", allow_abbrev=False
+    )
     all_commands.add_argument("--version", action="version", version=f"oda-proxy {__version__}")
     all_commands.add_argument(
         "--server",
@@ -154,7 +156,8 @@ def _add(
 
     The value returned adds arguments that only the command line sets, never the environment or a file.
     """
-    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    # An abbreviation such as rm --all, for --all-versions, would remove what was not meant.
+    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
     for option in options:
         default = "" if option.default in (None, False, ()) else f" (default {option.default})"
         keywords = {"dest": option.name, "default": None, "help": f"{option.help}{default}"}

@@ -69,6 +69,7 @@ def failing(*arguments: str) -> tuple[int, str]:
         (["mock", "--time-scale", "fast"], 2, "--time-scale must be a number from 0, not 'fast'"),
         (["serve", "--no-such-option"], 2, "see oda-proxy serve --help"),
         (["export", "out", "--no-such-option", "key"], 2, "--no-such-option key; see oda-proxy export --help"),
+        (["rm", "--all", "key"], 2, "unrecognized arguments: --all; see oda-proxy rm --help"),  # not --all-versions
         (["show", "key", "another"], 2, "unrecognized arguments: another; see oda-proxy show --help"),
         (["export", "--json"], 2, "required: DIR, KEY; see oda-proxy export --help"),
         (["diff", "--ignore", "CREATOR", "no-such"], 1, "oda-proxy: no-such does not exist\n"),
