@@ -90,7 +90,7 @@ class Known:
     def __init__(self, schemas: tuple[Schema, ...]) -> None:
         self._schemas = schemas
 
-    async def schemas(self, _: str) -> tuple[Schema, ...]:
+    async def schemas(self, _: str, *, may_request: bool = True) -> tuple[Schema, ...]:  # noqa: ARG002 - as in Descriptions
         """Return the descriptions of any instrument."""
         return self._schemas
 

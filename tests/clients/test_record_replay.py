@@ -332,7 +332,7 @@ def test_a_capsule_gives_identical_data_in_another_folder_and_another_environmen
     assert (first.status, again.status) == (0, 0), first.stderr + again.stderr
     one, other = (json.loads(ran.out.splitlines()[-1])["answers"] for ran in (first, again))
     assert len(one[0]["products"]) == 93
-    assert one[1]["products"][0]["units"][1]["data"][0] == [455, 455]
+    assert one[1]["products"][0]["units"][4]["data"][0] == [455, 455]
     assert one == other
 
 

@@ -169,6 +169,10 @@ DIFFERENCES = (
         "selected_header", VERSIONS, ("today",), "the map of significance has its own checksums",
         _with_own_checksums,
     ),
+    Difference(
+        "spectrum_last", VERSIONS, ("today",), "the plugin renames the units of responses",
+        lambda text, _: text.replace("ISGR-RMF.-RSP", "SPECRESP MATRIX").replace("ISGR-EBDS-MOD", "EBOUNDS"),
+    ),
 )  # fmt: skip
 """All differences. Other outputs are equal to those in the notebook."""
 
