@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import urllib.request
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from oda_proxy.store.disk import DiskStore
 from tests.support.dispatcher_responses import SESSION, answer, json_bytes
 from tests.support.permissions import NOBODY
 from tests.support.servers import running
+from tests.support.small_disks import small_disk
 from tests.support.stores import index_of
 
 if TYPE_CHECKING:
@@ -67,19 +68,6 @@ def upstream() -> Iterator[str]:
     thread.join()
 
 
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a file system of this size until the block ends."""
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False)  # noqa: S607
-    if mount.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)  # noqa: S607
-
-
 def remount(folder: Path, mode: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", folder], check=True)  # noqa: S607
 
@@ -99,7 +87,7 @@ def test_a_folder_of_a_team(upstream: str, tmp_path: Path, capsys: pytest.Captur
     folder = cache_folder(team, upstream)
     where = ["--upstream", upstream, "--cache-dir", str(team)]
     serve = ["serve", *where, "--port", "0", "--min-free", "0"]
-    with disk(team, "4m"):
+    with small_disk(team, "4m"):
         # a full disk
         with running(log, *serve) as proxy:
             assert [status_of(proxy.url, ra) for ra in (1, 1)] == [STORED, "hit"]

@@ -32,6 +32,7 @@ from tests.support.permissions import folder_for_all, set_modes, unprivileged
 from tests.support.recordings import KEYS, into_memory, recording
 from tests.support.scripted_upstream import QUERY
 from tests.support.servers import PATIENCE, running
+from tests.support.small_disks import only_root, output_on_small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,18 +170,11 @@ with closing(DiskStore(Path(sys.argv[1]) / "store")) as store:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@only_root
 def test_a_disk_that_is_full_while_a_version_is_stored_leaves_all_that_there_were(tmp_path: Path) -> None:
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], check=False)  # noqa: S607
-    if mount.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
-        done = subprocess.run([sys.executable, "-c", ON_TMPFS, tmp_path], capture_output=True, text=True, check=False)
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)  # noqa: S607
+    output = output_on_small_disk(ON_TMPFS, tmp_path, "3m")
 
-    assert done.stderr == ""
-    stored, refused, same, versions, faults = json.loads(done.stdout)
+    stored, refused, same, versions, faults = json.loads(output)
     assert stored > 10
     assert stored + refused == 60
     assert same, "those that were acknowledged, and nothing of the others"

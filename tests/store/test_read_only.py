@@ -6,8 +6,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +24,7 @@ from oda_proxy.store.maintenance import maintain, prune
 from oda_proxy.store.read_only_index import ReadOnlyIndex
 from tests.support.permissions import folder_for_all, privileged, set_modes, unprivileged
 from tests.support.recordings import KEYS, into_memory, recording
+from tests.support.small_disks import only_root, output_on_small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,18 +268,11 @@ with closing(DiskStore(folder / "store")) as store:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@only_root
 def test_prune_works_on_a_full_file_system_of_2_mb(tmp_path: Path) -> None:
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=False)  # noqa: S607
-    if mount.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
-        done = subprocess.run([sys.executable, "-c", ON_TMPFS, tmp_path], capture_output=True, text=True, check=False)
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)  # noqa: S607
+    output = output_on_small_disk(ON_TMPFS, tmp_path, "2m")
 
-    assert done.stderr == ""
-    (stored, free), (evicted,), (left, faults) = (map(int, line.split()) for line in done.stdout.splitlines())
+    (stored, free), (evicted,), (left, faults) = (map(int, line.split()) for line in output.splitlines())
     assert stored > 8
     assert free < 4096
     assert evicted == stored - 5
