@@ -40,6 +40,8 @@ _MONTH: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)", re.ASCII)
 _WITH_OFFSET: Final = re.compile(r".+[Tt]\d\d:?\d\d(?::?\d\d)? ?[+-]\d\d:?\d\d", re.ASCII)
 STEP: Final = 2e-6
 """Seconds by which two versions differ at least in their times: they are written with microseconds."""
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _MAX_TEXT: Final = 40
 """Characters of a date or a name that are repeated in a message."""
 
@@ -112,10 +114,14 @@ def _read(text: str) -> tuple[float, float]:
 def time_text(time: float, *, is_exact: bool = False, is_compact: bool = False) -> str:
     """Return a time, in s since 1970 (UTC), as `AsOf.parse` reads it: its second, or its microsecond if `is_exact`.
 
-    A compact one has only digits, which all clients accept in an address.
+    A compact one has only digits, which all clients accept in an address. A damaged time, outside of the years that
+    dates have, is shown as the first or last second of these.
     """
-    second = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=math.floor(time))
-    text = second.strftime("%Y%m%d%H%M%S" if is_compact else "%Y-%m-%dT%H:%M:%S")
+    time = min(max(_FIRST, time), _LAST)  # in this order, NaN is the first
+    second = datetime(1970, 1, 1) + timedelta(seconds=math.floor(time))  # noqa: DTZ001 - UTC, without saying so
+    text = second.isoformat()  # strftime writes years before 1000 with fewer digits
+    if is_compact:
+        text = re.sub("[-:T]", "", text)
     fraction = f"{min(round((time - math.floor(time)) * 1e6), 999_999):06}" if is_exact else ""
     return f"{text}{'.' if fraction and not is_compact else ''}{fraction}{'' if is_compact else 'Z'}"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oda_proxy.errors import BadQueryError, RouteClosedError
 from oda_proxy.http.routes import Kind, Route, find
-from oda_proxy.http.scope import EVERYTHING, AsOf, Scope, ScopeError, parse_name, time_texts
+from oda_proxy.http.scope import EVERYTHING, AsOf, Scope, ScopeError, parse_name, time_text, time_texts
 
 NOON = datetime(2026, 6, 15, 12, 0, tzinfo=UTC).timestamp()
 DAY = AsOf.parse("2026-03-01")
@@ -246,3 +246,18 @@ def test_no_collection_is_named_like_the_beginning_of_routes(path: str) -> None:
 def test_no_collection_opens_a_closed_route(name: str) -> None:
     with pytest.raises(RouteClosedError):
         find(f"/in/{name}/run_analysis")
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (1e12, "9999-12-31T23:59:59Z"),
+        (math.inf, "9999-12-31T23:59:59Z"),
+        (-1e12, "0001-01-01T00:00:00Z"),
+        (math.nan, "0001-01-01T00:00:00Z"),
+        (0.0, "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_that_is_no_date_is_shown_as_the_nearest(time: float, text: str) -> None:
+    """`verify` names recordings with such times, and ended with a traceback."""
+    assert time_text(time) == text
